@@ -1,0 +1,45 @@
+# make setup   build .venv with the pinned packages (the other targets do that first)
+# make demo    run the whole way on the embedded lab
+# make test    lint, types and tests; test-slow and test-gpu run the tests that it leaves out
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: setup demo test test-slow test-gpu lint clean
+.DELETE_ON_ERROR:
+
+setup: $(READY)
+
+# torch comes first: where a CPU build of the pinned version can be had, no other package's wish can bring CUDA along.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sightline needs Python 3.11 or newer: make PYTHON=...")'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+demo: setup
+	$(BIN)/sightline demo
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# pytest comes last, so that its summary is the last thing printed.
+test: lint
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m 'slow and not gpu'
+
+test-gpu: setup
+	$(BIN)/python -m pytest -m gpu
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find sightline tests -name __pycache__ -type d -prune -exec rm -rf {} +

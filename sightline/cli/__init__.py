@@ -1,0 +1,97 @@
+"""The command line: which commands there are, and how they end. A command's work is done in its room.
+
+Each command is a file of this folder that holds `app = typer.Typer(add_completion=False)`; it is imported when it runs,
+so that help and mistakes answer at once instead of after torch. To add one, write the file and its line in `COMMANDS`.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command, get_group
+
+import sightline
+from sightline.errors import InputError
+
+INPUT_ERROR, INTERRUPTED = 2, 130  # exit codes; 130 is what a shell reports for a program ended by Ctrl-C
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a command is: the module whose `app` it is, its line of help, and whether it has commands of its own."""
+
+    module: str
+    help: str
+    is_group: bool = False
+
+
+COMMANDS: dict[str, Entry] = {
+    "demo": Entry("sightline.cli.demo", "Run the whole way on the embedded lab: pictures, pairs, training, report."),
+    "lab": Entry("sightline.cli.lab", "The embedded world: draw scenes, train its base model.", is_group=True),
+    "pairs": Entry("sightline.cli.pairs", "Build preference pairs from samples.", is_group=True),
+    "train": Entry("sightline.cli.train", "Train a model on preference pairs."),
+    "eval": Entry("sightline.cli.eval", "Measure a model on benchmarks."),
+    "report": Entry("sightline.cli.report", "Write the report of a base and an aligned model."),
+}
+
+
+class Commands(TyperGroup):
+    """The group of all commands: imports one when it runs, and turns what people do wrong into a sentence."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        # What help lists and misspellings are compared with; the commands themselves are imported to run.
+        self.commands = {name: TyperCommand(name, help=entry.help) for name, entry in COMMANDS.items()}
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
+        """The command that `args` names, imported, with the rest of them."""
+        name, listed, rest = super().resolve_command(ctx, args)
+        if name is None or listed is None:
+            return name, listed, rest
+        entry = COMMANDS[name]
+        app = import_module(entry.module).app
+        command = get_group(app) if entry.is_group else get_command(app)
+        command.name, command.help = name, command.help or entry.help
+        return name, command, rest
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """Run; a mistake in the input ends with code 2 and one sentence, Ctrl-C with code 130, neither with a trace."""
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            sentence = " ".join(str(error).split())
+            typer.secho(f"error: {sentence}", fg=typer.colors.RED, err=True)
+            raise typer.Exit(INPUT_ERROR) from error
+        except KeyboardInterrupt as error:
+            typer.secho("interrupted; run the same command again to go on", err=True)
+            raise typer.Exit(INTERRUPTED) from error
+
+
+app = typer.Typer(
+    name="sightline",
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sightline {sightline.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Align vision-language models with what they see: build preference pairs, train, measure, report."""
+
+
+def main() -> None:
+    """The console script `sightline`."""
+    app()

@@ -1,0 +1,72 @@
+"""`sightline eval`: a model answers benchmarks, its answers become scores and estimates.
+
+The work is `sightline.evals.run`; names of benchmarks are in `sightline.evals.registry`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sightline.config import load_config
+from sightline.evals import run
+from sightline.evals.directory import BenchmarkResult, read_evaluation
+from sightline.study.report.formatting import interval_text, value_text
+
+app = typer.Typer()
+
+
+class EvalSettings(run.EvalConfig):
+    """What `--config` and `--set` may say: what decides the numbers, and under `runtime` what decides the speed."""
+
+    runtime: run.EvalRuntime = run.EvalRuntime()
+
+
+@app.command()
+def evaluate(  # noqa: PLR0913 - one parameter an option
+    model: Annotated[str, typer.Option(help="Model directory, or a hub id such as owner/name.")],
+    out: Annotated[Path, typer.Option(help="Directory to write: answers, scores and estimates of each benchmark.")],
+    bench: Annotated[
+        str | None, typer.Option(help="Benchmarks, separated by commas; a report quotes the first.")
+    ] = None,
+    adapter: Annotated[Path | None, typer.Option(help="PEFT adapter, such as TRAIN_DIR/adapter.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Where benchmarks find or put their pictures [OUT/data].")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures of each.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Answers generated together.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of the evaluation config.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the resamples behind the intervals; answers are greedy.")] = 0,
+) -> None:
+    """Measure a model on benchmarks; started again, it goes on where it was stopped.
+
+    For example: sightline eval --model DIR --adapter TRAIN_DIR/adapter --bench lab-chair,lab-vqa --out DIR
+    """
+    given = [*(overrides or ())]
+    if bench is not None:
+        given.append(f"benchmarks=[{bench}]")
+    if limit is not None:
+        given.append(f"limit={limit}")
+    if batch_size is not None:
+        given.append(f"runtime.batch_size={batch_size}")
+    settings = load_config(EvalSettings, config, given)
+    asked = run.EvalConfig(**settings.model_dump(exclude={"runtime"}))
+    run.evaluate(model, out, asked, adapter=adapter, data=data, seed=seed, runtime=settings.runtime)
+    print_estimates(read_evaluation(out, asked.benchmarks))
+    typer.echo(f"evaluation: {out}")
+
+
+def print_estimates(evaluation: Mapping[str, BenchmarkResult]) -> None:
+    """Print every metric of every benchmark with its interval; shares are in percent."""
+    table = Table("benchmark", "metric", "value", "95 % interval", "n")
+    for result in evaluation.values():
+        for name, estimate in result.estimates.items():
+            unit = result.metrics[name].unit
+            value, interval = value_text(estimate.value, unit), interval_text(estimate.ci95, unit, signed=False)
+            table.add_row(result.name, name, value, interval, str(estimate.n))
+        table.add_section()
+    Console().print(table)

@@ -1,0 +1,70 @@
+"""`sightline lab`: draw scenes, train the lab's base VLM, and measure it; the work is in `sightline.lab`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
+]
+Config = Annotated[Path | None, typer.Option(help="YAML file of the config.")]
+
+
+@app.callback()
+def _root() -> None:
+    """The embedded world: draw scenes, train its base model, measure it."""
+
+
+@app.command()
+def scenes(
+    out: Annotated[Path, typer.Option(help="Directory to write: samples.jsonl, images/, manifest.json.")],
+    split: Annotated[str, typer.Option(help="Which scenes; splits never share one.")] = "preference",
+    count: Annotated[int, typer.Option(min=1, help="How many scenes, one sample each.")] = 1000,
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """Draw scenes with prompts and (imperfect) reference answers as a samples directory."""
+    from sightline.cli.progress import one_bar
+    from sightline.config import load_config
+    from sightline.lab.samples import ScenesConfig, write_scenes
+
+    with one_bar("scenes") as progress:
+        write_scenes(load_config(ScenesConfig, config, overrides or ()), split, count, out, progress)
+    typer.echo(f"samples: {out} ({count} scenes of split {split})")
+
+
+@app.command("train-base")
+def train_base(
+    out: Annotated[Path, typer.Option(help="Directory to write the checkpoint to.")],
+    config: Config = None,
+    overrides: Overrides = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+) -> None:
+    """Train the lab's VLM from seed: a tower that sees, a biased language prior, then the two joined."""
+    import torch
+    from rich.console import Console
+
+    from sightline.config import load_config
+    from sightline.lab.recipe import train_base as recipe
+    from sightline.lab.recipe.config import RecipeConfig
+
+    torch.set_num_threads(threads)
+    recipe.train_base(load_config(RecipeConfig, config, overrides or ()), out, Console(stderr=True, width=120))
+    typer.echo(f"model: {out}")
+
+
+@app.command()
+def measure(
+    out: Annotated[Path, typer.Option(help="Directory to write: answers, scores, card.json, README.md.")],
+    model: Annotated[Path | None, typer.Option(help="Model directory; by default the committed base.")] = None,
+    count: Annotated[int, typer.Option(min=10, help="Scenes of each kind.")] = 1000,
+) -> None:
+    """Measure what the lab promises of its base VLM: seeing, speaking, hallucinating, each with its interval."""
+    from sightline.lab import BASE
+    from sightline.lab.card import measure_base
+
+    measure_base(model or BASE, out, count)
+    typer.echo(f"card: {out / 'README.md'}")

@@ -1,0 +1,37 @@
+"""`sightline train`: an adapter from a model and preference pairs.
+
+It reads the command line and prints where the result lies; the stage itself is `sightline.train.run`.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def train(
+    model: Annotated[Path, typer.Option(help="Directory of the model to start from, with its processor.")],
+    pairs: Annotated[Path, typer.Option(help="Directory of preference pairs.")],
+    out: Annotated[Path, typer.Option(help="Directory to write: adapter/, log.jsonl, manifest.json.")],
+    config: Annotated[Path | None, typer.Option(help="YAML file of the training config.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the adapter, the order of pairs and dropout.")] = 0,
+) -> None:
+    """Train a LoRA adapter on preference pairs; started again, it goes on where it was stopped.
+
+    Three numbers have no default: loss.beta, optim.lr, and epochs or max_steps. For example:
+    sightline train --model DIR --pairs DIR --out DIR --set loss.name=dpo --set loss.beta=0.1 --set optim.lr=1e-4
+    --set epochs=1
+    """
+    # torch takes seconds to import, which `sightline --help` should not
+    from sightline.config import load_config
+    from sightline.train.config import TrainConfig
+    from sightline.train.run import train as run_stage
+
+    directory = run_stage(model, pairs, out, load_config(TrainConfig, config, overrides or ()), seed)
+    typer.echo(f"adapter: {directory / 'adapter'}")

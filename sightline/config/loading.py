@@ -1,0 +1,132 @@
+"""Reading a config: a YAML file, then `a.b=c` overrides, into a closed pydantic model.
+
+It opens nothing but the YAML file, and has no includes, environment variables or search path: what a run was told
+is in its manifest. The base class of configs is in this package's `__init__`, how a mistake is named in `problems`.
+"""
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from sightline.config.problems import describe, first_problem, key_path, missing_key, shorten
+from sightline.errors import InputError
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def load_config(model: type[T], path: Path | None, overrides: Sequence[str] = ()) -> T:
+    """Read `path` (or nothing), set each override (`section.key=value`, the value in YAML) and validate.
+
+    Raises:
+        InputError: the file or an override cannot be read, a key is unknown or missing, a value is refused.
+    """
+    data = {} if path is None else read_yaml(path)
+    keys_of: dict[str, tuple[str, ...]] = {}
+    for override in overrides:
+        keys, value = parse_override(override)
+        data = _with_value(data, keys, value, override)
+        keys_of[override] = keys
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problem = first_problem(error)
+        place = key_path(problem, data)
+        origin = next((f"override '{text}'" for text, keys in keys_of.items() if _touches(keys, place)), None)
+        if origin is None:
+            origin = "config" if path is None else str(path)
+        name = missing_key(model, ".".join(map(str, place)))
+        remedy = f"; set it in a file or with {name}=VALUE" if problem["type"] == "missing" else ""
+        raise InputError(f"{origin}: {describe(error, model, data)}{remedy}") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds; an empty file is an empty mapping.
+
+    Raises:
+        InputError: no such file, not UTF-8, not YAML, a key written twice, or no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError(f"config {path} does not exist; check the path") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"config {path} cannot be read as UTF-8 text ({error})") from error
+    data = _parse(text, str(path))
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise InputError(f"config {path} holds {shorten(data)}; it must hold keys and values (key: value)")
+    return data
+
+
+def parse_override(override: str) -> tuple[tuple[str, ...], Any]:
+    """The keys and the value of `section.key=value`; the value is read as YAML (`1e-4`, `true`, `[a, b]`, `null`).
+
+    Raises:
+        InputError: there is no `=`, a key is empty, or the value is not YAML.
+    """
+    name, equals, text = override.partition("=")
+    keys = tuple(part.strip() for part in name.split("."))
+    if not equals or not all(keys):
+        raise InputError(f"override '{override}' must have the form section.key=value")
+    return keys, _parse(text, f"override '{override}'")
+
+
+def _with_value(data: Mapping[str, Any], keys: tuple[str, ...], value: object, override: str) -> dict[str, Any]:
+    """A copy of `data` with one value set; never in place, since YAML anchors may share a section."""
+    key, *rest = keys
+    if not rest:
+        return {**data, key: value}
+    inner = data.get(key)
+    if inner is not None and not isinstance(inner, dict):
+        raise InputError(f"override '{override}': '{key}' holds {shorten(inner)}, which is no section")
+    return {**data, key: _with_value(inner or {}, tuple(rest), value, override)}
+
+
+def _touches(keys: tuple[str, ...], place: tuple[str | int, ...]) -> bool:
+    """Whether an override set the value at `place`, something around it or something in it."""
+    shared = min(len(keys), len(place))
+    return shared > 0 and keys[:shared] == place[:shared]
+
+
+def _parse(text: str, origin: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InputError(f"{origin}{line}: not YAML, {error.problem}; quote the value if it is text") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{origin}: not YAML ({' '.join(str(error).split())})") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain values, since 1.1 reads `1e-4` as text, `off` as false and `12:30` as 750; no key twice."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - pyyaml's own name
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        problem=f"key '{key.value}' is written twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_DIGITS = "-+0123456789"
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+", _DIGITS),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", _DIGITS + "."),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("merge", r"<<", "<"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))

@@ -1,0 +1,106 @@
+"""Saying in one phrase what is wrong with a value that a pydantic model refused: the key, the value, the nearest name.
+
+It raises nothing and reads nothing; `loading` (configs) and `records.store` (rows) put the file and the line in front.
+"""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+MAX_SHOWN = 80  # characters of a refused value that a sentence repeats
+
+
+def describe(error: ValidationError, model: type[BaseModel], data: object = None) -> str:
+    """The first problem of `error` as a phrase, with the number of further ones of its sort.
+
+    An unknown key comes first, since a misspelled key is also a missing one. `data` is what was validated; with it,
+    parts of pydantic's location that are no keys (the members of a union) are left out.
+    """
+    problem = first_problem(error)
+    keys = key_path(problem, data)
+    name = ".".join(map(str, keys))
+    if problem["type"] == "extra_forbidden":
+        phrase = f"unknown key '{name}'{_suggestion(model, keys)}"
+    elif problem["type"] == "missing":
+        phrase = f"key '{missing_key(model, name)}' is missing"
+    else:
+        reason = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+        value = f"{name} = {shorten(problem['input'])}: " if keys else ""
+        phrase = f"{value}{reason[:1].lower()}{reason[1:]}"
+    # The members of a union each report the same value, so places are counted after their tags are left out.
+    same = {key_path(other, data) for other in _problems(error) if other["type"] == problem["type"]}
+    return phrase if len(same) == 1 else f"{phrase} (and {len(same) - 1} more)"
+
+
+def first_problem(error: ValidationError) -> ErrorDetails:
+    """The problem to name: the first unknown key, or else the first problem."""
+    problems = _problems(error)
+    return next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
+
+
+def key_path(problem: ErrorDetails, data: object = None) -> tuple[str | int, ...]:
+    """The keys and list indices that lead to the problem."""
+    location = problem["loc"]
+    if data is None:
+        return location
+    keys: list[str | int] = []
+    for position, part in enumerate(location):
+        in_list = isinstance(data, (list, tuple)) and isinstance(part, int) and part < len(data)
+        if in_list or (isinstance(data, dict) and part in data):
+            data = data[part]  # type: ignore[index]
+        elif not (problem["type"] == "missing" and position == len(location) - 1):
+            continue
+        keys.append(part)
+    return tuple(keys)
+
+
+def shorten(value: object) -> str:
+    """The value as Python writes it, cut to `MAX_SHOWN` characters."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
+
+
+def missing_key(model: type[BaseModel], name: str) -> str:
+    """The key to set where `name` is missing: itself, or the first required value in it where it is a section."""
+    inner = [key for key, field in all_fields(model) if key.startswith(name + ".") and field.is_required()]
+    return next((key for key in inner if not any(other.startswith(key + ".") for other in inner)), name)
+
+
+def _problems(error: ValidationError) -> list[ErrorDetails]:
+    return error.errors(include_url=False)
+
+
+def _suggestion(model: type[BaseModel], keys: tuple[str | int, ...]) -> str:
+    """The nearest key: first among its neighbors, then by name anywhere in the model, else the list of neighbors."""
+    *section, key = (str(part) for part in keys if isinstance(part, str))
+    prefix = "".join(f"{part}." for part in section)
+    known = [name for name, _ in all_fields(model)]
+    neighbors = [name[len(prefix) :] for name in known if name.startswith(prefix) and "." not in name[len(prefix) :]]
+    near = [prefix + name for name in get_close_matches(key, neighbors, n=1)]
+    elsewhere = get_close_matches(key, [name.rpartition(".")[2] for name in known], n=1)
+    near += [name for name in known if name.rpartition(".")[2] in elsewhere]
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f"; known keys here: {', '.join(neighbors)}" if neighbors else ""
+
+
+def all_fields(
+    model: type[BaseModel], prefix: str = "", above: tuple[type[BaseModel], ...] = ()
+) -> Iterator[tuple[str, FieldInfo]]:
+    """Every dotted key of a model, sections before what is in them; a section that holds itself is entered once."""
+    for name, field in model.model_fields.items():
+        yield prefix + name, field
+        for section in _sections(field.annotation):
+            if section not in (*above, model):
+                yield from all_fields(section, f"{prefix}{name}.", (*above, model))
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _sections(argument)

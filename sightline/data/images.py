@@ -1,0 +1,124 @@
+"""Opening, saving and moving image files: RGB, upright, fully decoded, or one clear sentence why not.
+
+It does not resize or normalize; that is a processor's work (`models`). Rows that name images are read by `samples` and
+`preference_dataset`.
+"""
+
+import os
+import shutil
+import struct
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sightline.errors import InputError
+from sightline.records.store import replacing
+
+#: The kinds that are opened. Not all that Pillow knows: EPS, for one, would run another program on the file.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+
+#: What decoders raise on damaged bytes, as found by damaging files of every format at random.
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    ArithmeticError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
+
+def open_image(path: Path, where: str) -> Image.Image:
+    """The image in RGB, fully decoded: the first frame, turned as its EXIF data say, on white where transparent.
+
+    `where` names the row that asks for it, for the error.
+
+    Raises:
+        InputError: the file is missing, empty, no image of a known kind, truncated or damaged.
+    """
+    check_image_file(path, where)
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{where}: {path} is not an image ({', '.join(FORMATS)} are read); replace the file or drop the row"
+        ) from error
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{where}: image {path} is truncated or damaged ({reason}); replace the file or drop the row"
+        ) from error
+
+
+def check_image_file(path: Path, where: str) -> None:
+    """Refuse an image file that is missing or empty, without decoding it.
+
+    Raises:
+        InputError: no such file, or a file of no bytes.
+    """
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise InputError(f"{where}: image {str(path)!r} cannot be read ({error}); correct the row") from error
+    if size is None:
+        raise InputError(f"{where}: image {path} does not exist; correct the path or drop the row")
+    if size == 0:
+        raise InputError(f"{where}: image {path} is empty (0 bytes); replace the file or drop the row")
+
+
+def image_path(directory: Path, name: str, where: str) -> Path:
+    """The file that a row of a file in `directory` calls `name`.
+
+    Raises:
+        InputError: the name is absolute or leads out of the directory, or the file is missing or empty.
+    """
+    if not name or "\0" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise InputError(f"{where}: image path {name!r} does not stay in {directory}; use a path relative to it")
+    path = directory / name
+    check_image_file(path, where)
+    return path
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Write an image in one piece, in the format of the name's suffix; a kill leaves no half-written file."""
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    with replacing(path, sync=False) as temporary:
+        image.save(temporary, format=kind)
+
+
+def adopt_image(source: Path, name: str, directory: Path, where: str) -> str:
+    """Bring image `name` of the directory `source` into `directory` under the same name, and return that name.
+
+    The file is a hard link where the file system allows it, otherwise a copy.
+
+    Raises:
+        InputError: the image is missing or its path escapes, or another image has this name there already.
+    """
+    origin, target = image_path(source, name, where), directory / name
+    if target.exists():
+        if origin.samefile(target) or origin.read_bytes() == target.read_bytes():
+            return name
+        raise InputError(f"{where}: {target} is another image already; choose another --out")
+    with replacing(target, sync=False) as temporary:
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(origin, temporary)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(origin, temporary)
+    return name
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # 16 bits of gray, which `convert` would clip to white instead of scaling
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    # What lies under transparent pixels is arbitrary and not for eyes; people see such pictures on a page.
+    layer = image.convert("RGBA")
+    page = Image.new("RGBA", layer.size, "white")
+    return Image.alpha_composite(page, layer).convert("RGB")

@@ -1,0 +1,243 @@
+"""Preference pairs as the ecosystem keeps them: a folder that `datasets.load_dataset` opens and TRL trains on.
+
+It moves rows between `pairs.jsonl` (written while pairs are made) and Parquet with the images inside; it makes and
+filters no pairs. Pairs are made in the room `pairs`, trained on in `train`.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from sightline.config.problems import describe
+from sightline.data.images import image_path, open_image
+from sightline.errors import InputError
+from sightline.records.rows import Pair
+from sightline.records.store import numbered_rows, replacing
+
+PAIRS = "pairs.jsonl"
+PARQUET = "data/train-00000-of-00001.parquet"
+_GROUP_ROWS, _GROUP_BYTES = 256, 32 * 2**20  # a row group is written when it has this many rows or bytes of images
+
+_CARD = """---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/*.parquet
+task_categories:
+- image-text-to-text
+tags:
+- preference
+- dpo
+- vision-language
+- sightline
+---
+# Preference pairs
+
+{count} pairs of answers to prompts about images, made by Sightline ({builders}). The folder opens with
+`datasets.load_dataset(FOLDER)`, and TRL's `DPOTrainer` trains on it as it is.
+
+| column | what it holds |
+| --- | --- |
+| `images` | the images of the prompt, in order |
+| `prompt` | one user turn: an entry of type `image` for each image, then the text |
+| `chosen`, `rejected` | one assistant turn each |
+| `id`, `cluster` | the row, and the group of rows that belong together (all on one image) |
+| `builder`, `provenance` | what made the pair, and how, as JSON |
+
+`pairs.jsonl`, where it lies beside this file, holds the same rows as plain text; `manifest.json` says what
+they were made from.
+"""
+
+
+def read_pairs(directory: Path) -> Iterator[Pair]:
+    """The pairs of a directory in order, from `pairs.jsonl` or else from the Parquet files.
+
+    Images that exist only inside the Parquet files are written to `images/` first, so that every pair's paths are
+    relative to the directory. Memory holds the ids alone.
+
+    Raises:
+        InputError: neither is there (at the call); a bad row, an id twice, an empty prompt or answer, an image that is
+            missing or lies outside the directory.
+    """
+    if (directory / PAIRS).exists():
+        return _checked(_from_jsonl(directory), directory)
+    files = sorted(directory.glob("data/*.parquet"))
+    if not files:
+        raise InputError(f"{directory} holds neither {PAIRS} nor data/*.parquet; is it a directory of pairs?")
+    return _checked(_from_parquet(directory, files), directory)
+
+
+def write_preference_dataset(directory: Path) -> int:
+    """Write the Parquet file and the dataset card for `pairs.jsonl`, images embedded; returns the number of pairs.
+
+    Streams: memory holds one row group. Every image is decoded once more, so that none that is damaged is published.
+
+    Raises:
+        InputError: as `read_pairs`, or an image is damaged.
+    """
+    if not (directory / PAIRS).exists():
+        raise InputError(f"{directory / PAIRS} does not exist; make pairs first")
+    schema = preference_schema()
+    builders: set[str] = set()
+    count = 0
+    with (
+        replacing(directory / PARQUET) as temporary,
+        pq.ParquetWriter(temporary, schema) as writer,
+    ):
+        for group in _groups(read_pairs(directory), directory):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+            builders.update(row["builder"] for row in group)
+            count += len(group)
+    with replacing(directory / "README.md") as temporary:
+        card = _CARD.format(count=count, builders=", ".join(sorted(builders)) or "no builder")
+        temporary.write_text(card, encoding="utf-8")
+    return count
+
+
+def preference_schema() -> pa.Schema:
+    """The Arrow schema of the columns, with the metadata by which `datasets` decodes images."""
+    from datasets import Features, Image, List, Value  # here, since it takes a second to import
+
+    text = Value("string")
+    messages = List({"role": text, "content": List({"type": text, "text": text})})
+    features = Features(
+        {
+            "images": List(Image()),
+            "prompt": messages,
+            "chosen": messages,
+            "rejected": messages,
+            "id": text,
+            "cluster": text,
+            "builder": text,
+            "provenance": text,
+        }
+    )
+    return features.arrow_schema
+
+
+def _groups(pairs: Iterable[Pair], directory: Path) -> Iterator[list[dict[str, Any]]]:
+    """Rows of the Parquet file, collected into row groups of bounded size."""
+    group: list[dict[str, Any]] = []
+    size = 0
+    for pair in pairs:
+        row = _row(pair, directory)
+        group.append(row)
+        size += sum(len(image["bytes"]) for image in row["images"])
+        if len(group) >= _GROUP_ROWS or size >= _GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _row(pair: Pair, directory: Path) -> dict[str, Any]:
+    images = []
+    for name in pair.images:
+        where = f"{directory / PAIRS} (id {pair.id!r})"
+        path = image_path(directory, name, where)
+        open_image(path, where)
+        images.append({"bytes": path.read_bytes(), "path": name})
+    asked = [{"type": "image", "text": None} for _ in images] + [{"type": "text", "text": pair.prompt}]
+    return {
+        "images": images,
+        "prompt": [{"role": "user", "content": asked}],
+        "chosen": [{"role": "assistant", "content": [{"type": "text", "text": pair.chosen}]}],
+        "rejected": [{"role": "assistant", "content": [{"type": "text", "text": pair.rejected}]}],
+        "id": pair.id,
+        "cluster": pair.cluster,
+        "builder": pair.builder,
+        "provenance": json.dumps(pair.provenance, ensure_ascii=False),
+    }
+
+
+def _from_jsonl(directory: Path) -> Iterator[tuple[str, Pair]]:
+    for line, pair in numbered_rows(directory / PAIRS, Pair):
+        yield f"{directory / PAIRS} line {line} (id {pair.id!r})", pair
+
+
+def _from_parquet(directory: Path, files: Iterable[Path]) -> Iterator[tuple[str, Pair]]:
+    for path in files:
+        try:
+            with pq.ParquetFile(path) as file:
+                number = 0
+                for batch in file.iter_batches(batch_size=32):
+                    for row in batch.to_pylist():
+                        number += 1
+                        where = f"{path} row {number} (id {row.get('id')!r})"
+                        yield where, _pair(row, directory, where)
+        except (pa.ArrowException, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path} cannot be read as Parquet ({reason}); make or fetch it again") from error
+
+
+def _pair(row: Mapping[str, Any], directory: Path, where: str) -> Pair:
+    """A row of the Parquet file as a `Pair`; text columns hold one turn each."""
+    try:
+        columns = {
+            "id": row["id"],
+            "prompt": _text(row["prompt"]),
+            "chosen": _text(row["chosen"]),
+            "rejected": _text(row["rejected"]),
+            "builder": row["builder"],
+            "cluster": row["cluster"],
+            "provenance": json.loads(row["provenance"]),
+        }
+        images = row["images"] or []
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{where}: not a row of Sightline's preference columns ({error!r}); write the dataset again"
+        ) from error
+    try:
+        return Pair(images=tuple(_extracted(image, directory, where) for image in images), **columns)
+    except ValidationError as error:
+        raise InputError(f"{where}: {describe(error, Pair)}; write the dataset again") from error
+
+
+def _text(messages: Any) -> str:
+    """The text of a column of one turn, which is one string or a list of entries."""
+    if len(messages) != 1:
+        raise ValueError(f"{len(messages)} turns instead of 1")
+    content = messages[0]["content"]
+    return "".join(entry["text"] for entry in content if entry["type"] == "text")
+
+
+def _extracted(image: Mapping[str, Any], directory: Path, where: str) -> str:
+    """The name, relative to the directory, of a file with the bytes of an embedded image; written where missing."""
+    data: bytes | None = image["bytes"]
+    name: str = image["path"] or ""
+    if data is None:
+        image_path(directory, name, where)
+        return name
+    inside = name and not Path(name).is_absolute() and ".." not in Path(name).parts
+    if inside and (directory / name).is_file() and (directory / name).read_bytes() == data:
+        return name
+    # Published sets call many different images by one name, so the content names the file.
+    suffix = Path(name).suffix.lower()
+    named = f"images/{hashlib.sha256(data).hexdigest()[:32]}{suffix if suffix[1:].isalnum() else ''}"
+    if not (directory / named).exists():
+        with replacing(directory / named, sync=False) as temporary:
+            temporary.write_bytes(data)
+    return named
+
+
+def _checked(rows: Iterable[tuple[str, Pair]], directory: Path) -> Iterator[Pair]:
+    seen: set[str] = set()
+    for where, pair in rows:
+        if not pair.id or pair.id in seen:
+            raise InputError(
+                f"{where}: {'the id is empty' if not pair.id else 'this id occurs twice'}; give it another"
+            )
+        for column in ("prompt", "chosen", "rejected"):
+            if not getattr(pair, column).strip():
+                raise InputError(f"{where}: '{column}' is empty; write it or delete the row")
+        for name in pair.images:
+            image_path(directory, name, where)
+        seen.add(pair.id)
+        yield pair

@@ -1,0 +1,56 @@
+"""Sample directories: `samples.jsonl` with image files beside it, checked row by row while they stream past.
+
+It does not decode images (`images.open_image` does, where they are used) and does not shuffle or split.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sightline.data.images import image_path
+from sightline.errors import InputError
+from sightline.records.rows import Sample
+from sightline.records.store import numbered_rows, write_rows
+
+SAMPLES = "samples.jsonl"
+
+
+def samples_file(place: Path) -> Path:
+    """The JSONL file meant by a samples directory or by the file itself."""
+    return place / SAMPLES if place.is_dir() else place
+
+
+def read_samples(place: Path, *, require_reference: bool = False) -> Iterator[Sample]:
+    """The samples of a directory or a JSONL file, in order. Image paths stay relative to the file's folder.
+
+    Memory holds the ids alone, to find one that occurs twice.
+
+    Raises:
+        InputError: no such file (at the call); a bad row, an id twice, an empty prompt, an image path that leaves the
+            folder or names no file, or, with `require_reference`, an empty reference.
+    """
+    path = samples_file(place)
+    return _checked(numbered_rows(path, Sample), path, require_reference)
+
+
+def write_samples(directory: Path, samples: Iterable[Sample]) -> int:
+    """Write `samples.jsonl` in one piece, checked as `read_samples` does; the image files must be there already."""
+    path = directory / SAMPLES
+    return write_rows(path, _checked(enumerate(samples, 1), path, False))
+
+
+def _checked(rows: Iterable[tuple[int, Sample]], path: Path, require_reference: bool) -> Iterator[Sample]:
+    seen: set[str] = set()
+    for line, sample in rows:
+        where = f"{path} line {line} (id {sample.id!r})"
+        if not sample.id or sample.id in seen:
+            raise InputError(
+                f"{where}: {'the id is empty' if not sample.id else 'this id occurs twice'}; give it another"
+            )
+        if not sample.prompt.strip():
+            raise InputError(f"{where}: the prompt is empty; write one or delete the row")
+        if require_reference and not (sample.reference or "").strip():
+            raise InputError(f"{where}: the reference is empty and this command needs one; write it or delete the row")
+        for name in sample.images:
+            image_path(path.parent, name, where)
+        seen.add(sample.id)
+        yield sample

@@ -1,0 +1,1 @@
+"""Measuring a model: benchmarks, their answers and scores, and numbers with honest intervals. Nothing here trains."""

@@ -1,0 +1,179 @@
+"""The evaluation stage: a model answers benchmarks greedily, batch by batch, and its answers become estimates.
+
+Scoring is `scoring`, resampling `statistics`; torch is imported only where an answer is still missing. A stage that was
+killed goes on after its last whole batch, and one that is complete is left alone.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sightline.config import Config
+from sightline.errors import InputError
+from sightline.evals.benchmark import Benchmark
+from sightline.evals.directory import ANSWERS, SAMPLES, relocated
+from sightline.evals.registry import get_benchmark
+from sightline.evals.scoring import score_directory
+from sightline.evals.statistics import RESAMPLES
+from sightline.models.prompts import Prefix, Request, Sampling
+from sightline.records.manifest import Stage
+from sightline.records.rows import Answer, Sample
+from sightline.records.store import append_rows, read_rows, write_rows
+
+if TYPE_CHECKING:
+    from sightline.models.loading import VLM
+
+
+class EvalConfig(Config):
+    """What decides the numbers. `limit` keeps a benchmark's first so many pictures; `validation` asks of those on which
+    settings may be chosen, never of the test's; `autocast` is bfloat16 autocast while generating.
+    """
+
+    benchmarks: tuple[str, ...] = Field(min_length=1)
+    limit: int | None = Field(default=None, ge=1)
+    validation: bool = False
+    dtype: str = "float32"
+    autocast: bool = False
+    resamples: int = Field(default=RESAMPLES, ge=100)
+
+
+class EvalRuntime(Config):
+    """What decides only the speed (up to rounding), so that it may change when a run goes on."""
+
+    batch_size: int = Field(default=32, ge=1)
+    device: str = "auto"
+
+
+class HubEvalConfig(EvalConfig):
+    """What the manifest records where the model is a hub id, of which there are no files to hash."""
+
+    model: str
+
+
+class Model:
+    """A model that is opened when its first answer is due, so that a finished evaluation needs none."""
+
+    def __init__(self, path: str | Path, adapter: Path | None, config: EvalConfig, runtime: EvalRuntime) -> None:
+        self.path, self.adapter, self.config, self.runtime = path, adapter, config, runtime
+        self._vlm: VLM | None = None
+
+    @property
+    def vlm(self) -> "VLM":
+        """The model itself, opened at the first use."""
+        if self._vlm is None:
+            import torch
+
+            from sightline.models.loading import load_vlm
+
+            device = self.runtime.device
+            if device == "auto":
+                device = "cuda" if torch.cuda.is_available() else "cpu"
+            self._vlm = load_vlm(self.path, adapter=self.adapter, device=device, dtype=self.config.dtype)
+        return self._vlm
+
+
+def evaluate(
+    model: str | Path,
+    out: Path,
+    config: EvalConfig,
+    *,
+    adapter: Path | None = None,
+    data: Path | None = None,
+    seed: int = 0,
+    runtime: EvalRuntime | None = None,
+) -> Path:
+    """Answer and score every benchmark of the config in `out`; the directory it returns is `out`.
+
+    `model` is a directory or a hub id, `adapter` a PEFT directory. `data` is where benchmarks find or put their
+    pictures (by default `out/data`); `seed` decides the resamples, since answers are greedy.
+
+    Raises:
+        InputError: an unknown benchmark, a model that cannot be opened, or `out` holds another evaluation.
+    """
+    runtime = runtime or EvalRuntime()
+    benchmarks = [
+        get_benchmark(name, folder=data or out / "data", limit=config.limit, validation=config.validation)
+        for name in config.benchmarks
+    ]
+    inputs = {"model": Path(model)} if Path(model).is_dir() else {}
+    if adapter is not None:
+        inputs["adapter"] = adapter
+    recorded = config if "model" in inputs else HubEvalConfig(**config.model_dump(), model=str(model))
+    stage = Stage.open(out, "eval", recorded, inputs, seed)
+    if stage.done:
+        return out
+    answering = Model(model, adapter, config, runtime)
+    counts: dict[str, int] = {}
+    with progress_bar() as progress:
+        for benchmark in benchmarks:
+            counts[benchmark.name] = answer_benchmark(benchmark, out, answering, progress)
+            score_directory(benchmark, out, resamples=config.resamples, seed=seed)
+    stage.finish(counts=counts, dropped={}, numbers={"batch_size": float(runtime.batch_size)})
+    return out
+
+
+def answer_benchmark(benchmark: Benchmark, out: Path, model: Model, progress: Progress) -> int:
+    """Answer the samples of one benchmark that have no answer yet; the number of its samples."""
+    folder = out / benchmark.name
+    samples = list(benchmark.samples())
+    _write_samples(benchmark, samples, folder)
+    answers = folder / ANSWERS
+    answered = (
+        {answer.sample_id for answer in read_rows(answers, Answer, allow_torn_tail=True)} if answers.exists() else set()
+    )
+    waiting = [sample for sample in samples if sample.id not in answered]
+    task = progress.add_task(benchmark.name, total=len(samples), completed=len(samples) - len(waiting))
+    for batch in _batches(waiting, model.runtime.batch_size):
+        append_rows(answers, _answer(benchmark, batch, model))
+        progress.advance(task, len(batch))
+    return len(samples)
+
+
+def progress_bar() -> Progress:
+    """The bars of a stage, on stderr, one a benchmark."""
+    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: Model) -> list[Answer]:
+    from sightline.models.sampler import generate
+
+    requests = [
+        Request(Prefix(tuple(benchmark.folder / image for image in sample.images), sample.prompt)) for sample in batch
+    ]
+    made = generate(
+        model.vlm,
+        requests,
+        Sampling(max_new_tokens=benchmark.max_new_tokens),
+        batch_size=model.runtime.batch_size,
+        autocast=model.config.autocast,
+    )
+    return [
+        Answer(sample_id=s.id, cluster=s.cluster, text=g.text, tokens=g.tokens, finished=g.finished)
+        for s, g in zip(batch, made, strict=True)
+    ]
+
+
+def _write_samples(benchmark: Benchmark, samples: Sequence[Sample], folder: Path) -> None:
+    """Keep the questions beside their answers; a folder with other questions is another evaluation's."""
+    ids = {sample.id for sample in samples}
+    if len(ids) < len(samples):
+        raise InputError(f"benchmark {benchmark.name!r} has {len(samples) - len(ids)} samples whose id is not unique.")
+    rows = [relocated(sample, benchmark.folder, folder) for sample in samples]
+    path = folder / SAMPLES
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_rows(path, rows)
+    elif [row.model_dump(mode="json") for row in read_rows(path, Sample)] != [
+        row.model_dump(mode="json") for row in rows
+    ]:
+        raise InputError(f"{path} holds other samples than {benchmark.name!r} has now; choose another --out.")
+
+
+def _batches(samples: Sequence[Sample], size: int) -> Iterable[Sequence[Sample]]:
+    for start in range(0, len(samples), size):
+        yield samples[start : start + size]

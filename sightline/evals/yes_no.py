@@ -1,0 +1,63 @@
+"""Yes/no answers by the official POPE rule, and the confusion metrics over them.
+
+It asks nothing and draws no questions: a benchmark brings those and calls `score_yes_no`. Intervals of the metrics come
+from `statistics`.
+"""
+
+from sightline.evals.benchmark import Metric, mean
+from sightline.records.rows import Answer, Score
+
+#: Any of these as a word of the first sentence makes the answer a no; everything else is a yes, even nothing at all.
+NO_WORDS = frozenset({"No", "not", "no"})
+
+
+def parse_yes_no(text: str) -> bool:
+    """True for yes, by the rule of POPE's `evaluate.py` (Li et al. 2023, arXiv 2305.10355), its quirks included.
+
+    The text up to the first full stop, commas removed, split at single spaces; case matters ("NO" is a yes).
+    """
+    words = text.split(".")[0].replace(",", "").split(" ")
+    return NO_WORDS.isdisjoint(words)
+
+
+def score_yes_no(answer: Answer, *, truth: bool) -> Score:
+    """One cell of the confusion matrix; `empty` marks an answer without text, which the official rule takes for yes."""
+    said = parse_yes_no(answer.text)
+    values: dict[str, float | None] = {
+        "true_positive": float(said and truth),
+        "false_positive": float(said and not truth),
+        "true_negative": float(not said and not truth),
+        "false_negative": float(not said and truth),
+        "empty": float(not answer.text.strip()),
+    }
+    details = {"parsed": "yes" if said else "no", "truth": "yes" if truth else "no"}
+    return Score(sample_id=answer.sample_id, cluster=answer.cluster, values=values, details=details)
+
+
+YES_NO_METRICS: dict[str, Metric] = {
+    "accuracy": Metric(label="Accuracy", numerator={"true_positive": 1, "true_negative": 1}, higher_is_better=True),
+    "precision": Metric(
+        label="Precision of yes",
+        numerator={"true_positive": 1},
+        denominator={"true_positive": 1, "false_positive": 1},
+        higher_is_better=True,
+    ),
+    "recall": Metric(
+        label="Recall of yes",
+        numerator={"true_positive": 1},
+        denominator={"true_positive": 1, "false_negative": 1},
+        higher_is_better=True,
+    ),
+    "f1": Metric(
+        label="F1 of yes",
+        numerator={"true_positive": 2},
+        denominator={"true_positive": 2, "false_positive": 1, "false_negative": 1},
+        higher_is_better=True,
+        primary=True,
+    ),
+    # Of the predictions, never of the questions: the share of yes among the questions is a constant.
+    "yes_ratio": Metric(
+        label="Yes ratio of the answers", numerator={"true_positive": 1, "false_positive": 1}, higher_is_better=None
+    ),
+    "empty": mean("empty", "Empty answers (count as yes)", higher_is_better=False),
+}

@@ -1,0 +1,67 @@
+"""The main job on the embedded lab: scenes, BDHS pairs, DPO, evaluation of both models, report.
+
+A composition of the stages and nothing else: each could be run alone by its command. A directory that is complete is
+left as it is, so a demo that was interrupted goes on.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from sightline.config import load_config
+from sightline.data.progress import Progress
+from sightline.evals.run import EvalConfig, EvalRuntime, evaluate
+from sightline.lab import BASE, CONFIGS
+from sightline.lab.samples import ScenesConfig, write_scenes
+from sightline.pairs.bdhs import BDHSConfig
+from sightline.pairs.build import build_bdhs_dataset
+from sightline.study.report.results import Results
+from sightline.study.report.writing import write_report
+from sightline.train.config import TrainConfig
+from sightline.train.run import ADAPTER, train
+
+NATURAL = ("lab-chair", "lab-pope-random", "lab-pope-popular", "lab-pope-adversarial", "lab-vqa")
+BENCHMARKS = tuple(f"{name}{suffix}" for suffix in ("", "-counter") for name in NATURAL)
+
+
+def run_demo(
+    out: Path,
+    *,
+    pairs: int,
+    scenes: int,
+    seeds: tuple[int, ...],
+    bar: Callable[[str], AbstractContextManager[Progress]],
+) -> Results:
+    """Run every stage that is not complete in `out`, once for each seed of pairs and training; the report's results.
+
+    `pairs` is the number of preference scenes, `scenes` that of test scenes of each kind; `bar(label)` opens a progress
+    bar. The base model is measured once: its answers are greedy.
+    """
+    with bar("preference scenes") as progress:
+        write_scenes(ScenesConfig(), "preference", pairs, out / "samples", progress)
+    bdhs = load_config(BDHSConfig, CONFIGS / "bdhs.yaml", ())
+    dpo = load_config(TrainConfig, CONFIGS / "dpo.yaml", ())
+    for seed in seeds:
+        made = _of_seed(out, "pairs", seed)
+        with bar(f"BDHS pairs, seed {seed}") as progress:
+            build_bdhs_dataset(BASE, out / "samples", made, bdhs, seed, progress)
+        train(BASE, made, _of_seed(out, "train", seed), dpo, seed)
+    asked = EvalConfig(benchmarks=BENCHMARKS, limit=scenes, autocast=True)
+    runtime = EvalRuntime(batch_size=64)
+    evaluate(BASE, out / "eval-base", asked, data=out / "test", runtime=runtime)
+    for seed in seeds:
+        adapter = _of_seed(out, "train", seed) / ADAPTER
+        evaluate(
+            BASE, _of_seed(out, "eval-aligned", seed), asked, adapter=adapter, data=out / "test", runtime=runtime
+        )
+    return write_report(
+        out,
+        base=out / "eval-base",
+        aligned=[_of_seed(out, "eval-aligned", seed) for seed in seeds],
+        trainings=[_of_seed(out, "train", seed) for seed in seeds],
+        pairs=_of_seed(out, "pairs", seeds[0]),
+    )
+
+
+def _of_seed(out: Path, stage: str, seed: int) -> Path:
+    return out / f"{stage}-{seed}"

@@ -1,0 +1,226 @@
+"""Scene -> text: descriptions, captions, questions with their true answers, with the variety of several speakers.
+
+Sentences come from templates with synonyms, several orders and lengths; `parser` reads them back into claims.
+References may be made imperfect on purpose (`ReferenceNoise`), as real instruction data are; what was done is recorded.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from sightline.lab.vocabulary import COLORS, COMPANION, KINDS, THEMES
+from sightline.lab.words import COUNT_WORDS, THEME_PHRASES, article, names_of, plural
+from sightline.lab.world import IMAGE_SIZE, Scene, SceneObject
+
+Box = tuple[int, int, int, int]
+
+
+class ReferenceNoise(BaseModel):
+    """How often a reference description is wrong, as LLaVA-Instruct's are (they were written without the picture)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    absent_object: float = Field(
+        0.2, ge=0, le=1, description="share of descriptions that add an absent object of the theme"
+    )
+    wrong_color: float = Field(default=0.03, ge=0, le=1, description="share of color words that are wrong")
+    omitted: float = Field(default=0.03, ge=0, le=1, description="share of kinds that a description leaves out")
+
+
+@dataclass(frozen=True)
+class Group:
+    """All objects of one kind in a scene: they share a color. `where` is the center of the first, in pixels."""
+
+    kind: str
+    color: str
+    count: int
+    where: tuple[float, float]
+    small: bool
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a scene with its true answer; `task` is yes-no, count, color or position."""
+
+    task: str
+    text: str
+    answer: str
+    about: str
+
+
+def groups_of(scene: Scene) -> list[Group]:
+    """The scene's objects by kind, in the order they were put down."""
+    found: dict[str, list[SceneObject]] = {}
+    for item in scene.objects:
+        found.setdefault(item.kind, []).append(item)
+    return [
+        Group(kind, items[0].color, len(items), items[0].center, all(o.size == "small" for o in items))
+        for kind, items in found.items()
+    ]
+
+
+def horizontal(where: tuple[float, float]) -> str:
+    """left, middle or right third of the picture."""
+    return ("left", "middle", "right")[min(2, int(where[0] * 3 / IMAGE_SIZE))]
+
+
+def vertical(where: tuple[float, float]) -> str:
+    """top, middle or bottom third of the picture."""
+    return ("top", "middle", "bottom")[min(2, int(where[1] * 3 / IMAGE_SIZE))]
+
+
+def relation(a: tuple[float, float], b: tuple[float, float]) -> str | None:
+    """How a lies to b, along the axis on which they are further apart; None where they are too close to say."""
+    dx, dy = b[0] - a[0], b[1] - a[1]
+    if max(abs(dx), abs(dy)) < IMAGE_SIZE * 0.2:
+        return None
+    if abs(dx) >= abs(dy):
+        return "left of" if dx > 0 else "right of"
+    return "above" if dy > 0 else "below"
+
+
+class Speaker:
+    """Says things about scenes; every choice comes from the generator it is given."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    def _pick(self, options: Sequence[str]) -> str:
+        return options[int(self._rng.integers(len(options)))]
+
+    def phrase(self, group: Group, definite: bool = False) -> str:
+        """`a small red cup`, `two red cups`, `the red cup`."""
+        name = self._pick(names_of(group.kind))
+        noun = plural(name) if group.count > 1 else name
+        size = "small " if group.small and group.count == 1 and self._rng.random() < 0.4 else ""
+        if definite:
+            return f"the {group.color + ' ' if self._rng.random() < 0.5 else ''}{noun}"
+        if group.count > 1:
+            return f"{COUNT_WORDS[group.count]} {group.color} {noun}"
+        return f"{article(size or group.color)} {size}{group.color} {noun}"
+
+    def describe(self, theme: str, groups: Sequence[Group]) -> str:
+        """A description of two to five sentences that names every group once, in a shuffled order."""
+        left = [groups[i] for i in self._rng.permutation(len(groups))]
+        sentences: list[str] = []
+        first = left[: 2 if len(left) > 1 and self._rng.random() < 0.6 else 1]
+        left = left[len(first) :]
+        sentences.append(self._opening(theme, first))
+        told = list(first)
+        while left:
+            take = 2 if len(left) > 1 and (self._rng.random() < 0.4 or len(sentences) >= 4) else 1
+            if len(sentences) >= 4:
+                take = len(left)
+            sentences.append(self._next_sentence(left[:take], told))
+            told += left[:take]
+            left = left[take:]
+        while len(sentences) < 2 or (len(sentences) < 5 and self._rng.random() < 0.25):
+            sentences.append(self._extra_sentence(told))
+        return " ".join(sentences)
+
+    def caption(self, theme: str, groups: Sequence[Group]) -> str:
+        """One short sentence about at most three groups."""
+        some = [groups[i] for i in self._rng.permutation(len(groups))[:3]]
+        return self._pick(["A {t} with {x}.", "{X} in a {t}.", "A picture of {x}."]).format(
+            t=self._pick(THEME_PHRASES[theme]), x=self._list(some), X=_capital(self._list(some))
+        )
+
+    def _list(self, groups: Sequence[Group]) -> str:
+        phrases = [self.phrase(g) for g in groups]
+        return phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
+
+    def _opening(self, theme: str, groups: Sequence[Group]) -> str:
+        where = self._pick(THEME_PHRASES[theme])
+        form = self._pick(
+            ["This is a {t} scene with {x}.", "The image shows {x} in a {t}.", "In this {t} there {be} {x}.",
+             "The picture shows a {t} with {x}.", "{X} can be seen in a {t}."]
+        )  # fmt: skip
+        listed = self._list(groups)
+        return form.format(t=where, x=listed, X=_capital(listed), be=_be(groups))
+
+    def _next_sentence(self, groups: Sequence[Group], told: Sequence[Group]) -> str:
+        listed, be = self._list(groups), _be(groups)
+        if len(groups) == 1 and self._rng.random() < 0.65:
+            return self._placed_sentence(groups[0], told)
+        form = self._pick(
+            ["There {be} also {x}.", "There {be} {x} as well.", "{X} can also be seen.", "The scene also includes {x}.",
+             "In addition, there {be} {x}."]
+        )  # fmt: skip
+        return form.format(x=listed, X=_capital(listed), be=be)
+
+    def _placed_sentence(self, group: Group, told: Sequence[Group]) -> str:
+        other = told[int(self._rng.integers(len(told)))]
+        relative = relation(group.where, other.where) if group.count == other.count == 1 else None
+        phrase = self.phrase(group)
+        if relative and self._rng.random() < 0.6:
+            where = relation_phrase(relative, self.phrase(other, definite=True), self._rng)
+        else:
+            where = place_phrase(group.where, self._rng)
+        be = _be([group])
+        form = self._pick(["There {be} {x} {w}.", "{W}, there {be} {x}.", "{X} {be} {w}."])
+        return form.format(be=be, x=phrase, X=_capital(phrase), w=where, W=_capital(where))
+
+    def _extra_sentence(self, told: Sequence[Group]) -> str:
+        """A closing remark that names nothing new: a place, a color, a count, or the mood."""
+        group = told[int(self._rng.integers(len(told)))]
+        roll = self._rng.random()
+        definite = _capital(self.phrase(group, definite=True))
+        if roll < 0.5:
+            return f"{definite} {_be([group])} {place_phrase(group.where, self._rng)}."
+        return self._pick(
+            ["The scene is calm.", "Nothing else stands out.", "It looks like a quiet day.", "The background is plain."]
+        )
+
+
+def place_phrase(where: tuple[float, float], rng: np.random.Generator) -> str:
+    """`on the left`, `at the top right`, `in the middle`."""
+    h, v = horizontal(where), vertical(where)
+    if h == "middle" and v == "middle":
+        return ("in the middle", "in the center")[int(rng.integers(2))]
+    if h == "middle":
+        return f"at the {v}"
+    if v == "middle":
+        return (f"on the {h}", f"on the {h} side")[int(rng.integers(2))]
+    return (f"at the {v} {h}", f"in the {v} {h} corner")[int(rng.integers(2))]
+
+
+def relation_phrase(relative: str, other: str, rng: np.random.Generator) -> str:
+    """`to the left of the cup`, `above the plate`."""
+    forms = {
+        "left of": (f"to the left of {other}", f"left of {other}"),
+        "right of": (f"to the right of {other}", f"right of {other}"),
+        "above": (f"above {other}", f"higher up than {other}"),
+        "below": (f"below {other}", f"under {other}"),
+    }[relative]
+    return forms[int(rng.integers(2))]
+
+
+def noisy_groups(
+    rng: np.random.Generator, theme: str, groups: Sequence[Group], noise: ReferenceNoise
+) -> tuple[list[Group], list[str]]:
+    """The groups as an imperfect annotator tells them, and the kinds that are told though absent."""
+    told = [g for g in groups if rng.random() >= noise.omitted] or [groups[0]]
+    recolored = [
+        Group(g.kind, str(rng.choice(list(COLORS))), g.count, g.where, g.small)
+        if rng.random() < noise.wrong_color
+        else g
+        for g in told
+    ]
+    if rng.random() >= noise.absent_object:
+        return recolored, []
+    present = {g.kind for g in groups}
+    companions = [COMPANION[g.kind] for g in groups if g.kind in COMPANION and COMPANION[g.kind] not in present]
+    candidates = companions or [k for k in THEMES[theme] if k not in present] or [k for k in KINDS if k not in present]
+    kind = str(rng.choice(candidates))
+    where = (float(rng.uniform(12, 84)), float(rng.uniform(12, 84)))
+    return [*recolored, Group(kind, str(rng.choice(list(COLORS))), 1, where, False)], [kind]
+
+
+def _be(groups: Sequence[Group]) -> str:
+    return "is" if len(groups) == 1 and groups[0].count == 1 else "are"
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -1,0 +1,48 @@
+"""Instruction rows of the lab: conversations about a scene, with and without its picture.
+
+A row is one user turn and its answer, or several short questions in a row, as in LLaVA's own instruction data.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sightline.lab.language import ReferenceNoise, Speaker, groups_of, noisy_groups
+from sightline.lab.questions import CAPTION_PROMPTS, DESCRIBE_PROMPTS, draw_question
+from sightline.lab.world import Scene
+
+Turn = tuple[str, str]  # what the user says, what the assistant answers
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Turns about one scene; `with_image` says whether the first turn shows the picture."""
+
+    turns: tuple[Turn, ...]
+    with_image: bool
+
+
+def description(rng: np.random.Generator, scene: Scene, noise: ReferenceNoise) -> tuple[Turn, list[str]]:
+    """A prompt, an imperfect reference description, and the kinds it names though absent."""
+    told, absent = noisy_groups(rng, scene.theme, groups_of(scene), noise)
+    prompt = DESCRIBE_PROMPTS[int(rng.integers(len(DESCRIBE_PROMPTS)))]
+    return (prompt, Speaker(rng).describe(scene.theme, told)), absent
+
+
+def caption(rng: np.random.Generator, scene: Scene) -> Turn:
+    """A prompt and a one-sentence caption."""
+    prompt = CAPTION_PROMPTS[int(rng.integers(len(CAPTION_PROMPTS)))]
+    return prompt, Speaker(rng).caption(scene.theme, groups_of(scene))
+
+
+def conversation(
+    rng: np.random.Generator, scene: Scene, noise: ReferenceNoise, described: float, with_image: bool
+) -> Conversation:
+    """One row: a description, or a caption and three questions about the scene."""
+    if rng.random() < described or not with_image:
+        return Conversation((description(rng, scene, noise)[0],), with_image)
+    turns = [caption(rng, scene)] if rng.random() < 0.3 else []
+    while len(turns) < 4:
+        question = draw_question(rng, scene)
+        turns.append((question.text, question.answer))
+    return Conversation(tuple(turns), with_image)

@@ -1,0 +1,117 @@
+"""The language model's prior, the projector's alignment and instruction tuning: the stages after the tower.
+
+All three are next-token training on `TokenRow`s; they differ in what is trained and whether pictures are shown. The
+tower is frozen from here on, so each scene's features are computed once.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import (
+    CLIPVisionModel,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedTokenizerFast,
+)
+
+from sightline.lab.drawing import render
+from sightline.lab.recipe.batches import IGNORED, TokenRow, collate
+from sightline.lab.recipe.config import RecipeConfig
+from sightline.lab.recipe.optimize import make_optimizer, scheduled
+from sightline.lab.recipe.perception import normalized, patch_features, vision_config
+from sightline.lab.world import Scene
+
+Batch = tuple[Sequence[TokenRow], np.ndarray]  # rows, and the scene number of each row (for its features)
+
+
+def make_llava(
+    recipe: RecipeConfig, tokenizer: PreTrainedTokenizerFast, tower: CLIPVisionModel
+) -> LlavaForConditionalGeneration:
+    """An untrained LLaVA around the trained tower."""
+    torch.manual_seed(recipe.seed + 1)
+    text = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.width,
+        intermediate_size=recipe.width * 11 // 4,
+        num_hidden_layers=recipe.language_layers,
+        num_attention_heads=recipe.width // 64,
+        num_key_value_heads=recipe.width // 64,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    config = LlavaConfig(
+        vision_config=vision_config(recipe),
+        text_config=text,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        image_seq_length=(96 // recipe.patch_size) ** 2,
+        tie_word_embeddings=True,
+    )
+    model = LlavaForConditionalGeneration(config)
+    model.set_attn_implementation("eager")  # see perception: faster than SDPA here, and training only
+    model.model.vision_tower.load_state_dict(tower.state_dict())
+    model.model.vision_tower.requires_grad_(False)
+    return model
+
+
+@torch.no_grad()
+def scene_features(model: LlavaForConditionalGeneration, scenes: Sequence[Scene]) -> Tensor:
+    """What the frozen tower sees of each scene, bfloat16 [scene, patch, width]."""
+    chunks = []
+    for start in range(0, len(scenes), 64):
+        pixels = np.stack([np.asarray(render(scene)) for scene in scenes[start : start + 64]])
+        with torch.autocast("cpu", torch.bfloat16):
+            chunks.append(patch_features(model.model.vision_tower, normalized(pixels)).bfloat16())
+    return torch.cat(chunks)
+
+
+def next_token_loss(model: LlavaForConditionalGeneration, batch: Batch, features: Tensor | None, pad: int) -> Tensor:
+    """Mean cross-entropy over the assistant's tokens; the head runs only where there is a label."""
+    rows, scene_numbers = batch
+    ids, labels = collate(rows, pad)
+    with torch.autocast("cpu", torch.bfloat16):
+        embedded = model.get_input_embeddings()(ids)
+        if features is not None:
+            shown = torch.tensor([row.with_image for row in rows])
+            projected = model.model.multi_modal_projector(features[torch.from_numpy(scene_numbers)[shown]])
+            where = (ids == model.config.image_token_id).unsqueeze(-1)
+            embedded = embedded.to(projected.dtype).masked_scatter(where, projected)
+        hidden = model.model.language_model(inputs_embeds=embedded).last_hidden_state
+        asked = labels[:, 1:] != IGNORED
+        logits = model.lm_head(hidden[:, :-1][asked])
+    return F.cross_entropy(logits.float(), labels[:, 1:][asked])
+
+
+def train(
+    model: LlavaForConditionalGeneration,
+    trained: nn.Module | Sequence[nn.Module],
+    steps: int,
+    draw: Callable[[int], Batch],
+    features: Tensor | None,
+    recipe: RecipeConfig,
+    rate: float,
+) -> Iterator[tuple[int, float]]:
+    """Train the parameters of `trained` on `draw(step)`; yields (step, loss)."""
+    modules = [trained] if isinstance(trained, nn.Module) else list(trained)
+    model.requires_grad_(False)
+    for module in modules:
+        module.requires_grad_(True)
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    optimizer = make_optimizer(named, rate, recipe.weight_decay)
+    for step in scheduled(optimizer, steps):
+        loss = next_token_loss(model, draw(step), features, model.config.text_config.pad_token_id)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
+        optimizer.step()
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"loss is {loss.item()} at step {step}")
+        yield step, loss.item()

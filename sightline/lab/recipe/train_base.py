@@ -1,0 +1,176 @@
+"""`sightline lab train-base`: every stage of the recipe in order, each kept on disk so that a killed run goes on.
+
+Stages: tower (perception), tokenizer, language prior (text alone), projector alignment, instruction tuning. The result
+is a LLaVA checkpoint in bfloat16 that any tool of the ecosystem loads.
+"""
+
+import functools
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+from transformers import CLIPVisionModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
+
+from sightline.lab.recipe.batches import TokenRow, tokenize
+from sightline.lab.recipe.config import RecipeConfig
+from sightline.lab.recipe.corpus import Conversation, conversation, description
+from sightline.lab.recipe.joint import Batch, make_llava, scene_features, train
+from sightline.lab.recipe.perception import Views, train_tower, vision_config
+from sightline.lab.recipe.tokenizer import make_processor, train_tokenizer
+from sightline.lab.world import Scene, sample_scene, scene_rng
+
+_PRIOR_START = 1_000_000  # first scene of the text-only rows; pictures of these scenes are never shown
+
+
+def train_base(recipe: RecipeConfig, out: Path, console: Console) -> None:
+    """Run the recipe into `out`; finished stages found in `out/work` are taken as they are."""
+    torch.set_flush_denormal(True)  # numbers near zero would cost CPUs many times the time of others
+    work = out / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "recipe.json").write_text(recipe.model_dump_json(indent=2))
+    seconds: dict[str, float] = {}
+    started = time.monotonic()
+    tower = _tower(recipe, work / "tower.safetensors", console)
+    seconds["perception"] = time.monotonic() - started
+
+    scenes = [sample_scene(recipe.world, "train", i) for i in range(recipe.train_scenes)]
+    tokenizer = train_tokenizer(_texts(recipe, scenes[:4000]), recipe.vocabulary)
+    model = make_llava(recipe, tokenizer, tower)
+    started = time.monotonic()
+    _stage(work / "prior.safetensors", model, console, lambda: _train_prior(recipe, model, tokenizer, console))
+    seconds["prior"] = time.monotonic() - started
+    started = time.monotonic()
+    _train_joint(recipe, model, tokenizer, scenes, work, console)
+    seconds["joint"] = time.monotonic() - started
+
+    model.requires_grad_(True)
+    model.to(torch.bfloat16).eval().save_pretrained(out)
+    make_processor(recipe, tokenizer).save_pretrained(out)
+    (out / "recipe.json").write_text(
+        json.dumps({**recipe.model_dump(mode="json"), "seconds": seconds}, indent=2) + "\n"
+    )
+
+
+def _tower(recipe: RecipeConfig, path: Path, console: Console) -> CLIPVisionModel:
+    torch.manual_seed(recipe.seed)
+    tower = CLIPVisionModel(vision_config(recipe))
+    if path.exists():
+        tower.load_state_dict(load_file(path))
+        return tower.eval()
+    console.print(f"rendering {recipe.perception_scenes} unbiased scenes")
+    views = Views(
+        recipe.world, "perception", recipe.perception_scenes, recipe.patch_size, workers=torch.get_num_threads()
+    )
+    for _ in _logged("perception", recipe.perception_steps, train_tower(recipe, views, tower), console):
+        pass
+    _save(path, tower.state_dict())
+    return tower.eval()
+
+
+def _texts(recipe: RecipeConfig, scenes: Sequence[Scene]) -> Iterator[str]:
+    for scene in scenes:
+        rng = scene_rng(recipe.world, scene.split, scene.index, purpose=9)
+        for described in (1.0, 0.0):
+            for asked, answered in conversation(rng, scene, recipe.noise, described, with_image=True).turns:
+                yield f"USER: {asked} ASSISTANT: {answered}"
+
+
+def _train_prior(
+    recipe: RecipeConfig, model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, console: Console
+) -> None:
+    """Descriptions of natural scenes as text alone: what goes with what, and how people say it."""
+
+    def row(number: int) -> TokenRow:
+        scene = sample_scene(recipe.world, "train", _PRIOR_START + number)
+        turn, _ = description(scene_rng(recipe.world, "train", scene.index, purpose=1), scene, recipe.noise)
+        return tokenize(tokenizer, Conversation((turn,), with_image=False), 0)
+
+    def draw(step: int) -> Batch:
+        start = step * recipe.batch_size % recipe.prior_rows
+        return [row(start + i) for i in range(recipe.batch_size)], np.zeros(recipe.batch_size, np.int64)
+
+    steps = recipe.prior_epochs * recipe.prior_rows // recipe.batch_size
+    parts = [model.model.language_model, model.lm_head]
+    run = train(model, parts, steps, draw, None, recipe, recipe.learning_rate)
+    for _ in _logged("prior", steps, run, console):
+        pass
+
+
+def _train_joint(
+    recipe: RecipeConfig,
+    model: LlavaForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    scenes: Sequence[Scene],
+    work: Path,
+    console: Console,
+) -> None:
+    """Projector alignment on descriptions, then language model and projector on mixed instruction rows."""
+    patches = model.config.image_seq_length
+    console.print(f"features of {len(scenes)} natural scenes")
+    features = scene_features(model, scenes)
+
+    def draw(rng: np.random.Generator, described: float, text_only: float, _step: int) -> Batch:
+        numbers = rng.integers(len(scenes), size=recipe.batch_size)
+        rows = [
+            tokenize(
+                tokenizer,
+                conversation(rng, scenes[n], recipe.noise, described, with_image=rng.random() >= text_only),
+                patches,
+            )
+            for n in numbers
+        ]
+        return rows, numbers
+
+    projector, language = model.model.multi_modal_projector, model.model.language_model
+
+    def align() -> None:
+        rng = np.random.default_rng([recipe.seed, 21])  # one generator a stage: a resumed run draws what it would have
+        rows = functools.partial(draw, rng, 1.0, 0.0)
+        run = train(model, projector, recipe.align_steps, rows, features, recipe, recipe.learning_rate)
+        for _ in _logged("alignment", recipe.align_steps, run, console):
+            pass
+
+    def instruct() -> None:
+        parts = [projector, language, model.lm_head]
+        rng = np.random.default_rng([recipe.seed, 22])
+        rows = functools.partial(draw, rng, recipe.described, recipe.text_only)
+        run = train(model, parts, recipe.instruct_steps, rows, features, recipe, recipe.learning_rate)
+        for _ in _logged("instruction", recipe.instruct_steps, run, console):
+            pass
+
+    _stage(work / "aligned.safetensors", model, console, align)
+    _stage(work / "instructed.safetensors", model, console, instruct)
+
+
+def _stage(path: Path, model: LlavaForConditionalGeneration, console: Console, run: Callable[[], None]) -> None:
+    """Run a stage unless its weights are there already."""
+    if path.exists():
+        console.print(f"{path.stem}: taken from {path}")
+    else:
+        run()
+        _save(path, {k: v for k, v in model.state_dict().items() if not k.startswith("lm_head")})
+    model.load_state_dict(load_file(path), strict=False)  # the head is tied to the embeddings
+
+
+def _save(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Atomic: a kill leaves the stage undone, never half done."""
+    temporary = path.with_suffix(".tmp")
+    save_file({k: v.detach().clone().contiguous() for k, v in state.items()}, temporary)
+    temporary.replace(path)
+
+
+def _logged(name: str, steps: int, run: Iterator[tuple[int, float]], console: Console) -> Iterator[tuple[int, float]]:
+    """Pass a stage's steps through, with a line now and then: (step, loss, ...)."""
+    started, mean = time.monotonic(), 0.0
+    for item in run:
+        step, loss = item[0], item[1]
+        mean = loss if step == 0 else 0.98 * mean + 0.02 * loss
+        if step % max(1, steps // 20) == 0 or step == steps - 1:
+            console.print(f"{name}: step {step + 1}/{steps}, loss {mean:.3f}, {time.monotonic() - started:.0f} s")
+        yield item

@@ -1,0 +1,103 @@
+"""Scenes -> a folder of samples: rendered images, prompts, references as imperfect as real instruction data are.
+
+Used by `sightline lab scenes` and, for test questions, by `benches`; the world itself is `world`.
+"""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from sightline.config import Config
+from sightline.data.progress import Progress, counted
+from sightline.data.samples import write_samples
+from sightline.errors import InputError
+from sightline.lab.drawing import render
+from sightline.lab.language import ReferenceNoise
+from sightline.lab.questions import draw_question
+from sightline.lab.recipe.corpus import caption, description
+from sightline.lab.vocabulary import WorldConfig
+from sightline.lab.world import SPLITS, Scene, sample_scene, scene_rng
+from sightline.records import Sample
+from sightline.records.manifest import Stage
+
+_PURPOSE = 3  # number of this use of a scene's random streams
+
+
+class ScenesConfig(Config):
+    """What `sightline lab scenes` draws: descriptions for the most part, as in the instruction data."""
+
+    world: WorldConfig = WorldConfig()
+    noise: ReferenceNoise = ReferenceNoise()
+    described: float = Field(default=0.8, ge=0, le=1, description="share of samples that ask for a description")
+    captioned: float = Field(default=0.05, ge=0, le=1, description="share that asks for a caption; the rest are questions")
+
+
+def image_path(folder: Path, scene: Scene) -> str:
+    """Render the scene into `folder/images` unless it is there; returns the path relative to `folder`."""
+    relative = f"images/{scene.id}.png"
+    target = folder / relative
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_suffix(".tmp")
+        render(scene).save(temporary, format="PNG")
+        temporary.replace(target)  # a kill leaves no half image
+    return relative
+
+
+def lab_samples(config: ScenesConfig, split: str, count: int, folder: Path) -> Iterator[Sample]:
+    """`count` samples of a split, one a scene, their images drawn into `folder` on the way."""
+    for index in range(count):
+        scene = sample_scene(config.world, split, index)
+        rng = scene_rng(config.world, split, index, _PURPOSE)
+        task, prompt, reference = _ask(rng, scene, config)
+        yield Sample(
+            id=scene.id,
+            images=(image_path(folder, scene),),
+            prompt=prompt,
+            reference=reference,
+            task=task,
+            cluster=scene.id,
+            truth=scene.to_truth(),
+        )
+
+
+def write_scenes(
+    config: ScenesConfig,
+    split: str,
+    count: int,
+    out: Path,
+    progress: Progress | None = None,
+) -> Path:
+    """The stage `lab scenes`: a samples directory of `count` scenes; images that are drawn already are kept."""
+    if split not in SPLITS:
+        near = get_close_matches(split, SPLITS, n=1, cutoff=0.0)[0]
+        raise InputError(f"there is no split {split!r}; did you mean {near!r}? (splits: {', '.join(SPLITS)})")
+    asked = _Request(split=split, count=count, scenes=config)
+    stage = Stage.open(out, "lab scenes", asked, {}, config.world.seed)
+    if not stage.done:
+        drawn = lab_samples(config, split, count, out)
+        write_samples(out, counted(drawn, progress, count))
+        stage.finish(counts={"samples": count})
+    return out
+
+
+class _Request(Config):
+    """What decides a samples directory of the lab, for its manifest."""
+
+    split: str
+    count: int
+    scenes: ScenesConfig
+
+
+def _ask(rng: np.random.Generator, scene: Scene, config: ScenesConfig) -> tuple[str, str, str]:
+    roll = rng.random()
+    if roll < config.described:
+        (prompt, reference), _ = description(rng, scene, config.noise)
+        return "description", prompt, reference
+    if roll < config.described + config.captioned:
+        return "caption", *caption(rng, scene)
+    question = draw_question(rng, scene)
+    return question.task, question.text, question.answer

@@ -1,0 +1,108 @@
+"""LoRA on a loaded model through PEFT: add, switch off for the reference, save, merge.
+
+What is saved is PEFT's own directory, so that any tool of the ecosystem can open it; nothing here knows an optimizer or
+a loss. Loading an adapter again is `loading.load_vlm(path, adapter=...)`.
+"""
+
+import contextlib
+import copy
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+
+from sightline.errors import InputError
+from sightline.models.loading import VLM, peft_warnings_ignored
+
+#: family -> the name of the module between vision and language.
+PROJECTORS: dict[str, str] = {"llava": "multi_modal_projector"}
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adaptation (Hu et al. 2021); the update is scaled by alpha / rank.
+
+    `targets` is a regular expression over whole module names or a tuple of name endings; None is every linear layer of
+    the language model. `train_projector` also trains the projector between vision and language in full, as the BDHS
+    study does (2407.02477, app. A): a copy of it is saved in the adapter, and switching the adapter off restores the
+    original. The vision tower stays frozen.
+    """
+
+    rank: int
+    alpha: float
+    dropout: float = 0.0
+    targets: str | tuple[str, ...] | None = None
+    train_projector: bool = False
+
+
+def add_lora(vlm: VLM, settings: LoraSettings, *, seed: int = 0) -> VLM:
+    """Freeze `vlm` and put a fresh LoRA adapter into its modules, in place; until trained it computes what it did.
+
+    Raises:
+        InputError: there is an adapter already, or no module answers to `settings.targets`.
+    """
+    if isinstance(vlm.model, PeftModel):
+        raise InputError(f"the model of {vlm.path} has an adapter already; merge it first")
+    targets = settings.targets if settings.targets is not None else _language_layers(vlm)
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # PEFT only divides by the rank
+        lora_dropout=settings.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        modules_to_save=[PROJECTORS[vlm.base.config.model_type]] if settings.train_projector else None,
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(), peft_warnings_ignored():
+        torch.manual_seed(seed)
+        try:
+            model = get_peft_model(vlm.model, config)
+        except ValueError as error:
+            raise InputError(f"LoRA targets {targets!r} fit no module of {vlm.path} ({error})") from error
+    return replace(vlm, model=model)
+
+
+@contextlib.contextmanager
+def reference_mode(vlm: VLM) -> Iterator[None]:
+    """Inside, `vlm` is the model without its adapter: the reference of DPO. Gradients are the caller's to stop.
+
+    Raises:
+        InputError: there is no adapter, so that the reference would be the policy itself.
+    """
+    with _adapted(vlm).disable_adapter():
+        yield
+
+
+def save_adapter(vlm: VLM, directory: Path) -> None:
+    """Write the adapter as a PEFT directory, which `peft.PeftModel.from_pretrained` opens on the same base model."""
+    # Embeddings are never trained here; PEFT's "auto" would ask the hub whether they were resized.
+    _adapted(vlm).save_pretrained(str(directory), save_embedding_layers=False)
+
+
+def merge_and_save(vlm: VLM, directory: Path) -> None:
+    """Write model and adapter as one full checkpoint with its processor; `vlm` itself stays as it is.
+
+    The sum is rounded to the dtype of the weights, so merge a float32 model where the last digits matter.
+    """
+    merged = copy.deepcopy(_adapted(vlm)).merge_and_unload()
+    merged.save_pretrained(str(directory))
+    vlm.processor.save_pretrained(str(directory))
+
+
+def _adapted(vlm: VLM) -> PeftModel:
+    if not isinstance(vlm.model, PeftModel):
+        raise InputError(f"the model of {vlm.path} has no adapter; add one with add_lora or load_vlm(adapter=...)")
+    return vlm.model
+
+
+def _language_layers(vlm: VLM) -> str:
+    """A regular expression for the linear layers inside the language model; the head is outside of it."""
+    language_model = vlm.base.get_decoder()
+    prefix = next(name for name, module in vlm.base.named_modules() if module is language_model)
+    endings = {
+        name.rpartition(".")[2] for name, module in language_model.named_modules() if isinstance(module, nn.Linear)
+    }
+    return rf"{re.escape(prefix)}\..*\.({'|'.join(sorted(endings))})"

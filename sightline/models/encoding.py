@@ -1,0 +1,175 @@
+"""From a prefix and its continuation to token ids and processed images: the one path for scoring and sampling.
+
+It renders the chat template, tokenizes, and refuses what would not mean the same to scorer and sampler; nothing is ever
+cut to fit. How rows become a batch of tensors is `batching`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from sightline.data.images import open_image
+from sightline.errors import InputError
+from sightline.models.loading import VLM
+from sightline.models.prompts import Prefix
+
+#: What a processor returns for the text; the rest belongs to the images.
+TEXT_KEYS = frozenset({"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"})
+#: Stands for the answer while the template is rendered, to learn what the template puts around one.
+STAND_IN = "Answer"
+
+
+class RowTooLong(InputError):
+    """The one refusal a caller may answer by dropping the row and counting it: it exceeds the model's positions."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """The processed images of one prefix: tensors as the processor names them, and the paths they came from."""
+
+    paths: tuple[Path, ...]
+    tensors: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class EncodedPrefix:
+    """A rendered user turn up to and with the generation prompt.
+
+    `ids` has an id for every image feature, `text_ids` one for every image; `lead` and `end` are the strings that the
+    chat template puts before and after an answer, `end` with the token that ends the turn.
+    """
+
+    ids: tuple[int, ...]
+    text: str
+    text_ids: tuple[int, ...]
+    lead: str
+    end: str
+    images: Images
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence for the model; `ids[start:]` continue the prefix (an answer, or what was said already)."""
+
+    ids: tuple[int, ...]
+    start: int
+    images: Images
+
+
+def encode_prefix(vlm: VLM, prefix: Prefix) -> EncodedPrefix:
+    """Render, tokenize and process one prefix.
+
+    Raises:
+        InputError: an image that cannot be opened, an empty prompt, a special token spelled out in the prompt, a
+            template that does not put an answer right after its generation prompt.
+    """
+    where = _where(prefix)
+    if not prefix.prompt.strip():
+        raise InputError(f"{where} is empty; every prefix needs a prompt")
+    _refuse_special_tokens(vlm, prefix.prompt, where)
+    text, lead, end = _render(vlm, prefix)
+    pictures = [open_image(path, where) for path in prefix.images]
+    encoded = vlm.processor(
+        text=text,
+        images=pictures or None,
+        add_special_tokens=_adds_special_tokens(vlm, text),
+        return_tensors="pt",
+    )
+    images = Images(prefix.images, {key: value for key, value in encoded.items() if key not in TEXT_KEYS})
+    ids = tuple(encoded["input_ids"][0].tolist())
+    return EncodedPrefix(ids, text, tuple(_tokenize(vlm, text)), lead, end, images)
+
+
+def encode_answer(vlm: VLM, prefix: EncodedPrefix, answer: str) -> Row:
+    """The row of a whole answer, the token that ends the turn included; an empty answer is that token alone.
+
+    Raises:
+        InputError, RowTooLong: as `encode_prefill`.
+    """
+    continuation = prefix.lead + answer if answer else ""
+    row = _continue(vlm, prefix, continuation + prefix.end, answer)
+    if row.ids[-1] not in vlm.end_ids or vlm.end_ids.intersection(row.ids[row.start : -1]):
+        raise InputError(f"the chat template of {vlm.path} does not end an answer with one end-of-turn token")
+    return row
+
+
+def encode_prefill(vlm: VLM, prefix: EncodedPrefix, prefill: str) -> Row:
+    """The row of an answer's beginning, for the model to go on from; an empty one is the prefix alone.
+
+    Raises:
+        InputError: a special token spelled out in the text; text that would change the tokens of the prefix.
+        RowTooLong: the row is longer than the model's positions.
+    """
+    return _continue(vlm, prefix, prefix.lead + prefill if prefill else "", prefill)
+
+
+def _continue(vlm: VLM, prefix: EncodedPrefix, continuation: str, said: str) -> Row:
+    where = f"answer {_shorten(said)!r}"
+    _refuse_special_tokens(vlm, said, where)
+    together = _tokenize(vlm, prefix.text + continuation)
+    known = len(prefix.text_ids)
+    if tuple(together[:known]) != prefix.text_ids:
+        raise InputError(
+            f"{where} merges with the end of the prompt when tokenized, so that its log-probability has no meaning; "
+            "take the white space off its beginning or give the chat template a firm generation prompt"
+        )
+    ids = prefix.ids + tuple(together[known:])
+    if len(ids) > vlm.max_tokens:
+        raise RowTooLong(
+            f"{where} makes a row of {len(ids)} tokens with its prompt and images; {vlm.path} takes {vlm.max_tokens}"
+        )
+    return Row(ids, len(prefix.ids), prefix.images)
+
+
+def _render(vlm: VLM, prefix: Prefix) -> tuple[str, str, str]:
+    """The rendered prefix, and the strings that the template puts before and after an answer."""
+    content = [{"type": "image"} for _ in prefix.images] + [{"type": "text", "text": prefix.prompt}]
+    asked = [{"role": "user", "content": content}]
+    answered = [*asked, {"role": "assistant", "content": [{"type": "text", "text": STAND_IN}]}]
+    text: str = vlm.processor.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    whole: str = vlm.processor.apply_chat_template(answered, add_generation_prompt=False, tokenize=False)
+    lead, found, tail = whole.removeprefix(text).partition(STAND_IN)
+    if not whole.startswith(text) or not found or lead.strip():
+        raise InputError(
+            f"the chat template of {vlm.path} does not put an answer right after its generation prompt "
+            f"({text[-20:]!r} against {whole[-40:]!r}); give it one that does"
+        )
+    return text, lead, _end_of_turn(vlm, tail)
+
+
+def _end_of_turn(vlm: VLM, tail: str) -> str:
+    """The template's end up to its first end token; the tokenizer's own where the template (LLaVA-1.5's) has none."""
+    ends = vlm.tokenizer.convert_ids_to_tokens(sorted(vlm.end_ids))
+    cuts = [tail.index(end) + len(end) for end in ends if end in tail]
+    return tail[: min(cuts)] if cuts else tail.rstrip() + vlm.tokenizer.eos_token
+
+
+def _tokenize(vlm: VLM, text: str) -> list[int]:
+    ids: list[int] = vlm.tokenizer(text, add_special_tokens=_adds_special_tokens(vlm, text))["input_ids"]
+    return ids
+
+
+def _adds_special_tokens(vlm: VLM, text: str) -> bool:
+    """Not if the template wrote the first token itself; the rule of `ProcessorMixin.apply_chat_template`."""
+    bos = vlm.tokenizer.bos_token
+    return bos is None or not text.startswith(bos)
+
+
+def _refuse_special_tokens(vlm: VLM, text: str, where: str) -> None:
+    found = _first_of(vlm.tokenizer.all_special_tokens, text)
+    if found is not None:
+        raise InputError(f"{where} spells out the special token {found!r}; remove it from the text")
+
+
+def _first_of(tokens: Iterable[str], text: str) -> str | None:
+    return next((token for token in tokens if token in text), None)
+
+
+def _where(prefix: Prefix) -> str:
+    return f"prompt {_shorten(prefix.prompt)!r}"
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."

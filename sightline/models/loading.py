@@ -1,0 +1,182 @@
+"""Open a vision-language model of the Hugging Face kind, with its processor and, if wanted, a PEFT adapter.
+
+It runs nothing and trains nothing; a family whose scorer and sampler are not proved equal to the plain computation is
+refused here. How LoRA is added and saved is `adapters`; what the model is fed is `encoding`.
+"""
+
+import contextlib
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers.utils import logging as transformers_logging
+
+from sightline.errors import InputError
+from sightline.records.hashing import hash_file, hash_json
+
+DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+#: Families whose log-probs, gradients and hidden image tokens are tested against the plain forward. Others may number
+#: positions in their own way (three-dimensional rotary, for one), and would be wrong without a sound.
+FAMILIES: frozenset[str] = frozenset({"llava"})
+WEIGHT_FILES = ("*.safetensors", "*.bin", "config.json", "adapter_config.json")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class VLM:
+    """A model with its processor. `path` is the hub id or directory it was opened from; `dtype` that of its weights."""
+
+    model: Any  # PreTrainedModel or PeftModel, which are alike to callers and not to the type checker
+    processor: Any  # ProcessorMixin
+    path: str
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def base(self) -> Any:
+        """The Transformers model itself, with adapter layers in place where there are any."""
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer inside the processor."""
+        return self.processor.tokenizer
+
+    @property
+    def image_token_id(self) -> int:
+        """The id that stands where an image feature goes."""
+        return int(self.base.config.image_token_id)
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Token ids that end a turn: those of the generation config and the tokenizer's own."""
+        configured = self.base.generation_config.eos_token_id
+        ids = configured if isinstance(configured, list) else [configured]
+        return frozenset(int(i) for i in (*ids, self.tokenizer.eos_token_id) if i is not None)
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest sequence, images included, that the positions of the language model cover."""
+        return int(self.base.config.get_text_config().max_position_embeddings)
+
+
+def load_vlm(
+    path: str | Path,
+    *,
+    adapter: Path | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+) -> VLM:
+    """Open a checkpoint in evaluation mode, all weights frozen if there is an adapter.
+
+    `path` is a directory or, as a string, a hub id; nothing is asked of the network for a directory. `dtype` is one of
+    `DTYPES`. Pickled weights and code of the checkpoint's own are refused unless `trust_remote_code`.
+
+    Raises:
+        InputError: no such directory, no config.json, no processor, an unknown family, no adapter where one is named.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
+    _check_source(path)
+    with _quiet():
+        try:
+            config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path} has no usable config.json ({_first_line(error)})") from error
+        if config.model_type not in FAMILIES:
+            known = ", ".join(sorted(FAMILIES))
+            raise InputError(f"{path} is a {config.model_type!r} model; supported so far: {known}")
+        processor = _load_processor(path, trust_remote_code)
+        try:
+            model: Any = AutoModelForImageTextToText.from_pretrained(
+                path,
+                config=config,
+                dtype=DTYPES[dtype],
+                trust_remote_code=trust_remote_code,
+                use_safetensors=None if trust_remote_code else True,
+            )
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} has no weights that can be loaded ({_first_line(error)})") from error
+    if adapter is not None:
+        model = _load_adapter(model, adapter)
+    model = model.to(device).eval()
+    return VLM(model, processor, str(path), torch.device(device), DTYPES[dtype])
+
+
+def weights_hash(path: str | Path) -> str:
+    """Content hash (sha256, hex) of the weights and configs of a model or adapter directory; names count, times do not.
+
+    Raises:
+        InputError: not a directory, or nothing in it that holds weights.
+    """
+    directory = Path(path)
+    files = sorted({file for pattern in WEIGHT_FILES for file in directory.glob(pattern)})
+    if not any(file.suffix in (".safetensors", ".bin") for file in files):
+        raise InputError(f"{path} holds no weights (*.safetensors); name the directory of a model or an adapter")
+    return hash_json({file.name: hash_file(file) for file in files})
+
+
+def _check_source(path: str | Path) -> None:
+    directory = Path(path)
+    if directory.is_dir():
+        if not (directory / "config.json").is_file():
+            raise InputError(f"{path} is not a model directory: it has no config.json")
+    elif directory.exists() or isinstance(path, Path) or not HUB_ID.fullmatch(path):
+        raise InputError(f"model {path} does not exist; name a model directory or a hub id such as owner/name")
+
+
+def _load_processor(path: str | Path, trust_remote_code: bool) -> Any:
+    """AutoProcessor falls back to a bare tokenizer where there is no processor; such a thing cannot see."""
+    remedy = "save one there with processor.save_pretrained(directory)"
+    try:
+        processor: Any = AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+            path, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} has no usable processor ({_first_line(error)}); {remedy}") from error
+    if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
+        raise InputError(f"{path} has no processor for images and text; {remedy}")
+    if not getattr(processor, "chat_template", None):
+        raise InputError(f"the processor of {path} has no chat template; add chat_template.jinja to it")
+    return processor
+
+
+def _load_adapter(model: Any, adapter: Path) -> PeftModel:
+    if not (adapter / "adapter_config.json").is_file():
+        raise InputError(f"{adapter} is not an adapter directory: it has no adapter_config.json")
+    try:
+        with peft_warnings_ignored():
+            return PeftModel.from_pretrained(model, str(adapter))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"adapter {adapter} does not fit the model ({_first_line(error)})") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextlib.contextmanager
+def peft_warnings_ignored() -> Iterator[None]:
+    """PEFT asks Transformers for a name that is on its way out; its user can do nothing about that."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Transformers' own progress bars off the screen; the stages have theirs."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

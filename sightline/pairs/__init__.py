@@ -1,0 +1,1 @@
+"""Samples -> preference pairs: one builder a file, provenance in every row. Computes no gradients."""

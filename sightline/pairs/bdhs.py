@@ -1,0 +1,189 @@
+"""Bottom-driven hallucination sampling (BDHS), attention variant: arXiv 2407.02477, sec. 3.4, Algorithm 1.
+
+Most image tokens are hidden from attention, the reference answer is cut somewhere in every sentence, and the policy
+continues from its prior; what it makes up is the rejected answer. No annotator is asked. Where the paper is silent, the
+choice stands in `BDHSConfig` or beside the line; writing the dataset is `build`.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from sightline.config import Config
+from sightline.errors import InputError
+from sightline.models.loading import VLM
+from sightline.models.prompts import Generation, Prefix, Request, Sampling
+from sightline.models.sampler import generate, image_token_count
+from sightline.pairs.sentences import count_words, cut_before_word, split_sentences, starts_with_yes_no, swap_yes_no
+from sightline.pairs.similarity import make_similarity
+from sightline.records import Pair, Sample
+
+BUILDER = "bdhs"
+
+
+class BDHSConfig(Config):
+    """Settings of BDHS. The paper's: rho 0.99 (of about 2,000 image tokens), 5 tries, threshold 0.97 on embeddings."""
+
+    rho: float = Field(ge=0, le=1, description="probability that an image token is hidden; suit it to their number")
+    tries: int = Field(default=5, ge=1, description="N_BDHS; the last of several is unguided and accepted as it is")
+    threshold: float = Field(default=0.97, gt=0, le=1, description="eps_s: an answer at least this similar is tried again")
+    similarity: str = "words"
+    temperature: float = Field(default=1.0, gt=0, description="not in the paper, which only says 'sampled'")
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_new_tokens: int = Field(default=256, gt=0, description="limit of one continued sentence, and of an unguided answer")
+    batch_size: int = Field(default=64, gt=0, description="rows generated together")
+    wave: int = Field(default=64, gt=0, description="samples in flight: new ones join those that are tried again")
+    autocast: bool = Field(default=False, description="bfloat16 autocast while generating")
+
+
+@dataclass
+class _Attempt:
+    """One sample on its `number`-th try (from 1), with the tokens its tries have cost."""
+
+    sample: Sample
+    number: int = 1
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """One sentence of a guided answer, or a whole unguided one: what is kept, and the request that continues it."""
+
+    kept: str
+    request: Request
+
+
+def build_bdhs(
+    samples: Iterable[Sample],
+    folder: Path,
+    vlm: VLM,
+    config: BDHSConfig,
+    seed: int,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Pair]:
+    """One pair a sample, chosen = its reference, in the order in which they are finished.
+
+    Image paths are relative to `folder`. A row depends on (sample, seed) alone and not on its neighbors: batches,
+    waves and a resumed run give the same pairs. A pair whose rejected answer is empty or equals the reference is yielded too; its
+    provenance says so, and who writes the dataset drops and counts it.
+    """
+    similarity = make_similarity(config.similarity)
+    source, waiting = iter(samples), deque[_Attempt]()
+    while True:
+        while len(waiting) < config.wave and (sample := next(source, None)) is not None:
+            waiting.append(_Attempt(sample))
+        if not waiting:
+            return
+        attempts, waiting = list(waiting), deque()
+        answers = _answers(attempts, folder, vlm, config, seed)
+        alike = similarity(answers, [_reference(a.sample) for a in attempts])
+        for attempt, answer, phi in zip(attempts, answers, alike, strict=True):
+            if phi < config.threshold or attempt.number == config.tries:
+                if progress is not None:
+                    progress(1)
+                yield _pair(attempt, answer, phi, config)
+            else:
+                waiting.append(_Attempt(attempt.sample, attempt.number + 1, attempt.tokens))
+
+
+def hidden_tokens(rng: np.random.Generator, count: int, rho: float) -> frozenset[int]:
+    """Image tokens to hide: token j is visible iff rho_j ~ U(0, 1) is at least rho (Algorithm 1)."""
+    return frozenset(int(j) for j in np.flatnonzero(rng.random(count) < rho))
+
+
+def cut_sentence(rng: np.random.Generator, sentence: str) -> str:
+    """The kept beginning of a sentence: yes and no swapped with probability one half, then a random cut.
+
+    Cuts lie at word borders, evenly over all that leave at least one word to continue. A swapped word is never cut
+    off, else a swap would change nothing; this and the border are our choice, the paper gives neither.
+    """
+    swapped = starts_with_yes_no(sentence) and rng.random() >= 0.5
+    if not swapped:
+        return cut_before_word(sentence, int(rng.integers(count_words(sentence))))
+    changed = swap_yes_no(sentence)
+    kept = cut_before_word(changed, int(rng.integers(1, max(2, count_words(changed)))))
+    return kept.rstrip(".,;:!") if count_words(kept) == 1 else kept
+
+
+def _answers(attempts: Sequence[_Attempt], folder: Path, vlm: VLM, config: BDHSConfig, seed: int) -> list[str]:
+    """One rejected answer an attempt: all sentences of all attempts are generated in one call per stop rule."""
+    drafts = [_drafts(attempt, folder, vlm, config, seed) for attempt in attempts]
+    guided = [_is_guided(a, config) for a in attempts]
+    texts: dict[Request, Generation] = {}
+    for stop, wanted in (((".",), True), ((), False)):
+        requests = [d.request for ds, g in zip(drafts, guided, strict=True) if g == wanted for d in ds]
+        sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, stop)
+        if requests:
+            generated = generate(vlm, requests, sampling, batch_size=config.batch_size, autocast=config.autocast)
+            texts.update(zip(requests, generated, strict=True))
+    answers = []
+    for attempt, sentences in zip(attempts, drafts, strict=True):
+        attempt.tokens += sum(texts[d.request].tokens for d in sentences)
+        answers.append(" ".join(_joined(d.kept, texts[d.request].text) for d in sentences))
+    return answers
+
+
+def _is_guided(attempt: _Attempt, config: BDHSConfig) -> bool:
+    """The last of several tries writes the whole answer without the reference (Algorithm 1)."""
+    return config.tries == 1 or attempt.number < config.tries
+
+
+def _drafts(attempt: _Attempt, folder: Path, vlm: VLM, config: BDHSConfig, seed: int) -> list[_Draft]:
+    """What to generate for one attempt; mask and cuts are drawn anew on every try."""
+    sample = attempt.sample
+    rng = np.random.default_rng([seed, attempt.number, _number(sample.id)])
+    prefix = Prefix(tuple(folder / image for image in sample.images), sample.prompt)
+    hidden = hidden_tokens(rng, image_token_count(vlm, prefix), config.rho)
+    if not _is_guided(attempt, config):
+        return [_Draft("", Request(prefix, "", hidden, int(rng.integers(2**63))))]
+    sentences = split_sentences(_reference(sample))
+    drafts = []
+    for k, sentence in enumerate(sentences):
+        kept = cut_sentence(rng, sentence)
+        # The context of sentence k is the true earlier text, never the generated one: diverge and rejoin.
+        prefill = " ".join([*sentences[:k], kept] if kept else sentences[:k])
+        drafts.append(_Draft(kept, Request(prefix, prefill, hidden, int(rng.integers(2**63)))))
+    return drafts
+
+
+def _joined(kept: str, continuation: str) -> str:
+    """Kept words and their continuation; the continuation brings its own space where it starts a new word."""
+    return (kept + continuation).strip()
+
+
+def _reference(sample: Sample) -> str:
+    if not sample.reference:
+        raise InputError(f"sample {sample.id!r} has no reference; BDHS needs one to diverge from.")
+    return sample.reference
+
+
+def _pair(attempt: _Attempt, answer: str, phi: float, config: BDHSConfig) -> Pair:
+    sample = attempt.sample
+    provenance = {
+        "tries": attempt.number,
+        "similarity": round(phi, 6),
+        "similar": phi >= config.threshold,
+        "guided": _is_guided(attempt, config),
+        "tokens": attempt.tokens,
+        "task": sample.task,
+    }
+    return Pair(
+        id=f"{sample.id}/{BUILDER}",
+        images=sample.images,
+        prompt=sample.prompt,
+        chosen=_reference(sample),
+        rejected=answer,
+        builder=BUILDER,
+        cluster=sample.cluster,
+        provenance=provenance,
+    )
+
+
+def _number(text: str) -> int:
+    """A stable number of a string, for seeding."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

@@ -1,0 +1,114 @@
+"""The stage around a builder: samples directory in, pair dataset out, resumable row by row, with a manifest.
+
+A builder yields pairs; this drops and counts those that teach nothing, keeps what is done on disk, and says in the
+manifest what it cost. How pairs are made is the builder's, how they are stored is `data.preference_dataset`.
+"""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sightline.data.preference_dataset import PAIRS, write_preference_dataset
+from sightline.data.progress import Progress, counted
+from sightline.data.samples import read_samples, samples_file
+from sightline.errors import InputError
+from sightline.models.loading import load_vlm
+from sightline.pairs.bdhs import BUILDER, BDHSConfig, build_bdhs
+from sightline.records import Pair, append_rows, read_rows, write_rows
+from sightline.records.manifest import Manifest, Stage
+
+_BUILT = "work/built.jsonl"
+_ROWS_AT_ONCE = 32  # pairs between two writes; a kill loses at most so many
+
+
+def build_bdhs_dataset(
+    model: Path,
+    samples: Path,
+    out: Path,
+    config: BDHSConfig,
+    seed: int,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Run BDHS over a samples directory or file; `progress(done, total)` is told as rows finish.
+
+    Raises:
+        InputError: what the stage, the samples or the model refuse, or no pair at all was left.
+    """
+    stage = Stage.open(out, f"pairs {BUILDER}", config, {"model": model, "samples": samples}, seed)
+    if stage.done:
+        return stage.manifest
+    total = sum(1 for _ in read_samples(samples, require_reference=True))  # every row is checked before work begins
+    done = {pair.id.removesuffix(f"/{BUILDER}") for pair in _built(out)}
+    vlm = load_vlm(model)
+    left = (sample for sample in read_samples(samples) if sample.id not in done)
+    built = build_bdhs(left, samples_file(samples).parent, vlm, config, seed)
+    _append(out, counted(built, progress, total, done=len(done)))
+    return _finish(stage, samples_file(samples).parent, config)
+
+
+def dropped_reason(pair: Pair) -> str | None:
+    """Why a pair teaches nothing, or None: an empty rejected answer, or one that equals the chosen one."""
+    if not pair.rejected.strip():
+        return "empty rejected answer"
+    if pair.rejected.strip() == pair.chosen.strip():
+        return "rejected equals chosen"
+    return None
+
+
+def _built(out: Path) -> Iterator[Pair]:
+    """Every pair built so far, those included that will be dropped."""
+    path = out / _BUILT
+    if path.exists():
+        yield from read_rows(path, Pair, allow_torn_tail=True)
+
+
+def _append(out: Path, pairs: Iterable[Pair]) -> None:
+    """Put pairs on disk as they come; an interruption loses none that was built."""
+    (out / _BUILT).parent.mkdir(exist_ok=True)
+    waiting: list[Pair] = []
+    try:
+        for pair in pairs:
+            waiting.append(pair)
+            if len(waiting) == _ROWS_AT_ONCE:
+                append_rows(out / _BUILT, waiting)
+                waiting = []
+    finally:
+        append_rows(out / _BUILT, waiting)
+
+
+def _finish(stage: Stage, source: Path, config: BDHSConfig) -> Manifest:
+    """Keep what teaches something, in the order of ids, and say in the manifest what it took."""
+    out = stage.directory
+    reasons = Counter(reason for pair in _built(out) if (reason := dropped_reason(pair)))
+    tries = Counter(int(pair.provenance["tries"]) for pair in _built(out))
+    similar = sum(bool(pair.provenance["similar"]) for pair in _built(out))
+    tokens = sum(int(pair.provenance["tokens"]) for pair in _built(out))
+    kept = sorted((pair for pair in _built(out) if dropped_reason(pair) is None), key=lambda pair: pair.id)
+    if not kept:
+        raise InputError(f"{source}: no pair is left, dropped were {dict(reasons)}; try a higher rho or temperature.")
+    total = sum(tries.values())
+    for image in dict.fromkeys(image for pair in kept for image in pair.images):
+        _link(source / image, out / image)
+    write_rows(out / PAIRS, kept)
+    write_preference_dataset(out)
+    # After try i: what was tried again, and at the last try what was accepted although similar.
+    still = [sum(n for t, n in tries.items() if t > i) for i in range(1, config.tries)] + [similar]
+    numbers = {f"share_similar_after_try_{i}": count / total for i, count in enumerate(still, 1)}
+    return stage.finish(
+        counts={"samples": total, "pairs": len(kept), **{f"finished_at_try_{t}": n for t, n in sorted(tries.items())}},
+        dropped=dict(reasons),
+        numbers={**numbers, "generated_tokens": float(tokens)},
+    )
+
+
+def _link(source: Path, target: Path) -> None:
+    """The image in the dataset's own folder: a hard link where the file system can, else a copy."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

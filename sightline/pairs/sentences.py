@@ -1,0 +1,44 @@
+"""Sentences of an answer, their words, and the swap of a leading yes or no; what BDHS cuts and diverges from.
+
+Rules, not a model: no download, same bytes everywhere. `bdhs` uses them.
+"""
+
+import re
+
+_BORDER = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=\S)")
+_ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|vs|etc|e\.g|i\.e)|\b[A-Z])\.$")
+_YES_NO = re.compile(r"^\s*(Yes|yes|No|no)\b")  # the paper's pattern has no word border and would hit "Now", "North"
+_SWAPPED = {"Yes": "No", "yes": "no", "No": "Yes", "no": "yes"}
+
+
+def split_sentences(text: str) -> list[str]:
+    """Sentences without the white space between them; titles, initials and decimals do not end one."""
+    sentences: list[str] = []
+    start = 0
+    for border in _BORDER.finditer(text):
+        end = border.start() + len(border.group().rstrip())
+        if not _ABBREVIATION.search(text[start:end]):
+            sentences.append(text[start:end].strip())
+            start = border.end()
+    return [s for s in [*sentences, text[start:].strip()] if s]
+
+
+def starts_with_yes_no(sentence: str) -> bool:
+    """Whether the sentence opens with yes or no as a word of its own."""
+    return _YES_NO.match(sentence) is not None
+
+
+def swap_yes_no(sentence: str) -> str:
+    """The sentence with its leading yes turned to no, or no to yes, case kept; unchanged if it has neither."""
+    return _YES_NO.sub(lambda m: m.group().replace(m.group(1), _SWAPPED[m.group(1)]), sentence, count=1)
+
+
+def cut_before_word(sentence: str, word: int) -> str:
+    """The first `word` words of a sentence, without trailing space: `cut_before_word("a red cup.", 2) == "a red"`."""
+    ends = [m.end() for m in re.finditer(r"\S+", sentence)]
+    return sentence[: ends[word - 1]] if word else ""
+
+
+def count_words(sentence: str) -> int:
+    """Words separated by white space."""
+    return len(sentence.split())

@@ -1,0 +1,58 @@
+"""How alike two answers are, from 0 to 1: the test that sends a BDHS answer back for another try.
+
+`words` needs no download; the paper's measure is a sentence embedding (all-mpnet-base-v2), which any local model of
+sentence-transformers gives through the extra `[embed]`. A further measure is a further case of `make_similarity`.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+from sightline.errors import InputError
+
+_WORD = re.compile(r"\w+")
+_EMBEDDER = "sentence-transformers:"
+
+
+class Similarity(Protocol):
+    """Similarity of the i-th text of `a` with the i-th of `b`; 1 means the same."""
+
+    def __call__(self, a: Sequence[str], b: Sequence[str]) -> list[float]: ...
+
+
+def words(a: Sequence[str], b: Sequence[str]) -> list[float]:
+    """Cosine of word counts, case folded. Blind to order and synonyms, but one changed noun always shows."""
+    return [
+        _cosine(Counter(_WORD.findall(x.lower())), Counter(_WORD.findall(y.lower()))) for x, y in zip(a, b, strict=True)
+    ]
+
+
+def make_similarity(name: str) -> Similarity:
+    """`words`, or `sentence-transformers:DIRECTORY` for the cosine of a local model's embeddings."""
+    if name == "words":
+        return words
+    if name.startswith(_EMBEDDER):
+        return _Embedding(name.removeprefix(_EMBEDDER))
+    raise InputError(f"similarity {name!r} is unknown; use 'words' or '{_EMBEDDER}DIRECTORY'.")
+
+
+class _Embedding:
+    """Cosine of sentence embeddings (arXiv 2407.02477, sec. 3.4)."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError as error:
+            raise InputError(f"similarity '{_EMBEDDER}{path}' needs: pip install 'sightline[embed]'.") from error
+        self._model = SentenceTransformer(path, local_files_only=True)
+
+    def __call__(self, a: Sequence[str], b: Sequence[str]) -> list[float]:
+        both = self._model.encode([*a, *b], normalize_embeddings=True, show_progress_bar=False)
+        return [float(x @ y) for x, y in zip(both[: len(a)], both[len(a) :], strict=True)]
+
+
+def _cosine(a: Counter[str], b: Counter[str]) -> float:
+    norm = math.sqrt(sum(v * v for v in a.values()) * sum(v * v for v in b.values()))
+    return sum(v * b[k] for k, v in a.items()) / norm if norm else float(a == b)

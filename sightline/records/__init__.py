@@ -1,0 +1,29 @@
+"""The typed rows that stages exchange, and how they are kept on disk. Nothing here computes."""
+
+from sightline.records.hashing import hash_file, hash_json, hash_tree
+from sightline.records.manifest import Manifest, Stage, content_hash, read_manifest
+from sightline.records.rows import Answer, Estimate, Pair, Row, Sample, Score
+from sightline.records.store import append_rows, numbered_rows, read_json, read_rows, replacing, write_json, write_rows
+
+__all__ = [
+    "Answer",
+    "Estimate",
+    "Manifest",
+    "Pair",
+    "Row",
+    "Sample",
+    "Score",
+    "Stage",
+    "append_rows",
+    "content_hash",
+    "hash_file",
+    "hash_json",
+    "hash_tree",
+    "numbered_rows",
+    "read_json",
+    "read_manifest",
+    "read_rows",
+    "replacing",
+    "write_json",
+    "write_rows",
+]

@@ -1,0 +1,270 @@
+"""What a directory holds and where it came from (`Manifest`), and the life of a stage that fills one (`Stage`).
+
+A stage runs nothing by itself: its caller looks at `done`, works, and calls `finish`. Hashes are made by `hashing`,
+files are written by `store`.
+"""
+
+import fcntl
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+import sightline
+from sightline.config.problems import shorten
+from sightline.errors import InputError
+from sightline.records.hashing import hash_file, hash_json, hash_tree
+from sightline.records.rows import Row
+from sightline.records.store import read_json, write_json
+
+MANIFEST = "manifest.json"
+_PACKAGES = ("accelerate", "datasets", "numpy", "peft", "pillow", "safetensors", "tokenizers", "torch", "transformers")
+
+#: (device, inode) of the directories that this process works in -> descriptor that holds the lock.
+_held: dict[tuple[int, int], int] = {}
+
+
+class Manifest(Row):
+    """The origin of a directory. `inputs` maps a name to a content hash, `dropped` a reason to a count.
+
+    `seconds` is the wall time of the process that finished; `runs` counts the processes that worked, so where it is
+    above 1 earlier ones were stopped and their time is not in `seconds`. `git_revision` ends in `-dirty` where tracked
+    files were changed, and is None outside a checkout.
+    """
+
+    stage: str
+    config: dict[str, Any]
+    config_hash: str
+    inputs: dict[str, str]
+    seed: int
+    versions: dict[str, str]
+    git_revision: str | None
+    counts: dict[str, int] = Field(default_factory=dict)
+    dropped: dict[str, int] = Field(default_factory=dict)
+    numbers: dict[str, float] = Field(default_factory=dict)
+    seconds: float = 0.0
+    runs: int = 1
+    complete: bool = False
+
+    @property
+    def key(self) -> str:
+        """The hash of what decides the result: stage, config, inputs and seed."""
+        return hash_json([self.stage, self.config_hash, self.inputs, self.seed])
+
+
+class Stage:
+    """One run of one command in one directory, by one process at a time."""
+
+    def __init__(self, directory: Path, manifest: Manifest) -> None:
+        self.directory = directory
+        self.manifest = manifest
+        self._start = time.monotonic()
+
+    @classmethod
+    def open(cls, directory: Path, stage: str, config: BaseModel, inputs: Mapping[str, Path], seed: int = 0) -> "Stage":
+        """Begin a stage in a new or empty directory, go on with one that was stopped, or find it `done`.
+
+        An incomplete manifest is written at once, by which a later process knows the run. `inputs` names files,
+        directories of earlier stages, and model directories.
+
+        Raises:
+            InputError: an input is missing or incomplete, the directory belongs to another run or holds other files,
+                or another process works in it.
+        """
+        plain = config.model_dump(mode="json")
+        manifest = Manifest(
+            stage=stage,
+            config=plain,
+            config_hash=hash_json(plain),
+            inputs={name: content_hash(path, name) for name, path in inputs.items()},
+            seed=seed,
+            versions=installed_versions(),
+            git_revision=git_revision(),
+        )
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"output directory {directory} cannot be made ({error.strerror}); choose another"
+            ) from error
+        _hold(directory)
+        try:
+            found = _claimed(directory, manifest)
+        except InputError:
+            _release(directory)
+            raise
+        if found is not None and found.complete:
+            _release(directory)
+            return cls(directory, found)
+        if found is not None:
+            manifest = manifest.model_copy(update={"runs": found.runs + 1})
+        write_json(directory / MANIFEST, manifest)
+        return cls(directory, manifest)
+
+    @property
+    def done(self) -> bool:
+        """Whether the directory is complete, so that there is nothing to do."""
+        return self.manifest.complete
+
+    def finish(
+        self,
+        counts: Mapping[str, int] | None = None,
+        dropped: Mapping[str, int] | None = None,
+        numbers: Mapping[str, float] | None = None,
+    ) -> Manifest:
+        """Write the complete manifest, the last act of a stage."""
+        if self.done:
+            raise ValueError(f"stage '{self.manifest.stage}' in {self.directory} is complete already")
+        self.manifest = Manifest.model_validate(
+            self.manifest.model_dump()
+            | {
+                "counts": dict(counts or {}),
+                "dropped": dict(dropped or {}),
+                "numbers": dict(numbers or {}),
+                "seconds": time.monotonic() - self._start,
+                "complete": True,
+            }
+        )
+        write_json(self.directory / MANIFEST, self.manifest)
+        _release(self.directory)
+        return self.manifest
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a directory, complete or not.
+
+    Raises:
+        InputError: there is none, or the file is no manifest of Sightline.
+    """
+    path = directory / MANIFEST
+    if not path.exists():
+        raise InputError(f"{directory} has no {MANIFEST}; it is not the directory of a stage")
+    try:
+        return Manifest.model_validate(read_json(path))
+    except ValidationError as error:
+        raise InputError(f"{path} is not a manifest of this version; delete the directory or choose another") from error
+
+
+def content_hash(path: Path, name: str = "input") -> str:
+    """The hash of an input: a file's bytes; a stage directory's key and data; any other directory's files.
+
+    A stage directory counts without the times, versions and places in its manifest.
+
+    Raises:
+        InputError: the input is missing, or a stage that was stopped before its end.
+    """
+    if path.is_file():
+        return hash_file(path)
+    if not path.is_dir():
+        raise InputError(f"{name} {path} does not exist; check the path, or run the command that makes it")
+    manifest = _manifest_or_none(path)
+    if manifest is None:
+        return hash_tree(path)
+    if not manifest.complete:
+        raise InputError(f"{name} {path} is not finished; run the command that makes it ('{manifest.stage}') again")
+    return hash_json([manifest.key, hash_tree(path, leave_out=frozenset({MANIFEST}))])
+
+
+def installed_versions() -> dict[str, str]:
+    """The versions of Sightline, Python's packages that shape results, where installed, without importing them."""
+    versions = {"sightline": sightline.__version__}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def git_revision() -> str | None:
+    """The commit that this package is checked out at, with `-dirty` where tracked files differ; None elsewhere."""
+    checkout = Path(sightline.__file__).parents[1]
+    if not (checkout / ".git").exists():  # an installed package may lie within somebody else's checkout
+        return None
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _manifest_or_none(directory: Path) -> Manifest | None:
+    """The manifest of a stage directory; None where there is none, or a file of that name of somebody else's."""
+    try:
+        return read_manifest(directory)
+    except InputError:
+        return None
+
+
+def _claimed(directory: Path, manifest: Manifest) -> Manifest | None:
+    """The manifest of the same run that is there already, None in an empty directory; anything else is refused."""
+    if not (directory / MANIFEST).exists():
+        other = next((path.name for path in directory.iterdir() if not path.name.startswith(".")), None)
+        if other is not None:
+            raise InputError(f"output directory {directory} holds other files ('{other}'); choose another --out")
+        return None
+    found = read_manifest(directory)
+    if found.key == manifest.key:
+        return found
+    raise InputError(
+        f"output directory {directory} holds another run ({_difference(found, manifest)});"
+        " choose another --out or delete the directory"
+    )
+
+
+def _difference(found: Manifest, wanted: Manifest) -> str:
+    """The first thing in which two runs differ, as `name there: a, here: b`."""
+    if found.stage != wanted.stage:
+        return f"stage there: '{found.stage}', here: '{wanted.stage}'"
+    there, here = _flat({**found.config, "seed": found.seed}), _flat({**wanted.config, "seed": wanted.seed})
+    for key in sorted(there.keys() | here.keys()):
+        if there.get(key) != here.get(key):
+            return f"{key} there: {shorten(there.get(key))}, here: {shorten(here.get(key))}"
+    names = sorted(
+        name for name in found.inputs.keys() | wanted.inputs.keys() if found.inputs.get(name) != wanted.inputs.get(name)
+    )
+    return f"input changed: {', '.join(names)}" if names else "another config"
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def _hold(directory: Path) -> None:
+    """Lock the directory against other processes until `_release` or the end of this one, however it ends."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    identity = _identity(descriptor)
+    if identity in _held:
+        os.close(descriptor)
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise InputError(f"another process works in {directory}; wait for it or choose another --out") from error
+    except OSError:  # a file system without locks, on which people must take care themselves
+        os.close(descriptor)
+        return
+    _held[identity] = descriptor
+
+
+def _release(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    held = _held.pop(_identity(descriptor), None)
+    os.close(descriptor)
+    if held is not None:
+        os.close(held)
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino

@@ -1,0 +1,204 @@
+"""Rows and JSON on disk: streamed reading, append-only and atomic writing, safe against a kill at any moment.
+
+It knows no particular record and keeps no index. What a directory of such files came from is in `manifest`.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from sightline.config.problems import describe
+from sightline.errors import InputError
+
+T = TypeVar("T", bound=BaseModel)
+
+MAX_LINE = 64 * 2**20  # bytes; a longer line is no row, and must not be read into memory whole
+
+
+def read_rows(path: Path, row_type: type[T], *, allow_torn_tail: bool = False) -> Iterator[T]:
+    """The rows of a JSONL file in order, one at a time; blank lines are skipped.
+
+    A last line that has no newline and is no complete JSON value was torn by a kill. It is an error, or left out
+    with `allow_torn_tail`; `append_rows` removes it.
+
+    Raises:
+        InputError: no such file (at the call), or a line that is no JSON or no such row (with its number).
+    """
+    return (row for _, row in numbered_rows(path, row_type, allow_torn_tail=allow_torn_tail))
+
+
+def numbered_rows(path: Path, row_type: type[T], *, allow_torn_tail: bool = False) -> Iterator[tuple[int, T]]:
+    """As `read_rows`, each row with the number of its line, counted from 1."""
+    _require_file(path)
+    return _numbered_rows(path, row_type, allow_torn_tail)
+
+
+def _numbered_rows(path: Path, row_type: type[T], allow_torn_tail: bool) -> Iterator[tuple[int, T]]:
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MAX_LINE):
+            number += 1
+            if len(line) == MAX_LINE and not line.endswith(b"\n"):
+                raise InputError(f"{path} line {number}: longer than {MAX_LINE} bytes; is this a JSONL file?")
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")  # the byte order mark that some editors write
+            if not line.strip():
+                continue
+            if allow_torn_tail and _is_torn(line):
+                return
+            try:
+                yield number, row_type.model_validate_json(line)
+            except ValidationError as error:
+                raise InputError(f"{path} line {number}: {_line_problem(line, error, row_type)}") from error
+
+
+def append_rows(path: Path, rows: Iterable[BaseModel]) -> int:
+    """Append rows and force them to the disk; returns how many. Creates the file and its folder.
+
+    A torn last line is cut off first; a complete one that only lacks its newline is kept.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists()
+    if not is_new:
+        _mend_tail(path)
+    with path.open("ab") as file:
+        count = _write_lines(file, rows)
+        file.flush()
+        os.fsync(file.fileno())
+    if is_new:
+        _sync_directory(path.parent)
+    return count
+
+
+def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
+    """Write a JSONL file in one piece: readers see the old file or the new one, never a part. Returns the count.
+
+    `rows` may be read from `path` itself.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        return _write_lines(file, rows)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON in one piece, indented; pydantic models and paths may occur anywhere in `value`.
+
+    Raises:
+        ValueError: a number is not finite (JSON has none such; say None).
+    """
+    text = json.dumps(value, default=_plain, allow_nan=False, ensure_ascii=False, indent=2)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """The value that a JSON file holds.
+
+    Raises:
+        InputError: no such file, or no JSON in it.
+    """
+    _require_file(path)
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:  # bad JSON or bad UTF-8
+        raise InputError(f"{path} is not JSON ({error}); delete it or restore it") from error
+
+
+@contextmanager
+def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place if the body succeeds, and disappears if it fails.
+
+    The name is hidden and always the same, so what a kill leaves behind is overwritten by the next try. Without
+    `sync` the file survives a kill but not a power failure; use that for many small files that can be made again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        if sync:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if sync:
+        _sync_directory(path.parent)
+
+
+def _require_file(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path} is a directory; a file is needed here")
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; check the path, or run the command that makes it")
+
+
+def _write_lines(file: IO[bytes], rows: Iterable[BaseModel]) -> int:
+    count = 0
+    for row in rows:
+        file.write(row.model_dump_json().encode() + b"\n")
+        count += 1
+    return count
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a line without newline is only the beginning of a row: no proper part of a JSON object is JSON."""
+    if line.endswith(b"\n"):
+        return False
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
+def _mend_tail(path: Path) -> None:
+    """Make the file end in a newline: cut a torn last line off, complete one that only lacks it."""
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = size
+        while start > 0:  # find the start of the last line, from the end, without reading the file
+            step = min(start, 65536)
+            file.seek(start - step)
+            newline = file.read(step).rfind(b"\n")
+            if newline >= 0:
+                start += newline + 1 - step
+                break
+            start -= step
+        if start == size:
+            return
+        file.seek(start)
+        if _is_torn(file.read(MAX_LINE)):
+            file.truncate(start)
+        else:
+            file.seek(0, os.SEEK_END)
+            file.write(b"\n")
+
+
+def _line_problem(line: bytes, error: ValidationError, row_type: type[BaseModel]) -> str:
+    if error.errors(include_url=False)[0]["type"] != "json_invalid":
+        return f"{describe(error, row_type)}; correct the row or delete it"
+    if _is_torn(line):
+        return "the row is cut off; run the command that writes it again, or delete the line"
+    shown = line.strip().decode("utf-8", errors="replace")[:60]
+    return f"not JSON, {shown!r}; correct the line or delete it"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not JSON: {value!r}")
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a new or renamed file's entry durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,62 @@
+"""Numbers as people read them: shares in percent, differences in points with their sign, a true minus.
+
+No number is computed or judged here. `page` offers these to the templates.
+"""
+
+from typing import Literal
+
+Unit = Literal["share", "number"]
+
+MINUS = "\N{MINUS SIGN}"
+NARROW = "\N{NARROW NO-BREAK SPACE}"
+NOTHING = "\N{EN DASH}"
+
+
+def value_text(value: float | None, unit: Unit) -> str:
+    """`24.1 %` for a share, `17.32` for a number, a dash for None."""
+    if value is None:
+        return NOTHING
+    scaled = _scaled(value, unit)
+    return _signless(scaled, _decimals(unit, scaled)) + (f"{NARROW}%" if unit == "share" else "")
+
+
+def difference_text(value: float | None, unit: Unit) -> str:
+    """With its sign (`+1.2`), in percentage points for a share; a dash for None."""
+    if value is None:
+        return NOTHING
+    scaled = _scaled(value, unit)
+    return _signed(scaled, _decimals(unit, scaled))
+
+
+def interval_text(interval: tuple[float, float] | None, unit: Unit, *, signed: bool) -> str:
+    """`+4.5 to +9.1`, both ends in the same precision; `no interval` for None."""
+    if interval is None:
+        return "no interval"
+    ends = [_scaled(end, unit) for end in interval]
+    decimals = _decimals(unit, *ends)
+    low, high = ((_signed if signed else _signless)(end, decimals) for end in ends)
+    return f"{low} to {high}"
+
+
+def _scaled(value: float, unit: Unit) -> float:
+    return 100 * value if unit == "share" else value
+
+
+def _decimals(unit: Unit, *values: float) -> int:
+    """One decimal for percent and two for numbers; one more where a small value would else be written as zero."""
+    decimals = 1 if unit == "share" else 2
+    if any(0 < abs(value) < 0.5 * 10**-decimals for value in values):
+        decimals += 1
+    return decimals
+
+
+def _signed(value: float, decimals: int) -> str:
+    text = f"{abs(value):.{decimals}f}"
+    if float(text) == 0:
+        return text
+    return ("+" if value > 0 else MINUS) + text
+
+
+def _signless(value: float, decimals: int) -> str:
+    """No plus sign; a minus where there has to be one."""
+    return _signed(value, decimals).removeprefix("+")

@@ -1,0 +1,147 @@
+"""The numbers of the report: every metric before and after alignment, the paired difference, and its verdict.
+
+A verdict word follows the interval and nothing else. How numbers are written for people is `formatting`; how they are
+computed is `evals.statistics`.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from sightline.errors import InputError
+from sightline.evals.benchmark import Metric
+from sightline.evals.directory import BenchmarkResult
+from sightline.evals.registry import COUNTER_SUFFIX
+from sightline.evals.statistics import Comparison, compare
+from sightline.records.rows import Estimate, Row
+from sightline.study.report.formatting import difference_text, interval_text, value_text
+
+Verdict = Literal["better", "worse", "higher", "lower", "within noise", "not estimable"]
+
+
+class MetricResult(Row):
+    """One metric on one benchmark. `by_seed` holds each training seed's difference, `images` the clusters resampled."""
+
+    label: str
+    unit: Literal["share", "number"]
+    higher_is_better: bool | None
+    primary: bool
+    base: Estimate
+    aligned: Estimate
+    difference: Estimate
+    verdict: Verdict
+    by_seed: tuple[float | None, ...]
+    images: int
+
+
+class BenchmarkComparison(Row):
+    """One benchmark: `family` is its name without the suffix of its counter-prior twin."""
+
+    name: str
+    family: str
+    condition: Literal["natural", "counter-prior"]
+    metrics: dict[str, MetricResult]
+
+
+class Results(Row):
+    """All of it, as `results.json` holds it. `left_out` names benchmarks that only one side has."""
+
+    headline: str
+    seeds: int
+    verdicts: dict[str, int]
+    benchmarks: dict[str, BenchmarkComparison]
+    left_out: tuple[str, ...] = ()
+
+
+def verdict(difference: Estimate, higher_is_better: bool | None) -> Verdict:
+    """The word for a difference: by its 95 % interval, and by the metric's direction, if it has one."""
+    if difference.ci95 is None:
+        return "not estimable"
+    low, high = difference.ci95
+    if low <= 0 <= high:
+        return "within noise"
+    rose = low > 0
+    if higher_is_better is None:
+        return "higher" if rose else "lower"
+    return "better" if rose == higher_is_better else "worse"
+
+
+Evaluation = Mapping[str, BenchmarkResult]
+
+
+def compare_evaluations(base: Evaluation, aligned: Sequence[Evaluation], *, resamples: int, seed: int) -> Results:
+    """Compare the base model's evaluation with those of the aligned models, one for each training seed.
+
+    The first benchmark of `base` that has a primary metric makes the headline.
+
+    Raises:
+        InputError: no benchmark in common, or metrics that were defined differently.
+    """
+    sides = (base, *aligned)
+    common = [name for name in base if all(name in side for side in sides)]
+    if not common:
+        raise InputError(
+            f"the evaluations have no benchmark in common (base: {', '.join(base)}); evaluate both models on the same."
+        )
+    benchmarks = {
+        name: _compare_benchmark(base[name], [side[name] for side in aligned], resamples, seed) for name in common
+    }
+    counted: Counter[str] = Counter(
+        made.verdict for benchmark in benchmarks.values() for made in benchmark.metrics.values()
+    )
+    return Results(
+        headline=headline(list(benchmarks.values()), len(aligned)),
+        seeds=len(aligned),
+        verdicts=dict(counted),
+        benchmarks=benchmarks,
+        left_out=tuple(dict.fromkeys(name for side in sides for name in side if name not in common)),
+    )
+
+
+def headline(benchmarks: Sequence[BenchmarkComparison], seeds: int) -> str:
+    """One sentence about the first primary metric, made of its numbers."""
+    found = next(((b, m) for b in benchmarks for m in b.metrics.values() if m.primary), None)
+    if found is None:
+        return "The benchmarks name no primary metric; the table has every number."
+    benchmark, metric = found
+    before, after = value_text(metric.base.value, metric.unit), value_text(metric.aligned.value, metric.unit)
+    points = " points" if metric.unit == "share" else ""
+    over = f"{metric.images} images" + (f" and {seeds} training seeds" if seeds > 1 else "")
+    return (
+        f"{metric.label} ({benchmark.name}) went from {before} to {after} with alignment: a difference of "
+        f"{difference_text(metric.difference.value, metric.unit)}{points}, 95 % interval "
+        f"{interval_text(metric.difference.ci95, metric.unit, signed=True)}, over {over}: {metric.verdict}."
+    )
+
+
+def _compare_benchmark(
+    before: BenchmarkResult, afters: Sequence[BenchmarkResult], resamples: int, seed: int
+) -> BenchmarkComparison:
+    for after in afters:
+        if dict(after.metrics) != dict(before.metrics):
+            raise InputError(f"{after.folder} and {before.folder} define their metrics differently; score both again.")
+    compared = compare(
+        [(before.scores, after.scores) for after in afters], before.metrics, resamples=resamples, seed=seed
+    )
+    counter = before.name.endswith(COUNTER_SUFFIX)
+    return BenchmarkComparison(
+        name=before.name,
+        family=before.name.removesuffix(COUNTER_SUFFIX),
+        condition="counter-prior" if counter else "natural",
+        metrics={name: _metric_result(before.metrics[name], made) for name, made in compared.items()},
+    )
+
+
+def _metric_result(metric: Metric, made: Comparison) -> MetricResult:
+    return MetricResult(
+        label=metric.label,
+        unit=metric.unit,
+        higher_is_better=metric.higher_is_better,
+        primary=metric.primary,
+        base=made.before,
+        aligned=made.after,
+        difference=made.difference,
+        verdict=verdict(made.difference, metric.higher_is_better),
+        by_seed=made.by_seed,
+        images=made.clusters,
+    )

@@ -1,0 +1,98 @@
+"""Checkpoints from which a killed run goes on as if it had never stopped, bit for bit on the same machine.
+
+One directory `checkpoint/step-N` at a time, complete from the moment it has that name: a kill at any instant leaves the
+one before or the new one. What a finished run is for, its adapter, is written by `run`.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sightline.errors import InputError
+from sightline.records.store import read_json, write_json
+from sightline.train.loop import TrainState
+
+_TENSORS, _STATE, _UNFINISHED = "tensors.safetensors", "state.json", "unfinished"
+
+
+def save_checkpoint(state: TrainState, directory: Path) -> Path:
+    """Write `state` to `directory/step-N` and remove the checkpoints before it.
+
+    Weights and optimizer moments are tensors by name; the step, the source's position and the kept reference
+    log-probs are JSON. Random states are not among them: each step seeds its own (`loop.seeded`), and so does the
+    source. Nor is the learning rate, a function of the step.
+    """
+    final = directory / f"step-{state.step:08d}"
+    unfinished = directory / _UNFINISHED
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    save_file(_tensors(state), unfinished / _TENSORS)
+    position = {"step": state.step, "source": state.source.state(), "reference": state.reference.state()}
+    write_json(unfinished / _STATE, position)
+    _sync(unfinished / _TENSORS)
+    _sync(unfinished)
+    if final.exists():  # the same step, saved before, is as good: the state of a step is always the same
+        shutil.rmtree(unfinished)
+    else:
+        unfinished.rename(final)
+    _sync(directory)
+    for old in _complete(directory):
+        if old != final:
+            shutil.rmtree(old)
+    return final
+
+
+def load_checkpoint(state: TrainState, directory: Path) -> bool:
+    """Set `state`, made as at the start of the run, to the latest checkpoint; False if there is none.
+
+    Raises InputError if the checkpoint holds other weights than the model trains.
+    """
+    complete = _complete(directory)
+    if not complete:
+        return False
+    folder = complete[-1]
+    tensors = load_file(folder / _TENSORS, device=str(state.vlm.device))
+    weights = dict(state.trainable())
+    if {f"weight/{name}" for name in weights} != {key for key in tensors if key.startswith("weight/")}:
+        raise InputError(f"{folder}: holds other weights than this model trains; delete the directory to start anew.")
+    for name, weight in weights.items():
+        weight.data.copy_(tensors[f"weight/{name}"])
+    _restore_optimizer(state, tensors)
+    position = read_json(folder / _STATE)
+    state.step = position["step"]
+    state.source.restore(position["source"])
+    state.reference.restore(position["reference"])
+    return True
+
+
+def _tensors(state: TrainState) -> dict[str, Tensor]:
+    tensors = {f"weight/{name}": weight.detach().contiguous() for name, weight in state.trainable()}
+    for index, values in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{key}": value.contiguous() for key, value in values.items()}
+    return tensors
+
+
+def _restore_optimizer(state: TrainState, tensors: dict[str, Tensor]) -> None:
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        if key.startswith("optimizer/"):
+            _, index, name = key.split("/")
+            moments.setdefault(int(index), {})[name] = tensor
+    state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
+
+
+def _complete(directory: Path) -> list[Path]:
+    """The finished checkpoints, oldest first."""
+    return sorted(directory.glob("step-*")) if directory.is_dir() else []
+
+
+def _sync(path: Path) -> None:
+    """Make a file's bytes, or a folder's entries, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,93 @@
+"""The config of the training stage: small closed sections, and no default for the numbers that decide the science.
+
+Directories and the seed are arguments of the command and not in here. `run.train` takes this config; which parameters
+a loss needs is asked of the table of losses.
+"""
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from sightline.config import Config
+from sightline.errors import InputError
+from sightline.losses.table import check_loss
+from sightline.models.adapters import LoraSettings
+
+
+class LossConfig(Config):
+    """A loss by its name in the table of losses, and beside the name exactly the parameters that the table asks for."""
+
+    model_config = ConfigDict(extra="allow")  # closed all the same: the table decides, below
+
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """The loss's parameters by name, such as beta."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _ask_the_table(self) -> "LossConfig":
+        try:
+            check_loss(self.name, self.parameters)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+
+class OptimizerConfig(Config):
+    """AdamW and its rate: a rise to `lr` over `warmup_fraction` of all steps, then `schedule`.
+
+    `clip_norm` bounds the 2-norm of each step's gradient over all trained weights.
+    """
+
+    lr: float = Field(gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(default=0.0, ge=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_fraction: float = Field(default=0.1, ge=0, le=1)
+    clip_norm: float = Field(default=1.0, gt=0)
+
+
+class LoraConfig(Config):
+    """The adapter that is trained; `sightline.models.adapters.LoraSettings` says what each field does."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: str | tuple[str, ...] | None = None
+    train_projector: bool = False
+
+    def settings(self) -> LoraSettings:
+        """The same in the terms of the models room."""
+        return LoraSettings(**dict(self))
+
+
+class TrainConfig(Config):
+    """One training run.
+
+    A step takes `batch_size` x `accumulation` pairs, `batch_size` of them in memory at a time. Give either `epochs` or
+    `max_steps`. Pairs with an answer of more than `max_length` tokens, prompt and images included, are dropped and
+    counted, as are those that exceed the model's positions. `dtype` is that of the frozen weights; the adapter is
+    float32 always. `autocast` runs the forward in bfloat16: faster on a GPU and on a CPU with bfloat16 units, slower on
+    other CPUs, and a little different in its numbers, so nothing guesses it. `checkpoint_every` is in steps.
+    """
+
+    loss: LossConfig
+    optim: OptimizerConfig
+    lora: LoraConfig = LoraConfig()
+    batch_size: int = Field(default=8, ge=1)
+    accumulation: int = Field(default=1, ge=1)
+    epochs: int | None = Field(default=None, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
+    max_length: int | None = Field(default=None, ge=1)
+    checkpoint_every: int = Field(default=20, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    autocast: bool = False
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainConfig":
+        if (self.epochs is None) == (self.max_steps is None):
+            raise ValueError("give either epochs or max_steps, and not both (KEY=null takes one back)")
+        return self

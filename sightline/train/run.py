@@ -1,0 +1,154 @@
+"""The training stage: from a model and pairs on disk to an adapter, a log of its steps and a manifest.
+
+It puts the parts together and owns the files and the progress bars; how a step is done is `loop`. A run that was
+killed goes on from its last checkpoint when started again, and one that has finished is left alone.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from sightline.data.preference_dataset import read_pairs
+from sightline.errors import InputError
+from sightline.losses.table import make_objective
+from sightline.models.adapters import add_lora, save_adapter
+from sightline.models.loading import load_vlm
+from sightline.records.manifest import Stage
+from sightline.records.rows import Pair
+from sightline.records.store import append_rows
+from sightline.train.admission import admit, resolve_images
+from sightline.train.checkpoint import load_checkpoint, save_checkpoint
+from sightline.train.config import TrainConfig
+from sightline.train.log import LOG_NAME, StepRecord, cut_log, read_log
+from sightline.train.loop import StepSettings, TrainState, fit
+from sightline.train.optimizer import make_optimizer, make_schedule
+from sightline.train.reference import Reference
+from sightline.train.sources import OfflineSource
+
+ADAPTER, CHECKPOINT = "adapter", "checkpoint"
+
+
+def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, seed: int) -> Path:
+    """Train an adapter for the model in `model_dir` on the pairs in `pairs_dir`; returns `out_dir`.
+
+    Writes `adapter/` (PEFT), `log.jsonl` (a `StepRecord` a line) and `manifest.json`; `checkpoint/` is there while the
+    run is unfinished. The same arguments on the same machine give the same adapter, interrupted or not.
+
+    Raises:
+        InputError: no such model or pairs, no pair left to train on, `out_dir` of another run, a loss that is not
+            finite.
+    """
+    pairs = [resolve_images(pair, pairs_dir) for pair in read_pairs(pairs_dir)]
+    if not pairs:
+        raise InputError(f"{pairs_dir} holds no pairs; build some first.")
+    stage = Stage.open(out_dir, "train", config, {"model": model_dir, "pairs": pairs_dir}, seed)
+    if stage.done:
+        shutil.rmtree(out_dir / CHECKPOINT, ignore_errors=True)  # killed between its last two acts
+        return out_dir
+    with progress_bars() as bars:
+        state, dropped = _prepare(model_dir, pairs, config, seed, bars)
+        if load_checkpoint(state, out_dir / CHECKPOINT):
+            bars.console.print(f"going on after step {state.step} of {state.source.steps}")
+        cut_log(out_dir / LOG_NAME, state.step)
+        _run_steps(state, out_dir, config, seed, bars)
+    _replace_adapter(state, out_dir / ADAPTER)
+    stage.finish(counts=_counts(out_dir, len(pairs), dropped), dropped=dropped, numbers=_numbers(out_dir))
+    shutil.rmtree(out_dir / CHECKPOINT, ignore_errors=True)
+    return out_dir
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Bars with what they count, how far they are, a note, and the time left."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns) as progress:
+        yield progress
+
+
+def _prepare(
+    model_dir: Path, pairs: list[Pair], config: TrainConfig, seed: int, bars: Progress
+) -> tuple[TrainState, dict[str, int]]:
+    """The state at the start of the run, and the pairs dropped by reason."""
+    vlm = add_lora(load_vlm(model_dir, device=_device(config), dtype=config.dtype), config.lora.settings(), seed=seed)
+    task = bars.add_task("reading pairs", total=len(pairs), note="")
+    kept, dropped = admit(pairs, vlm, max_length=config.max_length, seen=lambda: bars.advance(task))
+    if not kept:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        raise InputError(
+            f"none of the {len(pairs)} pairs can be trained on ({reasons}); give others or raise max_length."
+        )
+    source = OfflineSource(
+        kept,
+        pairs_per_step=config.batch_size * config.accumulation,
+        seed=seed,
+        epochs=config.epochs,
+        max_steps=config.max_steps,
+    )
+    optimizer = make_optimizer(vlm.model.parameters(), config.optim)
+    reference = Reference(vlm, autocast=config.autocast, keep=source.repeats)
+    return TrainState(vlm, optimizer, source, reference), dropped
+
+
+def _run_steps(state: TrainState, out_dir: Path, config: TrainConfig, seed: int, bars: Progress) -> None:
+    steps = state.source.steps
+    settings = StepSettings(
+        batch_size=config.batch_size,
+        schedule=make_schedule(config.optim, steps),
+        clip_norm=config.optim.clip_norm,
+        autocast=config.autocast,
+        seed=seed,
+    )
+    objective = make_objective(config.loss.name, config.loss.parameters)
+    task = bars.add_task("training", total=steps, completed=state.step, note="")
+    for record in fit(state, objective, settings):
+        append_rows(out_dir / LOG_NAME, [record])
+        if state.step % config.checkpoint_every == 0:
+            save_checkpoint(state, out_dir / CHECKPOINT)
+        _show(bars, task, record)
+
+
+def _show(bars: Progress, task: TaskID, record: StepRecord) -> None:
+    note = f"loss {record.loss:.4f}  margin {record.margin:+.3f}  accuracy {record.accuracy:.2f}"
+    bars.update(task, completed=record.step + 1, note=note)
+
+
+def _replace_adapter(state: TrainState, directory: Path) -> None:
+    """Save under another name first: `adapter/` is whole from the moment it exists."""
+    unfinished = directory.with_name(f".{directory.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    save_adapter(state.vlm, unfinished)
+    shutil.rmtree(directory, ignore_errors=True)
+    unfinished.rename(directory)
+
+
+def _counts(out_dir: Path, read: int, dropped: dict[str, int]) -> dict[str, int]:
+    rows = list(read_log(out_dir / LOG_NAME))
+    tokens = sum(row.pairs * (row.chosen_tokens + row.rejected_tokens) for row in rows)
+    return {
+        "pairs": read,
+        "pairs_trained_on": read - sum(dropped.values()),
+        "steps": len(rows),
+        "answer_tokens": round(tokens),
+    }
+
+
+def _numbers(out_dir: Path) -> dict[str, float]:
+    """How the run began and ended; the seconds of its steps alone, whatever was lost to kills."""
+    rows = list(read_log(out_dir / LOG_NAME))
+    return {"first_loss": rows[0].loss, "last_loss": rows[-1].loss, "step_seconds": sum(row.seconds for row in rows)}
+
+
+def _device(config: TrainConfig) -> str:
+    if config.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return config.device

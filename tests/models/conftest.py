@@ -1,0 +1,74 @@
+"""The tiny model and its pictures, made once; shapes and types of `sightline.models` are checked while it runs."""
+
+from jaxtyping import install_import_hook
+
+install_import_hook("sightline.models", "beartype.beartype")
+
+import os  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from sightline.models.loading import VLM, load_vlm  # noqa: E402
+from sightline.models.prompts import Prefix, Scored  # noqa: E402
+from sightline.models.scorer import answer_logps  # noqa: E402
+from tests.models.tiny import save_pictures, save_tiny_llava  # noqa: E402
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_llava(tmp_path_factory.mktemp("tiny-llava"))
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return save_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture
+def vlm(tiny_directory: Path) -> VLM:
+    return load_vlm(tiny_directory)
+
+
+@pytest.fixture(scope="session")
+def lessons(pictures: list[Path]) -> list[Scored]:
+    """Two pictures with one prompt, and one of them with another prompt, each with the answer that `fluent` learned."""
+    describe, ask = "Describe the picture.", "Is there a spoon in the image?"
+    return [
+        Scored(
+            Prefix((pictures[0],), describe),
+            ("A red cup and a blue plate stand on the table. There is a small kettle.",),
+        ),
+        Scored(
+            Prefix((pictures[1],), describe),
+            ("In addition, a boat and an umbrella are on the beach. The palm is green.",),
+        ),
+        Scored(Prefix((pictures[0],), ask), ("No, there is no spoon.",)),
+    ]
+
+
+@pytest.fixture(scope="session")
+def fluent(tiny_directory: Path, lessons: list[Scored]) -> VLM:
+    """The tiny model after it has learned its lessons by heart, through the scorer."""
+    vlm = load_vlm(tiny_directory)
+    optimizer = torch.optim.Adam(vlm.model.parameters(), lr=0.01)
+    for _ in range(40):
+        loss = -answer_logps(vlm, lessons).sums().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vlm.model.parameters(), 1.0)
+        optimizer.step()
+    assert loss.item() < 0.1
+    return vlm

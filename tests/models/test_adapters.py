@@ -1,0 +1,130 @@
+"""LoRA: which weights train, the reference, and one set of log-probs however the adapter is saved and opened again."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForImageTextToText
+
+from sightline.errors import InputError
+from sightline.models.adapters import LoraSettings, add_lora, merge_and_save, reference_mode, save_adapter
+from sightline.models.loading import VLM, load_vlm, peft_warnings_ignored
+from sightline.models.prompts import Prefix, Request, Sampling, Scored
+from sightline.models.sampler import generate
+from sightline.models.scorer import answer_logps
+from tests.models import plain
+
+
+def trainable(vlm: VLM) -> dict[str, torch.nn.Parameter]:
+    return {name: parameter for name, parameter in vlm.model.named_parameters() if parameter.requires_grad}
+
+
+def trained(vlm: VLM, *, train_projector: bool = True) -> VLM:
+    """An adapter whose every weight has moved."""
+    vlm = add_lora(vlm, LoraSettings(rank=4, alpha=8.0, train_projector=train_projector))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in trainable(vlm).values():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return vlm
+
+
+@pytest.fixture
+def items(pictures: list[Path]) -> list[Scored]:
+    return [Scored(Prefix((pictures[0],), "Describe."), ("A red cup.", "A blue plate on the table."))]
+
+
+@torch.no_grad()
+def score(vlm: VLM, items: list[Scored]) -> torch.Tensor:
+    return answer_logps(vlm, items).sums()
+
+
+def test_default_targets_are_the_linear_layers_of_the_language_model(vlm: VLM) -> None:
+    names = trainable(add_lora(vlm, LoraSettings(rank=4, alpha=8.0)))
+    assert len(names) == 2 * 7 * 2  # layers x (q, k, v, o, gate, up, down) x (A, B)
+    assert all(".language_model.layers." in name and ".lora_" in name for name in names)
+    # rank x (in + out) over q, k, v, o of 32x32, 32x16, 32x16, 32x32 and gate, up, down of 32x64
+    assert sum(p.numel() for p in names.values()) == 2 * 4 * (64 + 48 + 48 + 64 + 3 * 96)
+
+
+def test_targets_can_be_named(vlm: VLM, tiny_directory: Path) -> None:
+    by_ending = trainable(add_lora(vlm, LoraSettings(4, 8.0, targets=(r"language_model.layers.0.self_attn.q_proj",))))
+    by_pattern = trainable(
+        add_lora(load_vlm(tiny_directory), LoraSettings(4, 8.0, targets=r".*\.0\.self_attn\.q_proj"))
+    )
+    assert len(by_ending) == 2
+    assert len(by_pattern) == 4  # the vision tower has such layers too
+    with pytest.raises(InputError, match="fit no module"):
+        add_lora(load_vlm(tiny_directory), LoraSettings(4, 8.0, targets=("no_such_layer",)))
+
+
+def test_a_fresh_adapter_changes_nothing_and_its_seed_decides_its_weights(
+    vlm: VLM, tiny_directory: Path, items: list[Scored]
+) -> None:
+    before = score(vlm, items)
+    state = torch.random.get_rng_state()
+    adapted = add_lora(vlm, LoraSettings(rank=4, alpha=8.0, train_projector=True), seed=1)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.testing.assert_close(score(adapted, items), before, rtol=1e-6, atol=0)
+    with reference_mode(adapted):
+        torch.testing.assert_close(score(adapted, items), before, rtol=1e-6, atol=0)
+    again = trainable(add_lora(load_vlm(tiny_directory), LoraSettings(4, 8.0, train_projector=True), seed=1))
+    other = trainable(add_lora(load_vlm(tiny_directory), LoraSettings(4, 8.0, train_projector=True), seed=2))
+    assert all(torch.equal(parameter, again[name]) for name, parameter in trainable(adapted).items())
+    assert any(not torch.equal(parameter, other[name]) for name, parameter in trainable(adapted).items())
+
+
+def test_the_reference_is_the_model_without_its_adapter(vlm: VLM, items: list[Scored]) -> None:
+    before = score(vlm, items)
+    adapted = trained(vlm)
+    after = score(adapted, items)
+    assert (after - before).abs().min() > 0.1
+    with reference_mode(adapted):
+        torch.testing.assert_close(score(adapted, items), before, rtol=1e-6, atol=0)
+    torch.testing.assert_close(score(adapted, items), after, rtol=0, atol=0)
+    assert trainable(adapted)
+
+
+def test_without_an_adapter_there_is_no_reference_to_speak_of(vlm: VLM, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no adapter"), reference_mode(vlm):
+        pass
+    with pytest.raises(InputError, match="no adapter"):
+        save_adapter(vlm, tmp_path)
+    with pytest.raises(InputError, match="has an adapter already"):
+        add_lora(trained(vlm), LoraSettings(rank=4, alpha=8.0))
+
+
+@pytest.mark.parametrize("train_projector", [False, True])
+def test_saved_opened_and_merged_adapters_agree(
+    vlm: VLM, tiny_directory: Path, tmp_path: Path, items: list[Scored], train_projector: bool
+) -> None:
+    reference = score(vlm, items)
+    adapted = trained(vlm, train_projector=train_projector)
+    expected, requests = score(adapted, items), [Request(item.prefix) for item in items]
+    said = generate(adapted, requests, Sampling(12), batch_size=1)
+    save_adapter(adapted, tmp_path / "adapter")
+    merge_and_save(adapted, tmp_path / "merged")
+    torch.testing.assert_close(score(adapted, items), expected, rtol=0, atol=0)
+    with reference_mode(adapted):
+        torch.testing.assert_close(score(adapted, items), reference, rtol=1e-6, atol=0)
+    for opened in (load_vlm(tiny_directory, adapter=tmp_path / "adapter"), load_vlm(tmp_path / "merged")):
+        torch.testing.assert_close(score(opened, items), expected, rtol=1e-5, atol=0)
+        assert generate(opened, requests, Sampling(12), batch_size=1) == said
+        assert not opened.model.training
+
+    base = AutoModelForImageTextToText.from_pretrained(tiny_directory)
+    with peft_warnings_ignored():
+        model = PeftModel.from_pretrained(base, tmp_path / "adapter")
+    prefix = items[0].prefix
+    for k, answer in enumerate(items[0].answers):
+        logps = plain.token_logps(model, adapted.processor, prefix.images, prefix.prompt, answer)
+        assert logps.sum().item() == pytest.approx(expected[0, k].item(), rel=1e-5)
+
+
+def test_an_adapter_of_another_shape_is_refused(vlm: VLM, tiny_directory: Path, tmp_path: Path) -> None:
+    save_adapter(trained(vlm), tmp_path)
+    config = (tmp_path / "adapter_config.json").read_text()
+    (tmp_path / "adapter_config.json").write_text(config.replace('"r": 4', '"r": 2'))
+    with pytest.raises(InputError, match="does not fit"):
+        load_vlm(tiny_directory, adapter=tmp_path)

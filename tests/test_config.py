@@ -1,0 +1,196 @@
+"""Configs: what YAML and overrides mean, and that every mistake is one sentence that names the key and the remedy."""
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from sightline.config import Config, load_config
+from sightline.config.loading import parse_override
+from sightline.config.problems import all_fields
+from sightline.errors import InputError
+
+
+class Optimizer(Config):
+    """A section with one number that must be said."""
+
+    lr: float
+    name: str = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+class Loss(Config):
+    """Another."""
+
+    beta: float
+
+
+class Training(Config):
+    """A config of two sections."""
+
+    optimizer: Optimizer
+    loss: Loss
+    steps: int | None = None
+    stop: tuple[str, ...] = ()
+    mode: str = "offline"
+
+
+COMPLETE = "optimizer: {lr: 1e-4}\nloss:\n  beta: 0.1\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "train.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def sentence(folder: Path, text: str | None, *overrides: str) -> str:
+    """The error that a file and overrides end in; one line."""
+    with pytest.raises(InputError) as caught:
+        load_config(Training, None if text is None else write(folder, text), overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value).replace(str(folder) + "/", "")
+
+
+def test_file_then_overrides_last_one_wins(tmp_path: Path) -> None:
+    config = load_config(Training, write(tmp_path, COMPLETE), ["loss.beta=0.2", "steps=7", "loss.beta=0.3"])
+    assert config == Training(optimizer=Optimizer(lr=1e-4), loss=Loss(beta=0.3), steps=7)
+
+
+def test_overrides_alone() -> None:
+    config = load_config(
+        Training, None, ["optimizer.lr=5e-5", "loss.beta=.1", "stop=[a, 'b c']", "optimizer.name=sgd=1"]
+    )
+    assert (config.optimizer.lr, config.loss.beta) == (5e-5, 0.1)
+    assert (config.stop, config.optimizer.name) == (("a", "b c"), "sgd=1")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4),
+        ("-2E+3", -2000.0),
+        ("3", 3),
+        ("010", 10.0),
+        ("0x10", 16),
+        ("off", "off"),
+        ("no", "no"),
+        ("12:30", "12:30"),
+        ("2026-01-31", "2026-01-31"),
+        ("true", True),
+        ("null", None),
+        ("", None),
+        ("'1'", "1"),
+        ("{a: 1}", {"a": 1}),
+    ],
+)
+def test_plain_values_are_those_of_yaml_1_2(text: str, value: object) -> None:
+    keys, parsed = parse_override(f"a.b={text}")
+    assert keys == ("a", "b")
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+def test_unknown_key_in_a_file_names_file_key_and_nearest(tmp_path: Path) -> None:
+    text = sentence(tmp_path, "optimizer: {lrr: 1e-4}\nloss: {beta: 0.1}\n")
+    assert text == "train.yaml: unknown key 'optimizer.lrr'; did you mean 'optimizer.lr'?"
+
+
+def test_unknown_section_in_an_override(tmp_path: Path) -> None:
+    text = sentence(tmp_path, COMPLETE, "optimiser.lr=3")
+    assert text == "override 'optimiser.lr=3': unknown key 'optimiser'; did you mean 'optimizer'?"
+
+
+def test_key_of_another_section_is_found(tmp_path: Path) -> None:
+    assert sentence(tmp_path, COMPLETE, "beta=3") == "override 'beta=3': unknown key 'beta'; did you mean 'loss.beta'?"
+
+
+def test_key_like_no_other_lists_the_known(tmp_path: Path) -> None:
+    text = sentence(tmp_path, COMPLETE, "optimizer.zzz=3")
+    assert text == "override 'optimizer.zzz=3': unknown key 'optimizer.zzz'; known keys here: lr, name, betas"
+
+
+def test_missing_number_names_the_key_to_set(tmp_path: Path) -> None:
+    text = sentence(tmp_path, "optimizer: {lr: 1e-4}")
+    assert text == "train.yaml: key 'loss.beta' is missing; set it in a file or with loss.beta=VALUE"
+    assert sentence(tmp_path, None) == (
+        "config: key 'optimizer.lr' is missing (and 1 more); set it in a file or with optimizer.lr=VALUE"
+    )
+
+
+@pytest.mark.parametrize("value", ["fast", ".nan", ".inf", "[1]", "null"])
+def test_wrong_value_names_key_and_value(tmp_path: Path, value: str) -> None:
+    text = sentence(tmp_path, COMPLETE, f"loss.beta={value}")
+    assert re.match(rf"override 'loss\.beta={re.escape(value)}': loss\.beta = .+: input should be a .+number", text)
+
+
+def test_wrong_value_in_a_list_names_its_place(tmp_path: Path) -> None:
+    text = sentence(tmp_path, "optimizer: {lr: 1e-4, betas: [0.9, high]}\nloss: {beta: 1}")
+    assert text.startswith("train.yaml: optimizer.betas.1 = 'high': input should be a valid number")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("- a\n", "config train.yaml holds ['a']; it must hold keys and values (key: value)"),
+        (
+            "loss: 1\nloss: 2\n",
+            "train.yaml line 2: not YAML, key 'loss' is written twice; quote the value if it is text",
+        ),
+        ("loss: {beta: 1\n", "train.yaml line 2: not YAML, "),
+        ("a: \x00", "train.yaml: not YAML ("),
+        ("a: " + "[" * 5000, "train.yaml: not YAML (maximum recursion depth"),
+        ("a: !!python/object/apply:os.system [ls]", "train.yaml line 1: not YAML, could not determine a constructor"),
+    ],
+)
+def test_bad_yaml_names_the_line(tmp_path: Path, text: str, reason: str) -> None:
+    assert sentence(tmp_path, text).startswith(reason)
+
+
+@pytest.mark.parametrize("override", ["lr", "=3", "a..b=3", ".a=3", "mode=[", "steps.x=3"])
+def test_malformed_override(tmp_path: Path, override: str) -> None:
+    assert sentence(tmp_path, COMPLETE + "steps: 4\n", override).startswith(f"override '{override}'")
+
+
+def test_missing_file_directory_and_binary(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.yaml does not exist"):
+        load_config(Training, tmp_path / "nowhere.yaml")
+    with pytest.raises(InputError, match="cannot be read as UTF-8 text"):
+        load_config(Training, tmp_path)
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="cannot be read as UTF-8 text"):
+        load_config(Training, tmp_path / "binary")
+
+
+def test_override_does_not_reach_a_section_shared_by_an_anchor(tmp_path: Path) -> None:
+    class Twins(Config):
+        left: Loss
+        right: Loss
+
+    path = write(tmp_path, "left: &shared {beta: 1}\nright: *shared\n")
+    assert load_config(Twins, path, ["left.beta=2"]) == Twins(left=Loss(beta=2), right=Loss(beta=1))
+
+
+def test_configs_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Loss(beta=1.0).beta = 2.0
+
+
+def test_all_fields_lists_sections_before_their_keys() -> None:
+    names = [name for name, _ in all_fields(Training)]
+    assert names[:6] == ["optimizer", "optimizer.lr", "optimizer.name", "optimizer.betas", "loss", "loss.beta"]
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_every_number_survives_an_override(number: float) -> None:
+    assert load_config(Loss, None, [f"beta={number!r}"]).beta == number
+
+
+@given(st.text())
+def test_any_override_is_read_or_refused(text: str) -> None:
+    with suppress(InputError):
+        load_config(Training, None, ["optimizer.lr=1", "loss.beta=1", text])

@@ -1,0 +1,64 @@
+"""The training config: closed, and without a default where a number decides the science."""
+
+from pathlib import Path
+
+import pytest
+
+from sightline.config import load_config
+from sightline.errors import InputError
+from sightline.models.adapters import LoraSettings
+from sightline.train.config import LoraConfig, TrainConfig
+
+GIVEN = ("loss.name=dpo", "loss.beta=0.1", "optim.lr=1e-4", "epochs=1")
+
+
+def test_the_least_that_must_be_said_is_enough() -> None:
+    config = load_config(TrainConfig, None, GIVEN)
+    assert config.loss.name == "dpo" and config.loss.parameters == {"beta": 0.1}
+    assert config.optim.lr == 1e-4 and config.epochs == 1 and config.max_steps is None
+    assert config.autocast is False
+
+
+def test_it_is_read_from_a_file_and_overridden(tmp_path: Path) -> None:
+    path = tmp_path / "train.yaml"
+    path.write_text(
+        "loss: {name: dpo, beta: 0.2}\noptim: {lr: 1e-4}\nmax_steps: 30\nlora: {targets: [q_proj, v_proj]}\n"
+    )
+    config = load_config(TrainConfig, path, ["loss.beta=0.5", "max_steps=null", "epochs=2"])
+    assert config.loss.parameters == {"beta": 0.5} and config.epochs == 2
+    assert config.lora.settings() == LoraSettings(16, 32.0, 0.0, ("q_proj", "v_proj"), train_projector=False)
+
+
+def test_a_config_survives_the_manifest() -> None:
+    config = load_config(TrainConfig, None, GIVEN)
+    assert TrainConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+def test_a_config_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_config(TrainConfig, None, GIVEN).epochs = 3
+    with pytest.raises(ValueError, match="frozen"):
+        LoraConfig().rank = 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("loss.name=dpo", "optim.lr=1e-4", "epochs=1"), "loss.beta is missing"),
+        ((*GIVEN, "loss.beta=0"), "loss.beta is 0: the loss dpo needs a number greater than 0"),
+        ((*GIVEN, "loss.beta=-0.1"), "loss.beta is -0.1"),
+        ((*GIVEN, "loss.bta=0.1"), "loss.bta: the loss dpo has no such parameter"),
+        ((*GIVEN, "loss.name=dop"), "did you mean 'dpo'"),
+        ((*GIVEN, "optim.lr=0"), "optim.lr"),
+        (("loss.name=dpo", "loss.beta=0.1", "optim={}", "epochs=1"), "optim.lr"),
+        ((*GIVEN, "max_steps=3"), "either epochs or max_steps"),
+        (GIVEN[:3], "either epochs or max_steps"),
+        ((*GIVEN, "batch_sze=3"), "batch_sze.*batch_size"),
+        ((*GIVEN, "optim.warmup=0.1"), "unknown key 'optim.warmup'.*warmup_fraction"),
+        ((*GIVEN, "lora.rnk=4"), "lora.rnk.*lora.rank"),
+    ],
+)
+def test_wrong_configs_are_refused_in_one_sentence(overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        load_config(TrainConfig, None, overrides)
+    assert "\n" not in str(caught.value)
