@@ -1,4 +1,4 @@
-"""`sightline report`: what alignment changed, as a page, as Markdown and as numbers; the work is `sightline.study.report`."""
+"""`sightline report`: what alignment changed, as a page and as numbers; the work is `sightline.study.report`."""
 
 from pathlib import Path
 from typing import Annotated

@@ -20,7 +20,7 @@ from sightline.evals.registry import get_benchmark
 from sightline.evals.scoring import score_directory
 from sightline.evals.statistics import RESAMPLES
 from sightline.models.prompts import Prefix, Request, Sampling
-from sightline.records.manifest import Stage
+from sightline.records.manifest import MANIFEST, Stage
 from sightline.records.rows import Answer, Sample
 from sightline.records.store import append_rows, read_rows, write_rows
 
@@ -55,15 +55,14 @@ class HubEvalConfig(EvalConfig):
 
 
 class Model:
-    """A model that is opened when its first answer is due, so that a finished evaluation needs none."""
+    """A model that is opened when it is needed, so that a finished evaluation needs none."""
 
     def __init__(self, path: str | Path, adapter: Path | None, config: EvalConfig, runtime: EvalRuntime) -> None:
         self.path, self.adapter, self.config, self.runtime = path, adapter, config, runtime
         self._vlm: VLM | None = None
 
-    @property
-    def vlm(self) -> "VLM":
-        """The model itself, opened at the first use."""
+    def open(self) -> "VLM":
+        """The model itself, opened once."""
         if self._vlm is None:
             import torch
 
@@ -99,14 +98,17 @@ def evaluate(
         get_benchmark(name, folder=data or out / "data", limit=config.limit, validation=config.validation)
         for name in config.benchmarks
     ]
-    inputs = {"model": Path(model)} if Path(model).is_dir() else {}
+    is_hub_id = isinstance(model, str) and model.count("/") == 1 and not Path(model).parent.exists()
+    inputs = {} if is_hub_id else {"model": Path(model)}
     if adapter is not None:
         inputs["adapter"] = adapter
-    recorded = config if "model" in inputs else HubEvalConfig(**config.model_dump(), model=str(model))
+    recorded = HubEvalConfig(**config.model_dump(), model=str(model)) if is_hub_id else config
+    answering = Model(model, adapter, config, runtime)
+    if not (out / MANIFEST).exists():
+        answering.open()  # now, so that a model that cannot be opened does not claim the directory
     stage = Stage.open(out, "eval", recorded, inputs, seed)
     if stage.done:
         return out
-    answering = Model(model, adapter, config, runtime)
     counts: dict[str, int] = {}
     with progress_bar() as progress:
         for benchmark in benchmarks:
@@ -146,7 +148,7 @@ def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: Model) -> list
         Request(Prefix(tuple(benchmark.folder / image for image in sample.images), sample.prompt)) for sample in batch
     ]
     made = generate(
-        model.vlm,
+        model.open(),
         requests,
         Sampling(max_new_tokens=benchmark.max_new_tokens),
         batch_size=model.runtime.batch_size,

@@ -6,7 +6,7 @@ truth in place of annotations. They are reached by name through `sightline.evals
 
 import functools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -269,8 +269,12 @@ def _right_position(text: str, group: Group) -> bool:
     return bool(named) and across == {horizontal(group.where)} and down == {vertical(group.where)}
 
 
-_CHECKS = {"count": _right_count, "color": _right_color, "position": _right_position}
-_TRUTHS = {
+_CHECKS: dict[str, Callable[[str, Group], bool]] = {
+    "count": _right_count,
+    "color": _right_color,
+    "position": _right_position,
+}
+_TRUTHS: dict[str, Callable[[Group], str]] = {
     "count": lambda g: COUNT_WORDS[g.count],
     "color": lambda g: g.color,
     "position": lambda g: f"{vertical(g.where)} {horizontal(g.where)}",

@@ -51,9 +51,7 @@ def run_demo(
     evaluate(BASE, out / "eval-base", asked, data=out / "test", runtime=runtime)
     for seed in seeds:
         adapter = _of_seed(out, "train", seed) / ADAPTER
-        evaluate(
-            BASE, _of_seed(out, "eval-aligned", seed), asked, adapter=adapter, data=out / "test", runtime=runtime
-        )
+        evaluate(BASE, _of_seed(out, "eval-aligned", seed), asked, adapter=adapter, data=out / "test", runtime=runtime)
     return write_report(
         out,
         base=out / "eval-base",

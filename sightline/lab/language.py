@@ -23,7 +23,7 @@ class ReferenceNoise(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     absent_object: float = Field(
-        0.2, ge=0, le=1, description="share of descriptions that add an absent object of the theme"
+        default=0.2, ge=0, le=1, description="share of descriptions that add an absent object of the theme"
     )
     wrong_color: float = Field(default=0.03, ge=0, le=1, description="share of color words that are wrong")
     omitted: float = Field(default=0.03, ge=0, le=1, description="share of kinds that a description leaves out")
@@ -123,22 +123,28 @@ class Speaker:
     def caption(self, theme: str, groups: Sequence[Group]) -> str:
         """One short sentence about at most three groups."""
         some = [groups[i] for i in self._rng.permutation(len(groups))[:3]]
-        return self._pick(["A {t} with {x}.", "{X} in a {t}.", "A picture of {x}."]).format(
-            t=self._pick(THEME_PHRASES[theme]), x=self._list(some), X=_capital(self._list(some))
-        )
+        place = self._place(theme)
+        form = self._pick(["{T} with {x}.", "{X} in {t}.", "A picture of {x}."])
+        return form.format(t=place, T=_capital(place), x=self._list(some), X=_capital(self._list(some)))
+
+    def _place(self, theme: str) -> str:
+        """`a kitchen`, `an office`."""
+        name = self._pick(THEME_PHRASES[theme])
+        return f"{article(name)} {name}"
 
     def _list(self, groups: Sequence[Group]) -> str:
         phrases = [self.phrase(g) for g in groups]
         return phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
 
     def _opening(self, theme: str, groups: Sequence[Group]) -> str:
-        where = self._pick(THEME_PHRASES[theme])
+        place = self._place(theme)
         form = self._pick(
-            ["This is a {t} scene with {x}.", "The image shows {x} in a {t}.", "In this {t} there {be} {x}.",
-             "The picture shows a {t} with {x}.", "{X} can be seen in a {t}."]
+            ["This is {t} scene with {x}.", "The image shows {x} in {t}.", "In this {n} there {be} {x}.",
+             "The picture shows {t} with {x}.", "{X} can be seen in {t}."]
         )  # fmt: skip
         listed = self._list(groups)
-        return form.format(t=where, x=listed, X=_capital(listed), be=_be(groups))
+        name = place.split(" ", 1)[1]
+        return form.format(t=place, n=name, x=listed, X=_capital(listed), be=_be(groups))
 
     def _next_sentence(self, groups: Sequence[Group], told: Sequence[Group]) -> str:
         listed, be = self._list(groups), _be(groups)
@@ -203,7 +209,7 @@ def noisy_groups(
     """The groups as an imperfect annotator tells them, and the kinds that are told though absent."""
     told = [g for g in groups if rng.random() >= noise.omitted] or [groups[0]]
     recolored = [
-        Group(g.kind, str(rng.choice(list(COLORS))), g.count, g.where, g.small)
+        Group(g.kind, str(rng.choice([c for c in COLORS if c != g.color])), g.count, g.where, g.small)
         if rng.random() < noise.wrong_color
         else g
         for g in told

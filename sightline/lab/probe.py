@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import CLIPVisionModel
 
 from sightline.lab.drawing import render
 from sightline.lab.recipe.perception import normalized, patch_features
@@ -43,7 +44,7 @@ class Probe(nn.Module):
 
 
 @torch.no_grad()
-def features_of(tower: nn.Module, scenes: Sequence[Scene]) -> Tensor:
+def features_of(tower: CLIPVisionModel, scenes: Sequence[Scene]) -> Tensor:
     """Frozen patch features of scenes, float32 [scene, patch, width]."""
     chunks = []
     for start in range(0, len(scenes), 64):

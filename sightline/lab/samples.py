@@ -32,7 +32,9 @@ class ScenesConfig(Config):
     world: WorldConfig = WorldConfig()
     noise: ReferenceNoise = ReferenceNoise()
     described: float = Field(default=0.8, ge=0, le=1, description="share of samples that ask for a description")
-    captioned: float = Field(default=0.05, ge=0, le=1, description="share that asks for a caption; the rest are questions")
+    captioned: float = Field(
+        default=0.05, ge=0, le=1, description="share that asks for a caption; the rest are questions"
+    )
 
 
 def image_path(folder: Path, scene: Scene) -> str:

@@ -55,11 +55,23 @@ class WorldConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = 0
-    theme_share: float = Field(default=0.9, ge=0, le=1, description="probability that an object comes from the scene's theme")
-    rank_decay: float = Field(default=0.75, gt=0, le=1, description="weight of a theme's next kind relative to the one before")
-    companion: float = Field(default=0.6, ge=0, le=1, description="probability that a lone object's companion is drawn next")
+    theme_share: float = Field(
+        default=0.9, ge=0, le=1, description="probability that an object comes from the scene's theme"
+    )
+    rank_decay: float = Field(
+        default=0.75, gt=0, le=1, description="weight of a theme's next kind relative to the one before"
+    )
+    companion: float = Field(
+        default=0.6, ge=0, le=1, description="probability that a lone object's companion is drawn next"
+    )
     favorite: float = Field(default=0.5, ge=0, le=1, description="probability that a kind has its favorite color")
-    twin: float = Field(default=0.15, ge=0, le=1, description="probability that an object repeats one that is there already")
+    twin: float = Field(
+        default=0.15, ge=0, le=1, description="probability that an object repeats one that is there already"
+    )
     max_objects: int = Field(default=6, ge=1, le=6)
-    small: float = Field(default=0.2, ge=0, le=1, description="share of small objects; the rest is medium and large, evenly")
-    min_visible: float = Field(default=0.55, gt=0, le=1, description="least visible share of an object that counts as there")
+    small: float = Field(
+        default=0.2, ge=0, le=1, description="share of small objects; the rest is medium and large, evenly"
+    )
+    min_visible: float = Field(
+        default=0.55, gt=0, le=1, description="least visible share of an object that counts as there"
+    )

@@ -52,7 +52,9 @@ class _Attempt:
 
 @dataclass(frozen=True)
 class _Draft:
-    """One sentence of a guided answer, or a whole unguided one: what is kept, and the request that continues it."""
+    """One sentence of a guided answer, or a whole unguided one: what is kept of it, with the white space before it,
+    and the request that continues it.
+    """
 
     kept: str
     request: Request
@@ -124,7 +126,7 @@ def _answers(attempts: Sequence[_Attempt], folder: Path, vlm: VLM, config: BDHSC
     answers = []
     for attempt, sentences in zip(attempts, drafts, strict=True):
         attempt.tokens += sum(texts[d.request].tokens for d in sentences)
-        answers.append(" ".join(_joined(d.kept, texts[d.request].text) for d in sentences))
+        answers.append("".join(_joined(d.kept, texts[d.request].text) for d in sentences).strip())
     return answers
 
 
@@ -146,20 +148,20 @@ def _drafts(attempt: _Attempt, folder: Path, vlm: VLM, config: BDHSConfig, seed:
     for k, sentence in enumerate(sentences):
         kept = cut_sentence(rng, sentence)
         # The context of sentence k is the true earlier text, never the generated one: diverge and rejoin.
-        prefill = " ".join([*sentences[:k], kept] if kept else sentences[:k])
+        prefill = "".join([*sentences[:k], kept])
         drafts.append(_Draft(kept, Request(prefix, prefill, hidden, int(rng.integers(2**63)))))
     return drafts
 
 
 def _joined(kept: str, continuation: str) -> str:
-    """Kept words and their continuation; the continuation brings its own space where it starts a new word."""
-    return (kept + continuation).strip()
+    """Kept words and their continuation, which brings its own space where it starts a new word; nothing if blank."""
+    return (kept + continuation).rstrip()
 
 
 def _reference(sample: Sample) -> str:
     if not sample.reference:
         raise InputError(f"sample {sample.id!r} has no reference; BDHS needs one to diverge from.")
-    return sample.reference
+    return sample.reference.strip()
 
 
 def _pair(attempt: _Attempt, answer: str, phi: float, config: BDHSConfig) -> Pair:

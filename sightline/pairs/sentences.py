@@ -4,23 +4,25 @@ Rules, not a model: no download, same bytes everywhere. `bdhs` uses them.
 """
 
 import re
+from itertools import pairwise
 
-_BORDER = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=\S)")
+_BORDER = re.compile(r"(?<=[.!?])[\"')\]\u201d\u2019\u00bb]*\s+(?=\S)")
 _ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|vs|etc|e\.g|i\.e)|\b[A-Z])\.$")
 _YES_NO = re.compile(r"^\s*(Yes|yes|No|no)\b")  # the paper's pattern has no word border and would hit "Now", "North"
 _SWAPPED = {"Yes": "No", "yes": "no", "No": "Yes", "no": "yes"}
 
 
 def split_sentences(text: str) -> list[str]:
-    """Sentences without the white space between them; titles, initials and decimals do not end one."""
-    sentences: list[str] = []
-    start = 0
+    """Sentences, each with the white space before it, so that joined they are the text; a blank text has none.
+
+    Titles, initials and decimals do not end one.
+    """
+    starts = [0]
     for border in _BORDER.finditer(text):
         end = border.start() + len(border.group().rstrip())
-        if not _ABBREVIATION.search(text[start:end]):
-            sentences.append(text[start:end].strip())
-            start = border.end()
-    return [s for s in [*sentences, text[start:].strip()] if s]
+        if not _ABBREVIATION.search(text[starts[-1] : end]):
+            starts.append(end)
+    return [text[start:end] for start, end in pairwise([*starts, len(text)])] if text.strip() else []
 
 
 def starts_with_yes_no(sentence: str) -> bool:
@@ -34,9 +36,9 @@ def swap_yes_no(sentence: str) -> str:
 
 
 def cut_before_word(sentence: str, word: int) -> str:
-    """The first `word` words of a sentence, without trailing space: `cut_before_word("a red cup.", 2) == "a red"`."""
-    ends = [m.end() for m in re.finditer(r"\S+", sentence)]
-    return sentence[: ends[word - 1]] if word else ""
+    """The first `word` words with the white space before them: `cut_before_word(" a red cup.", 2) == " a red"`."""
+    ends = [m.end() for m in re.finditer(r"^\s*|\S+", sentence)]
+    return sentence[: ends[word]]
 
 
 def count_words(sentence: str) -> int:

@@ -1,30 +1,14 @@
-"""The tiny model and its pictures, made once; shapes and types of `sightline.models` are checked while it runs."""
+"""The tiny model, its pictures, and what it learns by heart; made once, for all tests of the room."""
 
-from jaxtyping import install_import_hook
+from pathlib import Path
 
-install_import_hook("sightline.models", "beartype.beartype")
+import pytest
+import torch
 
-import os  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-import pytest  # noqa: E402
-import torch  # noqa: E402
-
-from sightline.models.loading import VLM, load_vlm  # noqa: E402
-from sightline.models.prompts import Prefix, Scored  # noqa: E402
-from sightline.models.scorer import answer_logps  # noqa: E402
-from tests.models.tiny import save_pictures, save_tiny_llava  # noqa: E402
-
-os.environ["HF_HUB_OFFLINE"] = "1"
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from sightline.models.loading import VLM, load_vlm
+from sightline.models.prompts import Prefix, Scored
+from sightline.models.scorer import answer_logps
+from tests.models.tiny import save_pictures, save_tiny_llava
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ def evaluation(directory: Path, pictures: Path, wrong: dict[str, float], *, coun
         write_rows(directory / name / SAMPLES, [relocated(s, pictures, directory / name) for s in samples])
         append_rows(directory / name / ANSWERS, answers)
         score_directory(benchmark, directory, resamples=200)
-    stage.finish({name: count for name in wrong}, {}, {})
+    stage.finish(dict.fromkeys(wrong, count), {}, {})
     return directory
 
 
@@ -127,12 +127,12 @@ def pairs(directory: Path, *, count: int = 30) -> Path:
 
 
 def whole_run(root: Path, seeds: Sequence[int] = (0,), count: int = 60) -> dict[str, Path]:
-    """base, aligned-SEED, train-SEED and pairs under `root`; alignment halves the errors."""
+    """base, aligned-SEED, train-SEED and pairs under `root`; alignment quarters the errors of descriptions."""
     pictures = root / "pictures"
     wrong = {"shapes": 0.45, "shapes-ask": 0.2, "shapes-counter": 0.7, "shapes-ask-counter": 0.35}
     made = {"base": evaluation(root / "base", pictures, wrong, count=count), "pairs": pairs(root / "pairs")}
     for seed in seeds:
-        halved = {name: share / 2 if "ask" not in name else share for name, share in wrong.items()}
-        made[f"aligned-{seed}"] = evaluation(root / f"aligned-{seed}", pictures, halved, count=count, seed=seed + 1)
+        fewer = {name: share / 4 if "ask" not in name else share for name, share in wrong.items()}
+        made[f"aligned-{seed}"] = evaluation(root / f"aligned-{seed}", pictures, fewer, count=count, seed=seed + 1)
         made[f"train-{seed}"] = training(root / f"train-{seed}", seed=seed)
     return made

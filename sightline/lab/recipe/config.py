@@ -18,19 +18,25 @@ class RecipeConfig(Config):
     width: int = 256
     vision_layers: int = 6
     language_layers: int = 6
-    vocabulary: int = Field(default=800, description="BPE tokens; the lab's words fit whole, other text falls back to bytes")
+    vocabulary: int = Field(
+        default=800, description="BPE tokens; the lab's words fit whole, other text falls back to bytes"
+    )
 
-    perception_scenes: int = Field(default=32_000, description="unbiased, full scenes for the tower, rendered once and flipped")
+    perception_scenes: int = Field(
+        default=32_000, description="unbiased, full scenes for the tower, rendered once and flipped"
+    )
     perception_batch: int = 24
     perception_steps: int = 6000
     perception_rate: float = 8e-4
-    prior_rows: int = Field(default=24_000, description="text-only rows of natural scenes: where the language prior comes from")
+    prior_rows: int = Field(
+        default=14_000, description="text-only rows of natural scenes: where the language prior comes from"
+    )
     prior_epochs: int = 1
     train_scenes: int = Field(default=14_000, description="natural scenes for alignment and instruction tuning")
     align_steps: int = Field(default=150, description="projector alone, language model frozen")
-    instruct_steps: int = 1200
+    instruct_steps: int = 1000
     text_only: float = Field(
-        0.15, ge=0, le=1, description="share of instruction rows without a picture: a fluent prior"
+        default=0.15, ge=0, le=1, description="share of instruction rows without a picture: a fluent prior"
     )
     described: float = Field(default=0.5, ge=0, le=1, description="share of rows with a picture that are descriptions")
     batch_size: int = 32

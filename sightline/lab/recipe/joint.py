@@ -49,7 +49,7 @@ def make_llava(
     config = LlavaConfig(
         vision_config=vision_config(recipe),
         text_config=text,
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         image_seq_length=(96 // recipe.patch_size) ** 2,
@@ -105,9 +105,10 @@ def train(
     for module in modules:
         module.requires_grad_(True)
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    pad = model.config.get_text_config().pad_token_id
     optimizer = make_optimizer(named, rate, recipe.weight_decay)
     for step in scheduled(optimizer, steps):
-        loss = next_token_loss(model, draw(step), features, model.config.text_config.pad_token_id)
+        loss = next_token_loss(model, draw(step), features, pad)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_([p for _, p in named], 1.0)

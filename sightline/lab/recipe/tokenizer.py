@@ -31,7 +31,7 @@ def train_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     bpe.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=bpe, bos_token="<s>", eos_token="</s>", pad_token="<pad>",
         extra_special_tokens={"image_token": "<image>"}, model_max_length=1024,
     )  # fmt: skip
@@ -44,7 +44,7 @@ def make_processor(recipe: RecipeConfig, tokenizer: PreTrainedTokenizerFast) -> 
         do_resize=True, size=side, do_center_crop=False, crop_size=side,
         image_mean=list(PIXEL_MEAN), image_std=list(PIXEL_STD),
     )  # fmt: skip
-    return LlavaProcessor(
+    return LlavaProcessor(  # type: ignore[no-untyped-call]
         image_processor=images,
         tokenizer=tokenizer,
         patch_size=recipe.patch_size,

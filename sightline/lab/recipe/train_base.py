@@ -37,6 +37,7 @@ def train_base(recipe: RecipeConfig, out: Path, console: Console) -> None:
     seconds: dict[str, float] = {}
     started = time.monotonic()
     tower = _tower(recipe, work / "tower.safetensors", console)
+    tower.eval()
     seconds["perception"] = time.monotonic() - started
 
     scenes = [sample_scene(recipe.world, "train", i) for i in range(recipe.train_scenes)]
@@ -50,7 +51,8 @@ def train_base(recipe: RecipeConfig, out: Path, console: Console) -> None:
     seconds["joint"] = time.monotonic() - started
 
     model.requires_grad_(True)
-    model.to(torch.bfloat16).eval().save_pretrained(out)
+    torch.nn.Module.to(model.eval(), torch.bfloat16)
+    model.save_pretrained(out)
     make_processor(recipe, tokenizer).save_pretrained(out)
     (out / "recipe.json").write_text(
         json.dumps({**recipe.model_dump(mode="json"), "seconds": seconds}, indent=2) + "\n"
@@ -62,7 +64,7 @@ def _tower(recipe: RecipeConfig, path: Path, console: Console) -> CLIPVisionMode
     tower = CLIPVisionModel(vision_config(recipe))
     if path.exists():
         tower.load_state_dict(load_file(path))
-        return tower.eval()
+        return tower
     console.print(f"rendering {recipe.perception_scenes} unbiased scenes")
     views = Views(
         recipe.world, "perception", recipe.perception_scenes, recipe.patch_size, workers=torch.get_num_threads()
@@ -70,7 +72,7 @@ def _tower(recipe: RecipeConfig, path: Path, console: Console) -> CLIPVisionMode
     for _ in _logged("perception", recipe.perception_steps, train_tower(recipe, views, tower), console):
         pass
     _save(path, tower.state_dict())
-    return tower.eval()
+    return tower
 
 
 def _texts(recipe: RecipeConfig, scenes: Sequence[Scene]) -> Iterator[str]:

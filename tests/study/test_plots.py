@@ -1,0 +1,58 @@
+"""Plots take their colors from the page, repeat no id, and average as they say."""
+
+import re
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+
+from sightline.study.report.curves import training_sentences
+from sightline.study.report.plots import LOGPS, LOSS, length_histogram, running_mean, training_curves
+from sightline.train.log import StepRecord
+
+
+def step(number: int, **changes: float | None) -> StepRecord:
+    values: dict[str, float | None] = {
+        name: float(number) for name in StepRecord.model_fields if name not in ("step", "pairs")
+    }
+    return StepRecord.model_validate({**values, "step": number, "pairs": 1, **changes})
+
+
+def test_running_mean_by_hand() -> None:
+    assert running_mean(np.array([1.0, 2.0, 6.0, 3.0]), 1) == pytest.approx([1.5, 3.0, 11 / 3, 4.5])
+    assert running_mean(np.array([4.0]), 3) == pytest.approx([4.0])
+
+
+def test_a_plot_is_one_well_formed_svg_in_the_colors_of_the_page() -> None:
+    runs = [[step(number) for number in range(30)]]
+    texts = [training_curves(runs, LOSS, "loss", "a"), training_curves(runs, LOGPS, "nats", "b")]
+    texts.append(length_histogram([3.0, 4.0], [3.0, 9.0], "c"))
+    ids: list[str] = []
+    for text in texts:
+        ET.fromstring(text.replace("xlink:href", "href"))
+        assert not re.search(r"#[0-9a-f]{6}\b", text)
+        assert "var(--chosen)" in text or "var(--aligned)" in text
+        ids += re.findall(r'\bid="([^"]+)"', text)
+        assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', text)) <= set(ids)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_plot_is_the_same_every_time() -> None:
+    runs = [[step(number) for number in range(5)]]
+    assert training_curves(runs, LOSS, "loss", "a") == training_curves(runs, LOSS, "loss", "a")
+
+
+def test_no_reference_draws_no_reference() -> None:
+    run = [step(number, chosen_ref_logps=None, rejected_ref_logps=None) for number in range(5)]
+    text = training_curves([run], LOGPS, "nats", "a")
+    assert "chosen, policy" in text
+    assert "chosen, reference" not in text
+
+
+def test_sentences_say_what_the_log_says() -> None:
+    runs = [[step(n, margin=0.5 * n, chosen_logps=-30.0 - n, chosen_ref_logps=-30.0) for n in range(20)]]
+    said = " ".join(training_sentences(runs))
+    assert "20 steps and 190 seconds" in said
+    assert "from 0.25 (first tenth of the steps) to 9.25 (last tenth)" in said
+    assert "chosen answers \N{MINUS SIGN}18.50 nats" in said
+    assert training_sentences([]) == []
