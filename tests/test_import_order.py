@@ -93,7 +93,7 @@ def offenses(module: str) -> Iterator[str]:
             if here == "cli":
                 allowed.add("lab")
         elif here == "lab":
-            allowed = set(ORDER[: ORDER.index("study")])
+            allowed = set(ORDER[: ORDER.index("apps")])
         else:
             allowed = {"cli"} if here == "__main__" else set()
         if there not in allowed:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from sightline.errors import InputError
+
 
 @contextmanager
 def one_bar(label: str) -> Iterator[Callable[[int, int], None]]:
@@ -19,4 +21,8 @@ def one_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(label, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        try:
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+        except InputError:
+            progress.live.transient = True  # the error's one sentence stands alone
+            raise

@@ -60,7 +60,7 @@ def measure_base(model: Path, out: Path, count: int) -> Numbers:
 
 
 def _perception(vlm: VLM, world: WorldConfig, count: int) -> Numbers:
-    """A linear probe on frozen features, trained on unbiased scenes, tested on natural and counter-prior ones."""
+    """A small probe on frozen features, trained on unbiased scenes, tested on natural and counter-prior ones."""
     tower = vlm.base.model.vision_tower
     seen = list(sample_scenes(world, "probe", _PROBE_SCENES))
     probe = train_probe(features_of(tower, seen), present_kinds(seen))
@@ -192,6 +192,6 @@ hallucinates because of its data: scenes whose themes make objects co-occur, and
 (`recipe.json` has every number). It is of no use outside the lab.
 
 Measured by `sightline lab measure` on {count} held-out scenes of each kind. `-counter` are scenes that break the
-co-occurrence; `probe-*` is a linear probe on the frozen vision features, trained on unbiased scenes; `blank` are
+co-occurrence; `probe-*` is a small probe on the frozen vision features, trained on unbiased scenes; `blank` are
 pictures of one even color, `hidden` real pictures with every image token hidden from attention.
 """

@@ -31,11 +31,11 @@ class BDHSConfig(Config):
 
     rho: float = Field(ge=0, le=1, description="probability that an image token is hidden; suit it to their number")
     tries: int = Field(default=5, ge=1, description="N_BDHS; the last of several is unguided and accepted as it is")
-    threshold: float = Field(default=0.97, gt=0, le=1, description="eps_s: an answer at least this similar is tried again")
+    threshold: float = Field(default=0.97, gt=0, le=1, description="eps_s: what is at least so similar is tried again")
     similarity: str = "words"
     temperature: float = Field(default=1.0, gt=0, description="not in the paper, which only says 'sampled'")
     top_p: float = Field(default=1.0, gt=0, le=1)
-    max_new_tokens: int = Field(default=256, gt=0, description="limit of one continued sentence, and of an unguided answer")
+    max_new_tokens: int = Field(default=256, gt=0, description="limit of one continued sentence or unguided answer")
     batch_size: int = Field(default=64, gt=0, description="rows generated together")
     wave: int = Field(default=64, gt=0, description="samples in flight: new ones join those that are tried again")
     autocast: bool = Field(default=False, description="bfloat16 autocast while generating")
@@ -71,8 +71,8 @@ def build_bdhs(
     """One pair a sample, chosen = its reference, in the order in which they are finished.
 
     Image paths are relative to `folder`. A row depends on (sample, seed) alone and not on its neighbors: batches,
-    waves and a resumed run give the same pairs. A pair whose rejected answer is empty or equals the reference is yielded too; its
-    provenance says so, and who writes the dataset drops and counts it.
+    waves and a resumed run give the same pairs. Pairs whose rejected answer is empty or equals the reference are
+    yielded too; who writes the dataset drops and counts them.
     """
     similarity = make_similarity(config.similarity)
     source, waiting = iter(samples), deque[_Attempt]()
@@ -159,9 +159,10 @@ def _joined(kept: str, continuation: str) -> str:
 
 
 def _reference(sample: Sample) -> str:
-    if not sample.reference:
+    reference = (sample.reference or "").strip()
+    if not reference:
         raise InputError(f"sample {sample.id!r} has no reference; BDHS needs one to diverge from.")
-    return sample.reference.strip()
+    return reference
 
 
 def _pair(attempt: _Attempt, answer: str, phi: float, config: BDHSConfig) -> Pair:

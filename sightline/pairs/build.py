@@ -4,12 +4,11 @@ A builder yields pairs; this drops and counts those that teach nothing, keeps wh
 manifest what it cost. How pairs are made is the builder's, how they are stored is `data.preference_dataset`.
 """
 
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from sightline.data.images import adopt_image, open_image
 from sightline.data.preference_dataset import PAIRS, write_preference_dataset
 from sightline.data.progress import Progress, counted
 from sightline.data.samples import read_samples, samples_file
@@ -17,7 +16,7 @@ from sightline.errors import InputError
 from sightline.models.loading import load_vlm
 from sightline.pairs.bdhs import BUILDER, BDHSConfig, build_bdhs
 from sightline.records import Pair, append_rows, read_rows, write_rows
-from sightline.records.manifest import Manifest, Stage
+from sightline.records.manifest import MANIFEST, Manifest, Stage
 
 _BUILT = "work/built.jsonl"
 _ROWS_AT_ONCE = 32  # pairs between two writes; a kill loses at most so many
@@ -36,16 +35,31 @@ def build_bdhs_dataset(
     Raises:
         InputError: what the stage, the samples or the model refuse, or no pair at all was left.
     """
+    # Rows, images and model are checked before the directory is claimed: after a mistake the same --out can be given.
+    is_new = not (out / MANIFEST).exists()
+    total = _count(samples, decode=is_new)
+    opened = load_vlm(model) if is_new else None
     stage = Stage.open(out, f"pairs {BUILDER}", config, {"model": model, "samples": samples}, seed)
     if stage.done:
         return stage.manifest
-    total = sum(1 for _ in read_samples(samples, require_reference=True))  # every row is checked before work begins
     done = {pair.id.removesuffix(f"/{BUILDER}") for pair in _built(out)}
-    vlm = load_vlm(model)
+    vlm = opened or load_vlm(model)
     left = (sample for sample in read_samples(samples) if sample.id not in done)
     built = build_bdhs(left, samples_file(samples).parent, vlm, config, seed)
     _append(out, counted(built, progress, total, done=len(done)))
     return _finish(stage, samples_file(samples).parent, config)
+
+
+def _count(samples: Path, *, decode: bool) -> int:
+    """The number of samples, each of them fit to work on; `decode` looks into the images too."""
+    count = 0
+    for sample in read_samples(samples, require_reference=True):
+        count += 1
+        for image in sample.images if decode else ():
+            open_image(samples_file(samples).parent / image, f"{samples_file(samples)} (id {sample.id!r})")
+    if not count:
+        raise InputError(f"{samples_file(samples)} holds no samples; make some first.")
+    return count
 
 
 def dropped_reason(pair: Pair) -> str | None:
@@ -65,15 +79,14 @@ def _built(out: Path) -> Iterator[Pair]:
 
 
 def _append(out: Path, pairs: Iterable[Pair]) -> None:
-    """Put pairs on disk as they come; an interruption loses none that was built."""
-    (out / _BUILT).parent.mkdir(exist_ok=True)
+    """Put pairs on disk as they come; an interruption loses none that was built, and doubles none."""
     waiting: list[Pair] = []
     try:
         for pair in pairs:
             waiting.append(pair)
             if len(waiting) == _ROWS_AT_ONCE:
-                append_rows(out / _BUILT, waiting)
-                waiting = []
+                ready, waiting = waiting, []  # first, lest an interrupted write be repeated below
+                append_rows(out / _BUILT, ready)
     finally:
         append_rows(out / _BUILT, waiting)
 
@@ -90,7 +103,7 @@ def _finish(stage: Stage, source: Path, config: BDHSConfig) -> Manifest:
         raise InputError(f"{source}: no pair is left, dropped were {dict(reasons)}; try a higher rho or temperature.")
     total = sum(tries.values())
     for image in dict.fromkeys(image for pair in kept for image in pair.images):
-        _link(source / image, out / image)
+        adopt_image(source, image, out, str(out))
     write_rows(out / PAIRS, kept)
     write_preference_dataset(out)
     # After try i: what was tried again, and at the last try what was accepted although similar.
@@ -101,14 +114,3 @@ def _finish(stage: Stage, source: Path, config: BDHSConfig) -> Manifest:
         dropped=dict(reasons),
         numbers={**numbers, "generated_tokens": float(tokens)},
     )
-
-
-def _link(source: Path, target: Path) -> None:
-    """The image in the dataset's own folder: a hard link where the file system can, else a copy."""
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -38,7 +38,7 @@ def evaluation(directory: Path, pictures: Path, wrong: dict[str, float], *, coun
         answers = []
         for number, sample in enumerate(samples):
             text = say(benchmark, sample, rng.random() < probability, rng)
-            if name == "shapes" and number == count // 6:
+            if number % 5 == 0:
                 text += " " + HOSTILE
             answers.append(
                 Answer(sample_id=sample.id, cluster=sample.cluster, text=text, tokens=len(text.split()), finished=True)
@@ -97,7 +97,7 @@ def training(directory: Path, *, steps: int = 120, seed: int = 0) -> Path:
 
 
 def pairs(directory: Path, *, count: int = 30) -> Path:
-    """A pairs directory; the third pair is hostile, the fifth has no difference, the seventh's picture is damaged."""
+    """A pairs directory: some pairs are hostile, one has no difference, some pictures are damaged."""
     stage = Stage.open(directory, "pairs-bdhs", AnyConfig(), {}, 0)
     rng = np.random.default_rng(1)
     rows = []
@@ -111,16 +111,17 @@ def pairs(directory: Path, *, count: int = 30) -> Path:
             Pair(
                 id=f"train-{index:04d}/bdhs",
                 images=(image,),
-                prompt="Describe the picture." if index != 2 else HOSTILE,
-                chosen=chosen if index != 2 else f"A square. {HOSTILE}",
+                prompt=HOSTILE if index % 5 == 1 else "Describe the picture.",
+                chosen=f"A square. {HOSTILE}" if index % 5 == 1 else chosen,
                 rejected=rejected if index != 4 else chosen,
                 builder="bdhs",
                 cluster=f"train-{index:04d}",
                 provenance={"tries": 1 + index % 3, "similarity": 0.8123, "guided": True, "note": HOSTILE},
             )
         )
-    damaged = directory / rows[6].images[0]
-    damaged.write_bytes(damaged.read_bytes()[:60])
+    for row in rows[3::7]:
+        damaged = directory / row.images[0]
+        damaged.write_bytes(damaged.read_bytes()[:60])
     write_rows(directory / "pairs.jsonl", rows)
     stage.finish({"pairs": count}, {"equal": 4}, {})
     return directory

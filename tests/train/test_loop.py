@@ -214,6 +214,7 @@ def test_dropout_is_a_function_of_seed_and_step_and_leaves_no_trace(make_policy:
     def losses(seed: int, noise: int) -> list[float]:
         vlm = make_policy(dropout=0.5)
         stir(vlm)
+        vlm.model.eval()  # as a caller may hand it in; the loop trains it with dropout all the same
         torch.manual_seed(noise)
         before = torch.get_rng_state()
         records = run(state_of(vlm, pairs, max_steps=2), lr=0.0, seed=seed)

@@ -1,4 +1,4 @@
 """How the lab's base VLM is made from seed: a tower that sees, a language model with a biased prior, then both joined.
 
-Nothing but `sightline lab train-base` uses it; the result, `sightline/lab/base`, is an ordinary Transformers checkpoint.
+Only `sightline lab train-base` uses it; the result, `sightline/lab/base`, is an ordinary Transformers checkpoint.
 """

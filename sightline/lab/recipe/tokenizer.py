@@ -1,4 +1,4 @@
-"""The lab VLM's tokenizer and processor: byte-level BPE on the lab's text, LLaVA-1.5's chat form, CLIP preprocessing."""
+"""Tokenizer and processor of the lab VLM: byte-level BPE on its text, LLaVA-1.5's chat form, CLIP preprocessing."""
 
 from collections.abc import Iterable
 

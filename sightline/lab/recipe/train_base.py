@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
+from sightline.errors import InputError
 from sightline.lab.recipe.batches import TokenRow, tokenize
 from sightline.lab.recipe.config import RecipeConfig
 from sightline.lab.recipe.corpus import Conversation, conversation, description
@@ -24,16 +24,20 @@ from sightline.lab.recipe.joint import Batch, make_llava, scene_features, train
 from sightline.lab.recipe.perception import Views, train_tower, vision_config
 from sightline.lab.recipe.tokenizer import make_processor, train_tokenizer
 from sightline.lab.world import Scene, sample_scene, scene_rng
+from sightline.records import read_json, write_json
 
 _PRIOR_START = 1_000_000  # first scene of the text-only rows; pictures of these scenes are never shown
 
 
 def train_base(recipe: RecipeConfig, out: Path, console: Console) -> None:
-    """Run the recipe into `out`; finished stages found in `out/work` are taken as they are."""
-    torch.set_flush_denormal(True)  # numbers near zero would cost CPUs many times the time of others
+    """Run the recipe into `out`; finished stages found in `out/work` are taken as they are.
+
+    Raises:
+        InputError: `out` holds the stages of another recipe.
+    """
     work = out / "work"
-    work.mkdir(parents=True, exist_ok=True)
-    (work / "recipe.json").write_text(recipe.model_dump_json(indent=2))
+    _claim(work / "recipe.json", recipe)
+    torch.set_flush_denormal(True)  # numbers near zero would cost CPUs many times the time of others
     seconds: dict[str, float] = {}
     started = time.monotonic()
     tower = _tower(recipe, work / "tower.safetensors", console)
@@ -57,6 +61,20 @@ def train_base(recipe: RecipeConfig, out: Path, console: Console) -> None:
     (out / "recipe.json").write_text(
         json.dumps({**recipe.model_dump(mode="json"), "seconds": seconds}, indent=2) + "\n"
     )
+
+
+def _claim(path: Path, recipe: RecipeConfig) -> None:
+    """Keep the recipe beside its stages; those of another one are not taken."""
+    wanted = recipe.model_dump(mode="json")
+    if path.exists():
+        found = read_json(path)
+        other = next((key for key in wanted | found if wanted.get(key) != found.get(key)), None)
+        if other is not None:
+            raise InputError(
+                f"output directory {path.parents[1]} holds another recipe ({other} there: {found.get(other)}, here: "
+                f"{wanted.get(other)}); choose another --out or delete the directory"
+            )
+    write_json(path, wanted)
 
 
 def _tower(recipe: RecipeConfig, path: Path, console: Console) -> CLIPVisionModel:
