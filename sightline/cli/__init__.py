@@ -1,7 +1,7 @@
 """The command line: which commands there are, and how they end. A command's work is done in its room.
 
-Each command is a file of this folder that holds `app = typer.Typer(add_completion=False)`; it is imported when it runs,
-so that help and mistakes answer at once instead of after torch. To add one, write the file and its line in `COMMANDS`.
+Each command is a file of this folder that holds a typer `app`; it is imported when it runs, so that help and mistakes
+answer at once instead of after torch. To add one, write the file and its line in `COMMANDS`.
 """
 
 from dataclasses import dataclass
@@ -54,6 +54,8 @@ class Commands(TyperGroup):
         app = import_module(entry.module).app
         command = get_group(app) if entry.is_group else get_command(app)
         command.name, command.help = name, command.help or entry.help
+        # typer takes an app of one command for a program of its own, with options to install its completion
+        command.params = [param for param in command.params if not str(param.name).endswith("_completion")]
         return name, command, rest
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]

@@ -22,7 +22,7 @@ def bdhs(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of masks, cuts and sampling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of masks, cuts and sampling.")] = 0,
 ) -> None:
     """Make the rejected answers with the model itself, most image tokens hidden (BDHS, arXiv 2407.02477).
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from sightline.data.progress import stand_aside
 from sightline.errors import InputError
 
 
@@ -24,5 +25,5 @@ def one_bar(label: str) -> Iterator[Callable[[int, int], None]]:
         try:
             yield lambda done, total: progress.update(task, completed=done, total=total)
         except InputError:
-            progress.live.transient = True  # the error's one sentence stands alone
+            stand_aside(progress)
             raise

@@ -4,7 +4,8 @@ Scoring is `scoring`, resampling `statistics`; torch is imported only where an a
 killed goes on after its last whole batch, and one that is complete is left alone.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sightline.config import Config
+from sightline.data.progress import stand_aside
 from sightline.errors import InputError
 from sightline.evals.benchmark import Benchmark
 from sightline.evals.directory import ANSWERS, SAMPLES, relocated
@@ -135,10 +137,16 @@ def answer_benchmark(benchmark: Benchmark, out: Path, model: Model, progress: Pr
     return len(samples)
 
 
-def progress_bar() -> Progress:
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
     """The bars of a stage, on stderr, one a benchmark."""
     columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        try:
+            yield progress
+        except InputError:
+            stand_aside(progress)
+            raise
 
 
 def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: Model) -> list[Answer]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sightline.errors import InputError
 from sightline.evals.benchmark import Metric, mean
 from sightline.evals.directory import read_result
 from sightline.evals.run import EvalConfig, EvalRuntime, evaluate
@@ -38,11 +39,27 @@ Numbers = dict[str, dict[str, Estimate]]
 
 
 def measure_base(model: Path, out: Path, count: int) -> Numbers:
-    """Measure `model` on `count` scenes of each kind; card.json and README.md go into `out`."""
-    names = (*BENCHMARKS, *(f"{name}-counter" for name in BENCHMARKS))
-    evaluate(model, out / "eval", EvalConfig(benchmarks=names, limit=count), runtime=EvalRuntime(batch_size=64))
-    numbers: Numbers = {name: dict(read_result(out / "eval", name).estimates) for name in names}
+    """Measure `model` on `count` scenes of each kind; card.json and README.md go into `out`.
+
+    Raises:
+        InputError: the model cannot be opened or is none of the lab's, or `out` holds something else.
+    """
+    if (out / "README.md").exists() and not (out / "card.json").exists():
+        raise InputError(f"output directory {out} has a README.md of something else; choose another --out")
     vlm = load_vlm(model)
+    side = vlm.base.config.vision_config.image_size
+    if side != IMAGE_SIZE:
+        raise InputError(
+            f"{model} takes pictures of {side} pixels and the lab's have {IMAGE_SIZE}; use `sightline eval`"
+        )
+    names = (*BENCHMARKS, *(f"{name}-counter" for name in BENCHMARKS))
+    evaluate(
+        model,
+        out / "eval",
+        EvalConfig(benchmarks=names, limit=count, autocast=True),
+        runtime=EvalRuntime(batch_size=64),
+    )
+    numbers: Numbers = {name: dict(read_result(out / "eval", name).estimates) for name in names}
     world = WorldConfig()
     known = _bigrams(world)
     for name in ("lab-chair", "lab-chair-counter"):

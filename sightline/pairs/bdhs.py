@@ -16,6 +16,7 @@ from pydantic import Field
 
 from sightline.config import Config
 from sightline.errors import InputError
+from sightline.models.encoding import RowTooLong, encode_prefill, encode_prefix
 from sightline.models.loading import VLM
 from sightline.models.prompts import Generation, Prefix, Request, Sampling
 from sightline.models.sampler import generate, image_token_count
@@ -93,6 +94,16 @@ def build_bdhs(
                 waiting.append(_Attempt(attempt.sample, attempt.number + 1, attempt.tokens))
 
 
+def fits(sample: Sample, folder: Path, vlm: VLM, config: BDHSConfig) -> bool:
+    """Whether prompt, images, the whole reference and `max_new_tokens` fit the positions of the model."""
+    prefix = encode_prefix(vlm, _prefix(sample, folder))
+    try:
+        row = encode_prefill(vlm, prefix, _reference(sample))
+    except RowTooLong:
+        return False
+    return len(row.ids) + config.max_new_tokens <= vlm.max_tokens
+
+
 def hidden_tokens(rng: np.random.Generator, count: int, rho: float) -> frozenset[int]:
     """Image tokens to hide: token j is visible iff rho_j ~ U(0, 1) is at least rho (Algorithm 1)."""
     return frozenset(int(j) for j in np.flatnonzero(rng.random(count) < rho))
@@ -139,7 +150,7 @@ def _drafts(attempt: _Attempt, folder: Path, vlm: VLM, config: BDHSConfig, seed:
     """What to generate for one attempt; mask and cuts are drawn anew on every try."""
     sample = attempt.sample
     rng = np.random.default_rng([seed, attempt.number, _number(sample.id)])
-    prefix = Prefix(tuple(folder / image for image in sample.images), sample.prompt)
+    prefix = _prefix(sample, folder)
     hidden = hidden_tokens(rng, image_token_count(vlm, prefix), config.rho)
     if not _is_guided(attempt, config):
         return [_Draft("", Request(prefix, "", hidden, int(rng.integers(2**63))))]
@@ -156,6 +167,10 @@ def _drafts(attempt: _Attempt, folder: Path, vlm: VLM, config: BDHSConfig, seed:
 def _joined(kept: str, continuation: str) -> str:
     """Kept words and their continuation, which brings its own space where it starts a new word; nothing if blank."""
     return (kept + continuation).rstrip()
+
+
+def _prefix(sample: Sample, folder: Path) -> Prefix:
+    return Prefix(tuple(folder / image for image in sample.images), sample.prompt)
 
 
 def _reference(sample: Sample) -> str:

@@ -14,7 +14,7 @@ from sightline.data.progress import Progress, counted
 from sightline.data.samples import read_samples, samples_file
 from sightline.errors import InputError
 from sightline.models.loading import load_vlm
-from sightline.pairs.bdhs import BUILDER, BDHSConfig, build_bdhs
+from sightline.pairs.bdhs import BUILDER, BDHSConfig, build_bdhs, fits
 from sightline.records import Pair, append_rows, read_rows, write_rows
 from sightline.records.manifest import MANIFEST, Manifest, Stage
 
@@ -44,10 +44,12 @@ def build_bdhs_dataset(
         return stage.manifest
     done = {pair.id.removesuffix(f"/{BUILDER}") for pair in _built(out)}
     vlm = opened or load_vlm(model)
+    folder = samples_file(samples).parent
     left = (sample for sample in read_samples(samples) if sample.id not in done)
-    built = build_bdhs(left, samples_file(samples).parent, vlm, config, seed)
+    fitting = (sample for sample in left if fits(sample, folder, vlm, config))
+    built = build_bdhs(fitting, folder, vlm, config, seed)
     _append(out, counted(built, progress, total, done=len(done)))
-    return _finish(stage, samples_file(samples).parent, config)
+    return _finish(stage, folder, config, total)
 
 
 def _count(samples: Path, *, decode: bool) -> int:
@@ -91,17 +93,21 @@ def _append(out: Path, pairs: Iterable[Pair]) -> None:
         append_rows(out / _BUILT, waiting)
 
 
-def _finish(stage: Stage, source: Path, config: BDHSConfig) -> Manifest:
+def _finish(stage: Stage, source: Path, config: BDHSConfig, samples: int) -> Manifest:
     """Keep what teaches something, in the order of ids, and say in the manifest what it took."""
     out = stage.directory
     reasons = Counter(reason for pair in _built(out) if (reason := dropped_reason(pair)))
+    total = sum(1 for _ in _built(out))
+    if samples > total:
+        reasons["too long for the model"] = samples - total
     tries = Counter(int(pair.provenance["tries"]) for pair in _built(out))
     similar = sum(bool(pair.provenance["similar"]) for pair in _built(out))
     tokens = sum(int(pair.provenance["tokens"]) for pair in _built(out))
     kept = sorted((pair for pair in _built(out) if dropped_reason(pair) is None), key=lambda pair: pair.id)
     if not kept:
-        raise InputError(f"{source}: no pair is left, dropped were {dict(reasons)}; try a higher rho or temperature.")
-    total = sum(tries.values())
+        raise InputError(
+            f"{source}: no pair is left, dropped were {dict(reasons)}; try a higher rho or temperature, or fewer max_new_tokens."
+        )
     for image in dict.fromkeys(image for pair in kept for image in pair.images):
         adopt_image(source, image, out, str(out))
     write_rows(out / PAIRS, kept)
@@ -110,7 +116,11 @@ def _finish(stage: Stage, source: Path, config: BDHSConfig) -> Manifest:
     still = [sum(n for t, n in tries.items() if t > i) for i in range(1, config.tries)] + [similar]
     numbers = {f"share_similar_after_try_{i}": count / total for i, count in enumerate(still, 1)}
     return stage.finish(
-        counts={"samples": total, "pairs": len(kept), **{f"finished_at_try_{t}": n for t, n in sorted(tries.items())}},
+        counts={
+            "samples": samples,
+            "pairs": len(kept),
+            **{f"finished_at_try_{t}": n for t, n in sorted(tries.items())},
+        },
         dropped=dict(reasons),
         numbers={**numbers, "generated_tokens": float(tokens)},
     )

@@ -10,14 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from sightline.data.preference_dataset import read_pairs
+from sightline.data.progress import stand_aside
 from sightline.errors import InputError
 from sightline.losses.table import make_objective
 from sightline.models.adapters import add_lora, save_adapter
 from sightline.models.loading import load_vlm
-from sightline.records.manifest import Stage
+from sightline.records.manifest import MANIFEST, Stage
 from sightline.records.rows import Pair
 from sightline.records.store import append_rows
 from sightline.train.admission import admit, resolve_images
@@ -45,12 +47,14 @@ def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, 
     pairs = [resolve_images(pair, pairs_dir) for pair in read_pairs(pairs_dir)]
     if not pairs:
         raise InputError(f"{pairs_dir} holds no pairs; build some first.")
-    stage = Stage.open(out_dir, "train", config, {"model": model_dir, "pairs": pairs_dir}, seed)
-    if stage.done:
-        shutil.rmtree(out_dir / CHECKPOINT, ignore_errors=True)  # killed between its last two acts
-        return out_dir
     with progress_bars() as bars:
-        state, dropped = _prepare(model_dir, pairs, config, seed, bars)
+        # A new directory is claimed after model and pairs have proved good, so that a mistake in them claims none.
+        prepared = None if (out_dir / MANIFEST).exists() else _prepare(model_dir, pairs, config, seed, bars)
+        stage = Stage.open(out_dir, "train", config, {"model": model_dir, "pairs": pairs_dir}, seed)
+        if stage.done:
+            shutil.rmtree(out_dir / CHECKPOINT, ignore_errors=True)  # the run was killed between its last two acts
+            return out_dir
+        state, dropped = prepared or _prepare(model_dir, pairs, config, seed, bars)
         if load_checkpoint(state, out_dir / CHECKPOINT):
             bars.console.print(f"going on after step {state.step} of {state.source.steps}")
         cut_log(out_dir / LOG_NAME, state.step)
@@ -63,7 +67,7 @@ def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, 
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """Bars with what they count, how far they are, a note, and the time left."""
+    """Bars on stderr with what they count, how far they are, a note, and the time left."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -71,8 +75,12 @@ def progress_bars() -> Iterator[Progress]:
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns) as progress:
-        yield progress
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        try:
+            yield progress
+        except InputError:
+            stand_aside(progress)
+            raise
 
 
 def _prepare(

@@ -13,10 +13,12 @@ import pytest
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import read_samples, write_samples
 from sightline.errors import InputError
-from sightline.models.loading import load_vlm
-from sightline.pairs.bdhs import BDHSConfig
+from sightline.models.encoding import encode_prefill, encode_prefix
+from sightline.models.loading import VLM, load_vlm
+from sightline.models.prompts import Prefix
+from sightline.pairs.bdhs import BDHSConfig, fits
 from sightline.pairs.build import build_bdhs_dataset, dropped_reason
-from sightline.records import Pair, read_manifest, read_rows
+from sightline.records import Pair, Sample, read_manifest, read_rows
 from tests.pairs.conftest import ASK, DESCRIBE, LEARNED, make_samples
 
 CONFIG = BDHSConfig(rho=0.8, tries=3, threshold=0.35, max_new_tokens=8, batch_size=8, wave=3)
@@ -93,6 +95,29 @@ def test_answers_that_teach_nothing_are_dropped_and_counted(
     assert manifest.numbers["share_similar_after_try_2"] == pytest.approx(1 / 3)
     assert [pair.id for pair in read_pairs(tmp_path / "out")] == ["scene-02/bdhs"]
     assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def test_a_row_that_does_not_fit_the_model_is_dropped_and_counted(
+    model_dir: Path, samples_dir: Path, tmp_path: Path
+) -> None:
+    """The tiny model has 256 positions, the second reference alone more than 300 tokens."""
+    images = copied(samples_dir, tmp_path / "samples")
+    asked = ((DESCRIBE, "A cup. A pan."), (DESCRIBE, "There is a cup. " * 60), (DESCRIBE, "Two cows. One hen."))
+    write_samples(images, make_samples(["images/0.png"] * 3, asked))
+    told: list[int] = []
+    manifest = build_bdhs_dataset(model_dir, images, tmp_path / "out", CONFIG, 0, lambda done, total: told.append(done))
+    assert manifest.dropped == {"too long for the model": 1}
+    assert (manifest.counts["samples"], manifest.counts["pairs"]) == (3, 2)
+    assert [pair.id for pair in read_pairs(tmp_path / "out")] == ["scene-00/bdhs", "scene-02/bdhs"]
+    assert told == [0, 1, 2]
+
+
+def test_what_fits_is_counted_with_the_new_tokens(vlm: VLM, samples: list[Sample], samples_dir: Path) -> None:
+    prefix = encode_prefix(vlm, Prefix((samples_dir / samples[0].images[0],), samples[0].prompt))
+    assert samples[0].reference is not None
+    room = vlm.max_tokens - len(encode_prefill(vlm, prefix, samples[0].reference).ids)
+    for new, fitting in ((room, True), (room + 1, False)):
+        assert fits(samples[0], samples_dir, vlm, CONFIG.model_copy(update={"max_new_tokens": new})) is fitting
 
 
 @pytest.mark.parametrize(

@@ -56,14 +56,17 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     expected = [row.model_dump(exclude={"seconds"}) for row in go_on(straight, 6)]
 
     found: list[dict[str, object]] = []
+    kept: dict[str, tuple[float, float]] = {}
     for stop in (3, 5, 6):
         state = start(make_policy, pairs, train_projector=train_projector)
         torch.manual_seed(stop)  # whatever the process has drawn before
         assert load_checkpoint(state, tmp_path) == bool(found)
         assert state.step == len(found)
+        assert state.reference.state() == kept, "kept numbers come back to the last bit"
         found += [row.model_dump(exclude={"seconds"}) for row in go_on(state, stop - len(found))]
         save_checkpoint(state, tmp_path)
-    assert found == expected
+        kept = state.reference.state()
+    assert found == expected and len(kept) == 6
     weights = weights_of(state)
     assert weights.keys() == weights_of(straight).keys()
     assert all(torch.equal(weights[name], weight) for name, weight in weights_of(straight).items())

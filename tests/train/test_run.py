@@ -44,6 +44,12 @@ def config_with(*overrides: str) -> TrainConfig:
 
 
 @pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For processes started from here on: on a busy machine, two threads mostly wait for each other."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
 def pairs_dir(pairs: list[Pair], tmp_path: Path) -> Path:
     """A directory of the six pairs, images inside."""
     return write_pairs(tmp_path / "pairs", pairs)
@@ -101,10 +107,11 @@ def test_the_same_arguments_give_the_same_adapter_and_another_seed_another(
 ) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         torch.manual_seed(seed + 100)
-        train(model_dir, pairs_dir, tmp_path / name, config_with("epochs=1"), seed)
+        train(model_dir, pairs_dir, tmp_path / name, config_with("epochs=1", "optim.lr=1e-9"), seed)
     assert_same_adapter(tmp_path / "a", tmp_path / "b")
-    with pytest.raises(AssertionError):
-        assert_same_adapter(tmp_path / "a", tmp_path / "c")
+    one, other = adapter_weights(tmp_path / "a"), adapter_weights(tmp_path / "c")
+    differences = [(one[name] - other[name]).abs().max().item() for name in one if "lora_A" in name]
+    assert min(differences) > 0.01, "at this rate only the start can tell them apart"
 
 
 @pytest.mark.parametrize("precision", [("dtype=bfloat16",), ("autocast=true",), ("dtype=bfloat16", "autocast=true")])
@@ -171,13 +178,15 @@ def check_kills(model_dir: Path, pairs_dir: Path, tmp_path: Path, kills: int, se
     assert read_manifest(killed).counts == read_manifest(straight).counts
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_killed_at_random_and_resumed_it_is_the_same_bit_for_bit(
     model_dir: Path, pairs_dir: Path, tmp_path: Path
 ) -> None:
-    check_kills(model_dir, pairs_dir, tmp_path, kills=3, seed=0)
+    check_kills(model_dir, pairs_dir, tmp_path, kills=2, seed=0)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_killed_often(model_dir: Path, pairs_dir: Path, tmp_path: Path, seed: int) -> None:
     check_kills(model_dir, pairs_dir, tmp_path, kills=12, seed=seed)
@@ -228,10 +237,11 @@ def test_nothing_left_to_train_on_is_refused(model_dir: Path, pairs_dir: Path, t
 def test_bad_directories_are_refused_in_one_sentence(
     model_dir: Path, pairs_dir: Path, pairs: list[Pair], tmp_path: Path
 ) -> None:
-    def refused(match: str, model: Path = model_dir, pairs_from: Path = pairs_dir, out: str = "out") -> None:
+    def refused(match: str, model: Path = model_dir, pairs_from: Path = pairs_dir) -> None:
         with pytest.raises(InputError, match=match) as caught:
-            train(model, pairs_from, tmp_path / out, config_with("max_steps=1", "epochs=null"), 0)
+            train(model, pairs_from, tmp_path / "out", config_with("max_steps=1", "epochs=null"), 0)
         assert "\n" not in str(caught.value)
+        assert not (tmp_path / "out").exists(), "a mistake claims no directory"
 
     refused("nowhere", pairs_from=tmp_path / "nowhere")
     empty = tmp_path / "empty"
@@ -247,7 +257,7 @@ def test_bad_directories_are_refused_in_one_sentence(
     broken = write_pairs(tmp_path / "broken", pairs)
     picture = broken / "images" / "picture-1.png"
     picture.write_bytes(picture.read_bytes()[:40])
-    refused(r"picture-1\.png", pairs_from=broken, out="out-broken")
+    refused(r"picture-1\.png", pairs_from=broken)
 
     train(model_dir, pairs_dir, tmp_path / "out-done", config_with("max_steps=1", "epochs=null"), 0)
     with pytest.raises(InputError, match=r"another run .*loss\.beta there: 0\.5, here: 0\.25.*choose another"):

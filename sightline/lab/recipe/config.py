@@ -7,12 +7,23 @@ from sightline.lab.language import ReferenceNoise
 from sightline.lab.vocabulary import WorldConfig
 
 
+class Phase(Config):
+    """One phase of instruction tuning, with a learning-rate schedule of its own."""
+
+    steps: int
+    described: float = Field(ge=0, le=1, description="share of rows with a picture that are descriptions")
+    text_only: float = Field(ge=0, le=1, description="share of rows without a picture: they keep the prior fluent")
+    noise: ReferenceNoise
+
+
 class RecipeConfig(Config):
     """Settings of `sightline lab train-base`. Steps, not minutes, so that a seed gives the same model everywhere."""
 
     seed: int = 0
     world: WorldConfig = WorldConfig()
-    noise: ReferenceNoise = ReferenceNoise()
+    noise: ReferenceNoise = Field(
+        default=ReferenceNoise(absent_object=0.2), description="of the prior's text and of alignment"
+    )
 
     patch_size: int = Field(default=12, description="96 / 12 = 8 x 8 = 64 image tokens")
     width: int = 256
@@ -34,11 +45,11 @@ class RecipeConfig(Config):
     prior_epochs: int = 1
     train_scenes: int = Field(default=14_000, description="natural scenes for alignment and instruction tuning")
     align_steps: int = Field(default=150, description="projector alone, language model frozen")
-    instruct_steps: int = 1000
-    text_only: float = Field(
-        default=0.15, ge=0, le=1, description="share of instruction rows without a picture: a fluent prior"
+    phases: tuple[Phase, ...] = (
+        Phase(steps=1000, described=0.5, text_only=0.15, noise=ReferenceNoise(absent_object=0.2)),
+        # After the first, descriptions still repeated themselves; more of them, as imperfect as the preference data.
+        Phase(steps=700, described=0.8, text_only=0.1, noise=ReferenceNoise()),
     )
-    described: float = Field(default=0.5, ge=0, le=1, description="share of rows with a picture that are descriptions")
     batch_size: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.05

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import CLIPVisionModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from sightline.errors import InputError
 from sightline.lab.recipe.batches import TokenRow, tokenize
-from sightline.lab.recipe.config import RecipeConfig
+from sightline.lab.recipe.config import Phase, RecipeConfig
 from sightline.lab.recipe.corpus import Conversation, conversation, description
 from sightline.lab.recipe.joint import Batch, make_llava, scene_features, train
 from sightline.lab.recipe.perception import Views, train_tower, vision_config
@@ -33,7 +34,7 @@ def train_base(recipe: RecipeConfig, out: Path, console: Console) -> None:
     """Run the recipe into `out`; finished stages found in `out/work` are taken as they are.
 
     Raises:
-        InputError: `out` holds the stages of another recipe.
+        InputError: `out` holds the stages of another recipe, or something else.
     """
     work = out / "work"
     _claim(work / "recipe.json", recipe)
@@ -65,15 +66,17 @@ def train_base(recipe: RecipeConfig, out: Path, console: Console) -> None:
 
 def _claim(path: Path, recipe: RecipeConfig) -> None:
     """Keep the recipe beside its stages; those of another one are not taken."""
-    wanted = recipe.model_dump(mode="json")
+    wanted, out = recipe.model_dump(mode="json"), path.parents[1]
     if path.exists():
         found = read_json(path)
         other = next((key for key in wanted | found if wanted.get(key) != found.get(key)), None)
         if other is not None:
             raise InputError(
-                f"output directory {path.parents[1]} holds another recipe ({other} there: {found.get(other)}, here: "
+                f"output directory {out} holds another recipe ({other} there: {found.get(other)}, here: "
                 f"{wanted.get(other)}); choose another --out or delete the directory"
             )
+    elif out.exists() and (strange := [item.name for item in out.iterdir() if item.name != path.parent.name]):
+        raise InputError(f"output directory {out} holds other files ({strange[0]!r}); choose another --out")
     write_json(path, wanted)
 
 
@@ -135,12 +138,12 @@ def _train_joint(
     console.print(f"features of {len(scenes)} natural scenes")
     features = scene_features(model, scenes)
 
-    def draw(rng: np.random.Generator, described: float, text_only: float, _step: int) -> Batch:
+    def draw(rng: np.random.Generator, phase: Phase, _step: int) -> Batch:
         numbers = rng.integers(len(scenes), size=recipe.batch_size)
         rows = [
             tokenize(
                 tokenizer,
-                conversation(rng, scenes[n], recipe.noise, described, with_image=rng.random() >= text_only),
+                conversation(rng, scenes[n], phase.noise, phase.described, with_image=rng.random() >= phase.text_only),
                 patches,
             )
             for n in numbers
@@ -149,23 +152,19 @@ def _train_joint(
 
     projector, language = model.model.multi_modal_projector, model.model.language_model
 
-    def align() -> None:
-        rng = np.random.default_rng([recipe.seed, 21])  # one generator a stage: a resumed run draws what it would have
-        rows = functools.partial(draw, rng, 1.0, 0.0)
-        run = train(model, projector, recipe.align_steps, rows, features, recipe, recipe.learning_rate)
-        for _ in _logged("alignment", recipe.align_steps, run, console):
-            pass
+    parts: list[nn.Module] = [projector]
+    alignment = Phase(steps=recipe.align_steps, described=1.0, text_only=0.0, noise=recipe.noise)
+    for number, phase in enumerate((alignment, *recipe.phases)):
 
-    def instruct() -> None:
+        def run(number: int = number, phase: Phase = phase, parts: list[nn.Module] = parts) -> None:
+            # One generator a phase: a resumed run draws what it would have drawn.
+            rows = functools.partial(draw, np.random.default_rng([recipe.seed, 21 + number]), phase)
+            steps = train(model, parts, phase.steps, rows, features, recipe, recipe.learning_rate)
+            for _ in _logged(f"phase {number}", phase.steps, steps, console):
+                pass
+
+        _stage(work / f"joint-{number}.safetensors", model, console, run)
         parts = [projector, language, model.lm_head]
-        rng = np.random.default_rng([recipe.seed, 22])
-        rows = functools.partial(draw, rng, recipe.described, recipe.text_only)
-        run = train(model, parts, recipe.instruct_steps, rows, features, recipe, recipe.learning_rate)
-        for _ in _logged("instruction", recipe.instruct_steps, run, console):
-            pass
-
-    _stage(work / "aligned.safetensors", model, console, align)
-    _stage(work / "instructed.safetensors", model, console, instruct)
 
 
 def _stage(path: Path, model: LlavaForConditionalGeneration, console: Console, run: Callable[[], None]) -> None:

@@ -1,0 +1,296 @@
+"""The recipe of the base VLM from end to end at a tiny size, and that what it trains on is what inference feeds.
+
+Nothing here is good at anything; the committed weights are looked at in `test_base`.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from safetensors import safe_open
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
+
+from sightline.errors import InputError
+from sightline.lab.drawing import render
+from sightline.lab.language import ReferenceNoise
+from sightline.lab.recipe import train_base as recipe_module
+from sightline.lab.recipe.batches import IGNORED, TokenRow, collate, tokenize
+from sightline.lab.recipe.config import RecipeConfig
+from sightline.lab.recipe.corpus import Conversation, conversation
+from sightline.lab.recipe.joint import next_token_loss, scene_features
+from sightline.lab.recipe.optimize import make_optimizer, scheduled
+from sightline.lab.recipe.perception import normalized, patch_features
+from sightline.lab.recipe.train_base import train_base
+from sightline.lab.vocabulary import KINDS, WorldConfig
+from sightline.lab.world import Scene, sample_scene, scenes
+from sightline.models.encoding import encode_answer, encode_prefix
+from sightline.models.loading import VLM, load_vlm
+from sightline.models.prompts import Prefix, Request, Sampling
+from sightline.models.sampler import generate, image_token_count
+
+TINY = RecipeConfig(
+    width=64,
+    vision_layers=1,
+    language_layers=1,
+    vocabulary=420,
+    perception_scenes=24,
+    perception_batch=8,
+    perception_steps=2,
+    prior_rows=24,
+    train_scenes=24,
+    align_steps=2,
+    instruct_steps=2,
+    batch_size=8,
+)
+STAGES = ("tower", "prior", "aligned", "instructed")
+PATCHES = 64
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The whole recipe, once."""
+    out = tmp_path_factory.mktemp("base") / "base"
+    train_base(TINY, out, Console(quiet=True))
+    yield out
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture(scope="module")
+def vlm(base: Path) -> VLM:
+    return load_vlm(base)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(4):
+        render(sample_scene(WorldConfig(), "validation", number)).save(folder / f"{number}.png")
+    return sorted(folder.iterdir())
+
+
+def conversations(count: int = 40) -> list[tuple[Conversation, Scene]]:
+    """Rows of every form: descriptions and rounds of questions, with and without a picture."""
+    rng = np.random.default_rng(0)
+    noise = ReferenceNoise()
+    return [
+        (conversation(rng, scene, noise, described=0.5, with_image=number % 3 > 0), scene)
+        for number, scene in enumerate(scenes(WorldConfig(), "train", count))
+    ]
+
+
+def messages(row: Conversation) -> list[dict[str, Any]]:
+    """The conversation as the chat template takes it."""
+    made: list[dict[str, Any]] = []
+    for number, (asked, answered) in enumerate(row.turns):
+        picture = [{"type": "image"}] if number == 0 and row.with_image else []
+        made.append({"role": "user", "content": [*picture, {"type": "text", "text": asked}]})
+        made.append({"role": "assistant", "content": [{"type": "text", "text": answered}]})
+    return made
+
+
+# --- what comes out ---------------------------------------------------------------------------------------------------
+
+
+def test_transformers_opens_the_result(base: Path, pictures: list[Path]) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(base)
+    processor = AutoProcessor.from_pretrained(base)  # type: ignore[no-untyped-call]
+    assert type(model) is LlavaForConditionalGeneration and type(processor).__name__ == "LlavaProcessor"
+    question = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Describe the image."}]}]
+    text = processor.apply_chat_template(question, add_generation_prompt=True)
+    inputs = processor(text=text, images=[Image.open(pictures[0])], return_tensors="pt")
+    assert (inputs["input_ids"] == model.config.image_token_id).sum() == PATCHES
+    assert inputs["input_ids"][0, :2].tolist().count(processor.tokenizer.bos_token_id) == 1
+    made = model.generate(**inputs, max_new_tokens=4, do_sample=False)
+    assert made.shape[1] - inputs["input_ids"].shape[1] in range(1, 5)
+
+
+def test_sightline_opens_the_result(vlm: VLM, pictures: list[Path]) -> None:
+    prefix = Prefix((pictures[0],), "Describe the image.")
+    assert image_token_count(vlm, prefix) == PATCHES
+    assert vlm.end_ids == {vlm.tokenizer.eos_token_id}
+    (generation,) = generate(vlm, [Request(prefix, "This is a")], Sampling(4), batch_size=1)
+    assert 1 <= generation.tokens <= 4
+
+
+def test_weights_are_bfloat16_and_the_head_is_the_embedding(base: Path) -> None:
+    with safe_open(base / "model.safetensors", "pt") as file:
+        kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - no mapping
+        names = set(file.keys())
+    assert kinds == {"BF16"}
+    assert not [name for name in names if "lm_head" in name]
+    model = load_vlm(base).model
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+
+
+def test_the_recipe_lies_beside_the_weights(base: Path) -> None:
+    kept = json.loads((base / "recipe.json").read_text())
+    seconds = kept.pop("seconds")
+    assert RecipeConfig(**kept) == TINY
+    assert set(seconds) == {"perception", "prior", "joint"} and all(value > 0 for value in seconds.values())
+    assert {path.stem for path in (base / "work").glob("*.safetensors")} == set(STAGES)
+
+
+def test_every_stage_trains_what_it_should(base: Path) -> None:
+    """Prior: the language model. Alignment: the projector alone. Instruction: both. The tower: only before."""
+    tower, prior, aligned, instructed = (load_file(base / f"work/{name}.safetensors") for name in STAGES)
+
+    def parts(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> set[str]:
+        changed = [name for name in one if not torch.equal(one[name], other[name])]
+        return {next(p for p in ("vision", "projector", "language") if p in name) for name in changed}
+
+    assert parts(prior, aligned) == {"projector"}
+    assert parts(aligned, instructed) == {"projector", "language"}
+    of_tower = {name: value for name, value in instructed.items() if "vision_tower" in name}
+    assert len(of_tower) == len(tower) > 10
+    for name, value in tower.items():
+        assert torch.equal(next(v for n, v in of_tower.items() if n.endswith(name)), value)
+
+
+# --- going on ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+def test_a_run_that_lost_its_last_stages_ends_with_the_same_weights(base: Path, tmp_path: Path, lost: int) -> None:
+    out = tmp_path / "base"
+    shutil.copytree(base / "work", out / "work")
+    for name in STAGES[-lost:]:
+        (out / f"work/{name}.safetensors").unlink()
+    train_base(TINY, out, Console(quiet=True))
+    assert (out / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
+    assert (out / "tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()
+    for name in STAGES:
+        made, wanted = (load_file(folder / f"work/{name}.safetensors") for folder in (out, base))
+        assert made.keys() == wanted.keys() and all(torch.equal(made[key], wanted[key]) for key in wanted)
+
+
+def test_stages_of_another_recipe_are_not_taken(base: Path, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in base.rglob("*") if path.is_file()}
+    other = TINY.model_copy(update={"perception_steps": 3})
+    with pytest.raises(InputError, match=r"another recipe \(perception_steps there: 2, here: 3\)"):
+        train_base(other, base, Console(quiet=True))
+    (tmp_path / "samples.jsonl").touch()
+    with pytest.raises(InputError, match=r"holds other files \('samples.jsonl'\)"):
+        train_base(TINY, tmp_path, Console(quiet=True))
+    assert {path: path.stat().st_mtime_ns for path in base.rglob("*") if path.is_file()} == before
+
+
+# --- training sees what inference feeds -------------------------------------------------------------------------------
+
+
+def test_rows_are_tokenized_as_the_processor_does(vlm: VLM) -> None:
+    """Prompt, picture, answers, and all turns of a conversation; labels on the answers and their ends alone."""
+    seen = 0
+    for row, scene in conversations():
+        made = tokenize(vlm.tokenizer, row, PATCHES)
+        text = vlm.processor.apply_chat_template(messages(row), tokenize=False)
+        encoded = vlm.processor(text=text, images=[render(scene)] if row.with_image else None)
+        assert list(made.ids) == list(encoded["input_ids"][0])
+        assert made.ids.count(vlm.image_token_id) == (PATCHES if row.with_image else 0)
+        answers = "".join(f" {answered}</s>" for _, answered in row.turns)
+        assert vlm.tokenizer.decode([i for i in made.labels if i != IGNORED]) == answers
+        assert all(label in (IGNORED, token) for label, token in zip(made.labels, made.ids, strict=True))
+        seen += len(row.turns)
+    assert seen > 60
+
+
+def test_rows_are_encoded_as_for_scoring(vlm: VLM, pictures: list[Path]) -> None:
+    for answer in ("Yes.", "There are two red cups.", "In the top left corner.", "3"):
+        row = tokenize(vlm.tokenizer, Conversation((("What is there?", answer),), with_image=True), PATCHES)
+        scored = encode_answer(vlm, encode_prefix(vlm, Prefix((pictures[0],), "What is there?")), answer)
+        assert row.ids == scored.ids
+        assert [label != IGNORED for label in row.labels] == [place >= scored.start for place in range(len(row.ids))]
+
+
+def test_the_lab_speaks_in_known_tokens(vlm: VLM) -> None:
+    """Any text can be encoded and comes back; this tokenizer is the tiny one."""
+    for text in ("A red cup.", "Zwei Tassen \u2013 caf\u00e9 \u2603", "  two  spaces"):
+        ids = vlm.tokenizer.encode(text, add_special_tokens=False)
+        assert vlm.tokenizer.decode(ids) == text
+    assert len(vlm.tokenizer) == TINY.vocabulary
+
+
+def test_pixels_are_normalized_as_by_the_image_processor(vlm: VLM) -> None:
+    picture = render(sample_scene(WorldConfig(), "validation", 0))
+    ours = normalized(np.array(picture)[None])
+    theirs = vlm.processor.image_processor(picture, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_features_are_those_that_the_model_takes_from_its_tower(vlm: VLM) -> None:
+    some = list(scenes(WorldConfig(), "validation", 3))
+    pixels = normalized(np.stack([np.asarray(render(scene)) for scene in some]))
+    model = vlm.model
+    with torch.no_grad():
+        ours = model.model.multi_modal_projector(patch_features(model.model.vision_tower, pixels))
+        theirs = torch.stack(list(model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output))
+        rounded = scene_features(model, some)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert rounded.shape == (3, PATCHES, TINY.width) and rounded.dtype == torch.bfloat16
+
+
+def test_the_loss_is_that_of_transformers(vlm: VLM) -> None:
+    """A mixed batch: cross-entropy over all answer tokens together, up to bfloat16."""
+    some = conversations(6)
+    rows = [tokenize(vlm.tokenizer, row, PATCHES) for row, _ in some]
+    features = scene_features(vlm.model, [scene for _, scene in some])
+    with torch.no_grad():
+        ours = next_token_loss(vlm.model, (rows, np.arange(6)), features, vlm.tokenizer.pad_token_id)
+        total, tokens = 0.0, 0
+        for row, (asked, scene) in zip(rows, some, strict=True):
+            pixels = normalized(np.asarray(render(scene))[None]) if asked.with_image else None
+            labels = torch.tensor([row.labels])
+            out = vlm.model(input_ids=torch.tensor([row.ids]), pixel_values=pixels, labels=labels)
+            count = int((labels != IGNORED).sum())
+            total, tokens = total + float(out.loss) * count, tokens + count
+    assert float(ours) == pytest.approx(total / tokens, rel=5e-3)
+
+
+def test_rows_are_padded_on_the_right_without_labels() -> None:
+    ids, labels = collate([TokenRow((1, 5, 6), (IGNORED, 5, 6), False), TokenRow((1,), (IGNORED,), True)], pad=9)
+    assert ids.tolist() == [[1, 5, 6], [1, 9, 9]]
+    assert labels.tolist() == [[IGNORED, 5, 6], [IGNORED, IGNORED, IGNORED]]
+
+
+# --- the parts --------------------------------------------------------------------------------------------------------
+
+
+def test_the_rate_warms_up_and_falls_to_its_floor() -> None:
+    """40 steps: 2 of warm-up (1/2, then 1), then a cosine down to 2 % of the peak, group by group."""
+    matrix, vector = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))
+    optimizer = make_optimizer([("m", matrix), ("v", vector)], 0.1, 0.05)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.05, 0.0]
+    rates = [optimizer.param_groups[1]["lr"] for _ in scheduled(optimizer, 40)]
+    assert rates[0] == pytest.approx(0.05)
+    assert rates[20] == pytest.approx(0.1 * (0.02 + 0.98 * 0.5))
+    assert rates[39] == pytest.approx(0.1 * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * 39 / 40))))
+    assert rates[2:] == sorted(rates[2:], reverse=True) and rates[39] > 0.002
+
+
+def test_what_a_patch_shows(base: Path) -> None:
+    """The dense labels of a scene: each kind of it on some patch, a center in the patch of each object's center."""
+    from sightline.lab.recipe.perception import _view
+
+    for index in range(6):
+        scene = sample_scene(WorldConfig(), "perception", index)
+        pixels, kinds, _, centers, present = _view((WorldConfig(), "perception", index, 12))
+        assert pixels.shape == (96, 96, 3) and np.array_equal(pixels, np.asarray(render(scene)))
+        assert {KINDS[kind - 1] for kind in kinds if kind} <= scene.kinds
+        assert {KINDS[i] for i in np.flatnonzero(present)} == scene.kinds
+        wanted = {int(y // 12) * 8 + int(x // 12) for x, y in (item.center for item in scene.objects)}
+        assert set(np.flatnonzero(centers)) == wanted
+        for item in scene.objects:
+            left, top, right, bottom = item.box
+            inside = {r * 8 + c for r in range(top // 12, -(-bottom // 12)) for c in range(left // 12, -(-right // 12))}
+            assert KINDS.index(item.kind) + 1 in {int(kinds[patch]) for patch in inside & set(range(64))}
+
+
+def test_the_pictures_of_text_only_rows_are_never_shown() -> None:
+    assert RecipeConfig().train_scenes < recipe_module._PRIOR_START
