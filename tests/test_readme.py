@@ -1,4 +1,4 @@
-"""The README and the docs say what is so: commands parse, targets and links exist, and, slow, the commands really run."""
+"""README and docs say what is so: commands parse, targets and links exist, and, slow, the commands really run."""
 
 import os
 import re
@@ -26,7 +26,8 @@ SMALLER = {"--count 64": "--count 16", "--limit 40": "--limit 10"}
 
 def blocks(page: Path, language: str) -> list[str]:
     """The fenced blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return [body for name, body in fenced if name == language]
 
 
 def commands(page: Path) -> Iterator[list[str]]:
@@ -45,6 +46,7 @@ CALLS = [words for _, words in EVERY if words[0] == "sightline"]
 
 def parsed(words: list[str]) -> dict[str, Any]:
     """The options of a call as the command line reads them; a usage error if it cannot."""
+    assert words[0] in COMMANDS, f"there is no command {words[0]}"
     root: Any = get_command(app)
     context = root.make_context("sightline", words, resilient_parsing=True)
     name, command, rest = root.resolve_command(context, words)

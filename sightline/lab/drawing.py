@@ -7,7 +7,8 @@ vary with each object's `look` seed. Rendering is a pure function of the scene.
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from sightline.lab.sprites import SPRITES, Pen
+from sightline.lab.pen import Pen
+from sightline.lab.sprites import SPRITES
 from sightline.lab.vocabulary import COLORS
 from sightline.lab.world import IMAGE_SIZE, Scene, SceneObject
 

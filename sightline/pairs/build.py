@@ -106,7 +106,8 @@ def _finish(stage: Stage, source: Path, config: BDHSConfig, samples: int) -> Man
     kept = sorted((pair for pair in _built(out) if dropped_reason(pair) is None), key=lambda pair: pair.id)
     if not kept:
         raise InputError(
-            f"{source}: no pair is left, dropped were {dict(reasons)}; try a higher rho or temperature, or fewer max_new_tokens."
+            f"{source}: no pair is left, dropped were {dict(reasons)}; try a higher rho or temperature, or fewer "
+            "max_new_tokens."
         )
     for image in dict.fromkeys(image for pair in kept for image in pair.images):
         adopt_image(source, image, out, str(out))

@@ -237,7 +237,7 @@ def test_other_descriptions(text: str, expected: dict[str, float]) -> None:
 
 
 def test_chair_numbers_by_hand() -> None:
-    """`TOLD`, a true description of all three kinds, and nothing: 1 of 3 hallucinates, 2 of 7 mentions, 4 of 9 found."""
+    """`TOLD`, a true description of all, and nothing: 1 of 3 hallucinates, 2 of 7 mentions, 4 of 9 found."""
     texts = (TOLD, "There are two mugs, a plate and a tree.", "")
     scores = named([chair().score(asked("description"), said(text)) for text in texts])
     made = {name: e.value for name, e in estimate(scores, chair().metrics, resamples=100).items()}

@@ -16,14 +16,14 @@ from PIL import Image
 from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file
-from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from sightline.errors import InputError
 from sightline.lab.drawing import render
 from sightline.lab.language import ReferenceNoise
 from sightline.lab.recipe import train_base as recipe_module
 from sightline.lab.recipe.batches import IGNORED, TokenRow, collate, tokenize
-from sightline.lab.recipe.config import RecipeConfig
+from sightline.lab.recipe.config import Phase, RecipeConfig
 from sightline.lab.recipe.corpus import Conversation, conversation
 from sightline.lab.recipe.joint import next_token_loss, scene_features
 from sightline.lab.recipe.optimize import make_optimizer, scheduled
@@ -47,10 +47,13 @@ TINY = RecipeConfig(
     prior_rows=24,
     train_scenes=24,
     align_steps=2,
-    instruct_steps=2,
+    phases=(
+        Phase(steps=2, described=0.5, text_only=0.3, noise=ReferenceNoise()),
+        Phase(steps=2, described=0.8, text_only=0.1, noise=ReferenceNoise(absent_object=0.5)),
+    ),
     batch_size=8,
 )
-STAGES = ("tower", "prior", "aligned", "instructed")
+STAGES = ("tower", "prior", "joint-0", "joint-1", "joint-2")
 PATCHES = 64
 
 
@@ -102,7 +105,7 @@ def messages(row: Conversation) -> list[dict[str, Any]]:
 def test_transformers_opens_the_result(base: Path, pictures: list[Path]) -> None:
     model = AutoModelForImageTextToText.from_pretrained(base)
     processor = AutoProcessor.from_pretrained(base)  # type: ignore[no-untyped-call]
-    assert type(model) is LlavaForConditionalGeneration and type(processor).__name__ == "LlavaProcessor"
+    assert (type(model).__name__, type(processor).__name__) == ("LlavaForConditionalGeneration", "LlavaProcessor")
     question = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Describe the image."}]}]
     text = processor.apply_chat_template(question, add_generation_prompt=True)
     inputs = processor(text=text, images=[Image.open(pictures[0])], return_tensors="pt")
@@ -140,15 +143,15 @@ def test_the_recipe_lies_beside_the_weights(base: Path) -> None:
 
 def test_every_stage_trains_what_it_should(base: Path) -> None:
     """Prior: the language model. Alignment: the projector alone. Instruction: both. The tower: only before."""
-    tower, prior, aligned, instructed = (load_file(base / f"work/{name}.safetensors") for name in STAGES)
+    tower, prior, aligned, instructed, last = (load_file(base / f"work/{name}.safetensors") for name in STAGES)
 
     def parts(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> set[str]:
         changed = [name for name in one if not torch.equal(one[name], other[name])]
         return {next(p for p in ("vision", "projector", "language") if p in name) for name in changed}
 
     assert parts(prior, aligned) == {"projector"}
-    assert parts(aligned, instructed) == {"projector", "language"}
-    of_tower = {name: value for name, value in instructed.items() if "vision_tower" in name}
+    assert parts(aligned, instructed) == parts(instructed, last) == {"projector", "language"}
+    of_tower = {name: value for name, value in last.items() if "vision_tower" in name}
     assert len(of_tower) == len(tower) > 10
     for name, value in tower.items():
         assert torch.equal(next(v for n, v in of_tower.items() if n.endswith(name)), value)
