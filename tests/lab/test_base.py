@@ -6,6 +6,7 @@ or a drifted world shows in seconds.
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from safetensors import safe_open
@@ -82,7 +83,7 @@ def test_it_is_at_most_30_megabytes_in_bfloat16() -> None:
 
 
 def test_plain_transformers_describes_as_sightline_does(some: list[Scene], described: list[str]) -> None:
-    model = AutoModelForImageTextToText.from_pretrained(BASE, dtype="float32")
+    model: Any = AutoModelForImageTextToText.from_pretrained(BASE, dtype="float32")
     processor = AutoProcessor.from_pretrained(BASE)  # type: ignore[no-untyped-call]
     assert type(model).__name__ == "LlavaForConditionalGeneration"
     question = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": DESCRIBE}]}]

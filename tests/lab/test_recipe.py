@@ -103,7 +103,7 @@ def messages(row: Conversation) -> list[dict[str, Any]]:
 
 
 def test_transformers_opens_the_result(base: Path, pictures: list[Path]) -> None:
-    model = AutoModelForImageTextToText.from_pretrained(base)
+    model: Any = AutoModelForImageTextToText.from_pretrained(base)
     processor = AutoProcessor.from_pretrained(base)  # type: ignore[no-untyped-call]
     assert (type(model).__name__, type(processor).__name__) == ("LlavaForConditionalGeneration", "LlavaProcessor")
     question = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Describe the image."}]}]

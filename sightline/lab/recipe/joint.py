@@ -49,7 +49,7 @@ def make_llava(
     config = LlavaConfig(
         vision_config=vision_config(recipe),
         text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_index=int(tokenizer.convert_tokens_to_ids("<image>")),  # type: ignore[arg-type]
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         image_seq_length=(96 // recipe.patch_size) ** 2,

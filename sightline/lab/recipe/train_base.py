@@ -5,7 +5,6 @@ is a LLaVA checkpoint in bfloat16 that any tool of the ecosystem loads.
 """
 
 import functools
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,29 +38,20 @@ def train_base(recipe: RecipeConfig, out: Path, console: Console) -> None:
     work = out / "work"
     _claim(work / "recipe.json", recipe)
     torch.set_flush_denormal(True)  # numbers near zero would cost CPUs many times the time of others
-    seconds: dict[str, float] = {}
-    started = time.monotonic()
     tower = _tower(recipe, work / "tower.safetensors", console)
-    tower.eval()
-    seconds["perception"] = time.monotonic() - started
 
     scenes = [sample_scene(recipe.world, "train", i) for i in range(recipe.train_scenes)]
     tokenizer = train_tokenizer(_texts(recipe, scenes[:4000]), recipe.vocabulary)
     model = make_llava(recipe, tokenizer, tower)
-    started = time.monotonic()
     _stage(work / "prior.safetensors", model, console, lambda: _train_prior(recipe, model, tokenizer, console))
-    seconds["prior"] = time.monotonic() - started
-    started = time.monotonic()
     _train_joint(recipe, model, tokenizer, scenes, work, console)
-    seconds["joint"] = time.monotonic() - started
 
     model.requires_grad_(True)
-    torch.nn.Module.to(model.eval(), torch.bfloat16)
+    torch.nn.Module.to(model, torch.bfloat16)
+    model.train(False)
     model.save_pretrained(out)
     make_processor(recipe, tokenizer).save_pretrained(out)
-    (out / "recipe.json").write_text(
-        json.dumps({**recipe.model_dump(mode="json"), "seconds": seconds}, indent=2) + "\n"
-    )
+    (out / "recipe.json").write_text(recipe.model_dump_json(indent=2) + "\n")
 
 
 def _claim(path: Path, recipe: RecipeConfig) -> None:
