@@ -95,7 +95,7 @@ def assert_nothing_lost(place: Path, command: str, sentence: str, *more: object)
     [
         ("lab scenes", "describd=0.5", "did you mean 'described'?"),
         ("lab scenes", "world.small_=0.5", "did you mean 'world.small'?"),
-        ("lab train-base", "instruct_step=1", "did you mean 'instruct_steps'?"),
+        ("lab train-base", "align_step=1", "did you mean 'align_steps'?"),
         ("pairs bdhs", "treshold=0.9", "did you mean 'threshold'?"),
         ("train", "optim.clip=1", "did you mean 'optim.clip_norm'?"),
         ("eval", "resample=100", "did you mean 'resamples'?"),

@@ -23,7 +23,7 @@ class ReferenceNoise(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     absent_object: float = Field(
-        default=0.35, ge=0, le=1, description="share of descriptions that add an absent object of the theme"
+        default=0.2, ge=0, le=1, description="share of descriptions that add an absent object of the theme"
     )
     wrong_color: float = Field(default=0.03, ge=0, le=1, description="share of color words that are wrong")
     omitted: float = Field(default=0.03, ge=0, le=1, description="share of kinds that a description leaves out")

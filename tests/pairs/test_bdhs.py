@@ -244,12 +244,16 @@ def test_a_guided_answer_is_kept_beginnings_and_continuations(
 
 
 def test_a_model_that_knows_the_reference_writes_it_again(samples_dir: Path, fluent_dir: Path) -> None:
-    """With all image tokens visible, every cut of every sentence is continued to the reference, spaces and all."""
+    """With all image tokens visible, every cut of every sentence is continued to the reference, spaces and all.
+
+    A similarity of 1 is not below a threshold of 1, so each is tried to the end.
+    """
     fluent = load_vlm(fluent_dir)
     learned = [(prompt, answer) for _, prompt, answer in LEARNED[:2]]
     samples = make_samples([f"images/{picture}.png" for picture, *_ in LEARNED[:2]], tuple(learned))
+    config = BDHSConfig(rho=0, threshold=1.0, temperature=0.01, max_new_tokens=40)
     for seed in range(3):
-        pairs = built(samples, samples_dir, fluent, BDHSConfig(rho=0, temperature=0.01, max_new_tokens=40), seed)
+        pairs = built(samples, samples_dir, fluent, config, seed)
         assert [pair.rejected for pair in pairs.values()] == [answer for _, answer in learned]
         for pair in pairs.values():
             assert pair.provenance["tries"] == 5 and pair.provenance["similarity"] == 1.0 and pair.provenance["similar"]
