@@ -125,9 +125,11 @@ def test_questions_are_answered_in_their_form(vlm: VLM, prefixes: list[Prefix], 
     ]
     right = [group.color for group in (groups_of(scene)[0] for scene in some) if group.count == 1]
     answers = said(vlm, asked)
-    assert sum(color in plain(text) for color, text in zip(right, answers, strict=True)) > len(right) / 2
-    yes_no = said(vlm, [Request(Prefix(prefix.images, "Is there a cup in the image?")) for prefix in prefixes])
-    assert all(text.startswith(("Yes", "No")) for text in yes_no)
+    correct = sum(color in plain(text) for color, text in zip(right, answers, strict=True))
+    assert correct >= len(right) / 3  # chance is one of eight
+    about = [f"Is there a {kind} in the image?" for kind in ("cup", "cow", "laptop")]
+    yes_no = said(vlm, [Request(Prefix(prefix.images, prompt)) for prefix in prefixes for prompt in about])
+    assert {text.replace(".", ",").partition(",")[0] for text in yes_no} == {"Yes", "No"}
 
 
 def test_with_the_picture_hidden_it_writes_something_else_as_fluently(
@@ -142,9 +144,9 @@ def test_with_the_picture_hidden_it_writes_something_else_as_fluently(
     assert sum(one != other for one, other in zip(greedy, described, strict=True)) >= COUNT - 1
     sampled = said(vlm, hidden, temperature=0.8)
     assert len(set(sampled)) > COUNT / 2
+    assert sum(not set(plain(text)) <= words for text in sampled) <= 1  # chance may well pick a wrong letter once
     of_one_theme = 0
     for text in sampled:
-        assert set(plain(text)) <= words, text
         kinds = [mention.kind for mention in parse_claims(text).mentions]
         of_one_theme += bool(kinds) and any(all(THEME_OF[kind] == theme for kind in kinds) for theme in THEMES)
     assert of_one_theme > COUNT / 2
@@ -169,6 +171,7 @@ def test_the_card_keeps_the_promises() -> None:
     assert 0.15 <= value("lab-chair", "chair_s") <= 0.5 and value("lab-chair-counter", "chair_s") > 0.15
     assert value("lab-chair-counter", "chair_s") > value("lab-chair", "chair_s")
     assert value("lab-chair", "theme_share") > 2 * value("lab-chair", "theme_chance")
+    assert value("lab-pope-random", "accuracy") > 0.6  # who always says yes is right half of the time
     scores = [value(f"lab-pope-{variant}", "f1") for variant in ("random", "popular", "adversarial")]
     assert scores == sorted(scores, reverse=True)
     for split in ("probe-test", "probe-counter-test"):
