@@ -4,6 +4,10 @@ The import hook must be there before the first import of a checked room, so no s
 """
 
 import os
+import signal
+
+# A shell that starts the tests in the background has SIGINT ignored, and children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
