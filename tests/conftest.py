@@ -15,7 +15,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # also for the commands that tests run
 os.environ["MPLBACKEND"] = "Agg"
 
-from jaxtyping import install_import_hook
+from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook(["sightline.losses", "sightline.models"], "beartype.beartype")
 
