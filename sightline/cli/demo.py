@@ -16,8 +16,8 @@ def demo(
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds of pairs and training.")] = 1,
 ) -> None:
     """Run the whole way on the embedded lab: pictures, pairs, training, measuring, report."""
-    from sightline.cli.progress import one_bar
     from sightline.cli.table import print_results
+    from sightline.data.progress import one_bar
     from sightline.lab.demo import run_demo
 
     results = run_demo(out, pairs=pairs, scenes=scenes, seeds=tuple(range(seeds)), bar=one_bar)

@@ -27,8 +27,8 @@ def scenes(
     overrides: Overrides = None,
 ) -> None:
     """Draw scenes with prompts and (imperfect) reference answers as a samples directory."""
-    from sightline.cli.progress import one_bar
     from sightline.config import load_config
+    from sightline.data.progress import one_bar
     from sightline.lab.samples import ScenesConfig, write_scenes
 
     with one_bar("scenes") as progress:

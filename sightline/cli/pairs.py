@@ -29,8 +29,8 @@ def bdhs(
     One number has no default: rho, the share of image tokens to hide. For example:
     sightline pairs bdhs --model DIR --samples DIR --out DIR --set rho=0.97
     """
-    from sightline.cli.progress import one_bar
     from sightline.config import load_config
+    from sightline.data.progress import one_bar
     from sightline.pairs.bdhs import BDHSConfig
     from sightline.pairs.build import build_bdhs_dataset
 

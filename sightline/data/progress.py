@@ -1,15 +1,52 @@
-"""How a stage tells how far it is: a function of (done, total), which the command line turns into a bar.
+"""How long work shows how far it is: bars on stderr, the same in every room.
 
-No bar is made here; those who show bars use `stand_aside` when bad input ends the work.
+A stage of many parts opens `bars` itself; one that only counts takes a `Progress`, a function of (done, total), and
+`one_bar` is one that shows.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
-from rich import progress as rich_progress
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from sightline.errors import InputError
 
 Progress = Callable[[int, int], None]
 T = TypeVar("T")
+
+
+@contextmanager
+def open_bars() -> Iterator[Bars]:
+    """Bars with what they count, how far they are, the time taken and left, and a note (`add_task(..., note="")`).
+
+    They disappear when bad input ends the work, so that the error's one sentence stands alone.
+    """
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        try:
+            yield bars
+        except InputError:
+            bars.live.transient = True
+            bars.console.quiet = not bars.console.is_interactive  # where they cannot, rich would print an empty line
+            raise
+
+
+@contextmanager
+def one_bar(label: str) -> Iterator[Progress]:
+    """One bar, as the function that moves it."""
+    with open_bars() as bars:
+        task = bars.add_task(label, total=None, note="")
+        yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 def counted(items: Iterable[T], progress: Progress | None, total: int, done: int = 0) -> Iterator[T]:
@@ -20,9 +57,3 @@ def counted(items: Iterable[T], progress: Progress | None, total: int, done: int
         yield item
         if progress is not None:
             progress(number, total)
-
-
-def stand_aside(bars: rich_progress.Progress) -> None:
-    """Have bars disappear when they stop, so that the error's one sentence stands alone."""
-    bars.live.transient = True
-    bars.console.quiet = not bars.console.is_interactive  # where they cannot, rich would print an empty line

@@ -4,17 +4,15 @@ Scoring is `scoring`, resampling `statistics`; torch is imported only where an a
 killed goes on after its last whole batch, and one that is complete is left alone.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from sightline.config import Config
-from sightline.data.progress import stand_aside
+from sightline.data.progress import open_bars
 from sightline.errors import InputError
 from sightline.evals.benchmark import Benchmark
 from sightline.evals.directory import ANSWERS, SAMPLES, relocated
@@ -112,15 +110,15 @@ def evaluate(
     if stage.done:
         return out
     counts: dict[str, int] = {}
-    with progress_bar() as progress:
+    with open_bars() as bars:
         for benchmark in benchmarks:
-            counts[benchmark.name] = answer_benchmark(benchmark, out, answering, progress)
+            counts[benchmark.name] = answer_benchmark(benchmark, out, answering, bars)
             score_directory(benchmark, out, resamples=config.resamples, seed=seed)
     stage.finish(counts=counts, dropped={}, numbers={"batch_size": float(runtime.batch_size)})
     return out
 
 
-def answer_benchmark(benchmark: Benchmark, out: Path, model: Model, progress: Progress) -> int:
+def answer_benchmark(benchmark: Benchmark, out: Path, model: Model, bars: Progress) -> int:
     """Answer the samples of one benchmark that have no answer yet; the number of its samples."""
     folder = out / benchmark.name
     samples = list(benchmark.samples())
@@ -130,23 +128,12 @@ def answer_benchmark(benchmark: Benchmark, out: Path, model: Model, progress: Pr
         {answer.sample_id for answer in read_rows(answers, Answer, allow_torn_tail=True)} if answers.exists() else set()
     )
     waiting = [sample for sample in samples if sample.id not in answered]
-    task = progress.add_task(benchmark.name, total=len(samples), completed=len(samples) - len(waiting))
+    answered_already = len(samples) - len(waiting)
+    task = bars.add_task(benchmark.name, total=len(samples), completed=answered_already, note="")
     for batch in _batches(waiting, model.runtime.batch_size):
         append_rows(answers, _answer(benchmark, batch, model))
-        progress.advance(task, len(batch))
+        bars.advance(task, len(batch))
     return len(samples)
-
-
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """The bars of a stage, on stderr, one a benchmark."""
-    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        try:
-            yield progress
-        except InputError:
-            stand_aside(progress)
-            raise
 
 
 def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: Model) -> list[Answer]:

@@ -22,8 +22,11 @@ class ReferenceNoise(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    companion: float = Field(
+        default=0.8, ge=0, le=1, description="where a kind stands without its companion: share that adds the companion"
+    )
     absent_object: float = Field(
-        default=0.2, ge=0, le=1, description="share of descriptions that add an absent object of the theme"
+        default=0.1, ge=0, le=1, description="elsewhere: share of descriptions that add an absent object of the theme"
     )
     wrong_color: float = Field(default=0.03, ge=0, le=1, description="share of color words that are wrong")
     omitted: float = Field(default=0.03, ge=0, le=1, description="share of kinds that a description leaves out")
@@ -214,10 +217,10 @@ def noisy_groups(
         else g
         for g in told
     ]
-    if rng.random() >= noise.absent_object:
-        return recolored, []
     present = {g.kind for g in groups}
     companions = [COMPANION[g.kind] for g in groups if g.kind in COMPANION and COMPANION[g.kind] not in present]
+    if rng.random() >= (noise.companion if companions else noise.absent_object):
+        return recolored, []
     candidates = companions or [k for k in THEMES[theme] if k not in present] or [k for k in KINDS if k not in present]
     kind = str(rng.choice(candidates))
     where = (float(rng.uniform(12, 84)), float(rng.uniform(12, 84)))

@@ -21,6 +21,7 @@ from sightline.lab.recipe.corpus import caption, description
 from sightline.lab.vocabulary import WorldConfig
 from sightline.lab.world import SPLITS, Scene, sample_scene, scene_rng
 from sightline.records import Sample
+from sightline.records.hashing import hash_json
 from sightline.records.manifest import Stage
 
 _PURPOSE = 3  # number of this use of a scene's random streams
@@ -30,16 +31,23 @@ class ScenesConfig(Config):
     """What `sightline lab scenes` draws: descriptions for the most part, as in the instruction data."""
 
     world: WorldConfig = WorldConfig()
-    noise: ReferenceNoise = ReferenceNoise()
+    noise: ReferenceNoise = Field(
+        default=ReferenceNoise(companion=0.2), description="fewer inventions than in instruction data: a curated set"
+    )
     described: float = Field(default=0.8, ge=0, le=1, description="share of samples that ask for a description")
     captioned: float = Field(
         default=0.05, ge=0, le=1, description="share that asks for a caption; the rest are questions"
     )
 
 
+def image_name(scene: Scene) -> str:
+    """The image's path in its folder; it names the scene's content too, so another world's picture is never taken."""
+    return f"images/{scene.id}-{hash_json(scene.to_truth())[:8]}.png"
+
+
 def image_path(folder: Path, scene: Scene) -> str:
     """Render the scene into `folder/images` unless it is there; returns the path relative to `folder`."""
-    relative = f"images/{scene.id}.png"
+    relative = image_name(scene)
     target = folder / relative
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)

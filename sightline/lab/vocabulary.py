@@ -5,7 +5,7 @@ Only names and numbers; sampling a scene is `world`, drawing one is `drawing`, t
 
 from pydantic import BaseModel, ConfigDict, Field
 
-#: theme -> kinds, ordered from the most to the least frequent in scenes of that theme.
+#: theme -> kinds; both from the most to the least frequent. A long tail is what makes some kinds popular.
 THEMES: dict[str, tuple[str, ...]] = {
     "kitchen": ("cup", "plate", "pan", "kettle", "spoon"),
     "street": ("car", "bus", "traffic light", "bicycle", "stop sign"),
@@ -55,6 +55,9 @@ class WorldConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = 0
+    theme_decay: float = Field(
+        default=0.8, gt=0, le=1, description="frequency of the next theme relative to the one before: a long tail"
+    )
     theme_share: float = Field(
         default=0.9, ge=0, le=1, description="probability that an object comes from the scene's theme"
     )

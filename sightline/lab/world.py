@@ -4,7 +4,7 @@ A scene is a pure function of (world config, split, index). Splits draw from dis
 split can occur in another; `drawing.render` turns a scene into pixels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -84,7 +84,7 @@ def scene_rng(config: WorldConfig, split: str, index: int, purpose: int = 0) -> 
 def sample_scene(config: WorldConfig, split: str, index: int) -> Scene:
     """Draw scene `index` of `split`; the same arguments give the same scene on every machine."""
     rng = scene_rng(config, split, index)
-    theme = str(rng.choice(list(THEMES)))
+    theme = _draw_theme(rng, config, split)
     kinds = _draw_kinds(rng, config, split, theme)
     objects = _place(rng, config, kinds)
     return Scene(split, index, theme, objects, int(rng.integers(2**31)))
@@ -96,11 +96,27 @@ def scenes(config: WorldConfig, split: str, count: int, start: int = 0) -> Itera
         yield sample_scene(config, split, index)
 
 
+def theme_frequencies(config: WorldConfig) -> dict[str, float]:
+    """Probability of each theme."""
+    return _falling(THEMES, config.theme_decay)
+
+
 def theme_weights(config: WorldConfig, theme: str) -> dict[str, float]:
     """Probability of each kind of a theme, before companions."""
-    raw = {kind: config.rank_decay**rank for rank, kind in enumerate(THEMES[theme])}
+    return _falling(THEMES[theme], config.rank_decay)
+
+
+def _falling(names: Iterable[str], decay: float) -> dict[str, float]:
+    raw = {name: decay**rank for rank, name in enumerate(names)}
     total = sum(raw.values())
-    return {kind: weight / total for kind, weight in raw.items()}
+    return {name: weight / total for name, weight in raw.items()}
+
+
+def _draw_theme(rng: np.random.Generator, config: WorldConfig, split: str) -> str:
+    if SPLITS[split][1] == "unbiased":
+        return str(rng.choice(list(THEMES)))
+    frequencies = theme_frequencies(config)
+    return str(rng.choice(list(frequencies), p=list(frequencies.values())))
 
 
 def _draw_kinds(rng: np.random.Generator, config: WorldConfig, split: str, theme: str) -> list[str]:

@@ -15,7 +15,7 @@ from sightline.data.samples import read_samples, samples_file
 from sightline.errors import InputError
 from sightline.models.loading import load_vlm
 from sightline.pairs.bdhs import BUILDER, BDHSConfig, build_bdhs, fits
-from sightline.records import Pair, append_rows, read_rows, write_rows
+from sightline.records import Pair, append_rows, read_rows, sorted_rows, write_rows
 from sightline.records.manifest import MANIFEST, Manifest, Stage
 
 _BUILT = "work/built.jsonl"
@@ -96,22 +96,32 @@ def _append(out: Path, pairs: Iterable[Pair]) -> None:
 def _finish(stage: Stage, source: Path, config: BDHSConfig, samples: int) -> Manifest:
     """Keep what teaches something, in the order of ids, and say in the manifest what it took."""
     out = stage.directory
-    reasons = Counter(reason for pair in _built(out) if (reason := dropped_reason(pair)))
-    total = sum(1 for _ in _built(out))
+    reasons, tries = Counter[str](), Counter[int]()
+    similar = tokens = 0
+    images: dict[str, None] = {}
+    for pair in _built(out):
+        tries[int(pair.provenance["tries"])] += 1
+        similar += bool(pair.provenance["similar"])
+        tokens += int(pair.provenance["tokens"])
+        if reason := dropped_reason(pair):
+            reasons[reason] += 1
+        else:
+            images |= dict.fromkeys(pair.images)
+    total = tries.total()
+    kept = total - reasons.total()
     if samples > total:
         reasons["too long for the model"] = samples - total
-    tries = Counter(int(pair.provenance["tries"]) for pair in _built(out))
-    similar = sum(bool(pair.provenance["similar"]) for pair in _built(out))
-    tokens = sum(int(pair.provenance["tokens"]) for pair in _built(out))
-    kept = sorted((pair for pair in _built(out) if dropped_reason(pair) is None), key=lambda pair: pair.id)
     if not kept:
         raise InputError(
             f"{source}: no pair is left, dropped were {dict(reasons)}; try a higher rho or temperature, or fewer "
             "max_new_tokens."
         )
-    for image in dict.fromkeys(image for pair in kept for image in pair.images):
+    for image in images:
         adopt_image(source, image, out, str(out))
-    write_rows(out / PAIRS, kept)
+    teaching = sorted_rows(
+        out / _BUILT, Pair, lambda pair: None if dropped_reason(pair) else pair.id, allow_torn_tail=True
+    )
+    write_rows(out / PAIRS, teaching)
     write_preference_dataset(out)
     # After try i: what was tried again, and at the last try what was accepted although similar.
     still = [sum(n for t, n in tries.items() if t > i) for i in range(1, config.tries)] + [similar]
@@ -119,7 +129,7 @@ def _finish(stage: Stage, source: Path, config: BDHSConfig, samples: int) -> Man
     return stage.finish(
         counts={
             "samples": samples,
-            "pairs": len(kept),
+            "pairs": kept,
             **{f"finished_at_try_{t}": n for t, n in sorted(tries.items())},
         },
         dropped=dict(reasons),

@@ -3,7 +3,16 @@
 from sightline.records.hashing import hash_file, hash_json, hash_tree
 from sightline.records.manifest import Manifest, Stage, content_hash, read_manifest
 from sightline.records.rows import Answer, Estimate, Pair, Row, Sample, Score
-from sightline.records.store import append_rows, numbered_rows, read_json, read_rows, replacing, write_json, write_rows
+from sightline.records.store import (
+    append_rows,
+    numbered_rows,
+    read_json,
+    read_rows,
+    replacing,
+    sorted_rows,
+    write_json,
+    write_rows,
+)
 
 __all__ = [
     "Answer",
@@ -24,6 +33,7 @@ __all__ = [
     "read_manifest",
     "read_rows",
     "replacing",
+    "sorted_rows",
     "write_json",
     "write_rows",
 ]

@@ -5,7 +5,7 @@ It knows no particular record and keeps no index. What a directory of such files
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -18,6 +18,7 @@ from sightline.errors import InputError
 T = TypeVar("T", bound=BaseModel)
 
 MAX_LINE = 64 * 2**20  # bytes; a longer line is no row, and must not be read into memory whole
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors write it
 
 
 def read_rows(path: Path, row_type: type[T], *, allow_torn_tail: bool = False) -> Iterator[T]:
@@ -35,24 +36,42 @@ def read_rows(path: Path, row_type: type[T], *, allow_torn_tail: bool = False) -
 def numbered_rows(path: Path, row_type: type[T], *, allow_torn_tail: bool = False) -> Iterator[tuple[int, T]]:
     """As `read_rows`, each row with the number of its line, counted from 1."""
     _require_file(path)
-    return _numbered_rows(path, row_type, allow_torn_tail)
+    return ((number, row) for number, _, row in _placed_rows(path, row_type, allow_torn_tail))
 
 
-def _numbered_rows(path: Path, row_type: type[T], allow_torn_tail: bool) -> Iterator[tuple[int, T]]:
+def sorted_rows(
+    path: Path, row_type: type[T], key: Callable[[T], str | None], *, allow_torn_tail: bool = False
+) -> Iterator[T]:
+    """The rows in the order of `key`, without those for which it is None; read twice.
+
+    Memory holds the keys and where each row begins, not the rows. Errors as `read_rows`, at the first row.
+    """
+    _require_file(path)
+    keyed = ((key(row), start) for _, start, row in _placed_rows(path, row_type, allow_torn_tail))
+    places = sorted((name, start) for name, start in keyed if name is not None)
     with path.open("rb") as file:
-        number = 0
+        for _, start in places:
+            file.seek(start)
+            line = file.readline(MAX_LINE)
+            yield row_type.model_validate_json(line if start else line.removeprefix(_BYTE_ORDER_MARK))
+
+
+def _placed_rows(path: Path, row_type: type[T], allow_torn_tail: bool) -> Iterator[tuple[int, int, T]]:
+    """Each row with the number of its line and the byte at which the line begins."""
+    with path.open("rb") as file:
+        number, start, end = 0, 0, 0
         while line := file.readline(MAX_LINE):
-            number += 1
+            number, start, end = number + 1, end, end + len(line)
             if len(line) == MAX_LINE and not line.endswith(b"\n"):
                 raise InputError(f"{path} line {number}: longer than {MAX_LINE} bytes; is this a JSONL file?")
             if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")  # the byte order mark that some editors write
+                line = line.removeprefix(_BYTE_ORDER_MARK)
             if not line.strip():
                 continue
             if allow_torn_tail and _is_torn(line):
                 return
             try:
-                yield number, row_type.model_validate_json(line)
+                yield number, start, row_type.model_validate_json(line)
             except ValidationError as error:
                 raise InputError(f"{path} line {number}: {_line_problem(line, error, row_type)}") from error
 

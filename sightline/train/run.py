@@ -5,16 +5,13 @@ killed goes on from its last checkpoint when started again, and one that has fin
 """
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TaskID
 
 from sightline.data.preference_dataset import read_pairs
-from sightline.data.progress import stand_aside
+from sightline.data.progress import open_bars
 from sightline.errors import InputError
 from sightline.losses.table import make_objective
 from sightline.models.adapters import add_lora, save_adapter
@@ -47,7 +44,7 @@ def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, 
     pairs = [resolve_images(pair, pairs_dir) for pair in read_pairs(pairs_dir)]
     if not pairs:
         raise InputError(f"{pairs_dir} holds no pairs; build some first.")
-    with progress_bars() as bars:
+    with open_bars() as bars:
         # A new directory is claimed after model and pairs have proved good, so that a mistake in them claims none.
         prepared = None if (out_dir / MANIFEST).exists() else _prepare(model_dir, pairs, config, seed, bars)
         stage = Stage.open(out_dir, "train", config, {"model": model_dir, "pairs": pairs_dir}, seed)
@@ -63,24 +60,6 @@ def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, 
     stage.finish(counts=_counts(out_dir, len(pairs), dropped), dropped=dropped, numbers=_numbers(out_dir))
     shutil.rmtree(out_dir / CHECKPOINT, ignore_errors=True)
     return out_dir
-
-
-@contextmanager
-def progress_bars() -> Iterator[Progress]:
-    """Bars on stderr with what they count, how far they are, a note, and the time left."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        try:
-            yield progress
-        except InputError:
-            stand_aside(progress)
-            raise
 
 
 def _prepare(

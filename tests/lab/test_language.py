@@ -130,29 +130,35 @@ def _near(share: float, expected: float, total: int) -> bool:
 
 def test_noise_rates() -> None:
     noise = ReferenceNoise()
-    added, companions, recolored, told, omitted, total = 0, 0, 0, 0, 0, 0
+    added, invited, lone, companions, recolored, told, omitted, total = 0, 0, 0, 0, 0, 0, 0, 0
     for scene in scenes(CONFIG, "train", 1500):
         groups = groups_of(scene)
         truth = {group.kind: group for group in groups}
         noisy, absent = noisy_groups(scene_rng(CONFIG, "train", scene.index, 14), scene.theme, groups, noise)
         assert not set(absent) & scene.kinds
         assert {group.kind for group in noisy} - scene.kinds == set(absent)
-        added += len(absent)
-        companions += sum(COMPANION.get(kind) in scene.kinds or THEME_OF[kind] == scene.theme for kind in absent)
+        if any(kind in COMPANION and COMPANION[kind] not in scene.kinds for kind in scene.kinds):
+            lone, invited = lone + 1, invited + len(absent)
+            assert all(COMPANION[kind] in scene.kinds for kind in absent)
+        else:
+            added += len(absent)
+            companions += sum(THEME_OF[kind] == scene.theme for kind in absent)
         kept = [group for group in noisy if group.kind in truth]
         told += len(kept)
         recolored += sum(group.color != truth[group.kind].color for group in kept)
         if len(groups) > 1:  # a lone group is never left out
             total += len(groups)
             omitted += len(groups) - len(kept)
-    assert _near(added / 1500, noise.absent_object, 1500)
+    assert 500 < lone < 1000
+    assert _near(invited / lone, noise.companion, lone)
+    assert _near(added / (1500 - lone), noise.absent_object, 1500 - lone)
     assert companions > 0.9 * added
     assert _near(recolored / told, noise.wrong_color * (1 - 1 / len(COLORS)), told)  # one color in eight is right again
     assert _near(omitted / total, noise.omitted, total)
 
 
 def test_no_noise_is_the_truth() -> None:
-    silent = ReferenceNoise(absent_object=0, wrong_color=0, omitted=0)
+    silent = ReferenceNoise(companion=0, absent_object=0, wrong_color=0, omitted=0)
     for scene in scenes(CONFIG, "train", 50):
         groups = groups_of(scene)
         assert noisy_groups(np.random.default_rng(0), scene.theme, groups, silent) == (groups, [])

@@ -98,7 +98,7 @@ def test_own_text(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_noisy_references_hallucinate_exactly_what_was_recorded() -> None:
-    noise = ReferenceNoise(absent_object=0.5)
+    noise = ReferenceNoise(companion=0.5, absent_object=0.5)
     found = 0
     for scene in scenes(WorldConfig(), "validation", SCENES):
         rng = scene_rng(WorldConfig(), "validation", scene.index, 10)

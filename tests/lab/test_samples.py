@@ -13,8 +13,8 @@ from sightline.lab.drawing import render
 from sightline.lab.language import ReferenceNoise, groups_of
 from sightline.lab.parser import judge, parse_claims
 from sightline.lab.questions import CAPTION_PROMPTS, DESCRIBE_PROMPTS
-from sightline.lab.samples import ScenesConfig, image_path, lab_samples, write_scenes
-from sightline.lab.vocabulary import THEME_OF, THEMES, WorldConfig
+from sightline.lab.samples import ScenesConfig, image_name, image_path, lab_samples, write_scenes
+from sightline.lab.vocabulary import COMPANION, THEME_OF, THEMES, WorldConfig
 from sightline.lab.world import SPLITS, Scene, sample_scene
 from sightline.records import Sample, read_manifest
 
@@ -27,7 +27,7 @@ def undrawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undrawn")
     (folder / "images").mkdir()
     for index in range(COUNT):
-        (folder / f"images/preference-{index:06d}.png").touch()
+        (folder / image_name(sample_scene(WorldConfig(), "preference", index))).touch()
     return folder
 
 
@@ -79,7 +79,12 @@ def test_references_are_wrong_at_the_configured_rates(rows: list[Sample]) -> Non
         introduced = [m for m in claims.mentions if m.count is not None and m.kind in scene.kinds]
         colors += len(introduced)
         wrong_colors += sum(m in verdict.wrong_colors for m in introduced)
-    assert near(invented, len(described), noise.absent_object)
+    lone = sum(
+        any(kind in COMPANION and COMPANION[kind] not in scene.kinds for kind in scene.kinds)
+        for scene in (Scene.from_truth(row.truth) for row in described)
+    )
+    share = (lone * noise.companion + (len(described) - lone) * noise.absent_object) / len(described)
+    assert near(invented, len(described), share)
     assert near(wrong_colors, colors, noise.wrong_color * 7 / 8)
     # The only kind of a scene is never left out, so a little fewer are than configured.
     assert noise.omitted / 2 < left_out / kinds < noise.omitted * 1.2
@@ -99,7 +104,7 @@ def test_what_is_invented_fits_the_scene(rows: list[Sample]) -> None:
 
 
 def test_without_noise_references_are_true_and_whole(undrawn: Path) -> None:
-    quiet = ScenesConfig(noise=ReferenceNoise(absent_object=0, wrong_color=0, omitted=0), described=1.0)
+    quiet = ScenesConfig(noise=ReferenceNoise(companion=0, absent_object=0, wrong_color=0, omitted=0), described=1.0)
     for row in lab_samples(quiet, "preference", 300, undrawn):
         scene = Scene.from_truth(row.truth)
         assert row.reference is not None
@@ -109,7 +114,7 @@ def test_without_noise_references_are_true_and_whole(undrawn: Path) -> None:
 
 
 def test_noise_goes_where_it_is_told(undrawn: Path) -> None:
-    loud = ScenesConfig(noise=ReferenceNoise(absent_object=1, wrong_color=0, omitted=1), described=1.0)
+    loud = ScenesConfig(noise=ReferenceNoise(companion=1, absent_object=1, wrong_color=0, omitted=1), described=1.0)
     for row in lab_samples(loud, "preference", 100, undrawn):
         scene = Scene.from_truth(row.truth)
         assert row.reference is not None
@@ -136,7 +141,7 @@ def test_a_sample_holds_its_scene(rows: list[Sample]) -> None:
         scene = sample_scene(WorldConfig(), "preference", index)
         assert Scene.from_truth(rows[index].truth) == scene
         assert (rows[index].id, rows[index].cluster) == (scene.id, scene.id)
-        assert rows[index].images == (f"images/{scene.id}.png",)
+        assert rows[index].images == (image_name(scene),)
 
 
 # --- the stage --------------------------------------------------------------------------------------------------------
@@ -188,10 +193,19 @@ def test_half_a_picture_is_never_taken_for_one(tmp_path: Path) -> None:
     """What a kill leaves behind has another name, and is drawn again."""
     scene = sample_scene(WorldConfig(), "preference", 0)
     (tmp_path / "images").mkdir()
-    (tmp_path / f"images/{scene.id}.tmp").write_bytes(b"half")
+    (tmp_path / image_name(scene)).with_suffix(".tmp").write_bytes(b"half")
     name = image_path(tmp_path, scene)
     assert open_image(tmp_path / name, "here").size == (96, 96)
-    assert [path.name for path in (tmp_path / "images").iterdir()] == [f"{scene.id}.png"]
+    assert [path.name for path in (tmp_path / "images").iterdir()] == [Path(name).name]
+
+
+def test_a_picture_of_another_world_is_not_taken(tmp_path: Path) -> None:
+    """Two worlds have a scene of the same number; both are drawn, each under its own name."""
+    here, there = (sample_scene(WorldConfig(seed=seed), "preference", 0) for seed in (0, 1))
+    names = [image_path(tmp_path, scene) for scene in (here, there)]
+    assert len(set(names)) == 2
+    for name, scene in zip(names, (here, there), strict=True):
+        assert open_image(tmp_path / name, "here").tobytes() == render(scene).tobytes()
 
 
 @pytest.mark.parametrize(

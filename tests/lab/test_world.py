@@ -7,7 +7,16 @@ import pytest
 
 from sightline.lab.drawing import draw_object, render, render_with_owners
 from sightline.lab.vocabulary import COLORS, COMPANION, KINDS, THEME_OF, THEMES, WorldConfig, favorite_color
-from sightline.lab.world import IMAGE_SIZE, SPLITS, Scene, SceneObject, sample_scene, scenes, theme_weights
+from sightline.lab.world import (
+    IMAGE_SIZE,
+    SPLITS,
+    Scene,
+    SceneObject,
+    sample_scene,
+    scenes,
+    theme_frequencies,
+    theme_weights,
+)
 
 CONFIG = WorldConfig()
 COUNT = 600
@@ -83,6 +92,16 @@ def test_natural_scenes_follow_their_theme(natural: list[Scene]) -> None:
         total = sum(first[kind] for kind in weights)
         for kind, weight in weights.items():
             assert abs(first[kind] - total * weight) < 4 * np.sqrt(total * weight * (1 - weight))
+
+
+def test_themes_have_a_long_tail(natural: list[Scene]) -> None:
+    """Natural scenes follow the stated frequencies, which fall by `theme_decay`; unbiased scenes have no theme."""
+    frequencies = theme_frequencies(CONFIG)
+    assert sum(frequencies.values()) == pytest.approx(1)
+    assert frequencies["street"] == pytest.approx(CONFIG.theme_decay * frequencies["kitchen"])
+    found = Counter(scene.theme for scene in natural)
+    for theme, share in frequencies.items():
+        assert abs(found[theme] - len(natural) * share) < 4 * np.sqrt(len(natural) * share * (1 - share))
 
 
 def test_companions_come_together(natural: list[Scene]) -> None:

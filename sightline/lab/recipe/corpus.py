@@ -11,6 +11,7 @@ from sightline.lab.language import ReferenceNoise, Speaker, groups_of, noisy_gro
 from sightline.lab.questions import CAPTION_PROMPTS, DESCRIBE_PROMPTS, draw_question
 from sightline.lab.world import Scene
 
+QUESTIONS = 6  # turns of a round; one picture serves them all
 Turn = tuple[str, str]  # what the user says, what the assistant answers
 
 
@@ -38,11 +39,11 @@ def caption(rng: np.random.Generator, scene: Scene) -> Turn:
 def conversation(
     rng: np.random.Generator, scene: Scene, noise: ReferenceNoise, described: float, with_image: bool
 ) -> Conversation:
-    """One row: a description, or a caption and three questions about the scene."""
-    if rng.random() < described or not with_image:
+    """One row: a description, or a round of questions about the scene, now and then with a caption first."""
+    if rng.random() < described:
         return Conversation((description(rng, scene, noise)[0],), with_image)
     turns = [caption(rng, scene)] if rng.random() < 0.3 else []
-    while len(turns) < 4:
+    while len(turns) < QUESTIONS:
         question = draw_question(rng, scene)
         turns.append((question.text, question.answer))
     return Conversation(tuple(turns), with_image)

@@ -1,7 +1,7 @@
-"""The language model's prior, the projector's alignment and instruction tuning: the stages after the tower.
+"""The untrained LLaVA around the tower, and next-token training on `TokenRow`s: the prior and instruction tuning.
 
-All three are next-token training on `TokenRow`s; they differ in what is trained and whether pictures are shown. The
-tower is frozen from here on, so each scene's features are computed once.
+They differ in what is trained and whether pictures are shown. The tower is frozen from here on, so each scene's
+features are computed once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,12 +18,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from sightline.lab.drawing import render
 from sightline.lab.recipe.batches import IGNORED, TokenRow, collate
 from sightline.lab.recipe.config import RecipeConfig
-from sightline.lab.recipe.optimize import make_optimizer, scheduled
+from sightline.lab.recipe.optimize import make_optimizers, scheduled, take_step
 from sightline.lab.recipe.perception import normalized, patch_features, vision_config
-from sightline.lab.world import Scene
 
 Batch = tuple[Sequence[TokenRow], np.ndarray]  # rows, and the scene number of each row (for its features)
 
@@ -63,13 +61,12 @@ def make_llava(
 
 
 @torch.no_grad()
-def scene_features(model: LlavaForConditionalGeneration, scenes: Sequence[Scene]) -> Tensor:
-    """What the frozen tower sees of each scene, bfloat16 [scene, patch, width]."""
+def features_of(model: LlavaForConditionalGeneration, pixels: np.ndarray) -> Tensor:
+    """What the frozen tower sees of each picture (uint8 [scene, height, width, 3]), bfloat16 [scene, patch, width]."""
     chunks = []
-    for start in range(0, len(scenes), 64):
-        pixels = np.stack([np.asarray(render(scene)) for scene in scenes[start : start + 64]])
+    for start in range(0, len(pixels), 64):
         with torch.autocast("cpu", torch.bfloat16):
-            chunks.append(patch_features(model.model.vision_tower, normalized(pixels)).bfloat16())
+            chunks.append(patch_features(model.model.vision_tower, normalized(pixels[start : start + 64])).bfloat16())
     return torch.cat(chunks)
 
 
@@ -106,13 +103,10 @@ def train(
         module.requires_grad_(True)
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     pad = model.config.get_text_config().pad_token_id
-    optimizer = make_optimizer(named, rate, recipe.weight_decay)
-    for step in scheduled(optimizer, steps):
+    optimizers = make_optimizers(named, rate, recipe.weight_decay)
+    for step in scheduled(optimizers, steps):
         loss = next_token_loss(model, draw(step), features, pad)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
-        optimizer.step()
+        take_step(optimizers, loss)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"loss is {loss.item()} at step {step}")
         yield step, loss.item()

@@ -1,7 +1,8 @@
 """The vision tower: a small CLIP ViT trained on unbiased scenes to say what each patch shows.
 
-Dense supervision (kind, color and object centers per patch) is far cheaper than learning to see from captions, and on
-unbiased scenes it cannot learn that cups come with plates. The heads are thrown away; `prior` and `instruct` come next.
+Dense supervision (kind, color, object centers and place of each patch) is far cheaper than learning to see from
+captions, and on unbiased scenes it cannot learn that cups come with plates. The heads are thrown away; `joint` comes
+next.
 """
 
 import math
@@ -16,20 +17,22 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from sightline.lab.drawing import render_with_owners
 from sightline.lab.recipe.config import RecipeConfig
-from sightline.lab.recipe.optimize import make_optimizer, scheduled
+from sightline.lab.recipe.optimize import make_optimizers, scheduled, take_step
 from sightline.lab.vocabulary import COLORS, KINDS, WorldConfig
 from sightline.lab.world import IMAGE_SIZE, sample_scene
 
 #: Mean and standard deviation of the lab's pixels, used by the tower's training and by the image processor alike.
 PIXEL_MEAN, PIXEL_STD = (0.67, 0.67, 0.64), (0.17, 0.16, 0.20)
+COLOR_NAMES = tuple(COLORS)
 _LEAST_SHARE = 0.12  # a patch shows an object if at least this share of its pixels is the object's
-_COLOR_NAMES = tuple(COLORS)
 _KIND_CLASSES, _COLOR_CLASSES = len(KINDS) + 1, len(COLORS) + 1
-_DENSE_SIZE = _KIND_CLASSES + _COLOR_CLASSES + 1
 
 
 class Views:
-    """Rendered scenes with what each patch shows: pixels uint8 [scene, 96, 96, 3], kinds and colors [scene, patch]."""
+    """Rendered scenes with what each patch shows: pixels uint8 [scene, 96, 96, 3], kinds and colors [scene, patch].
+
+    Kinds and colors count from 1; 0 is background.
+    """
 
     def __init__(self, world: WorldConfig, split: str, count: int, patch_size: int, workers: int) -> None:
         grid = IMAGE_SIZE // patch_size
@@ -37,11 +40,10 @@ class Views:
         self.kinds = np.zeros((count, grid * grid), np.int64)
         self.colors = np.zeros((count, grid * grid), np.int64)
         self.centers = np.zeros((count, grid * grid), np.float32)
-        self.present = np.zeros((count, len(KINDS)), np.float32)
         jobs = ((world, split, index, patch_size) for index in range(count))
         with get_context("spawn").Pool(workers) as pool:
             for row, view in enumerate(pool.imap(_view, jobs, chunksize=64)):
-                self.pixels[row], self.kinds[row], self.colors[row], self.centers[row], self.present[row] = view
+                self.pixels[row], self.kinds[row], self.colors[row], self.centers[row] = view
 
 
 def _view(job: tuple[WorldConfig, str, int, int]) -> tuple[np.ndarray, ...]:
@@ -53,14 +55,12 @@ def _view(job: tuple[WorldConfig, str, int, int]) -> tuple[np.ndarray, ...]:
     share = np.stack([(cells == n + 1).mean(-1) for n in range(len(scene.objects))], axis=-1)  # [patch, object]
     owner = np.where(share.max(-1) >= _LEAST_SHARE, share.argmax(-1), -1)
     kind_of = np.array([KINDS.index(o.kind) + 1 for o in scene.objects] + [0])
-    color_of = np.array([_COLOR_NAMES.index(o.color) + 1 for o in scene.objects] + [0])
+    color_of = np.array([COLOR_NAMES.index(o.color) + 1 for o in scene.objects] + [0])
     centers = np.zeros(grid * grid, np.float32)
-    present = np.zeros(len(KINDS), np.float32)
     for item in scene.objects:
         x, y = (min(grid - 1, int(v / patch_size)) for v in item.center)
         centers[y * grid + x] = 1
-        present[KINDS.index(item.kind)] = 1
-    return np.asarray(image), kind_of[owner], color_of[owner], centers, present
+    return np.asarray(image), kind_of[owner], color_of[owner], centers
 
 
 def normalized(pixels: np.ndarray) -> Tensor:
@@ -92,20 +92,18 @@ def patch_features(tower: CLIPVisionModel, pixels: Tensor) -> Tensor:
 def train_tower(recipe: RecipeConfig, views: Views, tower: CLIPVisionModel) -> Iterator[tuple[int, float]]:
     """Train `tower` in place; yields (step, loss) after each step."""
     tower.set_attn_implementation("eager")  # measured on CPU in bfloat16: 1.4 times the steps per second of SDPA
-    head = nn.Linear(recipe.width, _DENSE_SIZE)
+    grid = IMAGE_SIZE // recipe.patch_size
+    head = nn.Linear(recipe.width, _KIND_CLASSES + _COLOR_CLASSES + 1 + 2 * grid)
     parameters = [*tower.named_parameters(), *head.named_parameters()]
-    optimizer = make_optimizer(parameters, recipe.perception_rate, recipe.weight_decay)
+    optimizers = make_optimizers(parameters, recipe.perception_rate, recipe.weight_decay)
     rng = np.random.default_rng([recipe.seed, 11])
     order = np.empty(0, np.int64)
-    for step in scheduled(optimizer, recipe.perception_steps):
+    for step in scheduled(optimizers, recipe.perception_steps):
         if len(order) < recipe.perception_batch:
             order = rng.permutation(len(views.pixels))
         rows, order = order[: recipe.perception_batch], order[recipe.perception_batch :]
         loss = _dense_loss(tower, head, views, rows, flip=rng.random() < 0.5)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_([p for _, p in parameters], 1.0)
-        optimizer.step()
+        take_step(optimizers, loss)
         if not math.isfinite(loss.item()):
             raise FloatingPointError(f"perception loss is {loss.item()} at step {step}")
         yield step, loss.item()
@@ -114,17 +112,21 @@ def train_tower(recipe: RecipeConfig, views: Views, tower: CLIPVisionModel) -> I
 def _dense_loss(tower: CLIPVisionModel, head: nn.Linear, views: Views, rows: np.ndarray, flip: bool) -> Tensor:
     pixels = normalized(views.pixels[rows])
     kinds, colors, centers = (torch.from_numpy(a[rows]) for a in (views.kinds, views.colors, views.centers))
+    side = math.isqrt(kinds.shape[1])
     if flip:
-        side = math.isqrt(kinds.shape[1])
         pixels = pixels.flip(-1)
         kinds, colors, centers = (
             t.view(len(rows), side, side).flip(-1).reshape(len(rows), -1) for t in (kinds, colors, centers)
         )
     with torch.autocast("cpu", torch.bfloat16):
         features = patch_features(tower, pixels)
-    kind, color, center = head(features.float()).split([_KIND_CLASSES, _COLOR_CLASSES, 1], dim=-1)
+    parts = head(features.float()).split([_KIND_CLASSES, _COLOR_CLASSES, 1, side, side], dim=-1)
+    kind, color, center, row, column = (part.flatten(0, 1) for part in parts)
+    place = torch.arange(side * side).repeat(len(rows))
     return (
-        F.cross_entropy(kind.flatten(0, 1), kinds.flatten())
-        + 0.3 * F.cross_entropy(color.flatten(0, 1), colors.flatten())
-        + 0.5 * F.binary_cross_entropy_with_logits(center.squeeze(-1), centers)
+        F.cross_entropy(kind, kinds.flatten())
+        + 0.3 * F.cross_entropy(color, colors.flatten())
+        + 0.5 * F.binary_cross_entropy_with_logits(center.squeeze(-1), centers.flatten())
+        # Nothing else needs the place in the last layer, and who reads the features could not say where things are.
+        + 0.1 * (F.cross_entropy(row, place // side) + F.cross_entropy(column, place % side))
     )

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
-from torch import nn
 from transformers import CLIPVisionModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from sightline.errors import InputError
+from sightline.lab.recipe.alignment import align
 from sightline.lab.recipe.batches import TokenRow, tokenize
 from sightline.lab.recipe.config import Phase, RecipeConfig
-from sightline.lab.recipe.corpus import Conversation, conversation, description
-from sightline.lab.recipe.joint import Batch, make_llava, scene_features, train
+from sightline.lab.recipe.corpus import conversation
+from sightline.lab.recipe.joint import Batch, features_of, make_llava, train
 from sightline.lab.recipe.perception import Views, train_tower, vision_config
 from sightline.lab.recipe.tokenizer import make_processor, train_tokenizer
 from sightline.lab.world import Scene, sample_scene, scene_rng
@@ -77,9 +77,7 @@ def _tower(recipe: RecipeConfig, path: Path, console: Console) -> CLIPVisionMode
         tower.load_state_dict(load_file(path))
         return tower
     console.print(f"rendering {recipe.perception_scenes} unbiased scenes")
-    views = Views(
-        recipe.world, "perception", recipe.perception_scenes, recipe.patch_size, workers=torch.get_num_threads()
-    )
+    views = _views(recipe, "perception", recipe.perception_scenes)
     for _ in _logged("perception", recipe.perception_steps, train_tower(recipe, views, tower), console):
         pass
     _save(path, tower.state_dict())
@@ -97,18 +95,18 @@ def _texts(recipe: RecipeConfig, scenes: Sequence[Scene]) -> Iterator[str]:
 def _train_prior(
     recipe: RecipeConfig, model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, console: Console
 ) -> None:
-    """Descriptions of natural scenes as text alone: what goes with what, and how people say it."""
+    """Text about scenes that are never shown: what goes with what, how people say it, and how they ask."""
 
     def row(number: int) -> TokenRow:
         scene = sample_scene(recipe.world, "train", _PRIOR_START + number)
-        turn, _ = description(scene_rng(recipe.world, "train", scene.index, purpose=1), scene, recipe.noise)
-        return tokenize(tokenizer, Conversation((turn,), with_image=False), 0)
+        rng = scene_rng(recipe.world, "train", scene.index, purpose=1)
+        return tokenize(tokenizer, conversation(rng, scene, recipe.noise, recipe.prior_described, False), 0)
 
     def draw(step: int) -> Batch:
-        start = step * recipe.batch_size % recipe.prior_rows
+        start = step * recipe.batch_size
         return [row(start + i) for i in range(recipe.batch_size)], np.zeros(recipe.batch_size, np.int64)
 
-    steps = recipe.prior_epochs * recipe.prior_rows // recipe.batch_size
+    steps = recipe.prior_rows // recipe.batch_size
     parts = [model.model.language_model, model.lm_head]
     run = train(model, parts, steps, draw, None, recipe, recipe.learning_rate)
     for _ in _logged("prior", steps, run, console):
@@ -123,38 +121,42 @@ def _train_joint(
     work: Path,
     console: Console,
 ) -> None:
-    """Projector alignment on descriptions, then language model and projector on mixed instruction rows."""
+    """Projector alignment, then language model and projector on mixed instruction rows."""
     patches = model.config.image_seq_length
-    console.print(f"features of {len(scenes)} natural scenes")
-    features = scene_features(model, scenes)
+    console.print(f"rendering {len(scenes)} natural scenes")
+    views = _views(recipe, "train", len(scenes))
+    features = features_of(model, views.pixels)
+
+    def run_alignment() -> None:
+        for _ in _logged("alignment", recipe.align_steps, align(model, tokenizer, views, features, recipe), console):
+            pass
 
     def draw(rng: np.random.Generator, phase: Phase, _step: int) -> Batch:
         numbers = rng.integers(len(scenes), size=recipe.batch_size)
-        rows = [
-            tokenize(
-                tokenizer,
-                conversation(rng, scenes[n], phase.noise, phase.described, with_image=rng.random() >= phase.text_only),
-                patches,
-            )
-            for n in numbers
-        ]
+        rows = []
+        for number in numbers:
+            with_image = bool(rng.random() >= phase.text_only)
+            described = phase.described if with_image else 1.0
+            row = conversation(rng, scenes[number], phase.noise or recipe.noise, described, with_image)
+            rows.append(tokenize(tokenizer, row, patches))
         return rows, numbers
 
-    projector, language = model.model.multi_modal_projector, model.model.language_model
+    _stage(work / "aligned.safetensors", model, console, run_alignment)
+    parts = [model.model.multi_modal_projector, model.model.language_model, model.lm_head]
+    for number, phase in enumerate(recipe.phases):
 
-    parts: list[nn.Module] = [projector]
-    alignment = Phase(steps=recipe.align_steps, described=1.0, text_only=0.0, noise=recipe.noise)
-    for number, phase in enumerate((alignment, *recipe.phases)):
-
-        def run(number: int = number, phase: Phase = phase, parts: list[nn.Module] = parts) -> None:
+        def run(number: int = number, phase: Phase = phase) -> None:
             # One generator a phase: a resumed run draws what it would have drawn.
             rows = functools.partial(draw, np.random.default_rng([recipe.seed, 21 + number]), phase)
             steps = train(model, parts, phase.steps, rows, features, recipe, recipe.learning_rate)
-            for _ in _logged(f"phase {number}", phase.steps, steps, console):
+            for _ in _logged(f"instruction {number}", phase.steps, steps, console):
                 pass
 
-        _stage(work / f"joint-{number}.safetensors", model, console, run)
-        parts = [projector, language, model.lm_head]
+        _stage(work / f"instructed-{number}.safetensors", model, console, run)
+
+
+def _views(recipe: RecipeConfig, split: str, count: int) -> Views:
+    return Views(recipe.world, split, count, recipe.patch_size, workers=torch.get_num_threads())
 
 
 def _stage(path: Path, model: LlavaForConditionalGeneration, console: Console, run: Callable[[], None]) -> None:
