@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from sightline.errors import InputError
@@ -20,15 +20,14 @@ T = TypeVar("T")
 
 @contextmanager
 def open_bars() -> Iterator[Bars]:
-    """Bars with what they count, how far they are, the time taken and left, and a note (`add_task(..., note="")`).
+    """Bars with what they count, how far they are, the time left, and a note (`add_task(..., note="")`).
 
     They disappear when bad input ends the work, so that the error's one sentence stands alone.
     """
     columns = (
-        TextColumn("{task.description:<28}"),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )

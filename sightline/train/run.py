@@ -105,7 +105,7 @@ def _run_steps(state: TrainState, out_dir: Path, config: TrainConfig, seed: int,
 
 
 def _show(bars: Progress, task: TaskID, record: StepRecord) -> None:
-    note = f"loss {record.loss:.4f}  margin {record.margin:+.3f}  accuracy {record.accuracy:.2f}"
+    note = f"loss {record.loss:.3f}, margin {record.margin:+.2f}"
     bars.update(task, completed=record.step + 1, note=note)
 
 
