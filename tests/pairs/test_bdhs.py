@@ -317,8 +317,8 @@ GOLDEN_HIDDEN = [0, 1, 2, 3, 5, 6, 7]
 GOLDEN_SEEDS = [1969407478068179033, 6876482838831963977, 7224859985559862520]
 #: id -> the rejected answer, tries, similarity, whether guided, tokens. The model is random, so its words are too.
 GOLDEN_PAIRS = {
-    "scene-02/bdhs": ("Yes, there is\ufffd\ufffdc gre", 2, 0.338062, True, 8),
-    "scene-00/bdhs": ("\ufffd pan How\ufffd", 3, 0.0, False, 20),
+    "scene-02/bdhs": ("Yes, there is\ufffd\ufffdc of", 2, 0.338062, True, 8),
+    "scene-00/bdhs": ("\ufffd nex yell\ufffd", 3, 0.0, False, 20),
     "scene-01/bdhs": ("umbre0\x03d", 3, 0.0, False, 28),
 }
 
