@@ -1,8 +1,8 @@
 """Projector alignment: each patch's feature, put where the language model's words are.
 
 LLaVA aligns by captions through the frozen language model. Here the truth of every patch is known, so the projector
-learns it directly, a hundred times cheaper: read through the model's own final norm and head, the projected patch says
-the word of what it shows. A question's word then finds its patch by likeness from the first step of tuning on.
+learns it directly, in seconds: read through the model's own final norm and head, the projected patch says the word of
+what it shows. The thought is that a question's word can then find its patch by likeness.
 """
 
 from collections.abc import Iterator

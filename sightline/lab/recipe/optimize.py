@@ -12,8 +12,8 @@ def make_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of hidden layers, AdamW for the rest, both at `rate`; only matrices of Muon's decay.
 
-    On the lab's instruction rows the language model learns to answer by the picture within a few hundred steps of Muon
-    (Jordan et al. 2024); after two thousand of AdamW its yes/no answers were still at chance.
+    With Muon (Jordan et al. 2024) the language model learns to answer by the picture within a few hundred steps; with
+    AdamW on the same rows its yes/no answers were still near chance then (docs/lab.md has the comparison).
     """
     named = [(name, p) for name, p in parameters if p.requires_grad]
     hidden = [p for name, p in named if p.ndim == 2 and ".layers." in name]
