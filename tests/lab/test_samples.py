@@ -11,7 +11,7 @@ from sightline.data.samples import read_samples
 from sightline.errors import InputError
 from sightline.lab.drawing import render
 from sightline.lab.language import ReferenceNoise, groups_of
-from sightline.lab.parser import judge, parse_claims
+from sightline.lab.parser import Judgement, judge, parse_claims
 from sightline.lab.questions import CAPTION_PROMPTS, DESCRIBE_PROMPTS
 from sightline.lab.samples import ScenesConfig, image_name, image_path, lab_samples, write_scenes
 from sightline.lab.vocabulary import COMPANION, THEME_OF, THEMES, WorldConfig
@@ -34,6 +34,13 @@ def undrawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def rows(undrawn: Path) -> list[Sample]:
     return list(lab_samples(ScenesConfig(), "preference", COUNT, undrawn))
+
+
+def judged(row: Sample) -> tuple[Scene, Judgement]:
+    """A row's scene, and what the oracle says of its reference."""
+    scene = Scene.from_truth(row.truth)
+    assert row.reference is not None
+    return scene, judge(parse_claims(row.reference), scene)
 
 
 def near(count: int, total: int, share: float) -> bool:
@@ -106,9 +113,7 @@ def test_what_is_invented_fits_the_scene(rows: list[Sample]) -> None:
 def test_without_noise_references_are_true_and_whole(undrawn: Path) -> None:
     quiet = ScenesConfig(noise=ReferenceNoise(companion=0, absent_object=0, wrong_color=0, omitted=0), described=1.0)
     for row in lab_samples(quiet, "preference", 300, undrawn):
-        scene = Scene.from_truth(row.truth)
-        assert row.reference is not None
-        verdict = judge(parse_claims(row.reference), scene)
+        scene, verdict = judged(row)
         assert verdict.mentioned == scene.kinds, row.reference
         assert not (verdict.hallucinated or verdict.wrong_colors or verdict.wrong_counts or verdict.wrong_relations)
 
@@ -116,9 +121,7 @@ def test_without_noise_references_are_true_and_whole(undrawn: Path) -> None:
 def test_noise_goes_where_it_is_told(undrawn: Path) -> None:
     loud = ScenesConfig(noise=ReferenceNoise(companion=1, absent_object=1, wrong_color=0, omitted=1), described=1.0)
     for row in lab_samples(loud, "preference", 100, undrawn):
-        scene = Scene.from_truth(row.truth)
-        assert row.reference is not None
-        verdict = judge(parse_claims(row.reference), scene)
+        scene, verdict = judged(row)
         assert len({mention.kind for mention in verdict.hallucinated}) == 1
         assert verdict.mentioned == {groups_of(scene)[0].kind}  # all are left out but the first
 
@@ -127,13 +130,11 @@ def test_answers_to_questions_are_true(rows: list[Sample]) -> None:
     told = [row for row in rows if row.task in ("yes-no", "count", "color")]
     assert len(told) > 100
     for row in told:
-        scene = Scene.from_truth(row.truth)
-        assert row.reference is not None
-        verdict = judge(parse_claims(row.reference), scene)
+        scene, verdict = judged(row)
         assert not (verdict.hallucinated or verdict.wrong_colors or verdict.wrong_counts), row.reference
         if row.task == "yes-no":
             (asked,) = {mention.kind for mention in parse_claims(row.prompt).mentions}
-            assert row.reference.startswith("Yes" if asked in scene.kinds else "No")
+            assert str(row.reference).startswith("Yes" if asked in scene.kinds else "No")
 
 
 def test_a_sample_holds_its_scene(rows: list[Sample]) -> None:

@@ -42,7 +42,13 @@ def scheduled(optimizers: Sequence[torch.optim.Optimizer], steps: int, floor: fl
 
 
 def take_step(optimizers: Sequence[torch.optim.Optimizer], loss: torch.Tensor) -> None:
-    """One update from `loss`, the gradient clipped to norm 1."""
+    """One update from `loss`, the gradient clipped to norm 1.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+    """
+    if not torch.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss.item()}")
     for optimizer in optimizers:
         optimizer.zero_grad()
     loss.backward()

@@ -104,8 +104,6 @@ def train_tower(recipe: RecipeConfig, views: Views, tower: CLIPVisionModel) -> I
         rows, order = order[: recipe.perception_batch], order[recipe.perception_batch :]
         loss = _dense_loss(tower, head, views, rows, flip=rng.random() < 0.5)
         take_step(optimizers, loss)
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(f"perception loss is {loss.item()} at step {step}")
         yield step, loss.item()
 
 

@@ -78,8 +78,7 @@ def _tower(recipe: RecipeConfig, path: Path, console: Console) -> CLIPVisionMode
         return tower
     console.print(f"rendering {recipe.perception_scenes} unbiased scenes")
     views = _views(recipe, "perception", recipe.perception_scenes)
-    for _ in _logged("perception", recipe.perception_steps, train_tower(recipe, views, tower), console):
-        pass
+    _follow("perception", recipe.perception_steps, train_tower(recipe, views, tower), console)
     _save(path, tower.state_dict())
     return tower
 
@@ -109,8 +108,7 @@ def _train_prior(
     steps = recipe.prior_rows // recipe.batch_size
     parts = [model.model.language_model, model.lm_head]
     run = train(model, parts, steps, draw, None, recipe, recipe.learning_rate)
-    for _ in _logged("prior", steps, run, console):
-        pass
+    _follow("prior", steps, run, console)
 
 
 def _train_joint(
@@ -128,8 +126,7 @@ def _train_joint(
     features = features_of(model, views.pixels)
 
     def run_alignment() -> None:
-        for _ in _logged("alignment", recipe.align_steps, align(model, tokenizer, views, features, recipe), console):
-            pass
+        _follow("alignment", recipe.align_steps, align(model, tokenizer, views, features, recipe), console)
 
     def draw(rng: np.random.Generator, phase: Phase, _step: int) -> Batch:
         numbers = rng.integers(len(scenes), size=recipe.batch_size)
@@ -149,8 +146,7 @@ def _train_joint(
             # One generator a phase: a resumed run draws what it would have drawn.
             rows = functools.partial(draw, np.random.default_rng([recipe.seed, 21 + number]), phase)
             steps = train(model, parts, phase.steps, rows, features, recipe, recipe.learning_rate)
-            for _ in _logged(f"instruction {number}", phase.steps, steps, console):
-                pass
+            _follow(f"instruction {number}", phase.steps, steps, console)
 
         _stage(work / f"instructed-{number}.safetensors", model, console, run)
 
@@ -176,12 +172,10 @@ def _save(path: Path, state: Mapping[str, torch.Tensor]) -> None:
     temporary.replace(path)
 
 
-def _logged(name: str, steps: int, run: Iterator[tuple[int, float]], console: Console) -> Iterator[tuple[int, float]]:
-    """Pass a stage's steps through, with a line now and then: (step, loss, ...)."""
+def _follow(name: str, steps: int, run: Iterator[tuple[int, float]], console: Console) -> None:
+    """Run a stage to its end, with a line now and then."""
     started, mean = time.monotonic(), 0.0
-    for item in run:
-        step, loss = item[0], item[1]
+    for step, loss in run:
         mean = loss if step == 0 else 0.98 * mean + 0.02 * loss
         if step % max(1, steps // 20) == 0 or step == steps - 1:
             console.print(f"{name}: step {step + 1}/{steps}, loss {mean:.3f}, {time.monotonic() - started:.0f} s")
-        yield item
