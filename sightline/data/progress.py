@@ -1,7 +1,7 @@
 """How long work shows how far it is: bars on stderr, the same in every room.
 
-A stage of many parts calls `open_bars`; one that only counts takes a `Progress`, a function of (done, total), and `one_bar`
-is one that shows.
+A stage of many parts calls `open_bars`; one that only counts takes a `Progress`, a function of (done, total), such as
+`one_bar` gives.
 """
 
 from collections.abc import Callable, Iterable, Iterator
