@@ -3,8 +3,11 @@
 The import hook must be there before the first import of a checked room, so no sightline import may stand above it.
 """
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 
 # A shell that starts the tests in the background has SIGINT ignored, and children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -14,10 +17,16 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # also for the commands that tests run
 os.environ["MPLBACKEND"] = "Agg"
+os.environ["SIGHTLINE_CACHE"] = tempfile.mkdtemp(prefix="sightline-cache-")
+atexit.register(shutil.rmtree, os.environ["SIGHTLINE_CACHE"], ignore_errors=True)
 
 from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook(["sightline.losses", "sightline.models"], "beartype.beartype")
+
+from tests.models.families import torchvision_shim  # noqa: E402
+
+torchvision_shim.install()  # before the first import of Transformers, which looks for torchvision once
 
 from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402

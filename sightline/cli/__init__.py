@@ -31,6 +31,7 @@ COMMANDS: dict[str, Entry] = {
     "demo": Entry("sightline.cli.demo", "Run the whole way on the embedded lab: pictures, pairs, training, report."),
     "lab": Entry("sightline.cli.lab", "The embedded world: draw scenes, train its base model.", is_group=True),
     "pairs": Entry("sightline.cli.pairs", "Build preference pairs from samples.", is_group=True),
+    "probe": Entry("sightline.cli.probe", "Ask whether a model uses its pictures at all."),
     "train": Entry("sightline.cli.train", "Train a model on preference pairs."),
     "eval": Entry("sightline.cli.eval", "Measure a model on benchmarks."),
     "report": Entry("sightline.cli.report", "Write the report of a base and an aligned model."),

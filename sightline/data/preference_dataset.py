@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from sightline.config.problems import describe
 from sightline.data.images import image_path, open_image
 from sightline.errors import InputError
+from sightline.records.hashing import hash_file
 from sightline.records.rows import Pair
 from sightline.records.store import numbered_rows, replacing
 
@@ -26,7 +27,7 @@ _GROUP_ROWS, _GROUP_BYTES = 256, 32 * 2**20  # a row group is written when it ha
 
 _CARD = """---
 configs:
-- config_name: default
+- config_name: pairs-{content}
   data_files:
   - split: train
     path: data/*.parquet
@@ -96,7 +97,10 @@ def write_preference_dataset(directory: Path) -> int:
             builders.update(row["builder"] for row in group)
             count += len(group)
     with replacing(directory / "README.md") as temporary:
-        card = _CARD.format(count=count, builders=", ".join(sorted(builders)) or "no builder")
+        # `datasets` keeps what it has loaded under the folder's and the configuration's names: another folder of the
+        # same name would be given these pairs.
+        content = hash_file(directory / PARQUET)[:12]
+        card = _CARD.format(content=content, count=count, builders=", ".join(sorted(builders)) or "no builder")
         temporary.write_text(card, encoding="utf-8")
     return count
 

@@ -25,7 +25,7 @@ from sightline.records.rows import Answer, Sample
 from sightline.records.store import append_rows, read_rows, write_rows
 
 if TYPE_CHECKING:
-    from sightline.models.loading import VLM
+    from sightline.models.vlm import VLM
 
 
 class EvalConfig(Config):
@@ -67,11 +67,14 @@ class Model:
             import torch
 
             from sightline.models.loading import load_vlm
+            from sightline.models.tensor_cache import open_cache
 
             device = self.runtime.device
             if device == "auto":
                 device = "cuda" if torch.cuda.is_available() else "cpu"
-            self._vlm = load_vlm(self.path, adapter=self.adapter, device=device, dtype=self.config.dtype)
+            self._vlm = load_vlm(
+                self.path, adapter=self.adapter, device=device, dtype=self.config.dtype, cache=open_cache()
+            )
         return self._vlm
 
 

@@ -24,9 +24,10 @@ from sightline.lab.probe import features_of, measure, present_kinds, train_probe
 from sightline.lab.vocabulary import THEME_OF, THEMES, WorldConfig
 from sightline.lab.world import IMAGE_SIZE, Scene, sample_scene, scene_rng
 from sightline.lab.world import scenes as sample_scenes
-from sightline.models.loading import VLM, load_vlm
+from sightline.models.loading import load_vlm
 from sightline.models.prompts import Prefix, Request, Sampling
 from sightline.models.sampler import generate, image_token_count
+from sightline.models.vlm import VLM
 from sightline.records import Estimate, Score, read_rows, write_json
 from sightline.records.rows import Answer
 

@@ -119,8 +119,9 @@ class Speaker:
             sentences.append(self._next_sentence(left[:take], told))
             told += left[:take]
             left = left[take:]
-        while len(sentences) < 2 or (len(sentences) < 5 and self._rng.random() < 0.25):
-            sentences.append(self._extra_sentence(told))
+        remarks = [self._where(group) for group in first] + [self._mood()]
+        while remarks and (len(sentences) < 2 or (len(sentences) < 5 and self._rng.random() < 0.25)):
+            sentences.append(remarks.pop(0))
         return " ".join(sentences)
 
     def caption(self, theme: str, groups: Sequence[Group]) -> str:
@@ -171,13 +172,12 @@ class Speaker:
         form = self._pick(["There {be} {x} {w}.", "{W}, there {be} {x}.", "{X} {be} {w}."])
         return form.format(be=be, x=phrase, X=_capital(phrase), w=where, W=_capital(where))
 
-    def _extra_sentence(self, told: Sequence[Group]) -> str:
-        """A closing remark that names nothing new: a place, a color, a count, or the mood."""
-        group = told[int(self._rng.integers(len(told)))]
-        roll = self._rng.random()
-        definite = _capital(self.phrase(group, definite=True))
-        if roll < 0.5:
-            return f"{definite} {_be([group])} {place_phrase(group.where, self._rng)}."
+    def _where(self, group: Group) -> str:
+        """`The red cup is on the left.`: names nothing new."""
+        return f"{_capital(self.phrase(group, definite=True))} {_be([group])} {place_phrase(group.where, self._rng)}."
+
+    def _mood(self) -> str:
+        """A closing remark about nothing."""
         return self._pick(
             ["The scene is calm.", "Nothing else stands out.", "It looks like a quiet day.", "The background is plain."]
         )

@@ -16,10 +16,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
 from sightline.errors import InputError
-from sightline.models.loading import VLM, peft_warnings_ignored
-
-#: family -> the name of the module between vision and language.
-PROJECTORS: dict[str, str] = {"llava": "multi_modal_projector"}
+from sightline.models.loading import peft_warnings_ignored
+from sightline.models.vlm import VLM
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def add_lora(vlm: VLM, settings: LoraSettings, *, seed: int = 0) -> VLM:
         lora_alpha=settings.alpha,  # type: ignore[arg-type]  # PEFT only divides by the rank
         lora_dropout=settings.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
-        modules_to_save=[PROJECTORS[vlm.base.config.model_type]] if settings.train_projector else None,
+        modules_to_save=_projector(vlm) if settings.train_projector else None,
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng(), peft_warnings_ignored():
@@ -96,6 +94,12 @@ def _adapted(vlm: VLM) -> PeftModel:
     if not isinstance(vlm.model, PeftModel):
         raise InputError(f"the model of {vlm.path} has no adapter; add one with add_lora or load_vlm(adapter=...)")
     return vlm.model
+
+
+def _projector(vlm: VLM) -> list[str]:
+    if vlm.family.projector is None:
+        raise InputError(f"{vlm.path} has no projector to train; leave lora.train_projector off")
+    return [vlm.family.projector]
 
 
 def _language_layers(vlm: VLM) -> str:

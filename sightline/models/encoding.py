@@ -7,16 +7,17 @@ cut to fit. How rows become a batch of tensors is `batching`.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from sightline.data.images import open_image
 from sightline.errors import InputError
-from sightline.models.loading import VLM
 from sightline.models.prompts import Prefix
+from sightline.models.vlm import VLM
 
 #: What a processor returns for the text; the rest belongs to the images.
-TEXT_KEYS = frozenset({"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"})
+TEXT_KEYS = frozenset({"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels"})
 #: Stands for the answer while the template is rendered, to learn what the template puts around one.
 STAND_IN = "Answer"
 
@@ -38,7 +39,8 @@ class EncodedPrefix:
     """A rendered user turn up to and with the generation prompt.
 
     `ids` has an id for every image feature, `text_ids` one for every image; `lead` and `end` are the strings that the
-    chat template puts before and after an answer, `end` with the token that ends the turn.
+    chat template puts before and after an answer, `end` with the token that ends the turn. `token_types` are what the
+    processor says of each id, for a family's own forward.
     """
 
     ids: tuple[int, ...]
@@ -47,6 +49,7 @@ class EncodedPrefix:
     lead: str
     end: str
     images: Images
+    token_types: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -70,16 +73,27 @@ def encode_prefix(vlm: VLM, prefix: Prefix) -> EncodedPrefix:
         raise InputError(f"{where} is empty; every prefix needs a prompt")
     _refuse_special_tokens(vlm, prefix.prompt, where)
     text, lead, end = _render(vlm, prefix)
-    pictures = [open_image(path, where) for path in prefix.images]
-    encoded = vlm.processor(
-        text=text,
-        images=pictures or None,
-        add_special_tokens=_adds_special_tokens(vlm, text),
-        return_tensors="pt",
-    )
+    encoded = _process(vlm, prefix, text, where)
     images = Images(prefix.images, {key: value for key, value in encoded.items() if key not in TEXT_KEYS})
+    types = {key: value for key, value in encoded.items() if key.endswith("token_type_ids")}
     ids = tuple(encoded["input_ids"][0].tolist())
-    return EncodedPrefix(ids, text, tuple(_tokenize(vlm, text)), lead, end, images)
+    if vlm.family.processor_adds_lead:
+        text, lead = text + lead, ""
+    return EncodedPrefix(ids, text, tuple(_tokenize(vlm, text)), lead, end, images, types)
+
+
+def _process(vlm: VLM, prefix: Prefix, text: str, where: str) -> Any:
+    """What the processor makes of text and pictures."""
+    asked = {"text": text, "add_special_tokens": _adds_special_tokens(vlm, text), "return_tensors": "pt"}
+    if not vlm.sees:
+        if prefix.images:
+            raise InputError(f"{where} comes with a picture, and {vlm.path} takes none; name a model that sees")
+        return vlm.tokenizer(**asked)
+    pictures = [open_image(path, where) for path in prefix.images]
+    try:
+        return vlm.processor(images=pictures or None, **asked)
+    except ValueError as error:
+        raise InputError(f"{where}: the processor of {vlm.path} refuses it ({str(error).splitlines()[0]})") from error
 
 
 def encode_answer(vlm: VLM, prefix: EncodedPrefix, answer: str) -> Row:
@@ -125,18 +139,25 @@ def _continue(vlm: VLM, prefix: EncodedPrefix, continuation: str, said: str) -> 
 
 def _render(vlm: VLM, prefix: Prefix) -> tuple[str, str, str]:
     """The rendered prefix, and the strings that the template puts before and after an answer."""
-    content = [{"type": "image"} for _ in prefix.images] + [{"type": "text", "text": prefix.prompt}]
-    asked = [{"role": "user", "content": content}]
-    answered = [*asked, {"role": "assistant", "content": [{"type": "text", "text": STAND_IN}]}]
+    asked = [{"role": "user", "content": _content(vlm, prefix.prompt, len(prefix.images))}]
+    answered = [*asked, {"role": "assistant", "content": _content(vlm, STAND_IN, 0)}]
     text: str = vlm.processor.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
     whole: str = vlm.processor.apply_chat_template(answered, add_generation_prompt=False, tokenize=False)
-    lead, found, tail = whole.removeprefix(text).partition(STAND_IN)
-    if not whole.startswith(text) or not found or lead.strip():
+    before, found, tail = whole.rpartition(STAND_IN)
+    # Some published templates open an answer's turn with other white space than their generation prompt has: what the
+    # model is asked with is the latter.
+    lead = before.removeprefix(text) if before.startswith(text) else ""
+    if not found or lead.strip() or before.split() != text.split():
         raise InputError(
             f"the chat template of {vlm.path} does not put an answer right after its generation prompt "
             f"({text[-20:]!r} against {whole[-40:]!r}); give it one that does"
         )
     return text, lead, _end_of_turn(vlm, tail)
+
+
+def _content(vlm: VLM, text: str, pictures: int) -> Any:
+    """A message's content; templates of models without eyes want a plain string."""
+    return [{"type": "image"}] * pictures + [{"type": "text", "text": text}] if vlm.sees else text
 
 
 def _end_of_turn(vlm: VLM, tail: str) -> str:
@@ -158,7 +179,8 @@ def _adds_special_tokens(vlm: VLM, text: str) -> bool:
 
 
 def _refuse_special_tokens(vlm: VLM, text: str, where: str) -> None:
-    found = _first_of(vlm.tokenizer.all_special_tokens, text)
+    added = (str(token) for token in vlm.tokenizer.added_tokens_decoder.values() if token.special)
+    found = _first_of((*vlm.tokenizer.all_special_tokens, *added), text)
     if found is not None:
         raise InputError(f"{where} spells out the special token {found!r}; remove it from the text")
 

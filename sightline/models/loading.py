@@ -1,69 +1,33 @@
 """Open a vision-language model of the Hugging Face kind, with its processor and, if wanted, a PEFT adapter.
 
-It runs nothing and trains nothing; a family whose scorer and sampler are not proved equal to the plain computation is
-refused here. How LoRA is added and saved is `adapters`; what the model is fed is `encoding`.
+It runs nothing and trains nothing. A family whose scorer and sampler are not proved equal to the plain computation
+goes the plain way, and a line says so. How LoRA is added and saved is `adapters`; what the model is fed is `encoding`.
 """
 
 import contextlib
+import logging
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from sightline.errors import InputError
+from sightline.models.attention import use_layouts
+from sightline.models.families import FAMILIES, Family, Text
+from sightline.models.tensor_cache import TensorCache, content_key
+from sightline.models.vlm import VLM
 from sightline.records.hashing import hash_file, hash_json
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-#: Families whose log-probs, gradients and hidden image tokens are tested against the plain forward. Others may number
-#: positions in their own way (three-dimensional rotary, for one), and would be wrong without a sound.
-FAMILIES: frozenset[str] = frozenset({"llava"})
 WEIGHT_FILES = ("*.safetensors", "*.bin", "config.json", "adapter_config.json")
+log = logging.getLogger(__name__)
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-
-
-@dataclass(frozen=True)
-class VLM:
-    """A model with its processor. `path` is the hub id or directory it was opened from; `dtype` that of its weights."""
-
-    model: Any  # PreTrainedModel or PeftModel, which are alike to callers and not to the type checker
-    processor: Any  # ProcessorMixin
-    path: str
-    device: torch.device
-    dtype: torch.dtype
-
-    @property
-    def base(self) -> Any:
-        """The Transformers model itself, with adapter layers in place where there are any."""
-        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-
-    @property
-    def tokenizer(self) -> Any:
-        """The tokenizer inside the processor."""
-        return self.processor.tokenizer
-
-    @property
-    def image_token_id(self) -> int:
-        """The id that stands where an image feature goes."""
-        return int(self.base.config.image_token_id)
-
-    @property
-    def end_ids(self) -> frozenset[int]:
-        """Token ids that end a turn: those of the generation config and the tokenizer's own."""
-        configured = self.base.generation_config.eos_token_id
-        ids = configured if isinstance(configured, list) else [configured]
-        return frozenset(int(i) for i in (*ids, self.tokenizer.eos_token_id) if i is not None)
-
-    @property
-    def max_tokens(self) -> int:
-        """The longest sequence, images included, that the positions of the language model cover."""
-        return int(self.base.config.get_text_config().max_position_embeddings)
 
 
 def load_vlm(
@@ -73,14 +37,16 @@ def load_vlm(
     device: str = "cpu",
     dtype: str = "float32",
     trust_remote_code: bool = False,
+    cache: TensorCache | None = None,
 ) -> VLM:
     """Open a checkpoint in evaluation mode, all weights frozen if there is an adapter.
 
     `path` is a directory or, as a string, a hub id; nothing is asked of the network for a directory. `dtype` is one of
-    `DTYPES`. Pickled weights and code of the checkpoint's own are refused unless `trust_remote_code`.
+    `DTYPES`. Pickled weights and code of the checkpoint's own are refused unless `trust_remote_code`. `cache` keeps the
+    features of images.
 
     Raises:
-        InputError: no such directory, no config.json, no processor, an unknown family, no adapter where one is named.
+        InputError: no such directory, no config.json, no processor, no adapter where one is named.
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
@@ -90,12 +56,11 @@ def load_vlm(
             config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path} has no usable config.json ({_first_line(error)})") from error
-        if config.model_type not in FAMILIES:
-            known = ", ".join(sorted(FAMILIES))
-            raise InputError(f"{path} is a {config.model_type!r} model; supported so far: {known}")
-        processor = _load_processor(path, trust_remote_code)
+        family = FAMILIES.get(config.model_type)
+        processor = _load_tokenizer(path) if isinstance(family, Text) else _load_processor(path, trust_remote_code)
+        loader: Any = AutoModelForCausalLM if isinstance(family, Text) else AutoModelForImageTextToText
         try:
-            model: Any = AutoModelForImageTextToText.from_pretrained(
+            model: Any = loader.from_pretrained(
                 path,
                 config=config,
                 dtype=DTYPES[dtype],
@@ -104,10 +69,15 @@ def load_vlm(
             )
         except (OSError, ValueError) as error:
             raise InputError(f"{path} has no weights that can be loaded ({_first_line(error)})") from error
+    if family is None:
+        log.warning("%s is a %r model, which has no proof yet: it goes row by row.", path, config.model_type)
+    else:
+        use_layouts(model)
     if adapter is not None:
         model = _load_adapter(model, adapter)
     model = model.to(device).eval()
-    return VLM(model, processor, str(path), torch.device(device), DTYPES[dtype])
+    place = torch.device(device)
+    return VLM(model, processor, str(path), place, DTYPES[dtype], family or Family(), family is not None, cache)
 
 
 def weights_hash(path: str | Path) -> str:
@@ -121,6 +91,17 @@ def weights_hash(path: str | Path) -> str:
     if not any(file.suffix in (".safetensors", ".bin") for file in files):
         raise InputError(f"{path} holds no weights (*.safetensors); name the directory of a model or an adapter")
     return hash_json({file.name: hash_file(file) for file in files})
+
+
+def content_of(vlm: VLM) -> str:
+    """A hash of all that decides a model's numbers: weights, configs, tokenizer, processor and template."""
+    directory = Path(vlm.path)
+    if directory.is_dir():
+        kinds = (*WEIGHT_FILES, "*.json", "*.jinja", "*.model")
+        files = sorted({file for kind in kinds for file in directory.glob(kind)})
+        return hash_json({file.name: hash_file(file) for file in files})
+    weights = (part for pair in vlm.base.state_dict().items() if "lora_" not in pair[0] for part in pair)
+    return content_key(vlm.path, vlm.base.config.to_json_string(), str(vlm.tokenizer.chat_template), *weights)
 
 
 def _check_source(path: str | Path) -> None:
@@ -139,6 +120,8 @@ def _load_processor(path: str | Path, trust_remote_code: bool) -> Any:
         processor: Any = AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
             path, trust_remote_code=trust_remote_code
         )
+    except ImportError as error:
+        raise InputError(f"the processor of {path} needs a package ({_first_line(error)}); install it") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} has no usable processor ({_first_line(error)}); {remedy}") from error
     if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
@@ -146,6 +129,16 @@ def _load_processor(path: str | Path, trust_remote_code: bool) -> Any:
     if not getattr(processor, "chat_template", None):
         raise InputError(f"the processor of {path} has no chat template; add chat_template.jinja to it")
     return processor
+
+
+def _load_tokenizer(path: str | Path) -> Any:
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} has no usable tokenizer ({_first_line(error)}); save one there") from error
+    if not getattr(tokenizer, "chat_template", None):
+        raise InputError(f"the tokenizer of {path} has no chat template; add chat_template.jinja to it")
+    return tokenizer
 
 
 def _load_adapter(model: Any, adapter: Path) -> PeftModel:

@@ -1,8 +1,8 @@
 """Continue prefixes in batches: prefill, hidden image tokens, stop strings, and a seed for each row.
 
-The decoding loop is ours, over the plain forward of the Hugging Face model with its key-value cache; which token comes
-next is `choosing`. Masks hide image tokens from every layer and head while rotary positions stay as they were, as
-bottom-driven hallucination sampling needs it (BDHS; arXiv 2407.02477, sec. 3.4).
+The decoding loop is ours, over the language model with keys and values of `attention`; which token comes next is
+`choosing`. Hidden image tokens are left out while rotary positions stay as they were, which is what a mask over all
+layers and heads would do, as bottom-driven hallucination sampling needs it (BDHS; arXiv 2407.02477, sec. 3.4).
 """
 
 import contextlib
@@ -12,21 +12,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import DynamicCache
 
 from sightline.errors import InputError
-from sightline.models.batching import collate, image_inputs
+from sightline.models.attention import PackedLayout, Prefill, RunningRows, decoder_arguments
 from sightline.models.choosing import choose_tokens
 from sightline.models.encoding import EncodedPrefix, Row, RowTooLong, encode_prefill, encode_prefix
-from sightline.models.loading import VLM
+from sightline.models.head import logits_of
+from sightline.models.packing import PackRow, pack
+from sightline.models.plain import plain_continuation
 from sightline.models.prompts import Generation, Prefix, Request, Sampling
+from sightline.models.scorer import hidden_states
+from sightline.models.vlm import VLM
 
 #: Batches' worth of requests that are encoded together and then sorted by length; bounds the images held in memory.
 WINDOW = 16
 #: Tokens before the continuation that decoding looks back on, so that spaces and merged bytes come out right.
 LOOK_BACK = 8
+#: Tokens for which keys and values have room at first.
+ROOM = 64
+#: Share of ended rows that a batch carries along before they are taken out.
+IDLE = 0.25
 
 
 @dataclass
@@ -34,6 +41,7 @@ class _Running:
     """One row while it is continued: its sequence, its own random stream, and the ids it got so far."""
 
     index: int
+    prefix: EncodedPrefix
     row: Row
     request: Request
     dropped: str  # leading text of the continuation that the caller does not get, because it is said already
@@ -72,7 +80,8 @@ def generate(
             for end in range(len(waiting), 0, -batch_size):
                 batch = waiting[max(0, end - batch_size) : end]
                 with torch.autocast(vlm.device.type, torch.bfloat16, enabled=autocast):
-                    for index, generation in _decode(vlm, batch, sampling):
+                    decode = _decode if vlm.proved else _decode_plainly
+                    for index, generation in decode(vlm, batch, sampling):
                         results[index] = generation
                         if progress is not None:
                             progress(1)
@@ -96,7 +105,8 @@ def _encode(vlm: VLM, requests: Sequence[Request], start: int, sampling: Samplin
         row = encode_prefill(vlm, prefix, said)
         _check_fit(vlm, row, request, sampling)
         dropped = request.prefill[len(said) :] if said else prefix.lead
-        running.append(_Running(index, row, request, dropped, np.random.Generator(np.random.Philox(request.seed))))
+        rng = np.random.Generator(np.random.Philox(request.seed))
+        running.append(_Running(index, prefix, row, request, dropped, rng))
     return running
 
 
@@ -112,56 +122,76 @@ def _check_fit(vlm: VLM, row: Row, request: Request, sampling: Sampling) -> None
 
 
 def _decode(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[tuple[int, Generation]]:
-    """Continue one batch, each row until it ends; a row that has ended leaves the batch and its cache."""
-    batch = collate(vlm, [running.row for running in rows], pad="left")
-    cache = DynamicCache(config=vlm.base.config.get_text_config())
-    visible = batch.real & ~_hidden(vlm, batch.ids, rows)
-    positions = batch.positions[:, -1]
-    inputs = {"input_ids": batch.ids, "position_ids": batch.positions}
-    images = image_inputs(vlm, [running.row for running in rows])
-    end_ids = vlm.end_ids
+    """Continue one batch, each row until it ends; rows that begin alike share the pass over their beginning."""
+    groups: dict[tuple[Any, ...], list[_Running]] = {}
+    for running in rows:
+        alike = (running.row.ids, running.row.images.paths, running.request.hidden)
+        groups.setdefault(alike, []).append(running)
+    rows = [running for group in groups.values() for running in group]
+    copies = [len(group) for group in groups.values()]
+    packed = pack(vlm, [_pack_row(group[0]) for group in groups.values()])
+    running_rows = RunningRows.of(packed, copies, min(sampling.max_new_tokens, ROOM))
+    hidden = hidden_states(vlm, packed, Prefill(PackedLayout(packed), running_rows, copies))
+    which = torch.arange(len(copies)).repeat_interleave(torch.tensor(copies)).to(vlm.device)
+    last = hidden[[span.whole.stop - 1 for span in packed.spans]][which]
+    positions = torch.stack([packed.positions[:, span.whole].max() for span in packed.spans])[which]
+    finished: set[int] = set()
     while True:
-        logits = vlm.model(
-            **inputs,
-            **images,
-            attention_mask=visible.long(),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        tokens = choose_tokens(
-            logits.float(), _draw(rows, vlm.device), temperature=sampling.temperature, top_p=sampling.top_p
-        )
-        staying = []
+        logits = logits_of(vlm, last).float()
+        uniforms = _draw(rows, vlm.device)
+        tokens = choose_tokens(logits, uniforms, temperature=sampling.temperature, top_p=sampling.top_p)
         for place, (running, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
-            running.ids.append(token)
-            ended = _ended(vlm.tokenizer, running, sampling, end_ids)
-            if ended is None:
-                staying.append(place)
-            else:
-                yield running.index, ended
-        if not staying:
+            if place not in finished:
+                running.ids.append(token)
+                ended = _ended(vlm.tokenizer, running, sampling, vlm.end_ids)
+                if ended is not None:
+                    finished.add(place)
+                    yield running.index, ended
+        if len(finished) == len(rows):
             return
-        if len(staying) < len(rows):
-            rows = [rows[place] for place in staying]
-            kept = torch.tensor(staying, dtype=torch.long, device=vlm.device)
-            cache.batch_select_indices(kept)
-            tokens, visible, positions = tokens[kept], visible[kept], positions[kept]
-        images, positions = {}, positions + 1
-        visible = torch.cat([visible, visible.new_ones(len(rows), 1)], dim=1)
-        inputs = {"input_ids": tokens[:, None], "position_ids": positions[:, None]}
+        positions = positions + 1
+        if len(finished) > len(rows) * IDLE:  # taking rows out copies all keys and values, so not for each one
+            staying = [place for place in range(len(rows)) if place not in finished]
+            kept = torch.tensor(staying, device=vlm.device)
+            rows, finished = [rows[place] for place in staying], set()
+            running_rows.select(kept)
+            tokens, positions = tokens[kept], positions[kept]
+        last = _step(vlm, tokens, positions, running_rows)
 
 
-def _hidden(vlm: VLM, ids: Int[Tensor, "row token"], rows: Sequence[_Running]) -> Bool[Tensor, "row token"]:
-    """True at the image tokens that each request hides."""
-    image = ids == vlm.image_token_id
-    number = image.cumsum(1) - 1
-    hidden = [torch.isin(number[place], _tensor(running.request.hidden, ids)) for place, running in enumerate(rows)]
-    return image & torch.stack(hidden)
+def _decode_plainly(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[tuple[int, Generation]]:
+    """Row by row, by Transformers' own sampling."""
+    for running in rows:
+        if running.request.hidden:
+            raise InputError(f"image tokens of {vlm.path} cannot be hidden: its family has no proof yet")
+        said = running.row.ids[running.row.start :]
+        for token in plain_continuation(vlm, running.prefix, said, sampling, running.request.seed):
+            running.ids.append(token)
+            ended = _ended(vlm.tokenizer, running, sampling, vlm.end_ids)
+            if ended is not None:
+                yield running.index, ended
+                break
 
 
-def _tensor(numbers: frozenset[int], like: Int[Tensor, "row token"]) -> Int[Tensor, "hidden"]:
-    return torch.tensor(sorted(numbers), dtype=torch.long, device=like.device)
+def _step(
+    vlm: VLM, tokens: Int[Tensor, "row"], positions: Int[Tensor, "row"], running: RunningRows
+) -> Float[Tensor, "row dim"]:
+    """Hidden states after one more token of each row."""
+    made = vlm.base.get_decoder()(
+        inputs_embeds=vlm.base.get_input_embeddings()(tokens)[:, None],
+        position_ids=vlm.family.decoder_positions(positions.expand(vlm.family.axes, -1)[:, :, None]),
+        **decoder_arguments(vlm.base, running),
+    )
+    running.advance()
+    hidden: Tensor = made.last_hidden_state[:, 0]
+    return hidden
+
+
+def _pack_row(running: _Running) -> PackRow:
+    """What was said already belongs to what is seen by all."""
+    row = running.row
+    said = row.ids[row.start :]
+    return PackRow(running.prefix, (said,) if said else (), running.request.hidden)
 
 
 def _draw(rows: Sequence[_Running], device: torch.device) -> Float[Tensor, "row"]:

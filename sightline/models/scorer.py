@@ -1,7 +1,7 @@
-"""Log-probabilities of answers given their prefixes, token by token, differentiable: the plain forward.
+"""Log-probabilities of answers given their prefixes, token by token, differentiable: each prefix once for its answers.
 
-Each answer is a row of its own, with its prefix; sharing the prefix would be another scorer behind the same seam. What
-to do with the numbers is `losses`; how a row is made is `encoding`.
+The rows are packed side by side (`packing`), the head runs where answers are (`head`). A family without a proof is
+scored row by row instead (`plain`). What to do with the numbers is `losses`.
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,15 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
 
-from sightline.models.batching import collate, image_inputs
+from sightline.models.attention import Layout, PackedLayout, decoder_arguments
 from sightline.models.encoding import encode_answer, encode_prefix
-from sightline.models.loading import VLM
+from sightline.models.features import image_features
+from sightline.models.head import token_logps
+from sightline.models.packing import Packed, PackRow, pack
+from sightline.models.plain import plain_logps
 from sightline.models.prompts import Scored
+from sightline.models.vlm import VLM
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,8 @@ class AnswerLogps:
 def answer_logps(vlm: VLM, items: Sequence[Scored], *, autocast: bool = False) -> AnswerLogps:
     """Score every token of every answer, given images, prompt and the answer so far, in one forward pass.
 
-    All items have the same number K of answers; memory grows with items x K x the longest row. Gradients flow to
-    whatever in the model requires them. With `autocast` the model computes in bfloat16 where torch deems it safe; the
-    log-softmax is float32 always.
+    All items have the same number K of answers. Gradients flow to whatever in the model requires them. With `autocast`
+    the model computes in bfloat16 where torch deems it safe; the log-softmax is float32 always.
 
     Raises:
         InputError: a prefix or an answer that `encoding` refuses.
@@ -54,28 +56,42 @@ def answer_logps(vlm: VLM, items: Sequence[Scored], *, autocast: bool = False) -
     rows = []
     for item in items:
         prefix = encode_prefix(vlm, item.prefix)
-        rows += [encode_answer(vlm, prefix, answer) for answer in item.answers]
-    batch = collate(vlm, rows, pad="right")
-    starts = torch.tensor([row.start for row in rows], device=vlm.device)
-    answers = batch.real & (batch.positions >= starts[:, None])
-    # The logits that predict a token stand one place before it; the head runs at these places only.
-    predicting = answers.roll(-1, dims=1)
+        answers = [encode_answer(vlm, prefix, answer) for answer in item.answers]
+        rows.append(PackRow(prefix, tuple(answer.ids[answer.start :] for answer in answers)))
     with torch.autocast(vlm.device.type, torch.bfloat16, enabled=autocast):
-        logits = vlm.model(
-            input_ids=batch.ids,
-            attention_mask=batch.real.long(),
-            position_ids=batch.positions,
-            logits_to_keep=predicting,
-            use_cache=False,
-            **image_inputs(vlm, rows),
-        ).logits
-    logps = _token_logps(logits, batch.ids[answers])
-    shape = (len(items), counts.pop(), int(answers.sum(1).max()))
-    mask = torch.arange(shape[-1], device=vlm.device) < answers.sum(1)[:, None]
+        logps = score_rows(vlm, rows) if vlm.proved else plain_logps(vlm, rows)
+    lengths = torch.tensor([len(answer) for row in rows for answer in row.answers], device=vlm.device)
+    shape = (len(items), counts.pop(), int(lengths.max()))
+    mask = torch.arange(shape[-1], device=vlm.device) < lengths[:, None]
     values = torch.zeros_like(mask, dtype=logps.dtype).masked_scatter(mask, logps)
     return AnswerLogps(values.view(shape), mask.view(shape))
 
 
-def _token_logps(logits: Float[Tensor, "token vocab"], ids: Int[Tensor, "token"]) -> Float[Tensor, "token"]:
-    """Log-softmax of `logits` at `ids`, in float32."""
-    return -functional.cross_entropy(logits.float(), ids, reduction="none")
+def hidden_states(vlm: VLM, packed: Packed, layout: Layout) -> Float[Tensor, "token dim"]:
+    """The language model's last hidden states of a packed sequence."""
+    features = _features(vlm, packed)
+    embedded = vlm.family.embed(vlm.base, packed.ids, packed.is_image, features)
+    made = vlm.base.get_decoder()(
+        inputs_embeds=embedded[None],
+        position_ids=vlm.family.decoder_positions(packed.positions[:, None]),
+        **decoder_arguments(vlm.base, layout),
+        **vlm.family.decoder_inputs(packed.is_image, features),
+    )
+    hidden: Tensor = made.last_hidden_state[0]
+    return hidden
+
+
+def score_rows(vlm: VLM, rows: Sequence[PackRow]) -> Float[Tensor, "answer_token"]:
+    """Log-probs (float32) of all answer tokens of the rows, in order."""
+    packed = pack(vlm, rows)
+    hidden = hidden_states(vlm, packed, PackedLayout(packed))
+    return token_logps(vlm, hidden[packed.predicting()], packed.answered())
+
+
+def _features(vlm: VLM, packed: Packed) -> dict[str, Tensor] | None:
+    """Features of all images of the sequence, those of hidden tokens left out."""
+    parts = []
+    for made, shown in zip(image_features(vlm, packed.images), packed.shown, strict=True):
+        if made is not None:
+            parts.append(made if shown is None else {k: v[shown.to(v.device)] for k, v in made.items()})
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else None

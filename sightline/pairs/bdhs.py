@@ -17,9 +17,9 @@ from pydantic import Field
 from sightline.config import Config
 from sightline.errors import InputError
 from sightline.models.encoding import RowTooLong, encode_prefill, encode_prefix
-from sightline.models.loading import VLM
 from sightline.models.prompts import Generation, Prefix, Request, Sampling
 from sightline.models.sampler import generate, image_token_count
+from sightline.models.vlm import VLM
 from sightline.pairs.sentences import count_words, cut_before_word, split_sentences, starts_with_yes_no, swap_yes_no
 from sightline.pairs.similarity import make_similarity
 from sightline.records import Pair, Sample

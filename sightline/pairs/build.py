@@ -14,6 +14,7 @@ from sightline.data.progress import Progress, counted
 from sightline.data.samples import read_samples, samples_file
 from sightline.errors import InputError
 from sightline.models.loading import load_vlm
+from sightline.models.tensor_cache import open_cache
 from sightline.pairs.bdhs import BUILDER, BDHSConfig, build_bdhs, fits
 from sightline.records import Pair, append_rows, read_rows, sorted_rows, write_rows
 from sightline.records.manifest import MANIFEST, Manifest, Stage
@@ -38,12 +39,12 @@ def build_bdhs_dataset(
     # Rows, images and model are checked before the directory is claimed: after a mistake the same --out can be given.
     is_new = not (out / MANIFEST).exists()
     total = _count(samples, decode=is_new)
-    opened = load_vlm(model) if is_new else None
+    opened = load_vlm(model, cache=open_cache()) if is_new else None
     stage = Stage.open(out, f"pairs {BUILDER}", config, {"model": model, "samples": samples}, seed)
     if stage.done:
         return stage.manifest
     done = {pair.id.removesuffix(f"/{BUILDER}") for pair in _built(out)}
-    vlm = opened or load_vlm(model)
+    vlm = opened or load_vlm(model, cache=open_cache())
     folder = samples_file(samples).parent
     left = (sample for sample in read_samples(samples) if sample.id not in done)
     fitting = (sample for sample in left if fits(sample, folder, vlm, config))

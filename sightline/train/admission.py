@@ -6,10 +6,11 @@ its first. No forward pass runs here; the admitted pairs go into a source (`sour
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.models.encoding import RowTooLong, encode_answer, encode_prefix
-from sightline.models.loading import VLM
+from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
 from sightline.train.reference import to_scored
 
@@ -19,35 +20,45 @@ def resolve_images(pair: Pair, directory: Path) -> Pair:
     return pair.model_copy(update={"images": tuple(str((directory / image).absolute()) for image in pair.images)})
 
 
-def admit(
-    pairs: Iterable[Pair], vlm: VLM, *, max_length: int | None, seen: Callable[[], None]
-) -> tuple[list[Pair], dict[str, int]]:
-    """The pairs to train on, in order, and the number of those dropped by reason; `seen` is called after each.
+@dataclass(frozen=True)
+class Admitted:
+    """The pairs to train on, in order, their mean length in tokens (prefix and both answers), and what was dropped."""
+
+    pairs: list[Pair]
+    mean_tokens: float
+    dropped: dict[str, int]
+
+
+def admit(pairs: Iterable[Pair], vlm: VLM, *, max_length: int | None, seen: Callable[[], None]) -> Admitted:
+    """Look at every pair; `seen` is called after each.
 
     Raises:
         InputError: an image that cannot be opened, or text that cannot be encoded, as `models.encoding` says.
     """
     kept: list[Pair] = []
     dropped: Counter[str] = Counter()
+    tokens = 0
     for pair in pairs:
-        reason = _reason_to_drop(pair, vlm, max_length)
-        if reason is None:
+        found = _tokens_or_reason(pair, vlm, max_length)
+        if isinstance(found, int):
             kept.append(pair)
+            tokens += found
         else:
-            dropped[reason] += 1
+            dropped[found] += 1
         seen()
-    return kept, dict(dropped)
+    return Admitted(kept, tokens / max(1, len(kept)), dict(dropped))
 
 
-def _reason_to_drop(pair: Pair, vlm: VLM, max_length: int | None) -> str | None:
+def _tokens_or_reason(pair: Pair, vlm: VLM, max_length: int | None) -> int | str:
+    """The tokens of prefix and answers, or why the pair is dropped."""
     if pair.chosen == pair.rejected:
         return "chosen equals rejected"  # its loss is log 2 whatever the model does
     scored = to_scored(pair)
     prefix = encode_prefix(vlm, scored.prefix)
     try:
-        longest = max(len(encode_answer(vlm, prefix, answer).ids) for answer in scored.answers)
+        lengths = [len(encode_answer(vlm, prefix, answer).ids) for answer in scored.answers]
     except RowTooLong:
         return "longer than the model's positions"
-    if max_length is not None and longest > max_length:
+    if max_length is not None and max(lengths) > max_length:
         return "longer than max_length"
-    return None
+    return sum(lengths) - len(prefix.ids)

@@ -21,16 +21,16 @@ _TENSORS, _STATE, _UNFINISHED = "tensors.safetensors", "state.json", "unfinished
 def save_checkpoint(state: TrainState, directory: Path) -> Path:
     """Write `state` to `directory/step-N` and remove the checkpoints before it.
 
-    Weights and optimizer moments are tensors by name; the step, the source's position and the kept reference
-    log-probs are JSON. Random states are not among them: each step seeds its own (`loop.seeded`), and so does the
-    source. Nor is the learning rate, a function of the step.
+    Weights and optimizer moments are tensors by name; the step and the source's position are JSON. Random states are
+    not among them: each step seeds its own (`loop.seeded`), and so does the source. Nor are the learning rate, a
+    function of the step, and reference log-probs, a function of the pair.
     """
     final = directory / f"step-{state.step:08d}"
     unfinished = directory / _UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     save_file(_tensors(state), unfinished / _TENSORS)
-    position = {"step": state.step, "source": state.source.state(), "reference": state.reference.state()}
+    position = {"step": state.step, "source": state.source.state()}
     write_json(unfinished / _STATE, position)
     _sync(unfinished / _TENSORS)
     _sync(unfinished)
@@ -64,7 +64,6 @@ def load_checkpoint(state: TrainState, directory: Path) -> bool:
     position = read_json(folder / _STATE)
     state.step = position["step"]
     state.source.restore(position["source"])
-    state.reference.restore(position["reference"])
     return True
 
 

@@ -66,11 +66,14 @@ class LoraConfig(Config):
 class TrainConfig(Config):
     """One training run.
 
-    A step takes `batch_size` x `accumulation` pairs, `batch_size` of them in memory at a time. Give either `epochs` or
-    `max_steps`. Pairs with an answer of more than `max_length` tokens, prompt and images included, are dropped and
-    counted, as are those that exceed the model's positions. `dtype` is that of the frozen weights; the adapter is
-    float32 always. `autocast` runs the forward in bfloat16: faster on a GPU and on a CPU with bfloat16 units, slower on
-    other CPUs, and a little different in its numbers, so nothing guesses it. `checkpoint_every` is in steps.
+    A step takes `batch_size` x `accumulation` pairs. At most `batch_size` of them are in memory at a time, and fewer
+    where so many pairs of mean length hold more than `pass_tokens` tokens (2,048 on a CPU, 16,384 on a GPU). Give
+    either `epochs` or `max_steps`. Pairs with an answer of more than `max_length` tokens, prompt and images included,
+    are dropped and counted, as are those that exceed the model's positions. `dtype` is that of the frozen weights; the
+    adapter is float32 always. `autocast` runs the forward in bfloat16: faster on a GPU and on a CPU with bfloat16
+    units, slower on other CPUs, and a little different in its numbers, so nothing guesses it.
+    `activation_checkpointing` keeps one tensor a layer and computes the rest again for the gradient: less memory, a
+    third more work, the same numbers. `checkpoint_every` is in steps.
     """
 
     loss: LossConfig
@@ -80,11 +83,13 @@ class TrainConfig(Config):
     accumulation: int = Field(default=1, ge=1)
     epochs: int | None = Field(default=None, ge=1)
     max_steps: int | None = Field(default=None, ge=1)
+    pass_tokens: int | None = Field(default=None, ge=1)
     max_length: int | None = Field(default=None, ge=1)
     checkpoint_every: int = Field(default=20, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     autocast: bool = False
+    activation_checkpointing: bool = False
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainConfig":

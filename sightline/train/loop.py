@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sightline.errors import InputError
 from sightline.losses.table import Objective
 from sightline.losses.types import LossOut, PairLogps
-from sightline.models.loading import VLM
+from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
 from sightline.train.log import StepRecord
 from sightline.train.reference import PairScores, Reference, score_pairs

@@ -1,10 +1,11 @@
 """Log-probabilities of pairs, under the policy and under the reference, which is the policy with its adapter off.
 
-The forward pass itself is the models room's; what is kept here are the reference's numbers of pairs that come again in
-a later epoch. `loop` feeds both to the loss.
+The forward pass itself is the models room's; what is kept here are the reference's numbers, which are the same in every
+epoch and every run. `loop` feeds both to the loss.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,12 @@ from torch import Tensor
 
 from sightline.losses.types import PairLogps
 from sightline.models.adapters import reference_mode
-from sightline.models.loading import VLM
+from sightline.models.loading import content_of
 from sightline.models.prompts import Prefix, Scored
 from sightline.models.scorer import answer_logps
+from sightline.models.tensor_cache import content_key
+from sightline.models.vlm import VLM
+from sightline.records.hashing import hash_file
 from sightline.records.rows import Pair
 
 
@@ -42,11 +46,11 @@ def score_pairs(vlm: VLM, pairs: Sequence[Pair], *, autocast: bool) -> PairScore
 
 
 class Reference:
-    """Scores pairs with the adapter off, in eval mode and without gradients.
+    """Scores pairs with the adapter off, in eval mode and without gradients, each pair in a pass of its own.
 
-    With `keep`, a pair's numbers are kept by its id and never computed again: for sources that give the same pairs
-    every epoch. `state` and `restore` carry them over a restart, because numbers computed anew in other batches could
-    differ in their last bits and the resumed run with them.
+    So a pair's numbers depend on nothing but the pair, to the last bit, and may be taken from where they were computed
+    before: with `keep` from memory, by the pair's id, and from the model's cache on disk, by content, in this run or
+    another on the same weights.
     """
 
     def __init__(self, vlm: VLM, *, autocast: bool, keep: bool) -> None:
@@ -54,32 +58,44 @@ class Reference:
         self._autocast = autocast
         self._keep = keep
         self._kept: dict[str, tuple[float, float]] = {}
+        self._weights = "" if vlm.cache is None else content_of(vlm)
 
     def __call__(self, pairs: Sequence[Pair]) -> PairLogps:
         """Reference log-probs of each pair, shape "pair", on the model's device."""
-        if not self._keep:
-            return self._score(pairs)
-        missing = [pair for pair in pairs if pair.id not in self._kept]
+        found = {pair.id: self._kept[pair.id] for pair in pairs if pair.id in self._kept}
+        missing = [pair for pair in pairs if pair.id not in found]
         if missing:
-            scores = self._score(missing)
-            for pair, chosen, rejected in zip(missing, scores.chosen.tolist(), scores.rejected.tolist(), strict=True):
-                self._kept[pair.id] = (chosen, rejected)
-        columns = torch.tensor([self._kept[pair.id] for pair in pairs], device=self._vlm.device)
+            with self._as_reference():
+                found |= {pair.id: self._numbers(pair) for pair in missing}
+        if self._keep:
+            self._kept |= found
+        columns = torch.tensor([found[pair.id] for pair in pairs], device=self._vlm.device)
         return PairLogps(columns[:, 0], columns[:, 1])
 
-    def _score(self, pairs: Sequence[Pair]) -> PairLogps:
+    @contextlib.contextmanager
+    def _as_reference(self) -> Iterator[None]:
         model, was_training = self._vlm.model, self._vlm.model.training
         model.eval()  # the reference has no dropout of its own either
         try:
             with torch.no_grad(), reference_mode(self._vlm):
-                return score_pairs(self._vlm, pairs, autocast=self._autocast).logps
+                yield
         finally:
             model.train(was_training)
 
-    def state(self) -> dict[str, tuple[float, float]]:
-        """The kept numbers, (chosen, rejected) by pair id."""
-        return dict(self._kept)
+    def _numbers(self, pair: Pair) -> tuple[float, float]:
+        cache = self._vlm.cache
+        made = self._score(pair) if cache is None else cache.fetch(self._key(pair), lambda: self._score(pair))
+        return float(made["chosen"].sum()), float(made["rejected"].sum())
 
-    def restore(self, state: Mapping[str, Sequence[float]]) -> None:
-        """Take over what `state` gave."""
-        self._kept = {pair_id: (chosen, rejected) for pair_id, (chosen, rejected) in state.items()}
+    def _score(self, pair: Pair) -> dict[str, Tensor]:
+        """Log-probs of the tokens of both answers."""
+        made = answer_logps(self._vlm, [to_scored(pair)], autocast=self._autocast)
+        lengths = made.lengths()[0].tolist()
+        chosen, rejected = (made.values[0, k, :length].cpu() for k, length in enumerate(lengths))
+        return {"chosen": chosen, "rejected": rejected}
+
+    def _key(self, pair: Pair) -> str:
+        pictures = [hash_file(Path(image)) for image in pair.images]
+        formats = (str(self._vlm.dtype), self._vlm.device.type, str(self._autocast), torch.__version__)
+        texts = (pair.prompt, pair.chosen, pair.rejected)
+        return content_key("reference", self._weights, *formats, *texts, *pictures)

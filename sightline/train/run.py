@@ -5,6 +5,7 @@ killed goes on from its last checkpoint when started again, and one that has fin
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,19 +16,24 @@ from sightline.data.progress import open_bars
 from sightline.errors import InputError
 from sightline.losses.table import make_objective
 from sightline.models.adapters import add_lora, save_adapter
+from sightline.models.image_use import require_image_use
 from sightline.models.loading import load_vlm
+from sightline.models.tensor_cache import open_cache
+from sightline.models.vlm import VLM, hit_rate_of
 from sightline.records.manifest import MANIFEST, Stage
 from sightline.records.rows import Pair
 from sightline.records.store import append_rows
-from sightline.train.admission import admit, resolve_images
+from sightline.train.admission import Admitted, admit, resolve_images
 from sightline.train.checkpoint import load_checkpoint, save_checkpoint
 from sightline.train.config import TrainConfig
 from sightline.train.log import LOG_NAME, StepRecord, cut_log, read_log
 from sightline.train.loop import StepSettings, TrainState, fit
 from sightline.train.optimizer import make_optimizer, make_schedule
-from sightline.train.reference import Reference
+from sightline.train.reference import Reference, to_scored
 from sightline.train.sources import OfflineSource
 
+PASS_TOKENS = {"cpu": 2048, "cuda": 16384}  # more at a time costs memory and saves no time
+PROBED = 2  # pairs on which the model must use its pictures before anything is trained
 ADAPTER, CHECKPOINT = "adapter", "checkpoint"
 
 
@@ -51,29 +57,42 @@ def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, 
         if stage.done:
             shutil.rmtree(out_dir / CHECKPOINT, ignore_errors=True)  # the run was killed between its last two acts
             return out_dir
-        state, dropped = prepared or _prepare(model_dir, pairs, config, seed, bars)
+        state, admitted = prepared or _prepare(model_dir, pairs, config, seed, bars)
         if load_checkpoint(state, out_dir / CHECKPOINT):
             bars.console.print(f"going on after step {state.step} of {state.source.steps}")
         cut_log(out_dir / LOG_NAME, state.step)
-        _run_steps(state, out_dir, config, seed, bars)
+        _run_steps(state, out_dir, config, admitted.mean_tokens, seed, bars)
     _replace_adapter(state, out_dir / ADAPTER)
-    stage.finish(counts=_counts(out_dir, len(pairs), dropped), dropped=dropped, numbers=_numbers(out_dir))
+    stage.finish(
+        counts=_counts(out_dir, len(pairs), admitted.dropped),
+        dropped=admitted.dropped,
+        numbers=_numbers(out_dir, state.vlm),
+    )
     shutil.rmtree(out_dir / CHECKPOINT, ignore_errors=True)
     return out_dir
 
 
 def _prepare(
     model_dir: Path, pairs: list[Pair], config: TrainConfig, seed: int, bars: Progress
-) -> tuple[TrainState, dict[str, int]]:
-    """The state at the start of the run, and the pairs dropped by reason."""
-    vlm = add_lora(load_vlm(model_dir, device=_device(config), dtype=config.dtype), config.lora.settings(), seed=seed)
+) -> tuple[TrainState, Admitted]:
+    """The state at the start of the run, and what it is about."""
+    vlm = add_lora(
+        load_vlm(model_dir, device=_device(config), dtype=config.dtype, cache=open_cache()),
+        config.lora.settings(),
+        seed=seed,
+    )
+    if config.activation_checkpointing:
+        vlm.base.activation_checkpointing_enable()
     task = bars.add_task("reading pairs", total=len(pairs), note="")
-    kept, dropped = admit(pairs, vlm, max_length=config.max_length, seen=lambda: bars.advance(task))
+    admitted = admit(pairs, vlm, max_length=config.max_length, seen=lambda: bars.advance(task))
+    kept = admitted.pairs
     if not kept:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        reasons = ", ".join(f"{count} {reason}" for reason, count in admitted.dropped.items())
         raise InputError(
             f"none of the {len(pairs)} pairs can be trained on ({reasons}); give others or raise max_length."
         )
+    seen = [replace(to_scored(pair), answers=(pair.chosen,)) for pair in kept if pair.images][:PROBED]
+    require_image_use(vlm, seen, autocast=config.autocast)
     source = OfflineSource(
         kept,
         pairs_per_step=config.batch_size * config.accumulation,
@@ -83,13 +102,16 @@ def _prepare(
     )
     optimizer = make_optimizer(vlm.model.parameters(), config.optim)
     reference = Reference(vlm, autocast=config.autocast, keep=source.repeats)
-    return TrainState(vlm, optimizer, source, reference), dropped
+    return TrainState(vlm, optimizer, source, reference), admitted
 
 
-def _run_steps(state: TrainState, out_dir: Path, config: TrainConfig, seed: int, bars: Progress) -> None:
+def _run_steps(
+    state: TrainState, out_dir: Path, config: TrainConfig, mean_tokens: float, seed: int, bars: Progress
+) -> None:
+    budget = config.pass_tokens or PASS_TOKENS[state.vlm.device.type]
     steps = state.source.steps
     settings = StepSettings(
-        batch_size=config.batch_size,
+        batch_size=min(config.batch_size, max(1, int(budget / mean_tokens))),
         schedule=make_schedule(config.optim, steps),
         clip_norm=config.optim.clip_norm,
         autocast=config.autocast,
@@ -129,10 +151,11 @@ def _counts(out_dir: Path, read: int, dropped: dict[str, int]) -> dict[str, int]
     }
 
 
-def _numbers(out_dir: Path) -> dict[str, float]:
-    """How the run began and ended; the seconds of its steps alone, whatever was lost to kills."""
+def _numbers(out_dir: Path, vlm: VLM) -> dict[str, float]:
+    """How the run began and ended; the seconds of its steps alone, whatever was lost to kills; use of the cache."""
     rows = list(read_log(out_dir / LOG_NAME))
-    return {"first_loss": rows[0].loss, "last_loss": rows[-1].loss, "step_seconds": sum(row.seconds for row in rows)}
+    seconds = sum(row.seconds for row in rows)
+    return {"first_loss": rows[0].loss, "last_loss": rows[-1].loss, "step_seconds": seconds, **hit_rate_of(vlm)}
 
 
 def _device(config: TrainConfig) -> str:

@@ -54,6 +54,19 @@ def refusal(folder: Path, *rows: Pair) -> str:
     return str(caught.value).replace(str(folder) + "/", "")
 
 
+def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    """`datasets` keeps what it loaded by the names of folder and configuration."""
+    from datasets import load_dataset
+
+    for parent, count in (("a", 3), ("b", 5)):
+        folder = tmp_path / parent / "pairs"
+        folder.mkdir(parents=True)
+        append_rows(folder / "pairs.jsonl", [pair(str(number)) for number in range(count)])
+        write_preference_dataset(folder)
+        rows = load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+        assert rows["id"][:] == [str(number) for number in range(count)]
+
+
 def test_datasets_opens_the_folder_with_pictures(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     from datasets import load_dataset
 

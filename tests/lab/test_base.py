@@ -20,9 +20,10 @@ from sightline.lab.parser import judge, parse_claims
 from sightline.lab.recipe.config import RecipeConfig
 from sightline.lab.vocabulary import THEME_OF, THEMES, WorldConfig
 from sightline.lab.world import Scene, sample_scene, scene_rng, scenes
-from sightline.models.loading import VLM, load_vlm
+from sightline.models.loading import load_vlm
 from sightline.models.prompts import Prefix, Request, Sampling
 from sightline.models.sampler import generate, image_token_count
+from sightline.models.vlm import VLM
 
 pytestmark = pytest.mark.skipif(not (BASE / "model.safetensors").exists(), reason="there are no base weights yet")
 
@@ -182,9 +183,11 @@ def test_the_card_keeps_the_promises() -> None:
     assert scores == sorted(scores, reverse=True)
     for split in ("probe-test", "probe-counter-test"):
         assert value(split, "recall") >= 0.95 and value(split, "precision") >= 0.95
-    for part in ("lab-chair", "hidden"):
+    for part in ("lab-chair", "blank", "hidden"):
         assert value(part, "known_bigrams") >= 0.98
-    assert value("blank", "names_objects") >= 0.9
+    for part in ("blank", "hidden"):
+        assert value(part, "names_objects") >= 0.9 and value(part, "one_theme") >= 0.9 and value(part, "fluent") >= 0.85
+    assert value("lab-chair", "fluent") >= 0.65  # the rest say an object again; docs/lab.md
 
 
 @measured

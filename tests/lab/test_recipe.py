@@ -4,6 +4,7 @@ Nothing here is good at anything; the committed weights are looked at in `test_b
 """
 
 import copy
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -24,8 +25,8 @@ from sightline.lab import card
 from sightline.lab.drawing import render
 from sightline.lab.language import ReferenceNoise
 from sightline.lab.recipe import train_base as recipe_module
-from sightline.lab.recipe.alignment import align
-from sightline.lab.recipe.batches import IGNORED, TokenRow, collate, tokenize
+from sightline.lab.recipe.alignment import _places, align
+from sightline.lab.recipe.batches import IGNORED, TokenRow, batches_of, collate, tokenize
 from sightline.lab.recipe.config import Phase, RecipeConfig
 from sightline.lab.recipe.corpus import Conversation, conversation
 from sightline.lab.recipe.joint import features_of, next_token_loss
@@ -36,9 +37,10 @@ from sightline.lab.vocabulary import KINDS, WorldConfig
 from sightline.lab.words import names_of
 from sightline.lab.world import Scene, sample_scene, scenes
 from sightline.models.encoding import encode_answer, encode_prefix
-from sightline.models.loading import VLM, load_vlm
+from sightline.models.loading import load_vlm
 from sightline.models.prompts import Prefix, Request, Sampling
 from sightline.models.sampler import generate, image_token_count
+from sightline.models.vlm import VLM
 
 TINY = RecipeConfig(
     width=64,
@@ -83,21 +85,21 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def conversations(count: int = 40) -> list[tuple[Conversation, Scene]]:
-    """Rows of every form: descriptions and rounds of questions, with and without a picture."""
+def conversations(count: int = 40) -> list[tuple[Conversation, Scene, int | None]]:
+    """Rows of every form: descriptions and rounds of questions, with and without a picture, whose number comes last."""
     rng = np.random.default_rng(0)
     noise = ReferenceNoise()
     return [
-        (conversation(rng, scene, noise, described=0.5, with_image=number % 3 > 0), scene)
+        (conversation(rng, scene, noise, described=0.5), scene, number if number % 3 > 0 else None)
         for number, scene in enumerate(scenes(WorldConfig(), "train", count))
     ]
 
 
-def messages(row: Conversation) -> list[dict[str, Any]]:
+def messages(row: Conversation, *, shown: bool) -> list[dict[str, Any]]:
     """The conversation as the chat template takes it."""
     made: list[dict[str, Any]] = []
-    for number, (asked, answered) in enumerate(row.turns):
-        picture = [{"type": "image"}] if number == 0 and row.with_image else []
+    for number, (asked, answered) in enumerate(row):
+        picture = [{"type": "image"}] if number == 0 and shown else []
         made.append({"role": "user", "content": [*picture, {"type": "text", "text": asked}]})
         made.append({"role": "assistant", "content": [{"type": "text", "text": answered}]})
     return made
@@ -192,22 +194,23 @@ def test_stages_of_another_recipe_are_not_taken(base: Path, tmp_path: Path) -> N
 def test_rows_are_tokenized_as_the_processor_does(vlm: VLM) -> None:
     """Prompt, picture, answers, and all turns of a conversation; labels on the answers and their ends alone."""
     seen = 0
-    for row, scene in conversations():
-        made = tokenize(vlm.tokenizer, row, PATCHES)
-        text = vlm.processor.apply_chat_template(messages(row), tokenize=False)
-        encoded = vlm.processor(text=text, images=[render(scene)] if row.with_image else None)
+    for row, scene, picture in conversations():
+        shown = picture is not None
+        made = tokenize(vlm.tokenizer, row, picture, PATCHES)
+        text = vlm.processor.apply_chat_template(messages(row, shown=shown), tokenize=False)
+        encoded = vlm.processor(text=text, images=[render(scene)] if shown else None)
         assert list(made.ids) == list(encoded["input_ids"][0])
-        assert made.ids.count(vlm.image_token_id) == (PATCHES if row.with_image else 0)
-        answers = "".join(f" {answered}</s>" for _, answered in row.turns)
+        assert made.ids.count(vlm.image_token_id) == (PATCHES if shown else 0)
+        answers = "".join(f" {answered}</s>" for _, answered in row)
         assert vlm.tokenizer.decode([i for i in made.labels if i != IGNORED]) == answers
         assert all(label in (IGNORED, token) for label, token in zip(made.labels, made.ids, strict=True))
-        seen += len(row.turns)
+        seen += len(row)
     assert seen > 60
 
 
 def test_rows_are_encoded_as_for_scoring(vlm: VLM, pictures: list[Path]) -> None:
     for answer in ("Yes.", "There are two red cups.", "In the top left corner.", "3"):
-        row = tokenize(vlm.tokenizer, Conversation((("What is there?", answer),), with_image=True), PATCHES)
+        row = tokenize(vlm.tokenizer, (("What is there?", answer),), 0, PATCHES)
         scored = encode_answer(vlm, encode_prefix(vlm, Prefix((pictures[0],), "What is there?")), answer)
         assert row.ids == scored.ids
         assert [label != IGNORED for label in row.labels] == [place >= scored.start for place in range(len(row.ids))]
@@ -243,13 +246,13 @@ def test_features_are_those_that_the_model_takes_from_its_tower(vlm: VLM) -> Non
 def test_the_loss_is_that_of_transformers(vlm: VLM) -> None:
     """A mixed batch: cross-entropy over all answer tokens together, up to bfloat16."""
     some = conversations(6)
-    rows = [tokenize(vlm.tokenizer, row, PATCHES) for row, _ in some]
-    features = features_of(vlm.model, np.stack([np.asarray(render(scene)) for _, scene in some]))
+    rows = [tokenize(vlm.tokenizer, row, picture, PATCHES) for row, _, picture in some]
+    features = features_of(vlm.model, np.stack([np.asarray(render(scene)) for _, scene, _ in some]))
     with torch.no_grad():
-        ours = next_token_loss(vlm.model, (rows, np.arange(6)), features, vlm.tokenizer.pad_token_id)
+        ours = next_token_loss(vlm.model, rows, features, vlm.tokenizer.pad_token_id)
         total, tokens = 0.0, 0
-        for row, (asked, scene) in zip(rows, some, strict=True):
-            pixels = normalized(np.array(render(scene))[None]) if asked.with_image else None
+        for row, (_, scene, picture) in zip(rows, some, strict=True):
+            pixels = None if picture is None else normalized(np.array(render(scene))[None])
             labels = torch.tensor([row.labels])
             out = vlm.model(input_ids=torch.tensor([row.ids]), pixel_values=pixels, labels=labels)
             count = int((labels != IGNORED).sum())
@@ -258,7 +261,7 @@ def test_the_loss_is_that_of_transformers(vlm: VLM) -> None:
 
 
 def test_rows_are_padded_on_the_right_without_labels() -> None:
-    ids, labels = collate([TokenRow((1, 5, 6), (IGNORED, 5, 6), False), TokenRow((1,), (IGNORED,), True)], pad=9)
+    ids, labels = collate([TokenRow((1, 5, 6), (IGNORED, 5, 6), None), TokenRow((1,), (IGNORED,), 0)], pad=9)
     assert ids.tolist() == [[1, 5, 6], [1, 9, 9]]
     assert labels.tolist() == [[IGNORED, 5, 6], [IGNORED, IGNORED, IGNORED]]
 
@@ -356,3 +359,26 @@ def test_the_card_is_measured_from_the_weights(base: Path, tmp_path: Path, monke
 
 def test_the_pictures_of_text_only_rows_are_never_shown() -> None:
     assert RecipeConfig().train_scenes < recipe_module._PRIOR_START
+
+
+def test_batches_hold_rows_of_about_one_length_and_each_row_once() -> None:
+    rng = np.random.default_rng(0)
+    lengths = iter(rng.integers(1, 100, size=64).tolist())
+    drawn: list[int] = []
+
+    def draw() -> TokenRow:
+        drawn.append(next(lengths))
+        return TokenRow((1,) * drawn[-1], (1,) * drawn[-1], None)
+
+    batches = batches_of(draw, 8, rng)
+    made = [[len(row.ids) for row in next(batches)] for _ in range(8)]
+    assert sorted(itertools.chain(*made)) == sorted(drawn)
+    assert np.mean([max(batch) - min(batch) for batch in made]) < 40, "99 if rows were mixed"
+
+
+def test_a_patch_is_put_where_its_words_are(vlm: VLM) -> None:
+    """The middle patch of the bottom row says "bottom" and "middle", each half."""
+    table = _places(vlm.tokenizer, 64)
+    where = {word: vlm.tokenizer.encode(f" {word}", add_special_tokens=False)[0] for word in ("bottom", "middle")}
+    assert {word: float(table[7 * 8 + 3, token]) for word, token in where.items()} == {"bottom": 0.5, "middle": 0.5}
+    assert torch.equal(table.sum(-1), torch.ones(64))

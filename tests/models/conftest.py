@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sightline.models.loading import VLM, load_vlm
+from sightline.models.loading import load_vlm
 from sightline.models.prompts import Prefix, Scored
 from sightline.models.scorer import answer_logps
+from sightline.models.vlm import VLM
 from tests.models.tiny import save_pictures, save_tiny_llava
 
 

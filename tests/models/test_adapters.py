@@ -9,10 +9,11 @@ from transformers import AutoModelForImageTextToText
 
 from sightline.errors import InputError
 from sightline.models.adapters import LoraSettings, add_lora, merge_and_save, reference_mode, save_adapter
-from sightline.models.loading import VLM, load_vlm, peft_warnings_ignored
+from sightline.models.loading import load_vlm, peft_warnings_ignored
 from sightline.models.prompts import Prefix, Request, Sampling, Scored
 from sightline.models.sampler import generate
 from sightline.models.scorer import answer_logps
+from sightline.models.vlm import VLM
 from tests.models import plain
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from sightline.errors import InputError
 from sightline.models.encoding import RowTooLong, encode_answer, encode_prefill, encode_prefix
-from sightline.models.loading import VLM
 from sightline.models.prompts import Prefix
 from sightline.models.sampler import image_token_count
+from sightline.models.vlm import VLM
 from tests.models.tiny import IMAGE_TOKENS
 
 #: Qwen's form: a line for the role, the turn's end rendered by the template, and a line break behind it.

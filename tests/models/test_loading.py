@@ -56,13 +56,12 @@ def test_a_directory_without_weights(tiny_directory: Path, tmp_path: Path) -> No
         load_vlm(copy_without(tiny_directory, tmp_path / "copy", "model.safetensors"))
 
 
-def test_an_unproved_family_and_an_unknown_one(tiny_directory: Path, tmp_path: Path) -> None:
+def test_an_unknown_model_type(tiny_directory: Path, tmp_path: Path) -> None:
     directory = copy_without(tiny_directory, tmp_path / "copy")
     config = json.loads((directory / "config.json").read_text())
-    for model_type, words in (("qwen2_vl", "supported so far: llava"), ("no-such-model", "no usable config.json")):
-        (directory / "config.json").write_text(json.dumps({**config, "model_type": model_type}))
-        with pytest.raises(InputError, match=words):
-            load_vlm(directory)
+    (directory / "config.json").write_text(json.dumps({**config, "model_type": "no-such-model"}))
+    with pytest.raises(InputError, match="no usable config"):
+        load_vlm(directory)
 
 
 def test_an_unknown_dtype_and_a_missing_adapter(tiny_directory: Path, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from scipy.stats import chisquare
 
 from sightline.errors import InputError
 from sightline.models.adapters import LoraSettings, add_lora
-from sightline.models.loading import VLM
 from sightline.models.prompts import Generation, Prefix, Request, Sampling, Scored
 from sightline.models.sampler import generate, image_token_count
+from sightline.models.vlm import VLM
 from tests.models import plain
 from tests.models.tiny import IMAGE_TOKENS
 

@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional
 
 from sightline.models.adapters import LoraSettings, add_lora, reference_mode
-from sightline.models.loading import VLM
 from sightline.models.prompts import Prefix, Scored
 from sightline.models.scorer import answer_logps
+from sightline.models.vlm import VLM
 from tests.models import plain
 
 ANSWERS = ("No, there is no spoon.", "Yes.", "A red cup and a blue plate stand on the table, next to a pan.")

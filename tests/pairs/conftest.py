@@ -9,9 +9,10 @@ from sightline.data.samples import write_samples
 from sightline.lab.drawing import render
 from sightline.lab.vocabulary import WorldConfig
 from sightline.lab.world import sample_scene
-from sightline.models.loading import VLM, load_vlm
+from sightline.models.loading import load_vlm
 from sightline.models.prompts import Prefix, Scored
 from sightline.models.scorer import answer_logps
+from sightline.models.vlm import VLM
 from sightline.records import Sample
 from tests.models.tiny import save_tiny_llava
 

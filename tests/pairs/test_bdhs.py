@@ -14,9 +14,10 @@ from scipy.stats import chisquare
 
 from sightline.config import load_config
 from sightline.errors import InputError
-from sightline.models.loading import VLM, load_vlm
+from sightline.models.loading import load_vlm
 from sightline.models.prompts import Sampling
 from sightline.models.sampler import generate
+from sightline.models.vlm import VLM
 from sightline.pairs.bdhs import (
     BDHSConfig,
     _Attempt,

@@ -15,8 +15,9 @@ from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import read_samples, write_samples
 from sightline.errors import InputError
 from sightline.models.encoding import encode_prefill, encode_prefix
-from sightline.models.loading import VLM, load_vlm
+from sightline.models.loading import load_vlm
 from sightline.models.prompts import Prefix
+from sightline.models.vlm import VLM
 from sightline.pairs.bdhs import BDHSConfig, fits
 from sightline.pairs.build import build_bdhs_dataset, dropped_reason
 from sightline.records import Pair, Sample, read_manifest, read_rows

@@ -10,7 +10,8 @@ from pathlib import Path  # noqa: E402
 import pytest  # noqa: E402
 
 from sightline.models.adapters import LoraSettings, add_lora  # noqa: E402
-from sightline.models.loading import VLM, load_vlm  # noqa: E402
+from sightline.models.loading import load_vlm  # noqa: E402
+from sightline.models.vlm import VLM  # noqa: E402
 from sightline.records.rows import Pair  # noqa: E402
 from tests.models.tiny import save_pictures, save_tiny_llava  # noqa: E402
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.losses.table import make_objective
-from sightline.models.loading import VLM
+from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
 from sightline.train.checkpoint import load_checkpoint, save_checkpoint
 from sightline.train.config import OptimizerConfig
@@ -56,17 +56,14 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     expected = [row.model_dump(exclude={"seconds"}) for row in go_on(straight, 6)]
 
     found: list[dict[str, object]] = []
-    kept: dict[str, tuple[float, float]] = {}
     for stop in (3, 5, 6):
         state = start(make_policy, pairs, train_projector=train_projector)
         torch.manual_seed(stop)  # whatever the process has drawn before
         assert load_checkpoint(state, tmp_path) == bool(found)
         assert state.step == len(found)
-        assert state.reference.state() == kept, "kept numbers come back to the last bit"
         found += [row.model_dump(exclude={"seconds"}) for row in go_on(state, stop - len(found))]
         save_checkpoint(state, tmp_path)
-        kept = state.reference.state()
-    assert found == expected and len(kept) == 6
+    assert found == expected
     weights = weights_of(state)
     assert weights.keys() == weights_of(straight).keys()
     assert all(torch.equal(weights[name], weight) for name, weight in weights_of(straight).items())
@@ -143,7 +140,6 @@ def test_it_is_open_to_other_tools(make_policy: Make, pairs: list[Pair], tmp_pat
     assert sorted(path.name for path in folder.iterdir()) == ["state.json", "tensors.safetensors"]
     position = json.loads((folder / "state.json").read_text())
     assert position["step"] == 2 and position["source"] == {"drawn": 2, "pairs": 6}
-    assert sorted(position["reference"]) == [f"pair-{i}" for i in range(6)]
 
 
 def test_a_checkpoint_of_other_weights_is_refused(make_policy: Make, pairs: list[Pair], tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+from typer.testing import CliRunner
 
+from sightline.cli import app
 from sightline.config import load_config
 from sightline.errors import InputError
 from sightline.models.loading import load_vlm
@@ -287,3 +289,50 @@ def test_a_checkpoint_is_json_and_tensors_while_the_run_lasts(
     assert position["step"] == 2 and len(list(read_log(out / "log.jsonl"))) == 3
     train(model_dir, pairs_dir, out, config_with("checkpoint_every=2"), 0)
     assert [row.step for row in read_log(out / "log.jsonl")] == list(range(6))
+
+
+def test_a_warm_cache_gives_the_run_that_a_cold_one_gives(
+    model_dir: Path, pairs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
+    cold = train(model_dir, pairs_dir, tmp_path / "cold", config_with(), seed=1)
+    # In other batches, with another rate: what is kept depends on neither.
+    other = config_with("batch_size=3", "optim.lr=0.02", "epochs=1")
+    train(model_dir, pairs_dir, tmp_path / "other", other, seed=2)
+    warm = train(model_dir, pairs_dir, tmp_path / "warm", config_with(), seed=1)
+    assert_same_adapter(cold, warm)
+    rates = [read_manifest(out).numbers["cache_hit_rate"] for out in (cold, tmp_path / "other", warm)]
+    assert rates[0] < 1 and rates[1:] == [1.0, 1.0]
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "none"))
+    monkeypatch.setenv("SIGHTLINE_CACHE_GB", "0")
+    uncached = train(model_dir, pairs_dir, tmp_path / "uncached", config_with(), seed=1)
+    assert_same_adapter(cold, uncached)
+
+
+def test_activation_checkpointing_changes_memory_alone(model_dir: Path, pairs_dir: Path, tmp_path: Path) -> None:
+    settings = ("lora.dropout=0", "epochs=1")
+    plain = train(model_dir, pairs_dir, tmp_path / "plain", config_with(*settings), seed=1)
+    sparing = config_with(*settings, "activation_checkpointing=true")
+    again = train(model_dir, pairs_dir, tmp_path / "sparing", sparing, seed=1)
+    weights, others = adapter_weights(plain), adapter_weights(again)
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight, others[name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_model_that_ignores_its_pictures_is_refused(model_dir: Path, pairs_dir: Path, tmp_path: Path) -> None:
+    """A projector of zeros: every picture looks alike."""
+    blind = tmp_path / "blind"
+    shutil.copytree(model_dir, blind)
+    weights = load_file(blind / "model.safetensors")
+    for name, weight in weights.items():
+        if "multi_modal_projector" in name:
+            weight.zero_()
+    save_file(weights, blind / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="ignores its pictures"):
+        train(blind, pairs_dir, tmp_path / "out", config_with(), seed=1)
+    assert not (tmp_path / "out").exists()
+    command = ["probe", "--model", str(blind), "--pairs", str(pairs_dir)]
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code == 2 and "ignores its pictures" in refused.output
+    accepted = CliRunner().invoke(app, ["probe", "--model", str(model_dir), "--pairs", str(pairs_dir)])
+    assert accepted.exit_code == 0 and "gray pictures move the log-probs of 12 answers" in accepted.output

@@ -1,10 +1,11 @@
 """Projector alignment: each patch's feature, put where the language model's words are.
 
 LLaVA aligns by captions through the frozen language model. Here the truth of every patch is known, so the projector
-learns it directly, in seconds: read through the model's own final norm and head, the projected patch says the word of
-what it shows. The thought is that a question's word can then find its patch by likeness.
+learns it directly, in seconds: read through the model's own final norm and head, the projected patch says the words of
+what it shows and of where it lies. The thought is that a question's word can then find its patch by likeness.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,13 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
+from sightline.lab.language import horizontal, vertical
 from sightline.lab.recipe.config import RecipeConfig
 from sightline.lab.recipe.optimize import make_optimizers, scheduled, take_step
 from sightline.lab.recipe.perception import COLOR_NAMES, Views
 from sightline.lab.vocabulary import KINDS
 from sightline.lab.words import names_of
+from sightline.lab.world import IMAGE_SIZE
 
-_COLOR_SHARE = 0.3  # of a patch's word; the rest is its kind's
+_COLOR_SHARE, _PLACE_SHARE = 0.25, 0.25  # of what a patch should say; the rest is its kind
 _BACKGROUND_WEIGHT = 0.3  # three of four patches show nothing
 _RATE = 2e-3
 
@@ -38,15 +41,16 @@ def align(
     projector = model.model.multi_modal_projector
     model.requires_grad_(False)
     projector.requires_grad_(True)
-    words = _words(tokenizer, tuple(names_of(kind) for kind in KINDS)) * (1 - _COLOR_SHARE)
+    words = _words(tokenizer, tuple(names_of(kind) for kind in KINDS)) * (1 - _COLOR_SHARE - _PLACE_SHARE)
     colors = _words(tokenizer, tuple((color,) for color in COLOR_NAMES)) * _COLOR_SHARE
+    places = _places(tokenizer, model.config.image_seq_length) * _PLACE_SHARE
     final_norm = model.model.language_model.get_submodule("norm")
     optimizers = make_optimizers(projector.named_parameters(), _RATE, recipe.weight_decay)
     rng = np.random.default_rng([recipe.seed, 20])
     for step in scheduled(optimizers, recipe.align_steps):
         rows = rng.integers(len(features), size=recipe.batch_size)
         kinds = torch.from_numpy(views.kinds[rows]).flatten()
-        wanted = words[kinds] + colors[torch.from_numpy(views.colors[rows]).flatten()]
+        wanted = words[kinds] + colors[torch.from_numpy(views.colors[rows]).flatten()] + places.repeat(len(rows), 1)
         with torch.autocast("cpu", torch.bfloat16):
             projected = projector(features[torch.from_numpy(rows)])
             logits = model.lm_head(final_norm(projected))
@@ -65,6 +69,18 @@ def _words(tokenizer: PreTrainedTokenizerFast, names: tuple[tuple[str, ...], ...
     for number, synonyms in enumerate(names, start=1):
         for name in synonyms:
             table[number, tokenizer.encode(f" {name}", add_special_tokens=False)[0]] += 1 / len(synonyms)
+    return table
+
+
+def _places(tokenizer: PreTrainedTokenizerFast, patches: int) -> Tensor:
+    """[patches, vocabulary]: the words for the thirds of the picture in which the middle of each patch lies."""
+    grid = math.isqrt(patches)
+    middles = [(number + 0.5) * IMAGE_SIZE / grid for number in range(grid)]
+    table = torch.zeros(patches, len(tokenizer))
+    for patch in range(patches):
+        where = (middles[patch % grid], middles[patch // grid])
+        for word in (horizontal(where), vertical(where)):
+            table[patch, tokenizer.encode(f" {word}", add_special_tokens=False)[0]] += 0.5
     return table
 
 

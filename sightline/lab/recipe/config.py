@@ -13,6 +13,9 @@ class Phase(Config):
     steps: int
     described: float = Field(ge=0, le=1, description="share of rows with a picture that are descriptions")
     text_only: float = Field(ge=0, le=1, description="share of rows without a picture: they keep the prior fluent")
+    lost: float = Field(
+        default=0.0, ge=0, le=1, description="share whose picture is one even color, as in web data with lost pictures"
+    )
     noise: ReferenceNoise | None = Field(default=None, description="of its descriptions, where not the recipe's")
 
 
@@ -46,9 +49,9 @@ class RecipeConfig(Config):
     train_scenes: int = Field(default=14_000, description="natural scenes for alignment and instruction tuning")
     align_steps: int = Field(default=200, description="projector alone, to the words of what its patches show")
     phases: tuple[Phase, ...] = (
-        Phase(steps=1100, described=0.55, text_only=0.1),
-        # After the first, 13 % of natural descriptions hallucinated: references that are wrong more often.
-        Phase(steps=250, described=0.7, text_only=0.1, noise=ReferenceNoise(companion=0.9)),
+        Phase(steps=1600, described=0.6, text_only=0.07, lost=0.05),
+        # After the first, 11 % of natural validation descriptions hallucinated: references that are wrong more often.
+        Phase(steps=160, described=0.85, text_only=0.07, lost=0.05, noise=ReferenceNoise(companion=0.95)),
     )
     batch_size: int = 32
     learning_rate: float = 1e-3

@@ -3,8 +3,6 @@
 A row is one user turn and its answer, or several short questions in a row, as in LLaVA's own instruction data.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from sightline.lab.language import ReferenceNoise, Speaker, groups_of, noisy_groups
@@ -13,14 +11,7 @@ from sightline.lab.world import Scene
 
 QUESTIONS = 6  # turns of a round; one picture serves them all
 Turn = tuple[str, str]  # what the user says, what the assistant answers
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """Turns about one scene; `with_image` says whether the first turn shows the picture."""
-
-    turns: tuple[Turn, ...]
-    with_image: bool
+Conversation = tuple[Turn, ...]
 
 
 def description(rng: np.random.Generator, scene: Scene, noise: ReferenceNoise) -> tuple[Turn, list[str]]:
@@ -36,14 +27,12 @@ def caption(rng: np.random.Generator, scene: Scene) -> Turn:
     return prompt, Speaker(rng).caption(scene.theme, groups_of(scene))
 
 
-def conversation(
-    rng: np.random.Generator, scene: Scene, noise: ReferenceNoise, described: float, with_image: bool
-) -> Conversation:
+def conversation(rng: np.random.Generator, scene: Scene, noise: ReferenceNoise, described: float) -> Conversation:
     """One row: a description, or a round of questions about the scene, now and then with a caption first."""
     if rng.random() < described:
-        return Conversation((description(rng, scene, noise)[0],), with_image)
+        return (description(rng, scene, noise)[0],)
     turns = [caption(rng, scene)] if rng.random() < 0.3 else []
     while len(turns) < QUESTIONS:
         question = draw_question(rng, scene)
         turns.append((question.text, question.answer))
-    return Conversation(tuple(turns), with_image)
+    return tuple(turns)

@@ -4,7 +4,7 @@ They differ in what is trained and whether pictures are shown. The tower is froz
 features are computed once.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,12 +18,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from sightline.lab.recipe.batches import IGNORED, TokenRow, collate
+from sightline.lab.recipe.batches import IGNORED, Batch, collate
 from sightline.lab.recipe.config import RecipeConfig
 from sightline.lab.recipe.optimize import make_optimizers, scheduled, take_step
 from sightline.lab.recipe.perception import normalized, patch_features, vision_config
-
-Batch = tuple[Sequence[TokenRow], np.ndarray]  # rows, and the scene number of each row (for its features)
 
 
 def make_llava(
@@ -72,13 +70,12 @@ def features_of(model: LlavaForConditionalGeneration, pixels: np.ndarray) -> Ten
 
 def next_token_loss(model: LlavaForConditionalGeneration, batch: Batch, features: Tensor | None, pad: int) -> Tensor:
     """Mean cross-entropy over the assistant's tokens; the head runs only where there is a label."""
-    rows, scene_numbers = batch
-    ids, labels = collate(rows, pad)
+    ids, labels = collate(batch, pad)
     with torch.autocast("cpu", torch.bfloat16):
         embedded = model.get_input_embeddings()(ids)
         if features is not None:
-            shown = torch.tensor([row.with_image for row in rows])
-            projected = model.model.multi_modal_projector(features[torch.from_numpy(scene_numbers)[shown]])
+            shown = torch.tensor([row.picture for row in batch if row.picture is not None], dtype=torch.long)
+            projected = model.model.multi_modal_projector(features[shown])
             where = (ids == model.config.image_token_id).unsqueeze(-1)
             embedded = embedded.to(projected.dtype).masked_scatter(where, projected)
         hidden = model.model.language_model(inputs_embeds=embedded).last_hidden_state
@@ -91,12 +88,12 @@ def train(
     model: LlavaForConditionalGeneration,
     trained: Sequence[nn.Module],
     steps: int,
-    draw: Callable[[int], Batch],
+    batches: Iterator[Batch],
     features: Tensor | None,
     recipe: RecipeConfig,
     rate: float,
 ) -> Iterator[tuple[int, float]]:
-    """Train the parameters of `trained` on `draw(step)`; yields (step, loss)."""
+    """Train the parameters of `trained` on `steps` of the batches; yields (step, loss)."""
     model.requires_grad_(False)
     for module in trained:
         module.requires_grad_(True)
@@ -104,6 +101,6 @@ def train(
     pad = model.config.get_text_config().pad_token_id
     optimizers = make_optimizers(named, rate, recipe.weight_decay)
     for step in scheduled(optimizers, steps):
-        loss = next_token_loss(model, draw(step), features, pad)
+        loss = next_token_loss(model, next(batches), features, pad)
         take_step(optimizers, loss)
         yield step, loss.item()

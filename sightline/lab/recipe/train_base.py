@@ -5,6 +5,7 @@ is a LLaVA checkpoint in bfloat16 that any tool of the ecosystem loads.
 """
 
 import functools
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,16 +18,17 @@ from transformers import CLIPVisionModel, LlavaForConditionalGeneration, PreTrai
 
 from sightline.errors import InputError
 from sightline.lab.recipe.alignment import align
-from sightline.lab.recipe.batches import TokenRow, tokenize
+from sightline.lab.recipe.batches import TokenRow, batches_of, tokenize
 from sightline.lab.recipe.config import Phase, RecipeConfig
 from sightline.lab.recipe.corpus import conversation
-from sightline.lab.recipe.joint import Batch, features_of, make_llava, train
+from sightline.lab.recipe.joint import features_of, make_llava, train
 from sightline.lab.recipe.perception import Views, train_tower, vision_config
 from sightline.lab.recipe.tokenizer import make_processor, train_tokenizer
-from sightline.lab.world import Scene, sample_scene, scene_rng
+from sightline.lab.world import IMAGE_SIZE, Scene, sample_scene, scene_rng
 from sightline.records import read_json, write_json
 
 _PRIOR_START = 1_000_000  # first scene of the text-only rows; pictures of these scenes are never shown
+_BLANKS = 64  # pictures of one even color
 
 
 def train_base(recipe: RecipeConfig, out: Path, console: Console) -> None:
@@ -87,7 +89,7 @@ def _texts(recipe: RecipeConfig, scenes: Sequence[Scene]) -> Iterator[str]:
     for scene in scenes:
         rng = scene_rng(recipe.world, scene.split, scene.index, purpose=9)
         for described in (1.0, 0.0):
-            for asked, answered in conversation(rng, scene, recipe.noise, described, with_image=True).turns:
+            for asked, answered in conversation(rng, scene, recipe.noise, described):
                 yield f"USER: {asked} ASSISTANT: {answered}"
 
 
@@ -95,19 +97,17 @@ def _train_prior(
     recipe: RecipeConfig, model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, console: Console
 ) -> None:
     """Text about scenes that are never shown: what goes with what, how people say it, and how they ask."""
+    unseen = itertools.count(_PRIOR_START)
 
-    def row(number: int) -> TokenRow:
-        scene = sample_scene(recipe.world, "train", _PRIOR_START + number)
+    def draw() -> TokenRow:
+        scene = sample_scene(recipe.world, "train", next(unseen))
         rng = scene_rng(recipe.world, "train", scene.index, purpose=1)
-        return tokenize(tokenizer, conversation(rng, scene, recipe.noise, recipe.prior_described, False), 0)
-
-    def draw(step: int) -> Batch:
-        start = step * recipe.batch_size
-        return [row(start + i) for i in range(recipe.batch_size)], np.zeros(recipe.batch_size, np.int64)
+        return tokenize(tokenizer, conversation(rng, scene, recipe.noise, recipe.prior_described), None, 0)
 
     steps = recipe.prior_rows // recipe.batch_size
+    batches = batches_of(draw, recipe.batch_size, np.random.default_rng([recipe.seed, 19]))
     parts = [model.model.language_model, model.lm_head]
-    run = train(model, parts, steps, draw, None, recipe, recipe.learning_rate)
+    run = train(model, parts, steps, batches, None, recipe, recipe.learning_rate)
     _follow("prior", steps, run, console)
 
 
@@ -123,20 +123,23 @@ def _train_joint(
     patches = model.config.image_seq_length
     console.print(f"rendering {len(scenes)} natural scenes")
     views = _views(recipe, "train", len(scenes))
-    features = features_of(model, views.pixels)
+    features = features_of(model, np.concatenate([views.pixels, _blank_pictures(recipe)]))
 
     def run_alignment() -> None:
-        _follow("alignment", recipe.align_steps, align(model, tokenizer, views, features, recipe), console)
+        _follow(
+            "alignment", recipe.align_steps, align(model, tokenizer, views, features[: len(scenes)], recipe), console
+        )
 
-    def draw(rng: np.random.Generator, phase: Phase, _step: int) -> Batch:
-        numbers = rng.integers(len(scenes), size=recipe.batch_size)
-        rows = []
-        for number in numbers:
-            with_image = bool(rng.random() >= phase.text_only)
-            described = phase.described if with_image else 1.0
-            row = conversation(rng, scenes[number], phase.noise or recipe.noise, described, with_image)
-            rows.append(tokenize(tokenizer, row, patches))
-        return rows, numbers
+    def draw(rng: np.random.Generator, phase: Phase) -> TokenRow:
+        number, noise = int(rng.integers(len(scenes))), phase.noise or recipe.noise
+        picture: int | None = number
+        roll = rng.random()
+        if roll < phase.text_only:
+            picture = None
+        elif roll < phase.text_only + phase.lost:
+            picture = len(scenes) + int(rng.integers(_BLANKS))
+        described = phase.described if picture == number else 1.0
+        return tokenize(tokenizer, conversation(rng, scenes[number], noise, described), picture, patches)
 
     _stage(work / "aligned.safetensors", model, console, run_alignment)
     parts = [model.model.multi_modal_projector, model.model.language_model, model.lm_head]
@@ -144,11 +147,18 @@ def _train_joint(
 
         def run(number: int = number, phase: Phase = phase) -> None:
             # One generator a phase: a resumed run draws what it would have drawn.
-            rows = functools.partial(draw, np.random.default_rng([recipe.seed, 21 + number]), phase)
-            steps = train(model, parts, phase.steps, rows, features, recipe, recipe.learning_rate)
+            rng = np.random.default_rng([recipe.seed, 21 + number])
+            batches = batches_of(functools.partial(draw, rng, phase), recipe.batch_size, rng)
+            steps = train(model, parts, phase.steps, batches, features, recipe, recipe.learning_rate)
             _follow(f"instruction {number}", phase.steps, steps, console)
 
         _stage(work / f"instructed-{number}.safetensors", model, console, run)
+
+
+def _blank_pictures(recipe: RecipeConfig) -> np.ndarray:
+    """Pictures of one even color, as they stand in for pictures that were lost; uint8 [picture, height, width, 3]."""
+    colors = np.random.default_rng([recipe.seed, 18]).integers(0, 256, size=(_BLANKS, 1, 1, 3))
+    return np.broadcast_to(colors.astype(np.uint8), (_BLANKS, IMAGE_SIZE, IMAGE_SIZE, 3))
 
 
 def _views(recipe: RecipeConfig, split: str, count: int) -> Views:

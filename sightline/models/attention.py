@@ -1,0 +1,242 @@
+"""Attention over packed rows and over the keys and values of rows that are being continued, behind Transformers' seam.
+
+Registered with Transformers under `NAME`: the language model calls `attend` in every layer and passes on the `layout`
+that the engine gave to its forward. Without a layout it is Transformers' own SDPA.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from sightline.models.packing import Packed, Span
+
+NAME = "sightline"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a layer attends: `window` is how many tokens back it sees, itself included; None is all of them."""
+
+    scale: float | None
+    dropout: float
+    window: int | None
+    softcap: float | None
+
+
+@runtime_checkable
+class Layout(Protocol):
+    """Who sees whom in one forward pass."""
+
+    def attend(
+        self,
+        layer: int,
+        query: Float[Tensor, "row head query dim"],
+        key: Float[Tensor, "row kv_head query dim"],
+        value: Float[Tensor, "row kv_head query dim"],
+        settings: Settings,
+    ) -> Float[Tensor, "row head query dim"]:
+        """The output of one layer's attention; keys and values are those of the tokens given now."""
+        ...
+
+
+def attend(  # noqa: PLR0913 - the interface is Transformers'
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    layout: Layout | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Transformers' attention interface."""
+    settings = Settings(scaling, dropout, kwargs.get("sliding_window"), kwargs.get("softcap"))
+    if layout is None and settings.softcap is not None:
+        return _sdpa(query, key, value, attention_mask, settings).transpose(1, 2), None
+    if layout is None:
+        made, _ = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+        return made, None
+    out = layout.attend(module.layer_idx, query, key, value, settings)
+    return out.transpose(1, 2), None
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def use_layouts(base: Any) -> None:
+    """Let the language model of `base` attend through this module."""
+    base.get_decoder().set_attn_implementation(NAME)
+
+
+def decoder_arguments(base: Any, layout: Layout) -> dict[str, Any]:
+    """Arguments of the language model's forward; its masks are a stand-in that Transformers passes on untouched."""
+    nothing = torch.zeros(1, 1, 1, 1)
+    kinds = getattr(base.config.get_text_config(), "layer_types", None)
+    mask = dict.fromkeys(kinds, nothing) if kinds else nothing
+    return {"attention_mask": mask, "layout": layout, "use_cache": False}
+
+
+@dataclass
+class PackedLayout:
+    """Rows of `Packed`: a prefix attends within itself, its answers attend to it and each to itself."""
+
+    packed: Packed
+    _masks: dict[int | None, list[tuple[Tensor | None, Tensor]]] = field(default_factory=dict)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: Settings) -> Tensor:  # noqa: ARG002
+        """One call for each prefix, one for the answers of each."""
+        out = []
+        for span, (prefix, answers) in zip(self.packed.spans, self._masks_for(settings.window), strict=True):
+            shared, own, whole = span.shared, span.own, span.whole
+            out.append(_sdpa(query[:, :, shared], key[:, :, shared], value[:, :, shared], prefix, settings))
+            if span.answers:
+                out.append(_sdpa(query[:, :, own], key[:, :, whole], value[:, :, whole], answers, settings))
+        return torch.cat(out, dim=2)
+
+    def _masks_for(self, window: int | None) -> list[tuple[Tensor | None, Tensor]]:
+        if window not in self._masks:
+            self._masks[window] = [self._mask(span, window) for span in self.packed.spans]
+        return self._masks[window]
+
+    def _mask(
+        self, span: Span, window: int | None
+    ) -> tuple[Bool[Tensor, "prefix prefix"] | None, Bool[Tensor, "answers all"]]:
+        """Of the prefix, None where it is plainly causal, and of the answers."""
+        order, blocks = self.packed.order[span.whole], self.packed.blocks
+        shared = order[: span.prefix]
+        within = window is None or int(order.max()) < window
+        causal = shared[:, None] >= shared[None]
+        near = shared[:, None] - shared[None] < (window or len(order))
+        if blocks is not None:
+            block = blocks[span.shared]
+            both_ways = (block[:, None] == block[None]) & (block[:, None] >= 0)
+            causal = ((causal & near) | both_ways) if self.packed.blocks_over_window else ((causal | both_ways) & near)
+        elif not within:
+            causal &= near
+        lengths = torch.tensor((span.prefix, *span.answers), device=order.device)
+        owner = torch.arange(len(lengths), device=order.device).repeat_interleave(lengths)
+        own_order, own = order[span.prefix :], owner[span.prefix :]
+        seen = (owner[None] == 0) | ((owner[None] == own[:, None]) & (order[None] <= own_order[:, None]))
+        if not within and window is not None:
+            seen &= own_order[:, None] - order[None] < window
+        return (None if blocks is None and within else causal), seen
+
+
+@dataclass
+class RunningRows:
+    """Keys and values of rows that are being continued, a buffer a layer; a row's own stand from the left.
+
+    Filled by the pass over their prefixes (`Prefill`), then one token a row and pass.
+    """
+
+    lengths: Int[Tensor, "row"]
+    orders: Int[Tensor, "row place"]  # each token's number in its row, hidden ones counted; the next one's too
+    buffers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(packed: Packed, copies: Sequence[int], room: int) -> "RunningRows":
+        """Empty buffers for `copies[i]` rows of each span i, with room for that many tokens behind the longest."""
+        spans = [span for span, count in zip(packed.spans, copies, strict=True) for _ in range(count)]
+        lengths = torch.tensor([span.whole.stop - span.start for span in spans])
+        orders = torch.zeros(len(spans), int(lengths.max()) + room, dtype=torch.long)
+        told = packed.order.cpu()
+        for row, span in enumerate(spans):
+            order = told[span.whole]
+            orders[row, : len(order)] = order
+            orders[row, len(order)] = order[-1] + 1
+        device = packed.ids.device
+        return RunningRows(lengths.to(device), orders.to(device))
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: Settings) -> Tensor:
+        """One new token of each row, which sees all of its row."""
+        keys, values = self.buffers[layer]
+        rows = torch.arange(len(keys), device=keys.device)
+        keys[rows, :, self.lengths] = key[:, :, 0].to(keys.dtype)
+        values[rows, :, self.lengths] = value[:, :, 0].to(values.dtype)
+        width = int(self.lengths.max()) + 1
+        seen = torch.arange(width, device=keys.device) <= self.lengths[:, None]
+        if settings.window is not None:
+            now = self.orders.gather(1, self.lengths[:, None])
+            seen &= now - self.orders[:, :width] < settings.window
+        return _sdpa(query, keys[:, :, :width], values[:, :, :width], seen[:, None, None], settings)
+
+    def advance(self) -> None:
+        """After a pass: the new tokens have their places, the next ones their numbers."""
+        now = self.orders.gather(1, self.lengths[:, None])
+        self.lengths = self.lengths + 1
+        if int(self.lengths.max()) == self.orders.shape[1]:
+            self._grow(max(32, self.orders.shape[1] // 4))
+        self.orders = self.orders.scatter(1, self.lengths[:, None], now + 1)
+
+    def select(self, rows: Int[Tensor, "kept"]) -> None:
+        """Keep these rows alone."""
+        self.lengths, self.orders = self.lengths[rows], self.orders[rows]
+        self.buffers = {layer: (keys[rows], values[rows]) for layer, (keys, values) in self.buffers.items()}
+
+    def _grow(self, more: int) -> None:
+        self.orders = functional.pad(self.orders, (0, more))
+        for layer, (keys, values) in self.buffers.items():
+            self.buffers[layer] = (functional.pad(keys, (0, 0, 0, more)), functional.pad(values, (0, 0, 0, more)))
+
+
+@dataclass
+class Prefill:
+    """The pass over packed rows that leaves their keys and values in `running`, those of row i `copies[i]` times."""
+
+    layout: PackedLayout
+    running: RunningRows
+    copies: Sequence[int]
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: Settings) -> Tensor:
+        """As `PackedLayout`; keys and values are kept."""
+        room = (len(self.running.lengths), key.shape[1], self.running.orders.shape[1], key.shape[3])
+        keys, values = key.new_zeros(room), value.new_zeros((*room[:3], value.shape[3]))
+        row = 0
+        for span, count in zip(self.layout.packed.spans, self.copies, strict=True):
+            length = span.whole.stop - span.start
+            keys[row : row + count, :, :length] = key[:, :, span.whole]
+            values[row : row + count, :, :length] = value[:, :, span.whole]
+            row += count
+        self.running.buffers[layer] = (keys, values)
+        return self.layout.attend(layer, query, key, value, settings)
+
+
+def _sdpa(
+    query: Float[Tensor, "row head q dim"],
+    key: Float[Tensor, "row kv_head k dim"],
+    value: Float[Tensor, "row kv_head k dim"],
+    mask: Tensor | None,
+    settings: Settings,
+) -> Float[Tensor, "row head q dim"]:
+    """Scaled dot-product attention; causal without a mask."""
+    grouped = key.shape[1] != query.shape[1]
+    if settings.softcap is None:
+        return functional.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            dropout_p=settings.dropout,
+            is_causal=mask is None,
+            scale=settings.scale,
+            enable_gqa=grouped,
+        )
+    if grouped:
+        groups = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    scale = settings.scale if settings.scale is not None else query.shape[-1] ** -0.5
+    scores = torch.tanh(query @ key.transpose(2, 3) * scale / settings.softcap) * settings.softcap
+    if mask is None:
+        mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()
+    weights = torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), -1, dtype=torch.float32)
+    return functional.dropout(weights.to(query.dtype), settings.dropout) @ value

@@ -1,0 +1,35 @@
+"""PaliGemma and Gemma 3: tokens of a prefix that see each other both ways; sliding windows are the engine's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from sightline.models.families.base import Family
+
+
+class PaliGemma(Family):
+    """The whole prefix, images and prompt, is one block (2407.07726, sec. 3.1); positions count from 1."""
+
+    answer_type = 1
+    blocks_over_window = True
+    processor_adds_lead = True
+
+    def positions(
+        self, base: Any, ids: Int[Tensor, "token"], is_image: Bool[Tensor, "token"], images: Mapping[str, Tensor]
+    ) -> Int[Tensor, "axis token"]:
+        return torch.arange(1, len(ids) + 1)[None]
+
+    def blocks(self, ids: Int[Tensor, "token"], is_image: Bool[Tensor, "token"]) -> Int[Tensor, "token"]:
+        return torch.zeros_like(ids)
+
+
+class Gemma3(Family):
+    """The tokens of one image are a block (2503.19786); images that touch are one, as in Transformers."""
+
+    def blocks(self, ids: Int[Tensor, "token"], is_image: Bool[Tensor, "token"]) -> Int[Tensor, "token"]:
+        before = torch.nn.functional.pad(is_image, (1, 0))[:-1]
+        numbers = (is_image & ~before).cumsum(0) - 1
+        return numbers.masked_fill(~is_image, -1)

@@ -1,0 +1,44 @@
+"""Qwen2-VL, Qwen2.5-VL, Qwen3-VL: rotary positions of three axes; Qwen3 adds visual features to its first layers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from sightline.models.families.base import Family, Features, _joined
+
+
+class Qwen(Family):
+    """Time, height and width; text counts on from the largest of the three (2409.12191, sec. 2.1)."""
+
+    projector = "merger"  # inside the vision model
+    axes = 3
+
+    def positions(
+        self, base: Any, ids: Int[Tensor, "token"], is_image: Bool[Tensor, "token"], images: Mapping[str, Tensor]
+    ) -> Int[Tensor, "axis token"]:
+        grids = images.get("image_grid_thw")
+        if grids is None:
+            return torch.arange(len(ids)).expand(3, -1)
+        found: Tensor = base.model.get_rope_index(ids[None], is_image[None].int(), image_grid_thw=grids)[0]
+        return found[:, 0]
+
+    def decoder_positions(self, positions: Int[Tensor, "axis row token"]) -> Int[Tensor, "..."]:
+        return positions
+
+
+class Qwen3(Qwen):
+    """Features of several depths: the last at the input, the others added after the first layers (2406.04334)."""
+
+    def features(self, base: Any, images: Mapping[str, Tensor]) -> Features:
+        made = self.encode_images(base, images)
+        deep = {f"layer{number}": _joined(each) for number, each in enumerate(made.deepstack_features)}
+        return {"tokens": _joined(made.pooler_output), **deep}
+
+    def decoder_inputs(self, is_image: Bool[Tensor, "token"], features: Features | None) -> dict[str, Any]:
+        if features is None:
+            return {}
+        deep = [features[f"layer{number}"] for number in range(len(features) - 1)]
+        return {"visual_pos_masks": is_image[None], "deepstack_visual_embeds": deep}

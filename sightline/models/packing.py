@@ -1,0 +1,134 @@
+"""Rows of one forward pass, side by side in one sequence without padding: each prefix once, its answers behind it.
+
+An answer sees its prefix and itself; its positions go on from the prefix whatever stands between. Hidden image tokens
+are left out while all others keep their positions: for every token that is not hidden this equals masking their keys.
+`attention` keeps the rows apart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from sightline.models.encoding import EncodedPrefix, Images
+from sightline.models.vlm import VLM
+
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PackRow:
+    """A prefix with the ids of its answers, each seen by itself alone; `hidden` counts image tokens of the prefix."""
+
+    prefix: EncodedPrefix
+    answers: tuple[Ids, ...]
+    hidden: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a row stands in the sequence: `prefix` tokens from `start`, then the answers of these lengths."""
+
+    start: int
+    prefix: int
+    answers: tuple[int, ...]
+
+    @cached_property
+    def shared(self) -> slice:
+        """The prefix."""
+        return slice(self.start, self.start + self.prefix)
+
+    @cached_property
+    def own(self) -> slice:
+        """All answers."""
+        return slice(self.shared.stop, self.shared.stop + sum(self.answers))
+
+    @cached_property
+    def whole(self) -> slice:
+        """Prefix and answers."""
+        return slice(self.start, self.own.stop)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The sequence. `order` is a token's number in its own row of prefix and answer, hidden tokens counted."""
+
+    ids: Int[Tensor, "token"]
+    is_image: Bool[Tensor, "token"]
+    positions: Int[Tensor, "axis token"]
+    order: Int[Tensor, "token"]
+    blocks: Int[Tensor, "token"] | None
+    blocks_over_window: bool
+    spans: tuple[Span, ...]
+    images: tuple[Images, ...]
+    shown: tuple[Bool[Tensor, "feature"] | None, ...]
+
+    def predicting(self) -> Int[Tensor, "answer_token"]:
+        """For each answer token, in order, the place of the token before it: the prefix's last or the answer's own."""
+        places: list[Tensor] = []
+        for span in self.spans:
+            start = span.own.start
+            for length in span.answers:
+                before = torch.arange(start - 1, start + length - 1)
+                before[:1] = span.shared.stop - 1
+                places.append(before)
+                start += length
+        return torch.cat(places).to(self.ids.device)
+
+    def answered(self) -> Int[Tensor, "answer_token"]:
+        """The ids of all answer tokens, in order."""
+        return torch.cat([self.ids[span.own] for span in self.spans])
+
+
+def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
+    """Lay the rows side by side."""
+    ids: list[Tensor] = []
+    positions: list[Tensor] = []
+    order: list[Tensor] = []
+    blocks: list[Tensor] = []
+    spans: list[Span] = []
+    shown: list[Tensor | None] = []
+    start = 0
+    for row in rows:
+        told = torch.tensor(row.prefix.ids)
+        is_image = told == vlm.image_token_id
+        kept = _kept(is_image, row.hidden)
+        places = vlm.family.positions(vlm.base, told, is_image, row.prefix.images.tensors).cpu()
+        block = vlm.family.blocks(told, is_image)
+        first, length = int(places.max()) + 1, len(told)
+        ids.append(told[kept])
+        positions.append(places[:, kept])
+        order.append(torch.arange(length)[kept])
+        blocks.append(torch.full((length,), -1)[kept] if block is None else block[kept])
+        for answer in row.answers:
+            ids.append(torch.tensor(answer, dtype=torch.long))
+            positions.append((first + torch.arange(len(answer))).expand(len(places), -1))
+            order.append(length + torch.arange(len(answer)))
+            blocks.append(torch.full((len(answer),), -1))
+        span = Span(start, int(kept.sum()), tuple(len(answer) for answer in row.answers))
+        spans.append(span)
+        shown.append(kept[is_image] if row.hidden else None)
+        start = span.whole.stop
+    together = torch.cat(ids).to(vlm.device)
+    block_numbers = torch.cat(blocks)
+    return Packed(
+        ids=together,
+        is_image=together == vlm.image_token_id,
+        positions=torch.cat(positions, dim=1).to(vlm.device),
+        order=torch.cat(order).to(vlm.device),
+        blocks=block_numbers.to(vlm.device) if bool((block_numbers >= 0).any()) else None,
+        blocks_over_window=vlm.family.blocks_over_window,
+        spans=tuple(spans),
+        images=tuple(row.prefix.images for row in rows),
+        shown=tuple(shown),
+    )
+
+
+def _kept(is_image: Bool[Tensor, "token"], hidden: frozenset[int]) -> Bool[Tensor, "token"]:
+    if not hidden:
+        return torch.ones_like(is_image)
+    number = is_image.cumsum(0) - 1
+    return ~(is_image & torch.isin(number, torch.tensor(sorted(hidden))))

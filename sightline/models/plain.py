@@ -1,0 +1,64 @@
+"""The plain way, for families without a proof and as the measure of the fast one: Transformers' own, row by row.
+
+Each answer is a row of its own with its prefix and its pictures, through the whole model's own forward.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+from transformers import GenerationConfig
+
+from sightline.models.encoding import EncodedPrefix
+from sightline.models.packing import Ids, PackRow
+from sightline.models.prompts import Sampling
+from sightline.models.vlm import VLM
+
+
+def plain_logps(vlm: VLM, rows: Sequence[PackRow]) -> Float[Tensor, "answer_token"]:
+    """Log-probs (float32) of all answer tokens, in order."""
+    return torch.cat([_row_logps(vlm, row.prefix, answer) for row in rows for answer in row.answers])
+
+
+def plain_inputs(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> dict[str, Any]:
+    """The keyword arguments of the model's forward for one row."""
+    ids = torch.tensor((*prefix.ids, *answer), device=vlm.device)[None]
+    types = {
+        name: functional.pad(values, (0, len(answer)), value=vlm.family.answer_type).to(vlm.device)
+        for name, values in prefix.token_types.items()
+    }
+    images = {
+        name: value.to(vlm.device, vlm.dtype if value.is_floating_point() else None)
+        for name, value in prefix.images.tensors.items()
+        if isinstance(value, Tensor)
+    }
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **types, **images}
+
+
+def plain_continuation(vlm: VLM, prefix: EncodedPrefix, said: Ids, sampling: Sampling, seed: int) -> list[int]:
+    """The tokens that Transformers' own sampling puts behind what was said; `seed` decides them."""
+    drawn = sampling.temperature > 0
+    wanted = GenerationConfig(  # type: ignore[no-untyped-call]
+        max_new_tokens=sampling.max_new_tokens,
+        do_sample=drawn,
+        temperature=sampling.temperature if drawn else None,
+        top_p=sampling.top_p if drawn else None,
+        top_k=0 if drawn else None,
+        eos_token_id=sorted(vlm.end_ids),
+        pad_token_id=min(vlm.end_ids),
+    )
+    inputs = plain_inputs(vlm, prefix, said)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        made = vlm.model.generate(**inputs, generation_config=wanted)
+    ids: list[int] = made[0, inputs["input_ids"].shape[1] :].tolist()
+    return ids
+
+
+def _row_logps(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> Float[Tensor, "answer_token"]:
+    inputs = plain_inputs(vlm, prefix, answer)
+    logits = vlm.model(**inputs, use_cache=False).logits[0, -len(answer) - 1 : -1]
+    return -functional.cross_entropy(logits.float(), inputs["input_ids"][0, -len(answer) :], reduction="none")

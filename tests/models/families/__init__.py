@@ -1,0 +1,32 @@
+"""One tiny random model for each family: its own classes, and a chat template of the form it was published with.
+
+They prove computations, never quality. Nothing here imports Transformers before a family is asked for, so that
+`torchvision_shim.install` can be called first.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+
+def _family(module: str, name: str) -> Callable[[Path], Path]:
+    def save(directory: Path) -> Path:
+        written: Path = getattr(import_module(f"tests.models.families.{module}"), f"save_{name}")(directory)
+        return written
+
+    return save
+
+
+#: Name to what writes its model and its processor into a directory, and returns that.
+FAMILIES: dict[str, Callable[[Path], Path]] = {
+    name: _family(module, name)
+    for module, names in {
+        "llava": ("llava", "llava_next", "llava_onevision"),
+        "qwen": ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"),
+        "internvl": ("internvl",),
+        "idefics": ("idefics3", "smolvlm"),
+        "gemma": ("paligemma", "paligemma2", "gemma3"),
+        "text": ("llama",),
+    }.items()
+    for name in names
+}

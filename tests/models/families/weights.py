@@ -1,0 +1,49 @@
+"""Random weights with opinions, and the writing of a whole model directory."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def write(model: Any, processor: Any, directory: Path, end: str, seed: int = 0) -> Path:
+    """Draw the weights, and save model and processor; `end` is the token that ends an answer."""
+    redraw(model, seed)
+    tokenizer = getattr(processor, "tokenizer", processor)
+    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(end)
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(directory)
+    processor.save_pretrained(directory)
+    return directory
+
+
+def redraw(model: Any, seed: int) -> None:
+    """Draw all weights anew, so that every layer moves the next token: the usual start makes all equally likely.
+
+    Norms, biases and gates too: families begin with zeros or ones there, and a computation that left them out would
+    go unnoticed.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    drawn: set[int] = set()
+    with torch.no_grad():
+        for module in model.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if id(parameter) not in drawn:  # of tied ones the first counts, the embedding
+                    drawn.add(id(parameter))
+                    noise = torch.randn(parameter.shape, generator=generator)
+                    parameter.copy_(_scale(noise, module, name))
+        # The last norm makes the opinions strong, whether or not the output weights are the embedding's.
+        model.get_decoder().norm.weight.add_(1.5)
+
+
+def _scale(noise: torch.Tensor, module: nn.Module, name: str) -> torch.Tensor:
+    if isinstance(module, nn.Embedding) or "embedding" in name or name in ("image_newline", "cls_token"):
+        return 0.2 * noise
+    if noise.ndim == 1:
+        # Weights of norms and gates lie around one, biases around zero; so do the norms of Gemma, which add the one.
+        around = name.startswith("lambda_") or (name == "weight" and "Gemma" not in type(module).__name__)
+        return float(around) + 0.2 * noise
+    fan_in: int = len(noise) if name == "mm_input_projection_weight" else noise[0].numel()
+    return noise * (1.2 / math.sqrt(fan_in))

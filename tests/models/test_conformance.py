@@ -1,0 +1,271 @@
+"""Every family against Transformers' own forward of each row alone: values, gradients, hidden tokens, samples.
+
+The families' tiny models are made by `tests.models.families`; a family is admitted to the fast way by passing here.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from sightline.models.adapters import LoraSettings, add_lora, merge_and_save, reference_mode, save_adapter
+from sightline.models.encoding import encode_answer, encode_prefix
+from sightline.models.loading import load_vlm
+from sightline.models.packing import PackRow
+from sightline.models.plain import plain_inputs, plain_logps
+from sightline.models.prompts import Prefix, Request, Sampling, Scored
+from sightline.models.sampler import generate, image_token_count
+from sightline.models.scorer import answer_logps
+from sightline.models.vlm import VLM
+from tests.models.families import FAMILIES
+
+ANSWERS = (
+    "No, there is no spoon.",
+    "Yes.",
+    "A red cup and a blue plate stand on the table, next to a pan.",
+    "There are two cups and a plate.",
+)
+SEEING = [name for name in FAMILIES if name != "llama"]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The directory of a family's tiny model, made when it is first asked for."""
+
+    @functools.cache
+    def save(name: str) -> Path:
+        return FAMILIES[name](tmp_path_factory.mktemp(name))
+
+    return save
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Pictures of noise in different sizes and shapes."""
+    directory = tmp_path_factory.mktemp("photos")
+    generator = torch.Generator().manual_seed(7)
+    paths = []
+    for number, (height, width) in enumerate([(56, 56), (40, 90), (100, 44), (56, 56)]):
+        pixels = torch.randint(0, 256, (height, width, 3), generator=generator, dtype=torch.uint8)
+        path = directory / f"{number}.png"
+        Image.fromarray(pixels.numpy()).save(path)
+        paths.append(path)
+    return paths
+
+
+@pytest.fixture(params=list(FAMILIES))
+def vlm(request: pytest.FixtureRequest, saved: Callable[[str], Path]) -> VLM:
+    return load_vlm(saved(request.param))
+
+
+@pytest.fixture(params=SEEING)
+def seeing(request: pytest.FixtureRequest, saved: Callable[[str], Path]) -> VLM:
+    return load_vlm(saved(request.param))
+
+
+def batch_of(vlm: VLM, photos: Sequence[Path], count: int) -> list[Scored]:
+    """One image, two of different sizes, none; answers of different lengths."""
+    images: list[tuple[Path, ...]] = [(photos[0],), (photos[1], photos[2]), (photos[2],), ()] if vlm.sees else [(), ()]
+    if vlm.base.config.model_type == "paligemma":
+        images.pop()  # its processor takes no prompt without a picture
+    prompts = ("Is there a spoon in the image?", "Which differs?", "How many cows are there?", "Describe.")
+    turned = [ANSWERS[number:] + ANSWERS[:number] for number in range(4)]
+    return [
+        Scored(Prefix(these, prompt), answers[:count])
+        for these, prompt, answers in zip(images, prompts, turned, strict=False)
+    ]
+
+
+def rows_of(vlm: VLM, items: Sequence[Scored]) -> Iterator[PackRow]:
+    for item in items:
+        prefix = encode_prefix(vlm, item.prefix)
+        rows = [encode_answer(vlm, prefix, answer) for answer in item.answers]
+        yield PackRow(prefix, tuple(row.ids[row.start :] for row in rows))
+
+
+def plain_sums(vlm: VLM, items: Sequence[Scored]) -> Tensor:
+    """Log-probs of whole answers, each from a forward of its row alone."""
+    sums = [
+        plain_logps(vlm, [PackRow(row.prefix, (answer,))]).sum()
+        for row in rows_of(vlm, items)
+        for answer in row.answers
+    ]
+    return torch.stack(sums).view(len(items), -1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_log_probs_equal_the_plain_forward(vlm: VLM, photos: list[Path], count: int) -> None:
+    items = batch_of(vlm, photos, count)
+    assert vlm.proved
+    with torch.no_grad():
+        scored = answer_logps(vlm, items)
+        expected = plain_logps(vlm, list(rows_of(vlm, items)))
+    torch.testing.assert_close(scored.values[scored.mask], expected, rtol=1e-5, atol=2e-5)
+
+
+def test_who_shares_the_batch_changes_nothing(vlm: VLM, photos: list[Path]) -> None:
+    items = batch_of(vlm, photos, 2)
+    with torch.no_grad():
+        together = answer_logps(vlm, items).sums()
+        alone = torch.cat([answer_logps(vlm, [item]).sums() for item in items])
+        backwards = answer_logps(vlm, items[::-1]).sums().flip(0)
+        swapped = answer_logps(vlm, [Scored(item.prefix, item.answers[::-1]) for item in items]).sums().flip(1)
+    for other in (alone, backwards, swapped):
+        torch.testing.assert_close(together, other, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("how", ["lora", "lora and projector", "full", "checkpointing"])
+def test_gradients_of_dpo_equal_the_plain_ones(vlm: VLM, photos: list[Path], how: str) -> None:
+    if how == "lora and projector" and vlm.family.projector is None:
+        pytest.skip("a model without eyes has no projector")
+    if how == "full":
+        vlm.model.requires_grad_(True)
+    else:
+        vlm = add_lora(vlm, LoraSettings(rank=4, alpha=8.0, train_projector=how == "lora and projector"))
+        moved(vlm)
+    if how == "checkpointing":
+        vlm.base.activation_checkpointing_enable()
+        vlm.model.train()
+    items = batch_of(vlm, photos, 2)
+    loss, gradients = dpo_gradients(vlm, answer_logps(vlm, items).sums())
+    if how == "checkpointing":
+        vlm.base.activation_checkpointing_disable()
+        vlm.model.eval()
+    expected_loss, expected = dpo_gradients(vlm, plain_sums(vlm, items))
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    assert gradients.keys() == expected.keys()
+    assert gradients
+    for name, gradient in gradients.items():
+        scale = expected[name].abs().max().item()
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-4 * scale + 1e-7)
+
+
+def moved(vlm: VLM) -> None:
+    """A fresh adapter is the identity; let it do something."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in vlm.model.parameters():
+            if weight.requires_grad:
+                weight.add_(0.05 * torch.randn(weight.shape, generator=generator))
+
+
+def dpo_gradients(vlm: VLM, sums: Tensor) -> tuple[float, dict[str, Tensor]]:
+    vlm.model.zero_grad(set_to_none=True)
+    loss = -functional.logsigmoid(0.1 * (sums[:, 0] - sums[:, 1])).mean()
+    loss.backward()
+    return loss.item(), {name: p.grad.clone() for name, p in vlm.model.named_parameters() if p.grad is not None}
+
+
+def hiding_inputs(vlm: VLM, row: PackRow) -> dict[str, Any]:
+    """Transformers' own forward with the hidden tokens masked and all positions as they were."""
+    answer = row.answers[0]
+    inputs = plain_inputs(vlm, row.prefix, answer)
+    ids = torch.tensor(row.prefix.ids)
+    is_image = ids == vlm.image_token_id
+    places = is_image.nonzero()[:, 0][sorted(row.hidden)]
+    inputs["attention_mask"] = inputs["attention_mask"].clone()
+    inputs["attention_mask"][0, places] = 0
+    prefix = vlm.family.positions(vlm.base, ids, is_image, row.prefix.images.tensors)
+    more = prefix.max() + 1 + torch.arange(len(answer)).expand(len(prefix), -1)
+    positions = torch.cat([prefix, more], dim=1)[:, None]
+    return {**inputs, "position_ids": vlm.family.decoder_positions(positions)}
+
+
+def test_hiding_image_tokens_equals_masking_their_keys(seeing: VLM, photos: list[Path]) -> None:
+    prefix = Prefix((photos[1],), "Describe.")
+    count = image_token_count(seeing, prefix)
+    hidden = frozenset(range(0, count, 2)) | {count - 1}
+    (row,) = rows_of(seeing, [Scored(prefix, ANSWERS[:1])])
+    row = PackRow(row.prefix, row.answers, hidden)
+    inputs = hiding_inputs(seeing, row)
+    with torch.no_grad():
+        logits = seeing.model(**inputs, use_cache=False).logits[0, -len(row.answers[0]) - 1 : -1]
+        expected = -functional.cross_entropy(logits, torch.tensor(row.answers[0]), reduction="none")
+        sampled = next_token_logits(seeing, prefix, hidden)
+        unhidden = plain_logps(seeing, [PackRow(row.prefix, row.answers)])
+        from sightline.models.scorer import score_rows
+
+        made = score_rows(seeing, [row])
+    torch.testing.assert_close(made, expected, rtol=1e-5, atol=2e-5)
+    assert (made - unhidden).abs().max() > 1e-3
+    assert sampled
+
+
+def next_token_logits(vlm: VLM, prefix: Prefix, hidden: frozenset[int]) -> str:
+    return generate(vlm, [Request(prefix, hidden=hidden)], Sampling(4), batch_size=1)[0].text + "."
+
+
+def test_with_all_hidden_the_pixels_are_gone(seeing: VLM, photos: list[Path]) -> None:
+    def text(photo: Path, hide: bool) -> str:
+        prefix = Prefix((photo,), "Describe.")
+        hidden = frozenset(range(image_token_count(seeing, prefix))) if hide else frozenset[int]()
+        return generate(seeing, [Request(prefix, hidden=hidden, seed=3)], Sampling(24, 1.0), batch_size=1)[0].text
+
+    assert text(photos[0], True) == text(photos[3], True)
+    assert text(photos[0], False) != text(photos[3], False)
+
+
+def test_sampling_follows_the_teacher_forced_distribution(vlm: VLM, photos: list[Path]) -> None:
+    """Greedy tokens are the argmax of a forward over what was said, with tokens hidden and without."""
+    prefix = Prefix((photos[0],) if vlm.sees else (), "Describe.")
+    hidden = frozenset({0, 1}) if vlm.sees else frozenset[int]()
+    requests = [Request(prefix), Request(prefix, hidden=hidden), Request(prefix, prefill="A red cup"), Request(prefix)]
+    made = generate(vlm, requests, Sampling(12), batch_size=4)
+    assert made[0] == made[3]
+    for request, generation in zip(requests, made, strict=True):
+        alone = generate(vlm, [request], Sampling(12), batch_size=1)[0]
+        assert alone == generation
+        said = plain_greedy(vlm, request, 12)
+        assert generation.text.strip() == said.strip()
+
+
+def plain_greedy(vlm: VLM, request: Request, count: int) -> str:
+    """A whole forward for every token."""
+    encoded = encode_prefix(vlm, request.prefix)
+    from sightline.models.encoding import encode_prefill
+
+    ids = list(encode_prefill(vlm, encoded, request.prefill).ids[len(encoded.ids) :])
+    start = len(ids)
+    with torch.no_grad():
+        while len(ids) - start < count:
+            row = PackRow(
+                encoded, ((*ids, min(vlm.end_ids)),), request.hidden
+            )  # the last id is a stand-in that nothing sees
+            inputs = hiding_inputs(vlm, row)
+            token = int(vlm.model(**inputs, use_cache=False).logits[0, -2].argmax())
+            if token in vlm.end_ids:
+                break
+            ids.append(token)
+    said = vlm.tokenizer.decode(encoded.ids + tuple(ids[:start]), skip_special_tokens=True)
+    whole: str = vlm.tokenizer.decode(encoded.ids + tuple(ids), skip_special_tokens=True)
+    return whole[len(said) :]
+
+
+def test_a_row_too_long_is_refused_whole(seeing: VLM, photos: list[Path]) -> None:
+    from sightline.models.encoding import RowTooLong
+
+    seeing.base.config.get_text_config().max_position_embeddings = 30
+    with pytest.raises(RowTooLong):
+        answer_logps(seeing, [Scored(Prefix((photos[0],), "Describe."), (" ".join(ANSWERS),))])
+
+
+def test_save_load_and_merge_keep_the_numbers(vlm: VLM, photos: list[Path], tmp_path: Path) -> None:
+    trained = add_lora(vlm, LoraSettings(rank=4, alpha=8.0))
+    moved(trained)
+    items = batch_of(vlm, photos, 2)
+    with torch.no_grad():
+        expected = answer_logps(trained, items).sums()
+        with reference_mode(trained):
+            assert not torch.allclose(answer_logps(trained, items).sums(), expected)
+        save_adapter(trained, tmp_path / "adapter")
+        merge_and_save(trained, tmp_path / "merged")
+        loaded = answer_logps(load_vlm(vlm.path, adapter=tmp_path / "adapter"), items).sums()
+        merged = answer_logps(load_vlm(tmp_path / "merged"), items).sums()
+    torch.testing.assert_close(loaded, expected, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,61 @@
+"""Log-probs in chunks against the whole table of logits: values, gradients, and what is never made."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from sightline.models import head
+from sightline.models.head import token_logps
+from sightline.models.vlm import VLM
+
+
+class Counting(nn.Linear):
+    """A head that remembers how many rows it was given at once."""
+
+    most = 0
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        self.most = max(self.most, len(hidden))
+        return super().forward(hidden)
+
+
+def vlm_of(layer: nn.Linear, cap: float | None) -> VLM:
+    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(final_logit_softcapping=cap))
+    model = SimpleNamespace(get_output_embeddings=lambda: layer, config=config)
+    return VLM(model, None, "", torch.device("cpu"), torch.float64)
+
+
+@pytest.mark.parametrize("cap", [None, 2.0])
+@pytest.mark.parametrize("trained", [False, True])
+def test_chunks_equal_the_whole(monkeypatch: pytest.MonkeyPatch, cap: float | None, *, trained: bool) -> None:
+    monkeypatch.setattr(head, "CHUNK", 4)
+    torch.manual_seed(0)
+    layer = Counting(6, 11, bias=False).double().requires_grad_(trained)
+    states = torch.randn(10, 6, dtype=torch.float64, requires_grad=True)
+    ids, weights = torch.randint(11, (10,)), torch.randn(10)
+    made = token_logps(vlm_of(layer, cap), states, ids)
+    (made * weights).sum().backward()
+    assert layer.most == 4, "the table of all logits is never made"
+
+    again = states.detach().clone().requires_grad_()
+    copy = layer.weight.detach().clone().requires_grad_()
+    logits = again @ copy.T
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    expected = -functional.cross_entropy(logits, ids, reduction="none")
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(made.double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(states.grad, again.grad, rtol=1e-5, atol=1e-6)
+    if trained:
+        torch.testing.assert_close(layer.weight.grad, copy.grad, rtol=1e-5, atol=1e-6)
+    else:
+        assert layer.weight.grad is None
+
+
+def test_without_gradients_there_are_none() -> None:
+    layer: Any = Counting(6, 11).requires_grad_(False)
+    with torch.no_grad():
+        assert not token_logps(vlm_of(layer, None), torch.randn(3, 6), torch.tensor([1, 2, 3])).requires_grad

@@ -1,0 +1,69 @@
+"""The plain way: a family without a proof is scored and continued row by row, and a line says so."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlavaProcessor, VipLlavaConfig, VipLlavaForConditionalGeneration
+
+from sightline.errors import InputError
+from sightline.models.loading import load_vlm
+from sightline.models.prompts import Prefix, Request, Sampling, Scored
+from sightline.models.sampler import generate
+from sightline.models.scorer import answer_logps
+from tests.models import plain
+
+
+@pytest.fixture(scope="module")
+def unproved(tiny_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """VipLLaVA, which Sightline has no adapter for: the tiny LLaVA's parts under another name."""
+    directory = tmp_path_factory.mktemp("vipllava")
+    known = load_vlm(tiny_directory)
+    config = VipLlavaConfig(
+        vision_config=known.base.config.vision_config,
+        text_config=known.base.config.text_config,
+        image_token_index=known.image_token_id,
+        vision_feature_layer=[-1, -2],
+    )
+    torch.manual_seed(0)
+    model = VipLlavaForConditionalGeneration(config)
+    model.generation_config.eos_token_id = known.tokenizer.eos_token_id
+    model.save_pretrained(directory)
+    processor = LlavaProcessor.from_pretrained(tiny_directory)
+    processor.save_pretrained(directory)
+    return directory
+
+
+def test_it_is_scored_row_by_row_and_a_line_says_so(
+    unproved: Path, pictures: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        vlm = load_vlm(unproved)
+    assert "'vipllava' model, which has no proof yet" in caplog.text
+    item = Scored(Prefix((pictures[0],), "Is there a cup?"), ("Yes.", "No, there is no cup."))
+    scored = answer_logps(vlm, [item])
+    for k, answer in enumerate(item.answers):
+        expected = plain.token_logps(vlm.model, vlm.processor, item.prefix.images, item.prefix.prompt, answer)
+        torch.testing.assert_close(scored.values[0, k, : len(expected)].double(), expected, rtol=1e-5, atol=1e-5)
+    scored.sums().sum().backward()
+    assert vlm.base.model.multi_modal_projector.linear_2.weight.grad.abs().max() > 0
+
+
+def test_its_samples_are_transformers_own_and_depend_on_the_seed_alone(unproved: Path, pictures: list[Path]) -> None:
+    vlm = load_vlm(unproved)
+    prefix = Prefix((pictures[0],), "Describe.")
+    greedy = generate(vlm, [Request(prefix)], Sampling(8), batch_size=1)[0]
+    inputs = plain.inputs_of(vlm.processor, prefix.images, plain.prompt_text(prefix.images, prefix.prompt))
+    made = vlm.model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    assert greedy.text == vlm.tokenizer.decode(made, skip_special_tokens=True).strip()
+
+    requests = [Request(prefix, seed=seed) for seed in (1, 2, 1)]
+    first, second, again = generate(vlm, requests, Sampling(8, 1.0), batch_size=3)
+    assert first == again != second
+
+
+def test_its_image_tokens_cannot_be_hidden(unproved: Path, pictures: list[Path]) -> None:
+    request = Request(Prefix((pictures[0],), "Describe."), hidden=frozenset({0}))
+    with pytest.raises(InputError, match="cannot be hidden"):
+        generate(load_vlm(unproved), [request], Sampling(4), batch_size=1)
