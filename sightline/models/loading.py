@@ -39,7 +39,7 @@ def load_vlm(
     trust_remote_code: bool = False,
     cache: TensorCache | None = None,
 ) -> VLM:
-    """Open a checkpoint in evaluation mode, all weights frozen if there is an adapter.
+    """Open a checkpoint in evaluation mode, all weights frozen.
 
     `path` is a directory or, as a string, a hub id; nothing is asked of the network for a directory. `dtype` is one of
     `DTYPES`. Pickled weights and code of the checkpoint's own are refused unless `trust_remote_code`. `cache` keeps the
@@ -75,7 +75,7 @@ def load_vlm(
         use_layouts(model)
     if adapter is not None:
         model = _load_adapter(model, adapter)
-    model = model.to(device).eval()
+    model = model.to(device).eval().requires_grad_(False)  # who trains says what
     place = torch.device(device)
     return VLM(model, processor, str(path), place, DTYPES[dtype], family or Family(), family is not None, cache)
 

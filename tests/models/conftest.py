@@ -48,6 +48,7 @@ def lessons(pictures: list[Path]) -> list[Scored]:
 def fluent(tiny_directory: Path, lessons: list[Scored]) -> VLM:
     """The tiny model after it has learned its lessons by heart, through the scorer."""
     vlm = load_vlm(tiny_directory)
+    vlm.model.requires_grad_(True)
     optimizer = torch.optim.Adam(vlm.model.parameters(), lr=0.01)
     for _ in range(40):
         loss = -answer_logps(vlm, lessons).sums().mean()

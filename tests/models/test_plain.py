@@ -40,6 +40,7 @@ def test_it_is_scored_row_by_row_and_a_line_says_so(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         vlm = load_vlm(unproved)
+    vlm.model.requires_grad_(True)
     assert "'vipllava' model, which has no proof yet" in caplog.text
     item = Scored(Prefix((pictures[0],), "Is there a cup?"), ("Yes.", "No, there is no cup."))
     scored = answer_logps(vlm, [item])

@@ -90,6 +90,7 @@ def fluent_dir(model_dir: Path, samples_dir: Path, tmp_path_factory: pytest.Temp
         Scored(Prefix((samples_dir / f"images/{picture}.png",), prompt), (answer,))
         for picture, prompt, answer in LEARNED
     ]
+    vlm.model.requires_grad_(True)
     optimizer = torch.optim.Adam(vlm.model.parameters(), lr=0.01)
     for _ in range(400):
         loss = -answer_logps(vlm, lessons).sums().mean()
