@@ -96,6 +96,15 @@ def _process(vlm: VLM, prefix: Prefix, text: str, where: str) -> Any:
         raise InputError(f"{where}: the processor of {vlm.path} refuses it ({str(error).splitlines()[0]})") from error
 
 
+def model_inputs(vlm: VLM, images: Images) -> dict[str, Tensor]:
+    """The images' tensors where the model is, in its number format."""
+    return {
+        name: value.to(vlm.device, vlm.dtype if value.is_floating_point() else None)
+        for name, value in images.tensors.items()
+        if isinstance(value, Tensor)
+    }
+
+
 def encode_answer(vlm: VLM, prefix: EncodedPrefix, answer: str) -> Row:
     """The row of a whole answer, the token that ends the turn included; an empty answer is that token alone.
 

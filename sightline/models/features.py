@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.models.encoding import Images
+from sightline.models.encoding import Images, model_inputs
 from sightline.models.families import Features
 from sightline.models.tensor_cache import content_key
 from sightline.models.vlm import VLM
@@ -33,25 +33,18 @@ def image_features(vlm: VLM, images: Sequence[Images]) -> list[Features | None]:
 
 
 def _cached(vlm: VLM, images: Images, weights: Sequence[tuple[str, Tensor]]) -> Features:
-    if vlm.cache is None:
-        with torch.no_grad(), _evaluating(vlm.base):
-            return _encode(vlm, images)
-
     def compute() -> Features:
         with torch.no_grad(), _evaluating(vlm.base):
             return _encode(vlm, images)
 
+    if vlm.cache is None:
+        return compute()
     key = content_key("features", _vision_key(vlm, weights), *_pixels(images), *_formats(vlm))
     return {name: value.to(vlm.device) for name, value in vlm.cache.fetch(key, compute).items()}
 
 
 def _encode(vlm: VLM, images: Images) -> Features:
-    moved = {
-        name: value.to(vlm.device, vlm.dtype if value.is_floating_point() else None)
-        for name, value in images.tensors.items()
-        if isinstance(value, Tensor)
-    }
-    return vlm.family.features(vlm.base, moved)
+    return vlm.family.features(vlm.base, model_inputs(vlm, images))
 
 
 def _pixels(images: Images) -> Iterator[str | Tensor]:

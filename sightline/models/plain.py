@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import GenerationConfig
 
-from sightline.models.encoding import EncodedPrefix
+from sightline.models.encoding import EncodedPrefix, model_inputs
 from sightline.models.packing import Ids, PackRow
 from sightline.models.prompts import Sampling
 from sightline.models.vlm import VLM
@@ -30,12 +30,7 @@ def plain_inputs(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> dict[str, Any]
         name: functional.pad(values, (0, len(answer)), value=vlm.family.answer_type).to(vlm.device)
         for name, values in prefix.token_types.items()
     }
-    images = {
-        name: value.to(vlm.device, vlm.dtype if value.is_floating_point() else None)
-        for name, value in prefix.images.tensors.items()
-        if isinstance(value, Tensor)
-    }
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **types, **images}
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **types, **model_inputs(vlm, prefix.images)}
 
 
 def plain_continuation(vlm: VLM, prefix: EncodedPrefix, said: Ids, sampling: Sampling, seed: int) -> list[int]:

@@ -51,6 +51,6 @@ def _library_loads() -> bool:
         for library in Path(spec.origin).parent.glob("_C*"):
             torch.ops.load_library(library)
             return True
-    except OSError:
-        pass
+    except OSError:  # built for another torch
+        return False
     return False
