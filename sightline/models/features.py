@@ -4,7 +4,6 @@ The key is content: weights of the vision part, processed pixels, number formats
 trained nothing is cached and gradients flow.
 """
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from sightline.models.encoding import Images, model_inputs
 from sightline.models.families import Features
 from sightline.models.tensor_cache import content_key
-from sightline.models.vlm import VLM
+from sightline.models.vlm import VLM, evaluating
 
 
 def image_features(vlm: VLM, images: Sequence[Images]) -> list[Features | None]:
@@ -34,7 +33,7 @@ def image_features(vlm: VLM, images: Sequence[Images]) -> list[Features | None]:
 
 def _cached(vlm: VLM, images: Images, weights: Sequence[tuple[str, Tensor]]) -> Features:
     def compute() -> Features:
-        with torch.no_grad(), _evaluating(vlm.base):
+        with evaluating(vlm):  # a frozen tower has no dropout
             return _encode(vlm, images)
 
     if vlm.cache is None:
@@ -73,16 +72,3 @@ def _vision_key(vlm: VLM, weights: Sequence[tuple[str, Tensor]]) -> str:
         known = content_key(vlm.base.config.to_json_string(), *(part for pair in weights for part in pair))
         vlm.base._sightline_vision_key = known
     return known
-
-
-@contextlib.contextmanager
-def _evaluating(base: Any) -> Iterator[None]:
-    """A frozen tower has no dropout."""
-    training = base.training
-    if training:  # to switch a model costs a walk over its modules
-        base.eval()
-    try:
-        yield
-    finally:
-        if training:
-            base.train()

@@ -5,7 +5,6 @@ The decoding loop is ours, over the language model with keys and values of `atte
 layers and heads would do, as bottom-driven hallucination sampling needs it (BDHS; arXiv 2407.02477, sec. 3.4).
 """
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +23,7 @@ from sightline.models.packing import PackRow, pack
 from sightline.models.plain import plain_continuation
 from sightline.models.prompts import Generation, Prefix, Request, Sampling
 from sightline.models.scorer import hidden_states
-from sightline.models.vlm import VLM
+from sightline.models.vlm import VLM, evaluating
 
 #: Batches' worth of requests that are encoded together and then sorted by length; bounds the images held in memory.
 WINDOW = 16
@@ -72,7 +71,7 @@ def generate(
     """
     _check_sampling(sampling)
     results: dict[int, Generation] = {}
-    with _evaluating(vlm):
+    with evaluating(vlm):
         for start in range(0, len(requests), WINDOW * batch_size):
             window = requests[start : start + WINDOW * batch_size]
             waiting = sorted(_encode(vlm, window, start, sampling), key=lambda running: len(running.row.ids))
@@ -233,15 +232,3 @@ def _check_sampling(sampling: Sampling) -> None:
         )
     if sampling.max_new_tokens < 1 or "" in sampling.stop:
         raise InputError("max_new_tokens must be at least 1, and a stop string must have at least one character")
-
-
-@contextlib.contextmanager
-def _evaluating(vlm: VLM) -> Iterator[None]:
-    """No dropout and no gradients inside; the mode of training is put back after."""
-    training = vlm.model.training
-    vlm.model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        vlm.model.train(training)

@@ -1,5 +1,7 @@
 """A model with its processor and its family's adapter: what the rest of this room works on."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +61,20 @@ class VLM:
     def max_tokens(self) -> int:
         """The longest sequence, images included, that the positions of the language model cover."""
         return int(self.base.config.get_text_config().max_position_embeddings)
+
+
+@contextlib.contextmanager
+def evaluating(vlm: VLM) -> Iterator[None]:
+    """No dropout and no gradients inside; the mode of training is put back after."""
+    training = vlm.model.training
+    if training:  # to switch a model costs a walk over its modules
+        vlm.model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        if training:
+            vlm.model.train()
 
 
 def hit_rate_of(vlm: VLM) -> dict[str, float]:

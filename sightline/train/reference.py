@@ -4,8 +4,7 @@ The forward pass itself is the models room's; what is kept here are the referenc
 epoch and every run. `loop` feeds both to the loss.
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from sightline.models.loading import content_of
 from sightline.models.prompts import Prefix, Scored
 from sightline.models.scorer import answer_logps
 from sightline.models.tensor_cache import content_key
-from sightline.models.vlm import VLM
+from sightline.models.vlm import VLM, evaluating
 from sightline.records.hashing import hash_file
 from sightline.records.rows import Pair
 
@@ -65,22 +64,12 @@ class Reference:
         found = {pair.id: self._kept[pair.id] for pair in pairs if pair.id in self._kept}
         missing = [pair for pair in pairs if pair.id not in found]
         if missing:
-            with self._as_reference():
+            with evaluating(self._vlm), reference_mode(self._vlm):  # the reference has no dropout of its own either
                 found |= {pair.id: self._numbers(pair) for pair in missing}
         if self._keep:
             self._kept |= found
         columns = torch.tensor([found[pair.id] for pair in pairs], device=self._vlm.device)
         return PairLogps(columns[:, 0], columns[:, 1])
-
-    @contextlib.contextmanager
-    def _as_reference(self) -> Iterator[None]:
-        model, was_training = self._vlm.model, self._vlm.model.training
-        model.eval()  # the reference has no dropout of its own either
-        try:
-            with torch.no_grad(), reference_mode(self._vlm):
-                yield
-        finally:
-            model.train(was_training)
 
     def _numbers(self, pair: Pair) -> tuple[float, float]:
         cache = self._vlm.cache
