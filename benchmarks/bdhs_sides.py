@@ -25,8 +25,8 @@ from sightline.lab.samples import ScenesConfig, write_scenes
 from sightline.models.loading import load_vlm
 from sightline.models.prompts import Prefix, Request, Sampling
 from sightline.models.sampler import generate
-from sightline.pairs.bdhs import BDHSConfig, cut_sentence, hidden_tokens
-from sightline.pairs.build import build_bdhs_dataset
+from sightline.pairs.bdhs import BDHS, BDHSConfig, cut_sentence, hidden_tokens
+from sightline.pairs.build import Plan, build_dataset
 from sightline.pairs.sentences import split_sentences
 from sightline.pairs.similarity import make_similarity
 from sightline.records import Sample
@@ -43,7 +43,7 @@ def make(folder: Path, count: int, **_: Any) -> dict[str, Any]:
 def sightline(folder: Path, out: Path, config: BDHSConfig, seed: int, **_: Any) -> dict[str, Any]:
     """The builder, from opening the model to the finished dataset."""
     started = time.perf_counter()
-    manifest = build_bdhs_dataset(MODEL, folder / "samples", out, config, seed)
+    manifest = build_dataset(Plan(BDHS, config, seed), MODEL, folder / "samples", out)
     seconds = time.perf_counter() - started
     finished = {key.rpartition("_")[2]: n for key, n in manifest.counts.items() if key.startswith("finished_at")}
     tries = sum(int(number) * count for number, count in finished.items())

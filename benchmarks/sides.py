@@ -28,8 +28,8 @@ from sightline.data.preference_dataset import PAIRS, read_pairs, write_preferenc
 from sightline.lab.samples import ScenesConfig, write_scenes
 from sightline.models.adapters import LoraSettings, add_lora, save_adapter
 from sightline.models.loading import load_vlm
-from sightline.pairs.bdhs import BDHSConfig
-from sightline.pairs.build import build_bdhs_dataset
+from sightline.pairs.bdhs import BDHS, BDHSConfig
+from sightline.pairs.build import Plan, build_dataset
 from sightline.records import write_rows
 from sightline.train.config import TrainConfig
 from sightline.train.log import LOG_NAME, read_log
@@ -177,7 +177,7 @@ def _lab_pairs(folder: Path, job: Job) -> None:
     """Pairs as the demo makes them; a few more are built than are asked for, since some are dropped."""
     samples = write_scenes(ScenesConfig(), "preference", job.pairs * 5 // 4 + 8, folder / "samples")
     config = load_config(BDHSConfig, LAB / "configs" / "bdhs.yaml", ())
-    build_bdhs_dataset(LAB / "base", samples, folder / "built", config, job.seed)
+    build_dataset(Plan(BDHS, config, job.seed), LAB / "base", samples, folder / "built")
     pairs = list(read_pairs(folder / "built"))[: job.pairs]
     pairs = pairs[: len(pairs) // job.batch * job.batch]  # whole steps, or the epochs of both sides would part
     (folder / "pairs").mkdir()

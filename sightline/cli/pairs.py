@@ -1,11 +1,27 @@
-"""`sightline pairs`: preference pairs from samples, one command a builder; the stages are in `sightline.pairs`."""
+"""`sightline pairs`: preference pairs from samples, one command a builder; the stages are in `sightline.pairs`.
 
+The commands are made from the registry of builders, so that a new builder needs no line here.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sightline.pairs.registry import BUILDERS
+
 app = typer.Typer(no_args_is_help=True)
+
+Model = Annotated[Path | None, typer.Option(help="Directory of the model that is to be aligned.")]
+Samples = Annotated[Path, typer.Option(help="Samples directory or JSONL file, or a directory of pairs.")]
+Out = Annotated[Path, typer.Option(help="Directory to write: a dataset that `datasets` and TRL open.")]
+ConfigFile = Annotated[Path | None, typer.Option(help="YAML file of the builder's config.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")]
+ShardText = Annotated[str, typer.Option("--shard", help="INDEX/COUNT: this process's part of the samples.")]
 
 
 @app.callback()
@@ -14,27 +30,42 @@ def _root() -> None:
 
 
 @app.command()
-def bdhs(
-    model: Annotated[Path, typer.Option(help="Directory of the model that is to be aligned.")],
-    samples: Annotated[Path, typer.Option(help="Samples directory or JSONL file, with reference answers.")],
-    out: Annotated[Path, typer.Option(help="Directory to write: a dataset that `datasets` and TRL open.")],
-    config: Annotated[Path | None, typer.Option(help="YAML file of the BDHS config.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of masks, cuts and sampling.")] = 0,
+def merge(
+    parts: Annotated[list[Path], typer.Argument(help="Directories of pairs; their ids must differ.")],
+    out: Out,
 ) -> None:
-    """Make the rejected answers with the model itself, most image tokens hidden (BDHS, arXiv 2407.02477).
+    """Bring directories of pairs together, such as the shards of one builder."""
+    from sightline.pairs.merge import merge_datasets
 
-    One number has no default: rho, the share of image tokens to hide. For example:
-    sightline pairs bdhs --model DIR --samples DIR --out DIR --set rho=0.97
-    """
-    from sightline.config import load_config
-    from sightline.data.progress import one_bar
-    from sightline.pairs.bdhs import BDHSConfig
-    from sightline.pairs.build import build_bdhs_dataset
+    manifest = merge_datasets(parts, out)
+    typer.echo(f"pairs: {out} ({manifest.counts['pairs']} of {len(parts)} directories)")
 
-    settings = load_config(BDHSConfig, config, overrides or ())
-    with one_bar("pairs") as progress:
-        manifest = build_bdhs_dataset(model, samples, out, settings, seed, progress)
-    typer.echo(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
+
+def _command(name: str) -> Callable[..., None]:
+    def run(
+        samples: Samples,
+        out: Out,
+        model: Model = None,
+        config: ConfigFile = None,
+        overrides: Overrides = None,
+        seed: Seed = 0,
+        shard: ShardText = "0/1",
+    ) -> None:
+        from sightline.config import load_config
+        from sightline.data.progress import one_bar
+        from sightline.pairs.build import Plan, Shard, build_dataset
+        from sightline.pairs.registry import get_builder
+
+        builder = get_builder(name)
+        settings = load_config(builder.config, config, overrides or ())
+        plan = Plan(builder, settings, seed, Shard.parse(shard))
+        with one_bar("pairs") as progress:
+            manifest = build_dataset(plan, model, samples, out, progress)
+        typer.echo(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
+
+    run.__doc__ = BUILDERS[name].help
+    return run
+
+
+for _name in BUILDERS:
+    app.command(_name)(_command(_name))

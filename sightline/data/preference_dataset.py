@@ -6,7 +6,7 @@ filters no pairs. Pairs are made in the room `pairs`, trained on in `train`.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from sightline.config.problems import describe
 from sightline.data.images import image_path, open_image
+from sightline.data.turns import entries_of, messages, to_turns
 from sightline.errors import InputError
 from sightline.records.hashing import hash_file
 from sightline.records.rows import Pair
@@ -47,8 +48,10 @@ tags:
 | column | what it holds |
 | --- | --- |
 | `images` | the images of the prompt, in order |
-| `prompt` | one user turn: an entry of type `image` for each image, then the text |
+| `prompt` | the turns up to the user's last, with an entry of type `image` where each image stands |
 | `chosen`, `rejected` | one assistant turn each |
+| `second_rejected` | a second worse answer, for averaged DPO; mostly none |
+| `chosen_spans`, `rejected_spans` | characters `[start, end)` that a correction changed; mostly none |
 | `id`, `cluster` | the row, and the group of rows that belong together (all on one image) |
 | `builder`, `provenance` | what made the pair, and how, as JSON |
 
@@ -110,17 +113,20 @@ def preference_schema() -> pa.Schema:
     from datasets import Features, Image, List, Value  # here, since it takes a second to import
 
     text = Value("string")
-    messages = List({"role": text, "content": List({"type": text, "text": text})})
+    turns = List({"role": text, "content": List({"type": text, "text": text})})
     features = Features(
         {
             "images": List(Image()),
-            "prompt": messages,
-            "chosen": messages,
-            "rejected": messages,
+            "prompt": turns,
+            "chosen": turns,
+            "rejected": turns,
             "id": text,
             "cluster": text,
             "builder": text,
             "provenance": text,
+            "second_rejected": text,
+            "chosen_spans": List(List(Value("int32"))),
+            "rejected_spans": List(List(Value("int32"))),
         }
     )
     return features.arrow_schema
@@ -148,16 +154,26 @@ def _row(pair: Pair, directory: Path) -> dict[str, Any]:
         path = image_path(directory, name, where)
         open_image(path, where)
         images.append({"bytes": path.read_bytes(), "path": name})
-    asked = [{"type": "image", "text": None} for _ in images] + [{"type": "text", "text": pair.prompt}]
+    told = messages(pair.history, pair.prompt, len(images), f"{directory / PAIRS} (id {pair.id!r})")
     return {
         "images": images,
-        "prompt": [{"role": "user", "content": asked}],
-        "chosen": [{"role": "assistant", "content": [{"type": "text", "text": pair.chosen}]}],
-        "rejected": [{"role": "assistant", "content": [{"type": "text", "text": pair.rejected}]}],
+        "prompt": [_message(role, entries) for role, entries in told],
+        "chosen": [_message("assistant", [pair.chosen])],
+        "rejected": [_message("assistant", [pair.rejected])],
+        "second_rejected": pair.second_rejected,
+        "chosen_spans": pair.chosen_spans,
+        "rejected_spans": pair.rejected_spans,
         "id": pair.id,
         "cluster": pair.cluster,
         "builder": pair.builder,
         "provenance": json.dumps(pair.provenance, ensure_ascii=False),
+    }
+
+
+def _message(role: str, entries: Sequence[str | None]) -> dict[str, Any]:
+    return {
+        "role": role,
+        "content": [{"type": "image" if entry is None else "text", "text": entry} for entry in entries],
     }
 
 
@@ -182,13 +198,18 @@ def _from_parquet(directory: Path, files: Iterable[Path]) -> Iterator[tuple[str,
 
 
 def _pair(row: Mapping[str, Any], directory: Path, where: str) -> Pair:
-    """A row of the Parquet file as a `Pair`; text columns hold one turn each."""
+    """A row of the Parquet file as a `Pair`; answers hold one turn each."""
     try:
+        history, prompt = to_turns((turn["role"], entries_of(turn["content"])) for turn in row["prompt"])
         columns = {
             "id": row["id"],
-            "prompt": _text(row["prompt"]),
+            "history": history,
+            "prompt": prompt,
             "chosen": _text(row["chosen"]),
             "rejected": _text(row["rejected"]),
+            "second_rejected": row.get("second_rejected"),
+            "chosen_spans": row.get("chosen_spans") or (),
+            "rejected_spans": row.get("rejected_spans") or (),
             "builder": row["builder"],
             "cluster": row["cluster"],
             "provenance": json.loads(row["provenance"]),
@@ -204,12 +225,11 @@ def _pair(row: Mapping[str, Any], directory: Path, where: str) -> Pair:
         raise InputError(f"{where}: {describe(error, Pair)}; write the dataset again") from error
 
 
-def _text(messages: Any) -> str:
-    """The text of a column of one turn, which is one string or a list of entries."""
-    if len(messages) != 1:
-        raise ValueError(f"{len(messages)} turns instead of 1")
-    content = messages[0]["content"]
-    return "".join(entry["text"] for entry in content if entry["type"] == "text")
+def _text(turns: Any) -> str:
+    """The text of a column of one turn."""
+    if len(turns) != 1:
+        raise ValueError(f"{len(turns)} turns instead of 1")
+    return "".join(entry for entry in entries_of(turns[0]["content"]) if entry is not None)
 
 
 def _extracted(image: Mapping[str, Any], directory: Path, where: str) -> str:

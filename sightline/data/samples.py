@@ -1,5 +1,7 @@
 """Sample directories: `samples.jsonl` with image files beside it, checked row by row while they stream past.
 
+A directory of pairs serves too: its prompts with the chosen answers as references.
+
 It does not decode images (`images.open_image` does, where they are used) and does not shuffle or split.
 """
 
@@ -7,16 +9,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sightline.data.images import image_path
+from sightline.data.preference_dataset import PAIRS, read_pairs
 from sightline.errors import InputError
-from sightline.records.rows import Sample
+from sightline.records.rows import Pair, Sample
 from sightline.records.store import numbered_rows, write_rows
 
 SAMPLES = "samples.jsonl"
 
 
 def samples_file(place: Path) -> Path:
-    """The JSONL file meant by a samples directory or by the file itself."""
-    return place / SAMPLES if place.is_dir() else place
+    """The JSONL file meant by a directory of samples or of pairs, or by the file itself."""
+    if not place.is_dir():
+        return place
+    return place / (PAIRS if _holds_pairs(place) else SAMPLES)
 
 
 def read_samples(place: Path, *, require_reference: bool = False) -> Iterator[Sample]:
@@ -29,6 +34,8 @@ def read_samples(place: Path, *, require_reference: bool = False) -> Iterator[Sa
             folder or names no file, or, with `require_reference`, an empty reference.
     """
     path = samples_file(place)
+    if place.is_dir() and _holds_pairs(place):
+        return _checked(enumerate(map(_from_pair, read_pairs(place)), 1), path, require_reference)
     return _checked(numbered_rows(path, Sample), path, require_reference)
 
 
@@ -36,6 +43,25 @@ def write_samples(directory: Path, samples: Iterable[Sample]) -> int:
     """Write `samples.jsonl` in one piece, checked as `read_samples` does; the image files must be there already."""
     path = directory / SAMPLES
     return write_rows(path, _checked(enumerate(samples, 1), path, False))
+
+
+def _holds_pairs(directory: Path) -> bool:
+    """A directory without samples whose pairs are to be worked on."""
+    return not (directory / SAMPLES).exists() and (
+        (directory / PAIRS).exists() or any(directory.glob("data/*.parquet"))
+    )
+
+
+def _from_pair(pair: Pair) -> Sample:
+    return Sample(
+        id=pair.id,
+        images=pair.images,
+        history=pair.history,
+        prompt=pair.prompt,
+        reference=pair.chosen,
+        task=str(pair.provenance.get("task", "")),
+        cluster=pair.cluster,
+    )
 
 
 def _checked(rows: Iterable[tuple[int, Sample]], path: Path, require_reference: bool) -> Iterator[Sample]:

@@ -19,7 +19,7 @@ from sightline.evals.directory import ANSWERS, SAMPLES, relocated
 from sightline.evals.registry import get_benchmark
 from sightline.evals.scoring import score_directory
 from sightline.evals.statistics import RESAMPLES
-from sightline.models.prompts import Prefix, Request, Sampling
+from sightline.models.prompts import Request, Sampling, prefix_of
 from sightline.records.manifest import MANIFEST, Stage
 from sightline.records.rows import Answer, Sample
 from sightline.records.store import append_rows, read_rows, write_rows
@@ -142,9 +142,7 @@ def answer_benchmark(benchmark: Benchmark, out: Path, model: Model, bars: Progre
 def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: Model) -> list[Answer]:
     from sightline.models.sampler import generate
 
-    requests = [
-        Request(Prefix(tuple(benchmark.folder / image for image in sample.images), sample.prompt)) for sample in batch
-    ]
+    requests = [Request(prefix_of(sample, benchmark.folder)) for sample in batch]
     made = generate(
         model.open(),
         requests,

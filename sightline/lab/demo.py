@@ -13,8 +13,8 @@ from sightline.data.progress import Progress
 from sightline.evals.run import EvalConfig, EvalRuntime, evaluate
 from sightline.lab import BASE, CONFIGS
 from sightline.lab.samples import ScenesConfig, write_scenes
-from sightline.pairs.bdhs import BDHSConfig
-from sightline.pairs.build import build_bdhs_dataset
+from sightline.pairs.bdhs import BDHS, BDHSConfig
+from sightline.pairs.build import Plan, build_dataset
 from sightline.study.report.results import Results
 from sightline.study.report.writing import write_report
 from sightline.train.config import TrainConfig
@@ -44,7 +44,7 @@ def run_demo(
     for seed in seeds:
         made = _of_seed(out, "pairs", seed)
         with bar(f"BDHS pairs, seed {seed}") as progress:
-            build_bdhs_dataset(BASE, out / "samples", made, bdhs, seed, progress)
+            build_dataset(Plan(BDHS, bdhs, seed), BASE, out / "samples", made, progress)
         train(BASE, made, _of_seed(out, "train", seed), dpo, seed)
     asked = EvalConfig(benchmarks=BENCHMARKS, limit=scenes, autocast=True)
     runtime = EvalRuntime(batch_size=64)

@@ -4,7 +4,7 @@ It renders the chat template, tokenizes, and refuses what would not mean the sam
 cut to fit. How rows become a batch of tensors is `batching`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ from typing import Any
 from torch import Tensor
 
 from sightline.data.images import open_image
+from sightline.data.turns import messages
 from sightline.errors import InputError
 from sightline.models.prompts import Prefix
 from sightline.models.vlm import VLM
+from sightline.records.rows import IMAGE
 
 #: What a processor returns for the text; the rest belongs to the images.
 TEXT_KEYS = frozenset({"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels"})
@@ -62,16 +64,37 @@ class Row:
 
 
 def encode_prefix(vlm: VLM, prefix: Prefix) -> EncodedPrefix:
-    """Render, tokenize and process one prefix.
+    """Render, tokenize and process one prefix; what was encoded lately is not encoded again.
 
     Raises:
         InputError: an image that cannot be opened, an empty prompt, a special token spelled out in the prompt, a
             template that does not put an answer right after its generation prompt.
     """
+
+    def make() -> tuple[EncodedPrefix, int]:
+        made = _encode_prefix(vlm, prefix)
+        return made, sum(value.nbytes for value in made.images.tensors.values() if isinstance(value, Tensor))
+
+    # A file that was written again is another picture.
+    stamps = tuple(_stamp(path) for path in prefix.images)
+    made: EncodedPrefix = vlm.prefixes.fetch((prefix, stamps, str(vlm.processor.chat_template)), make)
+    return made
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0  # opening it says what is wrong
+    return status.st_mtime_ns, status.st_size
+
+
+def _encode_prefix(vlm: VLM, prefix: Prefix) -> EncodedPrefix:
     where = _where(prefix)
     if not prefix.prompt.strip():
         raise InputError(f"{where} is empty; every prefix needs a prompt")
-    _refuse_special_tokens(vlm, prefix.prompt, where)
+    for said in (*(turn.text for turn in prefix.history), prefix.prompt):
+        _refuse_special_tokens(vlm, said.replace(IMAGE, "") if prefix.images else said, where)
     text, lead, end = _render(vlm, prefix)
     encoded = _process(vlm, prefix, text, where)
     images = Images(prefix.images, {key: value for key, value in encoded.items() if key not in TEXT_KEYS})
@@ -148,8 +171,9 @@ def _continue(vlm: VLM, prefix: EncodedPrefix, continuation: str, said: str) -> 
 
 def _render(vlm: VLM, prefix: Prefix) -> tuple[str, str, str]:
     """The rendered prefix, and the strings that the template puts before and after an answer."""
-    asked = [{"role": "user", "content": _content(vlm, prefix.prompt, len(prefix.images))}]
-    answered = [*asked, {"role": "assistant", "content": _content(vlm, STAND_IN, 0)}]
+    told = messages(prefix.history, prefix.prompt, len(prefix.images), _where(prefix))
+    asked = [{"role": role, "content": _content(vlm, entries)} for role, entries in told]
+    answered = [*asked, {"role": "assistant", "content": _content(vlm, [STAND_IN])}]
     text: str = vlm.processor.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
     whole: str = vlm.processor.apply_chat_template(answered, add_generation_prompt=False, tokenize=False)
     before, found, tail = whole.rpartition(STAND_IN)
@@ -164,9 +188,11 @@ def _render(vlm: VLM, prefix: Prefix) -> tuple[str, str, str]:
     return text, lead, _end_of_turn(vlm, tail)
 
 
-def _content(vlm: VLM, text: str, pictures: int) -> Any:
+def _content(vlm: VLM, entries: Sequence[str | None]) -> Any:
     """A message's content; templates of models without eyes want a plain string."""
-    return [{"type": "image"}] * pictures + [{"type": "text", "text": text}] if vlm.sees else text
+    if not vlm.sees:
+        return "".join(entry for entry in entries if entry is not None)
+    return [{"type": "image"} if entry is None else {"type": "text", "text": entry} for entry in entries]
 
 
 def _end_of_turn(vlm: VLM, tail: str) -> str:

@@ -6,13 +6,21 @@ Plain data, the seam between this room and those above it; `scorer` and `sampler
 from dataclasses import dataclass
 from pathlib import Path
 
+from sightline.records.rows import Pair, Sample, Turn
+
 
 @dataclass(frozen=True)
 class Prefix:
-    """One user turn: absolute image paths and the prompt text."""
+    """The user's last turn and those before it: absolute image paths, texts; images stand as `records.Sample` says."""
 
     images: tuple[Path, ...]
     prompt: str
+    history: tuple[Turn, ...] = ()
+
+
+def prefix_of(row: Sample | Pair, folder: Path) -> Prefix:
+    """What a row asks, its images being relative to `folder`."""
+    return Prefix(tuple(folder / image for image in row.images), row.prompt, row.history)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from peft import PeftModel
 
 from sightline.models.families import FAMILIES, Family
+from sightline.models.recent import Recent
 from sightline.models.tensor_cache import TensorCache
 
 LLAVA = FAMILIES["llava"]
@@ -18,7 +19,8 @@ LLAVA = FAMILIES["llava"]
 class VLM:
     """A model with its processor. `path` is the hub id or directory it was opened from; `dtype` that of its weights.
 
-    `cache` keeps image features; without one they are computed anew in every pass.
+    `cache` keeps image features; without one they are computed anew in every pass. `prefixes` keeps in memory what
+    was encoded lately.
     """
 
     model: Any  # PreTrainedModel or PeftModel, which are alike to callers and not to the type checker
@@ -29,6 +31,7 @@ class VLM:
     family: Family = LLAVA
     proved: bool = True  # False: no proof for this family, so rows go the plain way
     cache: TensorCache | None = None
+    prefixes: Recent[Any] = field(default_factory=Recent, compare=False, repr=False)
 
     @property
     def base(self) -> Any:

@@ -1,45 +1,42 @@
-"""Bottom-driven hallucination sampling (BDHS), attention variant: arXiv 2407.02477, sec. 3.4, Algorithm 1.
+"""Bottom-driven hallucination sampling (BDHS): arXiv 2407.02477, sec. 3.4, Algorithm 1, by attention and by noise.
 
 Most image tokens are hidden from attention, the reference answer is cut somewhere in every sentence, and the policy
 continues from its prior; what it makes up is the rejected answer. No annotator is asked. Where the paper is silent, the
 choice stands in `BDHSConfig` or beside the line; writing the dataset is `build`.
 """
 
-import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import Field
 
-from sightline.config import Config
-from sightline.errors import InputError
 from sightline.models.encoding import RowTooLong, encode_prefill, encode_prefix
-from sightline.models.prompts import Generation, Prefix, Request, Sampling
+from sightline.models.prompts import Generation, Request, prefix_of
 from sightline.models.sampler import generate, image_token_count
-from sightline.models.vlm import VLM
+from sightline.pairs.builder import TOO_LONG, Builder, Made, SampledConfig, Tools, pair_of, reference_of, rng_of
 from sightline.pairs.sentences import count_words, cut_before_word, split_sentences, starts_with_yes_no, swap_yes_no
 from sightline.pairs.similarity import make_similarity
-from sightline.records import Pair, Sample
+from sightline.pairs.views import weakened
+from sightline.records import Sample
 
-BUILDER = "bdhs"
 
+class BDHSConfig(SampledConfig):
+    """Settings of BDHS. The paper's: rho 0.99 (of about 2,000 image tokens), 5 tries, threshold 0.97 on embeddings.
 
-class BDHSConfig(Config):
-    """Settings of BDHS. The paper's: rho 0.99 (of about 2,000 image tokens), 5 tries, threshold 0.97 on embeddings."""
+    With `noise_steps` the picture is noised instead of, or besides, being hidden (eq. 8 and 9; the paper's variant has
+    rho 0 and 500 steps). Without `guided` every try writes the whole answer (table 15, "mask only").
+    """
 
     rho: float = Field(ge=0, le=1, description="probability that an image token is hidden; suit it to their number")
+    noise_steps: int = Field(default=0, ge=0, le=1000, description="N: diffusion steps of noise on the picture")
+    guided: bool = Field(default=True, description="go on from every sentence of the reference")
     tries: int = Field(default=5, ge=1, description="N_BDHS; the last of several is unguided and accepted as it is")
     threshold: float = Field(default=0.97, gt=0, le=1, description="eps_s: what is at least so similar is tried again")
     similarity: str = "words"
     temperature: float = Field(default=1.0, gt=0, description="not in the paper, which only says 'sampled'")
-    top_p: float = Field(default=1.0, gt=0, le=1)
     max_new_tokens: int = Field(default=256, gt=0, description="limit of one continued sentence or unguided answer")
-    batch_size: int = Field(default=64, gt=0, description="rows generated together")
-    wave: int = Field(default=64, gt=0, description="samples in flight: new ones join those that are tried again")
-    autocast: bool = Field(default=False, description="bfloat16 autocast while generating")
 
 
 @dataclass
@@ -61,44 +58,38 @@ class _Draft:
     request: Request
 
 
-def build_bdhs(
-    samples: Iterable[Sample],
-    folder: Path,
-    vlm: VLM,
-    config: BDHSConfig,
-    seed: int,
-    progress: Callable[[int], None] | None = None,
-) -> Iterator[Pair]:
+def build_bdhs(samples: Iterable[Sample], tools: Tools, config: BDHSConfig) -> Iterator[Made]:
     """One pair a sample, chosen = its reference, in the order in which they are finished.
 
-    Image paths are relative to `folder`. A row depends on (sample, seed) alone and not on its neighbors: batches,
-    waves and a resumed run give the same pairs. Pairs whose rejected answer is empty or equals the reference are
-    yielded too; who writes the dataset drops and counts them.
+    A row depends on (sample, seed) alone and not on its neighbors: batches, waves and a resumed run give the same
+    pairs. Pairs whose rejected answer is empty or equals the reference are made too; the stage drops and counts them.
     """
     similarity = make_similarity(config.similarity)
     source, waiting = iter(samples), deque[_Attempt]()
     while True:
         while len(waiting) < config.wave and (sample := next(source, None)) is not None:
-            waiting.append(_Attempt(sample))
+            if fits(sample, tools, config):
+                waiting.append(_Attempt(sample))
+            else:
+                yield Made(sample_id=sample.id, dropped=TOO_LONG)
         if not waiting:
             return
         attempts, waiting = list(waiting), deque()
-        answers = _answers(attempts, folder, vlm, config, seed)
-        alike = similarity(answers, [_reference(a.sample) for a in attempts])
+        answers = _answers(attempts, tools, config)
+        alike = similarity(answers, [reference_of(a.sample) for a in attempts])
         for attempt, answer, phi in zip(attempts, answers, alike, strict=True):
             if phi < config.threshold or attempt.number == config.tries:
-                if progress is not None:
-                    progress(1)
-                yield _pair(attempt, answer, phi, config)
+                yield _made(attempt, answer, phi, config)
             else:
                 waiting.append(_Attempt(attempt.sample, attempt.number + 1, attempt.tokens))
 
 
-def fits(sample: Sample, folder: Path, vlm: VLM, config: BDHSConfig) -> bool:
+def fits(sample: Sample, tools: Tools, config: BDHSConfig) -> bool:
     """Whether prompt, images, the whole reference and `max_new_tokens` fit the positions of the model."""
-    prefix = encode_prefix(vlm, _prefix(sample, folder))
+    vlm = tools.vlm
+    prefix = encode_prefix(vlm, prefix_of(sample, tools.folder))
     try:
-        row = encode_prefill(vlm, prefix, _reference(sample))
+        row = encode_prefill(vlm, prefix, reference_of(sample))
     except RowTooLong:
         return False
     return len(row.ids) + config.max_new_tokens <= vlm.max_tokens
@@ -123,16 +114,17 @@ def cut_sentence(rng: np.random.Generator, sentence: str) -> str:
     return kept.rstrip(".,;:!") if count_words(kept) == 1 else kept
 
 
-def _answers(attempts: Sequence[_Attempt], folder: Path, vlm: VLM, config: BDHSConfig, seed: int) -> list[str]:
+def _answers(attempts: Sequence[_Attempt], tools: Tools, config: BDHSConfig) -> list[str]:
     """One rejected answer an attempt: all sentences of all attempts are generated in one call per stop rule."""
-    drafts = [_drafts(attempt, folder, vlm, config, seed) for attempt in attempts]
+    drafts = [_drafts(attempt, tools, config) for attempt in attempts]
     guided = [_is_guided(a, config) for a in attempts]
     texts: dict[Request, Generation] = {}
     for stop, wanted in (((".",), True), ((), False)):
         requests = [d.request for ds, g in zip(drafts, guided, strict=True) if g == wanted for d in ds]
-        sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, stop)
         if requests:
-            generated = generate(vlm, requests, sampling, batch_size=config.batch_size, autocast=config.autocast)
+            generated = generate(
+                tools.vlm, requests, config.sampling(stop), batch_size=config.batch_size, autocast=config.autocast
+            )
             texts.update(zip(requests, generated, strict=True))
     answers = []
     for attempt, sentences in zip(attempts, drafts, strict=True):
@@ -143,18 +135,21 @@ def _answers(attempts: Sequence[_Attempt], folder: Path, vlm: VLM, config: BDHSC
 
 def _is_guided(attempt: _Attempt, config: BDHSConfig) -> bool:
     """The last of several tries writes the whole answer without the reference (Algorithm 1)."""
-    return config.tries == 1 or attempt.number < config.tries
+    return config.guided and (config.tries == 1 or attempt.number < config.tries)
 
 
-def _drafts(attempt: _Attempt, folder: Path, vlm: VLM, config: BDHSConfig, seed: int) -> list[_Draft]:
-    """What to generate for one attempt; mask and cuts are drawn anew on every try."""
+def _drafts(attempt: _Attempt, tools: Tools, config: BDHSConfig) -> list[_Draft]:
+    """What to generate for one attempt; mask, noise and cuts are drawn anew on every try."""
     sample = attempt.sample
-    rng = np.random.default_rng([seed, attempt.number, _number(sample.id)])
-    prefix = _prefix(sample, folder)
-    hidden = hidden_tokens(rng, image_token_count(vlm, prefix), config.rho)
+    rng = rng_of(tools.seed, sample, attempt.number)
+    prefix = prefix_of(sample, tools.folder)
+    if config.noise_steps:
+        name = f"noise-{config.noise_steps}"
+        prefix = replace(prefix, images=tuple(weakened(image, name, tools, rng) for image in prefix.images))
+    hidden = hidden_tokens(rng, image_token_count(tools.vlm, prefix), config.rho)
     if not _is_guided(attempt, config):
         return [_Draft("", Request(prefix, "", hidden, int(rng.integers(2**63))))]
-    sentences = split_sentences(_reference(sample))
+    sentences = split_sentences(reference_of(sample))
     drafts = []
     for k, sentence in enumerate(sentences):
         kept = cut_sentence(rng, sentence)
@@ -169,39 +164,30 @@ def _joined(kept: str, continuation: str) -> str:
     return (kept + continuation).rstrip()
 
 
-def _prefix(sample: Sample, folder: Path) -> Prefix:
-    return Prefix(tuple(folder / image for image in sample.images), sample.prompt)
-
-
-def _reference(sample: Sample) -> str:
-    reference = (sample.reference or "").strip()
-    if not reference:
-        raise InputError(f"sample {sample.id!r} has no reference; BDHS needs one to diverge from.")
-    return reference
-
-
-def _pair(attempt: _Attempt, answer: str, phi: float, config: BDHSConfig) -> Pair:
-    sample = attempt.sample
+def _made(attempt: _Attempt, answer: str, phi: float, config: BDHSConfig) -> Made:
+    sample, similar = attempt.sample, phi >= config.threshold
     provenance = {
         "tries": attempt.number,
         "similarity": round(phi, 6),
-        "similar": phi >= config.threshold,
+        "similar": similar,
         "guided": _is_guided(attempt, config),
         "tokens": attempt.tokens,
         "task": sample.task,
     }
-    return Pair(
-        id=f"{sample.id}/{BUILDER}",
-        images=sample.images,
-        prompt=sample.prompt,
-        chosen=_reference(sample),
-        rejected=answer,
-        builder=BUILDER,
-        cluster=sample.cluster,
-        provenance=provenance,
+    # After try i: what was tried again, and at the last try what was accepted although similar.
+    still = {f"share_similar_after_try_{number}": float(attempt.number > number) for number in range(1, config.tries)}
+    return Made(
+        sample_id=sample.id,
+        pairs=(pair_of(sample, BDHS.name, reference_of(sample), answer, provenance=provenance),),
+        tallies={**still, f"share_similar_after_try_{config.tries}": similar, "generated_tokens": attempt.tokens},
     )
 
 
-def _number(text: str) -> int:
-    """A stable number of a string, for seeding."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+BDHS = Builder(
+    name="bdhs",
+    summary="Hide most of the picture and let the model go on from the reference (BDHS, arXiv 2407.02477).",
+    config=BDHSConfig,
+    build=build_bdhs,
+    needs_reference=True,
+    remedy="try a higher rho or temperature, or fewer max_new_tokens",
+)

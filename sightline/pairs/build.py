@@ -1,13 +1,19 @@
-"""The stage around a builder: samples directory in, pair dataset out, resumable row by row, with a manifest.
+"""The stage around any builder: samples in, pair dataset out, resumable sample by sample, with a manifest.
 
-A builder yields pairs; this drops and counts those that teach nothing, keeps what is done on disk, and says in the
-manifest what it cost. How pairs are made is the builder's, how they are stored is `data.preference_dataset`.
+A builder says what it made of each sample; this drops and counts what teaches nothing, keeps what is done on disk, and
+says in the manifest what it cost. How pairs are made is the builder's, how they are stored `data.preference_dataset`'s.
 """
 
-from collections import Counter
+import shutil
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from pydantic import BaseModel
+
+from sightline.config import Config
 from sightline.data.images import adopt_image, open_image
 from sightline.data.preference_dataset import PAIRS, write_preference_dataset
 from sightline.data.progress import Progress, counted
@@ -15,48 +21,102 @@ from sightline.data.samples import read_samples, samples_file
 from sightline.errors import InputError
 from sightline.models.loading import load_vlm
 from sightline.models.tensor_cache import open_cache
-from sightline.pairs.bdhs import BUILDER, BDHSConfig, build_bdhs, fits
-from sightline.records import Pair, append_rows, read_rows, sorted_rows, write_rows
+from sightline.models.vlm import VLM, hit_rate_of
+from sightline.pairs.builder import Builder, Made, Tools
+from sightline.records import Pair, Sample, append_rows, read_rows, sorted_rows, write_rows
 from sightline.records.manifest import MANIFEST, Manifest, Stage
 
-_BUILT = "work/built.jsonl"
-_ROWS_AT_ONCE = 32  # pairs between two writes; a kill loses at most so many
+BUILT, SCRATCH = "work/built.jsonl", "work/views"
+_ROWS_AT_ONCE = 32  # samples between two writes; a kill loses at most so many
 
 
-def build_bdhs_dataset(
-    model: Path,
-    samples: Path,
-    out: Path,
-    config: BDHSConfig,
-    seed: int,
-    progress: Progress | None = None,
+@dataclass(frozen=True)
+class Shard:
+    """Every `count`-th sample from the `index`-th on (from 0): one process's part, brought together by `merge`."""
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """`2/8` is the third of eight.
+
+        Raises:
+            InputError: it has another form, or the index is not below the count.
+        """
+        index, slash, count = text.partition("/")
+        if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+            raise InputError(f"shard {text!r} must have the form INDEX/COUNT, such as 0/4 to 3/4")
+        return cls(int(index), int(count))
+
+    def of(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        """This part of the samples."""
+        return (sample for number, sample in enumerate(samples) if number % self.count == self.index)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to build, and how."""
+
+    builder: Builder[Any]
+    config: Config
+    seed: int = 0
+    shard: Shard = Shard()
+
+
+def build_dataset(
+    plan: Plan, model: Path | None, samples: Path, out: Path, progress: Progress | None = None
 ) -> Manifest:
-    """Run BDHS over a samples directory or file; `progress(done, total)` is told as rows finish.
+    """Run a builder over a samples directory or file; `progress(done, total)` is told as samples finish.
 
     Raises:
-        InputError: what the stage, the samples or the model refuse, or no pair at all was left.
+        InputError: what the stage, the samples, the model or the builder refuse, or no pair at all was left.
     """
+    builder, config, shard = plan.builder, plan.config, plan.shard
+    if builder.needs_model and model is None:
+        raise InputError(f"pairs {builder.name} needs a model; name one with --model")
     # Rows, images and model are checked before the directory is claimed: after a mistake the same --out can be given.
     is_new = not (out / MANIFEST).exists()
-    total = _count(samples, decode=is_new)
-    opened = load_vlm(model, cache=open_cache()) if is_new else None
-    stage = Stage.open(out, f"pairs {BUILDER}", config, {"model": model, "samples": samples}, seed)
+    total = _count(shard.of(read_samples(samples, require_reference=builder.needs_reference)), samples, decode=is_new)
+    opened = _open(model) if is_new else None
+    inputs = {"samples": samples} | ({} if model is None else {"model": model})
+    asked = config if shard == Shard() else _Sharded(shard=(shard.index, shard.count), config=config)
+    stage = Stage.open(out, f"pairs {builder.name}", asked, inputs, plan.seed)
     if stage.done:
         return stage.manifest
-    done = {pair.id.removesuffix(f"/{BUILDER}") for pair in _built(out)}
-    vlm = opened or load_vlm(model, cache=open_cache())
+    done = {made.sample_id for made in _built(out)}
     folder = samples_file(samples).parent
-    left = (sample for sample in read_samples(samples) if sample.id not in done)
-    fitting = (sample for sample in left if fits(sample, folder, vlm, config))
-    built = build_bdhs(fitting, folder, vlm, config, seed)
-    _append(out, counted(built, progress, total, done=len(done)))
-    return _finish(stage, folder, config, total)
+    tools = Tools(folder, out / SCRATCH, plan.seed, opened or _open(model))
+    left = (sample for sample in shard.of(read_samples(samples)) if sample.id not in done)
+    _append(out, counted(builder.build(left, tools, config), progress, total, done=len(done)))
+    rate = {} if tools.policy is None else hit_rate_of(tools.policy)
+    return _finish(stage, folder, total, rate, builder.remedy)
 
 
-def _count(samples: Path, *, decode: bool) -> int:
+def dropped_reason(pair: Pair) -> str | None:
+    """Why a pair teaches nothing, or None: an empty answer, or a rejected one that equals the chosen one."""
+    if not pair.rejected.strip():
+        return "empty rejected answer"
+    if not pair.chosen.strip():
+        return "empty chosen answer"
+    return "rejected equals chosen" if pair.rejected.strip() == pair.chosen.strip() else None
+
+
+class _Sharded(Config):
+    """What decides the directory of a part."""
+
+    shard: tuple[int, int]
+    config: BaseModel
+
+
+def _open(model: Path | None) -> VLM | None:
+    return None if model is None else load_vlm(model, cache=open_cache())
+
+
+def _count(part: Iterable[Sample], samples: Path, *, decode: bool) -> int:
     """The number of samples, each of them fit to work on; `decode` looks into the images too."""
     count = 0
-    for sample in read_samples(samples, require_reference=True):
+    for sample in part:
         count += 1
         for image in sample.images if decode else ():
             open_image(samples_file(samples).parent / image, f"{samples_file(samples)} (id {sample.id!r})")
@@ -65,74 +125,59 @@ def _count(samples: Path, *, decode: bool) -> int:
     return count
 
 
-def dropped_reason(pair: Pair) -> str | None:
-    """Why a pair teaches nothing, or None: an empty rejected answer, or one that equals the chosen one."""
-    if not pair.rejected.strip():
-        return "empty rejected answer"
-    if pair.rejected.strip() == pair.chosen.strip():
-        return "rejected equals chosen"
-    return None
+def _built(out: Path) -> Iterator[Made]:
+    """All that was made so far."""
+    if (out / BUILT).exists():
+        yield from read_rows(out / BUILT, Made, allow_torn_tail=True)
 
 
-def _built(out: Path) -> Iterator[Pair]:
-    """Every pair built so far, those included that will be dropped."""
-    path = out / _BUILT
-    if path.exists():
-        yield from read_rows(path, Pair, allow_torn_tail=True)
-
-
-def _append(out: Path, pairs: Iterable[Pair]) -> None:
-    """Put pairs on disk as they come; an interruption loses none that was built, and doubles none."""
-    waiting: list[Pair] = []
+def _append(out: Path, rows: Iterable[Made]) -> None:
+    """Put rows on disk as they come; an interruption loses none that was made, and doubles none."""
+    waiting: list[Made] = []
     try:
-        for pair in pairs:
-            waiting.append(pair)
+        for made in rows:
+            waiting.append(made)
             if len(waiting) == _ROWS_AT_ONCE:
                 ready, waiting = waiting, []  # first, lest an interrupted write be repeated below
-                append_rows(out / _BUILT, ready)
+                append_rows(out / BUILT, ready)
     finally:
-        append_rows(out / _BUILT, waiting)
+        append_rows(out / BUILT, waiting)
 
 
-def _finish(stage: Stage, source: Path, config: BDHSConfig, samples: int) -> Manifest:
+def _finish(stage: Stage, source: Path, samples: int, numbers: dict[str, float], remedy: str) -> Manifest:
     """Keep what teaches something, in the order of ids, and say in the manifest what it took."""
     out = stage.directory
-    reasons, tries = Counter[str](), Counter[int]()
-    similar = tokens = 0
+    reasons = Counter[str]()
+    tallies: defaultdict[str, float] = defaultdict(float)
     images: dict[str, None] = {}
-    for pair in _built(out):
-        tries[int(pair.provenance["tries"])] += 1
-        similar += bool(pair.provenance["similar"])
-        tokens += int(pair.provenance["tokens"])
-        if reason := dropped_reason(pair):
-            reasons[reason] += 1
-        else:
-            images |= dict.fromkeys(pair.images)
-    total = tries.total()
-    kept = total - reasons.total()
-    if samples > total:
-        reasons["too long for the model"] = samples - total
+    kept = 0
+    for made in _built(out):
+        for name, value in made.tallies.items():
+            tallies[name] += value
+        if made.dropped:
+            reasons[made.dropped] += 1
+        for pair in made.pairs:
+            if reason := dropped_reason(pair):
+                reasons[reason] += 1
+            else:
+                kept += 1
+                images |= dict.fromkeys(pair.images)
     if not kept:
-        raise InputError(
-            f"{source}: no pair is left, dropped were {dict(reasons)}; try a higher rho or temperature, or fewer "
-            "max_new_tokens."
-        )
+        raise InputError(f"{source}: no pair is left, dropped were {dict(reasons)}; {remedy}.")
     for image in images:
         adopt_image(source, image, out, str(out))
-    teaching = sorted_rows(
-        out / _BUILT, Pair, lambda pair: None if dropped_reason(pair) else pair.id, allow_torn_tail=True
-    )
-    write_rows(out / PAIRS, teaching)
+    write_rows(out / PAIRS, _teaching(out))
     write_preference_dataset(out)
-    # After try i: what was tried again, and at the last try what was accepted although similar.
-    still = [sum(n for t, n in tries.items() if t > i) for i in range(1, config.tries)] + [similar]
-    numbers = {f"share_similar_after_try_{i}": count / total for i, count in enumerate(still, 1)}
+    shutil.rmtree(out / SCRATCH, ignore_errors=True)
+    shares = {name: value / samples for name, value in tallies.items() if name.startswith("share_")}
     return stage.finish(
-        counts={
-            "samples": samples,
-            "pairs": kept,
-            **{f"finished_at_try_{t}": n for t, n in sorted(tries.items())},
-        },
+        counts={"samples": samples, "pairs": kept},
         dropped=dict(reasons),
-        numbers={**numbers, "generated_tokens": float(tokens)},
+        numbers={**tallies, **shares, **numbers},
     )
+
+
+def _teaching(out: Path) -> Iterator[Pair]:
+    """The pairs to keep; memory holds the ids of samples, not the pairs."""
+    for made in sorted_rows(out / BUILT, Made, lambda made: f"{made.sample_id}/", allow_torn_tail=True):
+        yield from (pair for pair in sorted(made.pairs, key=lambda pair: pair.id) if not dropped_reason(pair))

@@ -2,7 +2,7 @@
 
 from sightline.records.hashing import hash_file, hash_json, hash_tree
 from sightline.records.manifest import Manifest, Stage, content_hash, read_manifest
-from sightline.records.rows import Answer, Estimate, Pair, Row, Sample, Score
+from sightline.records.rows import IMAGE, Answer, Estimate, Pair, Row, Sample, Score, Turn
 from sightline.records.store import (
     append_rows,
     numbered_rows,
@@ -15,6 +15,7 @@ from sightline.records.store import (
 )
 
 __all__ = [
+    "IMAGE",
     "Answer",
     "Estimate",
     "Manifest",
@@ -23,6 +24,7 @@ __all__ = [
     "Sample",
     "Score",
     "Stage",
+    "Turn",
     "append_rows",
     "content_hash",
     "hash_file",

@@ -3,9 +3,13 @@
 How a file of them is read and written is `store`; who made it, and from what, is `manifest`.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+#: Where a prompt or an earlier turn says this, the row's next image stands.
+IMAGE = "<image>"
+Span = tuple[int, int]
 
 
 class Row(BaseModel):
@@ -14,16 +18,25 @@ class Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Turn(Row):
+    """An earlier message of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
 class Sample(Row):
     """An image (or several, or none), a prompt, and, where it exists, a reference answer.
 
-    `images` are paths relative to the folder of the file that holds the row. `task` says what is asked (description,
+    `images` are paths relative to the folder of the file that holds the row. They stand, in order, where `history` and
+    `prompt` say `<image>`, or, where neither does, before the first user turn. `task` says what is asked (description,
     yes-no, count, ...); `cluster` names the unit of resampling, one for all questions on one image; `truth` is ground
     truth in the form its benchmark or judge understands.
     """
 
     id: str
     images: tuple[str, ...] = ()
+    history: tuple[Turn, ...] = ()
     prompt: str
     reference: str | None = None
     task: str = ""
@@ -32,13 +45,22 @@ class Sample(Row):
 
 
 class Pair(Row):
-    """A preference: `chosen` over `rejected` for one prompt. `provenance` says who made it and how, per row."""
+    """A preference: `chosen` over `rejected` for one prompt, which is as in `Sample`.
+
+    `second_rejected` is a second worse answer, for averaged DPO (arXiv 2407.02477, eq. 5). Spans are the characters
+    `[start, end)` in which the answers differ by a correction, for dense weights (RLHF-V, arXiv 2312.00849).
+    `provenance` says who made the pair and how.
+    """
 
     id: str
     images: tuple[str, ...] = ()
+    history: tuple[Turn, ...] = ()
     prompt: str
     chosen: str
     rejected: str
+    second_rejected: str | None = None
+    chosen_spans: tuple[Span, ...] = ()
+    rejected_spans: tuple[Span, ...] = ()
     builder: str
     cluster: str = ""
     provenance: dict[str, Any] = Field(default_factory=dict)

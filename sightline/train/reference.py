@@ -15,7 +15,7 @@ from torch import Tensor
 from sightline.losses.types import PairLogps
 from sightline.models.adapters import reference_mode
 from sightline.models.loading import content_of
-from sightline.models.prompts import Prefix, Scored
+from sightline.models.prompts import Scored, prefix_of
 from sightline.models.scorer import answer_logps
 from sightline.models.tensor_cache import content_key
 from sightline.models.vlm import VLM, evaluating
@@ -34,7 +34,7 @@ class PairScores:
 
 def to_scored(pair: Pair) -> Scored:
     """A pair whose image paths are absolute as a prefix with two answers, the chosen one first."""
-    return Scored(Prefix(tuple(Path(image) for image in pair.images), pair.prompt), (pair.chosen, pair.rejected))
+    return Scored(prefix_of(pair, Path()), (pair.chosen, pair.rejected))
 
 
 def score_pairs(vlm: VLM, pairs: Sequence[Pair], *, autocast: bool) -> PairScores:
@@ -86,5 +86,6 @@ class Reference:
     def _key(self, pair: Pair) -> str:
         pictures = [hash_file(Path(image)) for image in pair.images]
         formats = (str(self._vlm.dtype), self._vlm.device.type, str(self._autocast), torch.__version__)
-        texts = (pair.prompt, pair.chosen, pair.rejected)
+        told = [part for turn in pair.history for part in (turn.role, turn.text)]
+        texts = (*told, pair.prompt, pair.chosen, pair.rejected)
         return content_key("reference", self._weights, *formats, *texts, *pictures)

@@ -75,7 +75,9 @@ def test_datasets_opens_the_folder_with_pictures(folder: Path, tmp_path_factory:
     opened = load_dataset(str(folder), cache_dir=cache)
     assert list(opened) == ["train"]
     rows = opened["train"]
-    assert rows.column_names == ["images", "prompt", "chosen", "rejected", "id", "cluster", "builder", "provenance"]
+    assert rows.column_names[:4] == ["images", "prompt", "chosen", "rejected"]
+    assert rows.column_names[4:8] == ["id", "cluster", "builder", "provenance"]
+    assert rows.column_names[8:] == ["second_rejected", "chosen_spans", "rejected_spans"]
     assert len(rows) == 3
     for row, expected in zip(rows, read_pairs(folder), strict=True):
         assert all(isinstance(image, Image.Image) for image in row["images"])

@@ -24,11 +24,11 @@ from sightline.pairs.bdhs import (
     _Draft,
     _drafts,
     _joined,
-    _number,
     build_bdhs,
     cut_sentence,
     hidden_tokens,
 )
+from sightline.pairs.builder import Tools, rng_of
 from sightline.pairs.sentences import count_words, starts_with_yes_no
 from sightline.records import Pair, Sample
 from tests.models.tiny import IMAGE_TOKENS
@@ -38,12 +38,16 @@ CONFIG = BDHSConfig(rho=0.8, tries=3, threshold=0.97, max_new_tokens=10, batch_s
 NEVER_BELOW = 1e-9  # a threshold that no similarity is below, so that every try is tried again
 
 
+def tools(folder: Path, vlm: VLM, seed: int = 0) -> Tools:
+    return Tools(folder, folder / "views", seed, vlm)
+
+
 def drafts(sample: Sample, folder: Path, vlm: VLM, number: int = 1, seed: int = 0) -> list[_Draft]:
-    return _drafts(_Attempt(sample, number), folder, vlm, CONFIG, seed)
+    return _drafts(_Attempt(sample, number), tools(folder, vlm, seed), CONFIG)
 
 
 def built(samples: Iterable[Sample], folder: Path, vlm: VLM, config: BDHSConfig, seed: int = 0) -> dict[str, Pair]:
-    return {pair.id: pair for pair in build_bdhs(samples, folder, vlm, config, seed)}
+    return {pair.id: pair for made in build_bdhs(samples, tools(folder, vlm, seed), config) for pair in made.pairs}
 
 
 def with_settings(**changes: object) -> BDHSConfig:
@@ -161,7 +165,7 @@ def test_the_last_of_several_tries_has_no_reference_but_a_mask(
 ) -> None:
     (draft,) = drafts(samples[1], samples_dir, vlm, CONFIG.tries)
     assert (draft.kept, draft.request.prefill) == ("", "")
-    rng = np.random.default_rng([0, CONFIG.tries, _number("scene-01")])
+    rng = rng_of(0, samples[1], CONFIG.tries)
     assert draft.request.hidden == hidden_tokens(rng, IMAGE_TOKENS, CONFIG.rho)
 
 
@@ -198,7 +202,7 @@ def test_a_single_try_stays_guided(samples: list[Sample], samples_dir: Path, vlm
     for sample in samples[:2]:
         pair = pairs[f"{sample.id}/bdhs"]
         assert (pair.provenance["tries"], pair.provenance["guided"], pair.provenance["similar"]) == (1, True, True)
-        kept = _drafts(_Attempt(sample), samples_dir, vlm, config, 0)[0].kept
+        kept = _drafts(_Attempt(sample), tools(samples_dir, vlm), config)[0].kept
         assert kept and pair.rejected.startswith(kept)
 
 
@@ -290,7 +294,7 @@ def test_waves_hold_as_many_samples_as_they_may(samples: list[Sample], samples_d
             read.append(sample.id)
             yield sample
 
-    pairs = build_bdhs(reading(), samples_dir, vlm, with_settings(wave=2, max_new_tokens=2), 0)
+    pairs = build_bdhs(reading(), tools(samples_dir, vlm), with_settings(wave=2, max_new_tokens=2))
     next(pairs)
     assert len(read) == 2
     assert len(list(pairs)) == len(samples) - 1

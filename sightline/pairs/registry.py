@@ -1,0 +1,33 @@
+"""The names of builders and where each is, resolved only when one is asked for.
+
+An entry is "package.module:builder", the `Builder` that its file defines, with the line that help shows before anything
+is imported.
+"""
+
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, NamedTuple, cast
+
+from sightline.errors import InputError
+from sightline.pairs.builder import Builder
+
+
+class Entry(NamedTuple):
+    """Where a builder is, and its line of help."""
+
+    place: str
+    help: str
+
+
+BUILDERS: dict[str, Entry] = {
+    "bdhs": Entry("sightline.pairs.bdhs:BDHS", "Hide the picture, let the model go on from the reference (BDHS)."),
+}
+
+
+def get_builder(name: str) -> Builder[Any]:
+    """The builder of that name; an InputError names the nearest spelling where there is none."""
+    if name not in BUILDERS:
+        near = get_close_matches(name, BUILDERS, n=1, cutoff=0.0)[0]
+        raise InputError(f"there is no builder {name!r}; did you mean {near!r}?")
+    module, _, attribute = BUILDERS[name].place.partition(":")
+    return cast(Builder[Any], getattr(import_module(module), attribute))

@@ -1,0 +1,43 @@
+"""What a writer is: it changes an answer as a task says, or says nothing where it cannot.
+
+The tasks' prompts are `prompts`; each writer is a file with its config class, whose `open` makes it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from sightline.pairs.judges.base import Judged
+
+#: corrupt: put believable mistakes in; correct: take mistakes out, and change nothing else; alter: replace one phrase
+#: by a believable wrong one; split: the claims of the answer, one a line.
+Task = Literal["corrupt", "correct", "alter", "split"]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An answer and what to do with it; `seed` decides the result where the writer samples."""
+
+    task: Task
+    about: Judged
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Written:
+    """The changed text, None where the writer failed (`note` says why), and the tokens it cost where known."""
+
+    text: str | None
+    tokens: int = 0
+    note: str = ""
+
+
+class Writer(Protocol):
+    """Rewrites answers. `identity` is a hash of its model, prompts and settings; it goes into provenance."""
+
+    @property
+    def identity(self) -> str: ...
+
+    def write(self, drafts: Sequence[Draft]) -> list[Written]:
+        """One text a draft, in order."""
+        ...

@@ -1,0 +1,54 @@
+"""What a language model is told to do with an answer: our own words, one prompt a task, and how its reply is read.
+
+`corrupt` follows the idea of POVID and of arXiv 2407.02477, table 13: mistakes that nobody could tell without the
+picture. The texts are hashed into every pair's provenance through the writer's identity.
+"""
+
+import re
+
+from sightline.pairs.writers.base import Draft, Task
+
+_OUTPUT = "Reply with the text alone: no heading, no quotation marks, no remark."
+
+PROMPTS: dict[Task, str] = {
+    "corrupt": (
+        "Below are a question about a picture and an answer to it. Rewrite the answer so that it is wrong about the "
+        "picture in one to three places: name an object, person or animal that is not there, or change a count, a "
+        "color, an attribute or a place. Every change must be what one would expect in such a picture, so that a "
+        "reader who does not see it could not tell which answer is the true one. Keep length, style and all else. "
+        f"{_OUTPUT}\n\nQuestion: {{question}}\nAnswer: {{answer}}"
+    ),
+    "correct": (
+        "Look at the picture. Below are a question about it and an answer. Take out whatever the picture does not show "
+        "and mend wrong counts, colors and places; leave every other word as it is. If all is right, repeat the answer "
+        f"unchanged. {_OUTPUT}\n\nQuestion: {{question}}\nAnswer: {{answer}}"
+    ),
+    "alter": (
+        "Below are a question about a picture and an answer to it. Choose one phrase that names an object or its "
+        "color, number or place, and replace it by another that would be as likely in such a picture but is wrong. "
+        f"Change nothing else. {_OUTPUT}\n\nQuestion: {{question}}\nAnswer: {{answer}}"
+    ),
+    "split": (
+        "Below are a question about a picture and an answer to it. List the single facts that the answer states about "
+        "the picture, each as a short full sentence that can be understood alone, one a line. Reply with the list "
+        "alone.\n\nQuestion: {question}\nAnswer: {answer}"
+    ),
+}
+
+#: Tasks that cannot be done without the picture.
+NEEDS_PICTURE: frozenset[Task] = frozenset({"correct"})
+
+
+def prompt_of(draft: Draft) -> str:
+    """The prompt for a draft."""
+    asked = {"question": draft.about.prefix.prompt, "answer": draft.about.answer}
+    # Not `format`, and both at once: a question or an answer may hold braces.
+    return re.sub(r"\{(question|answer)\}", lambda found: asked[found[1]], PROMPTS[draft.task])
+
+
+def read_reply(reply: str) -> str | None:
+    """The text of a reply, without quotation marks around the whole; None where there is none."""
+    text = reply.strip()
+    if len(text) > 1 and text[0] == text[-1] == '"' and '"' not in text[1:-1]:
+        text = text[1:-1].strip()
+    return text or None
