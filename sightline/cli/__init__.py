@@ -30,9 +30,12 @@ class Entry:
 COMMANDS: dict[str, Entry] = {
     "demo": Entry("sightline.cli.demo", "Run the whole way on the embedded lab: pictures, pairs, training, report."),
     "lab": Entry("sightline.cli.lab", "The embedded world: draw scenes, train its base model.", is_group=True),
+    "import": Entry("sightline.cli.import_", "Read published and peers' layouts of preferences and instructions."),
+    "export": Entry("sightline.cli.export", "Write preference pairs in a peer's layout."),
     "pairs": Entry("sightline.cli.pairs", "Build preference pairs from samples.", is_group=True),
     "probe": Entry("sightline.cli.probe", "Ask whether a model uses its pictures at all."),
     "train": Entry("sightline.cli.train", "Train a model on preference pairs."),
+    "check": Entry("sightline.cli.check", "Look for what is wrong with a dataset of pairs."),
     "eval": Entry("sightline.cli.eval", "Measure a model on benchmarks."),
     "report": Entry("sightline.cli.report", "Write the report of a base and an aligned model."),
 }

@@ -41,6 +41,19 @@ def merge(
     typer.echo(f"pairs: {out} ({manifest.counts['pairs']} of {len(parts)} directories)")
 
 
+@app.command()
+def average(
+    first: Annotated[Path, typer.Argument(help="Directory of pairs.")],
+    second: Annotated[Path, typer.Argument(help="Directory of pairs on the same prompts and chosen answers.")],
+    out: Out,
+) -> None:
+    """Give each pair a second rejected answer, for averaged DPO (arXiv 2407.02477, eq. 5)."""
+    from sightline.pairs.average import average_datasets
+
+    manifest = average_datasets(first, second, out)
+    typer.echo(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
+
+
 def _command(name: str) -> Callable[..., None]:
     def run(
         samples: Samples,

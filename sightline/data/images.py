@@ -4,6 +4,8 @@ It does not resize or normalize; that is a processor's work (`models`). Rows tha
 `preference_dataset`.
 """
 
+import hashlib
+import io
 import os
 import shutil
 import struct
@@ -13,13 +15,14 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sightline.errors import InputError
+from sightline.records.hashing import hash_file
 from sightline.records.store import replacing
 
 #: The kinds that are opened. Not all that Pillow knows: EPS, for one, would run another program on the file.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 
 #: What decoders raise on damaged bytes, as found by damaging files of every format at random.
-_DAMAGE = (
+DAMAGE = (
     OSError,
     SyntaxError,
     ValueError,
@@ -40,19 +43,14 @@ def open_image(path: Path, where: str) -> Image.Image:
         InputError: the file is missing, empty, no image of a known kind, truncated or damaged.
     """
     check_image_file(path, where)
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except UnidentifiedImageError as error:
-        raise InputError(
-            f"{where}: {path} is not an image ({', '.join(FORMATS)} are read); replace the file or drop the row"
-        ) from error
-    except _DAMAGE as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{where}: image {path} is truncated or damaged ({reason}); replace the file or drop the row"
-        ) from error
+    return _decoded(path, str(path), where)
+
+
+def open_embedded(data: bytes, name: str, where: str) -> Image.Image:
+    """As `open_image`, of an image whose bytes lie in the row itself; `name` is for the error."""
+    if not data:
+        raise InputError(f"{where}: image {name} is empty (0 bytes); replace it or drop the row")
+    return _decoded(io.BytesIO(data), name, where)
 
 
 def check_image_file(path: Path, where: str) -> None:
@@ -104,13 +102,60 @@ def adopt_image(source: Path, name: str, directory: Path, where: str) -> str:
         if origin.samefile(target) or origin.read_bytes() == target.read_bytes():
             return name
         raise InputError(f"{where}: {target} is another image already; choose another --out")
+    _link_or_copy(origin, target)
+    return name
+
+
+def adopt_by_content(source: Path, name: str, directory: Path, where: str) -> str:
+    """As `adopt_image`, under a name that its bytes decide: published sets call many different images by one name.
+
+    Raises:
+        InputError: the image is missing or its path escapes.
+    """
+    origin = image_path(source, name, where)
+    named = _content_name(hash_file(origin), name)
+    if not (directory / named).exists():
+        _link_or_copy(origin, directory / named)
+    return named
+
+
+def keep_embedded(data: bytes, name: str, directory: Path) -> str:
+    """Write the bytes of an image called `name` into `directory`, named as by `adopt_by_content`; returns the name."""
+    named = _content_name(hashlib.sha256(data).hexdigest(), name)
+    if not (directory / named).exists():
+        with replacing(directory / named, sync=False) as temporary:
+            temporary.write_bytes(data)
+    return named
+
+
+def _content_name(digest: str, name: str) -> str:
+    suffix = PurePosixPath(name).suffix.lower()
+    return f"images/{digest[:32]}{suffix if suffix[1:].isalnum() else ''}"
+
+
+def _link_or_copy(origin: Path, target: Path) -> None:
     with replacing(target, sync=False) as temporary:
         temporary.unlink(missing_ok=True)
         try:
             os.link(origin, temporary)
         except OSError:  # another file system, or one without links
             shutil.copyfile(origin, temporary)
-    return name
+
+
+def _decoded(source: Path | io.BytesIO, name: str, where: str) -> Image.Image:
+    try:
+        with Image.open(source, formats=FORMATS) as image:
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{where}: {name} is not an image ({', '.join(FORMATS)} are read); replace the file or drop the row"
+        ) from error
+    except DAMAGE as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{where}: image {name} is truncated or damaged ({reason}); replace the file or drop the row"
+        ) from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

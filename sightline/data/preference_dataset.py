@@ -4,7 +4,6 @@ It moves rows between `pairs.jsonl` (written while pairs are made) and Parquet w
 filters no pairs. Pairs are made in the room `pairs`, trained on in `train`.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from sightline.config.problems import describe
-from sightline.data.images import image_path, open_image
+from sightline.data.images import image_path, keep_embedded, open_image
 from sightline.data.turns import entries_of, messages, to_turns
 from sightline.errors import InputError
 from sightline.records.hashing import hash_file
@@ -191,13 +190,13 @@ def _from_parquet(directory: Path, files: Iterable[Path]) -> Iterator[tuple[str,
                     for row in batch.to_pylist():
                         number += 1
                         where = f"{path} row {number} (id {row.get('id')!r})"
-                        yield where, _pair(row, directory, where)
+                        yield where, pair_of_columns(row, directory, where)
         except (pa.ArrowException, OSError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{path} cannot be read as Parquet ({reason}); make or fetch it again") from error
 
 
-def _pair(row: Mapping[str, Any], directory: Path, where: str) -> Pair:
+def pair_of_columns(row: Mapping[str, Any], directory: Path, where: str) -> Pair:
     """A row of the Parquet file as a `Pair`; answers hold one turn each."""
     try:
         history, prompt = to_turns((turn["role"], entries_of(turn["content"])) for turn in row["prompt"])
@@ -242,13 +241,7 @@ def _extracted(image: Mapping[str, Any], directory: Path, where: str) -> str:
     inside = name and not Path(name).is_absolute() and ".." not in Path(name).parts
     if inside and (directory / name).is_file() and (directory / name).read_bytes() == data:
         return name
-    # Published sets call many different images by one name, so the content names the file.
-    suffix = Path(name).suffix.lower()
-    named = f"images/{hashlib.sha256(data).hexdigest()[:32]}{suffix if suffix[1:].isalnum() else ''}"
-    if not (directory / named).exists():
-        with replacing(directory / named, sync=False) as temporary:
-            temporary.write_bytes(data)
-    return named
+    return keep_embedded(data, name, directory)
 
 
 def _checked(rows: Iterable[tuple[str, Pair]], directory: Path) -> Iterator[Pair]:

@@ -77,6 +77,12 @@ class Model:
             )
         return self._vlm
 
+    def cache_use(self) -> dict[str, float]:
+        """How often the cache had what was asked; empty where the model was not needed."""
+        from sightline.models.vlm import hit_rate_of
+
+        return {} if self._vlm is None else hit_rate_of(self._vlm)
+
 
 def evaluate(
     model: str | Path,
@@ -117,7 +123,7 @@ def evaluate(
         for benchmark in benchmarks:
             counts[benchmark.name] = answer_benchmark(benchmark, out, answering, bars)
             score_directory(benchmark, out, resamples=config.resamples, seed=seed)
-    stage.finish(counts=counts, dropped={}, numbers={"batch_size": float(runtime.batch_size)})
+    stage.finish(counts=counts, dropped={}, numbers={"batch_size": float(runtime.batch_size), **answering.cache_use()})
     return out
 
 

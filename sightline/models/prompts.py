@@ -6,7 +6,7 @@ Plain data, the seam between this room and those above it; `scorer` and `sampler
 from dataclasses import dataclass
 from pathlib import Path
 
-from sightline.records.rows import Pair, Sample, Turn
+from sightline.records.rows import IMAGE, Pair, Sample, Turn
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,16 @@ class Prefix:
 def prefix_of(row: Sample | Pair, folder: Path) -> Prefix:
     """What a row asks, its images being relative to `folder`."""
     return Prefix(tuple(folder / image for image in row.images), row.prompt, row.history)
+
+
+def without_pictures(prefix: Prefix) -> Prefix:
+    """The same said without any image."""
+    told = tuple(turn.model_copy(update={"text": _unmarked(turn.text)}) for turn in prefix.history)
+    return Prefix((), _unmarked(prefix.prompt), told)
+
+
+def _unmarked(text: str) -> str:
+    return text.replace(f"{IMAGE}\n", "").replace(f"\n{IMAGE}", "").replace(IMAGE, "")
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pydantic import Field
 
-from sightline.models.encoding import RowTooLong, encode_prefill, encode_prefix
 from sightline.models.prompts import Generation, Request, prefix_of
 from sightline.models.sampler import generate, image_token_count
-from sightline.pairs.builder import TOO_LONG, Builder, Made, SampledConfig, Tools, pair_of, reference_of, rng_of
+from sightline.pairs.answers import fits
+from sightline.pairs.builder import TOO_LONG, Builder, Made, SampledConfig, Tools, always, pair_of, reference_of, rng_of
 from sightline.pairs.sentences import count_words, cut_before_word, split_sentences, starts_with_yes_no, swap_yes_no
 from sightline.pairs.similarity import make_similarity
 from sightline.pairs.views import weakened
@@ -68,7 +68,8 @@ def build_bdhs(samples: Iterable[Sample], tools: Tools, config: BDHSConfig) -> I
     source, waiting = iter(samples), deque[_Attempt]()
     while True:
         while len(waiting) < config.wave and (sample := next(source, None)) is not None:
-            if fits(sample, tools, config):
+            prefix = prefix_of(sample, tools.folder)
+            if fits(tools.vlm, prefix, reference_of(sample), config.max_new_tokens):
                 waiting.append(_Attempt(sample))
             else:
                 yield Made(sample_id=sample.id, dropped=TOO_LONG)
@@ -82,17 +83,6 @@ def build_bdhs(samples: Iterable[Sample], tools: Tools, config: BDHSConfig) -> I
                 yield _made(attempt, answer, phi, config)
             else:
                 waiting.append(_Attempt(attempt.sample, attempt.number + 1, attempt.tokens))
-
-
-def fits(sample: Sample, tools: Tools, config: BDHSConfig) -> bool:
-    """Whether prompt, images, the whole reference and `max_new_tokens` fit the positions of the model."""
-    vlm = tools.vlm
-    prefix = encode_prefix(vlm, prefix_of(sample, tools.folder))
-    try:
-        row = encode_prefill(vlm, prefix, reference_of(sample))
-    except RowTooLong:
-        return False
-    return len(row.ids) + config.max_new_tokens <= vlm.max_tokens
 
 
 def hidden_tokens(rng: np.random.Generator, count: int, rho: float) -> frozenset[int]:
@@ -188,6 +178,6 @@ BDHS = Builder(
     summary="Hide most of the picture and let the model go on from the reference (BDHS, arXiv 2407.02477).",
     config=BDHSConfig,
     build=build_bdhs,
-    needs_reference=True,
+    needs_reference=always,
     remedy="try a higher rho or temperature, or fewer max_new_tokens",
 )

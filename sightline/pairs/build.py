@@ -77,7 +77,9 @@ def build_dataset(
         raise InputError(f"pairs {builder.name} needs a model; name one with --model")
     # Rows, images and model are checked before the directory is claimed: after a mistake the same --out can be given.
     is_new = not (out / MANIFEST).exists()
-    total = _count(shard.of(read_samples(samples, require_reference=builder.needs_reference)), samples, decode=is_new)
+    total = _count(
+        shard.of(read_samples(samples, require_reference=builder.needs_reference(config))), samples, decode=is_new
+    )
     opened = _open(model) if is_new else None
     inputs = {"samples": samples} | ({} if model is None else {"model": model})
     asked = config if shard == Shard() else _Sharded(shard=(shard.index, shard.count), config=config)

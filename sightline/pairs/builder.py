@@ -64,11 +64,22 @@ class Tools:
         return self.policy
 
 
+def always(config: Config) -> bool:
+    """Whatever the config: yes."""
+    return True
+
+
+def never(config: Config) -> bool:
+    """Whatever the config: no."""
+    return False
+
+
 @dataclass(frozen=True)
 class Builder(Generic[C]):
     """A builder by its parts. `build` may take samples in any order and groups; a row depends on (sample, seed) alone.
 
-    `summary` is one line with its source; `remedy` says what to try where no pair is left.
+    `needs_reference` says of a config whether samples must have one. `summary` is one line with its source; `remedy`
+    says what to try where no pair is left.
     """
 
     name: str
@@ -76,7 +87,7 @@ class Builder(Generic[C]):
     config: type[C]
     build: Callable[[Iterable[Sample], Tools, C], Iterator[Made]]
     needs_model: bool = True
-    needs_reference: bool = False
+    needs_reference: Callable[[C], bool] = never
     remedy: str = "change the builder's settings"
 
 

@@ -21,6 +21,16 @@ class Entry(NamedTuple):
 
 BUILDERS: dict[str, Entry] = {
     "bdhs": Entry("sightline.pairs.bdhs:BDHS", "Hide the picture, let the model go on from the reference (BDHS)."),
+    "corrupted": Entry("sightline.pairs.corrupted:CORRUPTED", "Let a writer put mistakes into the reference (POVID)."),
+    "claims": Entry("sightline.pairs.divided:CLAIMS", "Ask about every claim of several answers, yes or no (RLAIF-V)."),
+    "altered": Entry("sightline.pairs.altered:ALTERED", "Let a writer alter one phrase of the reference (HALVA)."),
+    "corrected": Entry("sightline.pairs.corrected:CORRECTED", "Let a writer mend the model's own answer (RLHF-V)."),
+    "beam": Entry("sightline.pairs.beam:BEAM", "Search sentence by sentence for the best and the worst answer (CSR)."),
+    "correctness": Entry("sightline.pairs.correctness:CORRECTNESS", "Pair right answers with wrong ones (MPO)."),
+    "dropout-ntp": Entry("sightline.pairs.dropout_ntp:DROPOUT_NTP", "Go on from half an answer without picture (MPO)."),
+    "ranked": Entry("sightline.pairs.ranked:RANKED", "Let a judge grade several answers and pair them (VLFeedback)."),
+    "weakened": Entry("sightline.pairs.weakened:WEAKENED", "Spoil the picture or the prompt (BPO, SeVa, STIC)."),
+    "distorted": Entry("sightline.pairs.distorted:DISTORTED", "Redraw the reference under a noised picture (POVID)."),
 }
 
 

@@ -64,6 +64,16 @@ def test_floor() -> None:
     assert result["gflop_per_step"] > 0
 
 
+def test_the_check_finds_what_is_planted() -> None:
+    assert run("check.py")["removable"] == 4
+
+
+def test_builders_are_measured() -> None:
+    (row,) = run("builders.py", "--samples", "12", "--only", "altered")["builders"]
+    assert row["pairs"] >= 10 and row["chosen_clean"] > row["rejected_wrong"] - 1
+    assert row["rejected_wrong"] == 1.0 and 0 <= row["give_away"]["auc"] <= 1
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_the_gpu_benchmark_says_that_it_skips() -> None:
     assert run("gpu_step.py") == {"skipped": "no CUDA device"}

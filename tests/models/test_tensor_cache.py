@@ -364,7 +364,7 @@ def kill_writers(directory: Path, kills: int) -> int:
 def test_killed_writers_leave_a_usable_cache(elsewhere: Executor, directory: Path) -> None:
     broken_off = elsewhere.submit(kill_writers, directory, 12).result(300)
     if len(os.sched_getaffinity(0)) > 1:  # on one core the killer hardly ever runs while a file is written
-        assert broken_off >= 3, "some died in the middle of a file"
+        assert broken_off >= 1, "some died in the middle of a file"
     cache = TensorCache(directory, max_bytes=40 * 2**20)
     assert entries(directory) and all(cache.get(path.stem) for path in entries(directory)) and not cache.damaged
     for path in temporaries(directory):

@@ -18,9 +18,10 @@ from sightline.models.encoding import encode_prefill, encode_prefix
 from sightline.models.loading import load_vlm
 from sightline.models.prompts import Prefix
 from sightline.models.vlm import VLM
-from sightline.pairs.bdhs import BDHS, BDHSConfig, fits
+from sightline.pairs.answers import fits
+from sightline.pairs.bdhs import BDHS, BDHSConfig
 from sightline.pairs.build import Plan, build_dataset, dropped_reason
-from sightline.pairs.builder import Made, Tools
+from sightline.pairs.builder import Made
 from sightline.records import Manifest, Pair, Sample, read_manifest, read_rows
 from tests.pairs.conftest import ASK, DESCRIBE, LEARNED, make_samples
 
@@ -119,14 +120,11 @@ def test_a_row_that_does_not_fit_the_model_is_dropped_and_counted(
 
 
 def test_what_fits_is_counted_with_the_new_tokens(vlm: VLM, samples: list[Sample], samples_dir: Path) -> None:
-    prefix = encode_prefix(vlm, Prefix((samples_dir / samples[0].images[0],), samples[0].prompt))
+    prefix = Prefix((samples_dir / samples[0].images[0],), samples[0].prompt)
     assert samples[0].reference is not None
-    room = vlm.max_tokens - len(encode_prefill(vlm, prefix, samples[0].reference).ids)
+    room = vlm.max_tokens - len(encode_prefill(vlm, encode_prefix(vlm, prefix), samples[0].reference).ids)
     for new, fitting in ((room, True), (room + 1, False)):
-        assert (
-            fits(samples[0], Tools(samples_dir, samples_dir, 0, vlm), CONFIG.model_copy(update={"max_new_tokens": new}))
-            is fitting
-        )
+        assert fits(vlm, prefix, samples[0].reference, new) is fitting
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
-"""Every judge's config, told apart by `name`: what a config with a judge in it takes."""
+"""Every judge's config, told apart by `name`: what a builder with a judge takes."""
 
 from typing import Annotated
 
 from pydantic import Field
 
-from sightline.pairs.judges.oracle import OracleJudgeConfig
+from sightline.pairs.judges.length import LengthControlledJudgeConfig, PlainJudgeConfig
 
-JudgeConfig = Annotated[OracleJudgeConfig, Field(discriminator=None)]
+JudgeConfig = Annotated[PlainJudgeConfig | LengthControlledJudgeConfig, Field(discriminator="name")]

@@ -3,13 +3,11 @@
 Texts come out as segments, unescaped and unstyled; the templates turn these into marked and escaped words.
 """
 
-import re
 from collections.abc import Sequence
-from difflib import SequenceMatcher
 from itertools import groupby
 from typing import Any, NamedTuple
 
-_TOKEN = re.compile(r"\w+(?:['\N{RIGHT SINGLE QUOTATION MARK}-]\w+)*|[^\w\s]")
+from sightline.data.differences import changed_spans
 
 
 class Segment(NamedTuple):
@@ -21,17 +19,8 @@ class Segment(NamedTuple):
 
 def differing_words(chosen: str, rejected: str) -> tuple[list[Segment], list[Segment]]:
     """Both texts with the words marked that the other lacks at that place; case and punctuation count."""
-    found = [list(_TOKEN.finditer(text)) for text in (chosen, rejected)]
-    words = [[match.group() for match in matches] for matches in found]
-    spans: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
-    matcher = SequenceMatcher(a=words[0], b=words[1], autojunk=False)
-    for kind, first, first_end, second, second_end in matcher.get_opcodes():
-        if kind == "equal":
-            continue
-        for side, (start, end) in enumerate(((first, first_end), (second, second_end))):
-            if end > start:
-                spans[side].append((found[side][start].start(), found[side][end - 1].end()))
-    return mark_spans(chosen, spans[0]), mark_spans(rejected, spans[1])
+    first, second = changed_spans(chosen, rejected)
+    return mark_spans(chosen, first), mark_spans(rejected, second)
 
 
 def mark_spans(text: str, spans: Sequence[tuple[int, int]]) -> list[Segment]:

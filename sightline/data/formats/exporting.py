@@ -1,0 +1,97 @@
+"""The stage that writes a directory of pairs in a peer's layout, images with it."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from sightline.config import Config
+from sightline.data.formats import llama_factory, ms_swift
+from sightline.data.images import adopt_image
+from sightline.data.preference_dataset import PAIRS, read_pairs, write_preference_dataset
+from sightline.data.progress import Progress, counted
+from sightline.errors import InputError
+from sightline.records.manifest import Manifest, Stage
+from sightline.records.rows import Pair
+from sightline.records.store import replacing, write_rows
+
+
+class ExportConfig(Config):
+    """What decides the result beside the pairs."""
+
+    layout: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """A layout that can be written: its line of help, and what writes the pairs to a directory with their images."""
+
+    summary: str
+    write: Callable[[Path, Iterator[Pair]], None]
+
+
+def _write_own(directory: Path, pairs: Iterator[Pair]) -> None:
+    write_rows(directory / PAIRS, pairs)
+    write_preference_dataset(directory)
+
+
+def _write_llama_factory(directory: Path, pairs: Iterator[Pair]) -> None:
+    """One array; `dataset_info.json` beside it."""
+    lines = _lines(pairs, llama_factory.row_of)
+    _write_text(directory / llama_factory.FILE, _array(lines))
+    llama_factory.write_info(directory)
+
+
+def _write_ms_swift(directory: Path, pairs: Iterator[Pair]) -> None:
+    _write_text(directory / ms_swift.FILE, (f"{line}\n" for line in _lines(pairs, ms_swift.row_of)))
+
+
+TARGETS: dict[str, Target] = {
+    "trl": Target("the folder that datasets and TRL open, as every directory of pairs is", _write_own),
+    "llama-factory": Target("ShareGPT preferences in JSON, with dataset_info.json", _write_llama_factory),
+    "ms-swift": Target("messages with rejected_response in JSONL", _write_ms_swift),
+}
+
+
+def export_pairs(layout: str, pairs: Path, out: Path, progress: Progress | None = None) -> Manifest:
+    """Write the pairs of a directory in another layout; `progress(done, total)` is told as pairs are done.
+
+    Raises:
+        InputError: no such layout, no or bad pairs, or a pair that the layout cannot hold.
+    """
+    if layout not in TARGETS:
+        near = get_close_matches(layout, TARGETS, n=1, cutoff=0.0)[0]
+        raise InputError(f"there is no layout {layout!r} to write; did you mean {near!r}?")
+    total = sum(1 for _ in read_pairs(pairs))
+    stage = Stage.open(out, f"export {layout}", ExportConfig(layout=layout), {"pairs": pairs})
+    if stage.done:
+        return stage.manifest
+    TARGETS[layout].write(out, _with_images(counted(read_pairs(pairs), progress, total), pairs, out))
+    return stage.finish(counts={"pairs": total})
+
+
+def _with_images(pairs: Iterable[Pair], source: Path, out: Path) -> Iterator[Pair]:
+    """The pairs, each after its images are there."""
+    for pair in pairs:
+        for image in pair.images:
+            adopt_image(source, image, out, str(out))
+        yield pair
+
+
+def _lines(pairs: Iterator[Pair], row_of: Callable[[Pair, str], dict[str, Any]]) -> Iterator[str]:
+    return (json.dumps(row_of(pair, f"pair {pair.id!r}"), ensure_ascii=False) for pair in pairs)
+
+
+def _array(lines: Iterator[str]) -> Iterator[str]:
+    separator = "["
+    for line in lines:
+        yield f"{separator}\n{line}"
+        separator = ","
+    yield "\n]\n" if separator == "," else "[]\n"
+
+
+def _write_text(path: Path, parts: Iterable[str]) -> None:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(parts)

@@ -1,0 +1,211 @@
+"""The stage that reads a layout: local files -> a directory of pairs or of samples, images with it.
+
+All rows are read twice: once to find mistakes before the directory is claimed, once to write. What a row means is its
+layout's affair.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+
+from sightline.config.problems import describe
+from sightline.data.formats.drafts import IMAGE_TROUBLE, BadRow, Draft, Dropped, Layout, Picture, ReadConfig
+from sightline.data.formats.raw import Raw, data_files, read_raw
+from sightline.data.formats.registry import AUTO, detect_layout, get_layout
+from sightline.data.images import adopt_by_content, image_path, keep_embedded, open_embedded, open_image
+from sightline.data.preference_dataset import PAIRS, write_preference_dataset
+from sightline.data.progress import Progress, counted
+from sightline.data.samples import write_samples
+from sightline.errors import InputError
+from sightline.records.manifest import MANIFEST, Manifest, Stage
+from sightline.records.rows import Pair, Sample
+from sightline.records.store import write_rows
+
+#: Finds (or stores) an image of the row at the place in the second argument; returns its name in the new directory.
+Keep = Callable[[Picture, str], str]
+
+
+class ImportConfig(ReadConfig):
+    """What decides the result beside the files. Images count by their place: they are not hashed."""
+
+    layout: str
+    prefix: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to import. Images are searched below `images`, by default beside the files; ids begin with `prefix`."""
+
+    place: Path
+    layout: str = AUTO
+    images: Path | None = None
+    prefix: str = ""
+    skip_bad: bool = False
+    read: ReadConfig = field(default_factory=ReadConfig)
+
+
+@dataclass
+class _Tally:
+    """What became of the rows."""
+
+    rows: int = 0
+    records: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    own_ids: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What the rows are read with."""
+
+    files: list[Path]
+    layout: Layout
+    images: Path
+    config: ImportConfig
+    skip_bad: bool
+
+
+def import_layout(request: Request, out: Path, progress: Progress | None = None) -> Manifest:
+    """Read local files of a layout and write a directory of pairs (or samples); `progress` is told as rows are done.
+
+    Rows that teach nothing (ties, equal or empty answers) are dropped and counted; rows that break the layout are
+    errors, or with `skip_bad` dropped and counted too.
+
+    Raises:
+        InputError: no or unknown files or layout, a row that breaks it or whose image is missing, damaged or remote, or
+            no row at all was left.
+    """
+    source = _source(request)
+    total = _checked(source, request.place) if not (out / MANIFEST).exists() else 0
+    inputs = {f"rows_{number}": path for number, path in enumerate(source.files)}
+    # `skip_bad` does not decide the result: where it matters, there is none without it.
+    stage = Stage.open(out, f"import {source.layout.name}", source.config, inputs)
+    if stage.done:
+        return stage.manifest
+    tally = _Tally()
+    rows = counted(read_raw(source.files), progress, total or _checked(source, request.place))
+    records = _records(source, rows, _storing(source.images, out), tally)
+    if source.layout.record is Pair:
+        write_rows(out / PAIRS, records)
+        _require_some(tally, request.place)
+        write_preference_dataset(out)
+    else:
+        write_samples(out, (record for record in records if isinstance(record, Sample)))
+        _require_some(tally, request.place)
+    kind = "pairs" if source.layout.record is Pair else "samples"
+    return stage.finish(counts={"rows": tally.rows, kind: tally.records}, dropped=tally.dropped)
+
+
+def _source(request: Request) -> _Source:
+    files = data_files(request.place)
+    layout = detect_layout(read_raw(files)) if request.layout == AUTO else get_layout(request.layout)
+    images = request.images or (request.place if request.place.is_dir() else request.place.parent)
+    if not images.is_dir():
+        raise InputError(f"images folder {images} does not exist; check --images")
+    chosen = {"layout": layout.name, "prefix": request.prefix or layout.name}
+    config = ImportConfig.model_validate(request.read.model_dump() | chosen)
+    return _Source(files, layout, images, config, request.skip_bad)
+
+
+def _checked(source: _Source, place: Path) -> int:
+    """The number of rows, each of them read and its images found, though not decoded."""
+
+    def find(picture: Picture, where: str) -> str:
+        if picture.data is None:
+            image_path(source.images, _below(source.images, picture.name), where)
+        return f"images/{picture.name}"
+
+    tally = _Tally()
+    for _ in _records(source, read_raw(source.files), find, tally):
+        pass
+    _require_some(tally, place)
+    return tally.rows
+
+
+def _require_some(tally: _Tally, place: Path) -> None:
+    if not tally.records:
+        dropped = f", dropped were {dict(tally.dropped)}" if tally.dropped else ""
+        raise InputError(f"{place}: of {tally.rows} rows none is left{dropped}; check the layout and its settings")
+
+
+def _storing(images: Path, out: Path) -> Keep:
+    """Bring images into `out`, each decoded once, so that no damaged one gets there; memory holds their names."""
+    sound: set[str] = set()
+
+    def keep(picture: Picture, where: str) -> str:
+        if picture.data is not None:
+            open_embedded(picture.data, picture.name or "in the row", where)
+            return keep_embedded(picture.data, picture.name, out)
+        name = _below(images, picture.name)
+        if name not in sound:
+            open_image(image_path(images, name, where), where)
+            sound.add(name)
+        return adopt_by_content(images, name, out, where)
+
+    return keep
+
+
+def _below(images: Path, name: str) -> str:
+    """A name relative to the images folder, also of an absolute path into it, which peers' files often have."""
+    root = images.absolute()
+    return PurePosixPath(name).relative_to(root).as_posix() if PurePosixPath(name).is_relative_to(root) else name
+
+
+def _records(source: _Source, rows: Iterator[Raw], keep: Keep, tally: _Tally) -> Iterator[Pair | Sample]:
+    for raw in rows:
+        tally.rows += 1
+        try:
+            made = _made(source, raw, keep, tally)
+        except (BadRow, InputError) as error:
+            if not source.skip_bad:
+                if isinstance(error, InputError):
+                    raise
+                raise InputError(f"{raw.where}: {error}; correct it, or drop such rows with --skip-bad") from error
+            tally.dropped[error.reason if isinstance(error, BadRow) else IMAGE_TROUBLE] += 1
+            continue
+        tally.records += len(made)
+        yield from made
+
+
+def _made(source: _Source, raw: Raw, keep: Keep, tally: _Tally) -> list[Pair | Sample]:
+    """The records of one row: all of them, or an error."""
+    if raw.problem:
+        raise BadRow(raw.problem)
+    read = list(source.layout.read(raw.columns, source.config))
+    drafts = [one for one in read if isinstance(one, Draft)]
+    made = []
+    for number, draft in enumerate(drafts, 1):
+        suffix = f"-{number}" if len(drafts) > 1 else ""
+        images = tuple(keep(picture, raw.where) for picture in draft.pictures)
+        made.append(_record(source, raw, draft, images, f"{source.config.prefix}-{tally.rows:08d}{suffix}"))
+    own = [record.id for draft, record in zip(drafts, made, strict=True) if "id" in draft.fields]
+    if len({*own}) < len(own) or tally.own_ids & {*own}:
+        raise BadRow(f"id {own[0]!r} occurs twice")
+    tally.own_ids.update(own)
+    tally.dropped.update(one.reason for one in read if isinstance(one, Dropped))
+    return made
+
+
+def _record(source: _Source, raw: Raw, draft: Draft, images: tuple[str, ...], row_id: str) -> Pair | Sample:
+    fields: dict[str, Any] = {"id": row_id, "images": images, "cluster": "+".join(map(_stem, images)) or row_id}
+    if source.layout.record is Pair:
+        origin = {"file": raw.path.name, "row": raw.number, **draft.provenance}
+        fields |= {"builder": source.layout.name, "provenance": origin}
+    try:
+        record = source.layout.record.model_validate(fields | draft.fields)
+        record.model_dump_json()
+    except ValidationError as error:
+        raise BadRow(describe(error, source.layout.record)) from error
+    except PydanticSerializationError as error:  # half of a surrogate pair, which JSON can spell and UTF-8 cannot
+        raise BadRow("a text is not valid Unicode") from error
+    return record
+
+
+def _stem(name: str) -> str:
+    """What tells an image apart, by which rows on it are clustered."""
+    return PurePosixPath(name).stem

@@ -1,0 +1,74 @@
+"""LLaMA-Factory's ShareGPT layout for preferences: `conversations` up to the answers, `chosen`, `rejected`, `images`.
+
+As in its `data/converter.py`: turns of `from`/`value` (or `messages` of `role`/`content`), which must alternate after a
+system turn or the column `system`; as many `<image>` as images. What it would skip or fail on is refused when writing.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sightline.data.formats.conversations import pair_drafts, turn_of, turns_of
+from sightline.data.formats.drafts import BadRow, Columns, Drafts, Layout, ReadConfig, holds, pictures_of, text_of
+from sightline.data.formats.own_columns import own_columns, restored
+from sightline.data.formats.placing import refuse_media, spelled_out
+from sightline.errors import InputError
+from sightline.records.rows import Pair, Turn
+from sightline.records.store import write_json
+
+FILE, DATASET = "preferences.json", "sightline"
+_NAMES = {"user": "human", "assistant": "gpt", "system": "system"}
+
+
+def _fits(columns: Columns) -> bool:
+    sides = all(isinstance(columns.get(name), Mapping) for name in ("chosen", "rejected"))
+    return sides and (holds(columns, "conversations") or holds(columns, "messages"))
+
+
+def _read(columns: Columns, _: ReadConfig) -> Drafts:
+    refuse_media(columns)
+    column = "conversations" if holds(columns, "conversations") else "messages"
+    asked = turns_of(columns.get(column), column)
+    if columns.get("system") and (not asked or asked[0].role != "system"):
+        asked = (Turn(role="system", text=text_of(columns, "system")), *asked)
+    better, worse = (turn_of(columns.get(name), name) for name in ("chosen", "rejected"))
+    if {better.role, worse.role} != {"assistant"}:
+        raise BadRow("chosen and rejected are not both the assistant's")
+    pictures = pictures_of(columns, "images", "image")
+    yield from restored(columns, pair_drafts((*asked, better), (*asked, worse), pictures))
+
+
+def row_of(pair: Pair, where: str) -> dict[str, Any]:
+    """The pair as a row.
+
+    Raises:
+        InputError: LLaMA-Factory would not take it.
+    """
+    turns = spelled_out(pair, where)
+    roles = [turn.role for turn in turns][turns[0].role == "system" :]
+    if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
+        raise InputError(f"{where}: turns of user and assistant do not alternate, as LLaMA-Factory needs; drop the row")
+    return {
+        **own_columns(pair),
+        "conversations": [{"from": _NAMES[turn.role], "value": turn.text} for turn in turns],
+        "chosen": {"from": "gpt", "value": pair.chosen},
+        "rejected": {"from": "gpt", "value": pair.rejected},
+        "images": list(pair.images),
+    }
+
+
+def write_info(directory: Path) -> None:
+    """Write `dataset_info.json`, by which LLaMA-Factory knows the file (`dataset: sightline`)."""
+    entry = {
+        "file_name": FILE,
+        "formatting": "sharegpt",
+        "ranking": True,
+        "columns": {"messages": "conversations", "chosen": "chosen", "rejected": "rejected", "images": "images"},
+        "tags": {"role_tag": "from", "content_tag": "value", **{f"{role}_tag": name for role, name in _NAMES.items()}},
+    }
+    write_json(directory / "dataset_info.json", {DATASET: entry})
+
+
+LLAMA_FACTORY = Layout(
+    "llama-factory", "LLaMA-Factory's ShareGPT preferences: conversations, chosen, rejected (JSON)", _fits, _read
+)

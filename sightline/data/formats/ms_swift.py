@@ -1,0 +1,65 @@
+"""ms-swift's layout for preferences: `messages` with the chosen answer last, and what was rejected, `images`.
+
+As in its guide to custom datasets: `rejected_response` is one answer or a list, `rejected_messages` a whole
+conversation (with `rejected_images`, which must be the same); `<image>` in the text marks an image.
+"""
+
+from typing import Any
+
+from sightline.config.problems import shorten
+from sightline.data.formats.conversations import Turns, pair_drafts, reply, turns_of
+from sightline.data.formats.drafts import BadRow, Columns, Drafts, Layout, ReadConfig, holds, pictures_of, text_of
+from sightline.data.formats.own_columns import own_columns, restored
+from sightline.data.formats.placing import refuse_media, spelled_out
+from sightline.records.rows import Pair, Turn
+
+FILE = "preferences.jsonl"
+
+
+def _fits(columns: Columns) -> bool:
+    return holds(columns, "messages") and (holds(columns, "rejected_response") or holds(columns, "rejected_messages"))
+
+
+def _read(columns: Columns, _: ReadConfig) -> Drafts:
+    refuse_media(columns)
+    chosen, pictures = turns_of(columns.get("messages"), "messages"), pictures_of(columns, "images", "image")
+    if columns.get("system") and (not chosen or chosen[0].role != "system"):
+        chosen = (Turn(role="system", text=text_of(columns, "system")), *chosen)
+    if not chosen or chosen[-1].role != "assistant":
+        raise BadRow("messages do not end with the assistant's answer")
+    if columns.get("rejected_images") and pictures_of(columns, "rejected_images") != pictures:
+        raise BadRow("rejected_images differ from images")
+    for rejected in _rejected(columns, chosen):
+        yield from restored(columns, pair_drafts(chosen, rejected, pictures))
+
+
+def _rejected(columns: Columns, chosen: Turns) -> list[Turns]:
+    """The rejected conversations: one, or one for each rejected answer."""
+    if holds(columns, "rejected_messages"):
+        told = turns_of(columns["rejected_messages"], "rejected_messages")
+        lacks_system = chosen[0].role == "system" and told[:1] != chosen[:1]
+        return [(chosen[0], *told) if lacks_system else told]
+    told_answers = columns.get("rejected_response")
+    answers = told_answers if isinstance(told_answers, list) else [told_answers]
+    texts = [answer for answer in answers if isinstance(answer, str)]
+    if not texts or len(texts) < len(answers):
+        raise BadRow(f"rejected_response = {shorten(told_answers)} is not an answer or a list of them")
+    return [(*chosen[:-1], reply(text)) for text in texts]
+
+
+def row_of(pair: Pair, where: str) -> dict[str, Any]:
+    """The pair as a row.
+
+    Raises:
+        InputError: ms-swift would take a word of the text for an image, a video or a sound.
+    """
+    turns = [*spelled_out(pair, where), reply(pair.chosen)]
+    return {
+        **own_columns(pair),
+        "messages": [{"role": turn.role, "content": turn.text} for turn in turns],
+        "rejected_response": pair.rejected,
+        "images": list(pair.images),
+    }
+
+
+MS_SWIFT = Layout("ms-swift", "ms-swift's messages with rejected_response or rejected_messages (JSONL)", _fits, _read)

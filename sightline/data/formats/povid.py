@@ -1,0 +1,20 @@
+"""POVID (arXiv 2402.11411): LLaVA's rows with a second conversation, `rejected_conversations`, of corrupted answers.
+
+Columns as in the authors' `train_dpo.py`: `id`, `image`, and `conversations` and
+`rejected_conversations` of turns with `from` and `value`.
+"""
+
+from sightline.data.formats.conversations import pair_drafts, turns_of
+from sightline.data.formats.drafts import Columns, Drafts, Layout, ReadConfig, holds, known, pictures_of
+
+
+def _fits(columns: Columns) -> bool:
+    return holds(columns, "conversations", "rejected_conversations")
+
+
+def _read(columns: Columns, _: ReadConfig) -> Drafts:
+    better, worse = (turns_of(columns.get(name), name) for name in ("conversations", "rejected_conversations"))
+    yield from pair_drafts(better, worse, pictures_of(columns, "image", "images"), known(columns, "id"))
+
+
+POVID = Layout("povid", "LLaVA's rows with conversations and rejected_conversations (JSON)", _fits, _read)

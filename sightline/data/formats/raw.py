@@ -1,0 +1,149 @@
+"""Rows of local JSON, JSONL and Parquet files as plain dictionaries, one at a time, each with its place for errors.
+
+What the columns mean is the layouts' affair. Nothing is fetched.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sightline.errors import InputError
+from sightline.records.manifest import MANIFEST
+from sightline.records.store import MAX_LINE
+
+#: A directory's Parquet files are read, or else its JSONL, or else its JSON files.
+SUFFIXES = (".parquet", ".jsonl", ".json")
+_NO_ROWS = frozenset({MANIFEST, "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
+_CHUNK = 2**20  # characters of a JSON array read at once
+_BETWEEN = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A row as its file has it. `problem` says why there is none, for a line that is no JSON object."""
+
+    path: Path
+    number: int
+    columns: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""
+
+    @property
+    def where(self) -> str:
+        """The row's place, for errors."""
+        return f"{self.path} row {self.number}"
+
+
+def data_files(place: Path) -> list[Path]:
+    """The files with rows that a path means: itself, or all of one kind below the directory, in order.
+
+    Raises:
+        InputError: there is none.
+    """
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise InputError(f"{place} does not exist; check the path")
+    below = sorted(path for path in place.rglob("*") if path.is_file() and not _is_hidden(path, place))
+    for suffix in SUFFIXES:
+        found = [path for path in below if path.suffix.lower() == suffix and path.name not in _NO_ROWS]
+        if found:
+            return found
+    raise InputError(f"{place} holds no {', '.join(SUFFIXES)} files; name a file or another directory")
+
+
+def read_raw(files: Sequence[Path]) -> Iterator[Raw]:
+    """The rows of all files in order. Memory holds a batch of Parquet rows, or one JSON row and a chunk of the file.
+
+    Raises:
+        InputError: a file that cannot be read, a JSON array that is broken, or a line longer than any row.
+    """
+    for path in files:
+        yield from _from_parquet(path) if path.suffix.lower() == ".parquet" else _from_json(path)
+
+
+def _is_hidden(path: Path, place: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(place).parts)
+
+
+def _from_parquet(path: Path) -> Iterator[Raw]:
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=32):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield Raw(path, number, row)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} cannot be read as Parquet ({reason}); make or fetch it again") from error
+
+
+def _from_json(path: Path) -> Iterator[Raw]:
+    """An array, or one object a line, whatever the file is called: `.json` is used for both."""
+    with path.open("rb") as file:
+        start = file.read(4096).removeprefix(_BYTE_ORDER_MARK).lstrip()
+    yield from _from_array(path) if start.startswith(b"[") else _from_lines(path)
+
+
+def _from_lines(path: Path) -> Iterator[Raw]:
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MAX_LINE):
+            number += 1
+            if len(line) == MAX_LINE and not line.endswith(b"\n"):
+                raise InputError(f"{path} row {number}: longer than {MAX_LINE} bytes; is this a JSONL file?")
+            line = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
+            if not line.strip():
+                continue
+            try:
+                yield _row(path, number, json.loads(line))
+            except (ValueError, RecursionError):
+                shown = line.strip().decode("utf-8", errors="replace")[:60]
+                yield Raw(path, number, problem=f"not JSON, {shown!r}")
+
+
+def _from_array(path: Path) -> Iterator[Raw]:
+    decoder, number = json.JSONDecoder(), 0
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            buffer, at = "", 0
+            while not at:  # it is there, as `_from_json` saw
+                buffer += file.read(_CHUNK)
+                at = buffer.find("[") + 1
+            while True:
+                at = _end(_BETWEEN.match(buffer, at))
+                if buffer.startswith("]", at):
+                    return
+                try:
+                    value, at = decoder.raw_decode(buffer, at)
+                except json.JSONDecodeError as error:  # the row is broken, or goes on in the next chunk
+                    more = file.read(max(_CHUNK, len(buffer) - at))
+                    if not more or len(buffer) - at > MAX_LINE:
+                        reason = error.msg if more else f"{error.msg}, up to the end of the file"
+                        raise InputError(
+                            f"{path} row {number + 1}: not JSON ({reason}); correct it or fetch the file again"
+                        ) from error
+                    buffer, at = buffer[at:] + more, 0
+                    continue
+                number += 1
+                yield _row(path, number, value)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path} row {number + 1}: not JSON ({error}); fetch the file again") from error
+
+
+def _end(match: re.Match[str] | None) -> int:
+    assert match is not None  # the pattern matches nothing, too
+    return match.end()
+
+
+def _row(path: Path, number: int, value: object) -> Raw:
+    if isinstance(value, dict):
+        return Raw(path, number, value)
+    return Raw(path, number, problem=f"a row is an object with columns and not {str(value)[:60]!r}")

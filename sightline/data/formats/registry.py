@@ -1,0 +1,66 @@
+"""The names of layouts that can be read, and which of them a file's rows have."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from itertools import islice
+
+from sightline.data.formats.drafts import Layout
+from sightline.data.formats.llama_factory import LLAMA_FACTORY
+from sightline.data.formats.llava_instruct import LLAVA_INSTRUCT
+from sightline.data.formats.llava_rlhf import LLAVA_RLHF
+from sightline.data.formats.ms_swift import MS_SWIFT
+from sightline.data.formats.povid import POVID
+from sightline.data.formats.question_answers import MMPR, RLAIF_V
+from sightline.data.formats.raw import Raw
+from sightline.data.formats.rlhf_v import RLHF_V
+from sightline.data.formats.trl import TRL
+from sightline.data.formats.vlfeedback import VLFEEDBACK
+from sightline.errors import InputError
+
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        POVID,
+        RLHF_V,
+        VLFEEDBACK,
+        LLAVA_RLHF,
+        RLAIF_V,
+        MMPR,
+        LLAVA_INSTRUCT,
+        LLAMA_FACTORY,
+        MS_SWIFT,
+        TRL,
+    )
+}
+AUTO = "auto"
+_LOOKED_AT = 32  # rows that decide, since some of a set may lack what tells it apart
+
+
+def get_layout(name: str) -> Layout:
+    """The layout of that name; an InputError names the nearest spelling where there is none."""
+    if name not in LAYOUTS:
+        near = get_close_matches(name, [AUTO, *LAYOUTS], n=1, cutoff=0.0)[0]
+        raise InputError(f"there is no layout {name!r}; did you mean {near!r}?")
+    return LAYOUTS[name]
+
+
+def detect_layout(rows: Iterable[Raw]) -> Layout:
+    """The one layout that the first rows have, by their columns.
+
+    Raises:
+        InputError: there is no row, or they have none or several.
+    """
+    looked = [raw for raw in islice(rows, _LOOKED_AT) if not raw.problem]
+    if not looked:
+        raise InputError("there is no row to know a layout by; name the layout, or check the file")
+    fitting = [layout for layout in LAYOUTS.values() if all(layout.fits(raw.columns) for raw in looked)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = " and ".join(layout.name for layout in fitting)
+        raise InputError(f"{looked[0].where}: the rows fit the layouts {names}; name the one that is meant")
+    columns = ", ".join(looked[0].columns) or "none"
+    raise InputError(
+        f"{looked[0].where}: the columns ({columns}) are of no one layout that is known ({', '.join(LAYOUTS)});"
+        " name one, or rename the columns"
+    )

@@ -1,0 +1,155 @@
+"""One call over the wire: a completion, or a `Fault` that says what went wrong and whether to try again.
+
+Whoever asks decides what a fault means; `client` does.
+"""
+
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+
+import httpx2
+import openai
+from pydantic import BaseModel, ValidationError
+
+#: unreachable: nobody there. refused: an error of ours (4xx). busy: later (429, 503). broken: anything that may pass.
+#: empty: a completion without text.
+Kind = Literal["unreachable", "refused", "busy", "broken", "empty"]
+#: Statuses of the 4xx that another try may cure.
+_PASSING = (408, 409, 425)
+#: What some servers leave in the text of a model that thinks aloud.
+_THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+
+
+@dataclass
+class Fault(Exception):
+    """Why a call gave nothing. `wait` is how many seconds the server wants to be left alone."""
+
+    kind: Kind
+    note: str
+    status: int | None = None
+    wait: float | None = None
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same call may succeed later."""
+        return self.kind in ("unreachable", "busy", "broken")
+
+
+class Completion(BaseModel):
+    """The part of a chat completion that is read; servers add much, and some leave out what the standard asks for."""
+
+    class Choice(BaseModel):
+        """The one that is asked for."""
+
+        class Message(BaseModel):
+            """Text, or a refusal."""
+
+            content: str | None = None
+            refusal: str | None = None
+
+        message: Message
+        finish_reason: str | None = None
+
+    class Usage(BaseModel):
+        """What it cost."""
+
+        completion_tokens: int = 0
+
+    choices: list[Choice]
+    usage: Usage | None = None
+
+    @property
+    def text(self) -> str:
+        """The text without a thinking part."""
+        return _THINKING.sub("", self.choices[0].message.content or "").strip()
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the token limit ended it."""
+        return self.choices[0].finish_reason == "length"
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the reply, 0 where the server does not say."""
+        return self.usage.completion_tokens if self.usage else 0
+
+
+def call(client: openai.OpenAI, body: dict[str, Any], timeout: float) -> Completion:
+    """Ask once, in `timeout` seconds at most (twice that where the answer's first byte came late).
+
+    Raises:
+        Fault: no completion with text came back.
+    """
+    try:
+        completion = _read(_fetch(client, body, timeout))
+    except openai.APIStatusError as error:
+        raise _status_fault(error) from error
+    except (openai.APITimeoutError, httpx2.TimeoutException, TimeoutError) as error:
+        if _never_connected(error):
+            raise Fault("unreachable", "no connection in time") from error
+        raise Fault("broken", f"no answer within {timeout:g} s") from error
+    except (openai.APIConnectionError, httpx2.HTTPError, httpx2.StreamError) as error:
+        cause = error.__cause__ or error
+        said = _short(str(cause)) or type(cause).__name__
+        raise Fault("unreachable" if _never_connected(error) else "broken", f"connection failed ({said})") from error
+    if completion.text or completion.cut_off:
+        return completion
+    choice = completion.choices[0]
+    reason = choice.message.refusal or choice.finish_reason or "no reason given"
+    raise Fault("empty", f"empty reply ({_short(reason)})")
+
+
+def _fetch(client: openai.OpenAI, body: dict[str, Any], timeout: float) -> bytes:
+    """The answer's bytes. Read in parts: the client's own limit is one between two parts, and a server may dribble."""
+    deadline, parts = time.monotonic() + timeout, list[bytes]()
+    with client.chat.completions.with_streaming_response.create(**body) as response:
+        for part in response.iter_bytes():
+            parts.append(part)
+            if time.monotonic() > deadline:
+                raise TimeoutError
+    return b"".join(parts)
+
+
+def _read(data: bytes) -> Completion:
+    try:
+        completion = Completion.model_validate_json(data)
+    except ValidationError as error:
+        shown = _short(data[:200].decode("utf-8", errors="replace"))
+        raise Fault("broken", f"the answer is no chat completion: {shown!r}") from error
+    if not completion.choices:
+        raise Fault("broken", "the completion has no choices")
+    return completion
+
+
+def _status_fault(error: openai.APIStatusError) -> Fault:
+    status = error.status_code
+    said = error.body.get("message") if isinstance(error.body, dict) else None
+    note = f"status {status}: {_short(str(said or error.response.text))}"
+    if status in (429, 503):
+        return Fault("busy", note, status, _wait(error.response.headers.get("retry-after")))
+    return Fault("broken" if status >= 500 or status in _PASSING else "refused", note, status)
+
+
+def _wait(header: str | None) -> float | None:
+    """Seconds that a Retry-After header asks for: a number, or a date."""
+    if header is None:
+        return None
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", header.strip()):
+        return float(header)
+    try:
+        date = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return max(0.0, (date.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+
+
+def _never_connected(error: BaseException) -> bool:
+    return isinstance(error.__cause__ or error, httpx2.ConnectError | httpx2.ConnectTimeout)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 200 else line[:197] + "..."

@@ -1,0 +1,63 @@
+"""The config section that says which server to ask, and how."""
+
+import os
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from sightline.config import Config
+from sightline.errors import InputError
+from sightline.records import hash_json
+
+
+class EndpointConfig(Config):
+    """A server that speaks OpenAI's chat completions: vLLM, SGLang, `transformers serve`, llama.cpp or a hosted one."""
+
+    base_url: str = Field(description="such as http://127.0.0.1:8000/v1")
+    model: str = Field(min_length=1, description="as the server calls it; answers are kept by this name")
+    api_key_env: str | None = Field(
+        default=None, pattern=r"^[A-Za-z_]\w*$", description="environment variable that holds the key, never the key"
+    )
+    temperature: float | None = Field(default=0.0, ge=0, description="null: not sent, for models that refuse it")
+    seed: int | None = Field(default=0, ge=0, lt=2**31, description="null: not sent, for servers that refuse it")
+    max_tokens: int = Field(default=512, gt=0, description="limit of one reply; a longer one counts as failed")
+    limit_name: Literal["max_tokens", "max_completion_tokens"] = Field(
+        default="max_tokens", description="how the server calls that limit; OpenAI's newer models want the second"
+    )
+    max_side: int = Field(default=1024, ge=16, description="larger pictures are sent scaled down to so many pixels")
+    timeout: float = Field(default=120, gt=0, description="seconds for one call")
+    retries: int = Field(default=4, ge=0, description="how often a call that failed is tried again")
+    concurrency: int = Field(default=8, ge=1, le=256, description="calls at once")
+    cache: bool = Field(default=True, description="keep answers on disk, and never ask the same thing again")
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an address such as http://127.0.0.1:8000/v1")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("must hold no password: configs are written into manifests; use api_key_env")
+        return value.rstrip("/")
+
+    @property
+    def identity(self) -> str:
+        """A hash of all that decides an answer; where the server stands and how patient we are does not."""
+        deciding = {"model", "temperature", "seed", "max_tokens", "max_side"}
+        return hash_json(self.model_dump(mode="json", include=deciding))
+
+    def key(self) -> str:
+        """The server's key; local servers ask for none and take any.
+
+        Raises:
+            InputError: the variable is not set.
+        """
+        if self.api_key_env is None:
+            return "none"
+        key = os.environ.get(self.api_key_env, "").strip()
+        if not key:
+            raise InputError(
+                f"api_key_env names the environment variable {self.api_key_env}, which is not set; export it"
+            )
+        return key

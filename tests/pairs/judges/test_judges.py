@@ -1,0 +1,192 @@
+"""The judges that ask no server: the lab's base model judges the lab's own texts, and its truth says how well."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from sightline.data.samples import read_samples
+from sightline.lab import BASE
+from sightline.lab.samples import ScenesConfig, write_scenes
+from sightline.lab.vocabulary import KINDS
+from sightline.models.adapters import LoraSettings, add_lora, save_adapter
+from sightline.models.loading import load_vlm
+from sightline.models.prompts import Scored
+from sightline.models.scorer import answer_logps
+from sightline.pairs.builder import Tools
+from sightline.pairs.judges.base import Compared, Judge, Judged, Verdict, judged, prefer
+from sightline.pairs.judges.claims import named
+from sightline.pairs.judges.length import LengthControlledJudgeConfig, _LengthControlled
+from sightline.pairs.judges.table import JudgeConfig
+from sightline.pairs.rewriting import draft_seed
+from sightline.pairs.writers.base import Draft
+from sightline.pairs.writers.oracle import OracleWriterConfig
+from sightline.records import Sample
+
+COUNT = 24
+CLAIMS = {"name": "claims", "split": "nouns", "nouns": KINDS, "question": "Is there {claim} in the image?"}
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
+    folder = tmp_path_factory.mktemp("judged") / "samples"
+    write_scenes(ScenesConfig(described=1.0), "validation", COUNT, folder)
+    return Tools(folder, folder / "views", 0, load_vlm(BASE))
+
+
+@pytest.fixture(scope="module")
+def samples(tools: Tools) -> list[Sample]:
+    return list(read_samples(tools.folder))
+
+
+@pytest.fixture(scope="module")
+def both(tools: Tools, samples: list[Sample]) -> list[tuple[Judged, Judged]]:
+    """References, and the same with a mistake or more."""
+    good = [judged(sample, tools.folder, sample.reference or "") for sample in samples]
+    drafts = [Draft("corrupt", one, draft_seed(tools, sample)) for one, sample in zip(good, samples, strict=True)]
+    bad = OracleWriterConfig(name="oracle").open(tools).write(drafts)
+    return [
+        (one, judged(sample, tools.folder, worse.text))
+        for one, sample, worse in zip(good, samples, bad, strict=True)
+        if worse.text
+    ]
+
+
+def opened(tools: Tools, **settings: Any) -> Judge:
+    judge: Judge = TypeAdapter(JudgeConfig).validate_python(settings).open(tools)
+    return judge
+
+
+def agreement(judge: Judge, both: Sequence[tuple[Judged, Judged]]) -> float:
+    """How often the better text is preferred; a tie is half."""
+    found = prefer(judge, [Compared(*pair) for pair in both])
+    return sum({"first": 1.0, "tie": 0.5}.get(str(choice), 0.0) for choice in found) / len(found)
+
+
+def test_the_oracle_is_always_right(tools: Tools, both: list[tuple[Judged, Judged]]) -> None:
+    assert agreement(opened(tools, name="oracle"), both) == 1.0
+    with_truth = opened(tools, name="oracle")
+    assert with_truth.score([Judged(both[0][0].prefix, "A cup.")])[0].score is None
+
+
+def test_claims_find_made_up_objects(tools: Tools, both: list[tuple[Judged, Judged]]) -> None:
+    judge = opened(tools, **CLAIMS)
+    assert agreement(judge, both) > 0.65  # colors and counts are not asked for
+    verdict = judge.score([Judged(both[0][0].prefix, "There is nothing.")])[0]
+    assert verdict == Verdict(0.0, {"claims": 0.0})
+    present = judge.score([one for one, _ in both])
+    absent = judge.score([Judged(one.prefix, "A penguin, an igloo and a crab.") for one, _ in both])
+    assert sum(v.score or 0 for v in absent) < sum(v.score or 0 for v in present) - COUNT
+    assert all(v.aspects["claims"] == 3 for v in absent)
+
+
+def test_claims_by_sentences_and_by_a_writer(tools: Tools, both: list[tuple[Judged, Judged]]) -> None:
+    asked = [one for one, _ in both[:4]]
+    sentences = opened(tools, name="claims").score(asked)
+    assert [v.aspects["claims"] for v in sentences] == [one.answer.count(".") for one in asked]
+    written = opened(tools, name="claims", split="writer", writer={"name": "oracle"}).score(asked)
+    assert all(v.aspects["claims"] >= 1 for v in written)
+    unknown = [Judged(asked[0].prefix, "A cup.")]  # no truth, so that the oracle cannot split it
+    assert opened(tools, name="claims", split="writer", writer={"name": "oracle"}).score(unknown)[0].score is None
+
+
+def test_batches_do_not_change_verdicts(tools: Tools, both: list[tuple[Judged, Judged]]) -> None:
+    asked = [one for pair in both[:5] for one in pair]
+    for name in ("claims", "self"):
+        settings = CLAIMS if name == "claims" else {"name": "self"}
+        one, other = (opened(tools, **settings, batch_size=size).score(asked) for size in (1, 7))
+        assert [v.score for v in one] == pytest.approx([v.score for v in other], abs=1e-4)
+
+
+def test_the_model_itself_prefers_what_the_picture_makes_likely(
+    tools: Tools, both: list[tuple[Judged, Judged]]
+) -> None:
+    judge = opened(tools, name="self")
+    assert agreement(judge, both) > 0.7
+    one = both[0][0]
+    with torch.no_grad():
+        seen, blind = (
+            answer_logps(tools.vlm, [Scored(prefix, (one.answer,))])
+            for prefix in (one.prefix, type(one.prefix)((), one.prefix.prompt))
+        )
+    wanted = float((seen.sums() - blind.sums()) / seen.lengths())
+    assert judge.score([one])[0].score == pytest.approx(wanted, abs=1e-5)
+    assert judge.score([Judged(type(one.prefix)((), "Hi."), "Hi.")])[0].score is None
+
+
+def test_a_dpo_adapter_is_a_reward(tools: Tools, both: list[tuple[Judged, Judged]], tmp_path: Path) -> None:
+    vlm = add_lora(load_vlm(BASE), LoraSettings(rank=4, alpha=8.0))
+    lesson = [Scored(one.prefix, (one.answer, other.answer)) for one, other in both[:8]]
+    optimizer = torch.optim.Adam([p for p in vlm.model.parameters() if p.requires_grad], lr=3e-3)
+    for _ in range(6):
+        sums = answer_logps(vlm, lesson).sums()
+        loss = -torch.nn.functional.logsigmoid(0.1 * (sums[:, 0] - sums[:, 1])).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    save_adapter(vlm, tmp_path / "adapter")
+    judge = opened(tools, name="reward", model=BASE, adapter=tmp_path / "adapter", beta=0.1)
+    scores = [verdict.score or 0 for verdict in judge.score([one for one, _ in both[:8]])]
+    with torch.no_grad():
+        trained = answer_logps(vlm, [Scored(one.prefix, (one.answer,)) for one, _ in both[:8]]).sums()[:, 0]
+        before = answer_logps(tools.vlm, [Scored(one.prefix, (one.answer,)) for one, _ in both[:8]]).sums()[:, 0]
+    assert scores == pytest.approx((0.1 * (trained - before)).tolist(), abs=1e-4)
+    assert agreement(judge, both[:8]) > 0.8
+
+
+class _Words:
+    """Likes long answers, as judges do."""
+
+    identity = "words"
+
+    def score(self, asked: Sequence[Judged]) -> list[Verdict]:
+        return [Verdict(float(len(one.answer.split())) if one.answer else None) for one in asked]
+
+
+def controlled(**settings: Any) -> Judge:
+    config = LengthControlledJudgeConfig.model_validate(
+        {"name": "length-controlled", "judge": {"name": "oracle"}, **settings}
+    )
+    return _LengthControlled(config, _Words())
+
+
+def test_length_is_taken_out(both: list[tuple[Judged, Judged]]) -> None:
+    prefix = both[0][0].prefix
+    short, long, near = (Judged(prefix, text) for text in ("A cup.", "A cup and a pan and a pot.", "A red cup."))
+    assert prefer(_Words(), [Compared(short, long)]) == ["second"]
+    assert prefer(controlled(per_word=1.0), [Compared(short, long)]) == ["tie"]
+    assert prefer(controlled(per_word=2.0), [Compared(short, long)]) == ["first"]
+    found = prefer(controlled(max_ratio=2.0), [Compared(short, long), Compared(short, near)])
+    assert found == ["tie", "second"]
+    assert prefer(controlled(per_word=1.0), [Compared(short, Judged(prefix, ""))]) == [None]
+    assert controlled(per_word=1.0).identity != controlled(per_word=2.0).identity
+
+
+def test_identities_follow_what_decides(tools: Tools) -> None:
+    one, other = opened(tools, **CLAIMS), opened(tools, **{**CLAIMS, "question": "Can you see {claim}?"})
+    assert one.identity != other.identity
+    assert opened(tools, **CLAIMS, batch_size=3).identity == one.identity
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"name": "claims", "split": "nouns"},
+        {"name": "claims", "nouns": ["cup"]},
+        {"name": "claims", "split": "writer"},
+        {"name": "claims", "question": "Right?"},
+        {"name": "oracel"},
+        {"name": "length-controlled", "judge": {"name": "length-controlled"}},
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(JudgeConfig).validate_python(settings)
+
+
+def test_nouns_are_whole_words_in_either_number() -> None:
+    text = "Two cups, an Umbrella and a panda on buses."
+    assert named(text, ("cup", "pan", "umbrella", "bus")) == ["a cup", "an umbrella", "a bus"]
