@@ -63,7 +63,7 @@ def test_there_is_a_quickstart_and_a_way_step_by_step() -> None:
     steps = {
         tuple(words[1:3]) if COMMANDS[words[1]].is_group else words[1] for words in readme if words[0] == "sightline"
     }
-    assert steps == {("lab", "scenes"), ("pairs", "bdhs"), "train", "eval", "report"}
+    assert steps == {("lab", "scenes"), ("pairs", "bdhs"), "train", "eval", "report", "check"}
 
 
 @pytest.mark.parametrize(("page", "words"), EVERY, ids=[" ".join(words)[:60] for _, words in EVERY])
