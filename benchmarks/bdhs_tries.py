@@ -19,6 +19,7 @@ def main() -> None:
     """Build, collect, print and draw."""
     parser = options(__doc__)
     parser.add_argument("--samples", type=int, default=200)
+    parser.add_argument("--threshold", type=float, default=0.97, help="what counts as similar; the paper's, by default")
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
     import torch
@@ -29,15 +30,15 @@ def main() -> None:
         os.environ["SIGHTLINE_CACHE"] = str(Path(folder) / "cache")
         for rho, steps in [(rho, 0) for rho in HIDDEN] + [(0.0, steps) for steps in NOISED]:
             name = f"noise {steps}" if steps else f"rho {rho:g}"
-            found[name] = shares(Path(folder), rho, steps, args.samples)
+            found[name] = shares(Path(folder), (rho, steps), args.samples, args.threshold)
             print(name, *(f"{share:.3f}" for share in found[name]), flush=True)
     if args.plot:
-        draw(found, args.samples, args.plot)
+        draw(found, args.samples, args.threshold, args.plot)
     if args.json:
         print(json.dumps({"samples": args.samples, "similar_after_try": found}))
 
 
-def shares(folder: Path, rho: float, steps: int, count: int) -> list[float]:
+def shares(folder: Path, weakened: tuple[float, int], count: int, threshold: float) -> list[float]:
     """Shares still similar after the first, second, ... try."""
     from sightline.config import load_config
     from sightline.lab.samples import ScenesConfig, write_scenes
@@ -45,12 +46,14 @@ def shares(folder: Path, rho: float, steps: int, count: int) -> list[float]:
     from sightline.pairs.build import Plan, build_dataset
 
     samples = write_scenes(ScenesConfig(described=1.0), "preference", count, folder / "samples")
-    config = load_config(BDHSConfig, LAB / "configs" / "bdhs.yaml", (f"rho={rho}", f"noise_steps={steps}"))
+    rho, steps = weakened
+    settings = (f"rho={rho}", f"noise_steps={steps}", f"threshold={threshold}")
+    config = load_config(BDHSConfig, LAB / "configs" / "bdhs.yaml", settings)
     manifest = build_dataset(Plan(BDHS, config), LAB / "base", samples, folder / f"pairs-{rho}-{steps}")
     return [manifest.numbers[f"share_similar_after_try_{number}"] for number in range(1, config.tries + 1)]
 
 
-def draw(found: dict[str, list[float]], count: int, path: Path) -> None:
+def draw(found: dict[str, list[float]], count: int, threshold: float, path: Path) -> None:
     """Two panels with one scale: hidden and noised."""
     import matplotlib as mpl
 
@@ -64,7 +67,7 @@ def draw(found: dict[str, list[float]], count: int, path: Path) -> None:
                 panel.plot(range(1, len(values) + 1), [100 * value for value in values], marker="o", label=name)
         panel.set(title=title, xlabel="try", xticks=range(1, 6), ylim=(0, 100))
         panel.legend(fontsize=8)
-    panels[0].set_ylabel(f"still similar, % of {count} answers")
+    panels[0].set_ylabel(f"similarity {threshold:g} or more,\n% of {count} answers")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 

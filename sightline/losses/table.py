@@ -11,16 +11,21 @@ from dataclasses import dataclass
 from functools import partial
 
 from sightline.errors import InputError
-from sightline.losses.dpo import dpo
+from sightline.losses.dpo import dpo, normalized_dpo
+from sightline.losses.hinge import hinge
+from sightline.losses.ipo import ipo
+from sightline.losses.noisy_labels import conservative_dpo, robust_dpo
+from sightline.losses.reference_free import orpo, sft, simpo
 from sightline.losses.types import LossOut, PairLogps
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A number that decides the science and so has no default: finite and greater than `above`."""
+    """A number that decides the science and so has no default: finite, greater than `above` and less than `below`."""
 
     name: str
-    above: float
+    above: float = 0.0
+    below: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,17 @@ class LossSpec:
     parameters: tuple[Parameter, ...]
 
 
+BETA, EPSILON = Parameter("beta"), Parameter("epsilon", below=0.5)
 LOSSES: dict[str, LossSpec] = {
-    "dpo": LossSpec(dpo, needs_reference=True, parameters=(Parameter("beta", above=0.0),)),
+    "dpo": LossSpec(dpo, needs_reference=True, parameters=(BETA,)),
+    "dpo-normalized": LossSpec(normalized_dpo, needs_reference=True, parameters=(BETA,)),
+    "dpo-conservative": LossSpec(conservative_dpo, needs_reference=True, parameters=(BETA, EPSILON)),
+    "dpo-robust": LossSpec(robust_dpo, needs_reference=True, parameters=(BETA, EPSILON)),
+    "ipo": LossSpec(ipo, needs_reference=True, parameters=(BETA,)),
+    "hinge": LossSpec(hinge, needs_reference=True, parameters=(BETA,)),
+    "sft": LossSpec(sft, needs_reference=False, parameters=()),
+    "simpo": LossSpec(simpo, needs_reference=False, parameters=(BETA, Parameter("gamma"))),
+    "orpo": LossSpec(orpo, needs_reference=False, parameters=(Parameter("weight"),)),
 }
 
 
@@ -78,9 +92,10 @@ def check_loss(name: str, parameters: Mapping[str, object]) -> None:
             raise InputError(f"loss.{key} is missing: the loss {name} needs it and it has no default; give a number.")
         value = parameters[key]
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or value <= parameter.above:  # type: ignore[arg-type, operator]
+        if not number or not parameter.above < value < parameter.below:  # type: ignore[operator]
+            most = f" and less than {parameter.below:g}" if math.isfinite(parameter.below) else ""
             raise InputError(
-                f"loss.{key} is {value!r}: the loss {name} needs a number greater than {parameter.above:g}."
+                f"loss.{key} is {value!r}: the loss {name} needs a number greater than {parameter.above:g}{most}."
             )
 
 

@@ -6,16 +6,36 @@ their own, such as `dpo`.
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class PairLogps:
-    """Log-probabilities (nats) of whole answers given their prefix, summed over answer tokens, end of turn included."""
+    """Log-probabilities (nats) of whole answers given their prefix, summed over answer tokens, end of turn included.
+
+    The numbers of those tokens are there for losses that go by means.
+    """
 
     chosen: Float[Tensor, "pair"]
     rejected: Float[Tensor, "pair"]
+    chosen_tokens: Int[Tensor, "pair"] | None = None
+    rejected_tokens: Int[Tensor, "pair"] | None = None
+
+    def means(self) -> tuple[Float[Tensor, "pair"], Float[Tensor, "pair"]]:
+        """Log-probabilities by token, of the chosen and the rejected answers; ValueError as `lengths`."""
+        chosen_tokens, rejected_tokens = self.lengths()
+        return self.chosen / chosen_tokens, self.rejected / rejected_tokens
+
+    def lengths(self) -> tuple[Int[Tensor, "pair"], Int[Tensor, "pair"]]:
+        """The numbers of tokens.
+
+        Raises:
+            ValueError: they are not given.
+        """
+        if self.chosen_tokens is None or self.rejected_tokens is None:
+            raise ValueError("the numbers of tokens are needed and not given")
+        return self.chosen_tokens, self.rejected_tokens
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from sightline.losses.types import LossOut, PairLogps
 from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
 from sightline.train.log import StepRecord
-from sightline.train.reference import PairScores, Reference, score_pairs
+from sightline.train.reference import Reference, score_pairs
 from sightline.train.sources import PairSource
 
 
@@ -94,7 +94,7 @@ def _accumulate(
     reference = state.reference(batch) if objective.needs_reference else None
     state.vlm.model.train()
     policy = score_pairs(state.vlm, batch, autocast=settings.autocast)
-    out = objective(policy.logps, reference)
+    out = objective(policy, reference)
     wrong = [pair.id for pair, finite in zip(batch, out.loss.isfinite().tolist(), strict=True) if not finite]
     if wrong:
         raise _diverged(state.step, "the loss", out.loss.tolist(), wrong)
@@ -127,18 +127,19 @@ class Tally:
         self._pairs = 0
         self._sums: dict[str, float] = defaultdict(float)
 
-    def add(self, out: LossOut, policy: PairScores, reference: PairLogps | None) -> None:
+    def add(self, out: LossOut, policy: PairLogps, reference: PairLogps | None) -> None:
         """Add one batch."""
+        chosen_tokens, rejected_tokens = policy.lengths()
         columns: dict[str, Tensor] = {
             "loss": out.loss,
             "chosen_reward": out.chosen_reward,
             "rejected_reward": out.rejected_reward,
             "margin": out.chosen_reward - out.rejected_reward,
             "accuracy": out.chosen_reward > out.rejected_reward,
-            "chosen_logps": policy.logps.chosen,
-            "rejected_logps": policy.logps.rejected,
-            "chosen_tokens": policy.chosen_tokens,
-            "rejected_tokens": policy.rejected_tokens,
+            "chosen_logps": policy.chosen,
+            "rejected_logps": policy.rejected,
+            "chosen_tokens": chosen_tokens,
+            "rejected_tokens": rejected_tokens,
         }
         if reference is not None:
             columns |= {"chosen_ref_logps": reference.chosen, "rejected_ref_logps": reference.rejected}

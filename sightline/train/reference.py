@@ -5,11 +5,9 @@ epoch and every run. `loop` feeds both to the loss.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from sightline.losses.types import PairLogps
@@ -23,25 +21,16 @@ from sightline.records.hashing import hash_file
 from sightline.records.rows import Pair
 
 
-@dataclass(frozen=True)
-class PairScores:
-    """Log-probs of the answers of pairs, and the answers' lengths in tokens, end of turn included."""
-
-    logps: PairLogps
-    chosen_tokens: Int[Tensor, "pair"]
-    rejected_tokens: Int[Tensor, "pair"]
-
-
 def to_scored(pair: Pair) -> Scored:
     """A pair whose image paths are absolute as a prefix with two answers, the chosen one first."""
     return Scored(prefix_of(pair, Path()), (pair.chosen, pair.rejected))
 
 
-def score_pairs(vlm: VLM, pairs: Sequence[Pair], *, autocast: bool) -> PairScores:
+def score_pairs(vlm: VLM, pairs: Sequence[Pair], *, autocast: bool) -> PairLogps:
     """Score both answers of each pair under the model as it is: differentiable, in its present train or eval mode."""
     scored = answer_logps(vlm, [to_scored(pair) for pair in pairs], autocast=autocast)
     (chosen, rejected), (chosen_tokens, rejected_tokens) = scored.sums().unbind(1), scored.lengths().unbind(1)
-    return PairScores(PairLogps(chosen, rejected), chosen_tokens, rejected_tokens)
+    return PairLogps(chosen, rejected, chosen_tokens, rejected_tokens)
 
 
 class Reference:
@@ -56,7 +45,7 @@ class Reference:
         self._vlm = vlm
         self._autocast = autocast
         self._keep = keep
-        self._kept: dict[str, tuple[float, float]] = {}
+        self._kept: dict[str, tuple[float, float, int, int]] = {}
         self._weights = "" if vlm.cache is None else content_of(vlm)
 
     def __call__(self, pairs: Sequence[Pair]) -> PairLogps:
@@ -68,13 +57,16 @@ class Reference:
                 found |= {pair.id: self._numbers(pair) for pair in missing}
         if self._keep:
             self._kept |= found
-        columns = torch.tensor([found[pair.id] for pair in pairs], device=self._vlm.device)
-        return PairLogps(columns[:, 0], columns[:, 1])
+        chosen, rejected, *lengths = zip(*(found[pair.id] for pair in pairs), strict=True)
+        logps = (torch.tensor(column, device=self._vlm.device) for column in (chosen, rejected))
+        return PairLogps(*logps, *(torch.tensor(column, device=self._vlm.device) for column in lengths))
 
-    def _numbers(self, pair: Pair) -> tuple[float, float]:
+    def _numbers(self, pair: Pair) -> tuple[float, float, int, int]:
+        """Log-probs of both answers, then their lengths."""
         cache = self._vlm.cache
         made = self._score(pair) if cache is None else cache.fetch(self._key(pair), lambda: self._score(pair))
-        return float(made["chosen"].sum()), float(made["rejected"].sum())
+        sides = [made["chosen"], made["rejected"]]
+        return float(sides[0].sum()), float(sides[1].sum()), len(sides[0]), len(sides[1])
 
     def _score(self, pair: Pair) -> dict[str, Tensor]:
         """Log-probs of the tokens of both answers."""

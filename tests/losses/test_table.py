@@ -8,8 +8,9 @@ from sightline.losses.dpo import dpo
 from sightline.losses.table import LOSSES, LossSpec, Objective, Parameter, check_loss, make_objective
 from sightline.losses.types import LossOut, PairLogps
 
-POLICY = PairLogps(torch.tensor([-4.0]), torch.tensor([-5.0]))
-REFERENCE = PairLogps(torch.tensor([-6.0]), torch.tensor([-3.0]))
+LENGTHS = (torch.tensor([4]), torch.tensor([5]))
+POLICY = PairLogps(torch.tensor([-4.0]), torch.tensor([-5.0]), *LENGTHS)
+REFERENCE = PairLogps(torch.tensor([-6.0]), torch.tensor([-3.0]), *LENGTHS)
 
 
 def test_an_objective_is_its_function_with_its_parameters() -> None:
@@ -20,7 +21,7 @@ def test_an_objective_is_its_function_with_its_parameters() -> None:
 
 def test_every_spec_is_callable_with_exactly_its_parameters() -> None:
     for name, spec in LOSSES.items():
-        objective = make_objective(name, {parameter.name: parameter.above + 0.5 for parameter in spec.parameters})
+        objective = make_objective(name, {parameter.name: parameter.above + 0.25 for parameter in spec.parameters})
         assert objective(POLICY, REFERENCE if spec.needs_reference else None).loss.shape == (1,)
 
 
@@ -61,3 +62,9 @@ def test_wrong_losses_are_refused_in_one_sentence(name: str, parameters: dict[st
 def test_an_objective_is_checked_when_made() -> None:
     with pytest.raises(InputError, match=r"loss\.beta is missing"):
         make_objective("dpo", {})
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.5, -0.1, float("nan"), True])
+def test_a_number_has_two_bounds(epsilon: float) -> None:
+    with pytest.raises(InputError, match=r"needs a number greater than 0 and less than 0\.5"):
+        check_loss("dpo-robust", {"beta": 0.1, "epsilon": epsilon})

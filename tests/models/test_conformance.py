@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,13 +16,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from sightline.models.adapters import LoraSettings, add_lora, merge_and_save, reference_mode, save_adapter
+from sightline.models.choosing import choose_tokens
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.loading import load_vlm
 from sightline.models.packing import PackRow
 from sightline.models.plain import plain_inputs, plain_logps
 from sightline.models.prompts import Prefix, Request, Sampling, Scored
 from sightline.models.sampler import generate, image_token_count
-from sightline.models.scorer import answer_logps
+from sightline.models.scorer import answer_logps, score_rows
 from sightline.models.vlm import VLM
 from tests.models.families import FAMILIES
 
@@ -189,8 +191,6 @@ def test_hiding_image_tokens_equals_masking_their_keys(seeing: VLM, photos: list
         expected = -functional.cross_entropy(logits, torch.tensor(row.answers[0]), reduction="none")
         sampled = next_token_logits(seeing, prefix, hidden)
         unhidden = plain_logps(seeing, [PackRow(row.prefix, row.answers)])
-        from sightline.models.scorer import score_rows
-
         made = score_rows(seeing, [row])
     torch.testing.assert_close(made, expected, rtol=1e-5, atol=2e-5)
     assert (made - unhidden).abs().max() > 1e-3
@@ -209,36 +209,52 @@ def test_with_all_hidden_the_pixels_are_gone(seeing: VLM, photos: list[Path]) ->
 
     assert text(photos[0], True) == text(photos[3], True)
     assert text(photos[0], False) != text(photos[3], False)
+    with torch.no_grad():
+        shown, other = (scored_with(seeing, Prefix((photo,), "Describe."), hide=False) for photo in photos[::3])
+        blind, blind_other = (scored_with(seeing, Prefix((photo,), "Describe."), hide=True) for photo in photos[::3])
+    torch.testing.assert_close(blind, blind_other, rtol=1e-6, atol=1e-6)
+    assert (shown - other).abs().max() > 1e-3
 
 
-def test_sampling_follows_the_teacher_forced_distribution(vlm: VLM, photos: list[Path]) -> None:
-    """Greedy tokens are the argmax of a forward over what was said, with tokens hidden and without."""
+def scored_with(vlm: VLM, prefix: Prefix, *, hide: bool) -> Tensor:
+    (row,) = rows_of(vlm, [Scored(prefix, ANSWERS[:2])])
+    hidden = frozenset(range(image_token_count(vlm, prefix))) if hide else frozenset[int]()
+    return score_rows(vlm, [PackRow(row.prefix, row.answers, hidden)])
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_sampling_follows_the_teacher_forced_distribution(vlm: VLM, photos: list[Path], temperature: float) -> None:
+    """Every token is the one that a forward over what was said gives for the row's own draw, tokens hidden or not."""
     prefix = Prefix((photos[0],) if vlm.sees else (), "Describe.")
     hidden = frozenset({0, 1}) if vlm.sees else frozenset[int]()
     requests = [Request(prefix), Request(prefix, hidden=hidden), Request(prefix, prefill="A red cup"), Request(prefix)]
-    made = generate(vlm, requests, Sampling(12), batch_size=4)
+    sampling = Sampling(12, temperature, 0.9)
+    made = generate(vlm, requests, sampling, batch_size=4)
     assert made[0] == made[3]
     for request, generation in zip(requests, made, strict=True):
-        alone = generate(vlm, [request], Sampling(12), batch_size=1)[0]
+        alone = generate(vlm, [request], sampling, batch_size=1)[0]
         assert alone == generation
-        said = plain_greedy(vlm, request, 12)
+        said = plain_sample(vlm, request, sampling)
         assert generation.text.strip() == said.strip()
 
 
-def plain_greedy(vlm: VLM, request: Request, count: int) -> str:
-    """A whole forward for every token."""
+def plain_sample(vlm: VLM, request: Request, sampling: Sampling) -> str:
+    """A whole forward for every token; which one a draw gives is `choosing`'s, tested against the distribution."""
+    rng = np.random.Generator(np.random.Philox(request.seed))
     encoded = encode_prefix(vlm, request.prefix)
     from sightline.models.encoding import encode_prefill
 
     ids = list(encode_prefill(vlm, encoded, request.prefill).ids[len(encoded.ids) :])
     start = len(ids)
     with torch.no_grad():
-        while len(ids) - start < count:
+        while len(ids) - start < sampling.max_new_tokens:
             row = PackRow(
                 encoded, ((*ids, min(vlm.end_ids)),), request.hidden
             )  # the last id is a stand-in that nothing sees
             inputs = hiding_inputs(vlm, row)
-            token = int(vlm.model(**inputs, use_cache=False).logits[0, -2].argmax())
+            logits = vlm.model(**inputs, use_cache=False).logits[:1, -2].float()
+            draw = torch.tensor([rng.random()], dtype=torch.float64)
+            token = int(choose_tokens(logits, draw, temperature=sampling.temperature, top_p=sampling.top_p))
             if token in vlm.end_ids:
                 break
             ids.append(token)

@@ -9,6 +9,7 @@ from sightline.models.encoding import RowTooLong, encode_answer, encode_prefill,
 from sightline.models.prompts import Prefix
 from sightline.models.sampler import image_token_count
 from sightline.models.vlm import VLM
+from sightline.records import Turn
 from tests.models.tiny import IMAGE_TOKENS
 
 #: Qwen's form: a line for the role, the turn's end rendered by the template, and a line break behind it.
@@ -19,6 +20,8 @@ CHATML = (
     "{% endfor %}{{ '</s>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '[assistant]\n' }}{% endif %}"
 )
+#: LLaVA-OneVision's published form: a finished turn is opened with other white space than the generation prompt.
+OTHER_SPACE = CHATML.replace("'[' + message['role'] + ']\n'", "'[' + message['role'] + '] \n'")
 #: The form of llava-hf/llava-1.5-7b-hf: a space behind every turn, and no token that ends it.
 LLAVA_15 = (
     "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
@@ -60,6 +63,7 @@ def test_a_prefill_is_the_beginning_of_an_answer(vlm: VLM, pictures: list[Path])
         (CHATML, "<s>[user]\n<images>Which one?</s>\n[assistant]\n|Red cup.</s>"),
         (LLAVA_15, "<s>USER: <images>\nWhich one? ASSISTANT:| Red cup.</s>"),
         (CHATML.replace("'</s>", "' </s>"), "<s>[user]\n<images>Which one? </s>\n[assistant]\n|Red cup. </s>"),
+        (OTHER_SPACE, "<s>[user] \n<images>Which one?</s>\n[assistant]\n|Red cup.</s>"),
         (BOS_WRITTEN, "<s>USER: <images>\nWhich one? ASSISTANT:| Red cup.</s>"),
     ],
 )
@@ -110,3 +114,18 @@ def test_a_row_that_does_not_fit_is_refused_and_not_cut(vlm: VLM, pictures: list
 def test_image_tokens_are_counted_over_all_images(vlm: VLM, pictures: list[Path]) -> None:
     counts = [image_token_count(vlm, Prefix(tuple(pictures[:n]), "Describe.")) for n in range(3)]
     assert counts == [0, IMAGE_TOKENS, 2 * IMAGE_TOKENS]
+
+
+def test_earlier_turns_and_places_of_images(vlm: VLM, pictures: list[Path]) -> None:
+    history = (
+        Turn(role="user", text="Compare <image> and\n<image>"),
+        Turn(role="assistant", text="Two cups."),
+    )
+    vlm.processor.chat_template = CHATML
+    prefix = encode_prefix(vlm, Prefix((pictures[0], pictures[1]), "Which is red?", history))
+    told = (
+        "[user]\nCompare <images> and<images></s>\n[assistant]\nTwo cups.</s>\n[user]\nWhich is red?</s>\n[assistant]\n"
+    )
+    assert readable(vlm, prefix.ids) == f"<s>{told}"
+    with pytest.raises(InputError, match="says <image> 2 times and has 1 images"):
+        encode_prefix(vlm, Prefix((pictures[0],), "Which is red?", history))

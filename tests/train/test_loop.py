@@ -147,9 +147,9 @@ def test_training_prefers_the_chosen_and_leaves_the_reference_alone(
     assert records[-1].accuracy == 1.0 and records[-1].margin > 1.0
     assert torch.equal(before.chosen, after.chosen) and torch.equal(before.rejected, after.rejected)
     assert all(torch.equal(w, frozen[name]) for name, w in vlm.model.named_parameters() if name in frozen)
-    base = score_pairs(load_vlm(model_dir), pairs, autocast=False).logps
+    base = score_pairs(load_vlm(model_dir), pairs, autocast=False)
     torch.testing.assert_close(after.chosen, base.chosen.detach(), rtol=1e-5, atol=1e-5)
-    policy = score_pairs(dataclasses.replace(vlm, model=vlm.model.eval()), pairs, autocast=False).logps
+    policy = score_pairs(dataclasses.replace(vlm, model=vlm.model.eval()), pairs, autocast=False)
     margins = (policy.chosen - after.chosen) - (policy.rejected - after.rejected)
     assert (margins > 0).all(), "for every pair the chosen reward is the greater"
 
@@ -185,14 +185,14 @@ def test_the_reference_has_no_dropout_and_leaves_mode_and_adapter_as_they_were(
             module.attention_dropout = 0.5  # of the base model's own, which training turns on
     vlm.model.eval()
     with reference_mode(vlm), torch.no_grad():
-        expected = score_pairs(vlm, pairs[:2], autocast=False).logps
-    adapted = score_pairs(vlm, pairs[:2], autocast=False).logps
+        expected = score_pairs(vlm, pairs[:2], autocast=False)
+    adapted = score_pairs(vlm, pairs[:2], autocast=False)
     vlm.model.train()
     found = Reference(vlm, autocast=False, keep=False)(pairs[:2])
     torch.testing.assert_close(found.chosen, expected.chosen, rtol=1e-6, atol=0)
     assert vlm.model.training and not found.chosen.requires_grad
     vlm.model.eval()
-    again = score_pairs(vlm, pairs[:2], autocast=False).logps
+    again = score_pairs(vlm, pairs[:2], autocast=False)
     assert torch.equal(again.chosen, adapted.chosen) and not torch.equal(again.chosen, found.chosen)
 
 

@@ -1,0 +1,34 @@
+"""Losses that need no reference: supervised tuning on the chosen answers, SimPO and ORPO. All go by mean log-probs."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from sightline.losses.types import LossOut, PairLogps
+
+
+def sft(policy: PairLogps) -> LossOut:
+    """Negative mean log-prob of the chosen answer's tokens; the rejected one teaches nothing. Rewards are means."""
+    chosen, rejected = policy.means()
+    return LossOut(-chosen, chosen.detach(), rejected.detach())
+
+
+def simpo(policy: PairLogps, *, beta: float, gamma: float) -> LossOut:
+    """SimPO (Meng et al. 2024, 2405.14734, Eq. 6): `gamma` is the margin by which the chosen answer must lead."""
+    chosen, rejected = policy.means()
+    loss = -logsigmoid(beta * chosen - beta * rejected - gamma)  # Eq. 6
+    return LossOut(loss, beta * chosen.detach(), beta * rejected.detach())  # Eq. 4
+
+
+def orpo(policy: PairLogps, *, weight: float) -> LossOut:
+    """ORPO (Hong et al. 2024, 2403.07691, Eq. 6 and 7): supervised tuning plus `weight` times a log odds ratio."""
+    chosen, rejected = policy.means()
+    odds = _log_odds(chosen) - _log_odds(rejected)  # log of Eq. 4
+    loss = -chosen - weight * logsigmoid(odds)  # Eq. 6 with Eq. 7
+    return LossOut(loss, weight * chosen.detach(), weight * rejected.detach())
+
+
+def _log_odds(logps: Float[Tensor, "pair"]) -> Float[Tensor, "pair"]:
+    """log(p / (1 - p)) of mean probabilities below 1 (Eq. 3)."""
+    return logps - torch.log(-torch.expm1(logps))
