@@ -45,10 +45,8 @@ def sightline(folder: Path, out: Path, config: BDHSConfig, seed: int, **_: Any) 
     started = time.perf_counter()
     manifest = build_dataset(Plan(BDHS, config, seed), MODEL, folder / "samples", out)
     seconds = time.perf_counter() - started
-    finished = {key.rpartition("_")[2]: n for key, n in manifest.counts.items() if key.startswith("finished_at")}
-    tries = sum(int(number) * count for number, count in finished.items())
-    samples = manifest.counts["samples"]
-    return {"seconds": seconds, "samples": samples, "tries": tries / samples}
+    again = (manifest.numbers[f"share_similar_after_try_{number}"] for number in range(1, config.tries))
+    return {"seconds": seconds, "samples": manifest.counts["samples"], "tries": 1 + sum(again)}
 
 
 def loop(folder: Path, count: int, config: BDHSConfig, seed: int, **_: Any) -> dict[str, Any]:
