@@ -25,7 +25,7 @@ from sightline.models.prompts import Prefix, Request, Sampling, Scored
 from sightline.models.sampler import generate, image_token_count
 from sightline.models.scorer import answer_logps, score_rows
 from sightline.models.vlm import VLM
-from tests.models.families import FAMILIES
+from tests.models.families import FAMILIES, TEXT
 
 ANSWERS = (
     "No, there is no spoon.",
@@ -33,7 +33,7 @@ ANSWERS = (
     "A red cup and a blue plate stand on the table, next to a pan.",
     "There are two cups and a plate.",
 )
-SEEING = [name for name in FAMILIES if name != "llama"]
+SEEING = [name for name in FAMILIES if name not in TEXT]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.utils.import_utils import is_torchvision_available
 
-from tests.models.families import FAMILIES
+from tests.models.families import FAMILIES, TEXT
 
 pytestmark = [
     pytest.mark.skipif(not is_torchvision_available(), reason="`make setup` installs torchvision for this"),
@@ -30,7 +30,7 @@ BEHIND = {
     **dict.fromkeys(("llava", "llava_next"), ("tower.encoder.layers.2.", "post_layernorm")),
     "llava_onevision": ("post_layernorm",),
 }
-seeing = pytest.mark.parametrize("kit", [name for name in FAMILIES if name != "llama"], indirect=True)
+seeing = pytest.mark.parametrize("kit", [name for name in FAMILIES if name not in TEXT], indirect=True)
 ANSWER = [50, 60, 70, 80]
 
 
@@ -51,7 +51,7 @@ class Kit(NamedTuple):
         """What the processor makes of the question, called as `sightline.models.encoding` calls it."""
         text = self.render(len(pictures))
         bos = getattr(self.processor, "tokenizer", self.processor).bos_token
-        options: dict[str, Any] = {} if self.name == "llama" else {"images": list(pictures) or None}
+        options: dict[str, Any] = {} if self.name in TEXT else {"images": list(pictures) or None}
         add = bos is None or not text.startswith(bos)
         encoded = dict(self.processor(text=text, **options, add_special_tokens=add, return_tensors="pt"))
         encoded.pop("labels", None)  # PaliGemma's, and none of them to be learned
@@ -78,7 +78,7 @@ class Kit(NamedTuple):
 def kit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kit:
     name: str = request.param
     directory = FAMILIES[name](tmp_path_factory.mktemp(name))
-    blind = name == "llama"
+    blind = name in TEXT
     model: Any = (AutoModelForCausalLM if blind else AutoModelForImageTextToText).from_pretrained(directory)
     processor: Any = (AutoTokenizer if blind else AutoProcessor).from_pretrained(directory)
     return Kit(name, model.eval(), processor)
@@ -95,7 +95,7 @@ SQUARE, OTHER, STRIP = noise(56, 56, seed=1), noise(56, 56, seed=2), noise(56, 2
 def test_it_is_of_its_family(kit: Kit) -> None:
     family = "paligemma" if kit.name == "paligemma2" else kit.name
     assert kit.model.config.model_type == family
-    if family == "llama":
+    if family in TEXT:
         tokenizer = kit.processor
     else:
         assert type(kit.processor).__name__.replace("_", "").lower() == family.replace("_", "") + "processor"
@@ -126,7 +126,7 @@ def test_the_picture_moves_the_answer(kit: Kit) -> None:
 
 def test_every_weight_moves_the_answer(kit: Kit) -> None:
     kit.model.zero_grad()
-    kit.answer_logps(kit.inputs([] if kit.name == "llama" else [STRIP]))[range(len(ANSWER)), ANSWER].sum().backward()
+    kit.answer_logps(kit.inputs([] if kit.name in TEXT else [STRIP]))[range(len(ANSWER)), ANSWER].sum().backward()
     # A key's bias moves nothing where no position turns it: it adds the same to all that are chosen from.
     spared = ("k_proj.bias", *BEHIND.get(kit.name, ()))
     weights = {n: w for n, w in kit.model.named_parameters() if not any(part in n for part in spared)}
@@ -134,7 +134,7 @@ def test_every_weight_moves_the_answer(kit: Kit) -> None:
 
 
 def test_an_answer_follows_its_prompt(kit: Kit) -> None:
-    prompt, whole = (kit.render(int(kit.name != "llama"), answer) for answer in (None, "No, there is no spoon."))
+    prompt, whole = (kit.render(int(kit.name not in TEXT), answer) for answer in (None, "No, there is no spoon."))
     assert whole.startswith(prompt)
     assert whole.removeprefix(prompt).lstrip().startswith("No, there is no spoon.")
 

@@ -17,6 +17,8 @@ def _family(module: str, name: str) -> Callable[[Path], Path]:
     return save
 
 
+#: Those without eyes.
+TEXT = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text")
 #: Name to what writes its model and its processor into a directory, and returns that.
 FAMILIES: dict[str, Callable[[Path], Path]] = {
     name: _family(module, name)
@@ -26,7 +28,7 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
         "internvl": ("internvl",),
         "idefics": ("idefics3", "smolvlm"),
         "gemma": ("paligemma", "paligemma2", "gemma3"),
-        "text": ("llama",),
+        "text": TEXT,
     }.items()
     for name in names
 }

@@ -1,13 +1,26 @@
-"""A chat model that sees nothing: Llama 3 with a tokenizer alone."""
+"""Chat models that see nothing, with a tokenizer alone: Llama 3 and others."""
 
 from pathlib import Path
+from typing import Any
 
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from tests.models.families.tokenizers import TEXTS, train_tokenizer, vocabulary
 from tests.models.families.weights import write
 
 SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<pad>")
+SPECIAL += ("<|endoftext|>",)  # Qwen's tokenizer adds it where it is missing
 #: A message's content may be a string, as chat models without eyes have it, or a list of parts.
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -19,15 +32,48 @@ TEMPLATE = (
 )
 
 
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+}
+
+
 def save_llama(directory: Path) -> Path:
+    return _save(LlamaForCausalLM, LlamaConfig, directory)
+
+
+def save_mistral(directory: Path) -> Path:
+    """Every layer looks back 12 tokens only."""
+    return _save(MistralForCausalLM, MistralConfig, directory, sliding_window=12)
+
+
+def save_qwen2(directory: Path) -> Path:
+    return _save(Qwen2ForCausalLM, Qwen2Config, directory)
+
+
+def save_qwen3(directory: Path) -> Path:
+    return _save(Qwen3ForCausalLM, Qwen3Config, directory)
+
+
+def save_gemma3_text(directory: Path) -> Path:
+    """Two layers look back 12 tokens, one sees all."""
+    kinds = ["sliding_attention", "sliding_attention", "full_attention"]
+    return _save(
+        Gemma3ForCausalLM,
+        Gemma3TextConfig,
+        directory,
+        sliding_window=12,
+        layer_types=kinds,
+        query_pre_attn_scalar=8,
+    )
+
+
+def _save(model: Any, config: Any, directory: Path, **settings: Any) -> Path:
+    """The chat template is Llama's for all; what differs is the model."""
     tokenizer = train_tokenizer(SPECIAL, pad="<pad>", eos="<|eot_id|>", bos="<|begin_of_text|>", adds_bos=True)
     tokenizer.chat_template = TEMPLATE
-    config = LlamaConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        **vocabulary(tokenizer),
-    )
-    return write(LlamaForCausalLM(config), tokenizer, directory, "<|eot_id|>")
+    return write(model(config(**SIZES, **settings, **vocabulary(tokenizer))), tokenizer, directory, "<|eot_id|>")
