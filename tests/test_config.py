@@ -2,11 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from sightline.config import Config, load_config
 from sightline.config.loading import parse_override
@@ -199,3 +200,34 @@ def test_any_override_is_read_or_refused(text: str) -> None:
         sentence = str(error).strip()
     assert (made is None) == bool(sentence)
     assert made is None or "=" in text
+
+
+class _Cat(Config):
+    name: Literal["cat"]
+    lives: int = 9
+
+
+class _Dog(Config):
+    name: Literal["dog"]
+
+
+class _Pet(Config):
+    pet: Annotated[_Cat | _Dog, Field(discriminator="name")]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("pet.name=cta", "pet.name = 'cta' is unknown; did you mean 'cat'?"),
+        ("pet.name=horse", "pet.name = 'horse' is unknown; known are cat, dog"),
+    ],
+)
+def test_a_wrong_name_among_several_sections(override: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_config(_Pet, None, [override])
+    assert said in str(caught.value)
+
+
+def test_an_unknown_key_in_one_of_several_sections() -> None:
+    with pytest.raises(InputError, match=r"unknown key 'pet\.livse'; did you mean 'pet\.lives'"):
+        load_config(_Pet, None, ["pet.name=cat", "pet.livse=3"])

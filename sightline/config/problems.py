@@ -27,6 +27,8 @@ def describe(error: ValidationError, model: type[BaseModel], data: object = None
         phrase = f"unknown key '{name}'{_suggestion(model, keys)}"
     elif problem["type"] == "missing":
         phrase = f"key '{missing_key(model, name)}' is missing"
+    elif problem["type"] == "union_tag_invalid":
+        phrase = f"{name}.{_wrong_tag(problem)}"
     else:
         reason = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
         value = f"{name} = {shorten(problem['input'])}: " if keys else ""
@@ -68,6 +70,15 @@ def missing_key(model: type[BaseModel], name: str) -> str:
     """The key to set where `name` is missing: itself, or the first required value in it where it is a section."""
     inner = [key for key, field in all_fields(model) if key.startswith(name + ".") and field.is_required()]
     return next((key for key in inner if not any(other.startswith(key + ".") for other in inner)), name)
+
+
+def _wrong_tag(problem: ErrorDetails) -> str:
+    """What chose among several sections, the nearest of their names, and all of them."""
+    told = problem["ctx"]
+    known = [part.strip(" '") for part in told["expected_tags"].split(",")]
+    near = get_close_matches(told["tag"], known, n=1)
+    remedy = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
+    return f"{told['discriminator'].strip(chr(39))} = {told['tag']!r} is unknown; {remedy}"
 
 
 def _problems(error: ValidationError) -> list[ErrorDetails]:
