@@ -19,8 +19,15 @@ from transformers import (
 from tests.models.families.tokenizers import TEXTS, train_tokenizer, vocabulary
 from tests.models.families.weights import write
 
-SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<pad>")
-SPECIAL += ("<|endoftext|>",)  # Qwen's tokenizer adds it where it is missing
+SPECIAL = (
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "<pad>",
+    "<|endoftext|>",  # Qwen's tokenizer adds it where it is missing
+)
 #: A message's content may be a string, as chat models without eyes have it, or a list of parts.
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
