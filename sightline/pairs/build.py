@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from sightline.config import Config
+from sightline.data.formats.drafts import SAME
 from sightline.data.images import adopt_image, open_image
 from sightline.data.preference_dataset import PAIRS, write_preference_dataset
 from sightline.data.progress import Progress, counted
@@ -101,7 +102,7 @@ def dropped_reason(pair: Pair) -> str | None:
         return "empty rejected answer"
     if not pair.chosen.strip():
         return "empty chosen answer"
-    return "rejected equals chosen" if pair.rejected.strip() == pair.chosen.strip() else None
+    return SAME if pair.rejected.strip() == pair.chosen.strip() else None
 
 
 class _Sharded(Config):

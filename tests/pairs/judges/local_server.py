@@ -12,6 +12,8 @@ from typing import Any
 
 from PIL import Image
 
+from sightline.pairs.endpoint import Endpoint, EndpointConfig
+
 Body = dict[str, Any]
 #: What is done with one call: it writes to the handler whatever it likes.
 Act = Callable[["Handler"], None]
@@ -176,3 +178,8 @@ def pictures_of(body: Body) -> list[Image.Image]:
             assert head == f"data:image/{str(image.format).lower()};base64"
             found.append(image)
     return found
+
+
+def endpoint(url: str, **settings: object) -> Endpoint:
+    """A client of the server at `url`."""
+    return Endpoint(EndpointConfig.model_validate({"base_url": url, "model": "m", "timeout": 5, **settings}))

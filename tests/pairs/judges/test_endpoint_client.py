@@ -9,23 +9,13 @@ import pytest
 from PIL import Image
 
 from sightline.errors import InputError
-from sightline.pairs.endpoint import Ask, Endpoint, EndpointConfig, client
+from sightline.pairs.endpoint import Ask
 from sightline.pairs.endpoint.replies import Kept, ReplyCache
-from tests.pairs.judges.local_server import Act, Body, echo, in_turn, pictures_of, say, serving, text_of
+from tests.pairs.judges.local_server import Act, Body, echo, endpoint, in_turn, pictures_of, say, serving, text_of
 
 pytest.importorskip("openai")
 MakeImage = Callable[..., Path]
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(client, "FIRST_PAUSE", 0.01)
-    return tmp_path / "cache/endpoint"
-
-
-def endpoint(url: str, **settings: object) -> Endpoint:
-    return Endpoint(EndpointConfig.model_validate({"base_url": url, "model": "m", "timeout": 5, **settings}))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 # --- what is asked and answered ---------------------------------------------------------------------------------------

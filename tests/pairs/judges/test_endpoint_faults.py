@@ -15,7 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from sightline.errors import InputError
-from sightline.pairs.endpoint import Ask, Endpoint, EndpointConfig, client
+from sightline.pairs.endpoint import Ask, EndpointConfig, client
 from tests.pairs.judges.local_server import (
     Act,
     Body,
@@ -23,6 +23,7 @@ from tests.pairs.judges.local_server import (
     cut_off_connection,
     dribble,
     echo,
+    endpoint,
     hang,
     in_turn,
     say,
@@ -33,17 +34,7 @@ from tests.pairs.judges.local_server import (
 
 pytest.importorskip("openai")
 MakeImage = Callable[..., Path]
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(client, "FIRST_PAUSE", 0.01)
-    return tmp_path / "cache/endpoint"
-
-
-def endpoint(url: str, **settings: object) -> Endpoint:
-    return Endpoint(EndpointConfig.model_validate({"base_url": url, "model": "m", "timeout": 5, **settings}))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def free_port() -> int:
