@@ -21,6 +21,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.records.places import default_directory
 
 #: Nothing by another name is ever deleted: the directory may be one that holds other things as well.
 _OURS = re.compile(r"(?:^|/)([0-9a-f]{2})/(\1[0-9a-f]{14,}\.safetensors|\.\1[0-9a-f]{14,}\.[0-9a-f]{32}\.tmp)\Z")
@@ -131,14 +132,6 @@ class TensorCache:
         if not self._warned:
             self._warned = True
             warnings.warn(f"the cache in {self._directory} fails ({error.strerror}); the run goes on", stacklevel=3)
-
-
-def default_directory() -> Path:
-    """`$SIGHTLINE_CACHE`, else `$XDG_CACHE_HOME/sightline`, else `~/.cache/sightline`; RuntimeError without a home."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if chosen := os.environ.get("SIGHTLINE_CACHE"):
-        return Path(chosen).expanduser()
-    return (base if base.is_absolute() else Path.home() / ".cache") / "sightline"  # XDG has relative ones ignored
 
 
 def open_cache() -> TensorCache:

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.models import tensor_cache
-from sightline.models.tensor_cache import TensorCache, content_key, default_directory, open_cache
+from sightline.models.tensor_cache import TensorCache, content_key, open_cache
+from sightline.records.places import default_directory
 
 NAN = torch.tensor([0x7FC00001, -1], dtype=torch.int32).view(torch.float32)  # payloads that arithmetic would lose
 TENSORS = {

@@ -1,7 +1,7 @@
 """The judge behind an endpoint: a language model that sees the picture grades answers, or compares two of them.
 
-What is asked and how replies are read is `prompts`, how a server is asked `pairs.endpoint`. A call that failed, a reply
-that was cut off, and one that breaks the rule are unscored.
+What is asked and how replies are read is `prompts`, how a server is asked `sightline.endpoint`. A call that failed, a
+reply that was cut off, and one that breaks the rule are unscored.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from typing import Literal
 from pydantic import field_validator
 
 from sightline.config import Config
+from sightline.endpoint import Ask, Endpoint, EndpointConfig
 from sightline.pairs.builder import Tools
-from sightline.pairs.endpoint import Ask, Endpoint, EndpointConfig
 from sightline.pairs.judges.base import Compared, Judge, Judged, Preference, Verdict
 from sightline.pairs.judges.prompts import (
     COMPARE,

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from sightline.config import Config
+from sightline.endpoint import Ask, Endpoint, EndpointConfig, Reply
 from sightline.pairs.builder import Tools
-from sightline.pairs.endpoint import Ask, Endpoint, EndpointConfig, Reply
 from sightline.pairs.writers.base import Draft, Writer, Written
 from sightline.pairs.writers.prompts import PROMPTS, read_reply
 from sightline.pairs.writers.telling import NO_PICTURE, NO_TEXT, lacks_picture, pictures_of, task_text

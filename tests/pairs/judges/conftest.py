@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline.pairs.endpoint import client
+from sightline.endpoint import client
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from sightline.pairs.endpoint import Endpoint, EndpointConfig
+from sightline.endpoint import Endpoint, EndpointConfig
 
 Body = dict[str, Any]
 #: What is done with one call: it writes to the handler whatever it likes.

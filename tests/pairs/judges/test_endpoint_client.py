@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sightline.endpoint import Ask
+from sightline.endpoint.replies import Kept, ReplyCache
 from sightline.errors import InputError
-from sightline.pairs.endpoint import Ask
-from sightline.pairs.endpoint.replies import Kept, ReplyCache
 from tests.pairs.judges.local_server import Act, Body, echo, endpoint, in_turn, pictures_of, say, serving, text_of
 
 pytest.importorskip("openai")

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from sightline.endpoint import Ask, EndpointConfig, client
 from sightline.errors import InputError
-from sightline.pairs.endpoint import Ask, EndpointConfig, client
 from tests.pairs.judges.local_server import (
     Act,
     Body,
@@ -272,7 +272,7 @@ def test_an_address_of_no_use_is_refused(url: str) -> None:
 CHILD = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from sightline.pairs.endpoint import Ask, Endpoint, EndpointConfig
+from sightline.endpoint import Ask, Endpoint, EndpointConfig
 config = EndpointConfig(base_url=sys.argv[1], model="m", timeout=60, concurrency=2)
 Endpoint(config).ask([Ask(str(number)) for number in range(10)])
 """

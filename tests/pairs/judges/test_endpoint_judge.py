@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from sightline.endpoint import client
 from sightline.models.prompts import Prefix
 from sightline.pairs.builder import Tools
-from sightline.pairs.endpoint import client
 from sightline.pairs.judges.base import Compared, Comparer, Judge, Judged, Preference, prefer
 from sightline.pairs.judges.endpoint import EndpointJudgeConfig
 from sightline.pairs.judges.prompts import COMPARE, GRADE, read_better, read_grades

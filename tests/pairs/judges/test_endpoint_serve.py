@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from sightline.endpoint import Ask, Endpoint, EndpointConfig
 from sightline.errors import InputError
 from sightline.lab import BASE
 from sightline.models.loading import load_vlm
 from sightline.models.prompts import Prefix, Request, Sampling
 from sightline.models.sampler import generate
 from sightline.pairs.builder import Tools
-from sightline.pairs.endpoint import Ask, Endpoint, EndpointConfig
 from sightline.pairs.judges.base import Compared, Judged, prefer
 from sightline.pairs.judges.endpoint import EndpointJudgeConfig
 from sightline.pairs.judges.prompts import grade_prompt

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from sightline.endpoint import client
 from sightline.models.prompts import Prefix
 from sightline.pairs.builder import Tools
-from sightline.pairs.endpoint import client
 from sightline.pairs.judges.base import Judged
 from sightline.pairs.writers.base import Draft, Task, Writer
 from sightline.pairs.writers.endpoint import EndpointWriterConfig

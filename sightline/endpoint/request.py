@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from sightline.data.images import open_image
-from sightline.pairs.endpoint.config import EndpointConfig
+from sightline.endpoint.config import EndpointConfig
 from sightline.records import hash_file, hash_json
 
 #: Above this a PNG, which loses nothing, gives way to a JPEG of quality 95: photographs would take megabytes a call.

@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from threading import Event, Lock
 from typing import TYPE_CHECKING
 
+from sightline.endpoint.config import EndpointConfig
+from sightline.endpoint.replies import Kept, ReplyCache
+from sightline.endpoint.request import Ask, Reply
+from sightline.endpoint.threads import in_threads
 from sightline.errors import InputError
-from sightline.models.tensor_cache import default_directory
-from sightline.pairs.endpoint.config import EndpointConfig
-from sightline.pairs.endpoint.replies import Kept, ReplyCache
-from sightline.pairs.endpoint.request import Ask, Reply
-from sightline.pairs.endpoint.threads import in_threads
+from sightline.records.places import default_directory
 
 if TYPE_CHECKING:
     import openai
 
-    from sightline.pairs.endpoint.call import Fault
+    from sightline.endpoint.call import Fault
 
 CUT_OFF = "cut off at max_tokens"
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between two tries: doubled each time, with jitter
@@ -79,7 +79,7 @@ class Endpoint:
 
     def _ask(self, client: "openai.OpenAI", key: str, ask: Ask, stop: Event) -> Reply:
         """Try until an answer comes, or no try is left."""
-        from sightline.pairs.endpoint.call import Fault, call
+        from sightline.endpoint.call import Fault, call
 
         body, note = ask.body(self.config), ""
         for number in range(self.config.retries + 1):

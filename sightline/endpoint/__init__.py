@@ -4,8 +4,8 @@ What concerns a single call makes that call fail; what concerns the server (nobo
 stops the run, since all that came after would be lost. What was answered is kept on disk and never asked again.
 """
 
-from sightline.pairs.endpoint.client import Endpoint
-from sightline.pairs.endpoint.config import EndpointConfig
-from sightline.pairs.endpoint.request import Ask, Reply
+from sightline.endpoint.client import Endpoint
+from sightline.endpoint.config import EndpointConfig
+from sightline.endpoint.request import Ask, Reply
 
 __all__ = ["Ask", "Endpoint", "EndpointConfig", "Reply"]
