@@ -4,8 +4,9 @@ What concerns a single call makes that call fail; what concerns the server (nobo
 stops the run, since all that came after would be lost. What was answered is kept on disk and never asked again.
 """
 
+from sightline.endpoint.adapters import load_adapter, unload_adapter
 from sightline.endpoint.client import Endpoint
 from sightline.endpoint.config import EndpointConfig
 from sightline.endpoint.request import Ask, Reply
 
-__all__ = ["Ask", "Endpoint", "EndpointConfig", "Reply"]
+__all__ = ["Ask", "Endpoint", "EndpointConfig", "Reply", "load_adapter", "unload_adapter"]

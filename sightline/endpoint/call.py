@@ -62,9 +62,14 @@ class Completion(BaseModel):
     usage: Usage | None = None
 
     @property
+    def whole(self) -> str:
+        """All that was written."""
+        return self.choices[0].message.content or ""
+
+    @property
     def text(self) -> str:
         """The text without a thinking part."""
-        return _THINKING.sub("", self.choices[0].message.content or "").strip()
+        return _THINKING.sub("", self.whole).strip()
 
     @property
     def cut_off(self) -> bool:

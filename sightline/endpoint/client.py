@@ -96,7 +96,8 @@ class Endpoint:
                 stop.wait(min(FIRST_PAUSE * 2**number, LONGEST_PAUSE) * random.uniform(0.5, 1))
             else:
                 self._answered = True
-                found = Kept(text=completion.text, tokens=completion.tokens, cut_off=completion.cut_off)
+                text = completion.whole if ask.aloud else completion.text
+                found = Kept(text=text, tokens=completion.tokens, cut_off=completion.cut_off)
                 if self._cache is not None:
                     self._cache.put(key, found)
                 return _reply(found)
@@ -132,4 +133,4 @@ class Endpoint:
 
 def _reply(kept: Kept) -> Reply:
     """What was cut off is no answer: its last line may be half of another one."""
-    return Reply(None, kept.tokens, CUT_OFF) if kept.cut_off else Reply(kept.text, kept.tokens)
+    return Reply(None, kept.tokens, CUT_OFF, kept.text) if kept.cut_off else Reply(kept.text, kept.tokens)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 from PIL import Image
 
 from sightline.data.images import open_image
+from sightline.data.turns import Message, messages
 from sightline.endpoint.config import EndpointConfig
 from sightline.records import hash_file, hash_json
+from sightline.records.rows import Turn
 
 #: Above this a PNG, which loses nothing, gives way to a JPEG of quality 95: photographs would take megabytes a call.
 _PNG_BYTES = 512 * 1024
@@ -20,16 +23,28 @@ _SEEDS = 2**31  # llama.cpp and others keep seeds in 32 bits
 
 @dataclass(frozen=True)
 class Ask:
-    """One user turn, the pictures before the text. `seed` tells apart what is asked several times."""
+    """One user turn, the pictures before the text. `seed` tells apart what is asked several times.
+
+    With `turns`, what was said before, the pictures stand where the texts say `<image>` (`data.turns`); without (None),
+    the text is sent as it is. `options` are further arguments of the call by name (`top_p`, `stop`). With `aloud` the
+    reply is all that was written, white space and what was thought aloud included.
+    """
 
     text: str
     images: tuple[Path, ...] = ()
     seed: int = 0
+    turns: tuple[Turn, ...] | None = None
+    options: tuple[tuple[str, Any], ...] = ()
+    aloud: bool = False
 
     def key(self, config: EndpointConfig) -> str:
         """A hash of all that decides the answer, images by the bytes of their files."""
         images = [hash_file(image) for image in self.images]
-        return hash_json(["chat", config.identity, self.text, images, self.seed])
+        # What is rarely there is left out where it is not, so that older answers keep their keys.
+        turns = None if self.turns is None else [turn.model_dump() for turn in self.turns]
+        rare = turns is not None or self.options or self.aloud
+        rest = [turns, dict(self.options), self.aloud] if rare else []
+        return hash_json(["chat", config.identity, self.text, images, self.seed, *rest])
 
     def body(self, config: EndpointConfig) -> dict[str, Any]:
         """The call's arguments.
@@ -37,14 +52,15 @@ class Ask:
         Raises:
             InputError: an image that cannot be opened.
         """
-        urls = [_data_url(image, hash_file(image), config.max_side) for image in self.images]
-        pictures = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
-        # A plain string where there is no picture: some servers of language models take nothing else.
-        content = [*pictures, {"type": "text", "text": self.text}] if pictures else self.text
+        urls = (_data_url(image, hash_file(image), config.max_side) for image in self.images)
+        told: list[Message] = [("user", [*(None for _ in self.images), self.text])]
+        if self.turns is not None:
+            told = messages(self.turns, self.text, len(self.images), f"prompt {self.text[:60]!r}")
         body: dict[str, Any] = {
             "model": config.model,
-            "messages": [{"role": "user", "content": content}],
+            "messages": [{"role": role, "content": _content(entries, urls)} for role, entries in told],
             config.limit_name: config.max_tokens,
+            **dict(self.options),
         }
         if config.temperature is not None:
             body["temperature"] = config.temperature
@@ -53,13 +69,27 @@ class Ask:
         return body
 
 
+def _content(entries: list[str | None], urls: Iterator[str]) -> str | list[dict[str, Any]]:
+    """A message's content; a plain string without pictures: some servers of language models take nothing else."""
+    if None not in entries:
+        return "".join(entry for entry in entries if entry is not None)
+    return [
+        {"type": "image_url", "image_url": {"url": next(urls)}} if entry is None else {"type": "text", "text": entry}
+        for entry in entries
+    ]
+
+
 @dataclass(frozen=True)
 class Reply:
-    """What the model said; None where the call failed or the reply was cut off, and `note` says why."""
+    """What the model said; None where the call failed or the reply was cut off, and `note` says why.
+
+    `begun` is what there is of a reply that the token limit cut off.
+    """
 
     text: str | None
     tokens: int = 0
     note: str = ""
+    begun: str | None = None
 
 
 @lru_cache(maxsize=64)  # several things are asked about one picture

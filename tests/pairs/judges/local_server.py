@@ -16,7 +16,7 @@ from sightline.endpoint import Endpoint, EndpointConfig
 
 Body = dict[str, Any]
 #: What is done with one call: it writes to the handler whatever it likes.
-Act = Callable[["Handler"], None]
+Act = Callable[[BaseHTTPRequestHandler], None]
 #: Which act, by the call's body and its number from 0.
 Script = Callable[[Body, int], Act]
 
@@ -69,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def answer(code: int, data: bytes, kind: str = "application/json", headers: dict[str, str] | None = None) -> Act:
-    def act(handler: Handler) -> None:
+    def act(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(code)
         for name, value in {"Content-Type": kind, "Content-Length": str(len(data)), **(headers or {})}.items():
             handler.send_header(name, value)
@@ -101,14 +101,16 @@ def in_turn(*acts: Act) -> Script:
     return lambda body, number: acts[min(number, len(acts) - 1)]
 
 
-def hang(handler: Handler) -> None:
+def hang(handler: BaseHTTPRequestHandler) -> None:
     """Say nothing until the server is closed."""
+    assert isinstance(handler, Handler)
     handler.closing.wait(60)
     handler.close_connection = True
 
 
-def dribble(handler: Handler) -> None:
+def dribble(handler: BaseHTTPRequestHandler) -> None:
     """White space now and then, as some gateways send it to keep a connection; no answer ever."""
+    assert isinstance(handler, Handler)
     handler.send_response(200)
     handler.send_header("Content-Type", "application/json")
     handler.send_header("Content-Length", "100000")
@@ -123,7 +125,7 @@ def dribble(handler: Handler) -> None:
 def cut_off_connection(sent: int) -> Act:
     """The line goes dead after so many bytes of a fine answer; 0: before its first."""
 
-    def act(handler: Handler) -> None:
+    def act(handler: BaseHTTPRequestHandler) -> None:
         data = completion("Score: 9")
         if sent:
             handler.send_response(200)
@@ -172,12 +174,17 @@ def pictures_of(body: Body) -> list[Image.Image]:
     found: list[Image.Image] = []
     for part in parts:
         if part["type"] == "image_url":
-            head, _, data = part["image_url"]["url"].partition(",")
-            image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
-            image.load()
-            assert head == f"data:image/{str(image.format).lower()};base64"
-            found.append(image)
+            found.append(decoded(part["image_url"]["url"]))
     return found
+
+
+def decoded(url: str) -> Image.Image:
+    """The picture of a data URL."""
+    head, _, data = url.partition(",")
+    image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
+    image.load()
+    assert head == f"data:image/{str(image.format).lower()};base64"
+    return image
 
 
 def endpoint(url: str, **settings: object) -> Endpoint:

@@ -1,0 +1,127 @@
+"""A real HTTP server on loopback with vLLM's routes for adapters: it answers by running a model with what it is handed.
+
+Its model is opened from the directory, apart from the trainer's; pictures come to it as they come to any server.
+"""
+
+import contextlib
+import json
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from sightline.models.loading import load_vlm
+from sightline.models.prompts import Prefix, Request, Sampling
+from sightline.models.sampler import generate
+from sightline.models.vlm import VLM
+from sightline.records.rows import IMAGE, Turn
+from tests.pairs.judges.local_server import answer, completion, decoded, status
+
+
+@dataclass
+class Served:
+    """What the server has and heard; `takes_adapters` False: as vLLM without the switch, the routes are not there."""
+
+    model_dir: Path
+    takes_adapters: bool = True
+    adapters: dict[str, VLM] = field(default_factory=dict)
+    posted: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def calls(self, route: str) -> list[dict[str, Any]]:
+        return [body for path, body in self.posted if path == f"/v1/{route}"]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    served: Served
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):  # the client lost patience
+            super().handle()
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.served.lock:  # one call at a time: the model is one
+            self.served.posted.append((self.path, body))
+            routes = {"/v1/chat/completions": self._complete}
+            if self.served.takes_adapters:
+                routes |= {"/v1/load_lora_adapter": self._load, "/v1/unload_lora_adapter": self._unload}
+            if self.path in routes:
+                routes[self.path](body)
+            else:
+                status(404, {"detail": "Not Found"})(self)
+
+    def _load(self, body: dict[str, Any]) -> None:
+        name = body["lora_name"]
+        if name in self.served.adapters:
+            status(400, {"error": {"message": f"{name} is loaded"}})(self)
+            return
+        self.served.adapters[name] = load_vlm(self.served.model_dir, adapter=Path(body["lora_path"]))
+        answer(200, b"Success", "text/plain")(self)
+
+    def _unload(self, body: dict[str, Any]) -> None:
+        if self.served.adapters.pop(body["lora_name"], None) is None:
+            status(404, {"error": {"message": "no such adapter"}})(self)
+        else:
+            answer(200, b"Success", "text/plain")(self)
+
+    def _complete(self, body: dict[str, Any]) -> None:
+        if body["model"] not in self.served.adapters:
+            status(404, {"error": {"message": f"no model {body['model']}"}})(self)
+            return
+        vlm = self.served.adapters[body["model"]]
+        with tempfile.TemporaryDirectory() as folder:
+            request = Request(_prefix(body["messages"], Path(folder)), seed=body["seed"])
+            stop = tuple(body.get("stop", ()))
+            assert bool(stop) == body.get("include_stop_str_in_output", False)
+            sampling = Sampling(body["max_tokens"], body["temperature"], body.get("top_p", 1.0), stop)
+            (made,) = generate(vlm, [request], sampling, batch_size=1)
+        reason = "stop" if made.finished else "length"
+        answer(200, completion(made.text, reason, made.tokens))(self)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def _prefix(messages: list[dict[str, Any]], folder: Path) -> Prefix:
+    """What the trainer asked, with its pictures in files of our own."""
+    images: list[Path] = []
+    texts: list[str] = []
+    for message in messages:
+        text = ""
+        for part in [message["content"]] if isinstance(message["content"], str) else message["content"]:
+            if isinstance(part, str) or part["type"] == "text":
+                text += part if isinstance(part, str) else part["text"]
+            else:
+                images.append(folder / f"{len(images)}.png")
+                decoded(part["image_url"]["url"]).save(images[-1])
+                text += IMAGE
+        texts.append(text)
+    told = zip(messages[:-1], texts[:-1], strict=True)
+    history = tuple(Turn(role=message["role"], text=text) for message, text in told)
+    return Prefix(tuple(images), texts[-1], history)
+
+
+@contextlib.contextmanager
+def serving_adapters(model_dir: Path, *, takes_adapters: bool = True) -> Iterator[tuple[str, Served]]:
+    """The server's base_url, and what it has and heard."""
+    served = Served(model_dir, takes_adapters)
+
+    class Handler(_Handler):
+        pass
+
+    Handler.served = served
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1", served
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

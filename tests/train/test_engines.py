@@ -1,0 +1,140 @@
+"""Answers of the policy from a server equal those in process: same pictures, same adapter, same seeds."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from sightline.errors import InputError
+from sightline.models.prompts import Prefix, Request, Sampling
+from sightline.models.vlm import VLM
+from sightline.records.rows import IMAGE, Pair, Turn
+from sightline.train.engines import LocalConfig, ServerConfig, ServerEngine, make_engine
+from tests.train.adapter_server import serving_adapters
+
+pytest.importorskip("openai")
+Make = Callable[..., VLM]
+SAMPLING = Sampling(max_new_tokens=8, temperature=1.0, top_p=0.9)
+
+
+def stir(vlm: VLM, seed: int) -> None:
+    """Another policy."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in vlm.model.named_parameters():
+            if "lora_B" in name:
+                weight.copy_(torch.randn(weight.shape, generator=generator))
+
+
+def requests(pairs: list[Pair]) -> list[Request]:
+    """Two prompts with three answers each, and a conversation about two pictures that stand within the text."""
+    images = [Path(image) for pair in pairs[:2] for image in pair.images]
+    told = (Turn(role="user", text=f"Look: {IMAGE}"), Turn(role="assistant", text="A red cup."))
+    prompts = [pair.prompt for pair in pairs[:2]]
+    asked = [
+        Request(Prefix((image,), prompt), seed=n)
+        for n in range(3)
+        for image, prompt in zip(images, prompts, strict=True)
+    ]
+    return [*asked, Request(Prefix(tuple(images), f"And {IMAGE} here?", told), seed=9)]
+
+
+def test_a_server_with_the_adapter_answers_as_the_policy_itself_and_changes_with_it(
+    make_policy: Make, model_dir: Path, pairs: list[Pair], tmp_path: Path
+) -> None:
+    vlm = make_policy()
+    local = make_engine(LocalConfig(batch_size=4), vlm, tmp_path, autocast=False)
+    with serving_adapters(model_dir) as (url, served):
+        server = make_engine(ServerConfig(name="server", base_url=url), vlm, tmp_path, autocast=False)
+        answers = []
+        for step in range(2):
+            stir(vlm, step)
+            local.refresh(step)
+            server.refresh(step)
+            answers.append(server.sample(requests(pairs), SAMPLING))
+            assert answers[-1] == local.sample(requests(pairs), SAMPLING)
+            assert len(served.adapters) == 1, "the adapter before is forgotten"
+            assert [path.name for path in (tmp_path / "rollouts").iterdir()] == list(served.adapters)
+        assert answers[0] != answers[1]
+        texts = {answer.text for answer in answers[0] if answer is not None}
+        assert len(texts) > 4, "several seeds give several answers"
+        names = [body["model"] for body in served.calls("chat/completions")]
+        assert len(set(names)) == 2 and all(name.endswith(f"{i // 7:08d}") for i, name in enumerate(names))
+        server.close()
+        assert not served.adapters and not (tmp_path / "rollouts").exists()
+
+
+def test_the_policy_is_that_of_the_last_refresh(
+    make_policy: Make, model_dir: Path, pairs: list[Pair], tmp_path: Path
+) -> None:
+    vlm = make_policy()
+    with serving_adapters(model_dir) as (url, _):
+        server = make_engine(ServerConfig(name="server", base_url=url), vlm, tmp_path, autocast=False)
+        server.refresh(0)
+        before = server.sample(requests(pairs), SAMPLING)
+        stir(vlm, 1)
+        assert server.sample(requests(pairs), SAMPLING) == before
+        server.refresh(1)
+        assert server.sample(requests(pairs), SAMPLING) != before
+
+
+def test_a_run_that_goes_on_replaces_what_the_server_still_has(
+    make_policy: Make, model_dir: Path, pairs: list[Pair], tmp_path: Path
+) -> None:
+    """Killed after its refresh at step 4; the same step is loaded again, from other weights, under the same name."""
+    vlm = make_policy()
+    with serving_adapters(model_dir) as (url, served):
+        config = ServerConfig(name="server", base_url=url)
+        make_engine(config, vlm, tmp_path, autocast=False).refresh(4)
+        stir(vlm, 5)
+        again = make_engine(config, vlm, tmp_path, autocast=False)
+        again.refresh(4)
+        local = make_engine(LocalConfig(), vlm, tmp_path, autocast=False)
+        assert again.sample(requests(pairs), SAMPLING) == local.sample(requests(pairs), SAMPLING)
+        assert len(served.adapters) == 1
+
+
+def test_stop_strings_and_the_limit_end_answers_alike(
+    make_policy: Make, model_dir: Path, pairs: list[Pair], tmp_path: Path
+) -> None:
+    vlm = make_policy()
+    stir(vlm, 0)
+    sampling = dataclasses.replace(SAMPLING, stop=("e", " "), max_new_tokens=3)
+    with serving_adapters(model_dir) as (url, _):
+        server = make_engine(ServerConfig(name="server", base_url=url), vlm, tmp_path, autocast=False)
+        server.refresh(0)
+        found = server.sample(requests(pairs), sampling)
+    assert found == make_engine(LocalConfig(), vlm, tmp_path, autocast=False).sample(requests(pairs), sampling)
+    finished = {made.finished for made in found if made is not None}
+    assert finished == {True, False}
+
+
+def test_faults_are_one_sentence_with_the_remedy(
+    make_policy: Make, model_dir: Path, pairs: list[Pair], tmp_path: Path
+) -> None:
+    vlm = make_policy()
+
+    def refused(match: str, url: str, policy: VLM = vlm, asked: list[Request] | None = None) -> None:
+        engine = ServerEngine(policy, ServerConfig(name="server", base_url=url, timeout=2), tmp_path / "rollouts")
+
+        def use() -> None:
+            engine.refresh(0)
+            engine.sample(requests(pairs) if asked is None else asked, SAMPLING)
+
+        with pytest.raises(InputError, match=match) as caught:
+            use()
+        assert "\n" not in str(caught.value)
+
+    with serving_adapters(model_dir, takes_adapters=False) as (url, _):
+        refused(r"loads no adapter \(status 404: .*VLLM_ALLOW_RUNTIME_LORA_UPDATING=True", url)
+    refused(r"no server answers at http.*start it, or correct base_url", url)
+    with serving_adapters(model_dir) as (url, served):
+        refused("a trained projector", url, make_policy(train_projector=True))
+        refused("source.engine.name=local", url, asked=[Request(requests(pairs)[0].prefix, prefill="A")])
+        engine = ServerEngine(vlm, ServerConfig(name="server", base_url=url), tmp_path / "rollouts")
+        engine.refresh(0)
+        served.adapters.clear()  # it was started again in between, and knows our adapter no longer
+        with pytest.raises(InputError, match="does not know 'sightline-"):
+            engine.sample(requests(pairs), SAMPLING)
