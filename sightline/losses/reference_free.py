@@ -21,12 +21,14 @@ def simpo(policy: PairLogps, *, beta: float, gamma: float) -> LossOut:
     return LossOut(loss, beta * chosen.detach(), beta * rejected.detach())  # Eq. 4
 
 
-def orpo(policy: PairLogps, *, weight: float) -> LossOut:
-    """ORPO (Hong et al. 2024, 2403.07691, Eq. 6 and 7): supervised tuning plus `weight` times a log odds ratio."""
+def orpo(policy: PairLogps, *, odds_weight: float) -> LossOut:
+    """ORPO (Hong et al. 2024, 2403.07691, Eq. 6 and 7): supervised tuning plus `odds_weight` times a log odds
+    ratio.
+    """
     chosen, rejected = policy.means()
     odds = _log_odds(chosen) - _log_odds(rejected)  # log of Eq. 4
-    loss = -chosen - weight * logsigmoid(odds)  # Eq. 6 with Eq. 7
-    return LossOut(loss, weight * chosen.detach(), weight * rejected.detach())
+    loss = -chosen - odds_weight * logsigmoid(odds)  # Eq. 6 with Eq. 7
+    return LossOut(loss, odds_weight * chosen.detach(), odds_weight * rejected.detach())
 
 
 def _log_odds(logps: Float[Tensor, "pair"]) -> Float[Tensor, "pair"]:

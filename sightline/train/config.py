@@ -4,35 +4,47 @@ Directories and the seed are arguments of the command and not in here. `run.trai
 a loss needs is asked of the table of losses.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_serializer, field_validator, model_validator
 
 from sightline.config import Config
 from sightline.errors import InputError
-from sightline.losses.table import check_loss
+from sightline.losses.objective import Term, check_terms, make_objective
+from sightline.losses.types import Need
 from sightline.models.adapters import LoraSettings
+
+SUPPLIED = frozenset({Need.REFERENCE})  # what the loop can give a loss
 
 
 class LossConfig(Config):
-    """A loss by its name in the table of losses, and beside the name exactly the parameters that the table asks for."""
+    """A loss by its name in the table of losses, and beside the name exactly the parameters that the table asks for.
+
+    `weight` is its share where several losses are added up.
+    """
 
     model_config = ConfigDict(extra="allow")  # closed all the same: the table decides, below
 
     name: str
+    weight: float = 1.0
 
     @property
-    def parameters(self) -> dict[str, float]:
-        """The loss's parameters by name, such as beta."""
-        return dict(self.model_extra or {})
+    def term(self) -> Term:
+        """The same in the terms of the losses room."""
+        return Term(self.name, self.weight, dict(self.model_extra or {}))
 
     @model_validator(mode="after")
     def _ask_the_table(self) -> "LossConfig":
         try:
-            check_loss(self.name, self.parameters)
+            check_terms([self.term])
         except InputError as error:
             raise ValueError(str(error)) from error
         return self
+
+
+def _as_list(loss: object) -> object:
+    return [loss] if isinstance(loss, Mapping | LossConfig) else loss
 
 
 class OptimizerConfig(Config):
@@ -66,6 +78,7 @@ class LoraConfig(Config):
 class TrainConfig(Config):
     """One training run.
 
+    `loss` is one loss or a list of several, each with its `weight` in the sum; the rewards shown are the first one's.
     A step takes `batch_size` x `accumulation` pairs. At most `batch_size` of them are in memory at a time, and fewer
     where so many pairs of mean length hold more than `pass_tokens` tokens (2,048 on a CPU, 16,384 on a GPU). Give
     either `epochs` or `max_steps`. Pairs with an answer of more than `max_length` tokens, prompt and images included,
@@ -76,7 +89,7 @@ class TrainConfig(Config):
     third more work, the same numbers. `checkpoint_every` is in steps.
     """
 
-    loss: LossConfig
+    loss: Annotated[tuple[LossConfig, ...], BeforeValidator(_as_list)]
     optim: OptimizerConfig
     lora: LoraConfig = LoraConfig()
     batch_size: int = Field(default=8, ge=1)
@@ -90,6 +103,32 @@ class TrainConfig(Config):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     autocast: bool = False
     activation_checkpointing: bool = False
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The losses in the terms of their room."""
+        return tuple(loss.term for loss in self.loss)
+
+    @field_serializer("loss")
+    def _as_told(self, losses: tuple[LossConfig, ...]) -> dict[str, object] | list[dict[str, object]]:
+        """One loss as one mapping, so that a manifest reads, and is compared, as the config was written."""
+        told = [loss.model_dump(exclude_unset=True) for loss in losses]
+        return told if len(told) > 1 else told[0]
+
+    @field_validator("loss")
+    @classmethod
+    def _goes_together(cls, losses: tuple[LossConfig, ...]) -> tuple[LossConfig, ...]:
+        terms = [loss.term for loss in losses]
+        bare = [loss.name for loss in losses if "weight" not in loss.model_fields_set]
+        if bare and len(losses) > 1:
+            raise ValueError(f"loss.weight is missing: of several losses, each needs one, and {bare[0]} has none")
+        try:
+            lacking = make_objective(terms).needs - SUPPLIED
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        if lacking:
+            raise ValueError(f"training cannot give a loss its {', '.join(sorted(lacking))} yet; choose another loss")
+        return losses
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainConfig":

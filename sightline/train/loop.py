@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.losses.table import Objective
-from sightline.losses.types import LossOut, PairLogps
+from sightline.losses.objective import Objective
+from sightline.losses.types import LossOut, Need, PairLogps
 from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
 from sightline.train.log import StepRecord
@@ -91,10 +91,10 @@ def _accumulate(
     state: TrainState, objective: Objective, settings: StepSettings, batch: list[Pair], step_pairs: int, tally: "Tally"
 ) -> None:
     """Add the gradients of one batch, scaled for a mean over the `step_pairs` pairs of the step."""
-    reference = state.reference(batch) if objective.needs_reference else None
+    reference = state.reference(batch) if Need.REFERENCE in objective.needs else None
     state.vlm.model.train()
     policy = score_pairs(state.vlm, batch, autocast=settings.autocast)
-    out = objective(policy, reference)
+    out = objective(policy, () if reference is None else (reference,))
     wrong = [pair.id for pair, finite in zip(batch, out.loss.isfinite().tolist(), strict=True) if not finite]
     if wrong:
         raise _diverged(state.step, "the loss", out.loss.tolist(), wrong)

@@ -14,7 +14,7 @@ from rich.progress import Progress, TaskID
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.progress import open_bars
 from sightline.errors import InputError
-from sightline.losses.table import make_objective
+from sightline.losses.objective import make_objective
 from sightline.models.adapters import add_lora, save_adapter
 from sightline.models.image_use import require_image_use
 from sightline.models.loading import load_vlm
@@ -117,7 +117,7 @@ def _run_steps(
         autocast=config.autocast,
         seed=seed,
     )
-    objective = make_objective(config.loss.name, config.loss.parameters)
+    objective = make_objective(config.terms)
     task = bars.add_task("training", total=steps, completed=state.step, note="")
     for record in fit(state, objective, settings):
         append_rows(out_dir / LOG_NAME, [record])

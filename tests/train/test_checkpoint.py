@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.losses.table import make_objective
+from sightline.losses.objective import Term, make_objective
 from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
 from sightline.train.checkpoint import load_checkpoint, save_checkpoint
@@ -40,7 +40,7 @@ def start(make_policy: Make, pairs: list[Pair], **lora: object) -> TrainState:
 
 def go_on(state: TrainState, steps: int) -> list[StepRecord]:
     settings = StepSettings(2, make_schedule(OPTIMIZER, state.source.steps), clip_norm=1.0, autocast=False, seed=3)
-    training = fit(state, make_objective("dpo", {"beta": 0.3}), settings)
+    training = fit(state, make_objective([Term("dpo", parameters={"beta": 0.3})]), settings)
     return [next(training) for _ in range(steps)]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from sightline.config import load_config
 from sightline.errors import InputError
+from sightline.losses.objective import Term
 from sightline.models.adapters import LoraSettings
 from sightline.train.config import LoraConfig, TrainConfig
 
@@ -14,7 +15,7 @@ GIVEN = ("loss.name=dpo", "loss.beta=0.1", "optim.lr=1e-4", "epochs=1")
 
 def test_the_least_that_must_be_said_is_enough() -> None:
     config = load_config(TrainConfig, None, GIVEN)
-    assert config.loss.name == "dpo" and config.loss.parameters == {"beta": 0.1}
+    assert config.terms == (Term("dpo", 1.0, {"beta": 0.1}),)
     assert config.optim.lr == 1e-4 and config.epochs == 1 and config.max_steps is None
     assert config.autocast is False
 
@@ -25,13 +26,24 @@ def test_it_is_read_from_a_file_and_overridden(tmp_path: Path) -> None:
         "loss: {name: dpo, beta: 0.2}\noptim: {lr: 1e-4}\nmax_steps: 30\nlora: {targets: [q_proj, v_proj]}\n"
     )
     config = load_config(TrainConfig, path, ["loss.beta=0.5", "max_steps=null", "epochs=2"])
-    assert config.loss.parameters == {"beta": 0.5} and config.epochs == 2
+    assert config.terms == (Term("dpo", 1.0, {"beta": 0.5}),) and config.epochs == 2
     assert config.lora.settings() == LoraSettings(16, 32.0, 0.0, ("q_proj", "v_proj"), train_projector=False)
 
 
 def test_a_config_survives_the_manifest() -> None:
     config = load_config(TrainConfig, None, GIVEN)
     assert TrainConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+def test_losses_are_a_list_with_weights(tmp_path: Path) -> None:
+    path = tmp_path / "train.yaml"
+    path.write_text(
+        "loss:\n- {name: dpo, weight: 0.8, beta: 0.1}\n- {name: sft, weight: 1}\noptim: {lr: 1e-4}\nepochs: 1\n"
+    )
+    config = load_config(TrainConfig, path)
+    assert config.terms == (Term("dpo", 0.8, {"beta": 0.1}), Term("sft", 1.0, {}))
+    assert TrainConfig.model_validate(config.model_dump(mode="json")) == config
+    assert load_config(TrainConfig, path, ["loss=[{name: sft}]"]).terms == (Term("sft", 1.0, {}),)
 
 
 def test_a_config_is_frozen() -> None:
@@ -49,6 +61,11 @@ def test_a_config_is_frozen() -> None:
         ((*GIVEN, "loss.beta=-0.1"), "loss.beta is -0.1"),
         ((*GIVEN, "loss.bta=0.1"), "loss.bta: the loss dpo has no such parameter"),
         ((*GIVEN, "loss.name=dop"), "did you mean 'dpo'"),
+        ((*GIVEN, "loss.weight=0"), "loss.weight is 0.0: dpo needs a number greater than 0"),
+        ((*GIVEN, "loss=[]"), "loss is an empty list"),
+        ((*GIVEN, "loss=[{name: dpo, weight: 1, beta: 0.1}, {name: sft}]"), "loss.weight is missing.*sft has none"),
+        ((*GIVEN, "loss=[{name: sft, weight: 1}, {name: dpo, weight: 1, bta: 0.1}]"), "loss.1 = .*no such parameter"),
+        ((*GIVEN, "loss=[3]"), "loss.0 = 3"),
         ((*GIVEN, "optim.lr=0"), "optim.lr"),
         (("loss.name=dpo", "loss.beta=0.1", "optim={}", "epochs=1"), "optim.lr"),
         ((*GIVEN, "max_steps=3"), "either epochs or max_steps"),

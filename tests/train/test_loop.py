@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.losses.table import Objective, make_objective
-from sightline.losses.types import LossOut, PairLogps
+from sightline.losses.objective import BoundLoss, Objective, Term, make_objective
+from sightline.losses.types import LossOut, Need, PairLogps
 from sightline.models.adapters import reference_mode
 from sightline.models.loading import load_vlm
 from sightline.models.vlm import VLM
@@ -29,7 +29,11 @@ Make = Callable[..., VLM]
 
 
 def dpo_objective() -> Objective:
-    return make_objective("dpo", {"beta": BETA})
+    return make_objective([Term("dpo", parameters={"beta": BETA})])
+
+
+def objective_of(function: Callable[..., LossOut], *needs: Need) -> Objective:
+    return Objective((BoundLoss("made up", function, frozenset(needs)),))
 
 
 def state_of(
@@ -252,12 +256,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_by_name(make_policy: Make, pair
     state = state_of(vlm, pairs, max_steps=5, pairs_per_step=6)
 
     def objective(policy: PairLogps, reference: PairLogps) -> LossOut:
-        out = dpo_objective()(policy, reference)
+        out = dpo_objective()(policy, [reference])
         poison = torch.zeros_like(out.loss)
         poison[4] = float("nan") if state.step == 2 else 0.0
         return dataclasses.replace(out, loss=out.loss + poison)
 
-    steps = fit(state, Objective("poisoned", needs_reference=True, bound=objective), settings())
+    steps = fit(state, objective_of(objective, Need.REFERENCE), settings())
     next(steps)
     next(steps)
     before = weights_of(vlm)
@@ -278,7 +282,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_by_name(make_policy: Make, 
         return LossOut(distance, distance.detach(), distance.detach())
 
     with pytest.raises(InputError, match=r"step 0: the gradient's norm is nan on the pairs pair-\d"):
-        run(state_of(vlm, pairs), objective=Objective("root", needs_reference=True, bound=root))
+        run(state_of(vlm, pairs), objective=objective_of(root, Need.REFERENCE))
     assert all(torch.equal(weight, before[name]) for name, weight in weights_of(vlm).items())
 
 
@@ -291,7 +295,7 @@ def test_a_loss_that_needs_no_reference_runs_none(make_policy: Make, pairs: list
 
     state = state_of(make_policy(), pairs)
     state.reference.__class__ = type("Refusing", (Reference,), {"__call__": lambda _, batch: refuse(batch)})
-    (record,) = run(state, objective=Objective("difference", needs_reference=False, bound=difference))
+    (record,) = run(state, objective=objective_of(difference))
     assert record.chosen_ref_logps is None and record.rejected_ref_logps is None
     assert record.loss == pytest.approx(record.rejected_logps - record.chosen_logps, rel=1e-6)
     assert record.margin == pytest.approx(-record.loss, rel=1e-6)
