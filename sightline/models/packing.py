@@ -78,6 +78,12 @@ class Packed:
                 start += length
         return torch.cat(places).to(self.ids.device)
 
+    def ending(self) -> Int[Tensor, "answer"]:
+        """The places of all answers' last tokens, in order."""
+        lengths = [torch.tensor(span.answers, dtype=torch.long) for span in self.spans]
+        places = [length.cumsum(0) + span.own.start - 1 for length, span in zip(lengths, self.spans, strict=True)]
+        return torch.cat(places).to(self.ids.device)
+
     def answered(self) -> Int[Tensor, "answer_token"]:
         """The ids of all answer tokens, in order."""
         return torch.cat([self.ids[span.own] for span in self.spans])

@@ -23,6 +23,15 @@ def plain_logps(vlm: VLM, rows: Sequence[PackRow]) -> Float[Tensor, "answer_toke
     return torch.cat([_row_logps(vlm, row.prefix, answer) for row in rows for answer in row.answers])
 
 
+def plain_states(
+    vlm: VLM, rows: Sequence[PackRow]
+) -> tuple[Float[Tensor, "answer_token dim"], Float[Tensor, "answer dim"], Float[Tensor, "answer_token"]]:
+    """Last hidden states before each answer token and at each answer's last, and log-probs of the tokens, in order."""
+    made = [_row_states(vlm, row.prefix, answer) for row in rows for answer in row.answers]
+    before, last, logps = zip(*made, strict=True)
+    return torch.cat(before), torch.stack(last), torch.cat(logps)
+
+
 def plain_inputs(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> dict[str, Any]:
     """The keyword arguments of the model's forward for one row."""
     ids = torch.tensor((*prefix.ids, *answer), device=vlm.device)[None]
@@ -55,5 +64,16 @@ def plain_continuation(vlm: VLM, prefix: EncodedPrefix, said: Ids, sampling: Sam
 
 def _row_logps(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> Float[Tensor, "answer_token"]:
     inputs = plain_inputs(vlm, prefix, answer)
-    logits = vlm.model(**inputs, use_cache=False).logits[0, -len(answer) - 1 : -1]
-    return -functional.cross_entropy(logits.float(), inputs["input_ids"][0, -len(answer) :], reduction="none")
+    return _logps_of(vlm.model(**inputs, use_cache=False).logits[0], inputs["input_ids"][0], len(answer))
+
+
+def _row_states(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> tuple[Tensor, Tensor, Tensor]:
+    inputs = plain_inputs(vlm, prefix, answer)
+    made = vlm.model(**inputs, use_cache=False, output_hidden_states=True)
+    hidden = made.hidden_states[-1][0]
+    return hidden[-len(answer) - 1 : -1], hidden[-1], _logps_of(made.logits[0], inputs["input_ids"][0], len(answer))
+
+
+def _logps_of(logits: Float[Tensor, "token vocab"], ids: Tensor, count: int) -> Float[Tensor, "answer_token"]:
+    """Log-probs of the last `count` tokens."""
+    return -functional.cross_entropy(logits[-count - 1 : -1].float(), ids[-count:], reduction="none")

@@ -3,7 +3,7 @@
 Plain data, the seam between this room and those above it; `scorer` and `sampler` do the work.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sightline.records.rows import IMAGE, Pair, Sample, Turn
@@ -68,8 +68,13 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Generation:
-    """The continuation of one request; `finished` is False where `max_new_tokens` cut it off."""
+    """The continuation of one request; `finished` is False where `max_new_tokens` cut it off.
+
+    `ids` are the sampled tokens themselves, with that which ended the turn: the text may be cut into others when it is
+    read again.
+    """
 
     text: str
     tokens: int
     finished: bool
+    ids: tuple[int, ...] = field(default=(), compare=False, repr=False)

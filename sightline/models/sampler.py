@@ -201,15 +201,16 @@ def _draw(rows: Sequence[_Running], device: torch.device) -> Float[Tensor, "row"
 def _ended(tokenizer: Any, running: _Running, sampling: Sampling, end_ids: frozenset[int]) -> Generation | None:
     """The generation, if the row's last token ended it: by end of turn, by a stop string, or by the limit."""
     count = len(running.ids)
-    if running.ids[-1] in end_ids:
-        return Generation(_text(tokenizer, running, running.ids[:-1]), count, finished=True)
-    if not sampling.stop and count < sampling.max_new_tokens:
+    if running.ids[-1] not in end_ids and not sampling.stop and count < sampling.max_new_tokens:
         return None
-    text = _text(tokenizer, running, running.ids)
+    ids = tuple(running.ids)
+    if ids[-1] in end_ids:
+        return Generation(_text(tokenizer, running, ids[:-1]), count, finished=True, ids=ids)
+    text = _text(tokenizer, running, ids)
     cuts = [text.index(stop) + len(stop) for stop in sampling.stop if stop in text]
     if cuts:
-        return Generation(text[: min(cuts)], count, finished=True)
-    return Generation(text, count, finished=False) if count == sampling.max_new_tokens else None
+        return Generation(text[: min(cuts)], count, finished=True, ids=ids)
+    return Generation(text, count, finished=False, ids=ids) if count == sampling.max_new_tokens else None
 
 
 def _text(tokenizer: Any, running: _Running, ids: Sequence[int]) -> str:

@@ -1,7 +1,7 @@
 """Log-probabilities of answers given their prefixes, token by token, differentiable: each prefix once for its answers.
 
 The rows are packed side by side (`packing`), the head runs where answers are (`head`). A family without a proof is
-scored row by row instead (`plain`). What to do with the numbers is `losses`.
+scored row by row instead (`plain`). What to do with the numbers is `losses`; a head of one number is `scalar_head`.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.features import image_features
 from sightline.models.head import token_logps
 from sightline.models.packing import Packed, PackRow, pack
-from sightline.models.plain import plain_logps
+from sightline.models.plain import plain_logps, plain_states
 from sightline.models.prompts import Scored
 from sightline.models.vlm import VLM
 
@@ -53,11 +53,7 @@ def answer_logps(vlm: VLM, items: Sequence[Scored], *, autocast: bool = False) -
     counts = {len(item.answers) for item in items}
     if len(counts) != 1 or 0 in counts:
         raise ValueError(f"all items must have the same number of answers, at least one; got {sorted(counts)}")
-    rows = []
-    for item in items:
-        prefix = encode_prefix(vlm, item.prefix)
-        answers = [encode_answer(vlm, prefix, answer) for answer in item.answers]
-        rows.append(PackRow(prefix, tuple(answer.ids[answer.start :] for answer in answers)))
+    rows = [encode_row(vlm, item) for item in items]
     with torch.autocast(vlm.device.type, torch.bfloat16, enabled=autocast):
         logps = score_rows(vlm, rows) if vlm.proved else plain_logps(vlm, rows)
     lengths = torch.tensor([len(answer) for row in rows for answer in row.answers], device=vlm.device)
@@ -65,6 +61,40 @@ def answer_logps(vlm: VLM, items: Sequence[Scored], *, autocast: bool = False) -
     mask = torch.arange(shape[-1], device=vlm.device) < lengths[:, None]
     values = torch.zeros_like(mask, dtype=logps.dtype).masked_scatter(mask, logps)
     return AnswerLogps(values.view(shape), mask.view(shape))
+
+
+@dataclass(frozen=True)
+class AnswerStates:
+    """Last hidden states around answers, in the order of rows and answers.
+
+    `before` is the state from which each answer token is predicted, `last` that of each answer's last token. `logps`
+    (nats, float32) are those of the answer tokens, None where they were not asked for.
+    """
+
+    before: Float[Tensor, "answer_token dim"]
+    last: Float[Tensor, "answer dim"]
+    logps: Float[Tensor, "answer_token"] | None
+
+
+def answer_states(vlm: VLM, rows: Sequence[PackRow], *, logps: bool = False) -> AnswerStates:
+    """Hidden states and, where asked for, log-probs of the answers of rows, in one forward pass; differentiable."""
+    if not vlm.proved:
+        return AnswerStates(*plain_states(vlm, rows))
+    packed = pack(vlm, rows)
+    hidden = hidden_states(vlm, packed, PackedLayout(packed))
+    before = hidden[packed.predicting()]
+    return AnswerStates(before, hidden[packed.ending()], token_logps(vlm, before, packed.answered()) if logps else None)
+
+
+def encode_row(vlm: VLM, item: Scored) -> PackRow:
+    """A prefix with its answers as ids, each with the end of its turn.
+
+    Raises:
+        InputError: a prefix or an answer that `encoding` refuses.
+    """
+    prefix = encode_prefix(vlm, item.prefix)
+    answers = [encode_answer(vlm, prefix, answer) for answer in item.answers]
+    return PackRow(prefix, tuple(answer.ids[answer.start :] for answer in answers))
 
 
 def hidden_states(vlm: VLM, packed: Packed, layout: Layout) -> Float[Tensor, "token dim"]:

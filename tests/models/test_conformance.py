@@ -20,10 +20,10 @@ from sightline.models.choosing import choose_tokens
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.loading import load_vlm
 from sightline.models.packing import PackRow
-from sightline.models.plain import plain_inputs, plain_logps
+from sightline.models.plain import plain_inputs, plain_logps, plain_states
 from sightline.models.prompts import Prefix, Request, Sampling, Scored
 from sightline.models.sampler import generate, image_token_count
-from sightline.models.scorer import answer_logps, score_rows
+from sightline.models.scorer import answer_logps, answer_states, score_rows
 from sightline.models.vlm import VLM
 from tests.models.families import FAMILIES, TEXT
 
@@ -146,6 +146,29 @@ def test_gradients_of_dpo_equal_the_plain_ones(vlm: VLM, photos: list[Path], how
     for name, gradient in gradients.items():
         scale = expected[name].abs().max().item()
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-4 * scale + 1e-7)
+
+
+def test_hidden_states_and_their_gradients_equal_the_plain_ones(vlm: VLM, photos: list[Path]) -> None:
+    """What a head of one number reads: the states before each answer token, and of each answer's last."""
+    vlm = add_lora(vlm, LoraSettings(rank=4, alpha=8.0))
+    moved(vlm)
+    rows = list(rows_of(vlm, batch_of(vlm, photos, 4)))
+    direction = torch.randn(vlm.base.config.get_text_config().hidden_size, generator=torch.Generator().manual_seed(2))
+    made = answer_states(vlm, rows, logps=True)
+    assert made.logps is not None
+    found = (made.before, made.last, made.logps)
+    numbers = []
+    for before, last, logps in (found, plain_states(vlm, rows)):
+        vlm.model.zero_grad(set_to_none=True)
+        ((before @ direction).square().sum() + (last @ direction).square().sum() + logps.sum()).backward()
+        numbers.append({name: p.grad.clone() for name, p in vlm.model.named_parameters() if p.grad is not None})
+    with torch.no_grad():
+        for one, other in zip(found, plain_states(vlm, rows), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=5e-5)
+    assert numbers[0].keys() == numbers[1].keys() and numbers[0]
+    for name, gradient in numbers[0].items():
+        scale = numbers[1][name].abs().max().item()
+        torch.testing.assert_close(gradient, numbers[1][name], rtol=1e-4, atol=1e-4 * scale + 1e-7)
 
 
 def moved(vlm: VLM) -> None:

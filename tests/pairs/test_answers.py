@@ -96,8 +96,9 @@ def test_different_answers() -> None:
     assert tokens_of(answers) == 18
 
 
-@given(st.lists(st.builds(Generation, st.sampled_from(["", " ", "a", "a ", "b", "c"]), st.just(1), st.booleans())))
-def test_each_text_stands_once_and_ended_where_it_ever_ended(answers: list[Generation]) -> None:
+@given(st.lists(st.tuples(st.sampled_from(["", " ", "a", "a ", "b", "c"]), st.booleans())))
+def test_each_text_stands_once_and_ended_where_it_ever_ended(said: list[tuple[str, bool]]) -> None:
+    answers = [Generation(text, 1, finished) for text, finished in said]
     kept = distinct(answers)
     texts = [answer.text.strip() for answer in kept]
     assert texts == list(dict.fromkeys(answer.text.strip() for answer in answers if answer.text.strip()))
