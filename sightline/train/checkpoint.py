@@ -7,6 +7,7 @@ one before or the new one. What a finished run is for, its adapter, is written b
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -18,19 +19,19 @@ from sightline.train.loop import TrainState
 _TENSORS, _STATE, _UNFINISHED = "tensors.safetensors", "state.json", "unfinished"
 
 
-def save_checkpoint(state: TrainState, directory: Path) -> Path:
+def save_checkpoint(state: TrainState[Any], directory: Path) -> Path:
     """Write `state` to `directory/step-N` and remove the checkpoints before it.
 
-    Weights and optimizer moments are tensors by name; the step and the source's position are JSON. Random states are
-    not among them: each step seeds its own (`loop.seeded`), and so does the source. Nor are the learning rate, a
-    function of the step, and reference log-probs, a function of the pair.
+    Weights and optimizer moments are tensors by name; the step and what source and task say of themselves are JSON.
+    Random states are not among them: each step seeds its own (`loop.seeded`), and so does the source. Nor are the
+    learning rate, a function of the step, and reference log-probs, a function of the pair.
     """
     final = directory / f"step-{state.step:08d}"
     unfinished = directory / _UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     save_file(_tensors(state), unfinished / _TENSORS)
-    position = {"step": state.step, "source": state.source.state()}
+    position = {"step": state.step, "source": state.source.state(), "task": state.task.state()}
     write_json(unfinished / _STATE, position)
     _sync(unfinished / _TENSORS)
     _sync(unfinished)
@@ -45,7 +46,7 @@ def save_checkpoint(state: TrainState, directory: Path) -> Path:
     return final
 
 
-def load_checkpoint(state: TrainState, directory: Path) -> bool:
+def load_checkpoint(state: TrainState[Any], directory: Path) -> bool:
     """Set `state`, made as at the start of the run, to the latest checkpoint; False if there is none.
 
     Raises InputError if the checkpoint holds other weights than the model trains.
@@ -64,17 +65,18 @@ def load_checkpoint(state: TrainState, directory: Path) -> bool:
     position = read_json(folder / _STATE)
     state.step = position["step"]
     state.source.restore(position["source"])
+    state.task.restore(position["task"])
     return True
 
 
-def _tensors(state: TrainState) -> dict[str, Tensor]:
+def _tensors(state: TrainState[Any]) -> dict[str, Tensor]:
     tensors = {f"weight/{name}": weight.detach().contiguous() for name, weight in state.trainable()}
     for index, values in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": value.contiguous() for key, value in values.items()}
     return tensors
 
 
-def _restore_optimizer(state: TrainState, tensors: dict[str, Tensor]) -> None:
+def _restore_optimizer(state: TrainState[Any], tensors: dict[str, Tensor]) -> None:
     moments: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith("optimizer/"):

@@ -1,10 +1,14 @@
-"""The log of a training run: one row a step, appended to `log.jsonl`.
+"""The log of a training run: one row a step, appended to `log.jsonl`, and the sums of which a row is made.
 
 Plain records for the report and for people, free of torch. `loop` makes them, `run` writes them.
 """
 
-from collections.abc import Iterator
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+from pydantic import Field
 
 from sightline.records.rows import Row
 from sightline.records.store import read_rows, write_rows
@@ -13,30 +17,88 @@ LOG_NAME = "log.jsonl"
 
 
 class StepRecord(Row):
-    """One optimizer step, measured before the update; every mean is over the step's pairs.
+    """One optimizer step, measured before the update; every mean is over the step's items, which are mostly pairs.
 
     `step` counts from 0. Rewards are the loss's implicit rewards, `margin` their difference, `accuracy` the share of
     pairs whose chosen reward is the greater. Log-probs are nats summed over the answer, the reference's None where the
-    loss needs no reference; `*_tokens` are answer lengths, end of turn included. `grad_norm` is before clipping, `lr`
-    the first parameter group's, `pairs` the number of pairs.
+    loss needs no reference; `*_tokens` are answer lengths, end of turn included. All of these are None where the items
+    are no pairs. `grad_norm` is before clipping, `lr` the first parameter group's, `pairs` the number of items.
+    `numbers` are further means, of the task and of the source; `streams` has, for each stream of a mixture, the same
+    means over its items alone, and their number as `pairs`.
     """
 
     step: int
     loss: float
-    chosen_reward: float
-    rejected_reward: float
-    margin: float
-    accuracy: float
-    chosen_logps: float
-    rejected_logps: float
-    chosen_ref_logps: float | None
-    rejected_ref_logps: float | None
-    chosen_tokens: float
-    rejected_tokens: float
+    chosen_reward: float | None = None
+    rejected_reward: float | None = None
+    margin: float | None = None
+    accuracy: float | None = None
+    chosen_logps: float | None = None
+    rejected_logps: float | None = None
+    chosen_ref_logps: float | None = None
+    rejected_ref_logps: float | None = None
+    chosen_tokens: float | None = None
+    rejected_tokens: float | None = None
     grad_norm: float
     lr: float
     seconds: float
     pairs: int
+    numbers: dict[str, float] = Field(default_factory=dict)
+    streams: dict[str, dict[str, float]] = Field(default_factory=dict)
+
+
+#: The fields that are means over items; a column by another name goes into `numbers`.
+MEANS = frozenset(StepRecord.model_fields) - {"step", "grad_norm", "lr", "seconds", "pairs", "numbers", "streams"}
+
+
+class Tally:
+    """Sums over the items of one step, from which its record is made; those of several processes may be merged."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, int] = defaultdict(int)  # stream -> how many
+        self.sums: dict[tuple[str, str], tuple[float, int]] = {}  # (stream, column) -> total, how many
+
+    def add(self, columns: Mapping[str, Sequence[float]], streams: Sequence[str]) -> None:
+        """Add some items: one number an item in every column, NaN where it has none, and the stream of each."""
+        for stream in streams:
+            self.items[stream] += 1
+        for name, column in columns.items():
+            for stream, value in zip(streams, column, strict=True):
+                if not math.isnan(value):
+                    self._add((stream, name), value, 1)
+
+    def merge(self, other: "Tally") -> None:
+        """Add what another tally has counted."""
+        for stream, count in other.items.items():
+            self.items[stream] += count
+        for key, (total, count) in other.sums.items():
+            self._add(key, total, count)
+
+    def record(
+        self, *, step: int, grad_norm: float, lr: float, seconds: float, numbers: Mapping[str, float] | None = None
+    ) -> StepRecord:
+        """The means, beside what the step itself and its source (`numbers`) tell."""
+        together = Tally()
+        for (_, name), (total, count) in self.sums.items():
+            together._add(("", name), total, count)
+        means = together._means("")
+        further = {name: value for name, value in means.items() if name not in MEANS}
+        streams = {
+            stream: {**self._means(stream), "pairs": float(count)}
+            for stream, count in sorted(self.items.items())
+            if stream
+        }
+        known = {name: value for name, value in means.items() if name in MEANS}
+        row = {**known, "step": step, "grad_norm": grad_norm, "lr": lr, "seconds": seconds, "streams": streams}
+        pairs = sum(self.items.values())
+        return StepRecord.model_validate({**row, "pairs": pairs, "numbers": {**further, **(numbers or {})}})
+
+    def _add(self, key: tuple[str, str], value: float, number: int) -> None:
+        total, count = self.sums.get(key, (0.0, 0))
+        self.sums[key] = total + value, count + number
+
+    def _means(self, stream: str) -> dict[str, float]:
+        return {name: total / count for (where, name), (total, count) in self.sums.items() if where == stream}
 
 
 def read_log(path: Path) -> Iterator[StepRecord]:

@@ -1,76 +1,95 @@
-"""The training loop, a generator of step records: the only one, whatever the loss and wherever the pairs come from.
+"""The training loop, a generator of step records: the only one, whatever is learned and wherever the items come from.
 
-It writes no file and draws no progress bar; between two steps the caller may save `TrainState` or walk away. Files and
-bars are in `run`, saving is `checkpoint`.
+It writes no file and draws no progress bar; between two steps the caller may save `TrainState` or walk away. What a
+loss is made of is a `task`, where items come from a source (`sources`); files and bars are in `run`, saving is
+`checkpoint`.
 """
 
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Generic
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sightline.errors import InputError
-from sightline.losses.objective import Objective
-from sightline.losses.types import LossOut, Need, PairLogps
 from sightline.models.vlm import VLM
-from sightline.records.rows import Pair
-from sightline.train.log import StepRecord
-from sightline.train.reference import Reference, score_pairs
-from sightline.train.sources import PairSource
+from sightline.train.log import StepRecord, Tally
+from sightline.train.sources import Source
+from sightline.train.task import Item, Losses, Task
 
 
 @dataclass
-class TrainState:
-    """All that a step changes: the policy's trainable weights, the optimizer, the source, the reference, the step."""
+class TrainState(Generic[Item]):
+    """All that a step changes: the policy's trainable weights, the optimizer, the source, the task, the step."""
 
     vlm: VLM
     optimizer: torch.optim.Optimizer
-    source: PairSource
-    reference: Reference
+    source: Source[Item]
+    task: Task[Item]
     step: int = 0
 
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
-        """The weights under training, by name."""
-        return [(name, weight) for name, weight in self.vlm.model.named_parameters() if weight.requires_grad]
+        """The weights under training, by name: the model's, then those of the task's parts."""
+        return trainable_weights(self.vlm, self.task)
+
+
+def trainable_weights(vlm: VLM, task: Task[Item]) -> list[tuple[str, nn.Parameter]]:
+    """As `TrainState.trainable`, for those who make the optimizer."""
+    own = [(name, weight) for name, weight in vlm.model.named_parameters() if weight.requires_grad]
+    beside = [
+        (f"{name}.{inner}", weight)
+        for name, part in task.parts.items()
+        for inner, weight in part.module.named_parameters()
+        if weight.requires_grad
+    ]
+    return own + beside
 
 
 @dataclass(frozen=True)
 class StepSettings:
-    """How a step is done: `batch_size` pairs at a time, gradients clipped at `clip_norm`, the rate from `schedule`.
+    """How a step is done: `batch_size` items at a time, gradients clipped at `clip_norm`.
 
-    `seed` and the step's number decide all dropout of the step, whatever came before it.
+    `schedule` gives each step's share of every parameter group's peak rate. `seed` and the step's number decide all
+    dropout of the step, whatever came before it.
     """
 
     batch_size: int
     schedule: Callable[[int], float]
     clip_norm: float
-    autocast: bool
     seed: int
 
 
-def fit(state: TrainState, objective: Objective, settings: StepSettings) -> Iterator[StepRecord]:
+def fit(state: TrainState[Item], settings: StepSettings) -> Iterator[StepRecord]:
     """Train until the source is empty, one optimizer step and one record at a time, going on at `state.step`.
 
-    The loss of a step is the mean over all its pairs, so splitting them into smaller batches changes nothing. When a
+    The loss of a step is the mean over all its items, so splitting them into smaller batches changes nothing. When a
     record is yielded, `state` is that of a run that has ended there. Raises InputError, with the state as before the
     step but for the source, where a loss or a gradient is not finite.
     """
-    for pairs in state.source:
+    for items in state.source:
         started = time.perf_counter()
         state.optimizer.zero_grad(set_to_none=True)
         tally = Tally()
+        state.vlm.model.train()
         with seeded(settings.seed, state.step):
-            for start in range(0, len(pairs), settings.batch_size):
-                _accumulate(state, objective, settings, pairs[start : start + settings.batch_size], len(pairs), tally)
-        rate = settings.schedule(state.step)
-        norm = _update(state, settings.clip_norm, rate, pairs)
-        record = tally.record(step=state.step, grad_norm=norm, lr=rate, seconds=time.perf_counter() - started)
+            losses = state.task.begin(items)
+            for start in range(0, len(items), settings.batch_size):
+                batch = items[start : start + settings.batch_size]
+                _accumulate(state, losses, batch, len(items), tally)
+        norm = _update(state, settings, items)
+        record = tally.record(
+            step=state.step,
+            grad_norm=norm,
+            lr=state.optimizer.param_groups[0]["lr"],
+            seconds=time.perf_counter() - started,
+            numbers=state.source.numbers(),
+        )
+        state.task.end(record)
         state.step += 1
         yield record
 
@@ -88,68 +107,37 @@ def seeded(seed: int, step: int) -> Iterator[None]:
 
 
 def _accumulate(
-    state: TrainState, objective: Objective, settings: StepSettings, batch: list[Pair], step_pairs: int, tally: "Tally"
+    state: TrainState[Item],
+    losses: Callable[[Sequence[Item]], Losses],
+    batch: Sequence[Item],
+    step_items: int,
+    tally: Tally,
 ) -> None:
-    """Add the gradients of one batch, scaled for a mean over the `step_pairs` pairs of the step."""
-    reference = state.reference(batch) if Need.REFERENCE in objective.needs else None
-    state.vlm.model.train()
-    policy = score_pairs(state.vlm, batch, autocast=settings.autocast)
-    out = objective(policy, () if reference is None else (reference,))
-    wrong = [pair.id for pair, finite in zip(batch, out.loss.isfinite().tolist(), strict=True) if not finite]
+    """Add the gradients of one batch, scaled for a mean over the `step_items` items of the step."""
+    made = losses(batch)
+    finite = made.loss.isfinite().tolist()
+    wrong = [state.task.label(item) for item, fine in zip(batch, finite, strict=True) if not fine]
     if wrong:
-        raise _diverged(state.step, "the loss", out.loss.tolist(), wrong)
-    (out.loss.sum() / step_pairs).backward()
-    tally.add(out, policy, reference)
+        raise _diverged(state.step, "the loss", made.loss.tolist(), wrong)
+    (made.loss.sum() / step_items).backward()
+    columns = {"loss": made.loss, **made.columns}
+    numbers = {name: column.detach().double().tolist() for name, column in columns.items()}
+    tally.add(numbers, [state.task.stream(item) for item in batch])
 
 
-def _update(state: TrainState, clip_norm: float, rate: float, pairs: Sequence[Pair]) -> float:
-    """Clip, set the rate, step; returns the norm of the gradient (2-norm over all weights) before clipping."""
-    norm = float(nn.utils.clip_grad_norm_([weight for _, weight in state.trainable()], clip_norm))
+def _update(state: TrainState[Item], settings: StepSettings, items: Sequence[Item]) -> float:
+    """Clip, set the rates, step; returns the norm of the gradient (2-norm over all weights) before clipping."""
+    norm = float(nn.utils.clip_grad_norm_([weight for _, weight in state.trainable()], settings.clip_norm))
     if not math.isfinite(norm):
-        raise _diverged(state.step, "the gradient's norm", norm, [pair.id for pair in pairs])
+        raise _diverged(state.step, "the gradient's norm", norm, [state.task.label(item) for item in items])
     for group in state.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * settings.schedule(state.step)
     state.optimizer.step()
     return norm
 
 
-def _diverged(step: int, what: str, value: object, ids: Sequence[str]) -> InputError:
+def _diverged(step: int, what: str, value: object, names: Sequence[str]) -> InputError:
     return InputError(
-        f"Training step {step}: {what} is {value} on the pairs {', '.join(ids)}; look at these pairs, lower optim.lr, "
+        f"Training step {step}: {what} is {value} on {', '.join(names)}; look at these rows, lower optim.lr, "
         "or turn autocast off, and start again from the last checkpoint or in a new directory."
     )
-
-
-class Tally:
-    """Sums over the pairs of one step."""
-
-    def __init__(self) -> None:
-        self._pairs = 0
-        self._sums: dict[str, float] = defaultdict(float)
-
-    def add(self, out: LossOut, policy: PairLogps, reference: PairLogps | None) -> None:
-        """Add one batch."""
-        chosen_tokens, rejected_tokens = policy.lengths()
-        columns: dict[str, Tensor] = {
-            "loss": out.loss,
-            "chosen_reward": out.chosen_reward,
-            "rejected_reward": out.rejected_reward,
-            "margin": out.chosen_reward - out.rejected_reward,
-            "accuracy": out.chosen_reward > out.rejected_reward,
-            "chosen_logps": policy.chosen,
-            "rejected_logps": policy.rejected,
-            "chosen_tokens": chosen_tokens,
-            "rejected_tokens": rejected_tokens,
-        }
-        if reference is not None:
-            columns |= {"chosen_ref_logps": reference.chosen, "rejected_ref_logps": reference.rejected}
-        self._pairs += len(out.loss)
-        for name, column in columns.items():
-            self._sums[name] += float(column.detach().double().sum())
-
-    def record(self, *, step: int, grad_norm: float, lr: float, seconds: float) -> StepRecord:
-        """The means, beside what the step itself tells."""
-        means: dict[str, float | None] = {"chosen_ref_logps": None, "rejected_ref_logps": None}
-        means |= {name: total / self._pairs for name, total in self._sums.items()}
-        row = {**means, "step": step, "grad_norm": grad_norm, "lr": lr, "seconds": seconds, "pairs": self._pairs}
-        return StepRecord.model_validate(row)

@@ -1,4 +1,5 @@
-"""The optimizer and its learning rate: AdamW without decay on biases and norms, and cosine with warm-up.
+"""The optimizer and its learning rate: AdamW without decay on biases and norms, a decay with
+warm-up.
 
 The rate is a pure function of the step, so that there is no schedule state to save. `loop` applies both.
 """
@@ -12,37 +13,48 @@ from torch import nn
 from sightline.train.config import OptimizerConfig
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter, 1711.05101) over the parameters that require gradients.
+def make_optimizer(
+    weights: Iterable[tuple[str, nn.Parameter]],
+    config: OptimizerConfig,
+    rate_of: Callable[[str], float | None] = lambda _: None,
+) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter, 1711.05101) over those of the named weights that require gradients.
 
-    Weight decay applies to matrices alone: biases and the weights of norms have one dimension.
+    Weight decay applies to matrices alone: biases and the weights of norms have one dimension. `rate_of` gives a
+    weight's own peak rate, or None for `config.lr`; the first group has the latter wherever any weight has.
     """
-    trainable = [parameter for parameter in parameters if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, weight in weights:
+        if weight.requires_grad:
+            own = rate_of(name)
+            decay = config.weight_decay if weight.ndim >= 2 else 0.0
+            groups.setdefault((config.lr if own is None else own, decay), []).append(weight)
+    order = sorted(groups, key=lambda group: (group[0] != config.lr, group[0], -group[1]))
+    made = [
+        {"params": groups[rate, decay], "lr": rate, "initial_lr": rate, "weight_decay": decay} for rate, decay in order
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas)
+    return torch.optim.AdamW(made, betas=config.betas)
 
 
 #: name -> the share of the peak rate at a fraction (0 to 1) of the way from the end of the warm-up to the end.
 DECAYS: dict[str, Callable[[float], float]] = {
     "cosine": lambda fraction: 0.5 * (1.0 + math.cos(math.pi * fraction)),
+    "linear": lambda fraction: 1.0 - fraction,
     "constant": lambda _: 1.0,
 }
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> Callable[[int], float]:
-    """The learning rate at each step, counted from 0, of a run of `steps` steps.
+    """The share of the peak learning rate at each step, counted from 0, of a run of `steps` steps.
 
-    It rises linearly over the first `warmup_fraction` of them (rounded up), is `config.lr` at the step after these,
-    and then decays; a cosine would be 0 one step after the last.
+    It rises linearly over the first `warmup_fraction` of them (rounded up), is 1 at the step after these, and then
+    decays; a cosine would be 0 one step after the last.
     """
     warmup = math.ceil(config.warmup_fraction * steps)
 
-    def rate(step: int) -> float:
+    def share(step: int) -> float:
         if step < warmup:
-            return config.lr * (step + 1) / (warmup + 1)
-        return config.lr * DECAYS[config.schedule]((step - warmup) / (steps - warmup))
+            return (step + 1) / (warmup + 1)
+        return DECAYS[config.schedule]((step - warmup) / (steps - warmup))
 
-    return rate
+    return share

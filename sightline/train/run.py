@@ -1,39 +1,31 @@
 """The training stage: from a model and pairs on disk to an adapter, a log of its steps and a manifest.
 
-It puts the parts together and owns the files and the progress bars; how a step is done is `loop`. A run that was
-killed goes on from its last checkpoint when started again, and one that has finished is left alone.
+It owns the files and the progress bars; the parts are put together by `preparation`, and how a step is done is `loop`.
+A run that was killed goes on from its last checkpoint when started again, and one that has finished is left alone.
 """
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import torch
 from rich.progress import Progress, TaskID
 
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.progress import open_bars
 from sightline.errors import InputError
-from sightline.losses.objective import make_objective
-from sightline.models.adapters import add_lora, save_adapter
-from sightline.models.image_use import require_image_use
-from sightline.models.loading import load_vlm
-from sightline.models.tensor_cache import open_cache
+from sightline.models.adapters import save_adapter
 from sightline.models.vlm import VLM, hit_rate_of
 from sightline.records.manifest import MANIFEST, Stage
-from sightline.records.rows import Pair
 from sightline.records.store import append_rows
-from sightline.train.admission import Admitted, admit, resolve_images
+from sightline.train.admission import resolve_images
 from sightline.train.checkpoint import load_checkpoint, save_checkpoint
 from sightline.train.config import TrainConfig
 from sightline.train.log import LOG_NAME, StepRecord, cut_log, read_log
 from sightline.train.loop import StepSettings, TrainState, fit
-from sightline.train.optimizer import make_optimizer, make_schedule
-from sightline.train.reference import Reference, to_scored
-from sightline.train.sources import OfflineSource
+from sightline.train.optimizer import make_schedule
+from sightline.train.preparation import Prepared, prepare
 
 PASS_TOKENS = {"cpu": 2048, "cuda": 16384}  # more at a time costs memory and saves no time
-PROBED = 2  # pairs on which the model must use its pictures before anything is trained
 ADAPTER, CHECKPOINT = "adapter", "checkpoint"
 
 
@@ -52,74 +44,39 @@ def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, 
         raise InputError(f"{pairs_dir} holds no pairs; build some first.")
     with open_bars() as bars:
         # A new directory is claimed after model and pairs have proved good, so that a mistake in them claims none.
-        prepared = None if (out_dir / MANIFEST).exists() else _prepare(model_dir, pairs, config, seed, bars)
+        prepared = None if (out_dir / MANIFEST).exists() else prepare(model_dir, pairs, config, seed, bars)
         stage = Stage.open(out_dir, "train", config, {"model": model_dir, "pairs": pairs_dir}, seed)
         if stage.done:
             shutil.rmtree(out_dir / CHECKPOINT, ignore_errors=True)  # the run was killed between its last two acts
             return out_dir
-        state, admitted = prepared or _prepare(model_dir, pairs, config, seed, bars)
+        prepared = prepared or prepare(model_dir, pairs, config, seed, bars)
+        state = prepared.state
         if load_checkpoint(state, out_dir / CHECKPOINT):
             bars.console.print(f"going on after step {state.step} of {state.source.steps}")
         cut_log(out_dir / LOG_NAME, state.step)
-        _run_steps(state, out_dir, config, admitted.mean_tokens, seed, bars)
+        _run_steps(prepared, out_dir, config, seed, bars)
     _replace_adapter(state, out_dir / ADAPTER)
     stage.finish(
-        counts=_counts(out_dir, len(pairs), admitted.dropped),
-        dropped=admitted.dropped,
+        counts=_counts(out_dir, len(pairs), prepared.dropped),
+        dropped=prepared.dropped,
         numbers=_numbers(out_dir, state.vlm),
     )
     shutil.rmtree(out_dir / CHECKPOINT, ignore_errors=True)
     return out_dir
 
 
-def _prepare(
-    model_dir: Path, pairs: list[Pair], config: TrainConfig, seed: int, bars: Progress
-) -> tuple[TrainState, Admitted]:
-    """The state at the start of the run, and what it is about."""
-    vlm = add_lora(
-        load_vlm(model_dir, device=_device(config), dtype=config.dtype, cache=open_cache()),
-        config.lora.settings(),
-        seed=seed,
-    )
-    if config.activation_checkpointing:
-        vlm.base.activation_checkpointing_enable()
-    task = bars.add_task("reading pairs", total=len(pairs), note="")
-    admitted = admit(pairs, vlm, max_length=config.max_length, seen=lambda: bars.advance(task))
-    kept = admitted.pairs
-    if not kept:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in admitted.dropped.items())
-        raise InputError(
-            f"none of the {len(pairs)} pairs can be trained on ({reasons}); give others or raise max_length."
-        )
-    seen = [replace(to_scored(pair), answers=(pair.chosen,)) for pair in kept if pair.images][:PROBED]
-    require_image_use(vlm, seen, autocast=config.autocast)
-    source = OfflineSource(
-        kept,
-        pairs_per_step=config.batch_size * config.accumulation,
-        seed=seed,
-        epochs=config.epochs,
-        max_steps=config.max_steps,
-    )
-    optimizer = make_optimizer(vlm.model.parameters(), config.optim)
-    reference = Reference(vlm, autocast=config.autocast, keep=source.repeats)
-    return TrainState(vlm, optimizer, source, reference), admitted
-
-
-def _run_steps(
-    state: TrainState, out_dir: Path, config: TrainConfig, mean_tokens: float, seed: int, bars: Progress
-) -> None:
+def _run_steps(prepared: Prepared, out_dir: Path, config: TrainConfig, seed: int, bars: Progress) -> None:
+    state = prepared.state
     budget = config.pass_tokens or PASS_TOKENS[state.vlm.device.type]
     steps = state.source.steps
     settings = StepSettings(
-        batch_size=min(config.batch_size, max(1, int(budget / mean_tokens))),
+        batch_size=min(config.batch_size, max(1, int(budget / prepared.mean_tokens))),
         schedule=make_schedule(config.optim, steps),
         clip_norm=config.optim.clip_norm,
-        autocast=config.autocast,
         seed=seed,
     )
-    objective = make_objective(config.terms)
     task = bars.add_task("training", total=steps, completed=state.step, note="")
-    for record in fit(state, objective, settings):
+    for record in fit(state, settings):
         append_rows(out_dir / LOG_NAME, [record])
         if state.step % config.checkpoint_every == 0:
             save_checkpoint(state, out_dir / CHECKPOINT)
@@ -127,22 +84,24 @@ def _run_steps(
 
 
 def _show(bars: Progress, task: TaskID, record: StepRecord) -> None:
-    note = f"loss {record.loss:.3f}, margin {record.margin:+.2f}"
+    margin = "" if record.margin is None else f", margin {record.margin:+.2f}"
+    note = f"loss {record.loss:.3f}{margin}"
     bars.update(task, completed=record.step + 1, note=note)
 
 
-def _replace_adapter(state: TrainState, directory: Path) -> None:
+def _replace_adapter(state: TrainState[Any], directory: Path) -> None:
     """Save under another name first: `adapter/` is whole from the moment it exists."""
     unfinished = directory.with_name(f".{directory.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     save_adapter(state.vlm, unfinished)
+    state.task.save(unfinished)
     shutil.rmtree(directory, ignore_errors=True)
     unfinished.rename(directory)
 
 
 def _counts(out_dir: Path, read: int, dropped: dict[str, int]) -> dict[str, int]:
     rows = list(read_log(out_dir / LOG_NAME))
-    tokens = sum(row.pairs * (row.chosen_tokens + row.rejected_tokens) for row in rows)
+    tokens = sum(row.pairs * ((row.chosen_tokens or 0.0) + (row.rejected_tokens or 0.0)) for row in rows)
     return {
         "pairs": read,
         "pairs_trained_on": read - sum(dropped.values()),
@@ -156,9 +115,3 @@ def _numbers(out_dir: Path, vlm: VLM) -> dict[str, float]:
     rows = list(read_log(out_dir / LOG_NAME))
     seconds = sum(row.seconds for row in rows)
     return {"first_loss": rows[0].loss, "last_loss": rows[-1].loss, "step_seconds": seconds, **hit_rate_of(vlm)}
-
-
-def _device(config: TrainConfig) -> str:
-    if config.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return config.device

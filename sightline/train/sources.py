@@ -5,18 +5,18 @@ exist already and so knows no model; the loop that consumes sources is `loop`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, Self
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from sightline.records.rows import Pair
+Item = TypeVar("Item")
 
 
-class PairSource(Protocol):
-    """An iterator over the pairs of each step, their image paths absolute.
+class Source(Protocol[Item]):
+    """An iterator over the items of each step: pairs with absolute image paths, or whatever the task learns from.
 
     `state` after n draws, given to `restore` of a source made with the same arguments, makes that source go on with
-    draw n + 1. The state is plain JSON.
+    draw n + 1, whatever the policy was meanwhile. The state is plain JSON and may hold rows that wait to be drawn.
     """
 
     @property
@@ -26,19 +26,23 @@ class PairSource(Protocol):
 
     @property
     def repeats(self) -> bool:
-        """Whether a pair, known by its id, may come again, so that what is computed of it is worth keeping."""
+        """Whether an item may come again, so that what is computed of it is worth keeping."""
         ...
 
-    def __iter__(self) -> Iterator[list[Pair]]: ...
+    def __iter__(self) -> Iterator[list[Item]]: ...
 
-    def __next__(self) -> list[Pair]: ...
+    def __next__(self) -> list[Item]: ...
 
-    def state(self) -> dict[str, int]: ...
+    def numbers(self) -> Mapping[str, float]:
+        """What the last draw took, for the log: counts and shares by name; empty where there is nothing to tell."""
+        ...
 
-    def restore(self, state: Mapping[str, int]) -> None: ...
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: Mapping[str, Any]) -> None: ...
 
 
-class OfflineSource:
+class OfflineSource(Generic[Item]):
     """Given pairs in a fresh order each epoch, a pure function of (seed, epoch).
 
     An epoch's last step takes what is left and may be smaller; no step spans two epochs. Give either `epochs` or
@@ -47,7 +51,7 @@ class OfflineSource:
 
     def __init__(
         self,
-        pairs: Sequence[Pair],
+        pairs: Sequence[Item],
         *,
         pairs_per_step: int,
         seed: int,
@@ -74,7 +78,7 @@ class OfflineSource:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> list[Pair]:
+    def __next__(self) -> list[Item]:
         if self._drawn >= self._steps:
             raise StopIteration
         epoch, step = divmod(self._drawn, self._steps_per_epoch)
@@ -83,10 +87,13 @@ class OfflineSource:
         self._drawn += 1
         return [self._pairs[index] for index in order[start : start + self._pairs_per_step]]
 
-    def state(self) -> dict[str, int]:
+    def numbers(self) -> Mapping[str, float]:
+        return {}
+
+    def state(self) -> dict[str, Any]:
         return {"drawn": self._drawn, "pairs": len(self._pairs)}
 
-    def restore(self, state: Mapping[str, int]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Go on after the draws that `state` counts; ValueError if it was taken over another number of pairs."""
         if state["pairs"] != len(self._pairs):
             raise ValueError(f"the state was taken over {state['pairs']} pairs, this source has {len(self._pairs)}")

@@ -13,7 +13,7 @@ from sightline.train.log import StepRecord
 
 def step(number: int, **changes: float | None) -> StepRecord:
     values: dict[str, float | None] = {
-        name: float(number) for name in StepRecord.model_fields if name not in ("step", "pairs")
+        name: float(number) for name in StepRecord.model_fields if name not in ("step", "pairs", "numbers", "streams")
     }
     return StepRecord.model_validate({**values, "step": number, "pairs": 1, **changes})
 

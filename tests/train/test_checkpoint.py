@@ -20,6 +20,7 @@ from sightline.train.config import OptimizerConfig
 from sightline.train.log import StepRecord
 from sightline.train.loop import StepSettings, TrainState, fit
 from sightline.train.optimizer import make_optimizer, make_schedule
+from sightline.train.preference import PreferenceTask
 from sightline.train.reference import Reference
 from sightline.train.sources import OfflineSource
 
@@ -27,24 +28,25 @@ Make = Callable[..., VLM]
 OPTIMIZER = OptimizerConfig(lr=0.01, weight_decay=0.1)
 
 
-def start(make_policy: Make, pairs: list[Pair], **lora: object) -> TrainState:
+def start(make_policy: Make, pairs: list[Pair], **lora: object) -> TrainState[Pair]:
     """A run at its start: three epochs of two steps, of 4 pairs and of the 2 left over, with dropout."""
     vlm = make_policy(**{"dropout": 0.2, **lora})
+    objective = make_objective([Term("dpo", parameters={"beta": 0.3})])
     return TrainState(
         vlm=vlm,
-        optimizer=make_optimizer(vlm.model.parameters(), OPTIMIZER),
+        optimizer=make_optimizer(vlm.model.named_parameters(), OPTIMIZER),
         source=OfflineSource(pairs, pairs_per_step=4, seed=3, epochs=3),
-        reference=Reference(vlm, autocast=False, keep=True),
+        task=PreferenceTask(vlm, objective, Reference(vlm, autocast=False, keep=True), autocast=False),
     )
 
 
-def go_on(state: TrainState, steps: int) -> list[StepRecord]:
-    settings = StepSettings(2, make_schedule(OPTIMIZER, state.source.steps), clip_norm=1.0, autocast=False, seed=3)
-    training = fit(state, make_objective([Term("dpo", parameters={"beta": 0.3})]), settings)
+def go_on(state: TrainState[Pair], steps: int) -> list[StepRecord]:
+    settings = StepSettings(2, make_schedule(OPTIMIZER, state.source.steps), clip_norm=1.0, seed=3)
+    training = fit(state, settings)
     return [next(training) for _ in range(steps)]
 
 
-def weights_of(state: TrainState) -> dict[str, Tensor]:
+def weights_of(state: TrainState[Pair]) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in state.trainable()}
 
 
@@ -86,7 +88,7 @@ class Killed(BaseException):
     """What a kill looks like from inside."""
 
 
-def save_dying(state: TrainState, directory: Path, survived: int, monkeypatch: pytest.MonkeyPatch) -> bool:
+def save_dying(state: TrainState[Pair], directory: Path, survived: int, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Save, but die at the system call after the first `survived` that make, sync, rename or remove; whether it did."""
     left = survived
 

@@ -20,6 +20,7 @@ from sightline.train.config import OptimizerConfig
 from sightline.train.log import StepRecord
 from sightline.train.loop import StepSettings, TrainState, fit, seeded
 from sightline.train.optimizer import make_optimizer
+from sightline.train.preference import PreferenceTask
 from sightline.train.reference import Reference, score_pairs
 from sightline.train.sources import OfflineSource
 from tests.models import plain
@@ -36,23 +37,38 @@ def objective_of(function: Callable[..., LossOut], *needs: Need) -> Objective:
     return Objective((BoundLoss("made up", function, frozenset(needs)),))
 
 
+State = TrainState[Pair]
+
+
 def state_of(
-    vlm: VLM, pairs: list[Pair], *, pairs_per_step: int = 6, max_steps: int = 1, lr: float = 0.01, keep: bool = False
-) -> TrainState:
+    vlm: VLM,
+    pairs: list[Pair],
+    *,
+    pairs_per_step: int = 6,
+    max_steps: int = 1,
+    keep: bool = False,
+    objective: Objective | None = None,
+) -> State:
+    reference = Reference(vlm, autocast=False, keep=keep)
     return TrainState(
         vlm=vlm,
-        optimizer=make_optimizer(vlm.model.parameters(), OptimizerConfig(lr=lr)),
+        optimizer=make_optimizer(vlm.model.named_parameters(), OptimizerConfig(lr=0.01)),
         source=OfflineSource(pairs, pairs_per_step=pairs_per_step, seed=0, max_steps=max_steps),
-        reference=Reference(vlm, autocast=False, keep=keep),
+        task=PreferenceTask(vlm, objective or dpo_objective(), reference, autocast=False),
     )
 
 
-def settings(batch_size: int = 6, lr: float = 0.01, clip_norm: float = 1e9, seed: int = 0) -> StepSettings:
-    return StepSettings(batch_size, schedule=lambda _: lr, clip_norm=clip_norm, autocast=False, seed=seed)
+def settings(batch_size: int = 6, share: float = 1.0, clip_norm: float = 1e9, seed: int = 0) -> StepSettings:
+    return StepSettings(batch_size, schedule=lambda _: share, clip_norm=clip_norm, seed=seed)
 
 
-def run(state: TrainState, *, objective: Objective | None = None, **options: float) -> list[StepRecord]:
-    return list(fit(state, objective or dpo_objective(), settings(**options)))  # type: ignore[arg-type]
+def run(state: State, **options: float) -> list[StepRecord]:
+    return list(fit(state, settings(**options)))  # type: ignore[arg-type]
+
+
+def known(value: float | None) -> float:
+    assert value is not None
+    return value
 
 
 def weights_of(vlm: VLM) -> dict[str, Tensor]:
@@ -87,7 +103,7 @@ def test_the_first_step_is_log_two_because_the_reference_is_the_policy(make_poli
     assert record.loss == pytest.approx(math.log(2), abs=1e-6)
     assert record.chosen_ref_logps == pytest.approx(record.chosen_logps, rel=1e-6)
     assert record.rejected_ref_logps == pytest.approx(record.rejected_logps, rel=1e-6)
-    assert max(abs(value) for value in (record.chosen_reward, record.rejected_reward, record.margin)) < 1e-5
+    assert max(abs(known(value)) for value in (record.chosen_reward, record.rejected_reward, record.margin)) < 1e-5
     assert record.step == 0 and record.pairs == 6 and record.lr == 0.01 and record.seconds > 0
 
 
@@ -130,7 +146,7 @@ def test_accumulation_is_exact(make_policy: Make, pairs: list[Pair], batch_size:
     stir(split)
     (expected,) = run(state_of(whole, pairs))
     (found,) = run(state_of(split, pairs), batch_size=batch_size)
-    fields = set(StepRecord.model_fields) - {"seconds"}
+    fields = set(StepRecord.model_fields) - {"seconds", "numbers", "streams"}
     assert found.model_dump(include=fields) == pytest.approx(expected.model_dump(include=fields), rel=1e-4)
     gradients = gradients_of(split)
     for name, gradient in gradients_of(whole).items():
@@ -148,7 +164,7 @@ def test_training_prefers_the_chosen_and_leaves_the_reference_alone(
     after = Reference(vlm, autocast=False, keep=False)(pairs)
     assert [record.step for record in records] == list(range(15)) and state.step == 15
     assert records[-1].loss < 0.2 < math.log(2) - 0.01 < records[0].loss
-    assert records[-1].accuracy == 1.0 and records[-1].margin > 1.0
+    assert records[-1].accuracy == 1.0 and known(records[-1].margin) > 1.0
     assert torch.equal(before.chosen, after.chosen) and torch.equal(before.rejected, after.rejected)
     assert all(torch.equal(w, frozen[name]) for name, w in vlm.model.named_parameters() if name in frozen)
     base = score_pairs(load_vlm(model_dir), pairs, autocast=False)
@@ -201,12 +217,12 @@ def test_the_reference_has_no_dropout_and_leaves_mode_and_adapter_as_they_were(
 
 
 def test_clipping_bounds_the_update_and_the_record_tells_the_norm_before(make_policy: Make, pairs: list[Pair]) -> None:
-    """Under plain SGD at rate 0.5 and clip norm 0.01 the weights move by 0.5 * 0.01 in all."""
+    """Under plain SGD at a quarter of rate 2 and clip norm 0.01 the weights move by 0.5 * 0.01 in all."""
     vlm = make_policy()
     before = weights_of(vlm)
     state = state_of(vlm, pairs)
-    state.optimizer = torch.optim.SGD([weight for _, weight in state.trainable()], lr=99.0)
-    (record,) = run(state, lr=0.5, clip_norm=0.01)
+    state.optimizer = torch.optim.SGD([weight for _, weight in state.trainable()], lr=2.0)
+    (record,) = run(state, share=0.25, clip_norm=0.01)
     moved = sum((after - before[name]).double().square().sum().item() for name, after in weights_of(vlm).items())
     assert record.grad_norm > 0.1
     assert math.sqrt(moved) == pytest.approx(0.005, rel=1e-3)
@@ -216,8 +232,8 @@ def test_the_rate_comes_from_the_schedule_at_each_step(make_policy: Make, pairs:
     vlm = make_policy()
     before = weights_of(vlm)
     state = state_of(vlm, pairs, max_steps=3)
-    step_settings = dataclasses.replace(settings(), schedule=lambda step: [0.0, 0.25, 0.125][step])
-    steps = fit(state, dpo_objective(), step_settings)
+    step_settings = dataclasses.replace(settings(), schedule=lambda step: [0.0, 25.0, 12.5][step])
+    steps = fit(state, step_settings)
     assert next(steps).lr == 0.0
     assert all(torch.equal(weight, before[name]) for name, weight in weights_of(vlm).items())
     assert [record.lr for record in steps] == [0.25, 0.125]
@@ -231,7 +247,7 @@ def test_dropout_is_a_function_of_seed_and_step_and_leaves_no_trace(make_policy:
         vlm.model.eval()  # as a caller may hand it in; the loop trains it with dropout all the same
         torch.manual_seed(noise)
         before = torch.get_rng_state()
-        records = run(state_of(vlm, pairs, max_steps=2), lr=0.0, seed=seed)
+        records = run(state_of(vlm, pairs, max_steps=2), share=0.0, seed=seed)
         assert torch.equal(torch.get_rng_state(), before)
         return [record.loss for record in records]
 
@@ -253,7 +269,6 @@ def test_seeds_and_steps_do_not_collide() -> None:
 def test_a_loss_that_is_not_finite_stops_the_run_by_name(make_policy: Make, pairs: list[Pair]) -> None:
     """The loss of one pair is NaN at the third step; the weights stay those of the second."""
     vlm = make_policy()
-    state = state_of(vlm, pairs, max_steps=5, pairs_per_step=6)
 
     def objective(policy: PairLogps, reference: PairLogps) -> LossOut:
         out = dpo_objective()(policy, [reference])
@@ -261,13 +276,15 @@ def test_a_loss_that_is_not_finite_stops_the_run_by_name(make_policy: Make, pair
         poison[4] = float("nan") if state.step == 2 else 0.0
         return dataclasses.replace(out, loss=out.loss + poison)
 
-    steps = fit(state, objective_of(objective, Need.REFERENCE), settings())
+    poisoned = objective_of(objective, Need.REFERENCE)
+    state = state_of(vlm, pairs, max_steps=5, pairs_per_step=6, objective=poisoned)
+    steps = fit(state, settings())
     next(steps)
     next(steps)
     before = weights_of(vlm)
     order = OfflineSource(pairs, pairs_per_step=6, seed=0, max_steps=5)
     guilty = [list(step) for step in order][2][4].id
-    with pytest.raises(InputError, match=rf"step 2: the loss is .*nan.* on the pairs {guilty};.*lower optim.lr"):
+    with pytest.raises(InputError, match=rf"step 2: the loss is .*nan.* on {guilty};.*lower optim.lr"):
         next(steps)
     assert all(torch.equal(weight, before[name]) for name, weight in weights_of(vlm).items())
 
@@ -281,8 +298,8 @@ def test_a_gradient_that_is_not_finite_stops_the_run_by_name(make_policy: Make, 
         distance = (policy.chosen - reference.chosen).square().sqrt()
         return LossOut(distance, distance.detach(), distance.detach())
 
-    with pytest.raises(InputError, match=r"step 0: the gradient's norm is nan on the pairs pair-\d"):
-        run(state_of(vlm, pairs), objective=objective_of(root, Need.REFERENCE))
+    with pytest.raises(InputError, match=r"step 0: the gradient's norm is nan on pair-\d"):
+        run(state_of(vlm, pairs, objective=objective_of(root, Need.REFERENCE)))
     assert all(torch.equal(weight, before[name]) for name, weight in weights_of(vlm).items())
 
 
@@ -293,11 +310,14 @@ def test_a_loss_that_needs_no_reference_runs_none(make_policy: Make, pairs: list
     def difference(policy: PairLogps) -> LossOut:
         return LossOut(policy.rejected - policy.chosen, policy.chosen.detach(), policy.rejected.detach())
 
-    state = state_of(make_policy(), pairs)
-    state.reference.__class__ = type("Refusing", (Reference,), {"__call__": lambda _, batch: refuse(batch)})
-    (record,) = run(state, objective=objective_of(difference))
+    vlm = make_policy()
+    refusing = type("Refusing", (Reference,), {"__call__": lambda _, batch: refuse(batch)})
+    objective = objective_of(difference)
+    state = state_of(vlm, pairs)
+    state.task = PreferenceTask(vlm, objective, refusing(vlm, autocast=False, keep=False), autocast=False)
+    (record,) = run(state)
     assert record.chosen_ref_logps is None and record.rejected_ref_logps is None
-    assert record.loss == pytest.approx(record.rejected_logps - record.chosen_logps, rel=1e-6)
+    assert record.loss == pytest.approx(known(record.rejected_logps) - known(record.chosen_logps), rel=1e-6)
     assert record.margin == pytest.approx(-record.loss, rel=1e-6)
 
 

@@ -10,16 +10,18 @@ import pytest
 import torch
 
 from sightline.records.rows import Pair
-from sightline.train.sources import OfflineSource, PairSource
+from sightline.train.sources import OfflineSource, Source
 
 PAIRS = [Pair(id=str(i), prompt="?", chosen="a", rejected="b", builder="by hand") for i in range(7)]
 
 
-def ids(source: PairSource) -> list[list[str]]:
+def ids(source: Source[Pair]) -> list[list[str]]:
     return [[pair.id for pair in step] for step in source]
 
 
-def make(seed: int = 0, pairs_per_step: int = 3, epochs: int | None = 2, max_steps: int | None = None) -> OfflineSource:
+def make(
+    seed: int = 0, pairs_per_step: int = 3, epochs: int | None = 2, max_steps: int | None = None
+) -> OfflineSource[Pair]:
     return OfflineSource(PAIRS, pairs_per_step=pairs_per_step, seed=seed, epochs=epochs, max_steps=max_steps)
 
 

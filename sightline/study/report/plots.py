@@ -125,8 +125,8 @@ def running_mean(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]
     return smooth
 
 
-def _minus(value: float, reference: float | None) -> float | None:
-    return None if reference is None else value - reference
+def _minus(value: float | None, reference: float | None) -> float | None:
+    return None if value is None or reference is None else value - reference
 
 
 def _figure() -> tuple[Figure, Axes]:
