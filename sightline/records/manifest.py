@@ -8,7 +8,7 @@ import fcntl
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ _held: dict[tuple[int, int], int] = {}
 class Manifest(Row):
     """The origin of a directory. `inputs` maps a name to a content hash, `dropped` a reason to a count.
 
+    `warnings` are lines that were said on the way.
     `seconds` is the wall time of the process that finished; `runs` counts the processes that worked, so where it is
     above 1 earlier ones were stopped and their time is not in `seconds`. `git_revision` ends in `-dirty` where tracked
     files were changed, and is None outside a checkout.
@@ -47,6 +48,7 @@ class Manifest(Row):
     counts: dict[str, int] = Field(default_factory=dict)
     dropped: dict[str, int] = Field(default_factory=dict)
     numbers: dict[str, float] = Field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     seconds: float = 0.0
     runs: int = 1
     complete: bool = False
@@ -116,6 +118,7 @@ class Stage:
         counts: Mapping[str, int] | None = None,
         dropped: Mapping[str, int] | None = None,
         numbers: Mapping[str, float] | None = None,
+        warnings: Sequence[str] = (),
     ) -> Manifest:
         """Write the complete manifest, the last act of a stage."""
         if self.done:
@@ -126,6 +129,7 @@ class Stage:
                 "counts": dict(counts or {}),
                 "dropped": dict(dropped or {}),
                 "numbers": dict(numbers or {}),
+                "warnings": tuple(warnings),
                 "seconds": time.monotonic() - self._start,
                 "complete": True,
             }

@@ -14,6 +14,8 @@ from sightline.errors import InputError
 from sightline.losses.objective import Term, check_terms, make_objective
 from sightline.losses.types import Need
 from sightline.models.adapters import LoraSettings
+from sightline.train.monitors import MonitorConfig
+from sightline.train.tracking import TrackingConfig
 
 SUPPLIED = frozenset({Need.REFERENCE})  # what the loop can give a loss
 
@@ -86,7 +88,8 @@ class TrainConfig(Config):
     adapter is float32 always. `autocast` runs the forward in bfloat16: faster on a GPU and on a CPU with bfloat16
     units, slower on other CPUs, and a little different in its numbers, so nothing guesses it.
     `activation_checkpointing` keeps one tensor a layer and computes the rest again for the gradient: less memory, a
-    third more work, the same numbers. `checkpoint_every` is in steps.
+    third more work, the same numbers. `checkpoint_every` is in steps. `track` shows the log in a tracker besides;
+    `monitors` are the limits beyond which the run warns.
     """
 
     loss: Annotated[tuple[LossConfig, ...], BeforeValidator(_as_list)]
@@ -103,6 +106,8 @@ class TrainConfig(Config):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     autocast: bool = False
     activation_checkpointing: bool = False
+    track: TrackingConfig | None = None
+    monitors: MonitorConfig = MonitorConfig()
 
     @property
     def terms(self) -> tuple[Term, ...]:

@@ -76,7 +76,7 @@ def _open(model_dir: Path, config: TrainConfig, seed: int) -> VLM:
 
 def _admitted(pairs: list[Pair], vlm: VLM, config: TrainConfig, bars: Progress) -> Admitted:
     """The pairs to train on, after some of them have shown that the model looks at pictures."""
-    task = bars.add_task("reading pairs", total=len(pairs), note="")
+    task = bars.add_task("reading", total=len(pairs), note="")
     admitted = admit(pairs, vlm, max_length=config.max_length, seen=lambda: bars.advance(task))
     if not admitted.pairs:
         reasons = ", ".join(f"{count} {reason}" for reason, count in admitted.dropped.items())

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.progress import open_bars
@@ -20,8 +20,10 @@ from sightline.records.store import append_rows
 from sightline.train.admission import resolve_images
 from sightline.train.checkpoint import load_checkpoint, save_checkpoint
 from sightline.train.config import TrainConfig
-from sightline.train.log import LOG_NAME, StepRecord, cut_log, read_log
+from sightline.train.live import looking_on
+from sightline.train.log import LOG_NAME, cut_log, read_log
 from sightline.train.loop import StepSettings, TrainState, fit
+from sightline.train.monitors import Watch
 from sightline.train.optimizer import make_schedule
 from sightline.train.preparation import Prepared, prepare
 
@@ -60,6 +62,7 @@ def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, 
         counts=_counts(out_dir, len(pairs), prepared.dropped),
         dropped=prepared.dropped,
         numbers=_numbers(out_dir, state.vlm),
+        warnings=Watch(config.monitors, tuple(read_log(out_dir / LOG_NAME))).lines,
     )
     shutil.rmtree(out_dir / CHECKPOINT, ignore_errors=True)
     return out_dir
@@ -75,18 +78,12 @@ def _run_steps(prepared: Prepared, out_dir: Path, config: TrainConfig, seed: int
         clip_norm=config.optim.clip_norm,
         seed=seed,
     )
-    task = bars.add_task("training", total=steps, completed=state.step, note="")
-    for record in fit(state, settings):
-        append_rows(out_dir / LOG_NAME, [record])
-        if state.step % config.checkpoint_every == 0:
-            save_checkpoint(state, out_dir / CHECKPOINT)
-        _show(bars, task, record)
-
-
-def _show(bars: Progress, task: TaskID, record: StepRecord) -> None:
-    margin = "" if record.margin is None else f", margin {record.margin:+.2f}"
-    note = f"loss {record.loss:.3f}{margin}"
-    bars.update(task, completed=record.step + 1, note=note)
+    with looking_on(out_dir, config, bars, done=state.step, total=steps) as look:
+        for record in fit(state, settings):
+            append_rows(out_dir / LOG_NAME, [record])
+            if state.step % config.checkpoint_every == 0:
+                save_checkpoint(state, out_dir / CHECKPOINT)
+            look(record)
 
 
 def _replace_adapter(state: TrainState[Any], directory: Path) -> None:
