@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -94,12 +95,12 @@ class PackedLayout:
     _masks: dict[int | None, list[tuple[Tensor | None, Tensor]]] = field(default_factory=dict)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: Settings) -> Tensor:  # noqa: ARG002
-        """One call for each prefix, one for the answers of each."""
+        """One call for each prefix, one for the answers of each where they have tokens."""
         out = []
         for span, (prefix, answers) in zip(self.packed.spans, self._masks_for(settings.window), strict=True):
             shared, own, whole = span.shared, span.own, span.whole
             out.append(_sdpa(query[:, :, shared], key[:, :, shared], value[:, :, shared], prefix, settings))
-            if span.answers:
+            if any(span.answers):
                 out.append(_sdpa(query[:, :, own], key[:, :, whole], value[:, :, whole], answers, settings))
         return torch.cat(out, dim=2)
 
@@ -126,7 +127,9 @@ class PackedLayout:
         lengths = torch.tensor((span.prefix, *span.answers), device=order.device)
         owner = torch.arange(len(lengths), device=order.device).repeat_interleave(lengths)
         own_order, own = order[span.prefix :], owner[span.prefix :]
-        seen = (owner[None] == 0) | ((owner[None] == own[:, None]) & (order[None] <= own_order[:, None]))
+        branch = torch.tensor((0, *span.branches), device=order.device)[own]
+        told = torch.arange(len(order), device=order.device)[None] < branch[:, None]
+        seen = told | ((owner[None] == own[:, None]) & (order[None] <= own_order[:, None]))
         if not within and window is not None:
             seen &= own_order[:, None] - order[None] < window
         return (None if blocks is None and within else causal), seen
@@ -141,21 +144,30 @@ class RunningRows:
 
     lengths: Int[Tensor, "row"]
     orders: Int[Tensor, "row place"]  # each token's number in its row, hidden ones counted; the next one's too
+    places: Int[Tensor, "row told"]  # where the tokens stand in the packed sequence that fills the buffers
     buffers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @staticmethod
     def of(packed: Packed, copies: Sequence[int], room: int) -> "RunningRows":
-        """Empty buffers for `copies[i]` rows of each span i, with room for that many tokens behind the longest."""
-        spans = [span for span, count in zip(packed.spans, copies, strict=True) for _ in range(count)]
-        lengths = torch.tensor([span.whole.stop - span.start for span in spans])
-        orders = torch.zeros(len(spans), int(lengths.max()) + room, dtype=torch.long)
-        told = packed.order.cpu()
-        for row, span in enumerate(spans):
-            order = told[span.whole]
-            orders[row, : len(order)] = order
-            orders[row, len(order)] = order[-1] + 1
-        device = packed.ids.device
-        return RunningRows(lengths.to(device), orders.to(device))
+        """Empty buffers for `copies[i]` rows of the i-th answer of all spans, with room for as many tokens more."""
+        answers = [places for span in packed.spans for places in span.rows()]
+        rows = [places for places, count in zip(answers, copies, strict=True) for _ in range(count)]
+        lengths = torch.tensor([len(places) for places in rows])
+        places = pad_sequence(rows, batch_first=True).to(packed.ids.device)
+        orders = functional.pad(packed.order[places], (0, room))
+        lengths = lengths.to(places.device)
+        last = orders.gather(1, lengths[:, None] - 1)
+        return RunningRows(lengths, orders.scatter(1, lengths[:, None], last + 1), places)
+
+    @property
+    def last(self) -> Int[Tensor, "row"]:
+        """Where each row's last token stands in the packed sequence; before the first step."""
+        return self.places.gather(1, self.lengths[:, None] - 1)[:, 0]
+
+    def reached(self, positions: Int[Tensor, "axis token"]) -> Int[Tensor, "row"]:
+        """The largest position of each row, from those of the packed sequence; before the first step."""
+        so_far = positions.amax(0)[self.places].cummax(1).values
+        return so_far.gather(1, self.lengths[:, None] - 1)[:, 0]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: Settings) -> Tensor:
         """One new token of each row, which sees all of its row."""
@@ -180,7 +192,7 @@ class RunningRows:
 
     def select(self, rows: Int[Tensor, "kept"]) -> None:
         """Keep these rows alone."""
-        self.lengths, self.orders = self.lengths[rows], self.orders[rows]
+        self.lengths, self.orders, self.places = self.lengths[rows], self.orders[rows], self.places[rows]
         self.buffers = {layer: (keys[rows], values[rows]) for layer, (keys, values) in self.buffers.items()}
 
     def _grow(self, more: int) -> None:
@@ -191,24 +203,21 @@ class RunningRows:
 
 @dataclass
 class Prefill:
-    """The pass over packed rows that leaves their keys and values in `running`, those of row i `copies[i]` times."""
+    """The pass over packed rows that leaves their keys and values in `running`."""
 
     layout: PackedLayout
     running: RunningRows
-    copies: Sequence[int]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: Settings) -> Tensor:
         """As `PackedLayout`; keys and values are kept."""
-        room = (len(self.running.lengths), key.shape[1], self.running.orders.shape[1], key.shape[3])
-        keys, values = key.new_zeros(room), value.new_zeros((*room[:3], value.shape[3]))
-        row = 0
-        for span, count in zip(self.layout.packed.spans, self.copies, strict=True):
-            length = span.whole.stop - span.start
-            keys[row : row + count, :, :length] = key[:, :, span.whole]
-            values[row : row + count, :, :length] = value[:, :, span.whole]
-            row += count
-        self.running.buffers[layer] = (keys, values)
+        self.running.buffers[layer] = (self._kept(key), self._kept(value))
         return self.layout.attend(layer, query, key, value, settings)
+
+    def _kept(self, states: Float[Tensor, "1 kv_head token dim"]) -> Float[Tensor, "row kv_head place dim"]:
+        rows, told = self.running.places.shape
+        kept = states.new_zeros(rows, states.shape[1], self.running.orders.shape[1], states.shape[3])
+        kept[:, :, :told] = states[0][:, self.running.places].transpose(0, 1)
+        return kept
 
 
 def _sdpa(

@@ -1,11 +1,11 @@
 """Rows of one forward pass, side by side in one sequence without padding: each prefix once, its answers behind it.
 
-An answer sees its prefix and itself; its positions go on from the prefix whatever stands between. Hidden image tokens
-are left out while all others keep their positions: for every token that is not hidden this equals masking their keys.
-`attention` keeps the rows apart.
+An answer sees its prefix, or the beginning of it that it branches from, and itself; its positions go on from there
+whatever stands between. Hidden image tokens are left out while all others keep their positions: for every token that is
+not hidden this equals masking their keys. `attention` keeps the rows apart; who may branch from whom is `sharing`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,20 +21,30 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True)
 class PackRow:
-    """A prefix with the ids of its answers, each seen by itself alone; `hidden` counts image tokens of the prefix."""
+    """A prefix with the ids of its answers, each seen by itself alone; `hidden` counts image tokens of the prefix.
+
+    `said` goes on from the prefix for all to see. `branches` says how many tokens of prefix and `said`, hidden ones
+    counted, each answer goes on from: all of them by default, and never fewer than the images need.
+    """
 
     prefix: EncodedPrefix
     answers: tuple[Ids, ...]
     hidden: frozenset[int] = frozenset()
+    said: Ids = ()
+    branches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where a row stands in the sequence: `prefix` tokens from `start`, then the answers of these lengths."""
+    """Where a row stands in the sequence: `prefix` tokens from `start`, then the answers of these lengths.
+
+    Answer i goes on from the first `branches[i]` tokens of the prefix, hidden ones not counted.
+    """
 
     start: int
     prefix: int
     answers: tuple[int, ...]
+    branches: tuple[int, ...]
 
     @cached_property
     def shared(self) -> slice:
@@ -50,6 +60,13 @@ class Span:
     def whole(self) -> slice:
         """Prefix and answers."""
         return slice(self.start, self.own.stop)
+
+    def rows(self) -> Iterator[Int[Tensor, "token"]]:
+        """For each answer, the places of all tokens that its last one sees, itself included."""
+        end = self.own.start
+        for branch, length in zip(self.branches, self.answers, strict=True):
+            end += length
+            yield torch.cat([torch.arange(self.start, self.start + branch), torch.arange(end - length, end)])
 
 
 @dataclass(frozen=True)
@@ -67,13 +84,13 @@ class Packed:
     shown: tuple[Bool[Tensor, "feature"] | None, ...]
 
     def predicting(self) -> Int[Tensor, "answer_token"]:
-        """For each answer token, in order, the place of the token before it: the prefix's last or the answer's own."""
+        """For each answer token, in order, the place of the token before it: the last it branches from, or its own."""
         places: list[Tensor] = []
         for span in self.spans:
             start = span.own.start
-            for length in span.answers:
+            for branch, length in zip(span.branches, span.answers, strict=True):
                 before = torch.arange(start - 1, start + length - 1)
-                before[:1] = span.shared.stop - 1
+                before[:1] = span.start + branch - 1
                 places.append(before)
                 start += length
         return torch.cat(places).to(self.ids.device)
@@ -99,22 +116,24 @@ def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
     shown: list[Tensor | None] = []
     start = 0
     for row in rows:
-        told = torch.tensor(row.prefix.ids)
+        told = torch.tensor((*row.prefix.ids, *row.said))
         is_image = told == vlm.image_token_id
         kept = _kept(is_image, row.hidden)
-        places = vlm.family.positions(vlm.base, told, is_image, row.prefix.images.tensors).cpu()
-        block = vlm.family.blocks(told, is_image)
-        first, length = int(places.max()) + 1, len(told)
+        places, block = _told(vlm, row)
         ids.append(told[kept])
         positions.append(places[:, kept])
-        order.append(torch.arange(length)[kept])
-        blocks.append(torch.full((length,), -1)[kept] if block is None else block[kept])
-        for answer in row.answers:
+        order.append(torch.arange(len(told))[kept])
+        blocks.append(block[kept])
+        branches = row.branches or (len(told),) * len(row.answers)
+        for branch, answer in zip(branches, row.answers, strict=True):
+            more = torch.arange(len(answer))
             ids.append(torch.tensor(answer, dtype=torch.long))
-            positions.append((first + torch.arange(len(answer))).expand(len(places), -1))
-            order.append(length + torch.arange(len(answer)))
+            positions.append((places[:, :branch].max() + 1 + more).expand(len(places), -1))
+            order.append(branch + more)
             blocks.append(torch.full((len(answer),), -1))
-        span = Span(start, int(kept.sum()), tuple(len(answer) for answer in row.answers))
+        seen = kept.cumsum(0)
+        lengths = tuple(len(answer) for answer in row.answers)
+        span = Span(start, int(seen[-1]), lengths, tuple(int(seen[branch - 1]) for branch in branches))
         spans.append(span)
         shown.append(kept[is_image] if row.hidden else None)
         start = span.whole.stop
@@ -131,6 +150,18 @@ def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
         images=tuple(row.prefix.images for row in rows),
         shown=tuple(shown),
     )
+
+
+def _told(vlm: VLM, row: PackRow) -> tuple[Int[Tensor, "axis token"], Int[Tensor, "token"]]:
+    """Positions and blocks of the prefix and of what was said."""
+    ids = torch.tensor(row.prefix.ids)
+    is_image = ids == vlm.image_token_id
+    places = vlm.family.positions(vlm.base, ids, is_image, row.prefix.images.tensors).cpu()
+    block = vlm.family.blocks(ids, is_image)
+    block = torch.full((len(ids),), -1) if block is None else block
+    said = torch.arange(len(row.said))
+    more = (places.max() + 1 + said).expand(len(places), -1)
+    return torch.cat([places, more], dim=1), torch.cat([block, torch.full_like(said, -1)])
 
 
 def _kept(is_image: Bool[Tensor, "token"], hidden: frozenset[int]) -> Bool[Tensor, "token"]:

@@ -19,10 +19,11 @@ from sightline.models.attention import PackedLayout, Prefill, RunningRows, decod
 from sightline.models.choosing import choose_tokens
 from sightline.models.encoding import EncodedPrefix, Row, RowTooLong, encode_prefill, encode_prefix
 from sightline.models.head import logits_of
-from sightline.models.packing import PackRow, pack
+from sightline.models.packing import pack
 from sightline.models.plain import plain_continuation
 from sightline.models.prompts import Generation, Prefix, Request, Sampling
 from sightline.models.scorer import hidden_states
+from sightline.models.sharing import Told, share
 from sightline.models.vlm import VLM, evaluating
 
 #: Batches' worth of requests that are encoded together and then sorted by length; bounds the images held in memory.
@@ -46,6 +47,11 @@ class _Running:
     dropped: str  # leading text of the continuation that the caller does not get, because it is said already
     rng: np.random.Generator
     ids: list[int] = field(default_factory=list)
+
+    @property
+    def told(self) -> Told:
+        """What it goes on from."""
+        return Told(self.prefix, self.row.ids[self.row.start :], self.request.hidden)
 
 
 def generate(
@@ -74,7 +80,7 @@ def generate(
     with evaluating(vlm):
         for start in range(0, len(requests), WINDOW * batch_size):
             window = requests[start : start + WINDOW * batch_size]
-            waiting = sorted(_encode(vlm, window, start, sampling), key=lambda running: len(running.row.ids))
+            waiting = _side_by_side(_encode(vlm, window, start, sampling))
             # The longest first: what does not fit into memory shows at once.
             for end in range(len(waiting), 0, -batch_size):
                 batch = waiting[max(0, end - batch_size) : end]
@@ -109,6 +115,21 @@ def _encode(vlm: VLM, requests: Sequence[Request], start: int, sampling: Samplin
     return running
 
 
+def _side_by_side(rows: list[_Running]) -> list[_Running]:
+    """Rows that may share their beginning next to each other, the longest of such last, so that batches pad little."""
+    longest: dict[tuple[Any, ...], int] = {}
+    for running in rows:
+        alike = running.told.alike
+        longest[alike] = max(longest.get(alike, 0), len(running.row.ids))
+    first = {alike: number for number, alike in enumerate(longest)}
+
+    def place(running: _Running) -> tuple[int, int, int]:
+        alike = running.told.alike
+        return longest[alike], first[alike], len(running.row.ids)
+
+    return sorted(rows, key=place)
+
+
 def _check_fit(vlm: VLM, row: Row, request: Request, sampling: Sampling) -> None:
     image_tokens = row.ids.count(vlm.image_token_id)
     if request.hidden and not 0 <= min(request.hidden) <= max(request.hidden) < image_tokens:
@@ -122,18 +143,13 @@ def _check_fit(vlm: VLM, row: Row, request: Request, sampling: Sampling) -> None
 
 def _decode(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[tuple[int, Generation]]:
     """Continue one batch, each row until it ends; rows that begin alike share the pass over their beginning."""
-    groups: dict[tuple[Any, ...], list[_Running]] = {}
-    for running in rows:
-        alike = (running.row.ids, running.row.images.paths, running.request.hidden)
-        groups.setdefault(alike, []).append(running)
-    rows = [running for group in groups.values() for running in group]
-    copies = [len(group) for group in groups.values()]
-    packed = pack(vlm, [_pack_row(group[0]) for group in groups.values()])
-    running_rows = RunningRows.of(packed, copies, min(sampling.max_new_tokens, ROOM))
-    hidden = hidden_states(vlm, packed, Prefill(PackedLayout(packed), running_rows, copies))
-    which = torch.arange(len(copies)).repeat_interleave(torch.tensor(copies)).to(vlm.device)
-    last = hidden[[span.whole.stop - 1 for span in packed.spans]][which]
-    positions = torch.stack([packed.positions[:, span.whole].max() for span in packed.spans])[which]
+    shared = share(vlm, [running.told for running in rows])
+    members = [numbers for each in shared for numbers in each.members]
+    rows = [rows[number] for numbers in members for number in numbers]
+    packed = pack(vlm, [each.row for each in shared])
+    running_rows = RunningRows.of(packed, [len(numbers) for numbers in members], min(sampling.max_new_tokens, ROOM))
+    hidden = hidden_states(vlm, packed, Prefill(PackedLayout(packed), running_rows))
+    last, positions = hidden[running_rows.last], running_rows.reached(packed.positions)
     finished: set[int] = set()
     while True:
         logits = logits_of(vlm, last).float()
@@ -184,13 +200,6 @@ def _step(
     running.advance()
     hidden: Tensor = made.last_hidden_state[:, 0]
     return hidden
-
-
-def _pack_row(running: _Running) -> PackRow:
-    """What was said already belongs to what is seen by all."""
-    row = running.row
-    said = row.ids[row.start :]
-    return PackRow(running.prefix, (said,) if said else (), running.request.hidden)
 
 
 def _draw(rows: Sequence[_Running], device: torch.device) -> Float[Tensor, "row"]:

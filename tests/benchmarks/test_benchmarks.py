@@ -58,6 +58,14 @@ def test_bdhs_hides_the_same_tokens_on_both_sides() -> None:
 
 
 @pytest.mark.slow
+def test_questions_on_a_picture_get_the_same_answers_together_and_alone() -> None:
+    result = run("eval_sharing.py")
+    assert result["speedup"] > 0
+    same, of = result["same_text"]
+    assert same == of == 18
+
+
+@pytest.mark.slow
 def test_floor() -> None:
     result = run("floor.py", "--steps", "1")
     assert result["share_of_matmul_rate"] > 0

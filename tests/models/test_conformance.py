@@ -24,6 +24,7 @@ from sightline.models.plain import plain_inputs, plain_logps, plain_states
 from sightline.models.prompts import Prefix, Request, Sampling, Scored
 from sightline.models.sampler import generate, image_token_count
 from sightline.models.scorer import answer_logps, answer_states, score_rows
+from sightline.models.sharing import Told, share
 from sightline.models.vlm import VLM
 from tests.models.families import FAMILIES, TEXT
 
@@ -259,6 +260,45 @@ def test_sampling_follows_the_teacher_forced_distribution(vlm: VLM, photos: list
         assert alone == generation
         said = plain_sample(vlm, request, sampling)
         assert generation.text.strip() == said.strip()
+
+
+QUESTIONS = ("Is there a spoon in the image?", "Is there a cup?", "How many cows are there?", "Is there a spoon?")
+
+
+def questions_on(vlm: VLM, photos: Sequence[Path]) -> list[Request]:
+    """Four questions on the same two pictures; one is asked twice, once with a part of its answer."""
+    images = tuple(photos[1:3]) if vlm.sees else ()
+    asked = [Request(Prefix(images, question), seed=seed) for seed, question in enumerate(QUESTIONS)]
+    return [*asked, Request(asked[0].prefix, prefill="A red cup", seed=7), Request(asked[0].prefix, seed=8)]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_questions_on_a_picture_are_answered_as_if_alone(vlm: VLM, photos: list[Path], temperature: float) -> None:
+    requests = questions_on(vlm, photos)
+    sampling = Sampling(10, temperature, 0.9)
+    together = generate(vlm, requests, sampling, batch_size=8)
+    assert together == [generate(vlm, [request], sampling, batch_size=1)[0] for request in requests]
+    assert together == generate(vlm, requests[::-1], sampling, batch_size=4)[::-1]
+    assert len({generation.text for generation in together}) > 1
+
+
+def test_what_a_question_shares_changes_no_log_prob(vlm: VLM, photos: list[Path]) -> None:
+    """Rows branch from the longest and are scored from there on; none may where a prompt sees itself both ways."""
+    prefixes = [encode_prefix(vlm, request.prefix) for request in questions_on(vlm, photos)]
+    answers = [(40, 41, 42), (42, 41), (43,), (42, 43), (44,), (45, 44)]
+    shared = share(vlm, [Told(p, said, frozenset()) for p, said in zip(prefixes, answers, strict=True)])
+    seeing_both_ways = vlm.base.config.model_type == "paligemma"
+    assert len(shared) == (4 if seeing_both_ways or not vlm.sees else 1)
+    with torch.no_grad():
+        for each in shared:
+            scored = iter(score_rows(vlm, [each.row]).split([len(answer) for answer in each.row.answers]))
+            for (number, *_), made in zip(each.members, scored, strict=True):
+                prefix, told = prefixes[number], (*prefixes[number].ids, *answers[number])
+                own = told[len(told) - len(made) :]
+                logits = vlm.model(**plain_inputs(vlm, prefix, answers[number]), use_cache=False).logits[0]
+                places = torch.arange(len(told) - len(own) - 1, len(told) - 1)
+                expected = -functional.cross_entropy(logits[places], torch.tensor(own).long(), reduction="none")
+                torch.testing.assert_close(made, expected, rtol=1e-5, atol=2e-5)
 
 
 def plain_sample(vlm: VLM, request: Request, sampling: Sampling) -> str:
