@@ -37,6 +37,7 @@ COMMANDS: dict[str, Entry] = {
     "train": Entry("sightline.cli.train", "Train a model on preference pairs."),
     "check": Entry("sightline.cli.check", "Look for what is wrong with a dataset of pairs."),
     "eval": Entry("sightline.cli.eval", "Measure a model on benchmarks."),
+    "score": Entry("sightline.cli.score", "Score a file of answers by a benchmark's official rule."),
     "report": Entry("sightline.cli.report", "Write the report of a base and an aligned model."),
 }
 

@@ -81,15 +81,16 @@ def check(  # noqa: PLR0913 - one parameter an option
 def _against(name: str, folder: Path) -> "Against":
     """A benchmark by its name, or else by its path."""
     from sightline.errors import InputError
+    from sightline.evals.benchmark import Setting
     from sightline.evals.registry import BENCHMARKS, get_benchmark
     from sightline.pairs.check.benchmark_files import against_path, against_samples
 
     if name in BENCHMARKS:
-        benchmark = get_benchmark(name, folder=folder)
+        benchmark = get_benchmark(name, Setting(folder))
         return against_samples(name, lambda: benchmark.folder, benchmark.samples)
     if not Path(name).exists():
         try:
-            get_benchmark(name, folder=folder)
+            get_benchmark(name, Setting(folder))
         except InputError as error:
             raise InputError(f"{name!r} is no file or folder, and {error}") from error
     return against_path(Path(name))

@@ -33,7 +33,11 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         str | None, typer.Option(help="Benchmarks, separated by commas; a report quotes the first.")
     ] = None,
     adapter: Annotated[Path | None, typer.Option(help="PEFT adapter, such as TRAIN_DIR/adapter.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Where benchmarks find or put their pictures [OUT/data].")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of official files; lab pictures go there [OUT/data].")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the official pictures, if not in --data.")] = None,
+    synonyms: Annotated[Path | None, typer.Option(help="Official word list, in place of ours.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures of each.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Answers generated together.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of the evaluation config.")] = None,
@@ -55,7 +59,8 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         given.append(f"runtime.batch_size={batch_size}")
     settings = load_config(EvalSettings, config, given)
     asked = run.EvalConfig(**settings.model_dump(exclude={"runtime"}))
-    run.evaluate(model, out, asked, adapter=adapter, data=data, seed=seed, runtime=settings.runtime)
+    files = run.Files(data, images, synonyms)
+    run.evaluate(model, out, asked, adapter=adapter, files=files, seed=seed, runtime=settings.runtime)
     print_estimates(read_evaluation(out, asked.benchmarks))
     typer.echo(f"evaluation: {out}")
 

@@ -1,72 +1,57 @@
-"""What a benchmark is: samples, a pure scorer, and metrics, each a ratio of two weighted sums of per-item values.
+"""What a benchmark is: samples, a pure scorer, and metrics; and what some of them offer beyond that.
 
-No benchmark lives here and nothing is generated here. The names of benchmarks are in `registry`, the intervals of their
-metrics in `statistics`.
+No benchmark lives here and nothing is generated here. The names of benchmarks are in `registry`, what a metric is in
+`metrics`, the intervals in `statistics`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from pydantic import Field
+from sightline.evals.metrics import AnyMetric, Derived, Metric, average, count, mean
+from sightline.records.rows import Answer, Sample, Score
 
-from sightline.errors import InputError
-from sightline.records.rows import Answer, Row, Sample, Score
+__all__ = [
+    "TOUCHED",
+    "AnyMetric",
+    "Benchmark",
+    "Combining",
+    "Derived",
+    "Grouped",
+    "Keyed",
+    "Metric",
+    "Setting",
+    "average",
+    "count",
+    "mean",
+]
+
+#: The value by which a score says that an official default or quirk decided it: 1 or 0. `scoring` adds it up.
+TOUCHED = "touched"
 
 
-class Metric(Row):
-    """A number over many scores: sum of weighted values over sum of weighted values, as plain data.
+@dataclass(frozen=True)
+class Setting:
+    """What a benchmark is made with: `folder` is where its files are or may be put, `images` its pictures if elsewhere.
 
-    `numerator` and `denominator` map a name in `Score.values` to its weight; an empty denominator counts one for each
-    scored item, so that the metric is a mean. Accuracy, precision, recall, F1 = 2 tp / (2 tp + fp + fn), the yes ratio
-    and both CHAIR shares have this form. Being data, a metric is stored beside its scores, so that any reader can
-    recompute it; being a ratio of sums, it is resampled by adding up clusters.
-
-    `higher_is_better` is None where neither direction is good by itself (a yes ratio, a length). A `share` lies in
-    [0, 1] and is shown in percent; a `number` is shown as it is. `primary` marks the number to quote for a benchmark.
+    `limit` keeps its first so many pictures. With `validation` it asks of other pictures, those on which settings may
+    be chosen. `split` picks one of its official parts, `synonyms` is a word list that replaces its own.
     """
 
-    label: str
-    numerator: dict[str, float]
-    denominator: dict[str, float] = Field(default_factory=dict)
-    higher_is_better: bool | None
-    unit: Literal["share", "number"] = "share"
-    primary: bool = False
-
-    def terms(self, values: Mapping[str, float | None], where: str) -> tuple[float, float] | None:
-        """The item's share of (numerator, denominator); None where a value that the metric needs is unscored.
-
-        `where` names the row in the InputError raised for a value that is absent altogether.
-        """
-        for name in (*self.numerator, *self.denominator):
-            if name not in values:
-                raise InputError(
-                    f"{where}: the metric {self.label!r} needs a value {name!r} that the row lacks; score again."
-                )
-            if values[name] is None:
-                return None
-        top = sum(weight * (values[name] or 0.0) for name, weight in self.numerator.items())
-        if not self.denominator:
-            return top, 1.0
-        return top, sum(weight * (values[name] or 0.0) for name, weight in self.denominator.items())
-
-
-def mean(
-    column: str,
-    label: str,
-    *,
-    higher_is_better: bool | None,
-    unit: Literal["share", "number"] = "share",
-    primary: bool = False,
-) -> Metric:
-    """The mean of one value over the scored items."""
-    return Metric(label=label, numerator={column: 1.0}, higher_is_better=higher_is_better, unit=unit, primary=primary)
+    folder: Path
+    images: Path | None = None
+    limit: int | None = None
+    validation: bool = False
+    split: str | None = None
+    synonyms: Path | None = None
 
 
 class Benchmark(Protocol):
     """Samples with a scorer. Answers are greedy; questions on one image share the sample's `cluster`.
 
     `folder` is the directory that the samples' image paths are relative to; it exists once `samples` has been called.
+    `samples` needs no picture and no model, so that answers can be scored where only the lists are.
     `score` is pure: same sample and answer, same score. In `Score.details`, `hallucinated` lists the
     [start, end) character spans of the answer's text that are not in the picture; the report marks them.
     """
@@ -81,8 +66,40 @@ class Benchmark(Protocol):
     def folder(self) -> Path: ...
 
     @property
-    def metrics(self) -> Mapping[str, Metric]: ...
+    def metrics(self) -> Mapping[str, AnyMetric]: ...
 
     def samples(self) -> Iterator[Sample]: ...
 
     def score(self, sample: Sample, answer: Answer) -> Score: ...
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """A benchmark of parts (splits, categories) with metrics of their own.
+
+    `groups` names the parts a sample counts for; they become `Score.groups`, answered or not.
+    """
+
+    def groups(self, sample: Sample) -> tuple[str, ...]: ...
+
+
+@runtime_checkable
+class Combining(Protocol):
+    """A benchmark with values of several answers together, such as "both questions on this image are right".
+
+    `combine` is given the scores in the order of the samples, those of missing answers with None for every value, and
+    yields as many, in order, where a group's value stands on one of its rows. A row that is to count for a metric
+    of groups has the metric's group added to its `groups`.
+    """
+
+    def combine(self, scores: Iterable[Score]) -> Iterator[Score]: ...
+
+
+@runtime_checkable
+class Keyed(Protocol):
+    """A benchmark whose answer files name their question in a way of their own.
+
+    `answer_key` is the sample's id that a row of such a file means, None where the row does not say.
+    """
+
+    def answer_key(self, row: Mapping[str, Any]) -> str | None: ...

@@ -13,7 +13,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from sightline.errors import InputError
-from sightline.evals.benchmark import Metric
+from sightline.evals.metrics import AnyMetric
 from sightline.records.rows import Answer, Estimate, Sample, Score
 from sightline.records.store import read_json, read_rows
 
@@ -22,7 +22,7 @@ METRICS, ESTIMATES = "metrics.json", "estimates.json"
 
 T = TypeVar("T")
 
-_METRICS: TypeAdapter[Mapping[str, Metric]] = TypeAdapter(dict[str, Metric])
+_METRICS: TypeAdapter[Mapping[str, AnyMetric]] = TypeAdapter(dict[str, AnyMetric])
 _ESTIMATES: TypeAdapter[Mapping[str, Estimate]] = TypeAdapter(dict[str, Estimate])
 
 
@@ -35,7 +35,7 @@ class BenchmarkResult:
     samples: tuple[Sample, ...]
     answers: tuple[Answer, ...]
     scores: tuple[Score, ...]
-    metrics: Mapping[str, Metric]
+    metrics: Mapping[str, AnyMetric]
     estimates: Mapping[str, Estimate]
 
 

@@ -1,42 +1,91 @@
 """The names of benchmarks and where each is made, resolved only when one is asked for.
 
-An entry is "package.module:factory", called as `factory(name, folder=..., limit=..., validation=...)`; nothing is
-imported before, so a benchmark's needs are its own. What the factory returns is described in `benchmark`.
+An entry's factory is "package.module:function", called as `function(name, setting)`; nothing is imported before, so a
+benchmark's needs are its own. What the factory returns is described in `benchmark`.
 """
 
 import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
 from sightline.errors import InputError
-from sightline.evals.benchmark import Benchmark
+from sightline.evals.benchmark import Benchmark, Setting
 
 #: A benchmark whose name ends so asks the same of pictures that break the co-occurrence its twin's pictures keep.
 COUNTER_SUFFIX = "-counter"
 
-_LAB = ("lab-pope-random", "lab-pope-popular", "lab-pope-adversarial", "lab-chair", "lab-vqa")
+Factory = Callable[[str, Setting], Benchmark]
 
-BENCHMARKS: dict[str, str] = {
-    name + suffix: "sightline.lab.benches:lab_benchmark" for suffix in ("", COUNTER_SUFFIX) for name in _LAB
+
+@dataclass(frozen=True)
+class Entry:
+    """A benchmark by name: who makes it, one line of help, and where its owners publish its files.
+
+    `files` is empty where it makes its own. `needs_images` says whether `eval` must be given pictures too.
+    `splits` are its official parts, of which `Setting.split` picks one; only a benchmark with `has_validation` has
+    other pictures on which settings may be chosen.
+    """
+
+    factory: str
+    help: str
+    files: str = ""
+    needs_images: bool = False
+    splits: tuple[str, ...] = ()
+    has_validation: bool = False
+
+
+_LAB = {
+    "lab-pope-random": "Is there an X? Absent kinds drawn at random.",
+    "lab-pope-popular": "Is there an X? Absent kinds that are common.",
+    "lab-pope-adversarial": "Is there an X? Absent kinds that go with what is there.",
+    "lab-chair": "Descriptions: absent objects named, present ones named.",
+    "lab-vqa": "How many, what color, where.",
+}
+_POPE = "https://github.com/AoiDragon/POPE (output/)"
+_POPE_SPLITS = ("random", "popular", "adversarial")
+
+BENCHMARKS: dict[str, Entry] = {
+    **{
+        name + suffix: Entry("sightline.lab.benches:lab_benchmark", text, has_validation=True)
+        for suffix in ("", COUNTER_SUFFIX)
+        for name, text in _LAB.items()
+    },
+    **{
+        name: Entry(
+            "sightline.evals.benches.pope:pope",
+            f"Is there an X? On {where}; each split and their mean.",
+            files=_POPE,
+            needs_images=True,
+            splits=_POPE_SPLITS,
+        )
+        for name, where in (("pope", "COCO"), ("pope-aokvqa", "A-OKVQA's pictures"), ("pope-gqa", "GQA's pictures"))
+    },
 }
 
 
-class Factory(Protocol):
-    """Makes a benchmark: `folder` is where its files are or may be put, `limit` keeps its first so many pictures.
+def get_benchmark(name: str, setting: Setting) -> Benchmark:
+    """The benchmark of that name, made with a setting.
 
-    With `validation` it asks of other pictures, those on which settings may be chosen.
+    Raises:
+        InputError: no such benchmark (the nearest is named), no such split, or no validation part.
     """
+    entry = get_entry(name)
+    if setting.split is not None and setting.split not in entry.splits:
+        known = ", ".join(entry.splits) or "none; leave --split out"
+        raise InputError(f"benchmark {name!r} has no split {setting.split!r}; there are: {known}.")
+    if setting.validation and not entry.has_validation:
+        raise InputError(f"benchmark {name!r} has no validation part; set validation=false.")
+    module, _, attribute = entry.factory.partition(":")
+    factory = cast(Factory, getattr(importlib.import_module(module), attribute))
+    return factory(name, setting)
 
-    def __call__(self, name: str, *, folder: Path, limit: int | None, validation: bool) -> Benchmark: ...
 
-
-def get_benchmark(name: str, *, folder: Path, limit: int | None = None, validation: bool = False) -> Benchmark:
-    """The benchmark of that name; an InputError names the nearest spelling where there is none."""
+def get_entry(name: str) -> Entry:
+    """What is known of a benchmark without making it; an InputError names the nearest spelling where there is none."""
     if name not in BENCHMARKS:
         near = get_close_matches(name, BENCHMARKS, n=1, cutoff=0.0)
         remedy = f"did you mean {near[0]!r}?" if near else "none is registered."
         raise InputError(f"there is no benchmark {name!r}; {remedy}")
-    module, _, attribute = BENCHMARKS[name].partition(":")
-    factory = cast(Factory, getattr(importlib.import_module(module), attribute))
-    return factory(name, folder=folder, limit=limit, validation=validation)
+    return BENCHMARKS[name]

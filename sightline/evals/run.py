@@ -5,6 +5,7 @@ killed goes on after its last whole batch, and one that is complete is left alon
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from rich.progress import Progress
 from sightline.config import Config
 from sightline.data.progress import open_bars
 from sightline.errors import InputError
-from sightline.evals.benchmark import Benchmark
+from sightline.evals.benchmark import Benchmark, Setting
 from sightline.evals.directory import ANSWERS, SAMPLES, relocated
 from sightline.evals.registry import get_benchmark
 from sightline.evals.scoring import score_directory
@@ -46,6 +47,17 @@ class EvalRuntime(Config):
 
     batch_size: int = Field(default=32, ge=1)
     device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where benchmarks find their official files, or put what they make (by default `OUT/data`), and pictures if not
+    there, and a word list in place of theirs.
+    """
+
+    data: Path | None = None
+    images: Path | None = None
+    synonyms: Path | None = None
 
 
 class HubEvalConfig(EvalConfig):
@@ -90,23 +102,20 @@ def evaluate(
     config: EvalConfig,
     *,
     adapter: Path | None = None,
-    data: Path | None = None,
+    files: Files = Files(),
     seed: int = 0,
     runtime: EvalRuntime | None = None,
 ) -> Path:
     """Answer and score every benchmark of the config in `out`; the directory it returns is `out`.
 
-    `model` is a directory or a hub id, `adapter` a PEFT directory. `data` is where benchmarks find or put their
-    pictures (by default `out/data`); `seed` decides the resamples, since answers are greedy.
+    `model` is a directory or a hub id, `adapter` a PEFT directory. `seed` decides the resamples, since answers are
+    greedy.
 
     Raises:
         InputError: an unknown benchmark, a model that cannot be opened, or `out` holds another evaluation.
     """
     runtime = runtime or EvalRuntime()
-    benchmarks = [
-        get_benchmark(name, folder=data or out / "data", limit=config.limit, validation=config.validation)
-        for name in config.benchmarks
-    ]
+    benchmarks = [get_benchmark(name, _setting(files, out / "data", config)) for name in config.benchmarks]
     is_hub_id = isinstance(model, str) and model.count("/") == 1 and not Path(model).parent.exists()
     inputs = {} if is_hub_id else {"model": Path(model)}
     if adapter is not None:
@@ -125,6 +134,16 @@ def evaluate(
             score_directory(benchmark, out, resamples=config.resamples, seed=seed)
     stage.finish(counts=counts, dropped={}, numbers={"batch_size": float(runtime.batch_size), **answering.cache_use()})
     return out
+
+
+def _setting(files: Files, default: Path, config: EvalConfig) -> Setting:
+    return Setting(
+        files.data or default,
+        images=files.images,
+        limit=config.limit,
+        validation=config.validation,
+        synonyms=files.synonyms,
+    )
 
 
 def answer_benchmark(benchmark: Benchmark, out: Path, model: Model, bars: Progress) -> int:

@@ -1,39 +1,98 @@
 """From answers to scores to estimates, as often as wanted and without the model that answered.
 
-No answer is made here (`run` does that) and no interval is computed here (`statistics` does that).
+No answer is made here (`run` does that) and no interval is computed here (`statistics` does that). Rows stream: what
+is kept of them is their sums.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sightline.errors import InputError
-from sightline.evals.benchmark import Benchmark, Metric, mean
+from sightline.evals.benchmark import AnyMetric, Benchmark, Combining, Grouped
 from sightline.evals.directory import ANSWERS, ESTIMATES, METRICS, SAMPLES, SCORES
-from sightline.evals.statistics import RESAMPLES, estimate
+from sightline.evals.guard import ANSWER_METRICS, answer_values
+from sightline.evals.metrics import needed_values
+from sightline.evals.statistics import RESAMPLES, estimate_sums
+from sightline.evals.sums import Sums
 from sightline.records.rows import Answer, Estimate, Sample, Score
 from sightline.records.store import read_rows, write_json, write_rows
 
-#: Measured for every benchmark that does not measure them itself: alignment that only shortens answers must show.
-ANSWER_METRICS: dict[str, Metric] = {
-    "tokens": mean("answer_tokens", "Answer length in tokens", higher_is_better=None, unit="number"),
-    "unfinished": mean("answer_unfinished", "Answers cut off by the token limit", higher_is_better=False),
-}
 
-
-def all_metrics(benchmark: Benchmark) -> dict[str, Metric]:
+def all_metrics(benchmark: Benchmark) -> dict[str, AnyMetric]:
     """The benchmark's metrics, then the general ones that it does not define itself."""
     general = {name: metric for name, metric in ANSWER_METRICS.items() if name not in benchmark.metrics}
     return {**benchmark.metrics, **general}
 
 
 def score_answer(benchmark: Benchmark, sample: Sample, answer: Answer) -> Score:
-    """The benchmark's score of one answer, with the answer's length and whether it was cut off."""
+    """The benchmark's score of one answer, with what is measured of every answer."""
     score = benchmark.score(sample, answer)
-    general: Mapping[str, float] = {
-        "answer_tokens": float(answer.tokens),
-        "answer_unfinished": float(not answer.finished),
-    }
-    return score.model_copy(update={"values": {**general, **score.values}})
+    return Score(
+        sample_id=score.sample_id,
+        cluster=score.cluster,
+        groups=groups_of(benchmark, sample),
+        values={**answer_values(answer), **score.values},
+        details=score.details,
+    )
+
+
+def groups_of(benchmark: Benchmark, sample: Sample) -> tuple[str, ...]:
+    """The parts of the benchmark that a sample counts for."""
+    return benchmark.groups(sample) if isinstance(benchmark, Grouped) else ()
+
+
+def score_all(benchmark: Benchmark, answered: Iterable[tuple[Sample, Answer | None]]) -> Iterator[Score]:
+    """The scores in the order of the samples; one without an answer has None for every value."""
+    missing: dict[str, float | None] = dict.fromkeys(needed_values(all_metrics(benchmark)))
+    grouped = isinstance(benchmark, Grouped)
+    scores = (
+        score_answer(benchmark, sample, answer)
+        if answer is not None
+        else Score(
+            sample_id=sample.id,
+            cluster=sample.cluster,
+            groups=groups_of(benchmark, sample) if grouped else (),
+            values=missing,
+        )
+        for sample, answer in answered
+    )
+    return benchmark.combine(scores) if isinstance(benchmark, Combining) else scores
+
+
+def estimate_scores(
+    benchmark: Benchmark, scores: Iterable[Score], *, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Estimate]:
+    """Every metric of a benchmark over scores of different samples, which are forgotten once added up."""
+    sums = Sums(all_metrics(benchmark))
+    for score in scores:
+        sums.add([score])
+    return estimate_sums(sums.table(), sums.formulas, resamples=resamples, seed=seed)
+
+
+def write_scores(
+    benchmark: Benchmark,
+    answered: Iterable[tuple[Sample, Answer | None]],
+    folder: Path,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Score the answers and write scores, metrics and estimates to `folder`, in one pass."""
+    sums = Sums(all_metrics(benchmark))
+
+    def added() -> Iterator[Score]:
+        for score in score_all(benchmark, answered):
+            sums.add([score])
+            yield score
+
+    write_rows(folder / SCORES, added())
+    estimates = estimate_sums(sums.table(), sums.formulas, resamples=resamples, seed=seed)
+    write_json(
+        folder / METRICS, {name: metric.model_dump(mode="json") for name, metric in sums.formulas.metrics.items()}
+    )
+    # Last: a benchmark that has estimates is complete.
+    write_json(folder / ESTIMATES, {name: made.model_dump(mode="json") for name, made in estimates.items()})
+    return estimates
 
 
 def score_directory(
@@ -45,18 +104,26 @@ def score_directory(
         InputError: a sample without an answer, or an answer without a sample.
     """
     folder = directory / benchmark.name
-    samples = {sample.id: sample for sample in read_rows(folder / SAMPLES, Sample)}
-    scores = []
-    for answer in read_rows(folder / ANSWERS, Answer):
-        if answer.sample_id not in samples:
-            raise InputError(f"{folder / ANSWERS}: sample {answer.sample_id!r} is not in {SAMPLES}; evaluate again.")
-        scores.append(score_answer(benchmark, samples[answer.sample_id], answer))
-    if len(scores) < len(samples):
-        raise InputError(f"{folder}: {len(samples) - len(scores)} samples have no answer; run `sightline eval` again.")
-    metrics = all_metrics(benchmark)
-    estimates = estimate(scores, metrics, resamples=resamples, seed=seed)
-    write_rows(folder / SCORES, scores)
-    write_json(folder / METRICS, {name: metric.model_dump(mode="json") for name, metric in metrics.items()})
-    # Last: a benchmark that has estimates is complete.
-    write_json(folder / ESTIMATES, {name: made.model_dump(mode="json") for name, made in estimates.items()})
-    return estimates
+    return write_scores(benchmark, _answered(folder), folder, resamples=resamples, seed=seed)
+
+
+def _answered(folder: Path) -> Iterator[tuple[Sample, Answer]]:
+    """Samples and answers side by side; `eval` writes both in one order, and what is out of it waits."""
+    answers = read_rows(folder / ANSWERS, Answer)
+    waiting: dict[str, Answer] = {}
+    missing = 0
+    for sample in read_rows(folder / SAMPLES, Sample):
+        answer = waiting.pop(sample.id, None)
+        while answer is None and (read := next(answers, None)) is not None:
+            if read.sample_id == sample.id:
+                answer = read
+            else:
+                waiting[read.sample_id] = read
+        missing += answer is None
+        if answer is not None:
+            yield sample, answer
+    stranger = next(iter(waiting.values()), None) or next(answers, None)
+    if stranger is not None:
+        raise InputError(f"{folder / ANSWERS}: sample {stranger.sample_id!r} is not in {SAMPLES}; evaluate again.")
+    if missing:
+        raise InputError(f"{folder}: {missing} samples have no answer; run `sightline eval` again.")

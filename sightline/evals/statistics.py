@@ -3,23 +3,22 @@
 It reads scores and metrics and knows no benchmark and no file. Questions on one image are answered by the same model
 from the same features, so the image is what is resampled, never the question (Miller 2024, arXiv 2411.00640, sec. 2.2).
 
-A metric is a ratio of sums (`benchmark.Metric`), so a resample is one row of cluster counts times the table of the
+A metric is made of sums (`metrics`, `sums`), so a resample is one row of cluster counts times the table of the
 clusters' sums, and ten thousand resamples are one matrix product. Intervals are percentile intervals and not BCa: with
 the hundreds of images of a benchmark they cover as they promise (the tests check), and they stay defined for shares
 near 0 and for several seeds, where BCa's jackknife is not.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sightline.errors import InputError
-from sightline.evals.benchmark import Metric
+from sightline.evals.metrics import AnyMetric
+from sightline.evals.sums import FloatArray, Formulas, Table, add_up
 from sightline.records.rows import Estimate, Score
-
-FloatArray = NDArray[np.float64]
 
 RESAMPLES = 10_000
 #: Where more than this share of resamples leaves a metric undefined (0 / 0), it gets no interval.
@@ -43,33 +42,39 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class _Table:
-    """Sums over clusters: `sums[run, cluster, 2 * metric + (0 numerator | 1 denominator)]`."""
+class _Counts:
+    """Items of a figure that were scored and that were not, and the clusters resampled."""
 
-    sums: FloatArray
-    scored: tuple[int, ...]
-    unscored: tuple[int, ...]
+    scored: int
+    unscored: int
+    clusters: int
 
 
 def estimate(
-    scores: Sequence[Score], metrics: Mapping[str, Metric], *, resamples: int = RESAMPLES, seed: int = 0
+    scores: Iterable[Score], metrics: Mapping[str, AnyMetric], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Estimate]:
     """Each metric of one model, with a cluster-bootstrap standard error and a 95 % interval.
 
     An item that lacks a value the metric needs is left out and counted in `unscored`. A number that cannot be had
     (nothing scored, 0 / 0, fewer than two clusters) is None.
     """
-    table = _tabulate([scores], metrics)
-    points, draws = _values(table.sums.sum(axis=1)), _resample(table, resamples, seed)
+    return estimate_sums(*add_up([scores], metrics), resamples=resamples, seed=seed)
+
+
+def estimate_sums(
+    table: Table, formulas: Formulas, *, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Estimate]:
+    """As `estimate`, of scores that are added up already."""
+    points, draws = formulas.values(table.sums.sum(axis=1)), _resample(table, formulas, resamples, seed)
     return {
-        name: _single(metric, points[0, m], draws[:, 0, m], _counts(table, m))
-        for m, (name, metric) in enumerate(metrics.items())
+        name: _single(metric, points[0, m], draws[:, 0, m], _counts(table, name))
+        for m, (name, metric) in enumerate(formulas.metrics.items())
     }
 
 
 def compare(
-    runs: Sequence[tuple[Sequence[Score], Sequence[Score]]],
-    metrics: Mapping[str, Metric],
+    runs: Sequence[tuple[Iterable[Score], Iterable[Score]]],
+    metrics: Mapping[str, AnyMetric],
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -85,8 +90,8 @@ def compare(
     """
     if not runs:
         raise InputError("there is nothing to compare: give at least one pair of evaluations.")
-    table = _tabulate([scores for pair in runs for scores in pair], metrics)
-    points, draws = _values(table.sums.sum(axis=1)), _resample(table, resamples, seed)
+    table, formulas = add_up([scores for pair in runs for scores in pair], metrics)
+    points, draws = formulas.values(table.sums.sum(axis=1)), _resample(table, formulas, resamples, seed)
     befores, afters = draws[:, 0::2], draws[:, 1::2]
     picked = np.random.default_rng([seed, 1]).integers(len(runs), size=(resamples, len(runs)))
     result = {}
@@ -96,59 +101,26 @@ def compare(
             _over_seeds(values, picked)
             for values in (befores[:, :, m], afters[:, :, m], afters[:, :, m] - befores[:, :, m])
         )
-        counts = _counts(table, m)
+        counts = _counts(table, name)
         result[name] = Comparison(
             before=_single(metric, points[0::2, m].mean(), before, counts),
             after=_single(metric, points[1::2, m].mean(), after, counts),
             difference=_finish(differences.mean(), spread, counts),
             by_seed=tuple(_number(value) for value in differences),
-            clusters=counts[2],
+            clusters=counts.clusters,
         )
     return result
 
 
 def paired_difference(
-    before: Sequence[Score], after: Sequence[Score], metric: Metric, *, resamples: int = RESAMPLES, seed: int = 0
+    before: Iterable[Score], after: Iterable[Score], metric: AnyMetric, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Estimate:
     """Of one metric, after - before over the items that both scored; identical scores give exactly 0, width 0."""
     return compare([(before, after)], {"metric": metric}, resamples=resamples, seed=seed)["metric"].difference
 
 
-def _tabulate(runs: Sequence[Sequence[Score]], metrics: Mapping[str, Metric]) -> _Table:
-    by_id = [_index(scores) for scores in runs]
-    items = {score.sample_id: score for scores in runs for score in scores}
-    rows = {cluster: row for row, cluster in enumerate(dict.fromkeys(_cluster(score) for score in items.values()))}
-    sums = np.zeros((len(runs), len(rows), 2 * len(metrics)))
-    scored, unscored = [0] * len(metrics), [0] * len(metrics)
-    for sample_id, item in items.items():
-        found = [scores.get(sample_id) for scores in by_id]
-        row = rows[_cluster(item)]
-        for m, metric in enumerate(metrics.values()):
-            terms = [metric.terms(score.values, f"score of {sample_id!r}") if score else None for score in found]
-            if any(term is None for term in terms):
-                unscored[m] += 1
-                continue
-            scored[m] += 1
-            sums[:, row, 2 * m : 2 * m + 2] += np.array(terms)
-    return _Table(sums, tuple(scored), tuple(unscored))
-
-
-def _index(scores: Sequence[Score]) -> dict[str, Score]:
-    by_id = {score.sample_id: score for score in scores}
-    if len(by_id) < len(scores):
-        twice = next(s.sample_id for n, s in enumerate(scores) if by_id[s.sample_id] is not s)
-        raise InputError(f"sample {twice!r} has more than one score; score the answers again.")
-    return by_id
-
-
-def _cluster(score: Score) -> str:
-    """A sample that names no cluster is one by itself."""
-    return score.cluster or f"sample:{score.sample_id}"
-
-
-def _counts(table: _Table, metric: int) -> tuple[int, int, int]:
-    """(scored items, unscored items, clusters)."""
-    return table.scored[metric], table.unscored[metric], table.sums.shape[1]
+def _counts(table: Table, name: str) -> _Counts:
+    return _Counts(table.scored[name], table.unscored[name], table.clusters)
 
 
 def _cluster_counts(clusters: int, resamples: int, seed: int) -> Iterator[FloatArray]:
@@ -161,23 +133,16 @@ def _cluster_counts(clusters: int, resamples: int, seed: int) -> Iterator[FloatA
         yield np.bincount(drawn.ravel(), minlength=size * clusters).reshape(size, clusters).astype(np.float64)
 
 
-def _resample(table: _Table, resamples: int, seed: int) -> FloatArray:
-    """Metric values [resample, run, metric]; one product per run, so that equal runs give equal values to the bit."""
-    runs, clusters, columns = table.sums.shape
+def _resample(table: Table, formulas: Formulas, resamples: int, seed: int) -> FloatArray:
+    """Figures [resample, run, figure]; one product per run, so that equal runs give equal values to the bit."""
+    runs, clusters, _ = table.sums.shape
     if clusters < 2:
-        return np.full((resamples, runs, columns // 2), np.nan)
+        return np.full((resamples, runs, len(formulas.metrics)), np.nan)
     chunks = (
-        np.stack([_values(counts @ table.sums[run]) for run in range(runs)], axis=1)
+        np.stack([formulas.values(counts @ table.sums[run]) for run in range(runs)], axis=1)
         for counts in _cluster_counts(clusters, resamples, seed)
     )
     return np.concatenate(list(chunks))
-
-
-def _values(totals: FloatArray) -> FloatArray:
-    """[..., 2 * metric] totals -> [..., metric] ratios, NaN where the denominator is 0."""
-    top, bottom = totals[..., 0::2], totals[..., 1::2]
-    ratios: FloatArray = np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom != 0)
-    return ratios
 
 
 def _over_seeds(values: FloatArray, picked: NDArray[np.int64]) -> FloatArray:
@@ -191,12 +156,12 @@ def _over_seeds(values: FloatArray, picked: NDArray[np.int64]) -> FloatArray:
     return scaled
 
 
-def _single(metric: Metric, point: float, draws: FloatArray, counts: tuple[int, int, int]) -> Estimate:
+def _single(metric: AnyMetric, point: float, draws: FloatArray, counts: _Counts) -> Estimate:
     """The estimate of one model's metric; a share of exactly 0 or 1 needs a bound that no resample can show."""
     made = _finish(point, draws, counts)
     if metric.unit == "share" and made.ci95 is not None:
         # Resamples of a constant are that constant: the exact binomial bound, with clusters as trials, is honest.
-        bound = float(1 - 0.025 ** (1 / counts[2]))
+        bound = float(1 - 0.025 ** (1 / counts.clusters))
         if made.ci95 == (0.0, 0.0):
             return made.model_copy(update={"ci95": (0.0, bound), "stderr": None})
         if made.ci95 == (1.0, 1.0):
@@ -204,8 +169,8 @@ def _single(metric: Metric, point: float, draws: FloatArray, counts: tuple[int, 
     return made
 
 
-def _finish(point: float, draws: FloatArray, counts: tuple[int, int, int]) -> Estimate:
-    scored, unscored, _ = counts
+def _finish(point: float, draws: FloatArray, counts: _Counts) -> Estimate:
+    scored, unscored = counts.scored, counts.unscored
     defined = draws[np.isfinite(draws)]
     if np.isnan(point) or len(defined) < max(2.0, (1 - _MOST_UNDEFINED) * len(draws)):
         return Estimate(value=_number(point), stderr=None, ci95=None, n=scored, unscored=unscored)

@@ -4,11 +4,14 @@ It asks nothing and draws no questions: a benchmark brings those and calls `scor
 from `statistics`.
 """
 
-from sightline.evals.benchmark import Metric, mean
+import re
+
+from sightline.evals.benchmark import TOUCHED, AnyMetric, Metric, count, mean
 from sightline.records.rows import Answer, Score
 
 #: Any of these as a word of the first sentence makes the answer a no; everything else is a yes, even nothing at all.
 NO_WORDS = frozenset({"No", "not", "no"})
+_PLAIN = re.compile(r"\b(?:yes|no|not)\b", re.IGNORECASE)
 
 
 def parse_yes_no(text: str) -> bool:
@@ -20,6 +23,15 @@ def parse_yes_no(text: str) -> bool:
     return NO_WORDS.isdisjoint(words)
 
 
+def is_touched(text: str) -> bool:
+    """Whether the official rule decided by a default or a quirk: plainly read, the answer says otherwise, or neither.
+
+    The plain reading is the answer's first "yes", "no" or "not", whatever its case and place.
+    """
+    found = _PLAIN.search(text)
+    return found is None or (found.group().lower() == "yes") is not parse_yes_no(text)
+
+
 def score_yes_no(answer: Answer, *, truth: bool) -> Score:
     """One cell of the confusion matrix; `empty` marks an answer without text, which the official rule takes for yes."""
     said = parse_yes_no(answer.text)
@@ -29,12 +41,13 @@ def score_yes_no(answer: Answer, *, truth: bool) -> Score:
         "true_negative": float(not said and not truth),
         "false_negative": float(not said and truth),
         "empty": float(not answer.text.strip()),
+        TOUCHED: float(is_touched(answer.text)),
     }
     details = {"parsed": "yes" if said else "no", "truth": "yes" if truth else "no"}
     return Score(sample_id=answer.sample_id, cluster=answer.cluster, values=values, details=details)
 
 
-YES_NO_METRICS: dict[str, Metric] = {
+YES_NO_METRICS: dict[str, AnyMetric] = {
     "accuracy": Metric(label="Accuracy", numerator={"true_positive": 1, "true_negative": 1}, higher_is_better=True),
     "precision": Metric(
         label="Precision of yes",
@@ -60,4 +73,12 @@ YES_NO_METRICS: dict[str, Metric] = {
         label="Yes ratio of the answers", numerator={"true_positive": 1, "false_positive": 1}, higher_is_better=None
     ),
     "empty": mean("empty", "Empty answers (count as yes)", higher_is_better=False),
+}
+
+#: The cells themselves, under the names that POPE's script prints.
+CELL_METRICS: dict[str, AnyMetric] = {
+    "tp": count("true_positive", "Yes, and it is there"),
+    "fp": count("false_positive", "Yes, and it is not there"),
+    "tn": count("true_negative", "No, and it is not there"),
+    "fn": count("false_negative", "No, and it is there"),
 }

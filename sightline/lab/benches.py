@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sightline.evals.benchmark import Benchmark, Metric, mean
+from sightline.evals.benchmark import AnyMetric, Benchmark, Metric, Setting, mean
 from sightline.evals.yes_no import YES_NO_METRICS, score_yes_no
 from sightline.lab.language import Group, groups_of, horizontal, vertical
 from sightline.lab.parser import judge, parse_claims
@@ -28,12 +28,12 @@ DEFAULT_SCENES = 500
 DESCRIBE = "Describe the image."
 
 
-def lab_benchmark(name: str, *, folder: Path, limit: int | None = None, validation: bool = False) -> Benchmark:
+def lab_benchmark(name: str, setting: Setting) -> Benchmark:
     """The lab benchmark `name`, on `limit` scenes; settings are chosen with `validation` scenes, never on test ones."""
     natural = name.removesuffix("-counter")
-    part = "validation" if validation else "test"
+    part = "validation" if setting.validation else "test"
     split = part if natural == name else f"counter-{part}"
-    scenes = Scenes(WorldConfig(), split, limit or DEFAULT_SCENES, folder)
+    scenes = Scenes(WorldConfig(), split, setting.limit or DEFAULT_SCENES, setting.folder)
     if natural == "lab-chair":
         return LabChair(name, scenes)
     if natural == "lab-vqa":
@@ -94,7 +94,7 @@ class LabPope:
         return self.scenes.folder
 
     @property
-    def metrics(self) -> Mapping[str, Metric]:
+    def metrics(self) -> Mapping[str, AnyMetric]:
         return YES_NO_METRICS
 
     def samples(self) -> Iterator[Sample]:
@@ -130,7 +130,7 @@ class LabChair:
         return self.scenes.folder
 
     @property
-    def metrics(self) -> Mapping[str, Metric]:
+    def metrics(self) -> Mapping[str, AnyMetric]:
         return {
             "chair_s": mean(
                 "hallucinates", "Descriptions that name an absent object", higher_is_better=False, primary=True
@@ -207,7 +207,7 @@ class LabVQA:
         return self.scenes.folder
 
     @property
-    def metrics(self) -> Mapping[str, Metric]:
+    def metrics(self) -> Mapping[str, AnyMetric]:
         return {
             "accuracy": mean("correct", "Answers that are right", higher_is_better=True, primary=True),
             "count": mean("count", "Counts that are right", higher_is_better=True),

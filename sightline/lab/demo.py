@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sightline.config import load_config
 from sightline.data.progress import Progress
-from sightline.evals.run import EvalConfig, EvalRuntime, evaluate
+from sightline.evals.run import EvalConfig, EvalRuntime, Files, evaluate
 from sightline.lab import BASE, CONFIGS
 from sightline.lab.samples import ScenesConfig, write_scenes
 from sightline.pairs.bdhs import BDHS, BDHSConfig
@@ -48,10 +48,17 @@ def run_demo(
         train(BASE, made, _of_seed(out, "train", seed), dpo, seed)
     asked = EvalConfig(benchmarks=BENCHMARKS, limit=scenes, autocast=True)
     runtime = EvalRuntime(batch_size=64)
-    evaluate(BASE, out / "eval-base", asked, data=out / "test", runtime=runtime)
+    evaluate(BASE, out / "eval-base", asked, files=Files(out / "test"), runtime=runtime)
     for seed in seeds:
         adapter = _of_seed(out, "train", seed) / ADAPTER
-        evaluate(BASE, _of_seed(out, "eval-aligned", seed), asked, adapter=adapter, data=out / "test", runtime=runtime)
+        evaluate(
+            BASE,
+            _of_seed(out, "eval-aligned", seed),
+            asked,
+            adapter=adapter,
+            files=Files(out / "test"),
+            runtime=runtime,
+        )
     return write_report(
         out,
         base=out / "eval-base",

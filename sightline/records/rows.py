@@ -67,20 +67,27 @@ class Pair(Row):
 
 
 class Answer(Row):
-    """What a model said to a sample. `finished` is False where the token limit cut it off."""
+    """What a model said to a sample. `finished` is False where the token limit cut it off.
+
+    Both it and `tokens` are None in answers that others wrote down, whose tokenizer is not known.
+    """
 
     sample_id: str
     cluster: str
     text: str
-    tokens: int
-    finished: bool
+    tokens: int | None = None
+    finished: bool | None = None
 
 
 class Score(Row):
-    """The measurements of one answer; None is unscored, never zero. `details` is for people and the report."""
+    """The measurements of one answer; None is unscored, never zero. `details` is for people and the report.
+
+    `groups` names the parts of a benchmark (split, category) that the item belongs to, for metrics over a part.
+    """
 
     sample_id: str
     cluster: str
+    groups: tuple[str, ...] = ()
     values: dict[str, float | None]
     details: dict[str, Any] = Field(default_factory=dict)
 

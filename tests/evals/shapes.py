@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sightline.evals.benchmark import Benchmark, Metric, mean
+from sightline.evals.benchmark import AnyMetric, Benchmark, Metric, Setting, mean
+from sightline.evals.registry import Entry
 from sightline.evals.yes_no import YES_NO_METRICS, score_yes_no
 from sightline.records.rows import Answer, Sample, Score
 
@@ -48,7 +49,7 @@ class ShapeBenchmark:
         return self.name.startswith("shapes-ask")
 
     @property
-    def metrics(self) -> Mapping[str, Metric]:
+    def metrics(self) -> Mapping[str, AnyMetric]:
         if self.asks:
             return YES_NO_METRICS
         return {
@@ -97,6 +98,9 @@ class ShapeBenchmark:
         return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details=details)
 
 
-def make_shapes(name: str, *, folder: Path, limit: int | None, validation: bool) -> Benchmark:
+def make_shapes(name: str, setting: Setting) -> Benchmark:
     """The factory, as a registry entry names it."""
-    return ShapeBenchmark(name, folder, limit or 12)
+    return ShapeBenchmark(name, setting.folder, setting.limit or 12)
+
+
+SHAPES_ENTRY = Entry("tests.evals.shapes:make_shapes", "Drawn shapes.")

@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 from sightline.cli import app
 from sightline.evals.registry import BENCHMARKS
 from sightline.records.manifest import read_manifest
+from tests.evals.shapes import SHAPES_ENTRY
 from tests.models.tiny import save_tiny_llava
 
 
@@ -19,7 +20,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BENCHMARKS, "shapes", "tests.evals.shapes:make_shapes")
+    monkeypatch.setitem(BENCHMARKS, "shapes", SHAPES_ENTRY)
 
 
 def call(*arguments: object) -> Result:
@@ -77,6 +78,6 @@ def test_no_benchmark_says_how_to_name_one(model: Path, tmp_path: Path) -> None:
 
 
 def test_every_registered_name_resolves() -> None:
-    for path in set(BENCHMARKS.values()):
+    for path in {entry.factory for entry in BENCHMARKS.values()}:
         module, _, attribute = path.partition(":")
         assert callable(getattr(importlib.import_module(module), attribute))

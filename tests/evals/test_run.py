@@ -15,7 +15,7 @@ from sightline.evals.scoring import score_directory
 from sightline.records.manifest import read_manifest
 from sightline.records.rows import Answer
 from sightline.records.store import append_rows, read_rows
-from tests.evals.shapes import ShapeBenchmark
+from tests.evals.shapes import SHAPES_ENTRY, ShapeBenchmark
 from tests.models.tiny import save_tiny_llava
 
 CONFIG = EvalConfig(benchmarks=("shapes", "shapes-ask"), limit=5, resamples=200)
@@ -31,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in CONFIG.benchmarks:
-        monkeypatch.setitem(BENCHMARKS, name, "tests.evals.shapes:make_shapes")
+        monkeypatch.setitem(BENCHMARKS, name, SHAPES_ENTRY)
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An evaluation that nothing interrupted."""
     with pytest.MonkeyPatch.context() as patch:
         for name in CONFIG.benchmarks:
-            patch.setitem(BENCHMARKS, name, "tests.evals.shapes:make_shapes")
+            patch.setitem(BENCHMARKS, name, SHAPES_ENTRY)
         return evaluate(model, tmp_path_factory.mktemp("whole") / "eval", CONFIG, runtime=RUNTIME)
 
 
@@ -58,7 +58,7 @@ def test_every_sample_is_answered_scored_and_estimated(whole: Path) -> None:
             estimate.n == len(made.answers) for name, estimate in made.estimates.items() if name in ("tokens", "f1")
         )
     assert found["shapes"].estimates["tokens"].value == pytest.approx(
-        sum(answer.tokens for answer in found["shapes"].answers) / 5
+        sum(answer.tokens or 0 for answer in found["shapes"].answers) / 5
     )
     manifest = read_manifest(whole)
     assert manifest.complete
@@ -146,6 +146,11 @@ def test_scores_by_hand(tmp_path: Path) -> None:
         "recall": 0.5,
         "tokens": 7.0,
         "unfinished": 0.25,
+        "words": 4.0,
+        "refused": 0.0,
+        "repetition": 0.0,
+        "yes_ratio": None,
+        "touched": 0.0,
     }
     result = read_result(tmp_path, "shapes")
     [[start, end]] = result.scores[0].details["hallucinated"]

@@ -5,7 +5,6 @@ benchmark of the registry comes in as its samples, given by whoever may import i
 """
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from sightline.records import Sample
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
 _LISTS = (".jsonl", ".json")
 _IMAGE, _QUESTION = ("image", "images", "image_path", "img"), ("text", "question", "prompt")
-_COCO = re.compile(r"(?:^|[/\\])(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})\.\w+$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -62,12 +60,6 @@ def against_samples(name: str, folder: Callable[[], Path], samples: Callable[[],
             yield from (Item(image, folder() / image) for image in sample.images)
 
     return Against(name, items)
-
-
-def coco_id(name: str) -> int:
-    """The id in a name of COCO's, such as COCO_val2014_000000391895.jpg or 000000391895.jpg; 0 where there is none."""
-    found = _COCO.search(name)
-    return int(found.group(1)) if found else 0
 
 
 def _items(place: Path) -> Iterator[Item]:

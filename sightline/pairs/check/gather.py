@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sightline.config.problems import shorten
+from sightline.data.coco import coco_id
 from sightline.data.images import image_path
 from sightline.data.turns import messages
 from sightline.errors import InputError
-from sightline.pairs.check.benchmark_files import coco_id
 from sightline.pairs.check.columns import Images, Rows
 from sightline.pairs.check.findings import CHECKS
 from sightline.pairs.check.overlap import LookAll

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.data.coco import coco_id
 from sightline.errors import InputError
-from sightline.pairs.check.benchmark_files import Against, coco_id
+from sightline.pairs.check.benchmark_files import Against
 from sightline.pairs.check.columns import Images, Rows, integers, numbers
 from sightline.pairs.check.near import U64, Ints, Likeness, links
 from sightline.pairs.check.pictures import Look

@@ -90,8 +90,8 @@ def length_curve(base: Evaluation, aligned: Sequence[Evaluation]) -> Curve | Non
     name = next((n for n, r in base.items() if any(m.primary for m in r.metrics.values())), None)
     if name is None or not all(name in side for side in aligned):
         return None
-    before = [float(answer.tokens) for answer in base[name].answers]
-    after = [float(answer.tokens) for side in aligned for answer in side[name].answers]
+    before = [float(answer.tokens) for answer in base[name].answers if answer.tokens is not None]
+    after = [float(answer.tokens) for side in aligned for answer in side[name].answers if answer.tokens is not None]
     if not before or not after:
         return None
     svg = plots.length_histogram(before, after, "length")

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from sightline.errors import InputError
-from sightline.evals.benchmark import Metric
 from sightline.evals.directory import BenchmarkResult
+from sightline.evals.guard import ANSWER_METRICS
+from sightline.evals.metrics import AnyMetric
 from sightline.evals.registry import COUNTER_SUFFIX
 from sightline.evals.statistics import Comparison, compare
 from sightline.records.rows import Estimate, Row
@@ -128,11 +129,20 @@ def _compare_benchmark(
         name=before.name,
         family=before.name.removesuffix(COUNTER_SUFFIX),
         condition="counter-prior" if counter else "natural",
-        metrics={name: _metric_result(before.metrics[name], made) for name, made in compared.items()},
+        metrics={
+            name: _metric_result(metric, compared[name])
+            for name, metric in before.metrics.items()
+            if not _says_nothing(name, metric, compared[name])
+        },
     )
 
 
-def _metric_result(metric: Metric, made: Comparison) -> MetricResult:
+def _says_nothing(name: str, metric: AnyMetric, made: Comparison) -> bool:
+    """Whether a general metric is undefined for the benchmark, such as a yes ratio where nothing asks for a yes."""
+    return ANSWER_METRICS.get(name) == metric and made.before.value is None and made.after.value is None
+
+
+def _metric_result(metric: AnyMetric, made: Comparison) -> MetricResult:
     return MetricResult(
         label=metric.label,
         unit=metric.unit,

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from sightline.data.coco import coco_id
 from sightline.errors import InputError
-from sightline.pairs.check.benchmark_files import against_path, against_samples, coco_id
+from sightline.pairs.check.benchmark_files import against_path, against_samples
 from sightline.records import Sample
 from tests.pairs.check.datasets import checked, picture, row, write
 

@@ -1,0 +1,76 @@
+"""Scoring a file of answers: from the command's arguments to estimates, and what to tell about answers left over.
+
+No model answers here and nothing of torch is imported. What is written is an evaluation directory as `run` writes it,
+so that reports and comparisons read both alike.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sightline.config import Config
+from sightline.evals.answer_files import read_answers
+from sightline.evals.benchmark import AnyMetric, Benchmark, Keyed, Setting
+from sightline.evals.directory import ANSWERS, SAMPLES, read_result, relocated
+from sightline.evals.matching import Tally, match
+from sightline.evals.registry import get_benchmark
+from sightline.evals.scoring import all_metrics, estimate_scores, score_all, write_scores
+from sightline.evals.statistics import RESAMPLES
+from sightline.records.manifest import Stage
+from sightline.records.rows import Answer, Estimate, Sample
+from sightline.records.store import write_rows
+
+
+class ScoreConfig(Config):
+    """What decides the numbers, beside the files themselves."""
+
+    benchmarks: tuple[str, ...]
+    split: str | None = None
+    limit: int | None = None
+    resamples: int = RESAMPLES
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Every metric with its estimate, and sentences on answers that were missing or left over."""
+
+    metrics: dict[str, AnyMetric]
+    estimates: dict[str, Estimate]
+    notes: tuple[str, ...]
+
+
+def score_file(
+    name: str, answers: Path, setting: Setting, *, out: Path | None = None, resamples: int = RESAMPLES, seed: int = 0
+) -> Scored:
+    """Score a file of answers to one benchmark; with `out`, keep samples, answers, scores and estimates there.
+
+    Raises:
+        InputError: an unknown benchmark, a file that is missing or broken, or answers to other questions.
+    """
+    benchmark = get_benchmark(name, setting)
+    tally = Tally()
+    if out is None:
+        estimates = estimate_scores(
+            benchmark, score_all(benchmark, answered(benchmark, answers, tally)), resamples=resamples, seed=seed
+        )
+        return Scored(all_metrics(benchmark), estimates, tuple(tally.sentences()))
+    config = ScoreConfig(benchmarks=(name,), split=setting.split, limit=setting.limit, resamples=resamples)
+    inputs = {"answers": answers} | ({"synonyms": setting.synonyms} if setting.synonyms else {})
+    next(answered(benchmark, answers, Tally()))  # so that a mistake does not claim the directory
+    stage = Stage.open(out, "score", config, inputs, seed)
+    folder = out / benchmark.name
+    if not stage.done:
+        write_rows(folder / SAMPLES, (relocated(s, benchmark.folder, folder) for s in benchmark.samples()))
+        write_rows(folder / ANSWERS, (a for _, a in answered(benchmark, answers, tally) if a is not None))
+        write_scores(benchmark, answered(benchmark, answers, Tally()), folder, resamples=resamples, seed=seed)
+        counts = {"samples": tally.samples, "answers": tally.samples - tally.missing}
+        dropped = {"repeated": tally.repeated, "unknown": tally.unknown}
+        stage.finish(counts=counts, dropped=dropped)
+    result = read_result(out, benchmark.name)
+    return Scored(dict(result.metrics), dict(result.estimates), tuple(tally.sentences()))
+
+
+def answered(benchmark: Benchmark, answers: Path, tally: Tally) -> Iterator[tuple[Sample, Answer | None]]:
+    """The samples with the answers of a file; `tally` fills as they are read."""
+    key_of = benchmark.answer_key if isinstance(benchmark, Keyed) else None
+    return match(benchmark.samples, read_answers(answers, key_of), tally)

@@ -1,0 +1,112 @@
+"""POPE (Li et al. 2023, arXiv 2305.10355): is there an X in the picture?, by the lists and the rule of its owners.
+
+The rule of reading an answer is `evals.yes_no`; pictures are not needed to score. Without a split all three are asked,
+and every figure is the mean of the three, as the papers report it, beside each split's own.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sightline.config.problems import shorten
+from sightline.errors import InputError
+from sightline.evals.answer_files import IDS
+from sightline.evals.benches.files import json_lines, official_file
+from sightline.evals.benchmark import AnyMetric, Metric, Setting, average
+from sightline.evals.registry import get_entry
+from sightline.evals.yes_no import CELL_METRICS, YES_NO_METRICS, score_yes_no
+from sightline.records.rows import Answer, Sample, Score
+
+_SOURCES = {"pope": "coco", "pope-aokvqa": "aokvqa", "pope-gqa": "gqa"}
+_SHARES = ("accuracy", "precision", "recall", "f1", "yes_ratio")
+_SPLIT_KEYS = ("category", "split")
+
+
+def pope(name: str, setting: Setting) -> "Pope":
+    """POPE on the pictures of one source; an InputError names a list that is not in the folder."""
+    source = _SOURCES[name]
+    lists = {}
+    for split in (setting.split,) if setting.split else get_entry(name).splits:
+        names = [f"{source}_pope_{split}.json", f"{source}_pope_seem_{split}.json"]
+        lists[split] = official_file(name, setting.folder, *names[: 1 if source == "coco" else 2])
+    return Pope(name, lists, setting.images or setting.folder, setting.limit)
+
+
+@dataclass(frozen=True)
+class Pope:
+    """Questions of one or several splits, whose official lists are `lists`; ids are `split/question_id`."""
+
+    name: str
+    lists: Mapping[str, Path]
+    folder: Path
+    limit: int | None = None
+    max_new_tokens: int = 16
+
+    @cached_property
+    def metrics(self) -> Mapping[str, AnyMetric]:
+        own = {name: YES_NO_METRICS[name] for name in _SHARES}
+        if len(self.lists) == 1:
+            return {**own, **CELL_METRICS}
+        parts: dict[str, AnyMetric] = {}
+        for split in self.lists:
+            for name, metric in {**own, **CELL_METRICS}.items():
+                assert isinstance(metric, Metric)
+                parts[f"{split}_{name}"] = metric.model_copy(
+                    update={"group": split, "label": f"{metric.label} ({split})", "primary": False}
+                )
+        means: dict[str, AnyMetric] = {
+            name: average(
+                tuple(f"{split}_{name}" for split in self.lists),
+                f"{metric.label}, mean of the splits",
+                higher_is_better=metric.higher_is_better,
+                primary=metric.primary,
+            )
+            for name, metric in own.items()
+        }
+        return {**parts, **means, **CELL_METRICS}
+
+    def samples(self) -> Iterator[Sample]:
+        for split, path in self.lists.items():
+            pictures: set[str] = set()
+            for number, (where, row) in enumerate(json_lines(path), 1):
+                image, question = _text(row, "image", where), _text(row, "text", where)
+                pictures.add(image)
+                if self.limit is not None and len(pictures) > self.limit:
+                    break
+                yield Sample(
+                    id=f"{split}/{row.get('question_id', number)}",
+                    images=(image,),
+                    prompt=question,
+                    task="yes-no",
+                    cluster=image,
+                    # As the official script has it: what is not "no" is a yes.
+                    truth={"split": split, "there": _text(row, "label", where) != "no"},
+                )
+
+    def groups(self, sample: Sample) -> tuple[str, ...]:
+        return (str(sample.truth["split"]),)
+
+    def score(self, sample: Sample, answer: Answer) -> Score:
+        return score_yes_no(answer, truth=sample.truth["there"])
+
+    def answer_key(self, row: Mapping[str, Any]) -> str | None:
+        """`split/question_id`: the split from the id, from `category` or `split`, or the only one that is asked."""
+        found = next((row[name] for name in IDS if row.get(name) is not None), None)
+        if found is None or "/" in str(found):
+            return None if found is None else str(found)
+        split = next((row[name] for name in _SPLIT_KEYS if isinstance(row.get(name), str)), None)
+        if split is None and len(self.lists) > 1:
+            raise InputError(
+                f"an answer's id {shorten(found)} occurs in every split ({', '.join(self.lists)}); choose one with"
+                " --split, or give each answer its 'category'"
+            )
+        return f"{split or next(iter(self.lists))}/{found}"
+
+
+def _text(row: Mapping[str, Any], name: str, where: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str):
+        raise InputError(f"{where}: {name} = {shorten(value)} is no text; fetch the official list again")
+    return value

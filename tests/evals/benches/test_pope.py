@@ -1,0 +1,155 @@
+"""POPE by its official files and rule: cells by hand, parity with the published steps, splits, ids and order."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sightline.errors import InputError
+from sightline.evals.answered_files import Scored, score_file
+from sightline.evals.benchmark import Setting
+from tests.evals.benches.pope_lists import questions, reference, write_answers, write_lists
+
+SAID = (
+    "Yes.",
+    "No, there is none.",
+    "",
+    "NO",
+    "no",
+    "There is not, sorry",
+    "Yes, no doubt",
+    "It is. Not there.",
+    "No\n",
+)
+
+
+@pytest.fixture(scope="module")
+def lists(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_lists(tmp_path_factory.mktemp("pope"))
+
+
+def score(answers: Path, lists: Path, split: str | None = "random", name: str = "pope") -> Scored:
+    return score_file(name, answers, Setting(lists, split=split), resamples=100)
+
+
+def values(scored: Scored) -> dict[str, float | None]:
+    return {name: made.value for name, made in scored.estimates.items()}
+
+
+def test_every_figure_is_the_published_one(lists: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    asked = questions(lists)
+    for _ in range(20):
+        said = [str(rng.choice(SAID)) for _ in asked]
+        rows = [{"question_id": q["question_id"], "answer": text} for q, text in zip(asked, said, strict=True)]
+        found = values(score(write_answers(tmp_path / "a.jsonl", rows), lists))
+        expected = reference(said, [q["label"] for q in asked])
+        assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-15)
+
+
+def test_what_a_quirk_decided_is_counted(lists: Path, tmp_path: Path) -> None:
+    """Of nine texts, five are read against sense: none, "NO", "Yes, no doubt", "It is. Not there." and "No\\n"."""
+    asked = questions(lists)[: len(SAID)]
+    rows = [{"question_id": q["question_id"], "answer": text} for q, text in zip(asked, SAID, strict=True)]
+    made = score(write_answers(tmp_path / "a.jsonl", rows), lists)
+    assert made.estimates["touched"].value == 5
+    assert (made.estimates["accuracy"].n, made.estimates["accuracy"].unscored) == (9, 15)
+    assert made.notes == ("15 of 24 samples have no answer and are unscored",)
+
+
+def test_without_a_split_each_counts_and_the_mean_of_the_three(lists: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    rows, expected = [], {}
+    for split in ("random", "popular", "adversarial"):
+        asked = questions(lists, split)
+        said = [str(rng.choice(("Yes", "No"))) for _ in asked]
+        expected[split] = reference(said, [q["label"] for q in asked])
+        rows += [
+            {"question_id": q["question_id"], "category": split, "text": text, "prompt": q["text"]}
+            for q, text in zip(asked, said, strict=True)
+        ]
+    made = score(write_answers(tmp_path / "a.jsonl", rows[::-1]), lists, split=None)  # the order does not matter
+    found = values(made)
+    for split, figures in expected.items():
+        assert {name: found[f"{split}_{name}"] for name in figures} == pytest.approx(figures)
+        assert (made.estimates[f"{split}_f1"].n, made.estimates[f"{split}_f1"].unscored) == (24, 0)
+    for name in ("f1", "accuracy", "precision", "recall", "yes_ratio"):
+        assert found[name] == pytest.approx(sum(figures[name] for figures in expected.values()) / 3)
+    assert found["tp"] == sum(figures["tp"] for figures in expected.values())
+    assert (made.estimates["f1"].n, made.estimates["f1"].unscored) == (72, 0)
+    assert made.estimates["f1"].ci95 is not None
+
+
+def test_official_answers_have_no_ids_and_go_by_order(lists: Path, tmp_path: Path) -> None:
+    asked = questions(lists)
+    rows = [{"question": q["text"].lower(), "answer": "no" if n % 3 else "yes"} for n, q in enumerate(asked)]
+    made = score(write_answers(tmp_path / "a.jsonl", rows), lists)
+    expected = reference([row["answer"] for row in rows], [q["label"] for q in asked])
+    assert values(made)["f1"] == pytest.approx(expected["f1"])
+    with pytest.raises(InputError, match=r"line 1: answers 'is there a dog .*' where the list asks 'Is there a cup"):
+        score(write_answers(tmp_path / "b.jsonl", rows[1:]), lists)
+    with pytest.raises(InputError, match="line 25: there are only 24 questions"):
+        score(write_answers(tmp_path / "c.jsonl", [*rows, {"answer": "yes"}]), lists)
+
+
+def test_our_own_records_score_alike_with_and_without_a_split(lists: Path, tmp_path: Path) -> None:
+    rows = [
+        {"sample_id": f"random/{q['question_id']}", "cluster": "", "text": "Yes", "tokens": 2, "finished": True}
+        for q in questions(lists)
+    ]
+    one = score(write_answers(tmp_path / "a.jsonl", rows), lists)
+    assert one.estimates["tokens"].value == 2.0 and one.estimates["f1"].value == pytest.approx(2 / 3)
+    every = score(tmp_path / "a.jsonl", lists, split=None)
+    assert every.estimates["random_f1"] == one.estimates["f1"].model_copy(
+        update={"ci95": every.estimates["random_f1"].ci95, "stderr": every.estimates["random_f1"].stderr}
+    )
+    assert (every.estimates["popular_f1"].value, every.estimates["popular_f1"].unscored) == (None, 24)
+
+
+@pytest.mark.parametrize(("name", "source", "middle"), [("pope-aokvqa", "aokvqa", "seem_"), ("pope-gqa", "gqa", "")])
+def test_lists_of_other_pictures(name: str, source: str, middle: str, tmp_path: Path) -> None:
+    folder = write_lists(tmp_path / "output" / source, source=source, middle=middle)
+    rows = [{"question_id": number, "answer": "no"} for number in range(1, 25)]
+    made = score(write_answers(tmp_path / "a.jsonl", rows), folder.parents[1], name=name)
+    assert values(made)["accuracy"] == 0.5
+
+
+def test_mistakes_are_one_sentence(lists: Path, tmp_path: Path) -> None:
+    answers = write_answers(tmp_path / "a.jsonl", [{"question_id": 1, "answer": "yes"}])
+    with pytest.raises(InputError, match=r"needs coco_pope_popular\.json in .*AoiDragon/POPE"):
+        score(answers, tmp_path, "popular")
+    with pytest.raises(InputError, match="no split 'hard'; there are: random, popular, adversarial"):
+        score(answers, lists, "hard")
+    with pytest.raises(InputError, match="occurs in every split"):
+        score(answers, lists, None)
+    with pytest.raises(InputError, match=r"no answer is to a sample.*'random/24'.*line 1 answers 'random/99'"):
+        score(write_answers(tmp_path / "b.jsonl", [{"question_id": 99, "answer": "yes"}]), lists)
+    broken = write_lists(tmp_path / "broken")
+    (broken / "coco_pope_random.json").write_text('{"question_id": 1, "image": "a.jpg", "text": "?"}\n')
+    with pytest.raises(InputError, match=r"coco_pope_random\.json line 1: label = None is no text"):
+        score(answers, broken)
+
+
+def test_the_command_prints_one_object_and_needs_no_torch(lists: Path, tmp_path: Path) -> None:
+    rows = [{"question_id": q["question_id"], "answer": "Yes" if q["label"] == "yes" else ""} for q in questions(lists)]
+    rows += [rows[0], {"question_id": 77, "answer": "yes"}]
+    answers = write_answers(tmp_path / "a.jsonl", rows)
+    code = (
+        "import sys; sys.modules['torch'] = None\nfrom sightline.cli import main\n"
+        f"sys.argv = ['sightline', 'score', 'pope', '--answers', {str(answers)!r}, '--data', {str(lists)!r},"
+        " '--split', 'random', '--json', '--out', sys.argv[1]]\nmain()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "out")], capture_output=True, text=True, check=True, env=os.environ
+    )
+    made = json.loads(done.stdout)
+    assert made["tp"]["value"] == 12 and made["fp"]["value"] == 12 and made["touched"]["value"] == 12
+    assert set(made["f1"]) == {"value", "stderr", "ci95", "n", "unscored"}
+    assert "1 answers are to a sample that was answered before; the first counts" in done.stderr
+    assert "1 answers are to no sample of the benchmark" in done.stderr and "line 26 answers 'random/77'" in done.stderr
+    kept = json.loads((tmp_path / "out" / "pope" / "estimates.json").read_text())
+    assert kept == made
