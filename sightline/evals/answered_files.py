@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sightline.config import Config
 from sightline.evals.answer_files import read_answers
-from sightline.evals.benchmark import AnyMetric, Benchmark, Keyed, Setting
+from sightline.evals.benchmark import AnyMetric, Benchmark, Keyed, Setting, Unlisted
 from sightline.evals.directory import ANSWERS, SAMPLES, read_result, relocated
 from sightline.evals.matching import Tally, match
 from sightline.evals.registry import get_benchmark
@@ -60,7 +60,8 @@ def score_file(
     stage = Stage.open(out, "score", config, inputs, seed)
     folder = out / benchmark.name
     if not stage.done:
-        write_rows(folder / SAMPLES, (relocated(s, benchmark.folder, folder) for s in benchmark.samples()))
+        asked = (sample for sample, _ in answered(benchmark, answers, Tally()))
+        write_rows(folder / SAMPLES, (relocated(sample, benchmark.folder, folder) for sample in asked))
         write_rows(folder / ANSWERS, (a for _, a in answered(benchmark, answers, tally) if a is not None))
         write_scores(benchmark, answered(benchmark, answers, Tally()), folder, resamples=resamples, seed=seed)
         counts = {"samples": tally.samples, "answers": tally.samples - tally.missing}
@@ -73,4 +74,9 @@ def score_file(
 def answered(benchmark: Benchmark, answers: Path, tally: Tally) -> Iterator[tuple[Sample, Answer | None]]:
     """The samples with the answers of a file; `tally` fills as they are read."""
     key_of = benchmark.answer_key if isinstance(benchmark, Keyed) else None
-    return match(benchmark.samples, read_answers(answers, key_of), tally)
+    matched = match(benchmark.samples, read_answers(answers, key_of), tally)
+    if not isinstance(benchmark, Unlisted):
+        yield from matched
+        return
+    yield from ((sample, answer) for sample, answer in matched if answer is not None)
+    tally.samples, tally.missing = tally.samples - tally.missing, 0

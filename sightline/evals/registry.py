@@ -45,6 +45,7 @@ _LAB = {
 }
 _POPE = "https://github.com/AoiDragon/POPE (output/)"
 _POPE_SPLITS = ("random", "popular", "adversarial")
+_COCO = "https://cocodataset.org/#download (2014 Train/Val annotations)"
 
 BENCHMARKS: dict[str, Entry] = {
     **{
@@ -62,6 +63,12 @@ BENCHMARKS: dict[str, Entry] = {
         )
         for name, where in (("pope", "COCO"), ("pope-aokvqa", "A-OKVQA's pictures"), ("pope-gqa", "GQA's pictures"))
     },
+    "chair": Entry(
+        "sightline.evals.benches.chair:chair",
+        "Descriptions of COCO pictures: absent objects named, present ones named.",
+        files=_COCO,
+        needs_images=True,
+    ),
 }
 
 

@@ -1,7 +1,7 @@
-"""The 80 objects of COCO in a text, found as the official CHAIR script finds them: words, singulars, double words, synonyms.
+"""The 80 objects of COCO in a text, as the official CHAIR script finds them: words, singulars, double words, synonyms.
 
-It holds no truth (`coco_truth` reads that) and scores nothing (`chair` and `object_halbench` do). The synonyms are a list
-of our own making, or a file such as the official `synonyms.txt`; which list it was decides the figures.
+It holds no truth (`coco_truth` reads that) and scores nothing (`chair` and `object_halbench` do). The synonyms are a
+list of our own making, or a file such as the official `synonyms.txt`; which list it was decides the figures.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +18,12 @@ SYNONYMS = Path(__file__).with_name("coco_synonyms.txt")
 _ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "animal", "cub")
 #: Two words that are one thing. The official list has three more that can never meet, being of three words or of a word
 #: that loses its s ("sports", "tennis").
-_TOGETHER = (
-    "air plane,baseball bat,baseball glove,cell phone,fire hydrant,hair drier,home plate,hot dog,laptop computer,"
-    "mobile phone,motor bike,motor cycle,parking meter,potted plant,stop light,stop sign,street light,suit case,"
-    "teddy bear,traffic light,traffic signal,train track,wine glass"
-).split(",")
+_PAIRS = """
+air plane, baseball bat, baseball glove, cell phone, fire hydrant, hair drier, home plate, hot dog, laptop computer,
+mobile phone, motor bike, motor cycle, parking meter, potted plant, stop light, stop sign, street light, suit case,
+teddy bear, traffic light, traffic signal, train track, wine glass
+"""
+_TOGETHER = [pair.strip() for pair in _PAIRS.split(",")]
 #: Two words of which one says what it is: "baby elephant" is no person, "toilet seat" no chair.
 _TOLD = {
     **{f"{age} {animal}": animal for age in ("baby", "adult") for animal in _ANIMALS},
@@ -108,7 +109,7 @@ def _read(path: Path) -> list[list[str]]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path}: the synonyms cannot be read ({error}); give the official data/synonyms.txt of LisaAnne/Hallucination, "
-            "or leave --synonyms out to use ours."
+            f"{path}: the synonyms cannot be read ({error}); give the official data/synonyms.txt of "
+            "LisaAnne/Hallucination, or leave --synonyms out to use ours."
         ) from error
     return [line.strip().split(", ") for line in text.splitlines() if line.strip()]

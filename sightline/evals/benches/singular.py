@@ -8,40 +8,57 @@ their own, then the longest regular ending. `words` cuts text and `coco_objects`
 import functools
 import re
 
+
+def _listed(text: str) -> list[str]:
+    return text.split()
+
+
 #: Plural in form, or without a plural: they stay, and so does, by the original's slip, whatever ends one of them
 #: ("ears" ends "shears").
-_STAY = (
-    "advice bison bream bread breeches britches butter carp chassis cheese christmas clippers cod contretemps corps debris "
-    "diabetes djinn eland electricity elk equipment flounder fruit furniture gallows garbage georgia graffiti gravel "
-    "happiness headquarters herpes high-jinks homework information innings jackanapes ketchup knowledge love luggage "
-    "mackerel mathematics mayonnaise measles meat mews mumps mustard news pincers pliers proceedings progress rabies "
-    "research rice salmon sand scissors series shears software species swine swiss trout tuna understanding water whiting "
-    "wildebeest"
-).split()
+_STAY = _listed(
+    """
+    advice bison bream bread breeches britches butter carp chassis cheese christmas clippers cod contretemps
+    corps debris diabetes djinn eland electricity elk equipment flounder fruit furniture gallows garbage georgia
+    graffiti gravel happiness headquarters herpes high-jinks homework information innings jackanapes ketchup
+    knowledge love luggage mackerel mathematics mayonnaise measles meat mews mumps mustard news pincers pliers
+    proceedings progress rabies research rice salmon sand scissors series shears software species swine swiss
+    trout tuna understanding water whiting wildebeest
+    """
+)
 _TAILS = frozenset(word[start:] for word in _STAY for start in range(len(word)))
 
 #: Plurals in -ies that the original means to treat and leaves as they are ("doggies", "collies").
 _LEFT = tuple(
     f"{word}s"
-    for word in (
-        "alergie auntie beanie birdie bogie bombie collie cookie cutie doggie eyrie freebie goonie groupie hankie hippie "
-        "hoagie hottie indie junkie laddie laramie lingerie meanie newbie nightie oldie pixie quickie reverie rookie "
-        "softie sortie stoolie sweetie techie toughie valkyrie veggie weenie yuppie zombie"
-    ).split()
+    for word in _listed(
+        """
+    alergie auntie beanie birdie bogie bombie collie cookie cutie doggie eyrie freebie goonie groupie hankie
+    hippie hoagie hottie indie junkie laddie laramie lingerie meanie newbie nightie oldie pixie quickie reverie
+    rookie softie sortie stoolie sweetie techie toughie valkyrie veggie weenie yuppie zombie
+    """
+    )
 )
 _IRREGULAR = dict(
     pair.split(":")
-    for pair in (
-        "atlantes:atlas atlases:atlas axes:axe beeves:beef brethren:brother children:child corpora:corpus corpuses:corpus "
-        "ephemerides:ephemeris feet:foot ganglia:ganglion geese:goose genera:genus genii:genie helves:helve kine:cow "
-        "leaves:leaf loaves:loaf men:man mongooses:mongoose monies:money moves:move mythoi:mythos numena:numen "
-        "occipita:occiput octopodes:octopus opera:opus opuses:opus our:my oxen:ox penes:penis penises:penis people:person "
-        "sexes:sex soliloquies:soliloquy teeth:tooth testes:testis trilbys:trilby turves:turf zoa:zoon"
-    ).split()
+    for pair in _listed(
+        """
+    atlantes:atlas atlases:atlas axes:axe beeves:beef brethren:brother children:child corpora:corpus
+    corpuses:corpus ephemerides:ephemeris feet:foot ganglia:ganglion geese:goose genera:genus genii:genie
+    helves:helve kine:cow leaves:leaf loaves:loaf men:man mongooses:mongoose monies:money moves:move
+    mythoi:mythos numena:numen occipita:occiput octopodes:octopus opera:opus opuses:opus our:my oxen:ox
+    penes:penis penises:penis people:person sexes:sex soliloquies:soliloquy teeth:tooth testes:testis
+    trilbys:trilby turves:turf zoa:zoon
+    """
+    )
 )
 _PREPOSITIONS = frozenset(
-    "about above across after among around at athwart before behind below beneath beside besides between betwixt beyond "
-    "but by during except for from in into near of off on onto out over since till to under until unto upon with".split()
+    _listed(
+        """
+    about above across after among around at athwart before behind below beneath beside besides between betwixt
+    beyond but by during except for from in into near of off on onto out over since till to under until unto
+    upon with
+    """
+    )
 )
 
 #: Endings, the number of letters that go and those that come; the first that fits decides.

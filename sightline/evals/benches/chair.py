@@ -1,0 +1,102 @@
+"""CHAIR (Rohrbach et al. 2018, arXiv 1809.02156): objects of COCO that a description names though they are not there.
+
+Words become objects in `coco_objects`, truth is read in `coco_truth`. CHAIR_i counts mentions, not different
+objects, and recall is that of the standalone script (Maxlinn) and of OPERA; Object HalBench is `object_halbench`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from sightline.evals.benches.coco_objects import Vocabulary, chair_vocabulary
+from sightline.evals.benches.coco_truth import Picture, answer_picture, read_truth
+from sightline.evals.benchmark import AnyMetric, Metric, Setting, mean
+from sightline.records.rows import Answer, Sample, Score
+
+DESCRIBE = "Please describe this image in detail."
+
+CHAIR_METRICS: dict[str, AnyMetric] = {
+    "chair_s": mean("hallucinates", "Descriptions that name an absent object", higher_is_better=False, primary=True),
+    "chair_i": Metric(
+        label="Mentions of absent objects",
+        numerator={"absent_mentions": 1},
+        denominator={"mentions": 1},
+        higher_is_better=False,
+    ),
+    "recall": Metric(label="Objects named", numerator={"found": 1}, denominator={"present": 1}, higher_is_better=True),
+}
+
+
+def chair(name: str, setting: Setting) -> "Chair":
+    """CHAIR on the pictures of COCO's annotation files or of a JSON of objects; `synonyms` replaces our word list."""
+    return Chair(
+        name,
+        setting.folder,
+        setting.images or setting.folder,
+        chair_vocabulary(setting.synonyms),
+        limit=setting.limit,
+    )
+
+
+@dataclass(frozen=True)
+class Chair:
+    """Every annotated picture may be described; those that are answered are scored."""
+
+    name: str
+    place: Path
+    folder: Path
+    vocabulary: Vocabulary
+    limit: int | None = None
+    max_new_tokens: int = 512
+    asks_what_is_answered: Literal[True] = True
+
+    @property
+    def metrics(self) -> Mapping[str, AnyMetric]:
+        return CHAIR_METRICS
+
+    @cached_property
+    def pictures(self) -> Mapping[str, Picture]:
+        return read_truth(self.name, self.place)
+
+    def samples(self) -> Iterator[Sample]:
+        for number, (image_id, picture) in enumerate(self.pictures.items()):
+            if number == self.limit:
+                return
+            yield Sample(
+                id=image_id,
+                images=(picture.file,) if picture.file else (),
+                prompt=DESCRIBE,
+                task="description",
+                cluster=image_id,
+                truth={"objects": picture.objects, "captions": picture.captions},
+            )
+
+    def score(self, sample: Sample, answer: Answer) -> Score:
+        present = present_objects(sample, self.vocabulary)
+        mentions = self.vocabulary.mentions(answer.text)
+        absent = [mention for mention in mentions if mention.object not in present]
+        values: dict[str, float | None] = {
+            "hallucinates": float(bool(absent)),
+            "absent_mentions": float(len(absent)),
+            "mentions": float(len(mentions)),
+            "found": float(len({mention.object for mention in mentions} & present)),
+            "present": float(len(present)),
+        }
+        details = {
+            "hallucinated": [mention.span for mention in absent],
+            "absent": sorted({mention.object for mention in absent}),
+            "present": sorted(present),
+        }
+        return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details=details)
+
+    def answer_key(self, row: Mapping[str, Any]) -> str | None:
+        return answer_picture(row)
+
+
+def present_objects(sample: Sample, vocabulary: Vocabulary) -> set[str]:
+    """The union of the annotated objects and of those that the reference captions name."""
+    annotated = {vocabulary.object_of(name) for name in sample.truth["objects"]}
+    said = (mention.object for caption in sample.truth["captions"] for mention in vocabulary.mentions(caption))
+    return annotated.union(said)
