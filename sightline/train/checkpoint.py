@@ -15,6 +15,7 @@ from torch import Tensor
 from sightline.errors import InputError
 from sightline.records.store import read_json, write_json
 from sightline.train.loop import TrainState
+from sightline.train.sharding import like, whole
 
 _TENSORS, _STATE, _UNFINISHED = "tensors.safetensors", "state.json", "unfinished"
 
@@ -22,15 +23,20 @@ _TENSORS, _STATE, _UNFINISHED = "tensors.safetensors", "state.json", "unfinished
 def save_checkpoint(state: TrainState[Any], directory: Path) -> Path:
     """Write `state` to `directory/step-N` and remove the checkpoints before it.
 
-    Weights and optimizer moments are tensors by name; the step and what source and task say of themselves are JSON.
-    Random states are not among them: each step seeds its own (`loop.seeded`), and so does the source. Nor are the
-    learning rate, a function of the step, and reference log-probs, a function of the pair.
+    Every process calls this, since sharded tensors are put together, and the first one writes; as the tensors are
+    whole, a run may go on with another number of processes. Weights and optimizer moments are tensors by name; the step
+    and what source and task say of themselves are JSON. Random states are not among them: each step seeds its own
+    (`loop.seeded`), and so does the source. Nor are the learning rate, a function of the step, and reference log-probs,
+    a function of the pair.
     """
     final = directory / f"step-{state.step:08d}"
+    tensors = _tensors(state)
+    if not state.processes.is_first:
+        return final
     unfinished = directory / _UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    save_file(_tensors(state), unfinished / _TENSORS)
+    save_file(tensors, unfinished / _TENSORS)
     position = {"step": state.step, "source": state.source.state(), "task": state.task.state()}
     write_json(unfinished / _STATE, position)
     _sync(unfinished / _TENSORS)
@@ -60,7 +66,7 @@ def load_checkpoint(state: TrainState[Any], directory: Path) -> bool:
     if {f"weight/{name}" for name in weights} != {key for key in tensors if key.startswith("weight/")}:
         raise InputError(f"{folder}: holds other weights than this model trains; delete the directory to start anew.")
     for name, weight in weights.items():
-        weight.data.copy_(tensors[f"weight/{name}"])
+        weight.data.copy_(like(tensors[f"weight/{name}"], weight.data))
     _restore_optimizer(state, tensors)
     position = read_json(folder / _STATE)
     state.step = position["step"]
@@ -70,18 +76,20 @@ def load_checkpoint(state: TrainState[Any], directory: Path) -> bool:
 
 
 def _tensors(state: TrainState[Any]) -> dict[str, Tensor]:
-    tensors = {f"weight/{name}": weight.detach().contiguous() for name, weight in state.trainable()}
+    tensors = {f"weight/{name}": whole(weight.detach()).contiguous() for name, weight in state.trainable()}
     for index, values in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{key}": value.contiguous() for key, value in values.items()}
+        tensors |= {f"optimizer/{index}/{key}": whole(value).contiguous() for key, value in values.items()}
     return tensors
 
 
 def _restore_optimizer(state: TrainState[Any], tensors: dict[str, Tensor]) -> None:
+    weights = [weight for group in state.optimizer.param_groups for weight in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith("optimizer/"):
             _, index, name = key.split("/")
-            moments.setdefault(int(index), {})[name] = tensor
+            weight = weights[int(index)].data
+            moments.setdefault(int(index), {})[name] = like(tensor, weight) if tensor.ndim else tensor
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
 
 

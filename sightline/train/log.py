@@ -101,6 +101,14 @@ class Tally:
         return {name: total / count for (where, name), (total, count) in self.sums.items() if where == stream}
 
 
+def merged(tallies: Sequence[Tally]) -> Tally:
+    """The tallies of several processes as one, in the order given."""
+    together = Tally()
+    for tally in tallies:
+        together.merge(tally)
+    return together
+
+
 def read_log(path: Path) -> Iterator[StepRecord]:
     """The rows of a log in order, none if there is no file; a last line torn by a kill is left out."""
     if path.exists():

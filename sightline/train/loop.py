@@ -9,29 +9,36 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.models.vlm import VLM
-from sightline.train.log import StepRecord, Tally
+from sightline.train.log import StepRecord, Tally, merged
+from sightline.train.processes import Processes
+from sightline.train.sharding import Within, is_sharded, plainly, whole
 from sightline.train.sources import Source
 from sightline.train.task import Item, Losses, Task
 
 
 @dataclass
 class TrainState(Generic[Item]):
-    """All that a step changes: the policy's trainable weights, the optimizer, the source, the task, the step."""
+    """All that a step changes: the policy's trainable weights, the optimizer, the source, the task, the step.
+
+    `processes` are those that do each step together, `within` is how a computation gets at weights that are sharded.
+    """
 
     vlm: VLM
     optimizer: torch.optim.Optimizer
     source: Source[Item]
     task: Task[Item]
     step: int = 0
+    processes: Processes = field(default_factory=Processes)
+    within: Within = plainly
 
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         """The weights under training, by name: the model's, then those of the task's parts."""
@@ -67,20 +74,19 @@ class StepSettings:
 def fit(state: TrainState[Item], settings: StepSettings) -> Iterator[StepRecord]:
     """Train until the source is empty, one optimizer step and one record at a time, going on at `state.step`.
 
-    The loss of a step is the mean over all its items, so splitting them into smaller batches changes nothing. When a
-    record is yielded, `state` is that of a run that has ended there. Raises InputError, with the state as before the
-    step but for the source, where a loss or a gradient is not finite.
+    The loss of a step is the mean over all its items, so splitting them into smaller batches, or sharing them among
+    processes, changes nothing; all processes hold all items. When a record is yielded, `state` is that of a run that
+    has ended there. Raises InputError, with the state as before the step but for the source, where a loss or a gradient
+    is not finite.
     """
     for items in state.source:
         started = time.perf_counter()
         state.optimizer.zero_grad(set_to_none=True)
         tally = Tally()
         state.vlm.model.train()
-        with seeded(settings.seed, state.step):
-            losses = state.task.begin(items)
-            for start in range(0, len(items), settings.batch_size):
-                batch = items[start : start + settings.batch_size]
-                _accumulate(state, losses, batch, len(items), tally)
+        with seeded(settings.seed, state.step, state.processes.rank):
+            state.processes.together(lambda: _gradients(state, settings, items, tally))  # noqa: B023 - run at once
+        tally = merged(state.processes.tell(tally))
         norm = _update(state, settings, items)
         record = tally.record(
             step=state.step,
@@ -95,15 +101,32 @@ def fit(state: TrainState[Item], settings: StepSettings) -> Iterator[StepRecord]
 
 
 @contextmanager
-def seeded(seed: int, step: int) -> Iterator[None]:
+def seeded(seed: int, step: int, rank: int = 0) -> Iterator[None]:
     """Inside, torch's random numbers are a function of the arguments; outside, as if nothing had been drawn.
 
     Dropout draws from torch's global stream. Seeding it for each step, instead of saving it, makes a resumed step
     equal to the uninterrupted one by construction.
     """
     with torch.random.fork_rng():
-        torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]))
+        entropy = [seed, step, rank] if rank else [seed, step]
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
         yield
+
+
+def _gradients(state: TrainState[Item], settings: StepSettings, items: Sequence[Item], tally: Tally) -> None:
+    """The gradient of the step's loss, summed over all processes, from this one's share of the items."""
+    found: list[Callable[[Sequence[Item]], Losses]] = []
+    state.within(lambda: found.append(state.task.begin(items)))
+    share = state.processes.share(items)
+    # Where weights are gathered for each pass, all processes must do as many.
+    most = -(-len(items) // state.processes.count)
+    faults: list[InputError] = []
+    for start in range(0, most, settings.batch_size):
+        batch = share[start : start + settings.batch_size]
+        if batch or state.within is not plainly:
+            faults += _accumulate(state, found[0], batch or items[:1], len(items) if batch else 0, tally)
+    if faults:
+        raise faults[0]
 
 
 def _accumulate(
@@ -112,22 +135,38 @@ def _accumulate(
     batch: Sequence[Item],
     step_items: int,
     tally: Tally,
-) -> None:
-    """Add the gradients of one batch, scaled for a mean over the `step_items` items of the step."""
-    made = losses(batch)
-    finite = made.loss.isfinite().tolist()
+) -> list[InputError]:
+    """Add the gradients of one batch, scaled for a mean over the `step_items` items of the step; 0: it is not counted.
+
+    Returns what is wrong with it, for the caller to raise when no other process waits.
+    """
+    found: list[Losses] = []
+
+    def mean() -> Tensor:
+        found.append(losses(batch))
+        total = found[0].loss.sum()
+        return total / step_items if step_items else total * 0.0
+
+    loss = state.within(mean)
+    if loss is not None:
+        loss.backward()
+    if not step_items:
+        return []
+    finite = found[0].loss.isfinite().tolist()
     wrong = [state.task.label(item) for item, fine in zip(batch, finite, strict=True) if not fine]
     if wrong:
-        raise _diverged(state.step, "the loss", made.loss.tolist(), wrong)
-    (made.loss.sum() / step_items).backward()
-    columns = {"loss": made.loss, **made.columns}
+        return [_diverged(state.step, "the loss", found[0].loss.tolist(), wrong)]
+    columns = {"loss": found[0].loss, **found[0].columns}
     numbers = {name: column.detach().double().tolist() for name, column in columns.items()}
     tally.add(numbers, [state.task.stream(item) for item in batch])
+    return []
 
 
 def _update(state: TrainState[Item], settings: StepSettings, items: Sequence[Item]) -> float:
     """Clip, set the rates, step; returns the norm of the gradient (2-norm over all weights) before clipping."""
-    norm = float(nn.utils.clip_grad_norm_([weight for _, weight in state.trainable()], settings.clip_norm))
+    weights = [weight for _, weight in state.trainable()]
+    state.processes.add_up([weight for weight in weights if not is_sharded(weight)])
+    norm = float(whole(nn.utils.clip_grad_norm_(weights, settings.clip_norm)))
     if not math.isfinite(norm):
         raise _diverged(state.step, "the gradient's norm", norm, [state.task.label(item) for item in items])
     for group in state.optimizer.param_groups:

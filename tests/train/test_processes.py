@@ -1,0 +1,143 @@
+"""Two real processes (gloo) give the run of one: copies that add up gradients, and weights cut over both by FSDP2.
+
+Tolerances are those of float32 sums in another order: losses agree to 1e-5, weights to 1e-4 after four steps.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sightline.errors import InputError
+from sightline.models.loading import load_vlm
+from sightline.records.rows import Pair
+from sightline.records.store import write_rows
+from sightline.train.processes import Processes
+from sightline.train.sharding import sharding_asked
+from tests.train import worker
+
+KINDS = ("lora", "full", "sharded", "sharded-lora")
+Row = dict[str, Any]
+
+
+def launched(count: int, command: Sequence[str], timeout: float = 240, **environ: str) -> list[str]:
+    """Run a Python module in `count` processes as `torchrun` would; returns what each wrote to stderr."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    started = []
+    for rank in range(count):
+        env = {**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank), **environ}
+        arguments = [sys.executable, "-m", *command]
+        started.append(subprocess.Popen(arguments, env=env, stderr=subprocess.PIPE, text=True))
+    try:
+        said = [process.communicate(timeout=timeout)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in started] == [0] * count, "\n".join(said)
+    return said
+
+
+@pytest.fixture(scope="module")
+def runs(
+    model_dir: Path, pairs: list[Pair], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[list[Row], list[Row], Path]]:
+    """For each kind the rows of one process and of two, and the folder of the two. One of the pairs has no picture.
+
+    Steps take five pairs and one, so that the second process has less to do, and once nothing.
+    """
+    rows = [pair.model_copy(update={"images": ()}) if number == 2 else pair for number, pair in enumerate(pairs)]
+    one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
+    for folder in (one, two):
+        write_rows(folder / "pairs.jsonl", rows)
+    for kind in ("lora", "full"):
+        worker.run(one, model_dir, kind, rows, Processes())
+    launched(2, ["tests.train.worker", str(two), str(model_dir), *KINDS])
+
+    def read(folder: Path, kind: str) -> list[Row]:
+        made: list[Row] = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))
+        return made
+
+    plain = {"sharded": "full", "sharded-lora": "lora"}
+    made = {kind: (read(one, plain.get(kind, kind)), read(two, kind), two) for kind in KINDS}
+    return {**made, "": ([], [], one)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_give_the_series_of_one(runs: dict[str, tuple[list[Row], list[Row], Path]], kind: str) -> None:
+    """Loss, rewards, lengths and the gradient's norm of every step, stopped and resumed half way."""
+    alone, together, _ = runs[kind]
+    assert [row["pairs"] for row in together] == [5, 1, 5, 1]
+    assert together[0]["loss"] != pytest.approx(together[2]["loss"], rel=1e-2), "it learns"
+    for one, two in zip(alone, together, strict=True):
+        assert one.keys() == two.keys()
+        for name, value in one.items():
+            if isinstance(value, float):
+                assert two[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+
+
+@pytest.mark.parametrize("kind", ["lora", "full", "sharded"])
+def test_two_processes_save_the_weights_of_one_as_plain_files(
+    runs: dict[str, tuple[list[Row], list[Row], Path]], model_dir: Path, kind: str
+) -> None:
+    name = "adapter_model.safetensors" if kind == "lora" else "model.safetensors"
+    one, two = runs[""][2] / kind.replace("sharded", "full"), runs[kind][2] / kind
+    alone, together = load_file(one / name), load_file(two / name)
+    assert alone.keys() == together.keys()
+    for key, weight in alone.items():
+        torch.testing.assert_close(together[key], weight, rtol=1e-3, atol=1e-4)
+    if kind == "sharded":
+        shape = {k: v.shape for k, v in load_file(model_dir / name).items()}
+        assert {k: v.shape for k, v in together.items()} == shape, "a plain model of the same shape"
+        reopened = load_vlm_from(two, model_dir)
+        assert all(weight.isfinite().all() for weight in reopened.values())
+
+
+def load_vlm_from(directory: Path, processor: Path) -> dict[str, torch.Tensor]:
+    """The weights of a saved model, opened as any tool would."""
+    for name in ("processor_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (directory / name).write_bytes((processor / name).read_bytes())
+    return dict(load_vlm(directory).model.state_dict())
+
+
+def test_shares_are_disjoint_and_join_in_order() -> None:
+    items = list(range(7))
+    shares = [Processes(rank, 3).share(items) for rank in range(3)]
+    assert shares == [[0, 3, 6], [1, 4], [2, 5]]
+
+    class Told(Processes):
+        def tell(self, value: Any) -> Any:
+            return shares
+
+    assert Told(0, 3).join(shares[0]) == items
+    assert Processes().join(items) == items
+
+
+def test_one_process_is_the_plain_case() -> None:
+    alone = Processes()
+    weight = torch.nn.Parameter(torch.zeros(2))
+    alone.add_up([weight])
+    assert weight.grad is None and alone.share([1, 2]) == [1, 2] and alone.tell(3) == [3] and alone.is_first
+    assert alone.first(lambda: 5) == 5
+
+    def refuse() -> None:
+        raise InputError("no")
+
+    with pytest.raises(InputError, match="no"):
+        alone.together(refuse)
+
+
+def test_sharding_is_asked_for_by_the_launcher() -> None:
+    assert sharding_asked({"ACCELERATE_USE_FSDP": "true"}) and not sharding_asked({})
+    assert not sharding_asked({"ACCELERATE_USE_FSDP": "false"})
