@@ -38,6 +38,7 @@ COMMANDS: dict[str, Entry] = {
     "check": Entry("sightline.cli.check", "Look for what is wrong with a dataset of pairs."),
     "eval": Entry("sightline.cli.eval", "Measure a model on benchmarks."),
     "score": Entry("sightline.cli.score", "Score a file of answers by a benchmark's official rule."),
+    "compare": Entry("sightline.cli.compare", "Compare two models' evaluations, item by item, with tests and power."),
     "report": Entry("sightline.cli.report", "Write the report of a base and an aligned model."),
 }
 

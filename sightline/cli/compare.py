@@ -1,0 +1,79 @@
+"""`sightline compare`: two models on the same items, every difference paired, with its test and what n can see.
+
+The work is `sightline.study.report.results`; `report` shows the same numbers as a page.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.evals.directory import read_evaluation
+from sightline.evals.power import images_needed
+from sightline.evals.statistics import RESAMPLES
+from sightline.study.report.formatting import NOTHING, difference_text, interval_text, value_text
+from sightline.study.report.results import MetricResult, Results, compare_evaluations
+
+app = typer.Typer()
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="Evaluation directory of one model, of `eval` or `score --out`.")],
+    after: Annotated[list[Path], typer.Argument(help="That of another; several are training seeds of one recipe.")],
+    effect: Annotated[
+        float | None, typer.Option(help="Also say how many images would show so large a difference.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    resamples: Annotated[int, typer.Option(min=100, help="Resamples behind the intervals.")] = RESAMPLES,
+    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+) -> None:
+    """Compare two models on the same items: paired difference, interval, p, p by Holm, smallest effect in sight.
+
+    For example: sightline compare EVAL_BASE EVAL_ALIGNED
+    """
+    sides = [read_evaluation(path) for path in after]
+    results = compare_evaluations(read_evaluation(before), sides, resamples=resamples, seed=seed)
+    if as_json:
+        typer.echo(results.model_dump_json(indent=2))
+    else:
+        print_comparison(results, effect)
+
+
+def print_comparison(results: Results, effect: float | None) -> None:
+    """Print every metric of every benchmark; shares are in percent, differences of shares in points."""
+    from rich.console import Console
+    from rich.table import Table
+
+    heads = ["benchmark", "metric", "before", "after", "difference", "95 % interval", "p", "p (Holm)", "McNemar"]
+    table = Table(*heads, "smallest", *([] if effect is None else [f"images for {effect:g}"]), "verdict")
+    for benchmark in results.benchmarks.values():
+        for name, made in benchmark.metrics.items():
+            table.add_row(
+                benchmark.name,
+                name,
+                value_text(made.base.value, made.unit),
+                value_text(made.aligned.value, made.unit),
+                difference_text(made.difference.value, made.unit),
+                interval_text(made.difference.ci95, made.unit, signed=True),
+                *(_p_text(p) for p in (made.p, made.p_holm, made.mcnemar_p)),
+                value_text(made.smallest_effect, made.unit),
+                *([] if effect is None else [_images_text(made, effect)]),
+                made.verdict,
+            )
+        table.add_section()
+    console = Console()
+    console.print(table)
+    console.print("smallest: the true difference that so many images show with 80 % power at the 5 % level")
+
+
+def _p_text(p: float | None) -> str:
+    if p is None:
+        return NOTHING
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _images_text(made: MetricResult, effect: float) -> str:
+    stderr = made.difference.stderr
+    needed = images_needed(effect, stderr, made.images) if stderr else None
+    return NOTHING if needed is None else str(needed)

@@ -1,0 +1,138 @@
+"""Answers joined to samples, group values by `combine`, and what is measured of every answer."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sightline.errors import InputError
+from sightline.evals.answer_files import Given
+from sightline.evals.benchmark import AnyMetric, mean
+from sightline.evals.guard import answer_values, refuses, repeated_ngrams
+from sightline.evals.matching import Tally, match
+from sightline.evals.scoring import estimate_scores, score_all
+from sightline.records.rows import Answer, Sample, Score
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two questions a picture; `both` is right where both answers are, and stands on the second."""
+
+    name: str = "pairs"
+    folder: Path = Path()
+    max_new_tokens: int = 4
+
+    @property
+    def metrics(self) -> Mapping[str, AnyMetric]:
+        return {
+            "right": mean("right", "Right", higher_is_better=True),
+            "both": mean("both", "Both", higher_is_better=True, group="picture"),
+        }
+
+    def samples(self) -> Iterator[Sample]:
+        for number in range(6):
+            yield Sample(id=str(number), prompt=f"Question {number}?", cluster=f"p{number // 2}")
+
+    def score(self, sample: Sample, answer: Answer) -> Score:
+        values: dict[str, float | None] = {"right": float(answer.text == "yes")}
+        return Score(sample_id=sample.id, cluster=sample.cluster, values=values)
+
+    def combine(self, scores: Iterable[Score]) -> Iterator[Score]:
+        before: float | None = None
+        for number, score in enumerate(scores):
+            right = score.values["right"]
+            if number % 2 == 0:
+                before = right
+                yield score
+                continue
+            both = None if right is None or before is None else right * before
+            yield score.model_copy(update={"groups": ("picture",), "values": {**score.values, "both": both}})
+
+
+def given(key: str | None, text: str = "yes", **more: str) -> Given:
+    return Given(where=f"a.jsonl line {key}", key=key, text=text, **more)  # type: ignore[arg-type]
+
+
+def texts(answers: list[Given], tally: Tally) -> list[str | None]:
+    return [None if a is None else a.text for _, a in match(Pairs().samples, answers, tally)]
+
+
+def test_group_values_count_groups_and_a_missing_answer_unscores_its_group() -> None:
+    answers = [given("0"), given("1"), given("2"), given("3", "no"), given("4")]
+    benchmark = Pairs()
+    made = estimate_scores(benchmark, score_all(benchmark, match(benchmark.samples, answers, Tally())), resamples=100)
+    assert (made["both"].value, made["both"].n, made["both"].unscored) == (0.5, 2, 1)
+    assert (made["right"].value, made["right"].n, made["right"].unscored) == (0.8, 5, 1)
+    assert (made["words"].value, made["words"].n, made["words"].unscored) == (1.0, 5, 1)
+    assert (made["tokens"].value, made["tokens"].n, made["tokens"].unscored) == (None, 0, 6)
+
+
+def test_answers_find_their_samples_in_any_order_and_nothing_is_dropped_unsaid() -> None:
+    tally = Tally()
+    answers = [given("5", "e"), given("1", "a"), given("1", "b"), given("9", "x"), given("0", "z"), given("0", "y")]
+    assert texts(answers, tally) == ["z", "a", None, None, None, "e"]
+    assert (tally.samples, tally.missing, tally.repeated, tally.unknown) == (6, 3, 2, 1)
+    assert tally.sentences() == [
+        "3 of 6 samples have no answer and are unscored",
+        "2 answers are to a sample that was answered before; the first counts",
+        "1 answers are to no sample of the benchmark (a.jsonl line 9 answers '9')",
+    ]
+
+
+def test_a_file_without_ids_goes_by_order() -> None:
+    tally = Tally()
+    assert texts([given(None, t) for t in "abc"], tally) == ["a", "b", "c", None, None, None]
+    assert tally.by_order and tally.missing == 3
+    assert texts([given(None, "a", question="QUESTION  0? Answer briefly.")], Tally())[0] == "a"
+
+
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        ([], "the answers are empty"),
+        ([given("7"), given("8")], "no answer is to a sample of the benchmark, whose ids look like '5'"),
+        ([given("0"), given(None)], "the answer has no id, though others have"),
+        ([given(None), given("1")], "the answer has an id, though the first has none"),
+        ([given(None)] * 7, "there are only 6 questions"),
+        ([given(None, question="Something else?")], "answers 'Something else\\?' where the list asks 'Question 0\\?'"),
+    ],
+)
+def test_mistakes_are_one_sentence(answers: list[Given], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        texts(answers, Tally())
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("I'm sorry, but I cannot help with that.", True),
+        ("I\N{RIGHT SINGLE QUOTATION MARK}m unable to see the picture.", True),
+        ("As an AI language model, I have no eyes.", True),
+        ("I do not have access to the image.", True),
+        ("No image was provided.", True),
+        ("Two people who look sorry stand by a canal.", False),
+        ("I see a can on the table.", False),
+        ("I do not see a cup.", False),
+        ("x" * 300 + " I'm sorry", False),
+    ],
+)
+def test_refusals(text: str, refused: bool) -> None:
+    assert refuses(text) is refused
+
+
+def test_repetition_by_hand() -> None:
+    """ "a b c d a b c d": runs of four abcd, bcda, cdab, dabc, abcd: one of five was said before."""
+    assert repeated_ngrams(["a", "b", "c", "d", "a", "b", "c", "d"]) == (1, 5)
+    assert repeated_ngrams(["a", "b", "c"]) == (0, 0)
+    assert repeated_ngrams(["no"] * 10) == (6, 7)
+
+
+def test_values_of_an_answer() -> None:
+    answer = Answer(sample_id="a", cluster="", text=" Yes, two cups.", tokens=5, finished=False)
+    made = answer_values(answer)
+    assert (made["answer_tokens"], made["answer_words"], made["answer_unfinished"]) == (5.0, 3.0, 1.0)
+    assert (made["answer_yes"], made["answer_no"]) == (1.0, 0.0)
+    other = answer_values(Answer(sample_id="a", cluster="", text="**No**"))
+    assert (other["answer_yes"], other["answer_no"], other["answer_tokens"]) == (0.0, 1.0, None)
+    assert answer_values(Answer(sample_id="a", cluster="", text="Nothing"))["answer_no"] == 0.0
