@@ -25,6 +25,8 @@ from sightline.records.rows import Estimate, Score
 RESAMPLES = 10_000
 #: Where more than this share of resamples leaves a metric undefined (0 / 0), it gets no interval.
 _MOST_UNDEFINED = 0.05
+#: Fewer resamples than this beyond 0 do not say how improbable 0 is.
+_FEW = 10
 #: Resampled counts held at a time; bounds the memory, not the result.
 _COUNTS_AT_A_TIME = 4_000_000
 
@@ -34,7 +36,7 @@ class Comparison:
     """A metric before and after, and after - before, all three over the items that every run scored.
 
     `by_seed` holds the differences of the single (before, after) pairs; `clusters` is the number of images resampled.
-    `p` is the two-sided value of the same resamples: where their share on the far side of 0 is so small.
+    `p` is the two-sided value of the same resamples, by their share on the far side of 0.
     """
 
     before: Estimate
@@ -199,7 +201,10 @@ def _tail(clusters: int) -> float:
 
 
 def _p_value(point: float, draws: FloatArray, counts: _Counts) -> float | None:
-    """Twice the share of resamples at or beyond 0, by the same expansion as the interval's; never exactly 0."""
+    """Twice the share of resamples at or beyond 0, by the same expansion as the interval's; never exactly 0.
+
+    Where too few are beyond 0 to be counted, it is Student's, of the difference over its standard error.
+    """
     defined = draws[np.isfinite(draws)]
     if np.isnan(point) or len(defined) < max(2.0, (1 - _MOST_UNDEFINED) * len(draws)):
         return None
@@ -207,6 +212,10 @@ def _p_value(point: float, draws: FloatArray, counts: _Counts) -> float | None:
     share = (beyond + 1) / (len(defined) + 1)
     if share >= 0.5:
         return 1.0
+    spread = float(np.std(defined, ddof=1))
+    if beyond < _FEW and spread > 0:
+        away = abs(point) / (_scale(counts) * spread)
+        return float(2 * stats.t.sf(away, counts.clusters - 1))
     reach = -stats.norm.ppf(share) / math.sqrt(counts.clusters / (counts.clusters - 1))
     return float(2 * stats.t.sf(reach, counts.clusters - 1))
 
