@@ -27,7 +27,7 @@ def probe(
     from sightline.models.image_use import image_use, require_image_use
     from sightline.models.loading import load_vlm
     from sightline.train.admission import resolve_images
-    from sightline.train.reference import to_scored
+    from sightline.train.scoring import to_scored
 
     shown = (to_scored(resolve_images(pair, pairs)) for pair in read_pairs(pairs) if pair.images)
     items = list(islice(shown, count))

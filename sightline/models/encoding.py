@@ -202,8 +202,13 @@ def _end_of_turn(vlm: VLM, tail: str) -> str:
     return tail[: min(cuts)] if cuts else tail.rstrip() + vlm.tokenizer.eos_token
 
 
+def tokenize(vlm: VLM, text: str, **options: bool) -> Any:
+    """What the tokenizer makes of a rendered text, with special tokens where the template wrote none."""
+    return vlm.tokenizer(text, add_special_tokens=_adds_special_tokens(vlm, text), **options)
+
+
 def _tokenize(vlm: VLM, text: str) -> list[int]:
-    ids: list[int] = vlm.tokenizer(text, add_special_tokens=_adds_special_tokens(vlm, text))["input_ids"]
+    ids: list[int] = tokenize(vlm, text)["input_ids"]
     return ids
 
 

@@ -53,14 +53,21 @@ def answer_logps(vlm: VLM, items: Sequence[Scored], *, autocast: bool = False) -
     counts = {len(item.answers) for item in items}
     if len(counts) != 1 or 0 in counts:
         raise ValueError(f"all items must have the same number of answers, at least one; got {sorted(counts)}")
+    values, mask = flat_logps(vlm, items, autocast=autocast)
+    shape = (len(items), counts.pop(), values.shape[-1])
+    return AnswerLogps(values.view(shape), mask.view(shape))
+
+
+def flat_logps(
+    vlm: VLM, items: Sequence[Scored], *, autocast: bool = False
+) -> tuple[Float[Tensor, "answer token"], Bool[Tensor, "answer token"]]:
+    """As `answer_logps`, for items with any numbers of answers: values and mask with a row an answer, in order."""
     rows = [encode_row(vlm, item) for item in items]
     with torch.autocast(vlm.device.type, torch.bfloat16, enabled=autocast):
         logps = score_rows(vlm, rows) if vlm.proved else plain_logps(vlm, rows)
     lengths = torch.tensor([len(answer) for row in rows for answer in row.answers], device=vlm.device)
-    shape = (len(items), counts.pop(), int(lengths.max()))
-    mask = torch.arange(shape[-1], device=vlm.device) < lengths[:, None]
-    values = torch.zeros_like(mask, dtype=logps.dtype).masked_scatter(mask, logps)
-    return AnswerLogps(values.view(shape), mask.view(shape))
+    mask = torch.arange(int(lengths.max()), device=vlm.device) < lengths[:, None]
+    return torch.zeros_like(mask, dtype=logps.dtype).masked_scatter(mask, logps), mask
 
 
 @dataclass(frozen=True)

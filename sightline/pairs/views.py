@@ -77,7 +77,20 @@ def gray(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return Image.new("RGB", image.size, (128, 128, 128))
 
 
-VIEWS: dict[str, View] = {"blur": blur, "small": small, "jitter": jitter, "crop": crop, "flip": flip, "gray": gray}
+def black(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """No light at all (mDPO's other negative)."""
+    return Image.new("RGB", image.size)
+
+
+VIEWS: dict[str, View] = {
+    "blur": blur,
+    "small": small,
+    "jitter": jitter,
+    "crop": crop,
+    "flip": flip,
+    "gray": gray,
+    "black": black,
+}
 
 
 def view_of(name: str) -> View:

@@ -12,7 +12,7 @@ from pathlib import Path
 from sightline.models.encoding import RowTooLong, encode_answer, encode_prefix
 from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
-from sightline.train.reference import to_scored
+from sightline.train.scoring import Scoring
 
 
 def resolve_images(pair: Pair, directory: Path) -> Pair:
@@ -22,14 +22,16 @@ def resolve_images(pair: Pair, directory: Path) -> Pair:
 
 @dataclass(frozen=True)
 class Admitted:
-    """The pairs to train on, in order, their mean length in tokens (prefix and both answers), and what was dropped."""
+    """The pairs to train on, in order, their mean length in tokens (prefixes and all answers), and what was dropped."""
 
     pairs: list[Pair]
     mean_tokens: float
     dropped: dict[str, int]
 
 
-def admit(pairs: Iterable[Pair], vlm: VLM, *, max_length: int | None, seen: Callable[[], None]) -> Admitted:
+def admit(
+    pairs: Iterable[Pair], vlm: VLM, scoring: Scoring, *, max_length: int | None, seen: Callable[[], None]
+) -> Admitted:
     """Look at every pair; `seen` is called after each.
 
     Raises:
@@ -39,7 +41,7 @@ def admit(pairs: Iterable[Pair], vlm: VLM, *, max_length: int | None, seen: Call
     dropped: Counter[str] = Counter()
     tokens = 0
     for pair in pairs:
-        found = _tokens_or_reason(pair, vlm, max_length)
+        found = _tokens_or_reason(pair, vlm, scoring, max_length)
         if isinstance(found, int):
             kept.append(pair)
             tokens += found
@@ -49,16 +51,19 @@ def admit(pairs: Iterable[Pair], vlm: VLM, *, max_length: int | None, seen: Call
     return Admitted(kept, tokens / max(1, len(kept)), dict(dropped))
 
 
-def _tokens_or_reason(pair: Pair, vlm: VLM, max_length: int | None) -> int | str:
-    """The tokens of prefix and answers, or why the pair is dropped."""
+def _tokens_or_reason(pair: Pair, vlm: VLM, scoring: Scoring, max_length: int | None) -> int | str:
+    """The tokens of prefixes and answers, or why the pair is dropped."""
     if pair.chosen == pair.rejected:
         return "chosen equals rejected"  # its loss is log 2 whatever the model does
-    scored = to_scored(pair)
-    prefix = encode_prefix(vlm, scored.prefix)
-    try:
-        lengths = [len(encode_answer(vlm, prefix, answer).ids) for answer in scored.answers]
-    except RowTooLong:
-        return "longer than the model's positions"
-    if max_length is not None and max(lengths) > max_length:
-        return "longer than max_length"
-    return sum(lengths) - len(prefix.ids)
+    if (lack := scoring.lacking(pair)) is not None:
+        return lack
+    tokens, longest = 0, 0
+    for group in scoring.groups(pair):
+        prefix = encode_prefix(vlm, group.scored.prefix)
+        try:
+            lengths = [len(encode_answer(vlm, prefix, answer).ids) for answer in group.scored.answers]
+        except RowTooLong:
+            return "longer than the model's positions"
+        tokens += sum(lengths) - (len(lengths) - 1) * len(prefix.ids)
+        longest = max(longest, *lengths)
+    return "longer than max_length" if max_length is not None and longest > max_length else tokens

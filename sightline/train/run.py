@@ -8,12 +8,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
 from rich.progress import Progress
 
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.progress import open_bars
 from sightline.errors import InputError
 from sightline.models.adapters import save_adapter
+from sightline.models.full import save_model
 from sightline.models.vlm import VLM, hit_rate_of
 from sightline.records.manifest import MANIFEST, Stage
 from sightline.records.store import append_rows
@@ -25,17 +27,18 @@ from sightline.train.log import LOG_NAME, cut_log, read_log
 from sightline.train.loop import StepSettings, TrainState, fit
 from sightline.train.monitors import Watch
 from sightline.train.optimizer import make_schedule
-from sightline.train.preparation import Prepared, prepare
+from sightline.train.preparation import VIEWS, Job, Prepared, prepare
 
 PASS_TOKENS = {"cpu": 2048, "cuda": 16384}  # more at a time costs memory and saves no time
-ADAPTER, CHECKPOINT = "adapter", "checkpoint"
+ADAPTER, MODEL, CHECKPOINT = "adapter", "model", "checkpoint"
 
 
 def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, seed: int) -> Path:
-    """Train an adapter for the model in `model_dir` on the pairs in `pairs_dir`; returns `out_dir`.
+    """Train the model in `model_dir`, or an adapter for it, on the pairs in `pairs_dir`; returns `out_dir`.
 
-    Writes `adapter/` (PEFT), `log.jsonl` (a `StepRecord` a line) and `manifest.json`; `checkpoint/` is there while the
-    run is unfinished. The same arguments on the same machine give the same adapter, interrupted or not.
+    Writes `adapter/` (PEFT), or `model/` where the whole model was trained, `log.jsonl` (a `StepRecord` a line) and
+    `manifest.json`; `checkpoint/` is there while the run is unfinished. The same
+    arguments on the same machine give the same weights, interrupted or not.
 
     Raises:
         InputError: no such model or pairs, no pair left to train on, `out_dir` of another run, a loss that is not
@@ -44,39 +47,42 @@ def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, 
     pairs = [resolve_images(pair, pairs_dir) for pair in read_pairs(pairs_dir)]
     if not pairs:
         raise InputError(f"{pairs_dir} holds no pairs; build some first.")
+    job = Job(model_dir, pairs_dir, out_dir, config, seed)
     with open_bars() as bars:
         # A new directory is claimed after model and pairs have proved good, so that a mistake in them claims none.
-        prepared = None if (out_dir / MANIFEST).exists() else prepare(model_dir, pairs, config, seed, bars)
+        prepared = None if (out_dir / MANIFEST).exists() else prepare(job, pairs, bars)
         stage = Stage.open(out_dir, "train", config, {"model": model_dir, "pairs": pairs_dir}, seed)
         if stage.done:
-            shutil.rmtree(out_dir / CHECKPOINT, ignore_errors=True)  # the run was killed between its last two acts
+            for folder in (CHECKPOINT, VIEWS):  # the run was killed between its last two acts
+                shutil.rmtree(out_dir / folder, ignore_errors=True)
             return out_dir
-        prepared = prepared or prepare(model_dir, pairs, config, seed, bars)
+        prepared = prepared or prepare(job, pairs, bars)
         state = prepared.state
         if load_checkpoint(state, out_dir / CHECKPOINT):
             bars.console.print(f"going on after step {state.step} of {state.source.steps}")
         cut_log(out_dir / LOG_NAME, state.step)
-        _run_steps(prepared, out_dir, config, seed, bars)
-    _replace_adapter(state, out_dir / ADAPTER)
+        _run_steps(prepared, job, bars)
+    _save_trained(state, out_dir)
     stage.finish(
         counts=_counts(out_dir, len(pairs), prepared.dropped),
         dropped=prepared.dropped,
         numbers=_numbers(out_dir, state.vlm),
         warnings=Watch(config.monitors, tuple(read_log(out_dir / LOG_NAME))).lines,
     )
-    shutil.rmtree(out_dir / CHECKPOINT, ignore_errors=True)
+    for folder in (CHECKPOINT, VIEWS):
+        shutil.rmtree(out_dir / folder, ignore_errors=True)
     return out_dir
 
 
-def _run_steps(prepared: Prepared, out_dir: Path, config: TrainConfig, seed: int, bars: Progress) -> None:
-    state = prepared.state
+def _run_steps(prepared: Prepared, job: Job, bars: Progress) -> None:
+    state, config, out_dir = prepared.state, job.config, job.out
     budget = config.pass_tokens or PASS_TOKENS[state.vlm.device.type]
     steps = state.source.steps
     settings = StepSettings(
         batch_size=min(config.batch_size, max(1, int(budget / prepared.mean_tokens))),
         schedule=make_schedule(config.optim, steps),
         clip_norm=config.optim.clip_norm,
-        seed=seed,
+        seed=job.seed,
     )
     with looking_on(out_dir, config, bars, done=state.step, total=steps) as look:
         for record in fit(state, settings):
@@ -86,11 +92,13 @@ def _run_steps(prepared: Prepared, out_dir: Path, config: TrainConfig, seed: int
             look(record)
 
 
-def _replace_adapter(state: TrainState[Any], directory: Path) -> None:
-    """Save under another name first: `adapter/` is whole from the moment it exists."""
+def _save_trained(state: TrainState[Any], out_dir: Path) -> None:
+    """Save under another name first: `adapter/` or `model/` is whole from the moment it exists."""
+    adapted = isinstance(state.vlm.model, PeftModel)
+    directory = out_dir / (ADAPTER if adapted else MODEL)
     unfinished = directory.with_name(f".{directory.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    save_adapter(state.vlm, unfinished)
+    (save_adapter if adapted else save_model)(state.vlm, unfinished)
     state.task.save(unfinished)
     shutil.rmtree(directory, ignore_errors=True)
     unfinished.rename(directory)

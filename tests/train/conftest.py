@@ -2,7 +2,9 @@
 
 from jaxtyping import install_import_hook
 
-install_import_hook("sightline.train.reference", "beartype.beartype")
+install_import_hook(
+    ("sightline.train.reference", "sightline.train.scoring", "sightline.models.spans"), "beartype.beartype"
+)
 
 from collections.abc import Callable, Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402

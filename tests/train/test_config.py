@@ -27,7 +27,9 @@ def test_it_is_read_from_a_file_and_overridden(tmp_path: Path) -> None:
     )
     config = load_config(TrainConfig, path, ["loss.beta=0.5", "max_steps=null", "epochs=2"])
     assert config.terms == (Term("dpo", 1.0, {"beta": 0.5}),) and config.epochs == 2
-    assert config.lora.settings() == LoraSettings(16, 32.0, 0.0, ("q_proj", "v_proj"), train_projector=False)
+    assert config.lora is not None and config.lora.settings() == LoraSettings(
+        16, 32.0, 0.0, ("q_proj", "v_proj"), train_projector=False
+    )
 
 
 def test_a_config_survives_the_manifest() -> None:

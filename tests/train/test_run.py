@@ -26,8 +26,8 @@ from sightline.records.rows import Pair
 from sightline.records.store import append_rows, write_rows
 from sightline.train.config import SUPPLIED, TrainConfig
 from sightline.train.log import StepRecord, cut_log, read_log
-from sightline.train.reference import score_pairs
 from sightline.train.run import train
+from sightline.train.scoring import score_pairs
 from tests.train.test_loop import known
 
 SETTINGS = (

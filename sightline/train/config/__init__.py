@@ -1,80 +1,30 @@
 """The config of the training stage: small closed sections, and no default for the numbers that decide the science.
 
 Directories and the seed are arguments of the command and not in here. `run.train` takes this config; which parameters
-a loss needs is asked of the table of losses.
+a loss needs is asked of the table of losses. Each section is a file: `loss`, `weights`.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, field_serializer, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_serializer, field_validator, model_validator
 
 from sightline.config import Config
 from sightline.errors import InputError
-from sightline.losses.objective import Term, check_terms, make_objective
+from sightline.losses.objective import Term, make_objective
 from sightline.losses.types import Need
-from sightline.models.adapters import LoraSettings
+from sightline.pairs.views import view_of
+from sightline.train.config.loss import SUPPLIED, LossConfig
+from sightline.train.config.weights import LoraConfig, OptimizerConfig
 from sightline.train.monitors import MonitorConfig
 from sightline.train.tracking import TrackingConfig
 
-SUPPLIED = frozenset({Need.REFERENCE})  # what the loop can give a loss
-
-
-class LossConfig(Config):
-    """A loss by its name in the table of losses, and beside the name exactly the parameters that the table asks for.
-
-    `weight` is its share where several losses are added up.
-    """
-
-    model_config = ConfigDict(extra="allow")  # closed all the same: the table decides, below
-
-    name: str
-    weight: float = 1.0
-
-    @property
-    def term(self) -> Term:
-        """The same in the terms of the losses room."""
-        return Term(self.name, self.weight, dict(self.model_extra or {}))
-
-    @model_validator(mode="after")
-    def _ask_the_table(self) -> "LossConfig":
-        try:
-            check_terms([self.term])
-        except InputError as error:
-            raise ValueError(str(error)) from error
-        return self
+__all__ = ["SUPPLIED", "LoraConfig", "LossConfig", "OptimizerConfig", "TrainConfig"]
 
 
 def _as_list(loss: object) -> object:
     return [loss] if isinstance(loss, Mapping | LossConfig) else loss
-
-
-class OptimizerConfig(Config):
-    """AdamW and its rate: a rise to `lr` over `warmup_fraction` of all steps, then `schedule`.
-
-    `clip_norm` bounds the 2-norm of each step's gradient over all trained weights.
-    """
-
-    lr: float = Field(gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = Field(default=0.0, ge=0)
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup_fraction: float = Field(default=0.1, ge=0, le=1)
-    clip_norm: float = Field(default=1.0, gt=0)
-
-
-class LoraConfig(Config):
-    """The adapter that is trained; `sightline.models.adapters.LoraSettings` says what each field does."""
-
-    rank: int = Field(default=16, ge=1)
-    alpha: float = Field(default=32.0, gt=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    targets: str | tuple[str, ...] | None = None
-    train_projector: bool = False
-
-    def settings(self) -> LoraSettings:
-        """The same in the terms of the models room."""
-        return LoraSettings(**dict(self))
 
 
 class TrainConfig(Config):
@@ -84,17 +34,23 @@ class TrainConfig(Config):
     A step takes `batch_size` x `accumulation` pairs. At most `batch_size` of them are in memory at a time, and fewer
     where so many pairs of mean length hold more than `pass_tokens` tokens (2,048 on a CPU, 16,384 on a GPU). Give
     either `epochs` or `max_steps`. Pairs with an answer of more than `max_length` tokens, prompt and images included,
-    are dropped and counted, as are those that exceed the model's positions. `dtype` is that of the frozen weights; the
-    adapter is float32 always. `autocast` runs the forward in bfloat16: faster on a GPU and on a CPU with bfloat16
-    units, slower on other CPUs, and a little different in its numbers, so nothing guesses it.
-    `activation_checkpointing` keeps one tensor a layer and computes the rest again for the gradient: less memory, a
-    third more work, the same numbers. `checkpoint_every` is in steps. `track` shows the log in a tracker besides;
-    `monitors` are the limits beyond which the run warns.
+    are dropped and counted, as are those that exceed the model's positions.
+
+    `lora: null` trains language model, head and projector in full. `dtype` is that of the frozen weights, and of the
+    trained ones without LoRA; an adapter is float32 always. `autocast` runs the forward in bfloat16: faster on a GPU
+    and on a CPU with bfloat16 units, slower on other CPUs, and a little different in its numbers, so nothing guesses
+    it. `activation_checkpointing` keeps one tensor a layer and computes the rest again for the gradient: less memory,
+    a third more work, the same numbers. `checkpoint_every` is in steps.
+
+    `references` are directories of adapters or models beside the primary reference, for losses with several.
+    `weakened` is the view of the picture (`pairs.views`) that mDPO's loss turns from. `shift_momentum` makes BCO's
+    running mean forget; null is the mean of all steps. `track` shows the log in a tracker besides; `monitors` are the
+    limits beyond which the run warns.
     """
 
     loss: Annotated[tuple[LossConfig, ...], BeforeValidator(_as_list)]
     optim: OptimizerConfig
-    lora: LoraConfig = LoraConfig()
+    lora: LoraConfig | None = LoraConfig()
     batch_size: int = Field(default=8, ge=1)
     accumulation: int = Field(default=1, ge=1)
     epochs: int | None = Field(default=None, ge=1)
@@ -106,8 +62,20 @@ class TrainConfig(Config):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     autocast: bool = False
     activation_checkpointing: bool = False
+    references: tuple[Path, ...] = ()
+    weakened: str = "crop"
+    shift_momentum: float | None = Field(default=None, ge=0, lt=1)
     track: TrackingConfig | None = None
     monitors: MonitorConfig = MonitorConfig()
+
+    @field_validator("weakened")
+    @classmethod
+    def _is_a_view(cls, name: str) -> str:
+        try:
+            view_of(name)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        return name
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -134,6 +102,24 @@ class TrainConfig(Config):
         if lacking:
             raise ValueError(f"training cannot give a loss its {', '.join(sorted(lacking))} yet; choose another loss")
         return losses
+
+    @model_validator(mode="after")
+    def _several_references(self) -> "TrainConfig":
+        several = Need.REFERENCES in make_objective(self.terms).needs
+        if several != bool(self.references):
+            raise ValueError(
+                "the loss compares with several references and references names none; give directories of adapters or "
+                "models"
+                if several
+                else "references names some and no loss compares with several; leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _projector_is_trained(self) -> "TrainConfig":
+        if self.optim.projector_lr is not None and self.lora is not None and not self.lora.train_projector:
+            raise ValueError("optim.projector_lr is given and no projector is trained; set lora.train_projector=true")
+        return self
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainConfig":

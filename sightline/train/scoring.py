@@ -1,0 +1,146 @@
+"""What is scored of a pair: its answers after its own prefix, and after others, as the needs of the losses say.
+
+It lays the answers out in groups that share a prefix and puts the numbers where `losses.types.PairLogps` has them; the
+forward pass is the models room's. `reference` keeps what a frozen model says, `preference` puts both together.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from sightline.losses.types import Need, PairLogps
+from sightline.models.encoding import encode_prefix
+from sightline.models.prompts import Prefix, Scored, prefix_of, without_pictures
+from sightline.models.scorer import flat_logps
+from sightline.models.spans import tokens_within
+from sightline.models.vlm import VLM
+from sightline.records.rows import Pair
+
+#: A pair's answers by the prefix they are scored after; names of the fields that hold their sums.
+OWN = ("chosen", "rejected")
+SECOND, WEAKENED, BLIND = ("second_rejected",), ("weakened_chosen",), ("blind_chosen", "blind_rejected")
+#: Fields that come with the number of their tokens.
+COUNTED = {*OWN, *SECOND}
+#: Why a pair cannot serve a loss that has this need.
+LACKS: dict[Need, tuple[Callable[[Pair], bool], str]] = {
+    Need.SECOND_REJECTED: (lambda pair: not pair.second_rejected, "no second rejected answer"),
+    Need.SPANS: (lambda pair: not (pair.chosen_spans or pair.rejected_spans), "no correction spans"),
+    Need.WEAKENED: (lambda pair: not pair.images, "no picture to weaken"),
+    Need.BLIND: (lambda pair: not pair.images, "no picture to leave out"),
+}
+
+Weaken = Callable[[Pair], tuple[Path, ...]]
+
+
+def to_scored(pair: Pair) -> Scored:
+    """A pair whose image paths are absolute as a prefix with two answers, the chosen one first."""
+    return Scored(prefix_of(pair, Path()), (pair.chosen, pair.rejected))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Answers that share a prefix, each with the field of `PairLogps` that it is for."""
+
+    fields: tuple[str, ...]
+    scored: Scored
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored of each pair. `weaken` gives the files of its weakened pictures, for those who need them."""
+
+    needs: frozenset[Need] = frozenset()
+    weaken: Weaken | None = None
+
+    def lacking(self, pair: Pair) -> str | None:
+        """Why a pair cannot be scored so, or None."""
+        return next((why for need, (lacks, why) in LACKS.items() if need in self.needs and lacks(pair)), None)
+
+    def groups(self, pair: Pair) -> list[Group]:
+        """The groups of a pair, its own prefix first."""
+        own = to_scored(pair)
+        fields: tuple[str, ...] = OWN
+        if Need.SECOND_REJECTED in self.needs:
+            own, fields = replace(own, answers=(*own.answers, pair.second_rejected or "")), (*OWN, *SECOND)
+        groups = [Group(fields, own)]
+        if Need.WEAKENED in self.needs:
+            if self.weaken is None:
+                raise ValueError("a weakened picture is needed and there is no way to make one")
+            weak: Prefix = replace(own.prefix, images=self.weaken(pair))
+            groups.append(Group(WEAKENED, Scored(weak, (pair.chosen,))))
+        if Need.BLIND in self.needs:
+            groups.append(Group(BLIND, Scored(without_pictures(own.prefix), (pair.chosen, pair.rejected))))
+        return groups
+
+
+def score_pairs(vlm: VLM, pairs: Sequence[Pair], scoring: Scoring | None = None, *, autocast: bool) -> PairLogps:
+    """Score all answers of each pair in one pass, by the model as it is: differentiable, in its train or eval mode."""
+    scoring = scoring or Scoring()
+    laid = [scoring.groups(pair) for pair in pairs]
+    values, mask = flat_logps(vlm, [group.scored for groups in laid for group in groups], autocast=autocast)
+    names = [field for group in laid[0] for field in group.fields]
+    sums, lengths = values.sum(-1).view(len(pairs), -1), mask.sum(-1).view(len(pairs), -1)
+    made = {name: sums[:, place] for place, name in enumerate(names)}
+    made |= {f"{name}_tokens": lengths[:, place] for place, name in enumerate(names) if name in COUNTED}
+    if Need.SPANS in scoring.needs:
+        changed = [changed_tokens(vlm, pair) for pair in pairs]
+        tokens = values.view(len(pairs), len(names), -1)
+        for place, name in enumerate(OWN):
+            inside = _padded([each[name] for each in changed], tokens.shape[-1]).to(vlm.device)
+            made[f"{name}_changed"] = torch.where(inside, tokens[:, place], 0.0).sum(-1)
+            made[f"{name}_changed_tokens"] = inside.sum(-1)
+    return PairLogps(**made)
+
+
+def mismatched(pairs: Sequence[Pair]) -> list[Scored]:
+    """Each pair's prefix with an answer of the next pair, the last's with the first's: chosen and rejected by turns.
+
+    KTO (arXiv 2402.01306) estimates its KL by answers to other prompts of the batch; which ones is our choice.
+    """
+    others = [*pairs[1:], pairs[0]]
+    return [
+        Scored(prefix_of(pair, Path()), (other.rejected if place % 2 else other.chosen,))
+        for place, (pair, other) in enumerate(zip(pairs, others, strict=True))
+    ]
+
+
+def sums_of(
+    groups: Sequence[Group], tokens: Sequence[Mapping[str, Tensor]], changed: Mapping[str, Tensor] | None
+) -> dict[str, float]:
+    """The fields of one pair from log-probs by token, of each group by field; `changed` as `changed_tokens`."""
+    numbers: dict[str, float] = {}
+    for group, logps in zip(groups, tokens, strict=True):
+        for name in group.fields:
+            numbers[name] = float(logps[name].sum())
+            if name in COUNTED:
+                numbers[f"{name}_tokens"] = len(logps[name])
+            if changed is not None and name in changed:
+                numbers[f"{name}_changed"] = float(logps[name][changed[name]].sum())
+                numbers[f"{name}_changed_tokens"] = int(changed[name].sum())
+    return numbers
+
+
+def changed_tokens(vlm: VLM, pair: Pair) -> dict[str, Bool[Tensor, "token"]]:
+    """Which tokens of both answers lie within the pair's correction spans."""
+    prefix = encode_prefix(vlm, prefix_of(pair, Path()))
+    return {
+        "chosen": tokens_within(vlm, prefix, pair.chosen, pair.chosen_spans),
+        "rejected": tokens_within(vlm, prefix, pair.rejected, pair.rejected_spans),
+    }
+
+
+def _padded(rows: Sequence[Bool[Tensor, "_"]], length: int) -> Bool[Tensor, "pair token"]:
+    padded = torch.zeros((len(rows), length), dtype=torch.bool)
+    for place, row in enumerate(rows):
+        padded[place, : len(row)] = row
+    return padded
+
+
+def stacked(rows: Sequence[Mapping[str, float]], device: torch.device) -> PairLogps:
+    """The numbers of several pairs as tensors."""
+    columns = {name: torch.tensor([row[name] for row in rows], device=device) for name in rows[0]}
+    return PairLogps(**columns)

@@ -1,0 +1,213 @@
+"""What is scored of a pair, against plain forwards over rows of their own, for policy and references alike."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoTokenizer
+
+from sightline.errors import InputError
+from sightline.losses.objective import BoundLoss, Objective
+from sightline.losses.types import LossOut, Need, PairLogps
+from sightline.models.adapters import LoraSettings, add_lora, save_adapter
+from sightline.models.encoding import encode_answer, encode_prefix
+from sightline.models.loading import load_vlm
+from sightline.models.prompts import prefix_of
+from sightline.models.spans import tokens_within
+from sightline.models.tensor_cache import TensorCache
+from sightline.models.vlm import VLM
+from sightline.records.rows import Pair
+from sightline.train.frozen import OtherModel, further_reference
+from sightline.train.preference import PreferenceTask, RunningMean
+from sightline.train.reference import Reference
+from sightline.train.scoring import Scoring, mismatched, score_pairs
+from tests.models import plain
+from tests.train.test_loop import stir
+
+Make = Callable[..., VLM]
+ALL = frozenset({Need.SECOND_REJECTED, Need.SPANS, Need.WEAKENED, Need.BLIND})
+
+
+@pytest.fixture
+def full_pairs(pairs: list[Pair]) -> list[Pair]:
+    """Pairs with everything: a second rejected answer, and spans over the last word of both answers."""
+
+    def last_word(text: str) -> tuple[tuple[int, int], ...]:
+        return ((len(text.rstrip(".").rpartition(" ")[0]) + 1, len(text) - 1),)
+
+    return [
+        pair.model_copy(
+            update={
+                "second_rejected": f"{pair.rejected} Two hens.",
+                "chosen_spans": last_word(pair.chosen),
+                "rejected_spans": last_word(pair.rejected),
+            }
+        )
+        for pair in pairs
+    ]
+
+
+@pytest.fixture
+def black(tmp_path: Path) -> Callable[[Pair], tuple[Path, ...]]:
+    """A black picture for every picture."""
+    path = tmp_path / "black.png"
+    Image.new("RGB", (32, 32)).save(path)
+    return lambda pair: (path,) * len(pair.images)
+
+
+def plain_sum(vlm: VLM, images: Sequence[Path], prompt: str, answer: str) -> float:
+    with torch.no_grad():
+        return plain.token_logps(vlm.model, vlm.processor, list(images), prompt, answer).sum().item()
+
+
+def test_every_number_is_that_of_a_row_of_its_own(
+    make_policy: Make, full_pairs: list[Pair], black: Callable[[Pair], tuple[Path, ...]]
+) -> None:
+    vlm = make_policy()
+    stir(vlm)
+    found = score_pairs(vlm, full_pairs, Scoring(ALL, black), autocast=False)
+    for place, pair in enumerate(full_pairs):
+        own = [Path(image) for image in pair.images]
+        none: list[Path] = []
+        assert pair.second_rejected is not None
+        rows = {
+            "chosen": (own, pair.chosen),
+            "rejected": (own, pair.rejected),
+            "second_rejected": (own, pair.second_rejected),
+            "weakened_chosen": (black(pair), pair.chosen),
+            "blind_chosen": (none, pair.chosen),
+            "blind_rejected": (none, pair.rejected),
+        }
+        for name, (images, answer) in rows.items():
+            expected = plain_sum(vlm, images, pair.prompt, answer)
+            assert found.field(name)[place].item() == pytest.approx(expected, rel=1e-4), name
+    assert found.mismatched is None
+    assert (found.field("second_rejected_tokens") > found.field("rejected_tokens")).all()
+
+
+def test_spans_pick_the_tokens_of_their_characters(make_policy: Make, full_pairs: list[Pair]) -> None:
+    """The spelled-out tokens inside the last word's span are that word, and their sum is the field."""
+    vlm = make_policy()
+    found = score_pairs(vlm, full_pairs, Scoring(frozenset({Need.SPANS})), autocast=False)
+    for place, pair in enumerate(full_pairs):
+        prefix = encode_prefix(vlm, prefix_of(pair, Path()))
+        inside = tokens_within(vlm, prefix, pair.chosen, pair.chosen_spans)
+        ids = encode_answer(vlm, prefix, pair.chosen).ids[-len(inside) :]
+        said = vlm.tokenizer.decode([i for i, is_inside in zip(ids, inside.tolist(), strict=True) if is_inside])
+        assert said.strip(" .") == pair.chosen.rstrip(".").rpartition(" ")[2]
+        assert not inside[-1], "the end of the turn is unchanged"
+        tokens = plain.token_logps(
+            vlm.model, vlm.processor, [Path(image) for image in pair.images], pair.prompt, pair.chosen
+        )
+        assert found.field("chosen_changed")[place].item() == pytest.approx(tokens[inside].sum().item(), rel=1e-4)
+        assert found.field("chosen_changed_tokens")[place] == inside.sum() > 0
+
+
+def test_a_whole_span_is_all_but_the_end_and_an_empty_one_nothing(make_policy: Make, pairs: list[Pair]) -> None:
+    vlm, pair = make_policy(), pairs[0]
+    prefix = encode_prefix(vlm, prefix_of(pair, Path()))
+    whole = tokens_within(vlm, prefix, pair.chosen, [(0, len(pair.chosen))])
+    assert whole[:-1].all() and not whole[-1]
+    assert not tokens_within(vlm, prefix, pair.chosen, [(3, 3)]).any()
+    before = tokens_within(vlm, prefix, pair.chosen, [(0, 2)])  # "A ", whose space begins the next token
+    assert before.tolist() == [True] + [False] * (len(before) - 1)
+    with pytest.raises(InputError, match=r"span \(0, 99\) is not within"):
+        tokens_within(vlm, prefix, pair.chosen, [(0, 99)])
+
+
+def test_a_reference_has_the_same_numbers_as_a_policy_of_its_weights(
+    make_policy: Make,
+    model_dir: Path,
+    full_pairs: list[Pair],
+    black: Callable[[Pair], tuple[Path, ...]],
+    tmp_path: Path,
+) -> None:
+    """Cold, warm and kept, for the policy without its adapter and for a model of its own."""
+    vlm = replace(make_policy(), cache=TensorCache(tmp_path / "cache", max_bytes=10**8))
+    stir(vlm)
+    scoring = Scoring(ALL, black)
+    expected = score_pairs(load_vlm(model_dir), full_pairs, scoring, autocast=False)
+    cold = Reference(vlm, scoring, autocast=False, keep=True)
+    warm = Reference(vlm, scoring, autocast=False, keep=False)
+    other = Reference(replace(vlm, cache=None), scoring, autocast=False, keep=True, frozen=OtherModel(vlm, model_dir))
+    other.learn(full_pairs)
+    numbers = [cold(full_pairs), warm(full_pairs), cold(full_pairs), other(full_pairs)]
+    for name, value in vars(expected).items():
+        if value is not None:
+            torch.testing.assert_close(numbers[0].field(name).to(value.dtype), value.detach(), rtol=1e-4, atol=1e-4)
+            assert all(torch.equal(numbers[0].field(name), each.field(name)) for each in numbers[1:]), name
+
+
+def test_strangers_are_the_next_pairs_answers(pairs: list[Pair]) -> None:
+    asked = mismatched(pairs[:3])
+    assert [each.answers[0] for each in asked] == [pairs[1].chosen, pairs[2].rejected, pairs[0].chosen]
+    assert [each.prefix.prompt for each in asked] == [pair.prompt for pair in pairs[:3]]
+
+
+@pytest.mark.parametrize("slices", [(6,), (4, 2), (1,) * 6])
+def test_every_pair_is_told_the_mean_of_the_whole_step(
+    make_policy: Make, pairs: list[Pair], slices: tuple[int, ...]
+) -> None:
+    """However the step is cut, the estimate is the mean over all six strangers' log-ratios, row by row."""
+    vlm = make_policy()
+    stir(vlm)
+    seen: list[float] = []
+
+    def loss(policy: PairLogps, reference: PairLogps) -> LossOut:
+        seen.extend((policy.field("mismatched") - reference.field("mismatched")).tolist())
+        return LossOut(-policy.chosen, policy.chosen.detach(), policy.rejected.detach())
+
+    objective = Objective((BoundLoss("made up", loss, frozenset({Need.REFERENCE, Need.MISMATCHED})),))
+    task = PreferenceTask(vlm, objective, Reference(vlm, autocast=False, keep=True), autocast=False, slice_size=4)
+    losses, start = task.begin(pairs), 0
+    for length in slices:
+        losses(pairs[start : start + length])
+        start += length
+    ratios = []
+    for each in mismatched(pairs):
+        asked = (each.prefix.images, each.prefix.prompt, each.answers[0])
+        with vlm.model.disable_adapter():
+            before = plain_sum(vlm, *asked)
+        ratios.append(plain_sum(vlm, *asked) - before)
+    assert seen == pytest.approx([sum(ratios) / 6] * 6, rel=1e-2, abs=1e-4)
+    assert task.begin(pairs[:1])(pairs[:1]).loss.shape == (1,) and seen[-1] == 0.0
+
+
+def test_a_running_mean_by_hand() -> None:
+    """1, 3, 8: means 1, 2, 4; with momentum 0.5 from 0: 0.5, 1.75, 4.875."""
+    plainly, forgetful = RunningMean(), RunningMean(0.5)
+    found: list[float] = []
+    for level in (1.0, 3.0, 8.0):
+        plainly.move(level)
+        forgetful.move(level)
+        found += [plainly.value, forgetful.value]
+    assert found == pytest.approx([1.0, 0.5, 2.0, 1.75, 4.0, 4.875])
+
+
+def test_a_further_reference_must_speak_the_policys_language(
+    make_policy: Make, model_dir: Path, pairs: list[Pair], tmp_path: Path
+) -> None:
+    vlm = make_policy()
+    adapted = add_lora(load_vlm(model_dir), LoraSettings(2, 4.0), seed=5)
+    stir(adapted)
+    save_adapter(adapted, tmp_path / "adapter")
+    reference = Reference(vlm, autocast=False, keep=False, frozen=further_reference(vlm, tmp_path / "adapter"))
+    with torch.no_grad():
+        expected = score_pairs(replace(adapted, model=adapted.model.eval()), pairs[:2], autocast=False)
+    torch.testing.assert_close(reference(pairs[:2]).chosen, expected.chosen, rtol=1e-5, atol=1e-5)
+    with pytest.raises(InputError, match="neither a model nor an adapter"):
+        further_reference(vlm, tmp_path)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "config.json").write_text('{"model_type": "idefics3"}')
+    with pytest.raises(InputError, match="is a 'idefics3' model and the policy a 'llava'"):
+        further_reference(vlm, foreign)
+    (foreign / "config.json").write_text((model_dir / "config.json").read_text())
+    other = AutoTokenizer.from_pretrained(model_dir)
+    other.add_tokens(["zebra"])
+    other.save_pretrained(foreign)
+    with pytest.raises(InputError, match=r"the tokenizer of .* is not the policy's"):
+        further_reference(vlm, foreign)
