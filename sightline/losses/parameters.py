@@ -29,13 +29,15 @@ class Parameter:
         """What may be given, as a phrase."""
         if self.closed:
             return f"a number from {self.above:g} to {self.below:g}"
+        if not math.isfinite(self.above):
+            return "a number"
         most = f" and less than {self.below:g}" if math.isfinite(self.below) else ""
         return f"a number greater than {self.above:g}{most}"
 
     @property
     def example(self) -> float:
         """A middling value."""
-        return self.above + 0.25
+        return self.above + 0.25 if math.isfinite(self.above) else 0.0
 
     def accepts(self, value: object) -> bool:
         """Whether this may be given."""

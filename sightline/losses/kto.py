@@ -1,0 +1,32 @@
+"""Kahneman-Tversky optimization: each answer by itself against what answers are worth on average, with bounded losses.
+
+Here both answers of a pair are examples, one desirable and one not. The average is an estimate of the divergence from
+the reference, made with answers that belong to other prompts; who scores these is `sightline.train`.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sightline.losses.dpo import rewards
+from sightline.losses.types import LossOut, PairLogps
+
+
+def kto(
+    policy: PairLogps, reference: PairLogps, *, beta: float, chosen_weight: float, rejected_weight: float
+) -> LossOut:
+    """KTO loss of each pair, the mean over its two answers (Ethayarajh et al. 2024, 2402.01306, L_KTO).
+
+    The weights are lambda_D and lambda_U. A caller that splits a step into batches puts the step's mean in every
+    pair's `mismatched`, so that the splitting changes nothing.
+    """
+    baseline = divergence(policy, reference)
+    chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected  # r of the paper
+    desirable = chosen_weight * torch.sigmoid(-beta * (chosen - baseline))  # lambda - v, v = lambda sigma(...)
+    undesirable = rejected_weight * torch.sigmoid(-beta * (baseline - rejected))
+    return LossOut((desirable + undesirable) / 2, *rewards(policy, reference, beta))
+
+
+def divergence(policy: PairLogps, reference: PairLogps) -> Float[Tensor, ""]:
+    """z0: the mean log-ratio of mismatched answers, at least 0, without gradient (2402.01306)."""
+    return (policy.field("mismatched") - reference.field("mismatched")).mean().clamp(min=0).detach()
