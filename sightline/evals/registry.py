@@ -45,6 +45,7 @@ _LAB = {
 }
 _POPE = "https://github.com/AoiDragon/POPE (output/)"
 _POPE_SPLITS = ("random", "popular", "adversarial")
+_AMBER = "https://github.com/junyangwang0410/AMBER (data/)"
 _COCO = "https://cocodataset.org/#download (2014 Train/Val annotations)"
 
 BENCHMARKS: dict[str, Entry] = {
@@ -63,6 +64,26 @@ BENCHMARKS: dict[str, Entry] = {
         )
         for name, where in (("pope", "COCO"), ("pope-aokvqa", "A-OKVQA's pictures"), ("pope-gqa", "GQA's pictures"))
     },
+    "amber": Entry(
+        "sightline.evals.benches.amber:amber",
+        "Descriptions and yes/no questions; every dimension and the AMBER score.",
+        files=_AMBER,
+        needs_images=True,
+        splits=("generative", "discriminative", "existence", "attribute", "relation"),
+    ),
+    "amber-generative": Entry(
+        "sightline.evals.benches.amber:amber",
+        "Descriptions alone: absent nouns, true objects named, expected hallucinations.",
+        files=_AMBER,
+        needs_images=True,
+    ),
+    "amber-discriminative": Entry(
+        "sightline.evals.benches.amber:amber",
+        "Yes/no questions alone: accuracy, and precision, recall and F1 of No.",
+        files=_AMBER,
+        needs_images=True,
+        splits=("existence", "attribute", "relation"),
+    ),
     "chair": Entry(
         "sightline.evals.benches.chair:chair",
         "Descriptions of COCO pictures: absent objects named, present ones named.",

@@ -72,6 +72,10 @@ def estimate_sums(
 ) -> dict[str, Estimate]:
     """As `estimate`, of scores that are added up already."""
     points, draws = formulas.values(table.sums.sum(axis=1)), _resample(table, formulas, resamples, seed)
+    for m, name in enumerate(formulas.metrics):
+        # An official epsilon would make a zero of nothing.
+        if not all(table.scored[source] for source in formulas.sources[name]):
+            points[:, m] = np.nan
     return {
         name: _single(metric, points[0, m], draws[:, 0, m], _counts(table, name))
         for m, (name, metric) in enumerate(formulas.metrics.items())

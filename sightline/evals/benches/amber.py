@@ -1,0 +1,222 @@
+"""AMBER (Wang et al. 2023, arXiv 2311.07397): objects in descriptions, and yes/no questions, as its script counts them.
+
+Its nouns are found in `amber_nouns`. What is shown is not rounded, except inside F1, which the script makes of rounded
+percents; its denominators begin at 0.001 and so do these. The parts are the script's evaluation types.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sightline.config.problems import shorten
+from sightline.errors import InputError
+from sightline.evals.benches.amber_metrics import KINDS, discriminative_metrics, generative_metrics, score_metric
+from sightline.evals.benches.amber_nouns import Tools, installed_tools
+from sightline.evals.benches.files import json_lines, official_file
+from sightline.evals.benchmark import TOUCHED, AnyMetric, Setting
+from sightline.records.rows import Answer, Sample, Score
+
+GENERATIVE, DISCRIMINATIVE = "generative", "discriminative"
+_DESCRIBE = "Describe this image."
+_QUERIES = ("query_all.json", "query_generative.json", "query_discriminative.json")
+
+
+@dataclass(frozen=True)
+class Lists:
+    """`association` maps a word to those that may stand for it, `safe` is never counted as absent."""
+
+    association: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    safe: frozenset[str] = frozenset()
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The only words that AMBER counts."""
+        return frozenset(self.association).union(*self.association.values())
+
+    def targets(self, words: Sequence[str]) -> list[tuple[str, int]]:
+        """What may name which of the words, in the script's order: all associations, then the words themselves."""
+        associated = [(other, index) for index, word in enumerate(words) for other in self.association.get(word, ())]
+        return associated + [(word, index) for index, word in enumerate(words)]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """For each noun whether it is absent; which of the true and of the expected hallucinated objects were named."""
+
+    absent: tuple[bool, ...]
+    covered: frozenset[int]
+    expected: frozenset[int]
+
+
+def judge(nouns: Sequence[str], truth: Sequence[str], hallu: Sequence[str], lists: Lists, tools: Tools) -> Verdict:
+    """Count as the script does: a noun names the first target that it equals, and then the first that is like it."""
+    present, likely = lists.targets(truth), lists.targets(hallu)
+    absent, covered, expected = [], set(), set()
+    for noun in nouns:
+        named = None if noun in lists.safe else _first_equal(noun, present)
+        if noun in lists.safe or named is not None:
+            absent.append(False)
+            covered |= set() if named is None else {named}
+            continue
+        found = {_first_equal(noun, likely), _first_alike(noun, likely, tools)}
+        expected |= {index for index in found if index is not None}
+        alike = _first_alike(noun, present, tools)
+        covered |= set() if alike is None else {alike}
+        absent.append(alike is None)
+    return Verdict(tuple(absent), frozenset(covered), frozenset(expected))
+
+
+def _first_equal(noun: str, targets: Sequence[tuple[str, int]]) -> int | None:
+    return next((index for word, index in targets if word == noun), None)
+
+
+def _first_alike(noun: str, targets: Sequence[tuple[str, int]], tools: Tools) -> int | None:
+    if tools.alike is None:
+        return None
+    return next((index for word, index in targets if tools.alike(noun, word)), None)
+
+
+def amber(name: str, setting: Setting) -> "Amber":
+    """AMBER, whole or one part of it.
+
+    Raises:
+        InputError: annotations.json is missing, or relation.json or safe_words.txt where descriptions are scored.
+    """
+    part = setting.split or name.removeprefix("amber").removeprefix("-")
+    annotations = official_file(name, setting.folder, "annotations.json")
+    lists = Lists()
+    if part in ("", GENERATIVE):
+        relation = official_file(name, setting.folder, "relation.json")
+        safe = official_file(name, setting.folder, "safe_words.txt").read_text(encoding="utf-8").split("\n")
+        lists = Lists(_association(relation), frozenset(safe))
+    folder = setting.images or setting.folder
+    return Amber(name, annotations, folder, lists, part, setting.limit, installed_tools())
+
+
+@dataclass(frozen=True)
+class Amber:
+    """`part` is empty for all, or generative, discriminative, existence, attribute or relation."""
+
+    name: str
+    annotations: Path
+    folder: Path
+    lists: Lists
+    part: str
+    limit: int | None
+    tools: Tools
+    max_new_tokens: int = 512
+
+    @cached_property
+    def metrics(self) -> Mapping[str, AnyMetric]:
+        found: dict[str, AnyMetric] = {}
+        if self.part in ("", GENERATIVE):
+            found |= generative_metrics(self.tools)
+        if self.part != GENERATIVE:
+            found |= discriminative_metrics(self.part)
+        return found if self.part else {**found, "amber_score": score_metric()}
+
+    @cached_property
+    def queries(self) -> Mapping[int, tuple[str, str]]:
+        """Picture and question by id; without the files of queries, which scoring can spare, there are none."""
+        folder = self.annotations.parent
+        found = (folder / above / name for above in (".", "query") for name in _QUERIES)
+        rows = [row for path in found if path.is_file() for row in json_lines(path)]
+        try:
+            return {row["id"]: (row["image"], row["query"]) for _, row in rows}
+        except KeyError as error:
+            raise InputError(f"{folder}: a query lacks {error}; fetch AMBER's query files again") from error
+
+    def samples(self) -> Iterator[Sample]:
+        pictures: set[str] = set()
+        for where, row in json_lines(self.annotations):
+            number, kind, truth = row.get("id"), row.get("type"), row.get("truth")
+            if not isinstance(number, int) or not isinstance(kind, str) or truth is None:
+                raise InputError(f"{where}: {shorten(row)} lacks id, type or truth; fetch annotations.json again")
+            if self.part and self.part not in groups_of(kind):
+                continue
+            default = f"AMBER_{number}.jpg" if kind == GENERATIVE else ""
+            image, prompt = self.queries.get(number, (default, _DESCRIBE if default else ""))
+            pictures.add(image)
+            if self.limit is not None and len(pictures) > self.limit:
+                return
+            yield Sample(
+                id=str(number),
+                images=(image,) if image else (),
+                prompt=prompt,
+                task="description" if kind == GENERATIVE else "yes-no",
+                cluster=image or str(number),
+                truth={"kind": kind, "truth": truth, "hallu": row.get("hallu", [])},
+            )
+
+    def groups(self, sample: Sample) -> tuple[str, ...]:
+        return groups_of(sample.truth["kind"])
+
+    def score(self, sample: Sample, answer: Answer) -> Score:
+        describes = sample.truth["kind"] == GENERATIVE
+        values, details = (self._description if describes else _yes_no)(sample, answer)
+        return Score(
+            sample_id=sample.id, cluster=sample.cluster, groups=self.groups(sample), values=values, details=details
+        )
+
+    def _description(self, sample: Sample, answer: Answer) -> tuple[dict[str, float | None], dict[str, Any]]:
+        truth, hallu = sample.truth["truth"], sample.truth["hallu"]
+        nouns = self.tools.nouns(answer.text, self.lists.known)
+        verdict = judge([noun.text for noun in nouns], truth, hallu, self.lists, self.tools)
+        absent = [noun for noun, is_absent in zip(nouns, verdict.absent, strict=True) if is_absent]
+        values: dict[str, float | None] = {
+            "absent_nouns": float(len(absent)),
+            "nouns": float(len(nouns)),
+            "covered": float(len(verdict.covered)),
+            "present": float(len(truth)),
+            "expected_named": float(len(verdict.expected)),
+            "expected": float(len(hallu)),
+            "clean": float(not absent),
+            # Without vectors an absent noun may be one that the script would have forgiven.
+            TOUCHED: float(bool(absent) and self.tools.alike is None),
+        }
+        details = {
+            "hallucinated": [noun.span for noun in absent],
+            "absent": [noun.text for noun in absent],
+            "nouns": "nltk" if self.tools.official_nouns else "own",
+            "similarity": "none" if self.tools.alike is None else "en_core_web_lg",
+        }
+        return values, details
+
+
+def groups_of(kind: str) -> tuple[str, ...]:
+    """The parts that a type of question counts for; what the script does not know is a relation."""
+    if kind == GENERATIVE:
+        return (GENERATIVE,)
+    known = {"discriminative-hallucination": ("existence",)} | {
+        f"discriminative-attribute-{name}": ("attribute", name) for name in KINDS
+    }
+    return (DISCRIMINATIVE, *known.get(kind, ("relation",)))
+
+
+def _yes_no(sample: Sample, answer: Answer) -> tuple[dict[str, float | None], dict[str, Any]]:
+    """Only "Yes" and "No" as such are answers; anything else is wrong."""
+    is_no, says_no = sample.truth["truth"] != "yes", answer.text == "No"
+    right = says_no if is_no else answer.text == "Yes"
+    values: dict[str, float | None] = {
+        "right": float(right),
+        "is_no": float(is_no),
+        "says_no": float(says_no),
+        # The script asks for truth "no" here and for truth other than "yes" there.
+        "no_and_right": float(says_no and is_no),
+        "no_and_true": float(says_no and sample.truth["truth"] == "no"),
+        TOUCHED: float(answer.text not in ("Yes", "No")),
+    }
+    return values, {"answer": answer.text[:80], "truth": sample.truth["truth"]}
+
+
+def _association(path: Path) -> dict[str, list[str]]:
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); fetch the file again") from error
+    if not isinstance(value, dict) or not all(isinstance(words, list) for words in value.values()):
+        raise InputError(f"{path} is no object {{word: [word, ...]}}; fetch AMBER's relation.json again")
+    return value

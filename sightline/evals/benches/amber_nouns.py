@@ -1,0 +1,117 @@
+"""The nouns of an answer that AMBER knows, and which words are alike: by the official tools, or by ours without them.
+
+The official script tags with NLTK and compares with the vectors of spaCy's `en_core_web_lg`; both are taken where they
+are installed with their data. Otherwise a few rules tell verbs from nouns and no two words are alike, which `amber`
+counts and names. Either way every lower or upper case letter stays as it is: "Dogs" is not the word "dog" for AMBER.
+"""
+
+import functools
+import importlib.util
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sightline.evals.benches.lemmas import lemma
+from sightline.evals.benches.words import Word, find_words
+
+ALIKE = 0.8  # similarity above which the official script takes two words for one thing
+_VECTORS = "en_core_web_lg"
+_NLTK_DATA = ("tokenizers/punkt_tab", "taggers/averaged_perceptron_tagger_eng", "corpora/wordnet")
+
+_DETERMINERS = frozenset({"a", "an", "the", "this", "that", "each", "every", "another", "one", "his", "her", "its"})
+_CANS = _DETERMINERS | {"aluminum", "beer", "garbage", "metal", "paint", "soda", "spray", "tin", "trash", "watering"}
+#: Words after which a word that may be a verb is one.
+_BEFORE_VERBS = frozenset(
+    {
+        *("to", "can", "could", "may", "might", "must", "shall", "should", "will", "would", "not", "n't"),
+        *("i", "you", "he", "she", "it", "we", "they", "who", "which"),
+    }
+)
+_BEFORE_GERUNDS = frozenset({"is", "are", "was", "were", "be", "been", "being", "'s", "'re", "while"})
+_GERUNDS = frozenset({"drawing", "painting", "sailing"})
+
+
+@dataclass(frozen=True)
+class Tools:
+    """`nouns` finds known nouns with their places; `alike` is None where no vectors are installed."""
+
+    nouns: Callable[[str, Container[str]], list[Word]]
+    alike: Callable[[str, str], bool] | None
+    official_nouns: bool
+
+
+@functools.cache
+def installed_tools() -> Tools:
+    """The official tools where NLTK's data and spaCy's vectors are installed, ours in the place of what is not."""
+    tagged = _has_nltk()
+    return Tools(tagged_nouns if tagged else plain_nouns, _vectors(), tagged)
+
+
+def plain_nouns(text: str, known: Container[str]) -> list[Word]:
+    """Known nouns by rules: a word counts unless its neighbor before it makes a verb of it."""
+    words = find_words(text)
+    before = ["", *(word.text.lower() for word in words)]
+    based = (Word(lemma(word.text, known), word.span) for word in words)
+    return [
+        base
+        for base, word, last in zip(based, words, before, strict=False)
+        if base.text in known and _is_noun(word.text.lower(), last)
+    ]
+
+
+def _is_noun(word: str, last: str) -> bool:
+    if word == "can":
+        return last in _CANS
+    if word in _GERUNDS and last in _BEFORE_GERUNDS:
+        return False
+    if word == "sailing":
+        return last in _DETERMINERS
+    return word != "hot" and last not in _BEFORE_VERBS
+
+
+def tagged_nouns(text: str, known: Container[str]) -> list[Word]:
+    """Known nouns by NLTK's tagger and WordNet's lemmatizer, as in the official script."""
+    import nltk
+    from nltk.stem import WordNetLemmatizer
+
+    base = WordNetLemmatizer().lemmatize
+    tagged: Sequence[tuple[str, str]] = nltk.pos_tag(nltk.word_tokenize(text))
+    found = ((base(word), word, tag) for word, tag in tagged)
+    return [Word(noun, span) for (noun, _, tag), span in _placed(found, text) if tag.startswith("NN") and noun in known]
+
+
+def _placed(found: Any, text: str) -> Iterator[tuple[tuple[str, str, str], tuple[int, int]]]:
+    """Each noun with where its word stands; NLTK writes quotation marks anew, and those are nowhere."""
+    start = 0
+    for item in found:
+        place = text.find(item[1], start)
+        if place >= 0:
+            start = place + len(item[1])
+        yield item, (start - len(item[1]), start) if place >= 0 else (start, start)
+
+
+def _has_nltk() -> bool:
+    if importlib.util.find_spec("nltk") is None:
+        return False
+    import nltk
+
+    try:
+        for name in _NLTK_DATA:
+            nltk.data.find(name)
+    except LookupError:
+        return False
+    return True
+
+
+def _vectors() -> Callable[[str, str], bool] | None:
+    if importlib.util.find_spec("spacy") is None or importlib.util.find_spec(_VECTORS) is None:
+        return None
+    import spacy
+
+    read = functools.lru_cache(maxsize=4096)(spacy.load(_VECTORS))
+
+    @functools.lru_cache(maxsize=1 << 18)
+    def alike(one: str, other: str) -> bool:
+        return bool(read(one).similarity(read(other)) > ALIKE)
+
+    return alike
