@@ -1,7 +1,7 @@
 """Binary classifier optimization: chosen answers are to have a reward above a shift, rejected ones one below it.
 
-The quality term of MPO. The shift is a running mean of past rewards, which the caller keeps (`running_mean`); TRL's
-paired form has none, and peers that reproduce InternVL have one, so both are in the table.
+The quality term of MPO. The shift is a running mean of past rewards, which `sightline.train` keeps; TRL's paired form
+has none, and peers that reproduce InternVL have one, so both are in the table.
 """
 
 from torch.nn.functional import logsigmoid

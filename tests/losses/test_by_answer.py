@@ -1,17 +1,15 @@
-"""KTO, BCO and the running mean: the losses that look at each answer by itself."""
+"""KTO and BCO: the losses that look at each answer by itself."""
 
 import dataclasses
 import math
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.losses.bco import bco, unshifted_bco
 from sightline.losses.dpo import dpo
 from sightline.losses.kto import divergence, kto
-from sightline.losses.running_mean import RunningMean
 from sightline.losses.types import PairLogps
 from tests.losses.made import column, log_sigmoid, logps, sigmoid
 
@@ -98,11 +96,3 @@ def test_bco_bounds_dpo_from_above(values: tuple[float, ...]) -> None:
 
 def test_at_the_reference_bco_is_twice_log_two() -> None:
     assert unshifted_bco(pair(-4, -5), pair(-4, -5), beta=0.5).loss.item() == pytest.approx(2 * math.log(2))
-
-
-def test_a_running_mean_of_parts_is_the_mean_of_the_whole_and_goes_through_a_checkpoint() -> None:
-    values = torch.tensor([1.0, 2.0, 6.0, -3.0, 4.0], requires_grad=True)
-    whole = RunningMean().seen(values)
-    parts = RunningMean().seen(values[:2]).seen(values[2:])
-    assert whole.mean == parts.mean == 2.0 and RunningMean().mean == 0.0
-    assert RunningMean(**dataclasses.asdict(parts)) == parts

@@ -51,6 +51,25 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
 
 
 @pytest.fixture
+def full_pairs(pairs: list[Pair]) -> list[Pair]:
+    """Pairs with everything: a second rejected answer, and spans over the last word of both answers."""
+
+    def last_word(text: str) -> tuple[tuple[int, int], ...]:
+        return ((len(text.rstrip(".").rpartition(" ")[0]) + 1, len(text) - 1),)
+
+    return [
+        pair.model_copy(
+            update={
+                "second_rejected": f"{pair.rejected} Two hens.",
+                "chosen_spans": last_word(pair.chosen),
+                "rejected_spans": last_word(pair.rejected),
+            }
+        )
+        for pair in pairs
+    ]
+
+
+@pytest.fixture
 def make_policy(model_dir: Path) -> Callable[..., VLM]:
     """A fresh policy: the tiny model with an untrained adapter."""
 

@@ -32,25 +32,6 @@ ALL = frozenset({Need.SECOND_REJECTED, Need.SPANS, Need.WEAKENED, Need.BLIND})
 
 
 @pytest.fixture
-def full_pairs(pairs: list[Pair]) -> list[Pair]:
-    """Pairs with everything: a second rejected answer, and spans over the last word of both answers."""
-
-    def last_word(text: str) -> tuple[tuple[int, int], ...]:
-        return ((len(text.rstrip(".").rpartition(" ")[0]) + 1, len(text) - 1),)
-
-    return [
-        pair.model_copy(
-            update={
-                "second_rejected": f"{pair.rejected} Two hens.",
-                "chosen_spans": last_word(pair.chosen),
-                "rejected_spans": last_word(pair.rejected),
-            }
-        )
-        for pair in pairs
-    ]
-
-
-@pytest.fixture
 def black(tmp_path: Path) -> Callable[[Pair], tuple[Path, ...]]:
     """A black picture for every picture."""
     path = tmp_path / "black.png"
