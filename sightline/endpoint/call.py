@@ -56,6 +56,7 @@ class Completion(BaseModel):
     class Usage(BaseModel):
         """What it cost."""
 
+        prompt_tokens: int | None = None
         completion_tokens: int = 0
 
     choices: list[Choice]
@@ -80,6 +81,11 @@ class Completion(BaseModel):
     def tokens(self) -> int:
         """Tokens of the reply, 0 where the server does not say."""
         return self.usage.completion_tokens if self.usage else 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of what was asked, 0 where the server does not say."""
+        return (self.usage.prompt_tokens or 0) if self.usage else 0
 
 
 def call(client: openai.OpenAI, body: dict[str, Any], timeout: float) -> Completion:

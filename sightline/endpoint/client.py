@@ -56,7 +56,7 @@ class Endpoint:
         """
         keys = [ask.key(self.config) for ask in asks]
         kept = {} if self._cache is None else {key: self._cache.get(key) for key in dict.fromkeys(keys)}
-        replies = {key: _reply(found) for key, found in kept.items() if found is not None}
+        replies = {key: _reply(found, kept=True) for key, found in kept.items() if found is not None}
         # Else the few rows that a server can never answer would stop every later run that asks for them alone.
         self._answered = self._answered or bool(replies)
         missing = {key: (key, ask) for key, ask in zip(keys, asks, strict=True) if key not in replies}
@@ -68,6 +68,12 @@ class Endpoint:
 
                 replies |= dict(in_threads(work, missing, self.config.concurrency))
         return [replies[key] for key in keys]
+
+    def known(self, asks: Sequence[Ask]) -> int:
+        """How many of them are answered on disk already; asks nobody."""
+        if self._cache is None:
+            return 0
+        return sum(self._cache.get(ask.key(self.config)) is not None for ask in asks)
 
     def _open(self) -> "openai.OpenAI":
         """Opened for each batch, since a judge has no end at which to close it."""
@@ -96,8 +102,12 @@ class Endpoint:
                 stop.wait(min(FIRST_PAUSE * 2**number, LONGEST_PAUSE) * random.uniform(0.5, 1))
             else:
                 self._answered = True
-                text = completion.whole if ask.aloud else completion.text
-                found = Kept(text=text, tokens=completion.tokens, cut_off=completion.cut_off)
+                found = Kept(
+                    text=completion.whole if ask.aloud else completion.text,
+                    tokens=completion.tokens,
+                    cut_off=completion.cut_off,
+                    prompt_tokens=completion.prompt_tokens,
+                )
                 if self._cache is not None:
                     self._cache.put(key, found)
                 return _reply(found)
@@ -131,6 +141,7 @@ class Endpoint:
         return note.replace(self._key, "***") if self.config.api_key_env else note
 
 
-def _reply(kept: Kept) -> Reply:
+def _reply(found: Kept, *, kept: bool = False) -> Reply:
     """What was cut off is no answer: its last line may be half of another one."""
-    return Reply(None, kept.tokens, CUT_OFF, kept.text) if kept.cut_off else Reply(kept.text, kept.tokens)
+    text, note, begun = (None, CUT_OFF, found.text) if found.cut_off else (found.text, "", None)
+    return Reply(text, found.tokens, note, begun, found.prompt_tokens, kept)

@@ -19,11 +19,14 @@ class Kept(Row):
     text: str
     tokens: int
     cut_off: bool
+    prompt_tokens: int = 0
     check: str = ""
 
     def checked(self) -> "Kept":
         """The same with its check."""
-        return self.model_copy(update={"check": hash_json([self.text, self.tokens, self.cut_off])})
+        said = [self.text, self.tokens, self.cut_off]
+        # Answers from before prompts were counted stay good.
+        return self.model_copy(update={"check": hash_json([*said, self.prompt_tokens] if self.prompt_tokens else said)})
 
 
 class ReplyCache:

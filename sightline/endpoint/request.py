@@ -83,13 +83,16 @@ def _content(entries: list[str | None], urls: Iterator[str]) -> str | list[dict[
 class Reply:
     """What the model said; None where the call failed or the reply was cut off, and `note` says why.
 
-    `begun` is what there is of a reply that the token limit cut off.
+    `begun` is what there is of a reply that the token limit cut off. Tokens are as the server counts them; `kept` is
+    True where it was on disk, so that it cost nothing now.
     """
 
     text: str | None
     tokens: int = 0
     note: str = ""
     begun: str | None = None
+    prompt_tokens: int = 0
+    kept: bool = False
 
 
 @lru_cache(maxsize=64)  # several things are asked about one picture
