@@ -14,6 +14,8 @@ from rich.table import Table
 from sightline.config import load_config
 from sightline.evals import run
 from sightline.evals.directory import BenchmarkResult, read_evaluation
+from sightline.evals.judging.applying import note_without_judge
+from sightline.evals.judging.config import JudgeConfig
 from sightline.study.report.formatting import interval_text, value_text
 
 app = typer.Typer()
@@ -44,6 +46,7 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
     ] = None,
+    judge: Annotated[Path | None, typer.Option(help="YAML of the judge that grades open answers.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the resamples behind the intervals; answers are greedy.")] = 0,
 ) -> None:
     """Measure a model on benchmarks; started again, it goes on where it was stopped.
@@ -59,9 +62,14 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         given.append(f"runtime.batch_size={batch_size}")
     settings = load_config(EvalSettings, config, given)
     asked = run.EvalConfig(**settings.model_dump(exclude={"runtime"}))
+    if judge is not None:
+        asked = asked.model_copy(update={"judge": load_config(JudgeConfig, judge)})
     files = run.Files(data, images, synonyms)
     run.evaluate(model, out, asked, adapter=adapter, files=files, seed=seed, runtime=settings.runtime)
     print_estimates(read_evaluation(out, asked.benchmarks))
+    for name in () if asked.judge else asked.benchmarks:
+        if note := note_without_judge(name, run.setting_of(files, out / "data", asked)):
+            typer.echo(f"note: {note}")
     typer.echo(f"evaluation: {out}")
 
 

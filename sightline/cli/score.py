@@ -4,16 +4,25 @@ The work is `sightline.evals.answered_files`; names of benchmarks are in `sightl
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sightline.config import load_config
+from sightline.errors import InputError
 from sightline.evals.answered_files import Scored, score_file
 from sightline.evals.benchmark import Setting
+from sightline.evals.judging.applying import Judging, check_anchors
+from sightline.evals.judging.config import JudgeConfig
+from sightline.evals.registry import get_benchmark
 from sightline.evals.statistics import RESAMPLES
 
 app = typer.Typer()
+
+#: Before the keys of a judge in `--set`.
+JUDGE_KEY = "judge."
 
 
 @app.command()
@@ -24,8 +33,18 @@ def score(  # noqa: PLR0913 - one parameter an option
     split: Annotated[str | None, typer.Option(help="One official part; all of them where it is left out.")] = None,
     synonyms: Annotated[Path | None, typer.Option(help="Official word list, in place of ours.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, for judges that see them.")] = None,
     out: Annotated[Path | None, typer.Option(help="Directory to keep samples, answers and scores in.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object of all metrics.")] = False,
+    judge: Annotated[Path | None, typer.Option(help="YAML of the judge: server, prompt, prices.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="judge.KEY=VALUE", help="Set one key of the judge; may be repeated."),
+    ] = None,
+    verdicts: Annotated[
+        Path | None, typer.Option(help="What a judge said before: verdicts.jsonl, or a file of the official script.")
+    ] = None,
+    anchors: Annotated[bool, typer.Option(help="Have the judge grade twelve known answers too; needs --out.")] = False,
     resamples: Annotated[int, typer.Option(min=100, help="Resamples behind the intervals.")] = RESAMPLES,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
 ) -> None:
@@ -33,8 +52,11 @@ def score(  # noqa: PLR0913 - one parameter an option
 
     For example: sightline score pope --answers answers.jsonl --data POPE_DIR --split random
     """
-    setting = Setting(data, limit=limit, split=split, synonyms=synonyms)
-    scored = score_file(bench, answers, setting, out=out, resamples=resamples, seed=seed)
+    setting = Setting(data, images=images, limit=limit, split=split, synonyms=synonyms)
+    judging = Judging(judge_config(judge, overrides), verdicts, tell)
+    if anchors and (out is None or judging.config is None):
+        raise InputError("--anchors needs a judge, and --out to keep its grades in.")
+    scored = score_file(bench, answers, setting, judging=judging, out=out, resamples=resamples, seed=seed)
     if as_json:
         typer.echo(
             json.dumps({name: made.model_dump(mode="json") for name, made in scored.estimates.items()}, indent=2)
@@ -43,8 +65,29 @@ def score(  # noqa: PLR0913 - one parameter an option
         print_scored(bench, scored)
     for note in scored.notes:
         typer.echo(f"note: {note}", err=True)
+    if anchors and out is not None:
+        tell(check_anchors(get_benchmark(bench, setting), judging, out / bench))
     if out is not None:
         typer.echo(f"evaluation: {out}", err=as_json)
+
+
+def judge_config(path: Path | None, overrides: Sequence[str] | None) -> JudgeConfig | None:
+    """The judge that a file and `judge.KEY=VALUE` settings describe; None where neither is given.
+
+    Raises:
+        InputError: an unknown or missing key, or a setting that is not the judge's.
+    """
+    own = [setting.removeprefix(JUDGE_KEY) for setting in overrides or ()]
+    if stranger := next((setting for setting in overrides or () if not setting.startswith(JUDGE_KEY)), None):
+        raise InputError(
+            f"--set {stranger}: only keys of the judge are set here, such as {JUDGE_KEY}server.model=NAME."
+        )
+    return load_config(JudgeConfig, path, own) if path is not None or own else None
+
+
+def tell(line: str) -> None:
+    """Print what a judge costs and found where it disturbs no result."""
+    typer.echo(line, err=True)
 
 
 def print_scored(name: str, scored: Scored) -> None:

@@ -5,7 +5,7 @@ these layouts.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from sightline.errors import InputError
 
 IDS = ("sample_id", "question_id", "questionId", "image_id", "id")
 #: Names that can only be the model's come first: `answer` is the truth in some lists, and `text` the question.
-TEXTS = ("model_answer", "prediction", "response", "output", "answer", "caption", "text")
+TEXTS = ("model_answer", "model_prediction", "prediction", "response", "output", "answer", "caption", "text")
 _QUESTIONS = ("question", "prompt")
 
 KeyOf = Callable[[Mapping[str, Any]], str | None]
@@ -42,7 +42,12 @@ def read_answers(path: Path, key_of: KeyOf | None = None) -> Iterator[Given]:
     """
     if not path.is_file():
         raise InputError(f"answers {path} do not exist or are no file; check the path")
-    for where, row in _rows(path):
+    return given(_rows(path), key_of)
+
+
+def given(rows: Iterable[tuple[str, Any]], key_of: KeyOf | None = None) -> Iterator[Given]:
+    """The answers in rows, each with its place for errors; keys and errors as in `read_answers`."""
+    for where, row in rows:
         if not isinstance(row, dict):
             raise InputError(f"{where}: {shorten(row)} is no JSON object; an answer is one, with an id and a text")
         key = key_of(row) if key_of is not None else None

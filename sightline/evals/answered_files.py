@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.config import Config
-from sightline.evals.answer_files import read_answers
-from sightline.evals.benchmark import AnyMetric, Benchmark, Keyed, Setting, Unlisted
+from sightline.evals.answer_files import given, read_answers
+from sightline.evals.benchmark import AnyMetric, Benchmark, InFolders, Keyed, Setting, Unlisted
 from sightline.evals.directory import ANSWERS, SAMPLES, read_result, relocated
+from sightline.evals.judging.applying import NOBODY, Judging, judged, require_judged, unjudged_note
 from sightline.evals.matching import Tally, match
 from sightline.evals.registry import get_benchmark
 from sightline.evals.scoring import all_metrics, estimate_scores, score_all, write_scores
@@ -28,6 +29,7 @@ class ScoreConfig(Config):
     split: str | None = None
     limit: int | None = None
     resamples: int = RESAMPLES
+    judge: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,21 +42,38 @@ class Scored:
 
 
 def score_file(
-    name: str, answers: Path, setting: Setting, *, out: Path | None = None, resamples: int = RESAMPLES, seed: int = 0
+    name: str,
+    answers: Path,
+    setting: Setting,
+    *,
+    judging: Judging = NOBODY,
+    out: Path | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Scored:
-    """Score a file of answers to one benchmark; with `out`, keep samples, answers, scores and estimates there.
+    """Score a file of answers to one benchmark; with `out`, keep samples, answers, verdicts and scores there.
+
+    `judging` says who grades, where the benchmark asks a judge.
 
     Raises:
-        InputError: an unknown benchmark, a file that is missing or broken, or answers to other questions.
+        InputError: an unknown benchmark, a file that is missing or broken, answers to other questions, or of a judge.
     """
     benchmark = get_benchmark(name, setting)
-    tally = Tally()
+    require_judged(benchmark, judging)
+    notes, tally = unjudged_note(benchmark, judging), Tally()
     if out is None:
+        benchmark, _ = judged(benchmark, lambda: answered(benchmark, answers, Tally()), judging, None)
         estimates = estimate_scores(
             benchmark, score_all(benchmark, answered(benchmark, answers, tally)), resamples=resamples, seed=seed
         )
-        return Scored(all_metrics(benchmark), estimates, tuple(tally.sentences()))
-    config = ScoreConfig(benchmarks=(name,), split=setting.split, limit=setting.limit, resamples=resamples)
+        return Scored(all_metrics(benchmark), estimates, (*tally.sentences(), *notes))
+    config = ScoreConfig(
+        benchmarks=(name,),
+        split=setting.split,
+        limit=setting.limit,
+        resamples=resamples,
+        judge=judging.identity(benchmark),
+    )
     inputs = {"answers": answers} | ({"synonyms": setting.synonyms} if setting.synonyms else {})
     next(answered(benchmark, answers, Tally()))  # so that a mistake does not claim the directory
     stage = Stage.open(out, "score", config, inputs, seed)
@@ -63,18 +82,26 @@ def score_file(
         asked = (sample for sample, _ in answered(benchmark, answers, Tally()))
         write_rows(folder / SAMPLES, (relocated(sample, benchmark.folder, folder) for sample in asked))
         write_rows(folder / ANSWERS, (a for _, a in answered(benchmark, answers, tally) if a is not None))
+        benchmark, failed = judged(benchmark, lambda: answered(benchmark, answers, Tally()), judging, folder)
         write_scores(benchmark, answered(benchmark, answers, Tally()), folder, resamples=resamples, seed=seed)
         counts = {"samples": tally.samples, "answers": tally.samples - tally.missing}
         dropped = {"repeated": tally.repeated, "unknown": tally.unknown}
-        stage.finish(counts=counts, dropped=dropped)
+        if failed:
+            notes.append(f"{failed} calls of the judge failed; run the same command again to ask for them alone")
+        else:
+            stage.finish(counts=counts, dropped=dropped)
     result = read_result(out, benchmark.name)
-    return Scored(dict(result.metrics), dict(result.estimates), tuple(tally.sentences()))
+    return Scored(dict(result.metrics), dict(result.estimates), (*tally.sentences(), *notes))
 
 
 def answered(benchmark: Benchmark, answers: Path, tally: Tally) -> Iterator[tuple[Sample, Answer | None]]:
     """The samples with the answers of a file; `tally` fills as they are read."""
     key_of = benchmark.answer_key if isinstance(benchmark, Keyed) else None
-    matched = match(benchmark.samples, read_answers(answers, key_of), tally)
+    if answers.is_dir() and isinstance(benchmark, InFolders):
+        rows = given(benchmark.answer_rows(answers), key_of)
+    else:
+        rows = read_answers(answers, key_of)
+    matched = match(benchmark.samples, rows, tally)
     if not isinstance(benchmark, Unlisted):
         yield from matched
         return

@@ -19,6 +19,7 @@ __all__ = [
     "Combining",
     "Derived",
     "Grouped",
+    "InFolders",
     "Keyed",
     "Metric",
     "Setting",
@@ -94,6 +95,16 @@ class Combining(Protocol):
     """
 
     def combine(self, scores: Iterable[Score]) -> Iterator[Score]: ...
+
+
+@runtime_checkable
+class InFolders(Protocol):
+    """A benchmark whose owners keep answers in a folder of files of a layout of their own.
+
+    `answer_rows` is the rows of such a folder, each with its place for errors.
+    """
+
+    def answer_rows(self, path: Path) -> Iterator[tuple[str, dict[str, Any]]]: ...
 
 
 @runtime_checkable

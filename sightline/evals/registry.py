@@ -48,6 +48,78 @@ _POPE_SPLITS = ("random", "popular", "adversarial")
 _AMBER = "https://github.com/junyangwang0410/AMBER (data/)"
 _COCO = "https://cocodataset.org/#download (2014 Train/Val annotations)"
 
+_BENCHES = "sightline.evals.benches."
+_LLAVA = "https://github.com/haotian-liu/LLaVA"
+#: Benchmarks of questions: name -> (factory, help, where its owners publish its files, its splits).
+_QUESTIONS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
+    "textvqa": (
+        "textvqa:textvqa",
+        "Reading text in pictures, by ten human answers.",
+        "https://textvqa.org/dataset (v0.5.1)",
+        ("val", "train"),
+    ),
+    "gqa": (
+        "gqa:gqa",
+        "Questions about scenes, by exact match.",
+        "https://cs.stanford.edu/people/dorarad/gqa/download.html (questions1.2)",
+        ("testdev_balanced", "testdev_all", "val_balanced", "val_all"),
+    ),
+    **{
+        name: (
+            "scienceqa:scienceqa",
+            f"Multiple choice from school books, {which}.",
+            "https://github.com/lupantech/ScienceQA (data/scienceqa)",
+            ("test", "val", "minitest", "minival", "train"),
+        )
+        for name, which in (("scienceqa", "all questions"), ("scienceqa-img", "those with a picture"))
+    },
+    "mme": (
+        "mme:mme",
+        "Two yes/no questions a picture, fourteen sub-tasks.",
+        "https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models/tree/Evaluation",
+        (),
+    ),
+    **{
+        name: (
+            "hallusionbench:hallusionbench",
+            f"Altered figures; right per question, figure and pair; {how}.",
+            "https://github.com/tianyi-lab/HallusionBench",
+            (),
+        )
+        for name, how in (
+            ("hallusionbench", "by a judge where one is given"),
+            ("hallusionbench-words", "by words alone"),
+        )
+    },
+    **{
+        name: (
+            "mmhal:mmhal",
+            f"Open questions, graded 0 to 6 by a judge that {how}.",
+            "https://huggingface.co/datasets/Shengcao1006/MMHal-Bench",
+            (),
+        )
+        for name, how in (("mmhal", "reads"), ("mmhal-v", "sees the picture"))
+    },
+    "llava-bench": (
+        "llava_bench:llava_bench",
+        "Conversation, detail, reasoning in the wild, graded beside GPT-4.",
+        "https://huggingface.co/datasets/liuhaotian/llava-bench-in-the-wild",
+        (),
+    ),
+    "llava-bench-coco": (
+        "llava_bench:llava_bench",
+        "Conversation, detail, reasoning on COCO, graded beside GPT-4.",
+        f"{_LLAVA} (playground/data/coco2014_val_qa_eval, llava/eval/table)",
+        (),
+    ),
+    "mm-vet": (
+        "mmvet:mmvet",
+        "Six capabilities in one answer, graded 0 to 1 by a judge.",
+        "https://github.com/yuweihao/MM-Vet/releases (mm-vet.zip)",
+        (),
+    ),
+}
+
 BENCHMARKS: dict[str, Entry] = {
     **{
         name + suffix: Entry("sightline.lab.benches:lab_benchmark", text, has_validation=True)
@@ -90,6 +162,10 @@ BENCHMARKS: dict[str, Entry] = {
         files=_COCO,
         needs_images=True,
     ),
+    **{
+        name: Entry(_BENCHES + factory, text, files=files, needs_images=True, splits=splits)
+        for name, (factory, text, files, splits) in _QUESTIONS.items()
+    },
 }
 
 

@@ -4,7 +4,7 @@ Scoring is `scoring`, resampling `statistics`; torch is imported only where an a
 killed goes on after its last whole batch, and one that is complete is left alone.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,8 @@ from sightline.data.progress import open_bars
 from sightline.errors import InputError
 from sightline.evals.benchmark import Benchmark, Setting
 from sightline.evals.directory import ANSWERS, SAMPLES, relocated
+from sightline.evals.judging.applying import Judging, judged
+from sightline.evals.judging.config import JudgeConfig
 from sightline.evals.registry import get_benchmark
 from sightline.evals.scoring import score_directory
 from sightline.evals.statistics import RESAMPLES
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
 class EvalConfig(Config):
     """What decides the numbers. `limit` keeps a benchmark's first so many pictures; `validation` asks of those on which
-    settings may be chosen, never of the test's; `autocast` is bfloat16 autocast while generating.
+    settings may be chosen, never of the test's; `autocast` is bfloat16 autocast while generating. `judge` grades the
+    answers to benchmarks that ask one; without it they stay unscored.
     """
 
     benchmarks: tuple[str, ...] = Field(min_length=1)
@@ -40,6 +43,7 @@ class EvalConfig(Config):
     dtype: str = "float32"
     autocast: bool = False
     resamples: int = Field(default=RESAMPLES, ge=100)
+    judge: JudgeConfig | None = None
 
 
 class EvalRuntime(Config):
@@ -115,7 +119,7 @@ def evaluate(
         InputError: an unknown benchmark, a model that cannot be opened, or `out` holds another evaluation.
     """
     runtime = runtime or EvalRuntime()
-    benchmarks = [get_benchmark(name, _setting(files, out / "data", config)) for name in config.benchmarks]
+    benchmarks = [get_benchmark(name, setting_of(files, out / "data", config)) for name in config.benchmarks]
     is_hub_id = isinstance(model, str) and model.count("/") == 1 and not Path(model).parent.exists()
     inputs = {} if is_hub_id else {"model": Path(model)}
     if adapter is not None:
@@ -128,15 +132,19 @@ def evaluate(
     if stage.done:
         return out
     counts: dict[str, int] = {}
+    failed = 0
     with open_bars() as bars:
         for benchmark in benchmarks:
             counts[benchmark.name] = answer_benchmark(benchmark, out, answering, bars)
-            score_directory(benchmark, out, resamples=config.resamples, seed=seed)
+            failed += _score(benchmark, out, config, seed, bars)
+    if failed:
+        return out  # not finished: the same command asks for the failed calls alone
     stage.finish(counts=counts, dropped={}, numbers={"batch_size": float(runtime.batch_size), **answering.cache_use()})
     return out
 
 
-def _setting(files: Files, default: Path, config: EvalConfig) -> Setting:
+def setting_of(files: Files, default: Path, config: EvalConfig) -> Setting:
+    """What the benchmarks of an evaluation are made with."""
     return Setting(
         files.data or default,
         images=files.images,
@@ -162,6 +170,24 @@ def answer_benchmark(benchmark: Benchmark, out: Path, model: Model, bars: Progre
         append_rows(answers, _answer(benchmark, batch, model))
         bars.advance(task, len(batch))
     return len(samples)
+
+
+def _score(benchmark: Benchmark, out: Path, config: EvalConfig, seed: int, bars: Progress) -> int:
+    """Score the answers of one benchmark, after its judge where the config names one; how many of its calls failed."""
+    folder = out / benchmark.name
+
+    def say(line: str) -> None:
+        bars.console.print(line, markup=False, highlight=False)
+
+    def answered() -> Iterator[tuple[Sample, Answer | None]]:
+        answers = {answer.sample_id: answer for answer in read_rows(folder / ANSWERS, Answer)}
+        return ((sample, answers.get(sample.id)) for sample in benchmark.samples())
+
+    scoring, failed = judged(benchmark, answered, Judging(config.judge, say=say), folder)
+    score_directory(scoring, out, resamples=config.resamples, seed=seed)
+    if failed:
+        say(f"{failed} calls of the judge failed; run the same command again to ask for them alone")
+    return failed
 
 
 def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: Model) -> list[Answer]:

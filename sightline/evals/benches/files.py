@@ -46,6 +46,34 @@ def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, row
 
 
+def json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """As `json_lines`, and of one JSON object {id: object} the objects, each with its key as `id`.
+
+    Raises:
+        InputError: no such file, or it holds something else.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist or is no file; check the path")
+    with path.open("rb") as file:
+        first = next((line for line in file if line.strip()), b"")
+    if not _begins_object(first):
+        yield from json_lines(path)
+        return
+    for key, row in _parsed(path.read_bytes(), str(path)).items():
+        if not isinstance(row, dict):
+            raise InputError(f"{path}: {key!r} is no JSON object; give JSON lines, a list, or {{id: object}}")
+        yield f"{path} {key}", {**row, "id": key}
+
+
+def _begins_object(line: bytes) -> bool:
+    """Whether a first line belongs to one object that is the whole file: it is cut, or holds objects."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return line.lstrip().startswith(b"{")
+    return isinstance(value, dict) and bool(value) and all(isinstance(inner, dict) for inner in value.values())
+
+
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     with path.open("rb") as file:
         yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())

@@ -1,0 +1,150 @@
+"""GQA (Hudson & Manning 2019, arXiv 1902.09506): questions about scenes, right where answer and truth are one string.
+
+The rule is the owners' `eval.py` behind LLaVA's `convert_gqa_for_eval.py`; validity, plausibility, grounding and the
+distribution need annotations that the test-dev split lacks, and are not computed.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import InputError
+from sightline.evals.benches.files import official_file
+from sightline.evals.benches.short_answers import SHORT_ANSWER, first_pictures
+from sightline.evals.benchmark import AnyMetric, Metric, Setting, mean
+from sightline.records.rows import Answer, Sample, Score
+from sightline.records.store import read_json
+
+SPLITS = ("testdev_balanced", "testdev_all", "val_balanced", "val_all")
+#: The group of all questions that count; the unbalanced ones are asked for consistency alone.
+BALANCED = "balanced"
+_SEMANTIC = {"attr": "attribute", "cat": "category", "global": "scene", "obj": "object", "rel": "relation"}
+
+
+def gqa(name: str, setting: Setting) -> "GQA":
+    """The factory that the registry names."""
+    return GQA(name, setting)
+
+
+@dataclass(frozen=True)
+class GQA:
+    """12,578 questions of the balanced test-dev split; other splits where the folder has them."""
+
+    name: str
+    setting: Setting
+    max_new_tokens: int = 32
+
+    @property
+    def folder(self) -> Path:
+        return self.setting.images or self.setting.folder
+
+    @cached_property
+    def _rows(self) -> dict[str, dict[str, Any]]:
+        split = self.setting.split or SPLITS[0]
+        path = official_file(
+            self.name, self.setting.folder, f"{split}_questions.json", f"questions/{split}_questions.json"
+        )
+        rows = read_json(path)
+        if not isinstance(rows, dict):
+            raise InputError(
+                f"{path} is no object {{id: question}}; fetch the file again from where its owners publish it."
+            )
+        return {key: {**row, "id": key} for key, row in rows.items()}
+
+    @cached_property
+    def metrics(self) -> Mapping[str, AnyMetric]:
+        found: dict[str, AnyMetric] = {
+            "accuracy": mean("right", "Accuracy", higher_is_better=True, primary=True, group=BALANCED),
+            "binary": mean("right", "Accuracy of yes/no and choices", higher_is_better=True, group="binary"),
+            "open": mean("right", "Accuracy of open questions", higher_is_better=True, group="open"),
+            "accuracy_strict": mean(
+                "right_as_written", "Accuracy, answers taken as written", higher_is_better=True, group=BALANCED
+            ),
+        }
+        for group in sorted({group for row in self._rows.values() for group in _types(row)}):
+            found[group] = mean("right", f"Accuracy of {group.replace('_', ' ')}", higher_is_better=True, group=group)
+        if all(set(_entailed(row)) <= self._rows.keys() for row in self._rows.values()):
+            found["consistency"] = Metric(
+                label="Accuracy of what a right answer entails",
+                numerator={"consistent": 1},
+                denominator={"entails": 1},
+                higher_is_better=True,
+                group=BALANCED,
+            )
+        return found
+
+    def samples(self) -> Iterator[Sample]:
+        for row in first_pictures(self._rows.values(), "imageId", self.setting.limit):
+            yield Sample(
+                id=row["id"],
+                images=(f"images/{row['imageId']}.jpg",),
+                prompt=f"{row['question']}\n{SHORT_ANSWER}",
+                reference=row["answer"],
+                task="short-answer",
+                cluster=row["imageId"],
+                truth={"answer": row["answer"], "entailed": _entailed(row)},
+            )
+
+    def groups(self, sample: Sample) -> tuple[str, ...]:
+        row = self._rows[sample.id]
+        if not row.get("isBalanced", True):
+            return ()
+        types = _types(row)
+        if not types:
+            return (BALANCED,)
+        return (BALANCED, "open" if row["types"]["structural"] == "query" else "binary", *types)
+
+    def score(self, sample: Sample, answer: Answer) -> Score:
+        truth, said = sample.truth["answer"], converted(answer.text)
+        values: dict[str, float | None] = {
+            "right": float(said == truth),
+            "right_as_written": float(answer.text == truth),
+            "consistent": None,
+            "entails": None,
+        }
+        details = {"answer": said, "truth": truth}
+        return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details=details)
+
+    def combine(self, scores: Iterable[Score]) -> Iterator[Score]:
+        """Give each right answer the share of the questions it entails that are right too; others entail nothing."""
+        if "consistency" not in self.metrics:
+            yield from scores
+            return
+        kept = list(scores)
+        right = {score.sample_id: score.values["right"] for score in kept}
+        for score in kept:
+            consistent, entails = self._consistency(score.sample_id, right)
+            values = {**score.values, "consistent": consistent, "entails": entails}
+            yield score.model_copy(update={"values": values})
+
+    def _consistency(self, key: str, right: Mapping[str, float | None]) -> tuple[float, float] | tuple[None, None]:
+        """(share right of what the answer entails, whether it counts), None where an answer is missing."""
+        entailed = _entailed(self._rows[key])
+        if right[key] is None:
+            return None, None
+        if not right[key] or not entailed:
+            return 0.0, 0.0
+        known = [one for one in map(right.get, entailed) if one is not None]
+        return (sum(known) / len(known), 1.0) if len(known) == len(entailed) else (None, None)
+
+
+def converted(text: str) -> str:
+    """An answer as LLaVA hands it to the owners' script: full stops at its end removed, then lower case.
+
+    Nothing else goes: white space at either end, articles or an exclamation mark make it wrong.
+    """
+    return text.rstrip(".").lower()
+
+
+def _types(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The question's structural and semantic type, as names of metrics."""
+    types = row.get("types") or {}
+    if "structural" not in types or "semantic" not in types:
+        return ()
+    return (f"structural_{types['structural']}", f"semantic_{_SEMANTIC.get(types['semantic'], types['semantic'])}")
+
+
+def _entailed(row: Mapping[str, Any]) -> list[str]:
+    return [key for key in row.get("entailed") or () if key != row["id"]]

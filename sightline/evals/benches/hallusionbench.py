@@ -1,0 +1,249 @@
+"""HallusionBench (Guan et al. 2023, arXiv 2310.14566): yes/no questions whose pictures were altered to turn the answer.
+
+Right per question (aAcc), per figure (fAcc) and per question over all figures of its set (qAcc), as the owners'
+`utils.py` counts them. What an answer says is a judge's to tell, or, without one, a rule of words: `verdict_of`.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sightline.evals.benches.files import json_lines, official_file
+from sightline.evals.benches.short_answers import first_pictures
+from sightline.evals.benchmark import TOUCHED, AnyMetric, Setting, count, mean
+from sightline.evals.judging.grading import Case, Grading, Reading
+from sightline.evals.judging.verdicts import Verdicts
+from sightline.records.rows import Answer, Sample, Score
+
+FILE = "HallusionBench.json"
+#: By words alone, whatever judge there is.
+BY_WORDS = "hallusionbench-words"
+WRONG, RIGHT, UNCLEAR = 0.0, 1.0, 2.0
+_PLACE = ("category", "subcategory", "set_id", "figure_id", "question_id")
+#: Where official result files keep the judge's verdict on an answer.
+_CHECKED = re.compile(r"_gpt_check$|^correctness$")
+_WORDS = re.compile(r"\w+")
+#: The groups of rows that carry a value of several answers, and that value.
+_TOGETHER = {"figure": "figure_right", "pair": "pair_right", "easy": "easy_right", "hard": "hard_right"}
+
+JUDGE = (
+    "You check answers to questions about a picture that you do not see. You are told the question, the truth, and an"
+    " answer. Say whether the answer agrees with the truth.\n"
+    "- correct: nothing in it contradicts the truth, and it settles the question.\n"
+    "- incorrect: it contradicts the truth.\n"
+    "- unclear: it does not commit itself, says that it cannot tell, or leaves the question open.\n"
+    "Reply with that one word and nothing else.\n\n"
+    "Question: {question}\nTruth: {reference}\nAnswer: {answer}\nVerdict:"
+)
+
+
+def read_verdict(reply: str) -> Reading:
+    """The owners' rule: "incorrect" anywhere goes before "correct"; what says neither they take for unclear.
+
+    A reply without any of the three words says nothing of the answer, so that it is unread here.
+    """
+    said = reply.lower()
+    found = (("incorrect", WRONG), ("correct", RIGHT), ("unclear", UNCLEAR))
+    return next(({"verdict": verdict} for word, verdict in found if word in said), None)
+
+
+GRADING = Grading(
+    name="hallusionbench",
+    prompt=JUDGE,
+    read=read_verdict,
+    worth=lambda reading: float(reading["verdict"] == RIGHT),
+)
+
+
+def hallusionbench(name: str, setting: Setting) -> "HallusionBench":
+    """The factory that the registry names."""
+    return HallusionBench(name, setting)
+
+
+@dataclass(frozen=True)
+class HallusionBench:
+    """1,129 questions, 178 of them asked without a picture."""
+
+    name: str
+    setting: Setting
+    verdicts: Verdicts = field(default_factory=Verdicts)
+    grading: Grading = GRADING
+    max_new_tokens: int = 64
+
+    @property
+    def folder(self) -> Path:
+        return self.setting.images or self.setting.folder
+
+    @property
+    def metrics(self) -> Mapping[str, AnyMetric]:
+        found: dict[str, AnyMetric] = {}
+        for part, label in (("", ""), ("_VD", " (visual dependent)"), ("_VS", " (visual supplement)")):
+            for name, group, text in (
+                ("aAcc", "", "Right questions"),
+                ("fAcc", "figure", "Figures with every question right"),
+                ("qAcc", "pair", "Questions right on every figure of their set"),
+                ("easy", "easy", "Easy questions (original figure, or none) right"),
+                ("hard", "hard", "Hard questions (altered figures) right on all"),
+            ):
+                column, place = _TOGETHER.get(group, "right"), (group + part).removeprefix("_")
+                found[name + part] = mean(
+                    column, text + label, higher_is_better=True, primary=name + part == "qAcc", group=place
+                )
+        found["figure_score"] = mean(
+            "figure_share", "Share of a figure's questions that is right", higher_is_better=True, group="figure"
+        )
+        for column, text in (("LH", "language"), ("VI", "vision"), ("Mix", "either")):
+            found[column] = count(column, f"Wrong answers laid to {text}", higher_is_better=False)
+        found["unclear"] = mean("unclear", "Answers that leave the question open", higher_is_better=None)
+        return found
+
+    def samples(self) -> Iterator[Sample]:
+        rows = (row for _, row in json_lines(self._file))
+        for row in first_pictures(({**row, "figure": _set(row)} for row in rows), "figure", self.setting.limit):
+            shown = str(row["visual_input"]) != "0"
+            picture = f"{row['category']}/{row['subcategory']}/{row['set_id']}_{row['figure_id']}.png"
+            yield Sample(
+                id=sample_id(row),
+                images=(picture,) if shown else (),
+                prompt=row["question"],
+                reference=row["gt_answer_details"],
+                task="yes-no",
+                cluster=_set(row),
+                truth={
+                    "answer": None if row.get("gt_answer") is None else float(row["gt_answer"]),
+                    "details": row["gt_answer_details"],
+                    "shown": shown,
+                    **{name: str(row[name]) for name in _PLACE},
+                },
+            )
+
+    def answer_key(self, row: Mapping[str, Any]) -> str | None:
+        """Official result files repeat the question's place in every row; a number alone is a place in the list."""
+        if all(name in row for name in _PLACE):
+            return sample_id(row)
+        number = str(row.get("question_id", row.get("id")))
+        return self._keys[int(number)] if number.isdigit() and int(number) < len(self._keys) else None
+
+    @cached_property
+    def _keys(self) -> list[str]:
+        return [sample_id(row) for _, row in json_lines(self._file)]
+
+    @property
+    def _file(self) -> Path:
+        return official_file(self.name, self.setting.folder, FILE, "HallusionBench_result.json")
+
+    def groups(self, sample: Sample) -> tuple[str, ...]:
+        return (sample.truth["category"],)
+
+    def case(self, sample: Sample, answer: Answer) -> Case:
+        return Case(sample.prompt, answer.text, reference=sample.truth["details"])
+
+    @property
+    def unjudged(self) -> str:
+        return f"{self.name} is scored by words; its owners ask a judge, which --judge gives"
+
+    def with_verdicts(self, verdicts: Verdicts) -> "HallusionBench":
+        return self if self.name == BY_WORDS else replace(self, verdicts=verdicts)
+
+    def review(self, row: Mapping[str, Any], number: int) -> tuple[str, tuple[str, ...]] | None:
+        """The owners' result files hold the judge's verdict as 0, 1 or 2 beside the answer."""
+        found = next((str(row[name]) for name in row if _CHECKED.search(name)), None)
+        words = {"0": "incorrect", "1": "correct", "2": "unclear"}
+        return (sample_id(row), (words[found],)) if found in words else None
+
+    def score(self, sample: Sample, answer: Answer) -> Score:
+        if self.verdicts.given:
+            said = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
+            reading = None if said is None else self.grading.read(said)
+            verdict, unread = None if reading is None else reading["verdict"], said is not None and reading is None
+        else:
+            said, unread = None, False
+            verdict = verdict_of(answer.text, sample.truth["answer"])
+        values = {**_values(sample.truth, verdict), TOUCHED: float(unread)}
+        details = {"verdict": verdict, "by": "judge" if self.verdicts.given else "words", "reply": said}
+        return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details=details)
+
+    def combine(self, scores: Iterable[Score]) -> Iterator[Score]:
+        """Put what several answers make together on the first of them."""
+        kept = list(scores)
+        members: dict[tuple[str, str], list[float | None]] = {}
+        for score in kept:
+            for together in _together(score.sample_id):
+                members.setdefault(together, []).append(score.values["right"])
+        for score in kept:
+            values, groups = dict(score.values), list(score.groups)
+            for together in _together(score.sample_id):
+                if (right := members.pop(together, None)) is not None:
+                    kind = together[0]
+                    values |= _all_of(kind, right)
+                    groups += [kind, *(f"{kind}_{part}" for part in score.groups)]
+            yield score.model_copy(update={"values": values, "groups": tuple(groups)})
+
+
+def sample_id(row: Mapping[str, Any]) -> str:
+    """The name by which the owners' script tells questions apart."""
+    return "_".join(str(row[name]) for name in _PLACE)
+
+
+def verdict_of(text: str, truth: float | None) -> float | None:
+    """Right, wrong or unclear by words: "yes" or "no" as a word, whatever the case, but not both; or 0, 1, 2 as such.
+
+    None where the list does not say what the answer is.
+    """
+    if truth is None:
+        return None
+    words = set(_WORDS.findall(text.lower()))
+    if text.strip() in ("0", "1"):
+        return float(float(text) == truth)
+    if ("yes" in words) == ("no" in words):
+        return UNCLEAR
+    return float(float("yes" in words) == truth)
+
+
+def _set(row: Mapping[str, Any]) -> str:
+    """The unit of resampling: figures of one set ask the same, and are scored together."""
+    return "_".join(str(row[name]) for name in _PLACE[:3])
+
+
+def _values(truth: Mapping[str, Any], verdict: float | None) -> dict[str, float | None]:
+    names = ("right", "unclear", "LH", "VI", "Mix", "figure_share", *_TOGETHER.values())
+    if verdict is None:
+        return dict.fromkeys(names)
+    without = truth["category"] == "VS" and truth["figure_id"] == "0"
+    # Who is shown nothing and says so is right.
+    right = verdict == RIGHT or (without and verdict == UNCLEAR)
+    return {
+        **dict.fromkeys(names),
+        "right": float(right),
+        "unclear": float(verdict == UNCLEAR),
+        **{name: float(name == _blamed(truth, verdict)) for name in ("LH", "VI", "Mix")},
+    }
+
+
+def _blamed(truth: Mapping[str, Any], verdict: float) -> str:
+    """What a wrong answer is laid to (the owners' `get_eval_all`): language, vision, or either; "" for none."""
+    if truth["category"] == "VD" and truth["figure_id"] == "0":
+        return "" if verdict == RIGHT else "VI"
+    if truth["category"] != "VD" and not truth["shown"]:
+        return "LH" if verdict == WRONG else ""
+    return {WRONG: "Mix", UNCLEAR: "VI"}.get(verdict, "")
+
+
+def _together(key: str) -> list[tuple[str, str]]:
+    """The figure, pair, and easy or hard pair that a question belongs to."""
+    category, *middle, figure, question = key.split("_")
+    rest = "_".join((category, *middle))
+    found = [("pair", f"{rest}_{question}"), ("easy" if figure == "0" else "hard", f"{rest}_{question}")]
+    return found if category == "VS" and figure == "0" else [("figure", f"{rest}_{figure}"), *found]
+
+
+def _all_of(kind: str, right: list[float | None]) -> dict[str, float | None]:
+    known = [one for one in right if one is not None]
+    whole = len(known) == len(right)
+    values: dict[str, float | None] = {_TOGETHER[kind]: float(all(known)) if whole else None}
+    if kind == "figure":
+        values["figure_share"] = sum(known) / len(known) if whole else None
+    return values

@@ -1,0 +1,211 @@
+"""LLaVA-Bench (Liu et al. 2023, arXiv 2304.08485): answers graded from 1 to 10 beside GPT-4's, in the wild and on COCO.
+
+The figure is the sum of the model's grades over that of GPT-4's, as `summarize_gpt_review.py` has it, for all
+questions and each category. The judge's prompts are those of the owners' `rule.json` where the user's folder has it,
+else our own.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import InputError
+from sightline.evals.benches.files import json_lines, official_file
+from sightline.evals.benches.short_answers import first_pictures
+from sightline.evals.benchmark import TOUCHED, AnyMetric, Metric, Setting, mean
+from sightline.evals.judging.grading import Case, Grading, Reading
+from sightline.evals.judging.verdicts import HOW_TO_JUDGE, Verdicts
+from sightline.records.rows import Answer, Sample, Score
+from sightline.records.store import read_json
+
+CATEGORIES = ("conv", "detail", "complex")
+RULES = "rule.json"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of one of the two: questions, GPT-4's answers, what the judge is told of the pictures."""
+
+    questions: tuple[str, ...]
+    answers: tuple[str, ...]
+    context: tuple[str, ...]
+    captions: str
+    rules: str  # before a category's name in `rule.json`
+
+
+LAYOUTS = {
+    "llava-bench": Layout(("questions.jsonl",), ("answers_gpt4.jsonl",), ("context.jsonl",), "caption", "llava_bench_"),
+    "llava-bench-coco": Layout(
+        ("qa90_questions.jsonl",), ("qa90_gpt4_answer.jsonl",), ("caps_boxes_coco2014_val_80.jsonl",), "captions", ""
+    ),
+}
+
+_FRAME = (
+    "[What the picture shows]\n{context}\n\n[Question]\n{question}\n\n[Answer 1]\n{reference}\n\n[End of answer 1]\n\n"
+    "[Answer 2]\n{answer}\n\n[End of answer 2]\n\n"
+)
+_TASK = _FRAME + (
+    "[Your task]\nTwo assistants were asked about a picture that you do not see; above is what it shows. Grade each"
+    " answer from 1 to 10 by how helpful, relevant, right and detailed it is; more is better. Neither the order of the"
+    " answers nor their length by itself speaks for one of them. In the first line write the two grades alone, that of"
+    " answer 1 first, with a space between them. From the second line on, give your reasons."
+)
+#: The frame of the owners' script, around a rule of their file.
+_OFFICIAL = (
+    "[Context]\n{context}\n\n[Question]\n{question}\n\n[ROLE 1]\n{reference}\n\n[End of ROLE 1]\n\n"
+    "[ROLE 2]\n{answer}\n\n[End of ROLE 2]\n\n[System]\nRULE\n\n"
+)
+
+
+def read_grades(reply: str) -> Reading:
+    """The owners' rule: the first line, commas as spaces, is two numbers with one space between; else it is unread.
+
+    So "8,7" and "8 7" are read, while "8, 7" and "8 7 " are not.
+    """
+    parts = reply.split("\n")[0].replace(",", " ").split(" ")
+    if len(parts) != 2:
+        return None
+    try:
+        reference, model = map(float, parts)
+    except ValueError:
+        return None
+    # -1 is the owners' own mark of a reply that could not be read, and Python takes "nan" for a number.
+    return (
+        {"reference": reference, "model": model} if min(reference, model) >= 0 and max(reference, model) < 1e9 else None
+    )
+
+
+def llava_bench(name: str, setting: Setting) -> "LLaVABench":
+    """The factory that the registry names."""
+    layout = LAYOUTS[name]
+    rules = setting.folder / RULES
+    prompts = _official_prompts(rules, layout) if rules.is_file() else {}
+    grading = Grading(
+        name=name, prompt=_TASK, prompts=prompts, read=read_grades, worth=lambda reading: reading["model"] / 10
+    )
+    return LLaVABench(name, setting, layout, grading)
+
+
+def _official_prompts(path: Path, layout: Layout) -> dict[str, str]:
+    rules, found = read_json(path), {}
+    for category in CATEGORIES:
+        rule = rules.get(layout.rules + category)
+        if not isinstance(rule, dict) or not {"role", "prompt"} <= rule.keys():
+            raise InputError(
+                f"{path}: there is no rule {layout.rules + category!r}; fetch the file again, or remove it."
+            )
+        found[category] = _OFFICIAL.replace("ROLE", rule["role"]).replace("RULE", rule["prompt"])
+    return found
+
+
+@dataclass(frozen=True)
+class LLaVABench:
+    """60 questions on 24 pictures in the wild, 90 on 30 of COCO."""
+
+    name: str
+    setting: Setting
+    layout: Layout
+    grading: Grading
+    verdicts: Verdicts = field(default_factory=Verdicts)
+    max_new_tokens: int = 1024
+
+    @property
+    def folder(self) -> Path:
+        return self.setting.images or self.setting.folder
+
+    @property
+    def metrics(self) -> Mapping[str, AnyMetric]:
+        found: dict[str, AnyMetric] = {"all": _relative("", "Grades relative to GPT-4", "", primary=True)}
+        for category in CATEGORIES:
+            found[category] = _relative("", f"Grades relative to GPT-4, {category}", category)
+        found["all_official"] = _relative("official_", "Grades relative to GPT-4, unread replies as -1", "")
+        for column, label in (("model", "Mean grade of the answers"), ("reference", "Mean grade of GPT-4's answers")):
+            better = True if column == "model" else None
+            found[column] = mean(column, label, higher_is_better=better, unit="number")
+        return found
+
+    @cached_property
+    def _rows(self) -> list[dict[str, Any]]:
+        layout = self.layout
+        answers = {str(row["question_id"]): row["text"] for row in self._read(layout.answers)}
+        contexts = {row["image"]: _context(row, layout.captions) for row in self._read(layout.context)}
+        rows = []
+        for row in first_pictures(self._read(layout.questions), "image", self.setting.limit):
+            key = str(row["question_id"])
+            if key not in answers or row["image"] not in contexts:
+                lacking = "GPT-4's answer" if key not in answers else f"what picture {row['image']} shows"
+                raise InputError(f"{self.setting.folder}: question {key} lacks {lacking}; fetch the files again.")
+            rows.append({**row, "reference": answers[key], "context": contexts[row["image"]]})
+        return rows
+
+    def _read(self, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        return (row for _, row in json_lines(official_file(self.name, self.setting.folder, *names)))
+
+    def samples(self) -> Iterator[Sample]:
+        for row in self._rows:
+            yield Sample(
+                id=str(row["question_id"]),
+                images=(f"images/{row['image']}",),
+                prompt=row["text"],
+                reference=row["reference"],
+                task="open",
+                cluster=str(row["image"]),
+                truth={"context": row["context"], "category": row["category"]},
+            )
+
+    def groups(self, sample: Sample) -> tuple[str, ...]:
+        return (sample.truth["category"],)
+
+    def case(self, sample: Sample, answer: Answer) -> Case:
+        return Case(
+            question=sample.prompt,
+            answer=answer.text,
+            reference=sample.reference or "",
+            context=sample.truth["context"],
+            category=sample.truth["category"],
+        )
+
+    @property
+    def unjudged(self) -> str:
+        return f"{self.name} {HOW_TO_JUDGE.format(name=self.name)}"
+
+    def with_verdicts(self, verdicts: Verdicts) -> "LLaVABench":
+        return replace(self, verdicts=verdicts)
+
+    def review(self, row: Mapping[str, Any], number: int) -> tuple[str, tuple[str, ...]] | None:
+        """The owners' review files hold the judge's reply, or just the two grades."""
+        if "question_id" not in row or not ("content" in row or "tuple" in row):
+            return None
+        reply = row["content"] if "content" in row else " ".join(str(grade) for grade in row["tuple"])
+        return str(row["question_id"]), (str(reply),)
+
+    def score(self, sample: Sample, answer: Answer) -> Score:
+        said = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
+        reading = None if said is None else self.grading.read(said)
+        unread = said is not None and reading is None
+        values: dict[str, float | None] = {TOUCHED: float(unread)}
+        for name in ("model", "reference"):
+            values[name] = None if reading is None else reading[name]
+            values[f"official_{name}"] = -1.0 if unread else values[name]
+        return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details={"reply": said})
+
+
+def _relative(prefix: str, label: str, group: str, *, primary: bool = False) -> Metric:
+    return Metric(
+        label=label,
+        numerator={f"{prefix}model": 1.0},
+        denominator={f"{prefix}reference": 1.0},
+        higher_is_better=True,
+        primary=primary,
+        group=group,
+    )
+
+
+def _context(row: Mapping[str, Any], captions: str) -> str:
+    """Captions a line, then, on COCO, each object with its box."""
+    said = row[captions]
+    lines = said if isinstance(said, str) else "\n".join(said)
+    boxes = [f"{instance['category']}: {instance['bbox']}" for instance in row.get("instances", ())]
+    return "\n\n".join([lines, "\n".join(boxes)]) if boxes else lines

@@ -1,0 +1,164 @@
+"""MM-Vet (Yu et al. 2023, arXiv 2308.02490): 218 questions that mix six capabilities, graded in tenths against a truth.
+
+The owners' `mm-vet_evaluator.py` shows a judge worked examples and reads the first word of its reply. The prompt here
+is our own after that protocol; theirs can be given to the judge from a file.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import InputError
+from sightline.evals.benches.files import official_file
+from sightline.evals.benches.short_answers import first_pictures
+from sightline.evals.benchmark import TOUCHED, AnyMetric, Setting, mean
+from sightline.evals.judging.grading import Case, Grading, Reading
+from sightline.evals.judging.verdicts import HOW_TO_JUDGE, Verdicts
+from sightline.records.rows import Answer, Sample, Score
+from sightline.records.store import read_json
+
+FILE = "mm-vet.json"
+CAPABILITIES = {
+    "rec": "recognition", "ocr": "text", "know": "knowledge", "gen": "language", "spat": "places", "math": "arithmetic",
+}  # fmt: skip
+#: A group with this before it is of the questions that need just these capabilities.
+_JUST = "just_"
+
+_TASK = (
+    "Grade how far a prediction agrees with the truth, from 0.0 (not at all) to 1.0 (fully) in steps of 0.1. Where the"
+    " truth joins parts by <AND>, each of them must be in the prediction for 1.0, and a share of them earns that share;"
+    " where it joins them by <OR>, any one is enough. Complete the last row with the grade alone.\n\n"
+    "Question | Truth | Prediction | Grade\n"
+    "--- | --- | --- | ---\n"
+    "Which two numbers are on the door? | 4 <AND> 17 | 5 and 18 | 0.0\n"
+    "Which two numbers are on the door? | 4 <AND> 17 | It says 17. | 0.5\n"
+    "Which two numbers are on the door? | 4 <AND> 17 | 4, or perhaps 40 | 0.5\n"
+    "Which two numbers are on the door? | 4 <AND> 17 | 17 and 4 | 1.0\n"
+    "What is this fruit called? | pomelo <OR> shaddock | A shaddock, cut open. | 1.0\n"
+    "What is the joke? | The sign forbids signs, so that it forbids itself, which nobody who put it up noticed. | It is"
+    " about a sign that is in the wrong place. | 0.3\n"
+    "What is the joke? | The sign forbids signs, so that it forbids itself, which nobody who put it up noticed. | The"
+    " sign bans all signs and is one, so it breaks its own rule without its makers seeing it. | 1.0\n"
+    "{question} | {reference} | {answer} | "
+)
+
+
+def read_grade(reply: str) -> Reading:
+    """The owners' rule: the first word is a number from 0 to 1; else the reply is unread, and asked for again."""
+    first = reply.split()[:1]
+    try:
+        grade = float(first[0]) if first else math.nan
+    except ValueError:
+        return None
+    return {"grade": grade} if 0.0 <= grade <= 1.0 else None
+
+
+GRADING = Grading(
+    name="mm-vet",
+    prompt=_TASK,
+    read=read_grade,
+    worth=lambda reading: reading["grade"],
+    hint="\nThe grade is a number from 0.0 to 1.0: ",
+    tries=5,
+)
+
+
+def mmvet(name: str, setting: Setting) -> "MMVet":
+    """The factory that the registry names."""
+    return MMVet(name, setting)
+
+
+@dataclass(frozen=True)
+class MMVet:
+    """218 questions on 200 pictures; each counts for every capability that it needs."""
+
+    name: str
+    setting: Setting
+    grading: Grading = GRADING
+    verdicts: Verdicts = field(default_factory=Verdicts)
+    max_new_tokens: int = 512
+
+    @property
+    def folder(self) -> Path:
+        return self.setting.images or self.setting.folder
+
+    @cached_property
+    def _rows(self) -> list[dict[str, Any]]:
+        path = official_file(self.name, self.setting.folder, FILE, f"mm-vet/{FILE}")
+        rows = read_json(path)
+        if not isinstance(rows, dict):
+            raise InputError(
+                f"{path} is no object {{id: question}}; fetch the file again from where its owners publish it."
+            )
+        found = [{**row, "id": key} for key, row in rows.items()]
+        return list(first_pictures(found, "imagename", self.setting.limit))
+
+    @cached_property
+    def metrics(self) -> Mapping[str, AnyMetric]:
+        found: dict[str, AnyMetric] = {
+            "total": mean("grade", "Mean grade", higher_is_better=True, primary=True),
+            "total_official": mean("official_grade", "Mean grade, unread replies as 0", higher_is_better=True),
+        }
+        needed = {capability for row in self._rows for capability in row["capability"]}
+        for name in sorted(needed, key=lambda name: (*CAPABILITIES, name).index(name)):
+            label = CAPABILITIES.get(name, name)
+            found[name] = mean("grade", f"Mean grade where {label} is needed", higher_is_better=True, group=name)
+        for just in dict.fromkeys(_just(row) for row in self._rows):
+            label = just.removeprefix(_JUST).replace("_", ", ")
+            found[just] = mean("grade", f"Mean grade where just {label} are needed", higher_is_better=True, group=just)
+        return found
+
+    def samples(self) -> Iterator[Sample]:
+        for row in self._rows:
+            yield Sample(
+                id=row["id"],
+                images=(f"images/{row['imagename']}",),
+                prompt=row["question"],
+                reference=row["answer"],
+                task="open",
+                cluster=row["imagename"],
+                truth={"capabilities": sorted(set(row["capability"])), "just": _just(row)},
+            )
+
+    def answer_key(self, row: Mapping[str, Any]) -> str | None:
+        """LLaVA numbers the questions, the owners write v1_NUMBER."""
+        number = row.get("question_id")
+        is_number = type(number) is int or (isinstance(number, str) and number.isdigit())
+        return f"v1_{number}" if is_number else None
+
+    def groups(self, sample: Sample) -> tuple[str, ...]:
+        return (*sample.truth["capabilities"], sample.truth["just"])
+
+    def case(self, sample: Sample, answer: Answer) -> Case:
+        truth = (sample.reference or "").replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
+        return Case(sample.prompt, answer.text, reference=truth)
+
+    @property
+    def unjudged(self) -> str:
+        return f"{self.name} {HOW_TO_JUDGE.format(name=self.name)}"
+
+    def with_verdicts(self, verdicts: Verdicts) -> "MMVet":
+        return replace(self, verdicts=verdicts)
+
+    def review(self, row: Mapping[str, Any], number: int) -> tuple[str, tuple[str, ...]] | None:
+        """The owners' grade files hold the grade of each run."""
+        grades = row.get("score")
+        return (str(row["id"]), tuple(map(str, grades))) if isinstance(grades, list) and "id" in row else None
+
+    def score(self, sample: Sample, answer: Answer) -> Score:
+        said = [reply for reply in self.verdicts.of(sample, answer) if reply is not None]
+        grades = [reading["grade"] for reply in said if (reading := self.grading.read(reply)) is not None]
+        values: dict[str, float | None] = {
+            "grade": sum(grades) / len(grades) if grades else None,
+            "official_grade": sum(grades) / len(said) if said else None,
+            TOUCHED: float(len(grades) < len(said)),
+        }
+        return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details={"replies": said})
+
+
+def _just(row: Mapping[str, Any]) -> str:
+    order = (*CAPABILITIES, *sorted(set(row["capability"])))
+    return _JUST + "_".join(sorted(set(row["capability"]), key=order.index))

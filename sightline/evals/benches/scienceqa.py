@@ -1,0 +1,133 @@
+"""ScienceQA (Lu et al. 2022, arXiv 2209.09513): multiple choice, all questions or those with a picture.
+
+The rule is LLaVA's `eval_science_qa.py`, by which most VLMs are reported: an option's letter in a few forms, anything
+else is wrong. Problems and splits are read from the owners' files.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import InputError
+from sightline.evals.benches.files import official_file
+from sightline.evals.benches.short_answers import OPTION_LETTER
+from sightline.evals.benchmark import TOUCHED, AnyMetric, Setting, mean
+from sightline.records.rows import Answer, Sample, Score
+from sightline.records.store import read_json
+
+LETTERS = "ABCDE"
+SPLITS = ("test", "val", "minitest", "minival", "train")
+#: The benchmark that leaves out questions without a picture.
+IMAGES_ONLY = "scienceqa-img"
+_FOLDERS = ("", "data/scienceqa/")
+_SAYS_SO = "The answer is "
+_SAID = (re.compile(r"The answer is ([A-E])\."), re.compile(r"The answer is ([A-E])"))
+
+
+def scienceqa(name: str, setting: Setting) -> "ScienceQA":
+    """The factory that the registry names."""
+    return ScienceQA(name, setting)
+
+
+@dataclass(frozen=True)
+class ScienceQA:
+    """4,241 questions of the test split, 2,017 of them with a picture."""
+
+    name: str
+    setting: Setting
+    max_new_tokens: int = 32
+
+    @property
+    def folder(self) -> Path:
+        return self.setting.images or self.setting.folder
+
+    @property
+    def metrics(self) -> Mapping[str, AnyMetric]:
+        with_picture = mean("right", "Accuracy with a picture", higher_is_better=True, primary=True, group="image")
+        unread = mean(TOUCHED, "Answers that name no option (wrong)", higher_is_better=False)
+        if self.name == IMAGES_ONLY:
+            return {"img_accuracy": with_picture, "failed": unread}
+        accuracy = mean("right", "Accuracy", higher_is_better=True)
+        return {"accuracy": accuracy, "img_accuracy": with_picture, "failed": unread}
+
+    @cached_property
+    def _problems(self) -> dict[str, dict[str, Any]]:
+        path = self._file("problems.json")
+        problems = read_json(path)
+        if not isinstance(problems, dict):
+            raise InputError(
+                f"{path} is no object {{id: problem}}; fetch the file again from where its owners publish it."
+            )
+        return problems
+
+    def _file(self, name: str) -> Path:
+        return official_file(self.name, self.setting.folder, *(folder + name for folder in _FOLDERS))
+
+    @cached_property
+    def _ids(self) -> list[str]:
+        """The split's ids in the owners' order."""
+        split, path = self.setting.split or SPLITS[0], self._file("pid_splits.json")
+        ids = [str(key) for key in read_json(path).get(split, ())]
+        if unknown := [key for key in ids if key not in self._problems]:
+            raise InputError(
+                f"{path}: {split} names problem {unknown[0]!r}, which problems.json lacks; fetch both again."
+            )
+        if self.name == IMAGES_ONLY:
+            ids = [key for key in ids if self._problems[key].get("image")]
+        return ids if self.setting.limit is None else ids[: self.setting.limit]
+
+    def samples(self) -> Iterator[Sample]:
+        split = self.setting.split or SPLITS[0]
+        for key in self._ids:
+            problem = self._problems[key]
+            image, place = problem.get("image"), problem.get("split", split)
+            yield Sample(
+                id=key,
+                images=(f"images/{place}/{key}/{image}",) if image else (),
+                prompt=prompt_of(problem),
+                reference=LETTERS[problem["answer"]],
+                task="options",
+                cluster=key,
+                truth={"answer": problem["answer"], "choices": len(problem["choices"])},
+            )
+
+    def groups(self, sample: Sample) -> tuple[str, ...]:
+        return ("image",) if sample.images else ("text",)
+
+    def score(self, sample: Sample, answer: Answer) -> Score:
+        letter = option_letter(answer.text)
+        index = -1 if letter is None else LETTERS.index(letter)
+        if index >= sample.truth["choices"]:
+            index = -1  # a letter beyond the options is no option
+        values: dict[str, float | None] = {
+            "right": float(index == sample.truth["answer"]),
+            TOUCHED: float(index == -1),
+        }
+        return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details={"option": letter})
+
+
+def prompt_of(problem: Mapping[str, Any]) -> str:
+    """Context, question and lettered options, in the order in which LLaVA-1.5's list has them."""
+    context = [f"Context: {problem['hint']}"] if problem.get("hint") else []
+    options = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, problem["choices"], strict=False)]
+    return "\n".join([*context, problem["question"], *options, OPTION_LETTER])
+
+
+def option_letter(text: str) -> str | None:
+    """The letter that an answer names, by LLaVA's rule with its quirks; None where it names none.
+
+    Line breaks count as ". ". Then, in this order: the letter alone; the letter with ". " at the very start; "The
+    answer is X", where X with a full stop anywhere goes before X without. So "A" and "A. Maine" are read, "A.", "(A)",
+    "a" and " A. Maine" are not, and "The answer is Both" names B.
+    """
+    text = text.replace("\n", ". ")
+    if text.strip() in tuple(LETTERS):
+        return text.strip()
+    if len(text) >= 3 and text[0] in LETTERS and text[1:3] == ". ":
+        return text[0]
+    if _SAYS_SO not in text:
+        return None
+    return next((found[1] for rule in _SAID if (found := rule.search(text))), None)

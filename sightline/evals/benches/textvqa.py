@@ -1,0 +1,99 @@
+"""TextVQA (Singh et al. 2019, arXiv 1904.08920): reading text in pictures, by soft agreement with ten human answers.
+
+The answer processor is `evalai`. Questions and answers are read from the official list; nothing is asked of OCR.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import InputError
+from sightline.evals.benches.evalai import processed, soft_accuracy
+from sightline.evals.benches.files import official_file
+from sightline.evals.benches.short_answers import SHORT_ANSWER, first_pictures
+from sightline.evals.benchmark import AnyMetric, Setting, mean
+from sightline.records.rows import Answer, Sample, Score
+from sightline.records.store import read_json
+
+_FILES = {"val": "TextVQA_0.5.1_val.json", "train": "TextVQA_0.5.1_train.json"}
+_HUMANS = 10
+#: How LLaVA's lists name the question among OCR tokens and instructions.
+_OCR_FIRST = re.compile(r"Question: (.*?) Short answer:", re.DOTALL)
+_OCR_LINE = "Reference OCR token:"
+
+
+def textvqa(name: str, setting: Setting) -> "TextVQA":
+    """The factory that the registry names."""
+    return TextVQA(name, setting)
+
+
+@dataclass(frozen=True)
+class TextVQA:
+    """5,000 questions on the 3,166 pictures of the validation split."""
+
+    name: str
+    setting: Setting
+    max_new_tokens: int = 32
+
+    @property
+    def folder(self) -> Path:
+        return self.setting.images or self.setting.folder
+
+    @property
+    def metrics(self) -> Mapping[str, AnyMetric]:
+        return {"accuracy": mean("accuracy", "Soft accuracy (VQA)", higher_is_better=True, primary=True)}
+
+    @cached_property
+    def _rows(self) -> list[dict[str, Any]]:
+        path = official_file(self.name, self.setting.folder, _FILES[self.setting.split or "val"])
+        rows = read_json(path).get("data")
+        if not isinstance(rows, list):
+            raise InputError(f"{path} has no list `data`; fetch the file again from where its owners publish it.")
+        for number, row in enumerate(rows):
+            answers = row.get("answers")
+            if not isinstance(answers, list) or len(answers) != _HUMANS:
+                raise InputError(f"{path} data[{number}]: {_HUMANS} human answers are needed; the test split has none.")
+        return rows
+
+    @cached_property
+    def _by_question(self) -> dict[tuple[str, str], str]:
+        """(image, question) -> id; of questions asked twice of one image the last, as LLaVA's evaluator has it."""
+        return {(str(row["image_id"]), row["question"].lower()): str(row["question_id"]) for row in self._rows}
+
+    def samples(self) -> Iterator[Sample]:
+        for row in first_pictures(self._rows, "image_id", self.setting.limit):
+            image = str(row["image_id"])
+            yield Sample(
+                id=str(row["question_id"]),
+                images=(f"train_images/{image}.jpg",),  # the validation pictures lie there too
+                prompt=f"{row['question']}\n{SHORT_ANSWER}",
+                reference=max(row["answers"], key=row["answers"].count),
+                task="short-answer",
+                cluster=image,
+                truth={"answers": row["answers"]},
+            )
+
+    def answer_key(self, row: Mapping[str, Any]) -> str | None:
+        """LLaVA's files name the image where the question's id belongs, and the question within the prompt."""
+        image = str(row.get("question_id", row.get("image_id", "")))
+        said = row.get("prompt") or row.get("question")
+        return self._by_question.get((image, question_of(said))) if isinstance(said, str) else None
+
+    def score(self, sample: Sample, answer: Answer) -> Score:
+        accuracy = soft_accuracy(answer.text, sample.truth["answers"])
+        details = {"processed": processed(answer.text)}
+        return Score(sample_id=sample.id, cluster=sample.cluster, values={"accuracy": accuracy}, details=details)
+
+
+def question_of(prompt: str) -> str:
+    """The question within one of LLaVA's prompts, in lower case; what has no such form is taken whole."""
+    lines = prompt.split("\n")
+    found = _OCR_FIRST.search(prompt) if prompt.startswith("OCR tokens: ") else None
+    if found:
+        return found[1].lower()
+    if len(lines) == 3 and _OCR_LINE in prompt:
+        return lines[1 if prompt.startswith(_OCR_LINE) else 0].lower()
+    return (lines[0] if len(lines) == 2 else prompt).lower()

@@ -1,0 +1,192 @@
+"""Twelve answers whose worth is known, graded by a judge to see whether it drifts between two days or two judges.
+
+The scenes are drawn and the answers are our own, so that every protocol can be asked of them, with or without the
+picture. A grade here is the share of a protocol's best, in [0, 1]; none of it enters a benchmark's figures.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from sightline.endpoint import Endpoint
+from sightline.evals.judging.asking import Item, ask_all
+from sightline.evals.judging.config import JudgeConfig
+from sightline.evals.judging.grading import Case, Grading
+from sightline.records import append_rows, read_rows
+from sightline.records.rows import Row
+
+ANCHORS = "anchors.jsonl"
+_SIZE, _PAPER = (192, 128), (255, 255, 255)
+_COLORS = {
+    "red": (204, 40, 40),
+    "blue": (40, 80, 200),
+    "green": (40, 140, 70),
+    "yellow": (240, 200, 40),
+    "black": (0, 0, 0),
+}
+
+#: Scene -> (shape, color, left, top) of its things, 32 pixels wide each; and what it holds, in words.
+_SCENES: dict[str, tuple[str, tuple[tuple[str, str, int, int], ...]]] = {
+    "row": ("three red circles in a row", tuple(("circle", "red", left, 48) for left in (20, 80, 140))),
+    "side": ("a blue square, a yellow triangle", (("square", "blue", 36, 48), ("triangle", "yellow", 124, 48))),
+    "tower": ("a green triangle, a black square", (("triangle", "green", 80, 20), ("square", "black", 80, 76))),
+    "three": (
+        "two yellow squares, a red circle",
+        (("square", "yellow", 20, 48), ("square", "yellow", 80, 48), ("circle", "red", 140, 48)),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """An answer and its worth in [0, 1]."""
+
+    scene: str
+    question: str
+    reference: str
+    answer: str
+    worth: float
+
+
+_MANY = "There are three circles."
+_SIDE = "A blue square is on the left and a yellow triangle on the right, on a white ground."
+ITEMS: tuple[Anchor, ...] = (
+    Anchor("row", "How many circles are there?", _MANY, "There are three of them.", 1.0),
+    Anchor("row", "How many circles are there?", _MANY, "There are two circles.", 0.0),
+    Anchor("row", "What color are the circles?", "All of them are red.", "They are red.", 1.0),
+    Anchor("row", "What color are the circles?", "All of them are red.", "Two are red and one is blue.", 0.2),
+    Anchor("side", "What is on the left?", "A blue square.", "On the left there is a blue square.", 1.0),
+    Anchor("side", "What is on the left?", "A blue square.", "On the left there is a red circle.", 0.0),
+    Anchor("side", "Describe the picture.", _SIDE, "On white, a blue square stands left of a yellow triangle.", 1.0),
+    Anchor("side", "Describe the picture.", _SIDE, "A blue square stands left of a yellow triangle, above a dog.", 0.3),
+    Anchor("side", "Describe the picture.", _SIDE, "There are two shapes in it.", 0.5),
+    Anchor("tower", "Is the triangle above the square?", "Yes, it is.", "Yes, it is above the black square.", 1.0),
+    Anchor("tower", "Is the triangle above the square?", "Yes, it is.", "No, it is below the square.", 0.0),
+    Anchor(
+        "three",
+        "How many shapes of which kind are there?",
+        "Two squares and a circle.",
+        "Two squares, two circles.",
+        0.4,
+    ),
+)
+
+
+class AnchorGrades(Row):
+    """What a judge made of the anchors on one day.
+
+    `bias` is the mean of grade - worth, `error` that of its absolute value, `order` the share of the pairs of anchors
+    that differ in worth which the judge puts in that order, a tie counting half. None where nothing was graded.
+    """
+
+    judge: str
+    model: str
+    protocol: str
+    when: str
+    grades: tuple[float | None, ...]
+    bias: float | None
+    error: float | None
+    order: float | None
+
+
+def grade_anchors(config: JudgeConfig, own: Grading, folder: Path, when: str) -> AnchorGrades:
+    """Ask the judge of every anchor, never the disk, and append what it made of them to `folder / ANCHORS`.
+
+    `when` is today's date; the pictures are drawn into `folder` where the protocol shows them.
+
+    Raises:
+        InputError: of the server.
+    """
+    grading, identity = config.grading(own), config.identity(own)
+    items = [Item(str(number), anchor.answer, _case(anchor, grading, folder)) for number, anchor in enumerate(ITEMS)]
+    verdicts = ask_all(items, grading, identity, Endpoint(config.server.model_copy(update={"cache": False})))
+    readings = [None if verdict.reply is None else grading.read(verdict.reply) for verdict in verdicts]
+    grades = tuple(None if reading is None else grading.worth(reading) for reading in readings)
+    made = summarize(grades, judge=identity, model=config.server.model, protocol=own.name, when=when)
+    append_rows(folder / ANCHORS, [made])
+    return made
+
+
+def summarize(grades: Sequence[float | None], *, judge: str, model: str, protocol: str, when: str) -> AnchorGrades:
+    """The figures of `AnchorGrades` for one grade an anchor."""
+    known = [(grade, anchor.worth) for grade, anchor in zip(grades, ITEMS, strict=True) if grade is not None]
+    misses = [grade - worth for grade, worth in known]
+    ordered = [_agrees(one, other) for one, other in combinations(known, 2) if one[1] != other[1]]
+    return AnchorGrades(
+        judge=judge,
+        model=model,
+        protocol=protocol,
+        when=when,
+        grades=tuple(grades),
+        bias=_mean(misses),
+        error=_mean([abs(miss) for miss in misses]),
+        order=_mean(ordered),
+    )
+
+
+def read_anchors(path: Path) -> list[AnchorGrades]:
+    """Earlier grades of the anchors, oldest first; none where there is no file."""
+    return list(read_rows(path, AnchorGrades, allow_torn_tail=True)) if path.exists() else []
+
+
+def drift(before: AnchorGrades, after: AnchorGrades) -> tuple[float, float] | None:
+    """(mean, largest absolute) change of the anchors that both graded; None where there is none."""
+    pairs = zip(before.grades, after.grades, strict=True)
+    changes = [new - old for old, new in pairs if old is not None and new is not None]
+    return (sum(changes) / len(changes), max(map(abs, changes))) if changes else None
+
+
+def drift_text(before: AnchorGrades | None, after: AnchorGrades) -> str:
+    """One or two lines for people."""
+    graded = sum(grade is not None for grade in after.grades)
+    line = (
+        f"anchors: {graded} of {len(ITEMS)} graded by {after.model}; off by {_shown(after.bias)} on average,"
+        f" {_shown(after.error)} without sign; {_shown(after.order)} of the pairs in order"
+    )
+    moved = None if before is None else drift(before, after)
+    if before is None or moved is None:
+        return line
+    since = f"since {before.when} by {before.model}" + ("" if before.judge == after.judge else ", another judge")
+    return f"{line}\ndrift {since}: {moved[0]:+.3f} on average, {moved[1]:.3f} at most"
+
+
+def draw(scene: str, path: Path) -> None:
+    """Draw a scene as PNG."""
+    picture = Image.new("RGB", _SIZE, _PAPER)
+    pen = ImageDraw.Draw(picture)
+    for shape, color, left, top in _SCENES[scene][1]:
+        box, fill = (left, top, left + 32, top + 32), _COLORS[color]
+        if shape == "circle":
+            pen.ellipse(box, fill=fill)
+        elif shape == "square":
+            pen.rectangle(box, fill=fill)
+        else:
+            pen.polygon([(left, top + 32), (left + 32, top + 32), (left + 16, top)], fill=fill)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
+
+
+def _case(anchor: Anchor, grading: Grading, folder: Path) -> Case:
+    images: tuple[Path, ...] = ()
+    if grading.shows_image:
+        images = (folder / "anchors" / f"{anchor.scene}.png",)
+        draw(anchor.scene, images[0])
+    return Case(
+        anchor.question, anchor.answer, reference=anchor.reference, context=_SCENES[anchor.scene][0], images=images
+    )
+
+
+def _agrees(one: tuple[float, float], other: tuple[float, float]) -> float:
+    difference = (one[0] - other[0]) * (one[1] - other[1])
+    return 0.5 if difference == 0 else float(difference > 0)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,103 @@
+"""Where a benchmark meets a judge: the same benchmark comes back, scoring by what the judge said of the answers.
+
+A judge is a server that is asked, or a file of verdicts; with neither, a benchmark says how it scores without one. What
+is asked of a server is `asking`, what is kept `verdicts`.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sightline.errors import InputError
+from sightline.evals.benchmark import Benchmark, Setting
+from sightline.evals.judging.anchors import ANCHORS, drift_text, grade_anchors, read_anchors
+from sightline.evals.judging.asking import Say, judge
+from sightline.evals.judging.config import JudgeConfig
+from sightline.evals.judging.verdicts import VERDICTS, Judged, Verdicts, read_verdicts
+from sightline.evals.registry import get_benchmark
+from sightline.records.rows import Answer, Sample
+
+Answered = Callable[[], Iterable[tuple[Sample, Answer | None]]]
+
+
+def _unheard(line: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Who grades: a server by its config, or a file of verdicts. `say` is told of costs; nobody listens by default."""
+
+    config: JudgeConfig | None = None
+    verdicts: Path | None = None
+    say: Say = _unheard
+
+    @property
+    def given(self) -> bool:
+        """Whether anybody grades."""
+        return self.config is not None or self.verdicts is not None
+
+    def identity(self, benchmark: Benchmark) -> str | None:
+        """A hash of all that decides the verdicts on a benchmark's answers; None where nobody grades."""
+        if not isinstance(benchmark, Judged) or not self.given:
+            return None
+        if self.config is not None:
+            return self.config.identity(benchmark.grading)
+        return read_verdicts(self.verdicts, benchmark).judge if self.verdicts else None
+
+
+#: No judge at all.
+NOBODY = Judging()
+
+
+def judged(benchmark: Benchmark, answered: Answered, judging: Judging, folder: Path | None) -> tuple[Benchmark, int]:
+    """The benchmark with verdicts on every answer, and how many calls failed; they are asked again next time.
+
+    Verdicts are kept in `folder`; without one, in the endpoint's cache alone. A benchmark that no judge grades, or for
+    which none is given, comes back as it is.
+
+    Raises:
+        InputError: of the server, a prompt's file or a file of verdicts.
+    """
+    if not isinstance(benchmark, Judged) or not judging.given:
+        return benchmark, 0
+    if judging.config is None:
+        found = read_verdicts(judging.verdicts, benchmark) if judging.verdicts else Verdicts()
+        return benchmark.with_verdicts(found), 0
+    pairs = ((sample, answer) for sample, answer in answered() if answer is not None)
+    found = judge(benchmark, pairs, judging.config, None if folder is None else folder / VERDICTS, judging.say)
+    return benchmark.with_verdicts(found), sum(None in replies for replies in found.replies.values())
+
+
+def require_judged(benchmark: Benchmark, judging: Judging) -> None:
+    """An InputError where a judge is given to a benchmark that asks none, or two at once."""
+    if judging.config is not None and judging.verdicts is not None:
+        raise InputError("a judge and a file of verdicts are given; leave one of them out.")
+    if judging.given and not isinstance(benchmark, Judged):
+        raise InputError(f"answers to {benchmark.name!r} are scored by rule, without a judge; leave the judge out.")
+
+
+def note_without_judge(name: str, setting: Setting) -> str | None:
+    """How to have a benchmark's answers graded, where it asks a judge."""
+    benchmark = get_benchmark(name, setting)
+    return benchmark.unjudged if isinstance(benchmark, Judged) else None
+
+
+def unjudged_note(benchmark: Benchmark, judging: Judging) -> list[str]:
+    """How to score, in one sentence, where a benchmark's judge is missing."""
+    return [benchmark.unjudged] if isinstance(benchmark, Judged) and not judging.given else []
+
+
+def check_anchors(benchmark: Benchmark, judging: Judging, folder: Path, when: datetime | None = None) -> str:
+    """Have the anchors graded by a benchmark's protocol, keep the grades in `folder`, and tell how they moved.
+
+    Raises:
+        InputError: the benchmark has no judge, or of the server.
+    """
+    if not isinstance(benchmark, Judged) or judging.config is None:
+        raise InputError(f"anchors need a judged benchmark and a judge; {benchmark.name!r} has not both.")
+    before = [made for made in read_anchors(folder / ANCHORS) if made.protocol == benchmark.grading.name]
+    day = (when or datetime.now(UTC)).isoformat(timespec="seconds")
+    made = grade_anchors(judging.config, benchmark.grading, folder, day)
+    return drift_text(before[-1] if before else None, made)

@@ -1,0 +1,85 @@
+"""GQA: one string or another, types of questions, the balanced ones alone, and consistency by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sightline.evals.benches.gqa import converted
+from tests.evals.benches.official_files import score, values, write_json
+
+
+def question(image: str, answer: str, structural: str, semantic: str, **more: Any) -> dict[str, Any]:
+    types = {"structural": structural, "semantic": semantic, "detailed": "x"}
+    return {"imageId": image, "question": "What?", "answer": answer, "isBalanced": True, "types": types, **more}
+
+
+QUESTIONS = {
+    "q1": question("n1", "yes", "verify", "attr"),
+    "q2": question("n1", "left", "choose", "rel"),
+    "q3": question("n2", "table", "query", "obj"),
+    "q4": question("n3", "blue", "query", "attr"),
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_json(tmp_path / "data/testdev_balanced_questions.json", QUESTIONS)
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [("Yes.", "yes"), ("yes...", "yes"), (" yes", " yes"), ("yes. ", "yes. "), ("Yes!", "yes!"), ("U.S.", "u.s")],
+)
+def test_an_answer_loses_its_last_full_stops_and_its_case(text: str, made: str) -> None:
+    assert converted(text) == made
+
+
+def test_shares_by_hand(data: Path) -> None:
+    said = {"q1": "Yes.", "q2": "right", "q3": "the table", "q4": "blue"}
+    found = values(score("gqa", data, [{"question_id": key, "text": text} for key, text in said.items()]))
+    assert (found["accuracy"], found["binary"], found["open"]) == (2 / 4, 1 / 2, 1 / 2)
+    assert found["accuracy_strict"] == 1 / 4  # "Yes." is no "yes" to the owners' script by itself
+    by_type = {name: found[name] for name in found if name.startswith(("structural_", "semantic_"))}
+    assert by_type == {
+        "structural_choose": 0.0,
+        "structural_query": 0.5,
+        "structural_verify": 1.0,
+        "semantic_attribute": 1.0,
+        "semantic_object": 0.0,
+        "semantic_relation": 0.0,
+    }
+
+
+def test_the_owners_layout_of_predictions(data: Path, tmp_path: Path) -> None:
+    said = [{"questionId": key, "prediction": row["answer"]} for key, row in QUESTIONS.items()]
+    found = values(score("gqa", data, write_json(tmp_path / "p.json", said)))
+    assert found["accuracy"] == found["accuracy_strict"] == 1.0
+
+
+def test_consistency_is_over_right_answers_and_what_they_entail(tmp_path: Path) -> None:
+    """q1 and q2 are right and entail something: half of it and all of it are right, so (0.5 + 1) / 2. q3 is wrong."""
+    listed = {
+        "q1": question("n1", "yes", "verify", "attr", entailed=["q1", "q2", "q5"]),
+        "q2": question("n1", "left", "query", "rel", entailed=["q1"]),
+        "q3": question("n2", "table", "query", "obj", entailed=["q1"]),
+        "q4": question("n3", "blue", "query", "attr", entailed=["q4"]),  # itself does not count
+        "q5": {**question("n1", "no", "verify", "obj", entailed=[]), "isBalanced": False},
+    }
+    write_json(tmp_path / "data/val_all_questions.json", listed)
+    said = {"q1": "yes", "q2": "left", "q3": "chair", "q4": "blue", "q5": "yes"}
+    rows = [{"question_id": key, "answer": text} for key, text in said.items()]
+    made = score("gqa", tmp_path / "data", rows, split="val_all")
+    found = values(made)
+    assert found["consistency"] == pytest.approx(0.75)
+    assert found["accuracy"] == 3 / 4 and made.estimates["accuracy"].n == 4  # q5 is not balanced
+    # Without the answer to q5 nothing is known of q1, which is unscored; q2 is left.
+    made = score("gqa", tmp_path / "data", rows[:-1], split="val_all")
+    assert values(made)["consistency"] == 1.0 and made.estimates["consistency"].unscored == 1
+
+
+def test_the_balanced_list_alone_has_no_consistency(tmp_path: Path) -> None:
+    listed = {"q1": question("n1", "yes", "verify", "attr", entailed=["elsewhere"])}
+    write_json(tmp_path / "data/questions/testdev_balanced_questions.json", listed)
+    assert "consistency" not in values(score("gqa", tmp_path / "data", [{"id": "q1", "answer": "yes"}]))

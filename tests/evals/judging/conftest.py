@@ -1,0 +1,42 @@
+"""What the tests of judged benchmarks share: a cache of their own, no pauses, and scoring with a server on loopback."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sightline.endpoint import client
+from sightline.evals.answered_files import Scored, score_file
+from sightline.evals.benchmark import Setting
+from sightline.evals.judging.applying import Judging
+from sightline.evals.judging.config import JudgeConfig
+from tests.evals.benches.official_files import write_lines
+
+pytest.importorskip("openai")
+
+Judge = Callable[..., JudgeConfig]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(client, "FIRST_PAUSE", 0.01)
+    return Path(os.environ["SIGHTLINE_CACHE"])
+
+
+def judge_at(url: str, server: dict[str, Any] | None = None, **settings: Any) -> JudgeConfig:
+    """The judge at an address; it waits five seconds and tries twice."""
+    section = {"base_url": url, "model": "m", "retries": 1, "timeout": 5, **(server or {})}
+    return JudgeConfig.model_validate({"server": section, **settings})
+
+
+def graded(
+    bench: str, data: Path, rows: Iterable[Mapping[str, Any]], config: JudgeConfig, **options: Any
+) -> tuple[Scored, list[str]]:
+    """Rows of answers scored with a judge, and what was said of costs."""
+    said: list[str] = []
+    answers = write_lines(data.parent / f"{bench}.jsonl", rows)
+    made = score_file(bench, answers, Setting(data), judging=Judging(config, say=said.append), resamples=100, **options)
+    return made, said
