@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ class Reply:
     note: str = ""
     begun: str | None = None
     prompt_tokens: int = 0
-    kept: bool = False
+    kept: bool = field(default=False, compare=False)
 
 
 @lru_cache(maxsize=64)  # several things are asked about one picture
