@@ -39,6 +39,7 @@ COMMANDS: dict[str, Entry] = {
     "eval": Entry("sightline.cli.eval", "Measure a model on benchmarks."),
     "score": Entry("sightline.cli.score", "Score a file of answers by a benchmark's official rule."),
     "compare": Entry("sightline.cli.compare", "Compare two models' evaluations, item by item, with tests and power."),
+    "study": Entry("sightline.cli.study", "Run a grid of arms and seeds, and compare them.", is_group=True),
     "report": Entry("sightline.cli.report", "Write the report of a base and an aligned model."),
 }
 

@@ -3,6 +3,7 @@
 Used by `sightline lab scenes` and, for test questions, by `benches`; the world itself is `world`.
 """
 
+import os
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -51,7 +52,7 @@ def image_path(folder: Path, scene: Scene) -> str:
     target = folder / relative
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_suffix(".tmp")
+        temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp")  # others may draw the same scene now
         render(scene).save(temporary, format="PNG")
         temporary.replace(target)  # a kill leaves no half image
     return relative

@@ -1,0 +1,151 @@
+"""`sightline study`: run a grid of arms and seeds, look at what was done, compare arms, take old work away.
+
+`sightline study FILE.yaml` runs; `ls`, `show`, `compare` and `rm` read the ledger. The work is in `sightline.study`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperGroup
+
+from sightline.study.ledger import Ledger
+from sightline.study.outcome import Outcome
+
+Out = Annotated[Path, typer.Option(help="Directory of the study: its work, its ledger, its tables.")]
+_STYLES = {"better": "green", "worse": "red"}
+
+
+class _RunsByDefault(TyperGroup):
+    """`sightline study FILE.yaml` is `sightline study run FILE.yaml`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=_RunsByDefault, no_args_is_help=True)
+
+
+@app.callback()
+def _root() -> None:
+    """Run a study and look at its ledger; `sightline study FILE.yaml` runs one."""
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="YAML file of the study.")],
+    out: Annotated[Path | None, typer.Option(help="Directory to write; by default runs/NAME of the file.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key; may be repeated.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Pieces of work done at the same time.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
+) -> None:
+    """Do what is not done yet of a study, then write its tables; started again, it goes on where it was stopped."""
+    from sightline.config import load_config
+    from sightline.data.progress import open_bars
+    from sightline.study.config import StudyConfig
+    from sightline.study.estimate import estimate
+    from sightline.study.outcome import outcome_of
+    from sightline.study.plan import plan_study
+    from sightline.study.runner import Done, run_study
+    from sightline.study.tables import MARKDOWN, write_outcome
+
+    config = load_config(StudyConfig, file, overrides or ())
+    plan, name = plan_study(config), file.stem
+    out = out or Path("runs") / name
+    forecast = estimate(plan, out)
+    for line in forecast.lines():
+        typer.echo(line)
+    if dry_run:
+        return
+    failed = []
+    with open_bars() as bars:
+        task = bars.add_task("study", total=len(plan.pieces), note="")
+
+        def told(done: Done) -> None:
+            bars.update(task, advance=1, note=f"{done.piece.kind} {done.piece.label}"[:40])
+
+        failed = run_study(plan, name, out, workers=workers, told=told)
+    for done in failed:
+        typer.secho(f"{done.piece.kind} {done.piece.label}: {done.error}", fg=typer.colors.RED, err=True)
+    found = outcome_of(plan, name, out)
+    write_outcome(found, out)
+    print_outcome(found)
+    typer.echo(f"study: {out / MARKDOWN}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command(name="ls")
+def list_pieces(out: Out) -> None:
+    """Every piece of work in a study's directory, with its state and its cost."""
+    table = Table("kind", "label", "key", "state", "seconds", "note")
+    for entry in Ledger(out).entries().values():
+        seconds = "" if entry.seconds is None else f"{entry.seconds:,.0f}"
+        note = entry.note.strip().rpartition("\n")[2]
+        table.add_row(entry.kind, entry.label, entry.key[:10], entry.state, seconds, note)
+    Console().print(table)
+
+
+@app.command()
+def show(key: Annotated[str, typer.Argument(help="The key of a piece, or its beginning.")], out: Out) -> None:
+    """One piece of work: the command that does it by hand, and what it counted."""
+    from sightline.study.upkeep import piece_of
+
+    entry = piece_of(Ledger(out), key)
+    typer.echo(f"{entry.kind} {entry.label} ({entry.state}), {out / entry.folder}")
+    typer.echo(entry.command)
+    for name, value in {**entry.counts, **entry.numbers}.items():
+        typer.echo(f"  {name}: {value:g}")
+    if entry.note:
+        typer.echo(entry.note)
+
+
+@app.command()
+def compare(
+    out: Out,
+    baseline: Annotated[str | None, typer.Option(help="Another arm to compare with, or `base`.")] = None,
+    metrics: Annotated[
+        list[str] | None, typer.Option("--metric", metavar="BENCH/METRIC", help="Which; by default the primary ones.")
+    ] = None,
+    study: Annotated[str | None, typer.Option(help="Which study of the directory, where it has several.")] = None,
+) -> None:
+    """The arms side by side, each difference with its interval, from what is done so far."""
+    from sightline.study.upkeep import outcome_in
+
+    print_outcome(outcome_in(out, study, baseline), [tuple(name.split("/", 1)) for name in metrics or ()])  # type: ignore[misc]
+
+
+@app.command()
+def rm(
+    out: Out,
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys, or their beginnings, of pieces to take away.")] = None,
+    unused: Annotated[bool, typer.Option("--unused", help="All pieces that no study of the directory needs.")] = False,
+) -> None:
+    """Delete pieces of work and what stands on them; a study run again makes what it needs."""
+    from sightline.study.upkeep import remove
+
+    gone = remove(out, keys or (), unused=unused)
+    for entry in gone:
+        typer.echo(f"removed {entry.kind} {entry.label} ({entry.key[:10]})")
+    typer.echo(f"{len(gone)} pieces removed")
+
+
+def print_outcome(outcome: Outcome, metrics: list[tuple[str, str]] | None = None) -> None:
+    """Print the primary metrics, or those named, of every arm; shares are in percent."""
+    from sightline.study.tables import terminal_rows
+
+    table = Table("arm", "benchmark", "metric", "value", "difference", "95 % interval", "verdict")
+    for row in terminal_rows(outcome, metrics or ()):
+        table.add_row(*row, style=_STYLES.get(row[-1]))
+    console = Console()
+    console.print(table)
+    for sentence in outcome.unequal:
+        console.print(sentence)
+    if outcome.missing:
+        console.print(f"Not done with every seed: {', '.join(outcome.missing)}.")

@@ -1,0 +1,153 @@
+"""What a study is told: samples, pairs, arms, seeds and benchmarks, in one closed YAML file.
+
+Every number that decides the science stands in the file or in the config files that it names. What is to be done
+follows in `plan`; nothing is opened here but those files.
+"""
+
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from sightline.config import Config
+
+#: The model that ships with Sightline.
+LAB = "lab"
+
+
+class SamplesSpec(Config):
+    """Images and prompts: `count` scenes of one of the lab's splits, or a samples directory of your own at `path`."""
+
+    split: str | None = None
+    count: int | None = Field(default=None, ge=1)
+    scenes: dict[str, Any] = Field(default_factory=dict, description="keys of the lab's scenes that differ")
+    path: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "SamplesSpec":
+        drawn = self.split is not None and self.count is not None
+        if drawn == (self.path is not None) or (self.path is not None and self.scenes):
+            raise ValueError("give either split and count, or path")
+        return self
+
+
+class Settings(Config):
+    """A config file and the keys that differ from it, as a mapping of the config's own form."""
+
+    config: Path | None = None
+    set: dict[str, Any] = Field(default_factory=dict)
+
+    def with_keys(self, more: Mapping[str, Any]) -> "Settings":
+        """The same with further keys, which win."""
+        return self.model_copy(update={"set": merged(self.set, more)})
+
+
+class PairsSpec(Settings):
+    """A builder at work on samples, or a directory of pairs at `path`; `per_seed` builds them anew for each seed."""
+
+    builder: str | None = None
+    samples: str | None = None
+    path: Path | None = None
+    per_seed: bool = True
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "PairsSpec":
+        if (self.builder is None) == (self.path is None) or (self.builder is None) != (self.samples is None):
+            raise ValueError("give either builder and samples, or path")
+        return self
+
+
+class ArmSpec(Config):
+    """One way to train, by what it changes: the pairs, the prompts for online answers, keys of the training config.
+
+    A value that says `${pairs.NAME}`, `${samples.NAME}`, `${train.ARM}` or `${adapter.ARM}` stands for that directory,
+    of the same seed. An arm with `measured: false` serves others, as a reward model does, and is not evaluated.
+    """
+
+    pairs: str | None = None
+    samples: str | None = None
+    set: dict[str, Any] = Field(default_factory=dict)
+    measured: bool = True
+
+    def over(self, below: "ArmSpec") -> "ArmSpec":
+        """This arm's choices where it makes any, those `below` elsewhere."""
+        return ArmSpec(
+            pairs=self.pairs or below.pairs,
+            samples=self.samples or below.samples,
+            set=merged(below.set, self.set),
+            measured=self.measured and below.measured,
+        )
+
+
+class EvaluateSpec(Config):
+    """Benchmarks, asked of the base and of every arm alike; `validation` asks of scenes on which one may choose."""
+
+    benchmarks: tuple[str, ...] = Field(min_length=1)
+    limit: int | None = Field(default=None, ge=1)
+    validation: bool = False
+    autocast: bool = False
+    batch_size: int = Field(default=64, ge=1)
+    data: Path | None = None
+
+
+class StudyConfig(Config):
+    """A study. `axes` gives every combination of its levels an arm, named `level+level`; `arms` adds single ones.
+
+    `baseline` is the arm that all others are compared with; by default the untrained model.
+    """
+
+    about: str = ""
+    model: str = LAB
+    seeds: tuple[int, ...] = Field(min_length=1)
+    samples: dict[str, SamplesSpec] = Field(default_factory=dict)
+    pairs: dict[str, PairsSpec]
+    train: Settings
+    axes: dict[str, dict[str, ArmSpec]] = Field(default_factory=dict)
+    arms: dict[str, ArmSpec] = Field(default_factory=dict)
+    baseline: str | None = None
+    evaluate: EvaluateSpec
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "StudyConfig":
+        arms = self.all_arms()
+        if not arms:
+            raise ValueError("a study needs arms or axes")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("a seed is named twice")
+        if self.baseline is not None and self.baseline not in arms:
+            raise ValueError(f"baseline {self.baseline!r} is no arm; arms: {', '.join(arms)}")
+        for name, spec in self.pairs.items():
+            _known(spec.samples, self.samples, f"pairs.{name}.samples")
+        for name, arm in arms.items():
+            if arm.pairs is None and arm.samples is None:
+                raise ValueError(f"arm {name!r} has neither pairs nor samples")
+            _known(arm.pairs, self.pairs, f"pairs of arm {name!r}")
+            _known(arm.samples, self.samples, f"samples of arm {name!r}")
+        return self
+
+    def all_arms(self) -> dict[str, ArmSpec]:
+        """Every arm by name: the combinations of the axes' levels first."""
+        made: dict[str, ArmSpec] = {}
+        for levels in product(*self.axes.values()) if self.axes else ():
+            arm = ArmSpec()
+            for axis, level in zip(self.axes.values(), levels, strict=True):
+                arm = axis[level].over(arm)
+            made["+".join(levels)] = arm
+        return made | self.arms
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two nested mappings, the one above winning; a loss is replaced as a whole, since its keys depend on its name."""
+    made = dict(below)
+    for key, value in above.items():
+        old = made.get(key)
+        inner = isinstance(old, Mapping) and isinstance(value, Mapping) and "name" not in value
+        made[key] = merged(old, value) if inner and isinstance(old, Mapping) else value
+    return made
+
+
+def _known(name: str | None, known: Mapping[str, object], what: str) -> None:
+    if name is not None and name not in known:
+        raise ValueError(f"{what}: there is no {name!r}; known: {', '.join(known) or 'none'}")

@@ -1,0 +1,136 @@
+"""The ledger of a study: one SQLite file that knows every piece of work ever begun, what it cost and how it ended.
+
+It is written by the one process that runs the study and may be read by any at the same time. Results stay in the
+pieces' own directories; here are their keys, states, seconds, counts and numbers.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from sightline.errors import InputError
+
+LEDGER = "ledger.sqlite"
+State = Literal["running", "done", "failed"]
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS pieces (
+    key TEXT PRIMARY KEY, kind TEXT NOT NULL, label TEXT NOT NULL, folder TEXT NOT NULL, command TEXT NOT NULL,
+    seed INTEGER NOT NULL, state TEXT NOT NULL, began REAL NOT NULL, seconds REAL, counts TEXT, numbers TEXT, note TEXT
+);
+CREATE TABLE IF NOT EXISTS studies (name TEXT PRIMARY KEY, config TEXT NOT NULL, began REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS runs (
+    study TEXT NOT NULL, arm TEXT NOT NULL, seed INTEGER NOT NULL, train TEXT NOT NULL, eval TEXT,
+    PRIMARY KEY (study, arm, seed)
+);
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A piece of work as the ledger has it; `seconds` add up over the times that it was begun again."""
+
+    key: str
+    kind: str
+    label: str
+    folder: str
+    command: str
+    seed: int
+    state: State
+    seconds: float | None
+    counts: dict[str, float] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+class Ledger:
+    """The ledger in a study's directory; made where there is none, unless it is only read."""
+
+    def __init__(self, directory: Path, *, write: bool = False) -> None:
+        self.path = directory / LEDGER
+        if write:
+            directory.mkdir(parents=True, exist_ok=True)
+            with self._open() as ledger:
+                ledger.executescript(_TABLES)
+        elif not self.path.exists():
+            raise InputError(f"{directory} holds no study ({LEDGER} is missing); run `sightline study STUDY.yaml`.")
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self.path, timeout=30)) as connection, connection:
+                connection.row_factory = sqlite3.Row
+                yield connection
+        except sqlite3.DatabaseError as error:
+            raise InputError(
+                f"{self.path} cannot be used ({error}); move it away, and the study makes a new one of what is done"
+            ) from error
+
+    def begin_study(
+        self, name: str, config: Mapping[str, object], runs: Sequence[tuple[str, int, str, str | None]]
+    ) -> None:
+        """Say which runs a study has; those that it had before and has no more are forgotten, their pieces kept."""
+        with self._open() as ledger:
+            text = json.dumps(config, sort_keys=True)
+            ledger.execute("INSERT OR REPLACE INTO studies VALUES (?, ?, ?)", (name, text, time.time()))
+            ledger.execute("DELETE FROM runs WHERE study = ?", (name,))
+            ledger.executemany("INSERT INTO runs VALUES (?, ?, ?, ?, ?)", [(name, *run) for run in runs])
+
+    def begin(self, entry: Entry) -> None:
+        """A piece is begun, for the first time or again."""
+        told = (entry.key, entry.kind, entry.label, entry.folder, entry.command, entry.seed, time.time())
+        with self._open() as ledger:
+            ledger.execute(
+                "INSERT INTO pieces (key, kind, label, folder, command, seed, began, state)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, 'running')"
+                " ON CONFLICT (key) DO UPDATE SET state = 'running', label = excluded.label, note = NULL",
+                told,
+            )
+
+    def end(self, key: str, state: State, *, seconds: float, note: str = "", **found: Mapping[str, float]) -> None:
+        """A piece has ended, with its manifest's `counts` and `numbers` where it is done."""
+        counts, numbers = (json.dumps(dict(found.get(name, {}))) for name in ("counts", "numbers"))
+        with self._open() as ledger:
+            ledger.execute(
+                "UPDATE pieces SET state = ?, seconds = coalesce(seconds, 0) + ?, counts = ?, numbers = ?, note = ?"
+                " WHERE key = ?",
+                (state, seconds, counts, numbers, note, key),
+            )
+
+    def entries(self) -> dict[str, Entry]:
+        """Every piece by its key, in the order in which they were begun."""
+        with self._open() as ledger:
+            rows = ledger.execute("SELECT * FROM pieces ORDER BY began").fetchall()
+        return {row["key"]: _entry(row) for row in rows}
+
+    def studies(self) -> dict[str, dict[str, object]]:
+        """The config of every study of this directory, by name, the latest last."""
+        with self._open() as ledger:
+            rows = ledger.execute("SELECT name, config FROM studies ORDER BY began").fetchall()
+        return {row["name"]: json.loads(row["config"]) for row in rows}
+
+    def runs(self, study: str) -> list[tuple[str, int, str, str | None]]:
+        """(arm, seed, key of the training, key of the evaluation) of a study, in its order."""
+        with self._open() as ledger:
+            found = ledger.execute("SELECT arm, seed, train, eval FROM runs WHERE study = ? ORDER BY rowid", (study,))
+            return [tuple(row) for row in found.fetchall()]
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Forget pieces."""
+        with self._open() as ledger:
+            ledger.executemany("DELETE FROM pieces WHERE key = ?", [(key,) for key in keys])
+
+
+def _entry(row: sqlite3.Row) -> Entry:
+    told = {name: row[name] for name in ("key", "kind", "label", "folder", "command", "seed", "state", "seconds")}
+    return Entry(
+        **told,
+        counts=json.loads(row["counts"] or "{}"),
+        numbers=json.loads(row["numbers"] or "{}"),
+        note=row["note"] or "",
+    )

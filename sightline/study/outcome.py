@@ -1,0 +1,178 @@
+"""What a study found: every metric of every arm, its difference to the baseline over seeds and images, and its cost.
+
+It reads the ledger and the directories of finished pieces; no model, no torch. How the numbers are shown is `tables`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sightline.errors import InputError
+from sightline.evals.directory import BenchmarkResult, read_evaluation
+from sightline.evals.statistics import compare
+from sightline.records.rows import Estimate, Row, Score
+from sightline.study.ledger import Entry, Ledger
+from sightline.study.plan import StudyPlan
+from sightline.study.report.formatting import Unit
+from sightline.study.report.results import verdict
+
+#: The untrained model, where it is shown among the arms.
+BASE = "base"
+
+
+class Finding(Row):
+    """One metric of one arm. `difference` is to the baseline, on the same images and with the same seeds."""
+
+    arm: str
+    benchmark: str
+    metric: str
+    label: str
+    unit: Unit
+    higher_is_better: bool | None
+    primary: bool
+    value: Estimate
+    difference: Estimate | None
+    verdict: str
+    by_seed: tuple[float | None, ...]
+
+
+class Cost(Row):
+    """What an arm took, by seed on average: seconds of its pieces (shared ones too), pairs, steps and answer tokens."""
+
+    arm: str
+    seeds: int
+    pair_seconds: float | None
+    train_seconds: float | None
+    eval_seconds: float | None
+    pairs: float | None
+    steps: float | None
+    answer_tokens: float | None
+
+
+class Outcome(Row):
+    """All of it. `unequal` has one sentence for each thing that the arms did not get in equal measure."""
+
+    name: str
+    about: str
+    baseline: str
+    seeds: tuple[int, ...]
+    findings: tuple[Finding, ...]
+    costs: tuple[Cost, ...]
+    unequal: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+Evaluations = Mapping[str, BenchmarkResult]
+
+
+def outcome_of(plan: StudyPlan, name: str, out: Path) -> Outcome:
+    """The outcome of what is done so far; arms that are not done with every seed are named in `missing`.
+
+    Raises:
+        InputError: nothing is done yet.
+    """
+    config, entries = plan.config, Ledger(out).entries()
+    if not _done(entries, plan.base):
+        raise InputError(f"{out}: the untrained model is not measured yet; run `sightline study` to the end.")
+    base = _read(plan, out, plan.base)
+    arms: dict[str, list[Evaluations]] = {}
+    missing: dict[str, None] = {}
+    for run in plan.runs:
+        if run.eval is None:
+            continue
+        if _done(entries, run.eval):
+            arms.setdefault(run.arm, []).append(_read(plan, out, run.eval))
+        else:
+            missing[run.arm] = None
+    whole = {arm: found for arm, found in arms.items() if arm not in missing}
+    baseline = config.baseline or BASE
+    if baseline in missing:
+        raise InputError(
+            f"{out}: the baseline {baseline!r} is not done with every seed; run `sightline study` to the end."
+        )
+    against = whole.get(baseline, [base] * len(config.seeds))
+    findings = [*_findings(BASE, [base] * len(config.seeds), against, baseline)]
+    for arm, found in whole.items():
+        findings += _findings(arm, found, against, baseline)
+    costs = tuple(_cost(plan, entries, arm) for arm in whole)
+    return Outcome(
+        name=name,
+        about=config.about,
+        baseline=baseline,
+        seeds=config.seeds,
+        findings=tuple(findings),
+        costs=costs,
+        unequal=_unequal(costs),
+        missing=tuple(missing),
+    )
+
+
+def _read(plan: StudyPlan, out: Path, key: str) -> Evaluations:
+    return read_evaluation(out / plan.pieces[key].folder, plan.config.evaluate.benchmarks)
+
+
+def _findings(arm: str, runs: Sequence[Evaluations], against: Sequence[Evaluations], baseline: str) -> list[Finding]:
+    made = []
+    for name, first in runs[0].items():
+        scores: list[tuple[Sequence[Score], Sequence[Score]]] = [
+            (other[name].scores, run[name].scores) for other, run in zip(against, runs, strict=True)
+        ]
+        found = compare(scores, first.metrics)
+        for metric, told in first.metrics.items():
+            difference = None if arm == baseline else found[metric].difference
+            made.append(
+                Finding(
+                    arm=arm,
+                    benchmark=name,
+                    metric=metric,
+                    label=told.label,
+                    unit=told.unit,
+                    higher_is_better=told.higher_is_better,
+                    primary=told.primary,
+                    value=found[metric].after,
+                    difference=difference,
+                    verdict="" if difference is None else verdict(difference, told.higher_is_better),
+                    by_seed=found[metric].by_seed,
+                )
+            )
+    return made
+
+
+def _cost(plan: StudyPlan, entries: Mapping[str, Entry], arm: str) -> Cost:
+    runs = [run for run in plan.runs if run.arm == arm]
+    trained = [entries[run.train] for run in runs]
+    built = [entries[key] for run in runs if (key := plan.pieces[run.train].inputs.get("pairs", "")) in entries]
+    measured = [entries[run.eval] for run in runs if run.eval is not None]
+    return Cost(
+        arm=arm,
+        seeds=len(runs),
+        pair_seconds=_mean([entry.seconds for entry in built]),
+        train_seconds=_mean([entry.seconds for entry in trained]),
+        eval_seconds=_mean([entry.seconds for entry in measured]),
+        pairs=_mean([entry.counts.get("pairs_trained_on") for entry in trained]),
+        steps=_mean([entry.counts.get("steps") for entry in trained]),
+        answer_tokens=_mean([entry.counts.get("answer_tokens") for entry in trained]),
+    )
+
+
+def _unequal(costs: Sequence[Cost]) -> tuple[str, ...]:
+    """Where arms got other numbers of pairs or steps, or answer tokens that differ by more than a tenth."""
+    told = []
+    for name, label, slack in (
+        ("pairs", "pairs", 0.0),
+        ("steps", "steps", 0.0),
+        ("answer_tokens", "answer tokens", 0.1),
+    ):
+        known = {cost.arm: value for cost in costs if (value := getattr(cost, name)) is not None}
+        if known and max(known.values()) > (1 + slack) * min(known.values()):
+            least, most = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
+            told.append(f"Arms differ in {label}: from {known[least]:g} ({least}) to {known[most]:g} ({most}).")
+    return tuple(told)
+
+
+def _done(entries: Mapping[str, Entry], key: str) -> bool:
+    return key in entries and entries[key].state == "done"
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

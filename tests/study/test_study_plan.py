@@ -1,0 +1,146 @@
+"""What a study plans: every piece once, shared where two arms need the same, known by content and by nothing else."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sightline.config import load_config
+from sightline.errors import InputError
+from sightline.study.config import ArmSpec, StudyConfig, merged
+from sightline.study.plan import StudyPlan, plan_study
+
+STUDY: dict[str, Any] = {
+    "seeds": [0, 1],
+    "samples": {"scenes": {"split": "preference", "count": 8}},
+    "pairs": {
+        "corrupted": {"builder": "corrupted", "samples": "scenes", "set": {"writer": {"name": "oracle"}}},
+        "fixed": {"builder": "altered", "samples": "scenes", "set": {"writer": {"name": "oracle"}}, "per_seed": False},
+    },
+    "train": {"set": {"loss": {"name": "dpo", "beta": 0.1}, "optim": {"lr": 1e-4}, "max_steps": 2}},
+    "arms": {
+        "dpo": {"pairs": "corrupted"},
+        "ipo": {"pairs": "corrupted", "set": {"loss": {"name": "ipo", "beta": 0.2}}},
+    },
+    "evaluate": {"benchmarks": ["lab-vqa"], "limit": 3},
+}
+
+
+def study(**changes: Any) -> StudyConfig:
+    return StudyConfig.model_validate({**STUDY, **changes})
+
+
+def kinds(plan: StudyPlan) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for piece in plan.pieces.values():
+        found[piece.kind] = found.get(piece.kind, 0) + 1
+    return found
+
+
+def test_arms_share_samples_pairs_and_the_base() -> None:
+    """Two arms and two seeds: one set of scenes, two of pairs, four trainings, four evaluations and the base's."""
+    plan = plan_study(study())
+    assert kinds(plan) == {"eval": 5, "samples": 1, "pairs": 2, "train": 4}
+    assert [(run.arm, run.seed) for run in plan.runs] == [("dpo", 0), ("ipo", 0), ("dpo", 1), ("ipo", 1)]
+    dpo, ipo = (plan.pieces[run.train] for run in plan.runs[:2])
+    assert dpo.inputs["pairs"] == ipo.inputs["pairs"] and dpo.key != ipo.key
+    assert ipo.settings["config"]["loss"] == {"name": "ipo", "beta": 0.2}, "a loss is replaced as a whole"
+    assert ipo.settings["config"]["optim"] == {"lr": 1e-4}
+
+
+def test_a_piece_comes_after_what_it_stands_on() -> None:
+    plan = plan_study(study())
+    order = list(plan.pieces)
+    for piece in plan.pieces.values():
+        assert all(order.index(before.key) < order.index(piece.key) for before in plan.before(piece))
+
+
+def test_pairs_without_seeds_are_built_once() -> None:
+    assert kinds(plan_study(study(arms={"dpo": {"pairs": "fixed"}})))["pairs"] == 1
+
+
+def test_two_arms_that_say_the_same_are_one_training() -> None:
+    plan = plan_study(study(arms={"one": {"pairs": "corrupted"}, "two": {"pairs": "corrupted"}}))
+    assert kinds(plan)["train"] == 2 and plan.runs[0].train == plan.runs[1].train
+
+
+def test_keys_follow_content_and_not_names() -> None:
+    plain = plan_study(study())
+    renamed = plan_study(study(samples={"other": STUDY["samples"]["scenes"]}, pairs=_renamed_pairs()))
+    assert set(plain.pieces) == set(renamed.pieces)
+    longer = plan_study(study(samples={"scenes": {"split": "preference", "count": 9}}))
+    assert set(plain.pieces) & set(longer.pieces) == {plain.base}, "all but the base's evaluation hangs on the scenes"
+
+
+def _renamed_pairs() -> dict[str, Any]:
+    return {name: {**spec, "samples": "other"} for name, spec in STUDY["pairs"].items()}
+
+
+def test_axes_make_every_combination() -> None:
+    axes = {
+        "pairs": {"corrupted": {"pairs": "corrupted"}, "fixed": {"pairs": "fixed"}},
+        "loss": {"dpo": {}, "ipo": {"set": {"loss": {"name": "ipo", "beta": 0.2}}}},
+    }
+    config = study(axes=axes, arms={})
+    arms = config.all_arms()
+    assert list(arms) == ["corrupted+dpo", "corrupted+ipo", "fixed+dpo", "fixed+ipo"]
+    assert arms["fixed+ipo"] == ArmSpec(pairs="fixed", set={"loss": {"name": "ipo", "beta": 0.2}})
+
+
+def test_a_place_is_another_piece(tmp_path: Path) -> None:
+    """An arm that names another's adapter stands on it, with the same seed; its key does not hold a path."""
+    arms = {
+        "reward": {"pairs": "fixed", "measured": False},
+        "rl": {"pairs": "corrupted", "set": {"judge": {"name": "reward", "adapter": "${adapter.reward}"}}},
+    }
+    plan = plan_study(study(arms=arms))
+    reward, rl = plan.runs[:2]
+    assert reward.eval is None and rl.eval is not None
+    assert plan.pieces[rl.train].inputs["adapter.reward"] == reward.train
+    assert plan.pieces[rl.train].settings["config"]["judge"]["adapter"] == "${adapter.reward}"
+
+
+def test_arms_that_stand_on_each_other_are_refused() -> None:
+    arms = {
+        "one": {"pairs": "corrupted", "set": {"judge": {"adapter": "${adapter.two}"}}},
+        "two": {"pairs": "corrupted", "set": {"judge": {"adapter": "${adapter.one}"}}},
+    }
+    with pytest.raises(InputError, match=r"one and two stand on each other"):
+        plan_study(study(arms=arms))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"arms": {}}, "needs arms or axes"),
+        ({"seeds": [1, 1]}, "a seed is named twice"),
+        ({"baseline": "kto"}, "baseline 'kto' is no arm; arms: dpo, ipo"),
+        ({"arms": {"dpo": {"pairs": "povid"}}}, "pairs of arm 'dpo': there is no 'povid'; known: corrupted, fixed"),
+        ({"arms": {"dpo": {}}}, "arm 'dpo' has neither pairs nor samples"),
+        ({"samples": {"scenes": {"split": "preference"}}}, "give either split and count, or path"),
+        ({"pairs": {"p": {"builder": "bdhs"}}}, "give either builder and samples, or path"),
+        ({"arm": {}}, "arms"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump({**STUDY, **changes}))
+    with pytest.raises(InputError) as caught:
+        load_config(StudyConfig, file)
+    assert said in str(caught.value) and str(file) in str(caught.value)
+
+
+def test_merging_nested_mappings() -> None:
+    below = {"a": {"b": 1, "c": 2}, "loss": {"name": "dpo", "beta": 0.1}}
+    above = {"a": {"c": 3}, "loss": {"name": "sft"}}
+    assert merged(below, above) == {"a": {"b": 1, "c": 3}, "loss": {"name": "sft"}}
+    assert below == {"a": {"b": 1, "c": 2}, "loss": {"name": "dpo", "beta": 0.1}}
+
+
+@pytest.mark.parametrize("file", sorted(Path("studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_studies_can_be_planned(file: Path) -> None:
+    plan = plan_study(load_config(StudyConfig, file))
+    assert plan.runs
+    first, *_ = file.read_text().splitlines()
+    assert first.startswith(f"# sightline study {file}"), "a study opens with the command that runs it"

@@ -1,0 +1,143 @@
+"""A study from end to end on a tiny random model: run, stopped, gone on with, compared, and taken away again."""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from sightline.cli import app
+from sightline.study.ledger import LEDGER, Entry, Ledger
+from tests.models.tiny import save_tiny_llava
+from tests.study.test_study_plan import STUDY
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = save_tiny_llava(tmp_path_factory.mktemp("model"))
+    config = json.loads((directory / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 1024  # the lab's answers are long for so small a vocabulary
+    (directory / "config.json").write_text(json.dumps(config))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def finished(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Result]:
+    """A study of two arms, one of which can never be trained, run once."""
+    folder = tmp_path_factory.mktemp("study")
+    arms = {
+        "dpo": {"pairs": "corrupted"},
+        "huge": {"pairs": "corrupted", "set": {"optim": {"lr": 1e-4, "clip_norm": -1}}},
+    }
+    told: dict[str, Any] = {**STUDY, "model": str(model), "arms": arms, "seeds": [0]}
+    file = folder / "tiny.yaml"
+    file.write_text(yaml.safe_dump(told))
+    return file, folder / "out", call("study", file, "--out", folder / "out")
+
+
+def test_what_can_be_done_is_done_and_the_rest_is_told(finished: tuple[Path, Path, Result]) -> None:
+    _, out, result = finished
+    assert result.exit_code == 1, result.output
+    assert "clip_norm" in result.output and "Traceback" not in result.output
+    states = {(entry.kind, entry.label): entry.state for entry in Ledger(out).entries().values()}
+    assert states == {
+        ("eval", "base"): "done",
+        ("samples", "scenes"): "done",
+        ("pairs", "corrupted 0"): "done",
+        ("train", "dpo 0"): "done",
+        ("eval", "dpo 0"): "done",
+        ("train", "huge 0"): "failed",
+    }
+    told = json.loads((out / "study.json").read_text())
+    assert told["missing"] == ["huge"]
+    assert {found["arm"] for found in told["findings"]} == {"base", "dpo"}
+    accuracy = next(f for f in told["findings"] if f["arm"] == "dpo" and f["metric"] == "accuracy")
+    assert accuracy["difference"]["n"] == accuracy["value"]["n"] == len(accuracy["by_seed"]) * accuracy["value"]["n"]
+    cost = told["costs"][0]
+    assert cost["steps"] == 2 and cost["pairs"] == 8 and cost["train_seconds"] > 0
+    rows = (out / "study.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(told["findings"]) and rows[0].startswith("arm,benchmark,metric")
+    assert "| dpo |" in (out / "study.md").read_text()
+
+
+def test_a_second_run_does_only_what_failed(finished: tuple[Path, Path, Result]) -> None:
+    file, out, _ = finished
+    before = {key: entry.seconds for key, entry in Ledger(out).entries().items() if entry.state == "done"}
+    manifests = {path: path.stat().st_mtime_ns for path in out.rglob("manifest.json")}
+    planned = call("study", file, "--out", out, "--dry-run")
+    assert "train: 2, of which 1 to do" in planned.output and "samples: 1, of which 0 to do" in planned.output
+    mended = call("study", file, "--out", out, "--set", "arms.huge={pairs: corrupted, set: {optim: {lr: 1.0e-3}}}")
+    assert mended.exit_code == 0, mended.output
+    assert all(path.stat().st_mtime_ns == time for path, time in manifests.items())
+    after = Ledger(out).entries()
+    assert all(after[key].state == "done" for key in before)
+    assert {run[0] for run in Ledger(out).runs("tiny")} == {"dpo", "huge"}
+
+
+def test_looking_at_it_afterwards(finished: tuple[Path, Path, Result]) -> None:
+    _, out, _ = finished
+    listed = call("study", "ls", "--out", out)
+    assert listed.exit_code == 0 and "corrupted 0" in listed.output
+    key = next(key for key, entry in Ledger(out).entries().items() if entry.kind == "train" and entry.state == "done")
+    shown = call("study", "show", key[:12], "--out", out)
+    assert shown.exit_code == 0 and "sightline train --model" in shown.output and "steps: 2" in shown.output
+    compared = call("study", "compare", "--out", out, "--baseline", "dpo")
+    assert compared.exit_code == 0 and "baseline" in compared.output
+    wrong = call("study", "compare", "--out", out, "--baseline", "kto")
+    assert wrong.exit_code == 2 and "no arm 'kto'" in wrong.output
+    missing = call("study", "show", "zzz", "--out", out)
+    assert missing.exit_code == 2 and "0 pieces" in missing.output
+
+
+def test_the_command_of_a_piece_can_be_given_by_hand(finished: tuple[Path, Path, Result]) -> None:
+    """It opens the finished directory as its own: same key, nothing to do."""
+    import shlex
+
+    _, out, _ = finished
+    for entry in Ledger(out).entries().values():
+        if entry.state == "done" and entry.kind in ("train", "pairs", "samples"):
+            words = shlex.split(entry.command)
+            stamp = (out / entry.folder / "manifest.json").stat().st_mtime_ns
+            done = call(*words[1:])
+            assert done.exit_code == 0, (entry.command, done.output)
+            assert (out / entry.folder / "manifest.json").stat().st_mtime_ns == stamp
+
+
+def test_taking_work_away_takes_what_stands_on_it(finished: tuple[Path, Path, Result]) -> None:
+    _, out, _ = finished
+    pairs = next(key for key, entry in Ledger(out).entries().items() if entry.kind == "pairs")
+    gone = call("study", "rm", pairs[:12], "--out", out)
+    assert gone.exit_code == 0, gone.output
+    left = {(entry.kind, entry.label) for entry in Ledger(out).entries().values() if entry.state == "done"}
+    assert left == {("eval", "base"), ("samples", "scenes")}
+    assert not any((out / "train").glob("*/adapter"))
+    nothing = call("study", "rm", "--out", out)
+    assert nothing.exit_code == 2 and "--unused" in nothing.output
+
+
+def test_the_ledger_adds_up_what_was_begun_twice(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, write=True)
+    entry = Entry("k" * 64, "train", "dpo 0", "train/dpo", "sightline train", 0, "running", None)
+    for _ in range(2):
+        ledger.begin(entry)
+        assert ledger.entries()[entry.key].state == "running"
+        ledger.end(entry.key, "done", seconds=1.5, counts={"steps": 2}, numbers={"last_loss": 0.5})
+    found = Ledger(tmp_path).entries()[entry.key]
+    assert (found.seconds, found.counts, found.numbers) == (3.0, {"steps": 2}, {"last_loss": 0.5})
+
+
+def test_a_directory_without_a_ledger_or_with_a_broken_one_is_refused(tmp_path: Path) -> None:
+    none = call("study", "ls", "--out", tmp_path)
+    assert none.exit_code == 2 and "holds no study" in none.output
+    (tmp_path / LEDGER).write_bytes(b"no data base, " * 100)
+    broken = call("study", "ls", "--out", tmp_path)
+    assert broken.exit_code == 2 and "cannot be used" in broken.output
+    with pytest.raises(sqlite3.DatabaseError):
+        sqlite3.connect(tmp_path / LEDGER).execute("SELECT 1 FROM pieces")
