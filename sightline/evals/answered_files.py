@@ -102,7 +102,7 @@ def answered(benchmark: Benchmark, answers: Path, tally: Tally) -> Iterator[tupl
     else:
         rows = read_answers(answers, key_of)
     matched = match(benchmark.samples, rows, tally)
-    if not isinstance(benchmark, Unlisted):
+    if not (isinstance(benchmark, Unlisted) and benchmark.asks_what_is_answered):
         yield from matched
         return
     yield from ((sample, answer) for sample, answer in matched if answer is not None)

@@ -7,7 +7,7 @@ No benchmark lives here and nothing is generated here. The names of benchmarks a
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from sightline.evals.metrics import AnyMetric, Derived, Metric, average, count, mean
 from sightline.records.rows import Answer, Sample, Score
@@ -119,10 +119,10 @@ class Keyed(Protocol):
 
 @runtime_checkable
 class Unlisted(Protocol):
-    """A benchmark without a list of its own: the pictures that were described are those that were asked about.
+    """A benchmark that may be without a list of its own: what was answered is then what was asked.
 
-    In a file of answers, a sample without an answer is then no missing one; it is left out.
+    Where `asks_what_is_answered`, a sample without an answer is no missing one; it is left out.
     """
 
     @property
-    def asks_what_is_answered(self) -> Literal[True]: ...
+    def asks_what_is_answered(self) -> bool: ...

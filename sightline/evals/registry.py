@@ -156,6 +156,12 @@ BENCHMARKS: dict[str, Entry] = {
         needs_images=True,
         splits=("existence", "attribute", "relation"),
     ),
+    "object-halbench": Entry(
+        "sightline.evals.benches.object_halbench:object_halbench",
+        "Detailed descriptions of 300 COCO pictures: absent objects, and the recall of present ones.",
+        files=f"{_COCO}; the questions at https://github.com/RLHF-V/RLHF-V (eval/data/)",
+        needs_images=True,
+    ),
     "chair": Entry(
         "sightline.evals.benches.chair:chair",
         "Descriptions of COCO pictures: absent objects named, present ones named.",

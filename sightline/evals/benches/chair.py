@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sightline.evals.benches.coco_objects import Vocabulary, chair_vocabulary
 from sightline.evals.benches.coco_truth import Picture, answer_picture, read_truth
@@ -50,7 +50,7 @@ class Chair:
     vocabulary: Vocabulary
     limit: int | None = None
     max_new_tokens: int = 512
-    asks_what_is_answered: Literal[True] = True
+    asks_what_is_answered: bool = True
 
     @property
     def metrics(self) -> Mapping[str, AnyMetric]:

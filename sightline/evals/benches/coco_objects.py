@@ -6,6 +6,7 @@ list of our own making, or a file such as the official `synonyms.txt`; which lis
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from sightline.errors import InputError
@@ -49,6 +50,11 @@ class Vocabulary:
 
     objects: Mapping[str, str]
     doubles: Mapping[str, str]
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """Every synonym, and every single word of the double words."""
+        return frozenset(self.objects).union(*(double.split(" ") for double in self.doubles), self.doubles.values())
 
     def mentions(self, text: str, lemma: Callable[[str], str] = singular) -> list[Mention]:
         """Every word for an object, repeated ones too; spans are of the text as given."""

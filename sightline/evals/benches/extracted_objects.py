@@ -1,0 +1,106 @@
+"""Names of things that a language model found in an answer, taken to objects of COCO as Object HalBench takes them.
+
+A name is a double word of the vocabulary, or else its runs of nouns, each one thing: "wooden table" is a table, and
+"baseball player" no person. Nouns are those of spaCy's `en_core_web_trf` where it is installed, as in the official
+script, and otherwise what follows the last word that looks like an adjective.
+"""
+
+import functools
+import importlib.util
+import json
+import re
+from collections.abc import Callable, Sequence
+
+from sightline.evals.benches.coco_objects import Mention, Vocabulary
+from sightline.evals.benches.lemmas import lemma
+from sightline.evals.benches.words import Word, split_words
+
+_TAGGER = "en_core_web_trf"
+_NOWHERE = (0, 0)
+_FENCED = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
+_LISTED = """
+a an the this that these those some several many few other another own one two three four five six seven eight
+nine ten first second white black red green blue yellow brown gray grey orange pink purple beige golden silver dark
+light bright big large huge small little tiny tall short long wide narrow thin thick high low old new young elderly
+adult male female empty full open closed wet dry clean dirty hot cold warm round square flat wooden metal metallic
+plastic plaid modern vintage antique main single double top bottom left right front back various different visible
+nearby and or of with in on
+"""
+#: Words that say how a thing is; the rest of them by their endings.
+_ADJECTIVES = frozenset(_LISTED.split())
+_ADJECTIVE_ENDINGS = ("ed", "ing", "ous", "ful", "less", "ish", "ical", "able", "ible")
+
+#: (lemma, whether it is a noun) of every word of a name.
+Tagged = list[tuple[str, bool]]
+
+
+def read_objects(reply: str) -> list[str] | None:
+    """The names in a reply: a JSON list in a fence, or else on its last line with one; None where there is none."""
+    fenced = _FENCED.search(reply)
+    lines = [fenced[1]] if fenced else [line for line in reply.splitlines() if line.strip().startswith("[")]
+    try:
+        found = json.loads(lines[-1]) if lines else None
+    except ValueError:
+        return None
+    return found if isinstance(found, list) and all(isinstance(name, str) for name in found) else None
+
+
+def objects_of(names: Sequence[str], vocabulary: Vocabulary) -> list[Mention]:
+    """The objects of COCO among the names, each word once; they have no place in the answer."""
+    tag = tagger(vocabulary)
+    words: dict[str, None] = {}
+    for name in names:
+        tagged = tag(name)
+        doubles = _doubles([base for base, _ in tagged], vocabulary)
+        words |= dict.fromkeys(doubles or _runs(tagged))
+    # What is joined stays so: a run of nouns is one word here, and no neighbor of the next.
+    kept = [word for word in words if not (word == "seat" and "toilet" in words)]
+    return [Mention(word, vocabulary.objects[word], _NOWHERE) for word in kept if word in vocabulary.objects]
+
+
+def tagger(vocabulary: Vocabulary) -> Callable[[str], Tagged]:
+    """The tagger of spaCy if it is installed, else ours for the words of a vocabulary."""
+    official = _spacy_tagger()
+    return official or functools.partial(_tag, vocabulary=vocabulary)
+
+
+def has_official_tagger() -> bool:
+    """Whether spaCy and its large English pipeline are installed."""
+    return importlib.util.find_spec("spacy") is not None and importlib.util.find_spec(_TAGGER) is not None
+
+
+@functools.cache
+def _spacy_tagger() -> Callable[[str], Tagged] | None:
+    if not has_official_tagger():
+        return None
+    import spacy
+
+    read = spacy.load(_TAGGER)
+    return lambda name: [(str(token.lemma_), str(token.tag_).startswith("NN")) for token in read(f"a {name}")]
+
+
+def _tag(name: str, vocabulary: Vocabulary) -> Tagged:
+    """Every word in its base form; the last one is a noun, and those before it that look like no adjective."""
+    words = split_words(name.lower())
+    bases = ["man" if word == "men" else lemma(word, vocabulary.known) for word in words]
+    last = len(words) - 1
+    return [(base, place == last or not _looks_like_adjective(words[place])) for place, base in enumerate(bases)]
+
+
+def _looks_like_adjective(word: str) -> bool:
+    return word in _ADJECTIVES or word.endswith(_ADJECTIVE_ENDINGS) or not word.isalpha()
+
+
+def _doubles(bases: Sequence[str], vocabulary: Vocabulary) -> list[str]:
+    words = [Word(base, (place, place)) for place, base in enumerate(bases)]
+    return [word.text for word in vocabulary.join(words) if word.span[0] != word.span[1]]
+
+
+def _runs(tagged: Tagged) -> list[str]:
+    runs = [[]] if tagged else list[list[str]]()
+    for base, is_noun in tagged:
+        if is_noun:
+            runs[-1].append(base)
+        else:
+            runs.append([])
+    return [" ".join(run) for run in runs if run]

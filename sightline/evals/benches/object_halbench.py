@@ -1,0 +1,152 @@
+"""Object HalBench (Rohrbach et al. 2018, as in RLHF-V, arXiv 2312.00849): detailed descriptions of 300 COCO pictures.
+
+Objects are named by a language model, which only extracts, and counted by rule (`extracted_objects`); without one they
+are found by synonyms, as the official script does without `--use_gpt`. Its recall is the paper's Recall_coco (arXiv
+2407.02477). Truth is `coco_truth`'s; CHAIR itself, with other singulars, is `chair`.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import InputError
+from sightline.evals.benches.chair import DESCRIBE
+from sightline.evals.benches.coco_objects import Mention, Vocabulary, halbench_vocabulary
+from sightline.evals.benches.coco_truth import Picture, answer_picture, picture_key, read_truth
+from sightline.evals.benches.files import json_lines
+from sightline.evals.benches.lemmas import lemma
+from sightline.evals.benchmark import AnyMetric, Metric, Setting, count, mean
+from sightline.records.rows import Answer, Sample, Score
+
+#: Answers of so many words name nothing, says the official script, and asks no model about them.
+SHORT = 3
+_QUESTIONS = ("obj_halbench_300_with_image.jsonl", "obj_halbench_300.jsonl")
+
+METRICS: dict[str, AnyMetric] = {
+    "chair_s_refine": Metric(
+        label="Answers with an absent object, of those that name objects",
+        numerator={"hallucinates": 1},
+        denominator={"names_objects": 1},
+        higher_is_better=False,
+        primary=True,
+    ),
+    "chair_i": Metric(
+        label="Absent objects among those named",
+        numerator={"absent_mentions": 1},
+        denominator={"mentions": 1},
+        higher_is_better=False,
+    ),
+    "chair_s": mean("hallucinates", "Answers with an absent object, of all", higher_is_better=False),
+    "obj_rec": Metric(
+        label="Objects named (Recall_coco)", numerator={"found": 1}, denominator={"present": 1}, higher_is_better=True
+    ),
+    "avg_word_len": mean("words", "Words of an answer", higher_is_better=None, unit="number"),
+    "coco_sentence_num": count("names_objects", "Answers that name objects"),
+    "coco_word_count": count("found", "Present objects named"),
+    "gt_word_count": count("present", "Present objects"),
+}
+
+
+def object_halbench(name: str, setting: Setting) -> "ObjectHalBench":
+    """Its questions from the official list if the folder has it; truth from COCO's files, or from a JSON of objects."""
+    folder = setting.folder
+    found = (path for name in _QUESTIONS for path in (folder / name, folder / "data" / name) if path.is_file())
+    return ObjectHalBench(
+        name,
+        folder,
+        setting.images or folder,
+        halbench_vocabulary(setting.synonyms),
+        questions=next(found, None),
+        limit=setting.limit,
+    )
+
+
+@dataclass(frozen=True)
+class ObjectHalBench:
+    """The pictures of the official list, or, without it, every picture of the truth that was described."""
+
+    name: str
+    place: Path
+    folder: Path
+    vocabulary: Vocabulary
+    questions: Path | None = None
+    limit: int | None = None
+    max_new_tokens: int = 512
+
+    @property
+    def asks_what_is_answered(self) -> bool:
+        return self.questions is None
+
+    @property
+    def metrics(self) -> Mapping[str, AnyMetric]:
+        return METRICS
+
+    @cached_property
+    def pictures(self) -> Mapping[str, Picture]:
+        return read_truth(self.name, self.place)
+
+    def samples(self) -> Iterator[Sample]:
+        for number, (key, prompt) in enumerate(self._asked()):
+            if number == self.limit:
+                return
+            picture = self.pictures[key]
+            yield Sample(
+                id=key,
+                images=(picture.file,) if picture.file else (),
+                prompt=prompt,
+                task="description",
+                cluster=key,
+                truth={"objects": picture.objects, "captions": picture.captions},
+            )
+
+    def answer_key(self, row: Mapping[str, Any]) -> str | None:
+        return answer_picture(row)
+
+    def score(self, sample: Sample, answer: Answer) -> Score:
+        text = answer.text.replace("Assistant:", "").strip()
+        return self._counted(sample, text, self._mentions(text))
+
+    def _asked(self) -> Iterator[tuple[str, str]]:
+        """(picture, question) in order."""
+        if self.questions is None:
+            yield from ((key, DESCRIBE) for key in self.pictures)
+            return
+        for where, row in json_lines(self.questions):
+            key, prompt = picture_key(row.get("image_id")), row.get("question", row.get("prompt"))
+            if key not in self.pictures or not isinstance(prompt, str):
+                lacks = "a question" if key in self.pictures else f"a picture of the truth (image_id {key})"
+                raise InputError(f"{where}: the row has not {lacks}; fetch the list again, or COCO's annotations")
+            yield key, prompt
+
+    def _mentions(self, text: str) -> list[Mention]:
+        base = functools.partial(lemma, known=self.vocabulary.known)
+        return self.vocabulary.mentions(text, base)
+
+    def _present(self, sample: Sample) -> set[str]:
+        """The union of the annotated objects and of those that the reference captions name."""
+        annotated = {self.vocabulary.object_of(name) for name in sample.truth["objects"]}
+        return annotated.union(
+            mention.object for caption in sample.truth["captions"] for mention in self._mentions(caption)
+        )
+
+    def _counted(self, sample: Sample, text: str, mentions: Sequence[Mention]) -> Score:
+        present = self._present(sample)
+        absent = [mention for mention in mentions if mention.object not in present]
+        values: dict[str, float | None] = {
+            "hallucinates": float(bool(absent)),
+            "names_objects": float(bool(mentions)),
+            "absent_mentions": float(len(absent)),
+            "mentions": float(len(mentions)),
+            "found": float(len({mention.object for mention in mentions} & present)),
+            "present": float(len(present)),
+            "words": float(len(text.split(" "))),
+        }
+        details = {
+            "hallucinated": [mention.span for mention in absent if mention.span[1]],
+            "absent": sorted({mention.object for mention in absent}),
+            "present": sorted(present),
+        }
+        return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details=details)
