@@ -64,6 +64,7 @@ def tagger(vocabulary: Vocabulary) -> Callable[[str], Tagged]:
     return official or functools.partial(_tag, vocabulary=vocabulary)
 
 
+@functools.cache
 def has_official_tagger() -> bool:
     """Whether spaCy and its large English pipeline are installed."""
     return importlib.util.find_spec("spacy") is not None and importlib.util.find_spec(_TAGGER) is not None

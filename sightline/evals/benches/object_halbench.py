@@ -1,13 +1,13 @@
 """Object HalBench (Rohrbach et al. 2018, as in RLHF-V, arXiv 2312.00849): detailed descriptions of 300 COCO pictures.
 
-Objects are named by a language model, which only extracts, and counted by rule (`extracted_objects`); without one they
-are found by synonyms, as the official script does without `--use_gpt`. Its recall is the paper's Recall_coco (arXiv
+Objects are listed by a language model and counted by rule (`extracted_objects`); without a model they are found by
+synonyms, as the official script finds them without `--use_gpt`. Its recall is the paper's Recall_coco (arXiv
 2407.02477). Truth is `coco_truth`'s; CHAIR itself, with other singulars, is `chair`.
 """
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,42 @@ from sightline.errors import InputError
 from sightline.evals.benches.chair import DESCRIBE
 from sightline.evals.benches.coco_objects import Mention, Vocabulary, halbench_vocabulary
 from sightline.evals.benches.coco_truth import Picture, answer_picture, picture_key, read_truth
+from sightline.evals.benches.extracted_objects import has_official_tagger, objects_of, read_objects
 from sightline.evals.benches.files import json_lines
 from sightline.evals.benches.lemmas import lemma
-from sightline.evals.benchmark import AnyMetric, Metric, Setting, count, mean
+from sightline.evals.benchmark import TOUCHED, AnyMetric, Metric, Setting, count, mean
+from sightline.evals.judging.grading import Case, Grading, Reading
+from sightline.evals.judging.verdicts import Verdicts
 from sightline.records.rows import Answer, Sample, Score
 
 #: Answers of so many words name nothing, says the official script, and asks no model about them.
 SHORT = 3
 _QUESTIONS = ("obj_halbench_300_with_image.jsonl", "obj_halbench_300.jsonl")
+
+_TASK = (
+    "Below are a question about a picture and an answer to it. List the things that the answer says are to be seen in"
+    " the picture. Take the answer at its word: whether it is true does not matter here.\n\n"
+    "Rules:\n"
+    "- Name only things that the answer itself names, in its own words; add none, and leave none out.\n"
+    "- Name the thing without what is said of it: no color, size, material, number or place.\n"
+    "- Leave out what cannot be seen as a thing: moods, weather, actions, and things that the answer says are absent.\n"
+    "- Reply with one JSON list of strings in a ```json block and nothing else; with an empty list if there is nothing"
+    ' to list. For example:\n```json\n["kettle", "window"]\n```\n\n'
+    "Question: {question}\n\nAnswer: {answer}\n"
+)
+
+
+def _readable(reply: str) -> Reading:
+    names = read_objects(reply)
+    return None if names is None else {"names": float(len(names))}
+
+
+def _no_worth(_: Mapping[str, float]) -> float:
+    raise InputError("object-halbench's model lists objects and grades nothing; leave --anchors out")
+
+
+#: The owners ask up to a hundred times for a list; ours asks three times and leaves the answer unscored.
+EXTRACTION = Grading(name="object-halbench", prompt=_TASK, read=_readable, worth=_no_worth, tries=3)
 
 METRICS: dict[str, AnyMetric] = {
     "chair_s_refine": Metric(
@@ -66,7 +94,10 @@ def object_halbench(name: str, setting: Setting) -> "ObjectHalBench":
 
 @dataclass(frozen=True)
 class ObjectHalBench:
-    """The pictures of the official list, or, without it, every picture of the truth that was described."""
+    """The pictures of the official list, or, without it, every picture of the truth that was described.
+
+    With verdicts, objects are those that a model listed, each word once; without, mentions in the answer's own words.
+    """
 
     name: str
     place: Path
@@ -74,7 +105,22 @@ class ObjectHalBench:
     vocabulary: Vocabulary
     questions: Path | None = None
     limit: int | None = None
+    grading: Grading = EXTRACTION
+    verdicts: Verdicts = field(default_factory=Verdicts)
     max_new_tokens: int = 512
+
+    @property
+    def unjudged(self) -> str:
+        return (
+            f"{self.name}: objects were found by synonyms, as the official script finds them without a language model;"
+            f" with one, run `sightline score {self.name} --answers ANSWERS --data DATA --judge JUDGE.yaml`"
+        )
+
+    def case(self, sample: Sample, answer: Answer) -> Case:
+        return Case(question=sample.prompt, answer=_said(answer))
+
+    def with_verdicts(self, verdicts: Verdicts) -> "ObjectHalBench":
+        return replace(self, verdicts=verdicts)
 
     @property
     def asks_what_is_answered(self) -> bool:
@@ -106,8 +152,15 @@ class ObjectHalBench:
         return answer_picture(row)
 
     def score(self, sample: Sample, answer: Answer) -> Score:
-        text = answer.text.replace("Assistant:", "").strip()
-        return self._counted(sample, text, self._mentions(text))
+        if not self.verdicts.given:
+            return self._counted(sample, answer, self._mentions(_said(answer)), {"extraction": "synonyms"})
+        if len(_said(answer).split()) <= SHORT:
+            return self._counted(sample, answer, [], {"extraction": "short answer"})
+        said = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
+        names = None if said is None else read_objects(said)
+        details = {"extraction": "model", "reply": said, "nouns": "spacy" if has_official_tagger() else "own"}
+        mentions = None if names is None else objects_of(names, self.vocabulary)
+        return self._counted(sample, answer, mentions, details)
 
     def _asked(self) -> Iterator[tuple[str, str]]:
         """(picture, question) in order."""
@@ -132,21 +185,34 @@ class ObjectHalBench:
             mention.object for caption in sample.truth["captions"] for mention in self._mentions(caption)
         )
 
-    def _counted(self, sample: Sample, text: str, mentions: Sequence[Mention]) -> Score:
+    def _counted(
+        self, sample: Sample, answer: Answer, mentions: Sequence[Mention] | None, details: dict[str, Any]
+    ) -> Score:
+        """The score; `mentions` is None where no list came back, which leaves all but the words unscored."""
         present = self._present(sample)
-        absent = [mention for mention in mentions if mention.object not in present]
-        values: dict[str, float | None] = {
-            "hallucinates": float(bool(absent)),
-            "names_objects": float(bool(mentions)),
-            "absent_mentions": float(len(absent)),
-            "mentions": float(len(mentions)),
-            "found": float(len({mention.object for mention in mentions} & present)),
-            "present": float(len(present)),
-            "words": float(len(text.split(" "))),
+        absent = [mention for mention in mentions or () if mention.object not in present]
+        counts = {
+            "hallucinates": bool(absent),
+            "names_objects": bool(mentions),
+            "absent_mentions": len(absent),
+            "mentions": len(mentions or ()),
+            "found": len({mention.object for mention in mentions or ()} & present),
+            "present": len(present),
         }
-        details = {
+        values = {name: None if mentions is None else float(value) for name, value in counts.items()}
+        said = {
             "hallucinated": [mention.span for mention in absent if mention.span[1]],
             "absent": sorted({mention.object for mention in absent}),
             "present": sorted(present),
         }
-        return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details=details)
+        return Score(
+            sample_id=sample.id,
+            cluster=sample.cluster,
+            values={**values, "words": float(len(_said(answer).split(" "))), TOUCHED: float(mentions is None)},
+            details={**said, **details},
+        )
+
+
+def _said(answer: Answer) -> str:
+    """The answer as the official script reads it."""
+    return answer.text.replace("Assistant:", "").strip()

@@ -122,7 +122,7 @@ def test_with_the_official_list_its_questions_are_asked_and_missed(data: Path) -
     (data / "obj_halbench_300_with_image.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     result = scored(data, ANSWERS[:1])
     assert (result.estimates["chair_s"].n, result.estimates["chair_s"].unscored) == (1, 1)
-    assert result.notes[0] == "1 of 2 samples have no answer and are unscored"
+    assert "1 of 2 samples have no answer and are unscored" in result.notes
 
 
 def test_a_question_on_an_unknown_picture_is_named(data: Path) -> None:

@@ -1,0 +1,78 @@
+"""Object HalBench with a model that lists objects, by hand: a real server on loopback, replies kept and read again."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from sightline.errors import InputError
+from sightline.evals.answered_files import score_file
+from sightline.evals.benchmark import Setting
+from sightline.evals.judging.applying import Judging, check_anchors
+from sightline.evals.registry import get_benchmark
+from tests.evals.benches.official_files import values
+from tests.evals.judging.conftest import graded, judge_at
+from tests.pairs.judges.local_server import Act, Body, say, serving, status, text_of
+
+TRUTH = {"1": ["person", "dog"], "2": ["cat"], "3": ["car"], "4": ["bus"], "5": ["cup"]}
+LISTS = {
+    # man, dog, kite: 3 words, 1 absent; found person, dog
+    1: '```json\n["young man", "dogs", "dog", "kite", "sky"]\n```',
+    # cat: found
+    2: 'Listed:\n["cat"]',
+    3: "failed",
+    4: "I cannot tell.",
+}
+ROWS = [
+    {"image_id": number, "question": "Describe it.", "text": f"Assistant: This is the answer number {number}."}
+    for number in LISTS
+]
+SHORT = {"image_id": 5, "question": "Describe it.", "text": "A big dog."}  # three words: names nothing
+
+
+def lists(body: Body, number: int) -> Act:
+    found = re.search(r"answer number (\d)", text_of(body))
+    reply = LISTS[int(found[1])] if found else '["dog"]'
+    return status(500, {}) if reply == "failed" else say(reply)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "truth.json").write_text(json.dumps(TRUTH))
+    return tmp_path / "data"
+
+
+def test_scores_by_hand(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with serving(lists) as (url, heard):
+        made, costs = graded("object-halbench", data, [*ROWS, SHORT], judge_at(url), out=out)
+        asked = heard.texts()
+    found = values(made)
+    assert found["chair_i"] == 1 / 4 and found["obj_rec"] == 3 / 4  # of 2 + 1 + 1 objects
+    assert found["chair_s_refine"] == 1 / 2 and found["chair_s"] == 1 / 3
+    assert found["avg_word_len"] == (4 * 6 + 3) / 5
+    # The failed call and the reply without a list are unscored, never zero.
+    assert (made.estimates["chair_i"].n, made.estimates["chair_i"].unscored) == (3, 2)
+    assert costs[-1].endswith("unscored: 1 failed, 1 unreadable of 5")
+    assert sum("answer number 4" in text for text in asked) == 3  # an unreadable reply is asked for again
+    assert all("Question: Please describe this image in detail.\n\nAnswer: " in text for text in asked)
+    # What was said is kept: scored again without a server.
+    answers = data.parent / "object-halbench.jsonl"
+    verdicts = out / "object-halbench" / "verdicts.jsonl"
+    again = score_file("object-halbench", answers, Setting(data), judging=Judging(verdicts=verdicts), resamples=100)
+    assert values(again) == found
+
+
+def test_without_a_model_the_note_says_how(data: Path, tmp_path: Path) -> None:
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text(json.dumps({**SHORT, "image_id": 1}) + "\n")
+    made = score_file("object-halbench", answers, Setting(data), resamples=100)
+    assert values(made)["obj_rec"] == 1 / 2 and "--judge JUDGE.yaml" in made.notes[0]
+
+
+def test_a_model_that_only_lists_has_no_anchors(data: Path, tmp_path: Path) -> None:
+    benchmark = get_benchmark("object-halbench", Setting(data))
+    with serving(lambda body, number: say('["dog"]')) as (url, _), pytest.raises(InputError, match="leave --anchors"):
+        check_anchors(benchmark, Judging(judge_at(url)), tmp_path)
