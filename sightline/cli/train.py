@@ -14,7 +14,7 @@ app = typer.Typer()
 @app.command()
 def train(
     model: Annotated[Path, typer.Option(help="Directory of the model to start from, with its processor.")],
-    pairs: Annotated[Path, typer.Option(help="Directory of preference pairs.")],
+    pairs: Annotated[Path, typer.Option(help="Directory of preference pairs; with rl, of pairs or of samples.")],
     out: Annotated[Path, typer.Option(help="Directory to write: adapter/, log.jsonl, manifest.json.")],
     config: Annotated[Path | None, typer.Option(help="YAML file of the training config.")] = None,
     overrides: Annotated[

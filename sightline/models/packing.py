@@ -71,7 +71,10 @@ class Span:
 
 @dataclass(frozen=True)
 class Packed:
-    """The sequence. `order` is a token's number in its own row of prefix and answer, hidden tokens counted."""
+    """The sequence. `order` is a token's number in its own row of prefix and answer, hidden tokens counted.
+
+    `is_image` is False in answers: a policy may say the image token, and says a word by it.
+    """
 
     ids: Int[Tensor, "token"]
     is_image: Bool[Tensor, "token"]
@@ -109,6 +112,7 @@ class Packed:
 def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
     """Lay the rows side by side."""
     ids: list[Tensor] = []
+    image: list[Tensor] = []
     positions: list[Tensor] = []
     order: list[Tensor] = []
     blocks: list[Tensor] = []
@@ -121,6 +125,7 @@ def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
         kept = _kept(is_image, row.hidden)
         places, block = _told(vlm, row)
         ids.append(told[kept])
+        image.append(is_image[kept])
         positions.append(places[:, kept])
         order.append(torch.arange(len(told))[kept])
         blocks.append(block[kept])
@@ -128,6 +133,7 @@ def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
         for branch, answer in zip(branches, row.answers, strict=True):
             more = torch.arange(len(answer))
             ids.append(torch.tensor(answer, dtype=torch.long))
+            image.append(torch.zeros(len(answer), dtype=torch.bool))
             positions.append((places[:, :branch].max() + 1 + more).expand(len(places), -1))
             order.append(branch + more)
             blocks.append(torch.full((len(answer),), -1))
@@ -137,11 +143,10 @@ def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
         spans.append(span)
         shown.append(kept[is_image] if row.hidden else None)
         start = span.whole.stop
-    together = torch.cat(ids).to(vlm.device)
     block_numbers = torch.cat(blocks)
     return Packed(
-        ids=together,
-        is_image=together == vlm.image_token_id,
+        ids=torch.cat(ids).to(vlm.device),
+        is_image=torch.cat(image).to(vlm.device),
         positions=torch.cat(positions, dim=1).to(vlm.device),
         order=torch.cat(order).to(vlm.device),
         blocks=block_numbers.to(vlm.device) if bool((block_numbers >= 0).any()) else None,

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.models.packing import PackRow
 from sightline.models.prompts import Scored
 from sightline.models.scorer import answer_states, encode_row
 from sightline.models.vlm import VLM
@@ -53,8 +54,15 @@ def answer_scores(
     Raises:
         InputError: a prefix or an answer that `encoding` refuses.
     """
+    return row_scores(vlm, head, [encode_row(vlm, item) for item in items], autocast=autocast)
+
+
+def row_scores(
+    vlm: VLM, head: ScalarHead, rows: Sequence[PackRow], *, autocast: bool = False
+) -> Float[Tensor, "answer"]:
+    """As `answer_scores`, of rows that are ids already."""
     with torch.autocast(vlm.device.type, torch.bfloat16, enabled=autocast):
-        states = answer_states(vlm, [encode_row(vlm, item) for item in items])
+        states = answer_states(vlm, rows)
     scores: Tensor = head(states.last)
     return scores
 

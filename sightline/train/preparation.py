@@ -8,18 +8,21 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from rich.progress import Progress
 
+from sightline.data.samples import read_samples, samples_file
 from sightline.errors import InputError
 from sightline.losses.objective import make_objective
+from sightline.losses.types import Need
 from sightline.models.adapters import add_lora
 from sightline.models.full import train_fully
 from sightline.models.image_use import require_image_use
 from sightline.models.loading import load_vlm
+from sightline.models.prompts import Scored, prefix_of
 from sightline.models.tensor_cache import open_cache
 from sightline.models.vlm import VLM
 from sightline.pairs.builder import Tools
@@ -32,10 +35,14 @@ from sightline.train.loop import TrainState, trainable_weights
 from sightline.train.optimizer import make_optimizer
 from sightline.train.preference import PreferenceTask, RunningMean
 from sightline.train.reference import Reference
+from sightline.train.reward_model import RewardTask
+from sightline.train.rl.config import RLConfig
+from sightline.train.rl.preparation import Steps, admit_prompts, rollout_parts
 from sightline.train.scoring import Scoring, Weaken, to_scored
-from sightline.train.sources import OfflineSource
+from sightline.train.sources import OfflineSource, Source
 from sightline.train.task import Task
 
+PASS_TOKENS = {"cpu": 2048, "cuda": 16384}  # more at a time costs memory and saves no time
 PROBED = 2  # pairs on which the model must use its pictures before anything is trained
 VIEWS = "views"
 
@@ -53,20 +60,27 @@ class Job:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The state at the start of a run, the mean length of its items in tokens, and what was dropped at the door."""
+    """The state at the start of a run, what its data were, and what was dropped of them at the door.
+
+    `mean_tokens` is the mean length of the items, `rows` how many rows there were, `unit` what they are.
+    """
 
     state: TrainState[Any]
     mean_tokens: float
     dropped: dict[str, int]
+    rows: int
+    unit: Literal["pairs", "prompts"] = "pairs"
 
 
 def prepare(job: Job, pairs: list[Pair], bars: Progress) -> Prepared:
-    """Open the model and look at every pair.
+    """Open the model and look at every pair, or by rewards at every prompt.
 
     Raises:
-        InputError: no such model, no pair left to train on, a model that ignores its pictures.
+        InputError: no such model, no row left to train on, a model that ignores its pictures.
     """
     config = job.config
+    if config.rl is not None:
+        return _by_rewards(job, config.rl, bars)
     vlm = _open(job)
     objective = make_objective(config.terms)
     scoring = Scoring(objective.needs, _weakener(config.weakened, job.out / VIEWS, job.seed))
@@ -82,17 +96,54 @@ def prepare(job: Job, pairs: list[Pair], bars: Progress) -> Prepared:
     references = [
         Reference(vlm, scoring, autocast=config.autocast, keep=source.repeats, frozen=each) for each in frozen
     ]
-    task = PreferenceTask(
-        vlm,
-        objective,
-        *references,
+    task: Task[Pair]
+    if Need.REWARDS in objective.needs:
+        task = RewardTask(vlm, objective, lr=config.optim.head_lr, autocast=config.autocast)
+    else:
+        task = PreferenceTask(
+            vlm,
+            objective,
+            *references,
+            autocast=config.autocast,
+            scoring=scoring,
+            shift=RunningMean(config.shift_momentum),
+            slice_size=config.batch_size,
+        )
+    state = _state(vlm, source, task, config)
+    return Prepared(state, admitted.mean_tokens, admitted.dropped, len(pairs))
+
+
+def _by_rewards(job: Job, rl: RLConfig, bars: Progress) -> Prepared:
+    config, read = job.config, sum(1 for _ in read_samples(job.pairs))
+    vlm = _open(job)
+    bar = bars.add_task("reading", total=read, note="")
+    admitted = admit_prompts(job.pairs, vlm, rl, lambda: bars.advance(bar))
+    folder = samples_file(job.pairs).parent.absolute()
+    shown = [sample for sample in admitted.samples if sample.images][:PROBED]
+    probes = [Scored(prefix_of(sample, folder), (sample.reference or sample.prompt,)) for sample in shown]
+    require_image_use(vlm, probes, autocast=config.autocast)
+    steps = Steps(
+        prompts=config.batch_size * config.accumulation,
+        per_pass=passes(config, vlm, admitted.mean_tokens),
+        epochs=config.epochs,
+        max_steps=config.max_steps,
         autocast=config.autocast,
-        scoring=scoring,
-        shift=RunningMean(config.shift_momentum),
-        slice_size=config.batch_size,
+        seed=job.seed,
+        reference=_primary(vlm, config),
     )
+    task, source = rollout_parts(job.pairs, admitted.samples, vlm, rl, steps)
+    return Prepared(_state(vlm, source, task, config), admitted.mean_tokens, admitted.dropped, read, "prompts")
+
+
+def passes(config: TrainConfig, vlm: VLM, mean_tokens: float) -> int:
+    """How many items of this length go through the model at a time."""
+    budget = config.pass_tokens or PASS_TOKENS[vlm.device.type]
+    return min(config.batch_size, max(1, int(budget / mean_tokens)))
+
+
+def _state(vlm: VLM, source: Source[Any], task: Task[Any], config: TrainConfig) -> TrainState[Any]:
     optimizer = make_optimizer(trainable_weights(vlm, task), config.optim, _own_rates(vlm, task, config))
-    return Prepared(TrainState(vlm, optimizer, source, task), admitted.mean_tokens, admitted.dropped)
+    return TrainState(vlm, optimizer, source, task)
 
 
 def _open(job: Job) -> VLM:

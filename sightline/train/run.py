@@ -27,14 +27,16 @@ from sightline.train.log import LOG_NAME, cut_log, read_log
 from sightline.train.loop import StepSettings, TrainState, fit
 from sightline.train.monitors import Watch
 from sightline.train.optimizer import make_schedule
-from sightline.train.preparation import VIEWS, Job, Prepared, prepare
+from sightline.train.preparation import VIEWS, Job, Prepared, passes, prepare
+from sightline.train.rl.source import UNSCORED
 
-PASS_TOKENS = {"cpu": 2048, "cuda": 16384}  # more at a time costs memory and saves no time
 ADAPTER, MODEL, CHECKPOINT = "adapter", "model", "checkpoint"
 
 
 def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, seed: int) -> Path:
     """Train the model in `model_dir`, or an adapter for it, on the pairs in `pairs_dir`; returns `out_dir`.
+
+    By rewards (`config.rl`), it is the prompts in `pairs_dir` that are trained on, of pairs or of samples.
 
     Writes `adapter/` (PEFT), or `model/` where the whole model was trained, `log.jsonl` (a `StepRecord` a line) and
     `manifest.json`; `checkpoint/` is there while the run is unfinished. The same
@@ -44,8 +46,8 @@ def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, 
         InputError: no such model or pairs, no pair left to train on, `out_dir` of another run, a loss that is not
             finite.
     """
-    pairs = [resolve_images(pair, pairs_dir) for pair in read_pairs(pairs_dir)]
-    if not pairs:
+    pairs = [] if config.rl is not None else [resolve_images(pair, pairs_dir) for pair in read_pairs(pairs_dir)]
+    if not pairs and config.rl is None:
         raise InputError(f"{pairs_dir} holds no pairs; build some first.")
     job = Job(model_dir, pairs_dir, out_dir, config, seed)
     with open_bars() as bars:
@@ -64,8 +66,8 @@ def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, 
         _run_steps(prepared, job, bars)
     _save_trained(state, out_dir)
     stage.finish(
-        counts=_counts(out_dir, len(pairs), prepared.dropped),
-        dropped=prepared.dropped,
+        counts=_counts(out_dir, prepared),
+        dropped=prepared.dropped | _left_out(out_dir),
         numbers=_numbers(out_dir, state.vlm),
         warnings=Watch(config.monitors, tuple(read_log(out_dir / LOG_NAME))).lines,
     )
@@ -76,10 +78,9 @@ def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, 
 
 def _run_steps(prepared: Prepared, job: Job, bars: Progress) -> None:
     state, config, out_dir = prepared.state, job.config, job.out
-    budget = config.pass_tokens or PASS_TOKENS[state.vlm.device.type]
     steps = state.source.steps
     settings = StepSettings(
-        batch_size=min(config.batch_size, max(1, int(budget / prepared.mean_tokens))),
+        batch_size=passes(config, state.vlm, prepared.mean_tokens),
         schedule=make_schedule(config.optim, steps),
         clip_norm=config.optim.clip_norm,
         seed=job.seed,
@@ -104,19 +105,28 @@ def _save_trained(state: TrainState[Any], out_dir: Path) -> None:
     unfinished.rename(directory)
 
 
-def _counts(out_dir: Path, read: int, dropped: dict[str, int]) -> dict[str, int]:
+def _counts(out_dir: Path, prepared: Prepared) -> dict[str, int]:
     rows = list(read_log(out_dir / LOG_NAME))
     tokens = sum(row.pairs * ((row.chosen_tokens or 0.0) + (row.rejected_tokens or 0.0)) for row in rows)
+    tokens += sum(row.numbers.get("answers", 0.0) * row.numbers.get("answer_tokens", 0.0) for row in rows)
     return {
-        "pairs": read,
-        "pairs_trained_on": read - sum(dropped.values()),
+        prepared.unit: prepared.rows,
+        f"{prepared.unit}_trained_on": prepared.rows - sum(prepared.dropped.values()),
         "steps": len(rows),
         "answer_tokens": round(tokens),
     }
+
+
+def _left_out(out_dir: Path) -> dict[str, int]:
+    """Answers of the policy that no judge scored, over all steps."""
+    unscored = sum(row.numbers.get(UNSCORED, 0.0) for row in read_log(out_dir / LOG_NAME))
+    return {"unscored answers": round(unscored)} if unscored else {}
 
 
 def _numbers(out_dir: Path, vlm: VLM) -> dict[str, float]:
     """How the run began and ended; the seconds of its steps alone, whatever was lost to kills; use of the cache."""
     rows = list(read_log(out_dir / LOG_NAME))
     seconds = sum(row.seconds for row in rows)
-    return {"first_loss": rows[0].loss, "last_loss": rows[-1].loss, "step_seconds": seconds, **hit_rate_of(vlm)}
+    rewards = [row.numbers["reward"] for row in rows if "reward" in row.numbers]
+    ends = {"first_reward": rewards[0], "last_reward": rewards[-1]} if rewards else {}
+    return {"first_loss": rows[0].loss, "last_loss": rows[-1].loss, **ends, "step_seconds": seconds, **hit_rate_of(vlm)}

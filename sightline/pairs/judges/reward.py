@@ -1,9 +1,11 @@
-"""The judge that was trained: a DPO adapter as the reward model that it implicitly is.
+"""The judge that was trained: a reward model with a head of its own, or a DPO adapter as the one that it implicitly is.
 
-Rafailov et al. 2023, eq. 5: r(x, y) = beta * (log pi(y|x) - log pi_ref(y|x)), up to a term of the prompt alone.
+With a head (`sightline train` with the loss `reward`) the score is r(x, y) of Bradley and Terry. Without one it is that
+of Rafailov et al. 2023, eq. 5: r(x, y) = beta * (log pi(y|x) - log pi_ref(y|x)), up to a term of the prompt alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -11,9 +13,12 @@ import torch
 from pydantic import Field
 
 from sightline.config import Config
+from sightline.errors import InputError
 from sightline.models.adapters import reference_mode
+from sightline.models.encoding import RowTooLong, encode_answer, encode_prefix
 from sightline.models.loading import load_vlm, weights_hash
 from sightline.models.prompts import Scored
+from sightline.models.scalar_head import ABOUT, ScalarHead, answer_scores, has_head, load_head
 from sightline.models.scorer import answer_logps
 from sightline.models.tensor_cache import open_cache
 from sightline.models.vlm import VLM
@@ -23,33 +28,81 @@ from sightline.records import hash_json
 
 
 class RewardJudgeConfig(Config):
-    """A model and the adapter that preference training made for it; the answers it was taught to prefer score high."""
+    """A model and the adapter that preference training made for it; the answers it was taught to prefer score high.
+
+    `beta` goes with an adapter of DPO, and with no reward model. An answer that does not fit the model is unscored.
+    """
 
     name: Literal["reward"]
     model: Path
     adapter: Path
-    beta: float = Field(gt=0, description="that of the training, which only scales")
+    beta: float | None = Field(default=None, gt=0, description="that of the training with DPO, which only scales")
     batch_size: int = Field(default=16, gt=0, description="answers in one pass")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     autocast: bool = False
 
     def open(self, tools: Tools) -> Judge:
-        """The judge."""
-        return _Reward(self, load_vlm(self.model, adapter=self.adapter, cache=open_cache()))
+        """The judge.
+
+        Raises:
+            InputError: the adapter has no head and there is no beta, or it has one and there is.
+        """
+        has_own = has_head(self.adapter, "reward")
+        if not has_own and self.beta is None:
+            raise InputError(
+                f"{self.adapter} is no reward model, as it has no {ABOUT} of one; name one that `sightline train` made "
+                "with the loss reward, or give judge.beta to take an adapter of DPO for the reward that it implies"
+            )
+        if has_own and self.beta is not None:
+            raise InputError(f"{self.adapter} is a reward model with a head of its own; leave judge.beta out")
+        vlm = load_vlm(self.model, adapter=self.adapter, device=self._place(), dtype=self.dtype, cache=open_cache())
+        return _Reward(self, vlm, load_head(vlm, "reward", self.adapter) if has_own else None)
+
+    def _place(self) -> str:
+        return self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class _Reward:
-    def __init__(self, config: RewardJudgeConfig, vlm: VLM) -> None:
+    def __init__(self, config: RewardJudgeConfig, vlm: VLM, head: ScalarHead | None) -> None:
         self._config, self._vlm = config, vlm
         weights = [weights_hash(path) for path in (config.model, config.adapter)]
         self.identity = hash_json(["reward", *weights, config.beta])
+        self._rate: Callable[[Sequence[Judged]], list[float]] = (
+            self._implied if head is None else lambda asked: self._scored(head, asked)
+        )
 
     def score(self, asked: Sequence[Judged]) -> list[Verdict]:
-        found: list[Verdict] = []
-        for start in range(0, len(asked), self._config.batch_size):
-            items = [Scored(one.prefix, (one.answer,)) for one in asked[start : start + self._config.batch_size]]
-            with torch.no_grad():
-                trained = answer_logps(self._vlm, items, autocast=self._config.autocast).sums()[:, 0]
-                with reference_mode(self._vlm):
-                    before = answer_logps(self._vlm, items, autocast=self._config.autocast).sums()[:, 0]
-            found += [Verdict(self._config.beta * gain) for gain in (trained - before).tolist()]
-        return found
+        fitting = [self._fits(one) for one in asked]
+        kept = [one for one, fit in zip(asked, fitting, strict=True) if fit]
+        scores: Iterator[float] = iter(
+            [
+                score
+                for start in range(0, len(kept), self._config.batch_size)
+                for score in self._rate(kept[start : start + self._config.batch_size])
+            ]
+        )
+        return [Verdict(next(scores)) if fit else Verdict(None, note="too long for the judge") for fit in fitting]
+
+    def _fits(self, one: Judged) -> bool:
+        try:
+            encode_answer(self._vlm, encode_prefix(self._vlm, one.prefix), one.answer)
+        except RowTooLong:
+            return False
+        return True
+
+    def _scored(self, head: ScalarHead, asked: Sequence[Judged]) -> list[float]:
+        """Answers to one prompt that stand together share its pass."""
+        groups = groupby(asked, key=lambda one: one.prefix)
+        items = [Scored(prefix, tuple(one.answer for one in group)) for prefix, group in groups]
+        with torch.no_grad():
+            return answer_scores(self._vlm, head, items, autocast=self._config.autocast).tolist()
+
+    def _implied(self, asked: Sequence[Judged]) -> list[float]:
+        items = [Scored(one.prefix, (one.answer,)) for one in asked]
+        with torch.no_grad():
+            trained = answer_logps(self._vlm, items, autocast=self._config.autocast).sums()[:, 0]
+            with reference_mode(self._vlm):
+                before = answer_logps(self._vlm, items, autocast=self._config.autocast).sums()[:, 0]
+        gains: list[float] = ((self._config.beta or 1.0) * (trained - before)).tolist()
+        return gains

@@ -18,6 +18,7 @@ from sightline.pairs.views import view_of
 from sightline.train.config.loss import SUPPLIED, LossConfig
 from sightline.train.config.weights import LoraConfig, OptimizerConfig
 from sightline.train.monitors import MonitorConfig
+from sightline.train.rl.config import RLConfig
 from sightline.train.tracking import TrackingConfig
 
 __all__ = ["SUPPLIED", "LoraConfig", "LossConfig", "OptimizerConfig", "TrainConfig"]
@@ -31,6 +32,7 @@ class TrainConfig(Config):
     """One training run.
 
     `loss` is one loss or a list of several, each with its `weight` in the sum; the rewards shown are the first one's.
+    Instead of it, `rl` trains by rewards, and what is said of pairs holds for prompts with their answers.
     A step takes `batch_size` x `accumulation` pairs. At most `batch_size` of them are in memory at a time, and fewer
     where so many pairs of mean length hold more than `pass_tokens` tokens (2,048 on a CPU, 16,384 on a GPU). Give
     either `epochs` or `max_steps`. Pairs with an answer of more than `max_length` tokens, prompt and images included,
@@ -48,7 +50,8 @@ class TrainConfig(Config):
     limits beyond which the run warns.
     """
 
-    loss: Annotated[tuple[LossConfig, ...], BeforeValidator(_as_list)]
+    loss: Annotated[tuple[LossConfig, ...] | None, BeforeValidator(_as_list)] = None
+    rl: RLConfig | None = None
     optim: OptimizerConfig
     lora: LoraConfig | None = LoraConfig()
     batch_size: int = Field(default=8, ge=1)
@@ -79,18 +82,22 @@ class TrainConfig(Config):
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """The losses in the terms of their room."""
-        return tuple(loss.term for loss in self.loss)
+        """The losses in the terms of their room; none with `rl`."""
+        return tuple(loss.term for loss in self.loss or ())
 
     @field_serializer("loss")
-    def _as_told(self, losses: tuple[LossConfig, ...]) -> dict[str, object] | list[dict[str, object]]:
+    def _as_told(self, losses: tuple[LossConfig, ...] | None) -> dict[str, object] | list[dict[str, object]] | None:
         """One loss as one mapping, so that a manifest reads, and is compared, as the config was written."""
+        if losses is None:
+            return None
         told = [loss.model_dump(exclude_unset=True) for loss in losses]
         return told if len(told) > 1 else told[0]
 
     @field_validator("loss")
     @classmethod
-    def _goes_together(cls, losses: tuple[LossConfig, ...]) -> tuple[LossConfig, ...]:
+    def _goes_together(cls, losses: tuple[LossConfig, ...] | None) -> tuple[LossConfig, ...] | None:
+        if losses is None:
+            return None
         terms = [loss.term for loss in losses]
         bare = [loss.name for loss in losses if "weight" not in loss.model_fields_set]
         if bare and len(losses) > 1:
@@ -104,8 +111,14 @@ class TrainConfig(Config):
         return losses
 
     @model_validator(mode="after")
+    def _one_aim(self) -> "TrainConfig":
+        if (self.loss is None) == (self.rl is None):
+            raise ValueError("give either loss, to learn from pairs, or rl, to learn from rewards, and not both")
+        return self
+
+    @model_validator(mode="after")
     def _several_references(self) -> "TrainConfig":
-        several = Need.REFERENCES in make_objective(self.terms).needs
+        several = self.loss is not None and Need.REFERENCES in make_objective(self.terms).needs
         if several != bool(self.references):
             raise ValueError(
                 "the loss compares with several references and references names none; give directories of adapters or "

@@ -7,7 +7,7 @@ from sightline.errors import InputError
 from sightline.losses.objective import Term, check_terms
 from sightline.losses.types import Need
 
-SUPPLIED = frozenset(Need) - {Need.REWARDS}  # what training can give a loss
+SUPPLIED = frozenset(Need)  # what training can give a loss
 
 
 class LossConfig(Config):

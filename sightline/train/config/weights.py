@@ -12,7 +12,7 @@ class OptimizerConfig(Config):
     """AdamW and its rate: a rise to `lr` over `warmup_fraction` of all steps, then `schedule`.
 
     `clip_norm` bounds the 2-norm of each step's gradient over all trained weights. `projector_lr` is the peak rate of
-    the projector, where it is trained; null is `lr`.
+    the projector, where it is trained, `head_lr` that of a reward model's head; null is `lr`.
     """
 
     lr: float = Field(gt=0)
@@ -22,6 +22,7 @@ class OptimizerConfig(Config):
     warmup_fraction: float = Field(default=0.1, ge=0, le=1)
     clip_norm: float = Field(default=1.0, gt=0)
     projector_lr: float | None = Field(default=None, gt=0)
+    head_lr: float | None = Field(default=None, gt=0)
 
 
 class LoraConfig(Config):
