@@ -62,11 +62,10 @@ class Asker:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Rollouts without credit yet, how many answers no judge scored, and prompts with too few that one did."""
+    """Rollouts without credit yet, and how many answers the judge left unscored; prompts with too few are not there."""
 
     rollouts: list[Rollout]
     unscored: int
-    left_out: int
     note: str  # what the judge said of one that it did not score
 
 
@@ -87,7 +86,7 @@ def sample_rollouts(asker: Asker, samples: Sequence[Sample], draw: int, judge: J
             rollouts.append(_rollout(sample, asker.folder, kept))
     unscored = [verdict for verdict in verdicts if verdict.score is None]
     note = next((verdict.note for verdict in unscored if verdict.note), "")
-    return Sampled(rollouts, len(unscored), len(samples) - len(rollouts), note)
+    return Sampled(rollouts, len(unscored), note)
 
 
 def _said(answer: Generation, score: float, scale: RewardScale, penalty: float) -> Said:

@@ -5,6 +5,7 @@ waits to be drawn is in `state`, so that a run that was killed goes on with the 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -12,11 +13,12 @@ import numpy as np
 from sightline.errors import InputError
 from sightline.pairs.judges.base import Judge
 from sightline.records.rows import Sample
+from sightline.train.processes import Processes
 from sightline.train.rl.config import RLConfig
 from sightline.train.rl.credit import Scorer, credited, summary
 from sightline.train.rl.reward_scale import RewardScale
 from sightline.train.rl.rollout import Rollout
-from sightline.train.rl.sampling import Asker, sample_rollouts
+from sightline.train.rl.sampling import Asker, Sampled, sample_rollouts
 from sightline.train.sources import Source
 
 UNSCORED = "unscored"  # among the numbers of the log: answers that no judge scored
@@ -38,9 +40,10 @@ class RolloutSource:
         measure: Callable[[], RewardScale],
         *,
         max_steps: int | None,
+        processes: Processes = Processes(),  # noqa: B008 - frozen
     ) -> None:
         self._prompts, self._asker, self._judge, self._scorer = prompts, asker, judge, scorer
-        self._measure = measure
+        self._measure, self._processes = measure, processes
         self._steps = min(prompts.steps * self._config.updates, max_steps or prompts.steps * self._config.updates)
         self._drawn = 0
         self._scale: RewardScale | None = None
@@ -63,7 +66,7 @@ class RolloutSource:
     def scale(self) -> RewardScale:
         """By what rewards are measured; found at the first call, and fixed from then on."""
         if self._scale is None:
-            self._scale = self._measure()
+            self._scale = self._processes.first(self._measure)
         return self._scale
 
     def __iter__(self) -> Self:
@@ -102,20 +105,30 @@ class RolloutSource:
         self._rollouts = [Rollout.model_validate(row) for row in state["rollouts"]]
 
     def _roll(self, samples: Sequence[Sample], draw: int) -> list[Rollout]:
-        scale = self.scale()
-        sampled = sample_rollouts(self._asker, samples, draw, self._judge, scale)
-        if not sampled.rollouts:
+        """A rollout of all processes, each of which asks, judges and scores its share."""
+        scale, share = self.scale(), self._processes.share(samples)
+
+        def sampled() -> Sampled:
+            made = sample_rollouts(self._asker, share, draw, self._judge, scale)
+            return replace(made, rollouts=self._scorer.score(made.rollouts))
+
+        parts = self._processes.tell(self._processes.together(sampled))
+        by_id = {rollout.sample_id: rollout for part in parts for rollout in part.rollouts}
+        scored = [by_id[sample.id] for sample in samples if sample.id in by_id]
+        unscored = sum(part.unscored for part in parts)
+        if not scored:
+            note = next((part.note for part in parts if part.note), "")
             raise InputError(
-                f"rollout {draw}: the judge left {sampled.unscored} of {len(samples) * self._config.answers} answers "
-                f"unscored{f' ({sampled.note})' if sampled.note else ''}, so that no prompt has {self._config.least}; "
+                f"rollout {draw}: the judge left {unscored} of {len(samples) * self._config.answers} answers "
+                f"unscored{f' ({note})' if note else ''}, so that no prompt has {self._config.least}; "
                 "look at the judge, then give the same command again, which goes on from the last checkpoint"
             )
-        rollouts = credited(self._scorer.score(sampled.rollouts), self._config)
+        rollouts = credited(scored, self._config)
         self._numbers = {
             **summary(rollouts),
             "answers": float(sum(len(rollout.answers) for rollout in rollouts)),
-            UNSCORED: float(sampled.unscored),
-            "prompts_left_out": float(sampled.left_out),
+            UNSCORED: float(unscored),
+            "prompts_left_out": float(len(samples) - len(scored)),
             **({} if draw else {"scale_mean": scale.mean, "scale_std": scale.std}),
         }
         return rollouts

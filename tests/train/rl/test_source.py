@@ -1,4 +1,4 @@
-"""Rollouts: what is sampled and kept, what is left out, how they are dealt out, and that a killed run goes on exactly."""
+"""Rollouts: what is sampled, kept and left out, how it is dealt out, and that a killed run goes on exactly."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,9 +59,7 @@ def test_samples_depend_on_seed_draw_and_sample_alone(make_policy: Make, picture
     alone = drawn(state_of(vlm, pictures, RLOO, Counts("e"), prompts=1))[0][0]
     (same,) = [item for item in first if item.sample_id == alone.sample_id]
     assert ids_of([alone]) == ids_of([same])
-    assert all(
-        a.logps == pytest.approx(b.logps, abs=1e-4) for a, b in zip(alone.answers, same.answers, strict=True)
-    )
+    assert all(a.logps == pytest.approx(b.logps, abs=1e-4) for a, b in zip(alone.answers, same.answers, strict=True))
 
 
 def test_unscored_answers_are_left_out_and_counted(make_policy: Make, pictures: list[Path]) -> None:
