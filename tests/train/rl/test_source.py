@@ -135,7 +135,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
 
 def mean_score(vlm: VLM, pictures: list[Path], text: str) -> float:
     requests = [Request(Prefix((picture,), "Describe the picture."), seed=n) for picture in pictures for n in range(24)]
-    said = generate(vlm, requests, Sampling(8, 1.0), batch_size=96)
+    said = generate(vlm, requests, Sampling(6, 1.0), batch_size=96)
     return sum(answer.text.count(text) for answer in said) / len(said)
 
 
@@ -147,10 +147,11 @@ def test_a_judge_that_counts_a_letter_gets_more_of_it(
     before = mean_score(vlm, pictures, "e")
     rolls = 12
     updates = settings.get("inner_epochs", 1) * settings.get("minibatches", 1)
-    state = state_of(vlm, pictures, settings, Counts("e"), max_steps=rolls * updates, lr=0.03)
+    many = settings | {"answers": 24, "max_new_tokens": 6}
+    state = state_of(vlm, pictures, many, Counts("e"), prompts=2, max_steps=rolls * updates, lr=0.03)
     records = list(fit(state, settings_of(clip_norm=1.0)))
     assert len(records) == rolls * updates
-    assert mean_score(vlm, pictures, "e") > before + 0.5
+    assert mean_score(vlm, pictures, "e") > before + 0.3
     assert all(record.margin is None and record.pairs > 0 for record in records)
     if settings is PPO:
         assert any(record.numbers["clip_share"] > 0 for record in records)
