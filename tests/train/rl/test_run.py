@@ -1,6 +1,7 @@
 """The whole stage by rewards: from samples of the lab to an adapter, its log and manifest, killed and resumed."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ from safetensors.torch import load_file
 
 from sightline.errors import InputError
 from sightline.lab.samples import ScenesConfig, write_scenes
-from sightline.pairs.judges.base import Judge, Judged, Verdict
+from sightline.models.prompts import Prefix
+from sightline.pairs.judges.base import Judged, Verdict
 from sightline.records.manifest import read_manifest
 from sightline.train import run
+from sightline.train.checkpoint import save_checkpoint
 from sightline.train.config import TrainConfig
 from sightline.train.log import read_log
 from sightline.train.rl.reward_scale import RewardScale, measure
-from tests.train.rl.rolling import PPO, RLOO, Counts
+from tests.train.rl.rolling import PPO, RLOO
 
 #: The tiny model talks nonsense, which is all one to the truth; words it has.
 WORDS = {"judge": {"name": "length-controlled", "judge": {"name": "oracle"}, "per_word": 0.1}, "max_new_tokens": 6}
@@ -63,7 +66,7 @@ def test_a_killed_stage_goes_on_to_the_same_adapter(
     """Stopped inside a rollout, after the third of four steps."""
     rl = PPO | WORDS | {"scale": {"by": "policy", "rows": 4}}
     run.train(model_dir, scenes, tmp_path / "whole", config_of(rl), seed=3)
-    kept = run.save_checkpoint
+    kept = save_checkpoint
 
     def stop(state: Any, directory: Path) -> Path:
         saved = kept(state, directory)
@@ -82,22 +85,22 @@ def test_a_killed_stage_goes_on_to_the_same_adapter(
     assert scales[0] == scales[1]
 
 
-class Fixed(Counts):
+class Fixed:
     """Known scores, in turn."""
 
+    identity = "fixed"
+
     def __init__(self, *scores: float | None) -> None:
-        super().__init__("")
         self._scores = scores
 
-    def score(self, asked: list[Judged]) -> list[Verdict]:  # type: ignore[override]
+    def score(self, asked: Sequence[Judged]) -> list[Verdict]:
         return [Verdict(score, note="silence") for score, _ in zip(self._scores, asked, strict=True)]
 
 
-def test_the_scale_is_mean_and_deviation_of_what_was_scored(scenes: Path) -> None:
+def test_the_scale_is_mean_and_deviation_of_what_was_scored() -> None:
     """1, 3 and 8 have mean 4 and deviation sqrt((9 + 1 + 16) / 3); the unscored one is left out."""
-    judge: Judge = Fixed(1.0, None, 3.0, 8.0)
-    asked = [Judged.__new__(Judged)] * 4
-    scale = measure(judge, asked)
+    asked = [Judged(Prefix((), "Describe."), "A cup.")] * 4
+    scale = measure(Fixed(1.0, None, 3.0, 8.0), asked)
     assert (scale.mean, scale.n, scale.unscored) == (4.0, 3, 1)
     assert scale.std == pytest.approx((26 / 3) ** 0.5) and scale(4.0) == 0.0
     assert RewardScale(mean=2.0, std=0.5)(3.0) == 2.0
