@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sightline.config import Config
 from sightline.evals.answer_files import given, read_answers
-from sightline.evals.benchmark import AnyMetric, Benchmark, InFolders, Keyed, Setting, Unlisted
+from sightline.evals.benchmark import AnyMetric, Benchmark, InFolders, Keyed, Remarking, Setting, Unlisted
 from sightline.evals.directory import ANSWERS, SAMPLES, read_result, relocated
 from sightline.evals.judging.applying import NOBODY, Judging, judged, require_judged, unjudged_note
 from sightline.evals.matching import Tally, match
@@ -61,6 +61,8 @@ def score_file(
     benchmark = get_benchmark(name, setting)
     require_judged(benchmark, judging)
     notes, tally = unjudged_note(benchmark, judging), Tally()
+    if isinstance(benchmark, Remarking):
+        notes += benchmark.remarks
     if out is None:
         benchmark, _ = judged(benchmark, lambda: answered(benchmark, answers, Tally()), judging, None)
         estimates = estimate_scores(

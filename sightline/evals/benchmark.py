@@ -22,6 +22,7 @@ __all__ = [
     "InFolders",
     "Keyed",
     "Metric",
+    "Remarking",
     "Setting",
     "Unlisted",
     "average",
@@ -115,6 +116,14 @@ class Keyed(Protocol):
     """
 
     def answer_key(self, row: Mapping[str, Any]) -> str | None: ...
+
+
+@runtime_checkable
+class Remarking(Protocol):
+    """A benchmark whose figures depend on what is given or installed; `remarks` are sentences on what was not."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]: ...
 
 
 @runtime_checkable

@@ -118,6 +118,12 @@ class Amber:
             found |= discriminative_metrics(self.part)
         return found if self.part else {**found, "amber_score": score_metric()}
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        if self.part not in ("", GENERATIVE) or not self.tools.lacks:
+            return ()
+        return (f"descriptions are scored with {' and '.join(self.tools.lacks)}; see docs/benchmarks.md, AMBER",)
+
     @cached_property
     def queries(self) -> Mapping[int, tuple[str, str]]:
         """Picture and question by id; without the files of queries, which scoring can spare, there are none."""

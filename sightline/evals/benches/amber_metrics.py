@@ -15,8 +15,7 @@ _DIMENSIONS = ("existence", "attribute", "relation")
 
 def generative_metrics(tools: Tools) -> dict[str, AnyMetric]:
     """CHAIR, Cover, Hal and Cog of the descriptions; the labels say which official tools were not there."""
-    lacks = [*([] if tools.official_nouns else ["own nouns"]), *([] if tools.alike else ["no similarity"])]
-    note = f" ({', '.join(lacks)})" if lacks else ""
+    note = f" ({', '.join(tools.lacks)})" if tools.lacks else ""
     return {
         "chair": _ratio("Absent nouns" + note, "absent_nouns", "nouns", better=False, primary=True),
         "cover": _ratio("True objects named" + note, "covered", "present", better=True),

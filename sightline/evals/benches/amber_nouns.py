@@ -39,6 +39,12 @@ class Tools:
     alike: Callable[[str, str], bool] | None
     official_nouns: bool
 
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """What stands in the place of official tools."""
+        nouns = () if self.official_nouns else ("own nouns",)
+        return nouns if self.alike else (*nouns, "no similarity")
+
 
 @functools.cache
 def installed_tools() -> Tools:

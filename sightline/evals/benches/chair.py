@@ -60,6 +60,10 @@ class Chair:
     def pictures(self) -> Mapping[str, Picture]:
         return read_truth(self.name, self.place)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return self.vocabulary.remarks
+
     def samples(self) -> Iterator[Sample]:
         for number, (image_id, picture) in enumerate(self.pictures.items()):
             if number == self.limit:

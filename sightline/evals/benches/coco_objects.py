@@ -46,10 +46,14 @@ class Mention:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """`objects` maps every synonym to its object, `doubles` two words to the word that they are taken for."""
+    """`objects` maps every synonym to its object, `doubles` two words to the word that they are taken for.
+
+    `remarks` says that the synonyms are our own, where they are.
+    """
 
     objects: Mapping[str, str]
     doubles: Mapping[str, str]
+    remarks: tuple[str, ...] = ()
 
     @cached_property
     def known(self) -> frozenset[str]:
@@ -95,7 +99,7 @@ def chair_vocabulary(path: Path | None = None) -> Vocabulary:
     So the official file's `cake,  cheesecake` holds " cheesecake", with a blank, which no word ever is.
     """
     rows = _read(path or SYNONYMS)
-    return Vocabulary(_objects(rows), {**{double: double for double in _TOGETHER}, **_TOLD})
+    return Vocabulary(_objects(rows), {**{double: double for double in _TOGETHER}, **_TOLD}, _remarks(path))
 
 
 def halbench_vocabulary(path: Path | None = None) -> Vocabulary:
@@ -103,7 +107,13 @@ def halbench_vocabulary(path: Path | None = None) -> Vocabulary:
     rows = [[synonym.strip() for synonym in row] for row in _read(path or SYNONYMS)]
     objects = _objects(rows)
     doubles = [word for word in objects if " " in word] + ["home plate", "train track"]
-    return Vocabulary(objects, {**{double: double for double in doubles}, **_TOLD})
+    return Vocabulary(objects, {**{double: double for double in doubles}, **_TOLD}, _remarks(path))
+
+
+def _remarks(path: Path | None) -> tuple[str, ...]:
+    return (
+        () if path else ("the synonyms are our own list; for the published figures give the owners' with --synonyms",)
+    )
 
 
 def _objects(rows: Sequence[Sequence[str]]) -> dict[str, str]:

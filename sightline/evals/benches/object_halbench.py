@@ -127,6 +127,10 @@ class ObjectHalBench:
         return self.questions is None
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        return self.vocabulary.remarks
+
+    @property
     def metrics(self) -> Mapping[str, AnyMetric]:
         return METRICS
 
