@@ -34,6 +34,7 @@ COMMANDS: dict[str, Entry] = {
     "export": Entry("sightline.cli.export", "Write preference pairs in a peer's layout."),
     "pairs": Entry("sightline.cli.pairs", "Build preference pairs from samples.", is_group=True),
     "probe": Entry("sightline.cli.probe", "Ask whether a model uses its pictures at all."),
+    "judge": Entry("sightline.cli.judge", "Measure how often a judge prefers the chosen answer of pairs."),
     "train": Entry("sightline.cli.train", "Train a model on preference pairs."),
     "check": Entry("sightline.cli.check", "Look for what is wrong with a dataset of pairs."),
     "eval": Entry("sightline.cli.eval", "Measure a model on benchmarks."),

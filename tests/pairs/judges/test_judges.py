@@ -9,14 +9,17 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from sightline.data.samples import read_samples
+from sightline.errors import InputError
 from sightline.lab import BASE
 from sightline.lab.samples import ScenesConfig, write_scenes
 from sightline.lab.vocabulary import KINDS
 from sightline.models.adapters import LoraSettings, add_lora, save_adapter
 from sightline.models.loading import load_vlm
 from sightline.models.prompts import Scored
+from sightline.models.scalar_head import ScalarHead, answer_scores, new_head, save_head
 from sightline.models.scorer import answer_logps
 from sightline.pairs.builder import Tools
+from sightline.pairs.judges.accuracy import accuracy_of
 from sightline.pairs.judges.base import Compared, Judge, Judged, Verdict, judged, prefer
 from sightline.pairs.judges.claims import named
 from sightline.pairs.judges.length import LengthControlledJudgeConfig, _LengthControlled
@@ -24,7 +27,7 @@ from sightline.pairs.judges.table import JudgeConfig
 from sightline.pairs.rewriting import draft_seed
 from sightline.pairs.writers.base import Draft
 from sightline.pairs.writers.oracle import OracleWriterConfig
-from sightline.records import Sample
+from sightline.records import Pair, Sample
 
 COUNT = 24
 CLAIMS = {"name": "claims", "split": "nouns", "nouns": KINDS, "question": "Is there {claim} in the image?"}
@@ -190,3 +193,53 @@ def test_settings_that_cannot_be(settings: dict[str, Any]) -> None:
 def test_nouns_are_whole_words_in_either_number() -> None:
     text = "Two cups, an Umbrella and a panda on buses."
     assert named(text, ("cup", "pan", "umbrella", "bus")) == ["a cup", "an umbrella", "a bus"]
+
+
+def test_what_is_no_reward_model_says_what_is_missing(tools: Tools, tmp_path: Path) -> None:
+    vlm = add_lora(load_vlm(BASE), LoraSettings(rank=2, alpha=4.0))
+    save_adapter(vlm, tmp_path)
+    with pytest.raises(InputError, match=r"is no reward model, as it has no head\.json .* or give judge\.beta"):
+        opened(tools, name="reward", model=BASE, adapter=tmp_path)
+    save_head(new_head(vlm), "reward", tmp_path)
+    with pytest.raises(InputError, match=r"a reward model with a head of its own; leave judge\.beta out"):
+        opened(tools, name="reward", model=BASE, adapter=tmp_path, beta=0.1)
+    save_head(ScalarHead(3), "reward", tmp_path)
+    with pytest.raises(InputError, match="is for hidden states of 3 numbers"):
+        opened(tools, name="reward", model=BASE, adapter=tmp_path)
+
+
+def test_a_reward_model_scores_by_its_head_and_leaves_out_what_does_not_fit(
+    tools: Tools, both: list[tuple[Judged, Judged]], tmp_path: Path
+) -> None:
+    """The last token's state times the weights; answers to one prompt side by side, or alone, are the same."""
+    vlm = add_lora(load_vlm(BASE), LoraSettings(rank=2, alpha=4.0))
+    head = new_head(vlm)
+    with torch.no_grad():
+        head.weight.normal_(generator=torch.Generator().manual_seed(0))
+    save_adapter(vlm, tmp_path)
+    save_head(head, "reward", tmp_path)
+    asked = [one for pair in both[:4] for one in pair]
+    long = Judged(asked[0].prefix, "cup " * 2000)
+    judge = opened(tools, name="reward", model=BASE, adapter=tmp_path)
+    verdicts = judge.score([long, *asked])
+    assert verdicts[0] == Verdict(None, note="too long for the judge")
+    with torch.no_grad():
+        expected = [answer_scores(vlm, head, [Scored(one.prefix, (one.answer,))]).item() for one in asked]
+    assert [verdict.score for verdict in verdicts[1:]] == pytest.approx(expected, abs=1e-3)
+    assert len(set(expected)) == len(expected)
+
+
+def test_accuracy_is_the_share_of_chosen_answers_preferred(tmp_path: Path) -> None:
+    """Longer is better to this judge: right, wrong, a tie, right, unscored; (1 + 0 + 1/2 + 1) / 4."""
+    words = [("a cup", "cup"), ("cup", "a cup"), ("a cup", "a pan"), ("a red cup", "pan"), ("cup", "")]
+    pairs = [
+        Pair(id=str(n), prompt="Describe.", chosen=chosen, rejected=rejected, builder="hand", cluster=f"c{n}")
+        for n, (chosen, rejected) in enumerate(words)
+    ]
+    counts: list[int] = []
+    found = accuracy_of(_Words(), pairs, tmp_path, counts.append)
+    assert (found.share.value, found.share.n, found.share.unscored, found.ties) == (0.625, 4, 1, 1)
+    assert found.share.ci95 is not None and found.share.ci95[0] < 0.625 < found.share.ci95[1]
+    assert counts == [5]
+    with pytest.raises(InputError, match="scored none of the pairs"):
+        accuracy_of(_Words(), pairs[4:], tmp_path, counts.append)
