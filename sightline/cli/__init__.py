@@ -38,6 +38,7 @@ COMMANDS: dict[str, Entry] = {
     "train": Entry("sightline.cli.train", "Train a model on preference pairs."),
     "check": Entry("sightline.cli.check", "Look for what is wrong with a dataset of pairs."),
     "eval": Entry("sightline.cli.eval", "Measure a model on benchmarks."),
+    "eval-merge": Entry("sightline.cli.eval_merge", "Bring the shards of an evaluation together."),
     "score": Entry("sightline.cli.score", "Score a file of answers by a benchmark's official rule."),
     "compare": Entry("sightline.cli.compare", "Compare two models' evaluations, item by item, with tests and power."),
     "study": Entry("sightline.cli.study", "Run a grid of arms and seeds, and compare them.", is_group=True),

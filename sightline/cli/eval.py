@@ -41,6 +41,8 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     images: Annotated[Path | None, typer.Option(help="Folder of the official pictures, if not in --data.")] = None,
     synonyms: Annotated[Path | None, typer.Option(help="Official word list, in place of ours.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures of each.")] = None,
+    split: Annotated[str | None, typer.Option(help="One official part; all of them where it is left out.")] = None,
+    shard: Annotated[str | None, typer.Option(help="INDEX/COUNT: this process's part; see `eval-merge`.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Answers generated together.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of the evaluation config.")] = None,
     overrides: Annotated[
@@ -56,10 +58,8 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     given = [*(overrides or ())]
     if bench is not None:
         given.append(f"benchmarks=[{bench}]")
-    if limit is not None:
-        given.append(f"limit={limit}")
-    if batch_size is not None:
-        given.append(f"runtime.batch_size={batch_size}")
+    options = {"limit": limit, "split": split, "shard": shard, "runtime.batch_size": batch_size}
+    given += [f"{key}={value}" for key, value in options.items() if value is not None]
     settings = load_config(EvalSettings, config, given)
     asked = run.EvalConfig(**settings.model_dump(exclude={"runtime"}))
     if judge is not None:

@@ -66,7 +66,8 @@ def _command(name: str) -> Callable[..., None]:
     ) -> None:
         from sightline.config import load_config
         from sightline.data.progress import one_bar
-        from sightline.pairs.build import Plan, Shard, build_dataset
+        from sightline.data.shard import Shard
+        from sightline.pairs.build import Plan, build_dataset
         from sightline.pairs.registry import get_builder
 
         builder = get_builder(name)

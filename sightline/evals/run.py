@@ -6,6 +6,7 @@ killed goes on after its last whole batch, and one that is complete is left alon
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,14 @@ from rich.progress import Progress
 
 from sightline.config import Config
 from sightline.data.progress import open_bars
+from sightline.data.shard import Shard
 from sightline.errors import InputError
 from sightline.evals.benchmark import Benchmark, Setting
 from sightline.evals.directory import ANSWERS, SAMPLES, relocated
 from sightline.evals.judging.applying import Judging, judged
+from sightline.evals.judging.asking import Say
 from sightline.evals.judging.config import JudgeConfig
+from sightline.evals.leaks import find_leaks, trained_on
 from sightline.evals.registry import get_benchmark
 from sightline.evals.scoring import score_directory
 from sightline.evals.statistics import RESAMPLES
@@ -31,15 +35,22 @@ if TYPE_CHECKING:
     from sightline.models.vlm import VLM
 
 
+#: The shard of an evaluation that is not divided.
+WHOLE = "0/1"
+
+
 class EvalConfig(Config):
     """What decides the numbers. `limit` keeps a benchmark's first so many pictures; `validation` asks of those on which
-    settings may be chosen, never of the test's; `autocast` is bfloat16 autocast while generating. `judge` grades the
-    answers to benchmarks that ask one; without it they stay unscored.
+    settings may be chosen, never of the test's; `split` picks one official part; `shard` is this process's part, such
+    as 0/4; `autocast` is bfloat16 autocast while generating. `judge` grades the answers to benchmarks that ask one;
+    without it they stay unscored.
     """
 
     benchmarks: tuple[str, ...] = Field(min_length=1)
     limit: int | None = Field(default=None, ge=1)
     validation: bool = False
+    split: str | None = None
+    shard: str = WHOLE
     dtype: str = "float32"
     autocast: bool = False
     resamples: int = Field(default=RESAMPLES, ge=100)
@@ -126,38 +137,46 @@ def evaluate(
         inputs["adapter"] = adapter
     recorded = HubEvalConfig(**config.model_dump(), model=str(model)) if is_hub_id else config
     answering = Model(model, adapter, config, runtime)
+    shard, seen = Shard.parse(config.shard), trained_on(adapter, Path(model))
     if not (out / MANIFEST).exists():
         answering.open()  # now, so that a model that cannot be opened does not claim the directory
     stage = Stage.open(out, "eval", recorded, inputs, seed)
     if stage.done:
         return out
     counts: dict[str, int] = {}
-    failed = 0
+    failed, warnings = 0, []
     with open_bars() as bars:
+        say = partial(bars.console.print, markup=False, highlight=False)
         for benchmark in benchmarks:
-            counts[benchmark.name] = answer_benchmark(benchmark, out, answering, bars)
-            failed += _score(benchmark, out, config, seed, bars)
+            samples = shard.stretch_of(list(benchmark.samples()))
+            if seen is not None and (said := find_leaks(samples, benchmark.folder, seen).sentence(benchmark.name)):
+                say(f"warning: {said}")
+                warnings.append(said)
+            answer_samples(benchmark, samples, out, answering, bars)
+            counts[benchmark.name] = len(samples)
+            failed += score_samples(benchmark, samples, out, config, seed, say)
     if failed:
         return out  # not finished: the same command asks for the failed calls alone
-    stage.finish(counts=counts, dropped={}, numbers={"batch_size": float(runtime.batch_size), **answering.cache_use()})
+    numbers = {"batch_size": float(runtime.batch_size), **answering.cache_use()}
+    stage.finish(counts=counts, dropped={}, numbers=numbers, warnings=warnings)
     return out
 
 
 def setting_of(files: Files, default: Path, config: EvalConfig) -> Setting:
-    """What the benchmarks of an evaluation are made with."""
+    """What the benchmarks of an evaluation are made with; their data is in `default` where `files` does not say."""
     return Setting(
         files.data or default,
         images=files.images,
         limit=config.limit,
         validation=config.validation,
+        split=config.split,
         synonyms=files.synonyms,
     )
 
 
-def answer_benchmark(benchmark: Benchmark, out: Path, model: Model, bars: Progress) -> int:
-    """Answer the samples of one benchmark that have no answer yet; the number of its samples."""
+def answer_samples(benchmark: Benchmark, samples: Sequence[Sample], out: Path, model: Model, bars: Progress) -> None:
+    """Answer those samples of a benchmark that have no answer in `out` yet."""
     folder = out / benchmark.name
-    samples = list(benchmark.samples())
     _write_samples(benchmark, samples, folder)
     answers = folder / ANSWERS
     answered = (
@@ -169,19 +188,20 @@ def answer_benchmark(benchmark: Benchmark, out: Path, model: Model, bars: Progre
     for batch in _batches(waiting, model.runtime.batch_size):
         append_rows(answers, _answer(benchmark, batch, model))
         bars.advance(task, len(batch))
-    return len(samples)
 
 
-def _score(benchmark: Benchmark, out: Path, config: EvalConfig, seed: int, bars: Progress) -> int:
-    """Score the answers of one benchmark, after its judge where the config names one; how many of its calls failed."""
+def score_samples(
+    benchmark: Benchmark, samples: Sequence[Sample], out: Path, config: EvalConfig, seed: int, say: Say
+) -> int:
+    """Score the answers in `out`, after the benchmark's judge where the config names one; how many calls failed.
+
+    `say` is told what the judge costs.
+    """
     folder = out / benchmark.name
-
-    def say(line: str) -> None:
-        bars.console.print(line, markup=False, highlight=False)
 
     def answered() -> Iterator[tuple[Sample, Answer | None]]:
         answers = {answer.sample_id: answer for answer in read_rows(folder / ANSWERS, Answer)}
-        return ((sample, answers.get(sample.id)) for sample in benchmark.samples())
+        return ((sample, answers.get(sample.id)) for sample in samples)
 
     scoring, failed = judged(benchmark, answered, Judging(config.judge, say=say), folder)
     score_directory(scoring, out, resamples=config.resamples, seed=seed)

@@ -19,6 +19,7 @@ from sightline.data.images import adopt_image, open_image
 from sightline.data.preference_dataset import PAIRS, write_preference_dataset
 from sightline.data.progress import Progress, counted
 from sightline.data.samples import read_samples, samples_file
+from sightline.data.shard import Shard
 from sightline.errors import InputError
 from sightline.models.loading import load_vlm
 from sightline.models.tensor_cache import open_cache
@@ -32,37 +33,13 @@ _ROWS_AT_ONCE = 32  # samples between two writes; a kill loses at most so many
 
 
 @dataclass(frozen=True)
-class Shard:
-    """Every `count`-th sample from the `index`-th on (from 0): one process's part, brought together by `merge`."""
-
-    index: int = 0
-    count: int = 1
-
-    @classmethod
-    def parse(cls, text: str) -> "Shard":
-        """`2/8` is the third of eight.
-
-        Raises:
-            InputError: it has another form, or the index is not below the count.
-        """
-        index, slash, count = text.partition("/")
-        if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-            raise InputError(f"shard {text!r} must have the form INDEX/COUNT, such as 0/4 to 3/4")
-        return cls(int(index), int(count))
-
-    def of(self, samples: Iterable[Sample]) -> Iterator[Sample]:
-        """This part of the samples."""
-        return (sample for number, sample in enumerate(samples) if number % self.count == self.index)
-
-
-@dataclass(frozen=True)
 class Plan:
     """What to build, and how."""
 
     builder: Builder[Any]
     config: Config
     seed: int = 0
-    shard: Shard = Shard()
+    shard: Shard = Shard()  # noqa: RUF009 - frozen
 
 
 def build_dataset(

@@ -5,19 +5,23 @@ A run that was killed goes on from its last checkpoint when started again, and o
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
 from rich.progress import Progress
 
+from sightline.data.fingerprint import FINGERPRINT, Fingerprint, fingerprint, write_fingerprint
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.progress import open_bars
+from sightline.data.samples import read_samples, samples_file
 from sightline.errors import InputError
 from sightline.models.adapters import save_adapter
 from sightline.models.full import save_model
 from sightline.models.vlm import VLM, hit_rate_of
 from sightline.records.manifest import MANIFEST, Stage
+from sightline.records.rows import Pair
 from sightline.records.store import append_rows
 from sightline.train.admission import resolve_images
 from sightline.train.checkpoint import load_checkpoint, save_checkpoint
@@ -38,9 +42,9 @@ def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, 
 
     By rewards (`config.rl`), it is the prompts in `pairs_dir` that are trained on, of pairs or of samples.
 
-    Writes `adapter/` (PEFT), or `model/` where the whole model was trained, `log.jsonl` (a `StepRecord` a line) and
-    `manifest.json`; `checkpoint/` is there while the run is unfinished. The same
-    arguments on the same machine give the same weights, interrupted or not.
+    Writes `adapter/` (PEFT), or `model/` where the whole model was trained, `log.jsonl` (a `StepRecord` a line),
+    `trained_on.npz` (by which an evaluation knows leaks) and `manifest.json`; `checkpoint/` is there while the run is
+    unfinished. The same arguments on the same machine give the same weights, interrupted or not.
 
     Raises:
         InputError: no such model or pairs, no pair left to train on, `out_dir` of another run, a loss that is not
@@ -63,6 +67,7 @@ def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, 
         if load_checkpoint(state, out_dir / CHECKPOINT):
             bars.console.print(f"going on after step {state.step} of {state.source.steps}")
         cut_log(out_dir / LOG_NAME, state.step)
+        write_fingerprint(out_dir / FINGERPRINT, _fingerprint(job, pairs))
         _run_steps(prepared, job, bars)
     _save_trained(state, out_dir)
     stage.finish(
@@ -74,6 +79,15 @@ def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, 
     for folder in (CHECKPOINT, VIEWS):
         shutil.rmtree(out_dir / folder, ignore_errors=True)
     return out_dir
+
+
+def _fingerprint(job: Job, pairs: Sequence[Pair]) -> Fingerprint:
+    """Of the pairs, whose image paths are absolute, or of the prompts where there are none."""
+    if pairs:
+        return fingerprint((map(Path, pair.images), pair.prompt) for pair in pairs)
+    folder = samples_file(job.pairs).parent.absolute()
+    rows = read_samples(job.pairs)
+    return fingerprint(([folder / image for image in row.images], row.prompt) for row in rows)
 
 
 def _run_steps(prepared: Prepared, job: Job, bars: Progress) -> None:

@@ -106,7 +106,7 @@ def test_killed_and_started_again_gives_the_same_and_answers_nothing_twice(
 
 def test_a_finished_evaluation_opens_no_model(whole: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (whole / "manifest.json").read_bytes()
-    monkeypatch.setattr(run, "answer_benchmark", None)
+    monkeypatch.setattr(run, "answer_samples", None)
     assert evaluate(model, whole, CONFIG, runtime=EvalRuntime(batch_size=2)) == whole
     assert (whole / "manifest.json").read_bytes() == before
 

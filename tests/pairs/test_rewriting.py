@@ -7,13 +7,14 @@ import pytest
 from sightline.config import load_config
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import read_samples
+from sightline.data.shard import Shard
 from sightline.errors import InputError
 from sightline.lab import BASE
 from sightline.lab.oracle import mistakes
 from sightline.lab.parser import judge, parse_claims
 from sightline.lab.samples import ScenesConfig, write_scenes
 from sightline.lab.world import Scene
-from sightline.pairs.build import Plan, Shard, build_dataset
+from sightline.pairs.build import Plan, build_dataset
 from sightline.pairs.merge import merge_datasets
 from sightline.pairs.registry import get_builder
 from sightline.records import Manifest, Pair, Sample

@@ -114,7 +114,7 @@ def test_a_run_leaves_adapter_log_and_manifest(
 ) -> None:
     out = tmp_path / "out"
     assert train(model_dir, pairs_dir, out, config_with("epochs=8", "lora.dropout=0"), 0) == out
-    assert sorted(p.name for p in out.iterdir()) == ["adapter", "log.jsonl", "manifest.json"]
+    assert sorted(p.name for p in out.iterdir()) == ["adapter", "log.jsonl", "manifest.json", "trained_on.npz"]
     rows = list(read_log(out / "log.jsonl"))
     assert [row.step for row in rows] == list(range(16)) and [row.pairs for row in rows[:2]] == [4, 2]
     assert rows[0].loss == pytest.approx(0.69314718, abs=1e-6)
@@ -205,7 +205,7 @@ def check_kills(model_dir: Path, pairs_dir: Path, tmp_path: Path, kills: int, se
         [row.model_dump(exclude={"seconds"}) for row in read_log(out / "log.jsonl")] for out in (straight, killed)
     ]
     assert without_times[0] == without_times[1], "no step is missing, and none is there twice"
-    assert sorted(p.name for p in killed.iterdir()) == ["adapter", "log.jsonl", "manifest.json"]
+    assert sorted(p.name for p in killed.iterdir()) == ["adapter", "log.jsonl", "manifest.json", "trained_on.npz"]
     assert deaths + 1 <= read_manifest(killed).runs <= kills + 1
     assert read_manifest(killed).counts == read_manifest(straight).counts
 

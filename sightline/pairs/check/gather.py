@@ -13,6 +13,7 @@ from pathlib import Path
 from sightline.config.problems import shorten
 from sightline.data.coco import coco_id
 from sightline.data.images import image_path
+from sightline.data.texts import digest, normalize
 from sightline.data.turns import messages
 from sightline.errors import InputError
 from sightline.pairs.check.columns import Images, Rows
@@ -21,7 +22,7 @@ from sightline.pairs.check.overlap import LookAll
 from sightline.pairs.check.pictures import Look
 from sightline.pairs.check.reading import RawRow, Shown
 from sightline.pairs.check.scratch import Scratch
-from sightline.pairs.check.texts import digest, normalize, sketch
+from sightline.pairs.check.texts import sketch
 from sightline.records import IMAGE, Pair
 
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")  # https://..., s3://..., data:image/png;base64,...

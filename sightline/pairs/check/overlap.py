@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.data.coco import coco_id
+from sightline.data.texts import digest, normalize
 from sightline.errors import InputError
 from sightline.pairs.check.benchmark_files import Against
 from sightline.pairs.check.columns import Images, Rows, integers, numbers
 from sightline.pairs.check.near import U64, Ints, Likeness, links
 from sightline.pairs.check.pictures import Look
-from sightline.pairs.check.texts import digest, normalize
 
 _TOGETHER = 256  # pictures looked at between two of which nothing is kept
 LookAll = Callable[[Sequence[Path | bytes]], Iterable[Look]]

@@ -5,7 +5,6 @@ it) survives another size or compression; `dhash` (signs of horizontal steps) co
 either alone also finds strangers. They are written here because imagehash would bring PyWavelets for ten lines.
 """
 
-import hashlib
 import io
 import warnings
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from scipy.fft import dctn
 
+from sightline.data.fingerprint import picture_digest
 from sightline.data.images import DAMAGE, FORMATS, open_embedded, open_image
 from sightline.errors import InputError
 
@@ -47,7 +47,7 @@ class Look:
 
 def look_at(source: Path | bytes, limits: Limits) -> Look:
     """Open a picture from a file that exists, or from bytes, and say what it is."""
-    content = _digest(source)
+    content = picture_digest(source)
     try:
         size, notes = _header(source, limits)
     except InputError as error:
@@ -120,13 +120,6 @@ def _decoded(source: Path | bytes) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd metadata; what cannot be decoded is an error
         return open_image(source, "it") if isinstance(source, Path) else open_embedded(source, "inside", "it")
-
-
-def _digest(source: Path | bytes) -> int:
-    if isinstance(source, bytes):
-        return int.from_bytes(hashlib.sha256(source).digest()[:8], "little")
-    with source.open("rb") as file:
-        return int.from_bytes(hashlib.file_digest(file, "sha256").digest()[:8], "little")
 
 
 def _packed(bits: NDArray[np.bool_]) -> int:

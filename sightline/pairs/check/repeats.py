@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.data.texts import digest
 from sightline.pairs.check.columns import Images, Rows, integers, mixed, numbers
 from sightline.pairs.check.near import U64, Ints, Likeness, components, links
-from sightline.pairs.check.texts import digest
 
 Found = tuple[int, str, str, str]
 _NO_ID = digest("")

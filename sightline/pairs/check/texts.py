@@ -1,14 +1,10 @@
-"""Texts as numbers: normalized for comparison, a 64-bit digest for equality, two 64-bit sketches for likeness.
+"""Texts as numbers: two 64-bit sketches for likeness; equality is asked of `sightline.data.texts`.
 
 A sketch is b-bit MinHash with one bit of each of 64 permutations (Li & Konig 2010): two texts whose sets of
 five-character shingles have Jaccard similarity J differ in about 32 (1 - J) bits. `near` finds those that are close
 in the first; the second, of other permutations, confirms it.
 """
 
-import hashlib
-import re
-import sys
-import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,30 +17,6 @@ _FACTORS = (_rng.integers(0, 2**31, size=128, dtype=np.uint32) * np.uint32(2) + 
 _TERMS = _rng.integers(0, 2**32, size=128, dtype=np.uint32)[:, None]
 _POWERS = np.array([1_000_003**power % 2**32 for power in range(_SHINGLE)], dtype=np.uint32)
 _MIXER = np.uint32(0x9E3779B1)  # the golden ratio, as Knuth multiplies hashes
-#: Punctuation, separators and controls. A percent sign and the minus of a number carry meaning, as all symbols do.
-_BREAKS = {
-    code: " "
-    for code in range(sys.maxunicode + 1)
-    if unicodedata.category(chr(code))[0] in "PZ" or unicodedata.category(chr(code)) in ("Cc", "Cf")
-    if chr(code) not in "%-"
-}
-_HYPHEN = re.compile(r"-(?!\d)|(?<=\w)-")
-
-
-def normalize(text: str) -> str:
-    """Case, punctuation, width and white space taken away; empty where nothing else was there."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    text = text.casefold().translate(_BREAKS)
-    if "-" in text:
-        text = _HYPHEN.sub(" ", text)
-    return " ".join(text.split())
-
-
-def digest(*parts: str) -> int:
-    """64 bits that say whether texts are equal, part by part."""
-    joined = "\x1f".join(parts).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(joined, digest_size=8).digest(), "little")
 
 
 def sketch(parts: Sequence[str]) -> tuple[int, int]:

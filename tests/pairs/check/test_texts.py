@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.pairs.check.texts import digest, normalize, sketch
+from sightline.data.texts import digest, normalize
+from sightline.pairs.check.texts import sketch
 
 
 @pytest.mark.parametrize(

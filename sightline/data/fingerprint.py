@@ -1,0 +1,81 @@
+"""What a model was trained on, as some bytes a row: enough to recognize a picture or question, not to read it.
+
+Training writes one beside its adapter, so that an evaluation can warn of leaks after the pairs are gone. Pictures that
+only look alike are not found here; `sightline check --against` finds those.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sightline.data.coco import coco_id
+from sightline.data.texts import digest, normalize
+from sightline.errors import InputError
+from sightline.records.hashing import hash_file
+from sightline.records.rows import IMAGE
+from sightline.records.store import replacing
+
+#: Beside the adapter in a training directory.
+FINGERPRINT = "trained_on.npz"
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Digests of pictures (of the file's bytes) and of questions (normalized), and the COCO ids in pictures' names."""
+
+    pictures: frozenset[int]
+    coco: frozenset[int]
+    questions: frozenset[int]
+
+    def has_picture(self, path: Path) -> bool:
+        """By its COCO id, or by its bytes where the file is there."""
+        return coco_id(path.name) in self.coco or (path.is_file() and picture_digest(path) in self.pictures)
+
+    def has_question(self, text: str) -> bool:
+        """In these words, but for case, punctuation and space."""
+        return question_digest(text) in self.questions
+
+
+def fingerprint(rows: Iterable[tuple[Iterable[Path], str]]) -> Fingerprint:
+    """Of (pictures, question) rows; a picture that is no file counts by its name alone."""
+    pictures: set[Path] = set()
+    questions: set[int] = set()
+    for paths, text in rows:
+        pictures.update(paths)
+        questions.add(question_digest(text))
+    return Fingerprint(
+        pictures=frozenset(picture_digest(path) for path in pictures if path.is_file()),
+        coco=frozenset(coco_id(path.name) for path in pictures) - {0},
+        questions=frozenset(questions),
+    )
+
+
+def write_fingerprint(path: Path, made: Fingerprint) -> None:
+    """Keep a fingerprint: eight bytes an entry."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        parts = {"pictures": made.pictures, "coco": made.coco, "questions": made.questions}
+        arrays = {name: np.array(sorted(part), np.uint64) for name, part in parts.items()}
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def read_fingerprint(path: Path) -> Fingerprint:
+    """The fingerprint in a file; an InputError where it is none."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return Fingerprint(*(frozenset(kept[name].tolist()) for name in ("pictures", "coco", "questions")))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} is no record of training rows ({error}); delete it, or train again") from error
+
+
+def picture_digest(source: Path | bytes) -> int:
+    """64 bits of the SHA-256 of a picture's bytes."""
+    found = hashlib.sha256(source).digest() if isinstance(source, bytes) else bytes.fromhex(hash_file(source))
+    return int.from_bytes(found[:8], "little")
+
+
+def question_digest(text: str) -> int:
+    """64 bits of a question, normalized, without marks for pictures."""
+    return digest(normalize(text.replace(IMAGE, " ")))
