@@ -28,7 +28,43 @@ _BEFORE_VERBS = frozenset(
     }
 )
 _BEFORE_GERUNDS = frozenset({"is", "are", "was", "were", "be", "been", "being", "'s", "'re", "while"})
-_GERUNDS = frozenset({"drawing", "painting", "sailing"})
+_GERUNDS = frozenset({"building", "drawing", "painting", "sailing"})
+#: Words of AMBER that are verbs where an object follows: "trees line the street", "a man watches his dog".
+_VERBS = frozenset(
+    {
+        *(
+            "bear",
+            "board",
+            "brush",
+            "drink",
+            "file",
+            "leave",
+            "light",
+            "line",
+            "lock",
+            "mirror",
+            "note",
+            "pack",
+            "paddle",
+        ),
+        *(
+            "plate",
+            "ring",
+            "rock",
+            "shovel",
+            "sign",
+            "spray",
+            "support",
+            "switch",
+            "tap",
+            "tape",
+            "tie",
+            "track",
+            "watch",
+        ),
+    }
+)
+_BEFORE_OBJECTS = _DETERMINERS - {"this", "that", "one"} | {"my", "our", "their", "your"}
 
 
 @dataclass(frozen=True)
@@ -56,23 +92,24 @@ def installed_tools() -> Tools:
 def plain_nouns(text: str, known: Container[str]) -> list[Word]:
     """Known nouns by rules: a word counts unless its neighbor before it makes a verb of it."""
     words = find_words(text)
-    before = ["", *(word.text.lower() for word in words)]
-    based = (Word(lemma(word.text, known), word.span) for word in words)
-    return [
-        base
-        for base, word, last in zip(based, words, before, strict=False)
-        if base.text in known and _is_noun(word.text.lower(), last)
-    ]
+    near = ["", *(word.text.lower() for word in words), ""]
+    found = []
+    for place, word in enumerate(words):
+        base = lemma(word.text, known)
+        if base in known and _is_noun(base, *near[place : place + 3]):
+            found.append(Word(base, word.span))
+    return found
 
 
-def _is_noun(word: str, last: str) -> bool:
+def _is_noun(base: str, last: str, word: str, following: str) -> bool:
+    """Whether a known word is a noun between its neighbors, all in lower case."""
     if word == "can":
         return last in _CANS
-    if word in _GERUNDS and last in _BEFORE_GERUNDS:
-        return False
     if word == "sailing":
         return last in _DETERMINERS
-    return word != "hot" and last not in _BEFORE_VERBS
+    if word == "hot" or last in _BEFORE_VERBS or (word in _GERUNDS and last in _BEFORE_GERUNDS):
+        return False
+    return not (base in _VERBS and following in _BEFORE_OBJECTS and last not in _DETERMINERS)
 
 
 def tagged_nouns(text: str, known: Container[str]) -> list[Word]:

@@ -76,6 +76,8 @@ def test_a_like_word_is_present_and_may_be_expected_besides() -> None:
         ("The men and women, people.", ["woman", "people"]),  # for WordNet "men" is a word of its own
         ("It can be seen. A can and two cans, a trash can.", ["can", "can", "can"]),
         ("They watch a dog to watch the watch.", ["dog", "watch"]),
+        ("A man watches the dog; trees watch their dog.", ["man", "dog", "tree", "dog"]),
+        ("He put on the watch the man had; watches.", ["watch", "man", "watch"]),
         ("A bear.", []),  # not in the lists
     ],
 )
