@@ -60,6 +60,10 @@ class Vocabulary:
         """Every synonym, and every single word of the double words."""
         return frozenset(self.objects).union(*(double.split(" ") for double in self.doubles), self.doubles.values())
 
+    @cached_property
+    def _firsts(self) -> frozenset[str]:
+        return frozenset(double.partition(" ")[0] for double in self.doubles)
+
     def mentions(self, text: str, lemma: Callable[[str], str] = singular) -> list[Mention]:
         """Every word for an object, repeated ones too; spans are of the text as given."""
         lower = text.lower()
@@ -76,15 +80,17 @@ class Vocabulary:
 
     def join(self, words: Sequence[Word]) -> list[Word]:
         """The words with every double word in the place of its two, from left to right."""
-        joined, index = [], 0
-        while index < len(words):
-            both = words[index : index + 2]
-            double = self.doubles.get(" ".join(word.text for word in both)) if len(both) == 2 else None
+        joined, index, last = [], 0, len(words) - 1
+        while index <= last:
+            word = words[index]
+            double = None
+            if index < last and word.text in self._firsts:
+                double = self.doubles.get(f"{word.text} {words[index + 1].text}")
             if double is None:
-                joined.append(words[index])
+                joined.append(word)
                 index += 1
             else:
-                joined.append(Word(double, (both[0].span[0], both[1].span[1])))
+                joined.append(Word(double, (word.span[0], words[index + 1].span[1])))
                 index += 2
         return joined
 

@@ -7,7 +7,7 @@ marks keep the form that they have in the text, where NLTK writes `` and ''.
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sightline.records.rows import Span
 
@@ -28,8 +28,7 @@ _FUSED = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(NamedTuple):
     """A word and the characters of the text that it was cut from."""
 
     text: str
