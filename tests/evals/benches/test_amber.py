@@ -10,7 +10,7 @@ import pytest
 from sightline.errors import InputError
 from sightline.evals.answered_files import Scored, score_file
 from sightline.evals.benches.amber import Lists, groups_of, judge
-from sightline.evals.benches.amber_nouns import Tools, plain_nouns
+from sightline.evals.benches.amber_nouns import Tools, installed_tools, plain_nouns, tagged_nouns
 from sightline.evals.benches.lemmas import lemma
 from sightline.evals.benchmark import Setting
 from sightline.evals.registry import get_benchmark
@@ -89,6 +89,13 @@ def test_own_nouns(text: str, nouns: list[str]) -> None:
 def test_own_nouns_keep_their_places() -> None:
     text = "A man, two dogs."
     assert [text[slice(*noun.span)] for noun in plain_nouns(text, LISTS.known)] == ["man", "dogs"]
+
+
+@pytest.mark.skipif(not installed_tools().official_nouns, reason="NLTK or its data are not installed")
+def test_the_tagger_of_the_official_script_is_used_where_it_is_installed() -> None:
+    text = 'Dogs bark; two "dogs" can watch a man under the sky.'
+    found = tagged_nouns(text, LISTS.known)
+    assert [(noun.text, text[slice(*noun.span)]) for noun in found] == [("dog", "dogs"), ("man", "man"), ("sky", "sky")]
 
 
 LEMMAS = """
