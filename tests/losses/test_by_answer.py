@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sightline.losses.bco import bco, unshifted_bco
 from sightline.losses.dpo import dpo
 from sightline.losses.kto import divergence, kto
-from sightline.losses.types import PairLogps
+from sightline.losses.objective import Term, make_objective
+from sightline.losses.types import Need, PairLogps
 from tests.losses.made import column, log_sigmoid, logps, sigmoid
 
 logp = st.floats(-12.0, -0.1)
@@ -68,6 +69,8 @@ def test_bco_worked_by_hand() -> None:
     out = bco(pair(-4, -5), pair(-6, -3), beta=0.5, shift=0.25)
     assert out.loss.item() == pytest.approx(0.6388001812)
     assert out.level is not None and out.level.item() == 0.0
+    lifted = bco(pair(-4, -5), pair(-6, -7), beta=0.5, shift=0.25)  # rewards 1 and 1
+    assert lifted.level is not None and lifted.level.item() == 1.0
     unshifted = unshifted_bco(pair(-4, -5), pair(-6, -3), beta=0.5)
     assert unshifted.loss.item() == pytest.approx(0.6265233750) and unshifted.level is None
 
@@ -92,6 +95,19 @@ def test_bco_bounds_dpo_from_above(values: tuple[float, ...]) -> None:
     policy, reference = pair(*values[:2]), pair(*values[2:])
     bound = bco(policy, reference, beta=0.2, shift=0.7).loss
     assert (dpo(policy, reference, beta=0.2).loss < bound).all()
+
+
+def test_mpo_worked_by_hand() -> None:
+    """0.8 DPO + 0.2 BCO + supervised tuning on 4 tokens, beta 0.5, shift 0.25, the pair of the tests above.
+
+    0.8 * 0.1269280110 + 0.2 * 0.6388001812 + 4 / 4 = 0.1015424 + 0.1277600 + 1 = 1.2293024.
+    """
+    terms = [Term("dpo", 0.8, {"beta": 0.5}), Term("bco", 0.2, {"beta": 0.5}), Term("sft", 1.0)]
+    objective = make_objective(terms)
+    out = objective(pair(-4, -5), [pair(-6, -3)], shift=0.25)
+    assert objective.needs == {Need.REFERENCE, Need.SHIFT} and out.level is not None and out.level.item() == 0.0
+    assert out.loss.item() == pytest.approx(1.2293024450)
+    assert (out.chosen_reward.item(), out.rejected_reward.item()) == (1.0, -1.0)
 
 
 def test_at_the_reference_bco_is_twice_log_two() -> None:

@@ -43,6 +43,11 @@ def test_losses_add_up_by_weight_and_the_first_shows_its_rewards() -> None:
     assert turned.chosen_reward.item() == sft(POLICY).chosen_reward.item() == -1.0
 
 
+def test_one_reference_is_the_primary_one() -> None:
+    objective = make_objective([Term("dpo", parameters={"beta": 0.5})])
+    assert torch.equal(objective(POLICY, [REFERENCE, POLICY]).loss, objective(POLICY, [REFERENCE]).loss)
+
+
 def test_a_needed_reference_cannot_be_left_out() -> None:
     with pytest.raises(ValueError, match="dpo needs reference"):
         make_objective([Term("dpo", parameters={"beta": 0.5})])(POLICY)

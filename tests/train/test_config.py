@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sightline import lab
 from sightline.config import load_config
 from sightline.errors import InputError
 from sightline.losses.objective import Term
@@ -46,6 +47,12 @@ def test_losses_are_a_list_with_weights(tmp_path: Path) -> None:
     assert config.terms == (Term("dpo", 0.8, {"beta": 0.1}), Term("sft", 1.0, {}))
     assert TrainConfig.model_validate(config.model_dump(mode="json")) == config
     assert load_config(TrainConfig, path, ["loss=[{name: sft}]"]).terms == (Term("sft", 1.0, {}),)
+
+
+def test_the_config_of_mpo_is_the_paper_s() -> None:
+    config = load_config(TrainConfig, Path(lab.__file__).with_name("configs") / "mpo.yaml")
+    beta = {"beta": 0.1}
+    assert config.terms == (Term("dpo", 0.8, beta), Term("bco", 0.2, beta), Term("sft", 1.0, {}))
 
 
 def test_a_config_is_frozen() -> None:
