@@ -17,9 +17,9 @@ def vdpo(policy: PairLogps, reference: PairLogps, *, beta: float, gamma: float, 
 
     The policy's log-prob becomes gamma * log pi(y|v,x) - (gamma - 1) * log pi(y|x), the second without gradient and by
     the `guide`: the policy as it is ("policy") or the frozen reference. gamma = 1 is DPO. The rewards are those of the
-    policy without guidance. The form is that of the authors' public code (guidance of logits, the blind side detached,
-    the reference unguided); the paper's printed equation was not at hand, and summed log-probs leave out the guided
-    distribution's norm.
+    policy without guidance. The paper's printed equation was not at hand: the form is pieced together from copies of the
+    authors' code (guidance of logits, the blind side detached, the reference unguided), whose own scale of gamma may
+    be another one. Summed log-probs leave out the guided distribution's norm.
     """
     blind = policy if guide == "policy" else reference
     chosen = gamma * policy.chosen - (gamma - 1) * blind.field("blind_chosen").detach()
