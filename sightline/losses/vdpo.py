@@ -17,7 +17,7 @@ def vdpo(policy: PairLogps, reference: PairLogps, *, beta: float, gamma: float, 
 
     The policy's log-prob becomes gamma * log pi(y|v,x) - (gamma - 1) * log pi(y|x), the second without gradient and by
     the `guide`: the policy as it is ("policy") or the frozen reference. gamma = 1 is DPO. The rewards are those of the
-    policy without guidance. The paper's printed equation was not at hand: the form is pieced together from copies of the
+    policy without guidance. The printed equation was not at hand: the form is pieced together from copies of the
     authors' code (guidance of logits, the blind side detached, the reference unguided), whose own scale of gamma may
     be another one. Summed log-probs leave out the guided distribution's norm.
     """
