@@ -11,6 +11,7 @@ from sightline.errors import InputError
 from sightline.models.loading import load_vlm
 from sightline.models.prompts import Prefix, Request, Sampling, Scored
 from sightline.models.sampler import generate
+from sightline.models.scalar_head import answer_scores, new_head
 from sightline.models.scorer import answer_logps
 from tests.models import plain
 
@@ -49,6 +50,22 @@ def test_it_is_scored_row_by_row_and_a_line_says_so(
         torch.testing.assert_close(scored.values[0, k, : len(expected)].double(), expected, rtol=1e-5, atol=1e-5)
     scored.sums().sum().backward()
     assert vlm.base.model.multi_modal_projector.linear_2.weight.grad.abs().max() > 0
+
+
+def test_a_head_of_one_number_reads_its_rows_one_by_one(unproved: Path, pictures: list[Path]) -> None:
+    vlm = load_vlm(unproved)
+    head = new_head(vlm)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        head.weight.normal_()
+    item = Scored(Prefix((pictures[0],), "Is there a cup?"), ("Yes.", "No, there is no cup."))
+    with torch.no_grad():
+        scores = answer_scores(vlm, head, [item])
+        for score, answer in zip(scores, item.answers, strict=True):
+            text = plain.prompt_text(item.prefix.images, item.prefix.prompt)
+            whole = plain.inputs_of(vlm.processor, item.prefix.images, f"{text} {answer}</s>")
+            state = vlm.model(**whole, output_hidden_states=True).hidden_states[-1][0, -1]
+            torch.testing.assert_close(score, state @ head.weight, rtol=1e-5, atol=1e-5)
 
 
 def test_its_samples_are_transformers_own_and_depend_on_the_seed_alone(unproved: Path, pictures: list[Path]) -> None:

@@ -30,12 +30,13 @@ from sightline.records import hash_json
 class RewardJudgeConfig(Config):
     """A model and the adapter that preference training made for it; the answers it was taught to prefer score high.
 
-    `beta` goes with an adapter of DPO, and with no reward model. An answer that does not fit the model is unscored.
+    A reward model that was trained in full has no adapter. `beta` goes with an adapter of DPO, and with no reward
+    model. An answer that does not fit the model is unscored.
     """
 
     name: Literal["reward"]
     model: Path
-    adapter: Path
+    adapter: Path | None = None
     beta: float | None = Field(default=None, gt=0, description="that of the training with DPO, which only scales")
     batch_size: int = Field(default=16, gt=0, description="answers in one pass")
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -46,18 +47,19 @@ class RewardJudgeConfig(Config):
         """The judge.
 
         Raises:
-            InputError: the adapter has no head and there is no beta, or it has one and there is.
+            InputError: there is no head and no adapter with a beta, or there are both.
         """
-        has_own = has_head(self.adapter, "reward")
-        if not has_own and self.beta is None:
+        place = self.adapter or self.model
+        has_own = has_head(place, "reward")
+        if not has_own and (self.beta is None or self.adapter is None):
             raise InputError(
-                f"{self.adapter} is no reward model, as it has no {ABOUT} of one; name one that `sightline train` made "
+                f"{place} is no reward model, as it has no {ABOUT} of one; name one that `sightline train` made "
                 "with the loss reward, or give judge.beta to take an adapter of DPO for the reward that it implies"
             )
         if has_own and self.beta is not None:
-            raise InputError(f"{self.adapter} is a reward model with a head of its own; leave judge.beta out")
+            raise InputError(f"{place} is a reward model with a head of its own; leave judge.beta out")
         vlm = load_vlm(self.model, adapter=self.adapter, device=self._place(), dtype=self.dtype, cache=open_cache())
-        return _Reward(self, vlm, load_head(vlm, "reward", self.adapter) if has_own else None)
+        return _Reward(self, vlm, load_head(vlm, "reward", place) if has_own else None)
 
     def _place(self) -> str:
         return self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
@@ -66,7 +68,7 @@ class RewardJudgeConfig(Config):
 class _Reward:
     def __init__(self, config: RewardJudgeConfig, vlm: VLM, head: ScalarHead | None) -> None:
         self._config, self._vlm = config, vlm
-        weights = [weights_hash(path) for path in (config.model, config.adapter)]
+        weights = [weights_hash(path) for path in (config.model, config.adapter) if path]
         self.identity = hash_json(["reward", *weights, config.beta])
         self._rate: Callable[[Sequence[Judged]], list[float]] = (
             self._implied if head is None else lambda asked: self._scored(head, asked)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sightline.config import load_config
 from sightline.errors import InputError
 from sightline.lab.samples import ScenesConfig, write_scenes
 from sightline.models.prompts import Prefix
@@ -20,6 +21,8 @@ from sightline.train.config import TrainConfig
 from sightline.train.log import read_log
 from sightline.train.rl.reward_scale import RewardScale, measure
 from tests.train.rl.rolling import PPO, RLOO
+
+CONFIGS = Path(run.__file__).parents[1] / "lab/configs"
 
 #: The tiny model talks nonsense, which is all one to the truth; words it has.
 WORDS = {"judge": {"name": "length-controlled", "judge": {"name": "oracle"}, "per_word": 0.1}, "max_new_tokens": 6}
@@ -143,3 +146,13 @@ def test_prompts_that_do_not_fit_end_the_run_in_one_sentence(model_dir: Path, sc
     with pytest.raises(InputError, match=r"none of the prompts .* \(6 longer than the model's positions"):
         run.train(model_dir, scenes, tmp_path / "out", config_of(RLOO | {"max_new_tokens": 1000}), seed=0)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_training_config_is_one(path: Path) -> None:
+    """Each opens with its command, by which those of training are known."""
+    command = path.read_text().splitlines()[0]
+    assert command.startswith("# sightline ")
+    if command.startswith("# sightline train"):
+        config = load_config(TrainConfig, path, ())
+        assert (config.rl is None) == (config.loss is not None)
