@@ -6,6 +6,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
+from sightline.study.report.curves import training_curves as all_curves
 from sightline.study.report.curves import training_sentences
 from sightline.study.report.plots import LOGPS, LOSS, length_histogram, running_mean, training_curves
 from sightline.train.log import StepRecord
@@ -56,3 +57,19 @@ def test_sentences_say_what_the_log_says() -> None:
     assert "from 0.25 (first tenth of the steps) to 9.25 (last tenth)" in said
     assert "chosen answers \N{MINUS SIGN}18.50 nats" in said
     assert training_sentences([]) == []
+
+
+def test_what_the_monitors_watch_is_drawn_where_it_was_logged() -> None:
+    plain = [[step(number) for number in range(5)]]
+    titles = [curve.title for curve in all_curves(plain)]
+    assert "Entropy" not in titles and "Reward margin by stream" not in titles
+    logged = {"numbers": {"kl": 0.25, "ties": 0.5}, "streams": {"offline": {"margin": 1.0}, "online": {"margin": 3.0}}}
+    curves = {curve.title: curve for curve in all_curves([[row.model_copy(update=logged) for row in plain[0]]])}
+    assert set(curves) - set(titles) == {
+        "Distance from the reference",
+        "The policy's own answers",
+        "Reward margin by stream",
+    }
+    assert "policy's answers from 0.25 to 0.25." in curves["Distance from the reference"].alt
+    assert "offline from 1.00 to 1.00; online from 3.00 to 3.00." in curves["Reward margin by stream"].alt
+    assert "tied" in curves["The policy's own answers"].svg and ">yes<" not in curves["The policy's own answers"].svg

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from sightline.study.report import plots
 from sightline.study.report.formatting import difference_text, value_text
+from sightline.study.report.monitored import monitored_plans
+from sightline.study.report.plan import Plan
 from sightline.study.report.results import Evaluation
 from sightline.train.log import StepRecord
 
@@ -24,53 +26,43 @@ class Curve(NamedTuple):
     alt: str
 
 
-class _Plan(NamedTuple):
-    """A plot to draw: what on which axis, and why one looks at it."""
-
-    name: str
-    title: str
-    unit: str
-    series: tuple[plots.Series, ...]
-    caption: str
-
-
 _PLANS = (
-    _Plan(
+    Plan(
         "loss",
         "Loss",
         "loss",
         plots.LOSS,
         "The training loss; it starts where policy and reference agree, as if each pair were decided by a coin.",
     ),
-    _Plan(
+    Plan(
         "margin",
         "Reward margin",
         "implicit reward",
         plots.MARGIN,
         "Implicit rewards of both answers, and their difference, the margin.",
     ),
-    _Plan(
+    Plan(
         "logps",
         "Log-probs",
         "nats an answer",
         plots.LOGPS,
         "Log-probability of whole answers under the policy and, dotted, under the reference.",
     ),
-    _Plan(
+    Plan(
         "change",
         "Log-probs against the reference",
         "nats an answer",
         plots.LOGPS_CHANGE,
         "Policy minus reference. Where both fall, probability has gone to answers that are neither.",
     ),
-    _Plan(
+    Plan(
         "accuracy",
         "Accuracy",
         "share of pairs",
         plots.ACCURACY,
         "Share of pairs whose chosen answer has the higher implicit reward.",
     ),
-    _Plan(
+    Plan(
         "tokens",
         "Length of the pairs' answers",
         "tokens an answer",
@@ -81,8 +73,9 @@ _PLANS = (
 
 
 def training_curves(runs: Runs) -> list[Curve]:
-    """One plot for each of loss, margin, log-probs (twice), accuracy and answer length."""
-    return [_curve(plan, runs) for plan in _PLANS if any(_values(runs, series[3]) for series in plan.series)]
+    """One plot for each of loss, margin, log-probs (twice), accuracy and answer length, and of what else was logged."""
+    plans = (*_PLANS, *monitored_plans(runs))
+    return [_curve(plan, runs) for plan in plans if any(_values(runs, series[3]) for series in plan.series)]
 
 
 def length_curve(base: Evaluation, aligned: Sequence[Evaluation]) -> Curve | None:
@@ -121,7 +114,7 @@ def training_sentences(runs: Runs) -> list[str]:
     return sentences
 
 
-def _curve(plan: _Plan, runs: Runs) -> Curve:
+def _curve(plan: Plan, runs: Runs) -> Curve:
     described = []
     for label, _, _, value in plan.series:
         ends = _ends(runs, value)

@@ -69,6 +69,7 @@ def _context(results: Results, material: Material, resamples: int, seed: int) ->
         "curves": curves,
         "length": length_curve(material.base, material.aligned),
         "training": training_sentences(material.trainings),
+        "warnings": list(dict.fromkeys(line for manifest in manifests for line in manifest.warnings)),
         "pairs": pair_views(material.pairs, material.pairs_folder) if material.pairs_folder else [],
         "pair_count": len(material.pairs),
         "galleries": answer_galleries(material.base, material.aligned[0]),
