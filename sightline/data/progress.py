@@ -20,10 +20,11 @@ T = TypeVar("T")
 
 
 @contextmanager
-def open_bars() -> Iterator[Bars]:
+def open_bars(*, shown: bool = True) -> Iterator[Bars]:
     """Bars with what they count, how far they are, the time left, and a note (`add_task(..., note="")`).
 
-    They disappear when bad input ends the work, so that the error's one sentence stands alone.
+    With `shown` False nothing is ever seen of them. They disappear when bad input ends the work, so that the error's
+    one sentence stands alone.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -32,7 +33,7 @@ def open_bars() -> Iterator[Bars]:
         TimeRemainingColumn(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[note]}"),
     )
-    with Bars(*columns, console=Console(stderr=True)) as bars:
+    with Bars(*columns, console=Console(stderr=True, quiet=not shown), disable=not shown) as bars:
         try:
             yield bars
         except InputError:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch import nn
+from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.models.loading import peft_warnings_ignored
@@ -74,10 +74,13 @@ def reference_mode(vlm: VLM) -> Iterator[None]:
         yield
 
 
-def save_adapter(vlm: VLM, directory: Path) -> None:
-    """Write the adapter as a PEFT directory, which `peft.PeftModel.from_pretrained` opens on the same base model."""
+def save_adapter(vlm: VLM, directory: Path, weights: dict[str, Tensor] | None = None) -> None:
+    """Write the adapter as a PEFT directory, which `peft.PeftModel.from_pretrained` opens on the same base model.
+
+    `weights` are the model's trained ones by name where it has only a part of them itself.
+    """
     # Embeddings are never trained here; PEFT's "auto" would ask the hub whether they were resized.
-    _adapted(vlm).save_pretrained(str(directory), save_embedding_layers=False)
+    _adapted(vlm).save_pretrained(str(directory), save_embedding_layers=False, state_dict=weights)
 
 
 def merge_and_save(vlm: VLM, directory: Path) -> None:

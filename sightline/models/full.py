@@ -5,6 +5,8 @@ LoRA is `adapters`; nothing here knows an optimizer or a loss.
 
 from pathlib import Path
 
+from torch import Tensor
+
 from sightline.models.vlm import VLM
 
 
@@ -19,7 +21,10 @@ def train_fully(vlm: VLM) -> VLM:
     return vlm
 
 
-def save_model(vlm: VLM, directory: Path) -> None:
-    """Write model and processor, which Transformers opens as it would the original."""
-    vlm.base.save_pretrained(str(directory))
+def save_model(vlm: VLM, directory: Path, weights: dict[str, Tensor] | None = None) -> None:
+    """Write model and processor, which Transformers opens as it would the original.
+
+    `weights` are the model's by name where it has only a part of them itself.
+    """
+    vlm.base.save_pretrained(str(directory), state_dict=weights)
     vlm.processor.save_pretrained(str(directory))

@@ -5,8 +5,8 @@ it. A further task or source is put together here and nowhere else.
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,11 +34,13 @@ from sightline.train.frozen import Frozen, OtherModel, WithoutAdapter, further_r
 from sightline.train.loop import TrainState, trainable_weights
 from sightline.train.optimizer import make_optimizer
 from sightline.train.preference import PreferenceTask, RunningMean
+from sightline.train.processes import Processes
 from sightline.train.reference import Reference
 from sightline.train.reward_model import RewardTask
 from sightline.train.rl.config import RLConfig
 from sightline.train.rl.preparation import Steps, admit_prompts, rollout_parts
 from sightline.train.scoring import Scoring, Weaken, to_scored
+from sightline.train.sharding import Within, plainly, shard, sharding_asked, sharding_options
 from sightline.train.sources import OfflineSource, Source
 from sightline.train.task import Task
 
@@ -49,13 +51,17 @@ VIEWS = "views"
 
 @dataclass(frozen=True)
 class Job:
-    """What a run is asked to do: the arguments of the command. Weakened pictures are kept under `out`."""
+    """What a run is asked to do, the arguments of the command, and the processes that do it.
+
+    Weakened pictures are kept under `out`.
+    """
 
     model: Path
     pairs: Path
     out: Path
     config: TrainConfig
     seed: int
+    processes: Processes = field(default_factory=Processes)
 
 
 @dataclass(frozen=True)
@@ -109,11 +115,14 @@ def prepare(job: Job, pairs: list[Pair], bars: Progress) -> Prepared:
             shift=RunningMean(config.shift_momentum),
             slice_size=config.batch_size,
         )
-    state = _state(vlm, source, task, config)
+    within = _sharded(vlm, references, admitted.pairs, objective.needs, job) if sharding_asked() else plainly
+    state = _state(vlm, source, task, job, within)
     return Prepared(state, admitted.mean_tokens, admitted.dropped, len(pairs))
 
 
 def _by_rewards(job: Job, rl: RLConfig, bars: Progress) -> Prepared:
+    if sharding_asked():
+        raise InputError("a policy that answers its own prompts cannot be sharded; launch with ddp.yaml")
     config, read = job.config, sum(1 for _ in read_samples(job.pairs))
     vlm = _open(job)
     bar = bars.add_task("reading", total=read, note="")
@@ -130,9 +139,10 @@ def _by_rewards(job: Job, rl: RLConfig, bars: Progress) -> Prepared:
         autocast=config.autocast,
         seed=job.seed,
         reference=_primary(vlm, config),
+        processes=job.processes,
     )
     task, source = rollout_parts(job.pairs, admitted.samples, vlm, rl, steps)
-    return Prepared(_state(vlm, source, task, config), admitted.mean_tokens, admitted.dropped, read, "prompts")
+    return Prepared(_state(vlm, source, task, job), admitted.mean_tokens, admitted.dropped, read, "prompts")
 
 
 def passes(config: TrainConfig, vlm: VLM, mean_tokens: float) -> int:
@@ -141,18 +151,36 @@ def passes(config: TrainConfig, vlm: VLM, mean_tokens: float) -> int:
     return min(config.batch_size, max(1, int(budget / mean_tokens)))
 
 
-def _state(vlm: VLM, source: Source[Any], task: Task[Any], config: TrainConfig) -> TrainState[Any]:
-    optimizer = make_optimizer(trainable_weights(vlm, task), config.optim, _own_rates(vlm, task, config))
-    return TrainState(vlm, optimizer, source, task)
+def _state(vlm: VLM, source: Source[Any], task: Task[Any], job: Job, within: Within = plainly) -> TrainState[Any]:
+    optimizer = make_optimizer(trainable_weights(vlm, task), job.config.optim, _own_rates(vlm, task, job.config))
+    return TrainState(vlm, optimizer, source, task, processes=job.processes, within=within)
 
 
 def _open(job: Job) -> VLM:
     config = job.config
-    vlm = load_vlm(job.model, device=_device(config), dtype=config.dtype, cache=open_cache())
+    vlm = load_vlm(job.model, device=device_of(config), dtype=config.dtype, cache=open_cache())
     vlm = train_fully(vlm) if config.lora is None else add_lora(vlm, config.lora.settings(), seed=job.seed)
     if config.activation_checkpointing:
         vlm.base.activation_checkpointing_enable()
     return vlm
+
+
+def _sharded(
+    vlm: VLM, references: Sequence[Reference], pairs: Sequence[Pair], needs: frozenset[Need], job: Job
+) -> Within:
+    """Cut the weights over the processes, after the references have said all that they will be asked.
+
+    How often a reference runs depends on what is in the cache, and sharded weights can only be had by all at once.
+    """
+    if Need.REWARDS in needs:
+        raise InputError("a reward model's head is not sharded; launch with ddp.yaml")
+    if Need.MISMATCHED in needs and job.config.lora is not None:
+        raise InputError("a loss with answers of other pairs (kto) cannot train an adapter under FSDP; use ddp.yaml")
+    for reference in references:
+        reference(job.processes.share(pairs))  # each its share, by way of the cache on disk
+        job.processes.first(lambda: None)
+        reference.learn(pairs)
+    return shard(vlm, **sharding_options())
 
 
 def _primary(vlm: VLM, config: TrainConfig) -> Frozen:
@@ -199,7 +227,8 @@ def _own_rates(vlm: VLM, task: Task[Any], config: TrainConfig) -> Callable[[str]
     return rate_of
 
 
-def _device(config: TrainConfig) -> str:
+def device_of(config: TrainConfig) -> str:
+    """Where a run computes: "cpu" or "cuda"."""
     if config.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return config.device

@@ -6,6 +6,7 @@ A run that was killed goes on from its last checkpoint when started again, and o
 
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,10 @@ from sightline.train.log import LOG_NAME, cut_log, read_log
 from sightline.train.loop import StepSettings, TrainState, fit
 from sightline.train.monitors import Watch
 from sightline.train.optimizer import make_schedule
-from sightline.train.preparation import VIEWS, Job, Prepared, passes, prepare
+from sightline.train.preparation import VIEWS, Job, Prepared, device_of, passes, prepare
+from sightline.train.processes import joined_processes
 from sightline.train.rl.source import UNSCORED
+from sightline.train.sharding import plainly, whole_state
 
 ADAPTER, MODEL, CHECKPOINT = "adapter", "model", "checkpoint"
 
@@ -53,32 +56,42 @@ def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, 
     pairs = [] if config.rl is not None else [resolve_images(pair, pairs_dir) for pair in read_pairs(pairs_dir)]
     if not pairs and config.rl is None:
         raise InputError(f"{pairs_dir} holds no pairs; build some first.")
-    job = Job(model_dir, pairs_dir, out_dir, config, seed)
-    with open_bars() as bars:
+    with joined_processes(device_of(config)) as processes, open_bars(shown=processes.is_first) as bars:
+        job = Job(model_dir, pairs_dir, out_dir, config, seed, processes)
         # A new directory is claimed after model and pairs have proved good, so that a mistake in them claims none.
-        prepared = None if (out_dir / MANIFEST).exists() else prepare(job, pairs, bars)
-        stage = Stage.open(out_dir, "train", config, {"model": model_dir, "pairs": pairs_dir}, seed)
-        if stage.done:
-            for folder in (CHECKPOINT, VIEWS):  # the run was killed between its last two acts
-                shutil.rmtree(out_dir / folder, ignore_errors=True)
-            return out_dir
-        prepared = prepared or prepare(job, pairs, bars)
-        state = prepared.state
-        if load_checkpoint(state, out_dir / CHECKPOINT):
-            bars.console.print(f"going on after step {state.step} of {state.source.steps}")
-        cut_log(out_dir / LOG_NAME, state.step)
-        write_fingerprint(out_dir / FINGERPRINT, _fingerprint(job, pairs))
-        _run_steps(prepared, job, bars)
-    _save_trained(state, out_dir)
-    stage.finish(
-        counts=_counts(out_dir, prepared),
-        dropped=prepared.dropped | _left_out(out_dir),
-        numbers=_numbers(out_dir, state.vlm),
-        warnings=Watch(config.monitors, tuple(read_log(out_dir / LOG_NAME))).lines,
-    )
-    for folder in (CHECKPOINT, VIEWS):
-        shutil.rmtree(out_dir / folder, ignore_errors=True)
+        known = processes.first((out_dir / MANIFEST).exists)
+        prepared = None if known else processes.together(lambda: prepare(job, pairs, bars))
+        stage = processes.first(
+            lambda: Stage.open(out_dir, "train", config, {"model": model_dir, "pairs": pairs_dir}, seed)
+        )
+        if not stage.done:
+            prepared = prepared or processes.together(lambda: prepare(job, pairs, bars))
+            processes.first(lambda: write_fingerprint(out_dir / FINGERPRINT, _fingerprint(job, pairs)))
+            _train_prepared(prepared, job, bars)
+            if processes.is_first:
+                _finish(stage, job, prepared)
+        for folder in (CHECKPOINT, VIEWS):  # where it was done: the run was killed between its last two acts
+            processes.first(lambda: shutil.rmtree(out_dir / folder, ignore_errors=True))  # noqa: B023 - run at once
     return out_dir
+
+
+def _train_prepared(prepared: Prepared, job: Job, bars: Progress) -> None:
+    """All the steps that are left, then the weights."""
+    state, processes = prepared.state, job.processes
+    if processes.together(lambda: load_checkpoint(state, job.out / CHECKPOINT)):
+        bars.console.print(f"going on after step {state.step} of {state.source.steps}")
+    processes.first(lambda: cut_log(job.out / LOG_NAME, state.step))
+    _run_steps(prepared, job, bars)
+    _save_trained(state, job.out)
+
+
+def _finish(stage: Stage, job: Job, prepared: Prepared) -> None:
+    stage.finish(
+        counts=_counts(job.out, prepared),
+        dropped=prepared.dropped | _left_out(job.out),
+        numbers=_numbers(job.out, prepared.state.vlm),
+        warnings=Watch(job.config.monitors, tuple(read_log(job.out / LOG_NAME))).lines,
+    )
 
 
 def _fingerprint(job: Job, pairs: Sequence[Pair]) -> Fingerprint:
@@ -99,21 +112,29 @@ def _run_steps(prepared: Prepared, job: Job, bars: Progress) -> None:
         clip_norm=config.optim.clip_norm,
         seed=job.seed,
     )
-    with looking_on(out_dir, config, bars, done=state.step, total=steps) as look:
+    is_first = job.processes.is_first
+    onlookers = looking_on(out_dir, config, bars, done=state.step, total=steps) if is_first else nullcontext()
+    with onlookers as look:
         for record in fit(state, settings):
-            append_rows(out_dir / LOG_NAME, [record])
+            if is_first:
+                append_rows(out_dir / LOG_NAME, [record])
             if state.step % config.checkpoint_every == 0:
                 save_checkpoint(state, out_dir / CHECKPOINT)
-            look(record)
+            if look is not None:
+                look(record)
 
 
 def _save_trained(state: TrainState[Any], out_dir: Path) -> None:
     """Save under another name first: `adapter/` or `model/` is whole from the moment it exists."""
     adapted = isinstance(state.vlm.model, PeftModel)
+    # Put together by all processes where they are sharded; the first one writes.
+    weights = None if state.within is plainly else whole_state(state.vlm.model, trained_only=adapted)
+    if not state.processes.is_first:
+        return
     directory = out_dir / (ADAPTER if adapted else MODEL)
     unfinished = directory.with_name(f".{directory.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    (save_adapter if adapted else save_model)(state.vlm, unfinished)
+    (save_adapter if adapted else save_model)(state.vlm, unfinished, weights)
     state.task.save(unfinished)
     shutil.rmtree(directory, ignore_errors=True)
     unfinished.rename(directory)

@@ -6,7 +6,7 @@ run, the rest (embeddings, head, vision, projector) once a pass. Copies instead 
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from torch import Tensor, distributed, nn
@@ -14,6 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from sightline.errors import InputError
 from sightline.models.vlm import VLM
 
 
@@ -42,9 +43,33 @@ class Root(nn.Module):
         return work()
 
 
-def sharding_asked(environ: Any = os.environ) -> bool:
-    """Whether the launcher's config asks for FSDP."""
-    return str(environ.get("ACCELERATE_USE_FSDP", "")).lower() in ("1", "true", "yes", "y")
+def sharding_asked(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the launcher's config asks for FSDP.
+
+    Raises:
+        InputError: it asks for what this engine has no proof of: FSDP's first version, or DeepSpeed.
+    """
+    if _is_on(environ, "ACCELERATE_USE_DEEPSPEED"):
+        raise InputError(
+            "training does not run under DeepSpeed; launch with fsdp2.yaml, which cuts weights, gradients and optimizer"
+            " as ZeRO-3 does, or fsdp2-zero2.yaml"
+        )
+    asked = _is_on(environ, "ACCELERATE_USE_FSDP")
+    if asked and environ.get("FSDP_VERSION") != "2":
+        raise InputError("training shards with FSDP2 alone; set fsdp_version: 2 in the launcher's config")
+    return asked
+
+
+def sharding_options(environ: Mapping[str, str] = os.environ) -> dict[str, bool]:
+    """What the launcher's config says of how to shard, as `shard` takes it; what it says beyond has no use here."""
+    return {
+        "reshard_after_forward": _is_on(environ, "FSDP_RESHARD_AFTER_FORWARD", "true"),
+        "offload": _is_on(environ, "FSDP_OFFLOAD_PARAMS"),
+    }
+
+
+def _is_on(environ: Mapping[str, str], name: str, default: str = "") -> bool:
+    return environ.get(name, default).lower() in ("1", "true", "yes", "y")
 
 
 def shard(vlm: VLM, *, reshard_after_forward: bool = True, offload: bool = False) -> Root:
@@ -90,11 +115,13 @@ def like(tensor: Tensor, place: Tensor) -> Tensor:
     return distribute_tensor(tensor.to(place.device), place.device_mesh, place.placements)
 
 
-def whole_state(model: nn.Module) -> dict[str, Tensor]:
+def whole_state(model: nn.Module, *, trained_only: bool = False) -> dict[str, Tensor]:
     """The model's state by name, put together on the CPU; called by all processes. Tied weights stay one tensor."""
     made: dict[int, Tensor] = {}
     state: dict[str, Tensor] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
+        if trained_only and not tensor.requires_grad:
+            continue
         if id(tensor) not in made:
             made[id(tensor)] = whole(tensor.detach()).cpu()
         state[name] = made[id(tensor)]

@@ -14,15 +14,21 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.commands.config.config_args import ClusterConfig
+from accelerate.commands.launch import launch_command_parser
 from safetensors.torch import load_file
 
+import sightline.train
 from sightline.errors import InputError
 from sightline.models.loading import load_vlm
+from sightline.records.manifest import read_manifest
 from sightline.records.rows import Pair
 from sightline.records.store import write_rows
+from sightline.train.log import read_log
 from sightline.train.processes import Processes
 from sightline.train.sharding import sharding_asked
 from tests.train import worker
+from tests.train.test_run import write_pairs
 
 KINDS = ("lora", "full", "sharded", "sharded-lora")
 Row = dict[str, Any]
@@ -139,5 +145,55 @@ def test_one_process_is_the_plain_case() -> None:
 
 
 def test_sharding_is_asked_for_by_the_launcher() -> None:
-    assert sharding_asked({"ACCELERATE_USE_FSDP": "true"}) and not sharding_asked({})
+    assert sharding_asked({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}) and not sharding_asked({})
     assert not sharding_asked({"ACCELERATE_USE_FSDP": "false"})
+    with pytest.raises(InputError, match="fsdp_version: 2"):
+        sharding_asked({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"})
+    with pytest.raises(InputError, match=r"not run under DeepSpeed; launch with fsdp2\.yaml"):
+        sharding_asked({"ACCELERATE_USE_DEEPSPEED": "true"})
+
+
+LAUNCH = Path(sightline.train.__file__).parent / "launch"
+
+
+@pytest.mark.parametrize("path", sorted(LAUNCH.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_launch_config_is_understood_by_accelerate(path: Path) -> None:
+    """Accelerate's own reader refuses unknown keys; its launcher's parser knows every key of the sections."""
+    config = ClusterConfig.from_yaml_file(path)
+    assert config.mixed_precision == "no" and config.num_processes > 1
+    known = vars(launch_command_parser().parse_args(["script"]))
+    assert {key for key in config.fsdp_config if key not in known} == set()
+    command = path.read_text(encoding="utf-8").splitlines()[0]
+    assert command.startswith(
+        f"# accelerate launch --config_file sightline/train/launch/{path.name} -m sightline train"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("config", "lora"), [("ddp", True), ("fsdp2", False)])
+def test_accelerate_launch_gives_the_run_of_the_plain_command(
+    model_dir: Path, pairs: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str, *, lora: bool
+) -> None:
+    """The commands of docs/scale.md, with two processes: same log, same weights, one directory, said once."""
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
+    folder = write_pairs(tmp_path / "pairs", pairs)
+    settings = ["loss.name=dpo", "loss.beta=0.5", "optim.lr=0.003", "max_steps=3", "batch_size=4", "device=cpu"]
+    settings += [] if lora else ["lora=null"]
+    command = ["sightline", "train", "--model", str(model_dir), "--pairs", str(folder)]
+    for setting in settings:
+        command += ["--set", setting]
+    launched(1, [*command, "--out", str(tmp_path / "one")])
+    how = ["accelerate.commands.launch", "--config_file", str(LAUNCH / f"{config}.yaml"), "--num_processes", "2"]
+    said = launched(1, [*how, "-m", *command, "--out", str(tmp_path / "two")])
+    one, two = (list(read_log(tmp_path / name / "log.jsonl")) for name in ("one", "two"))
+    assert [row.loss for row in two] == pytest.approx([row.loss for row in one], rel=1e-4) and len(two) == 3
+    name = "adapter/adapter_model.safetensors" if lora else "model/model.safetensors"
+    alone, together = load_file(tmp_path / "one" / name), load_file(tmp_path / "two" / name)
+    assert alone.keys() == together.keys()
+    for key, weight in alone.items():
+        torch.testing.assert_close(together[key], weight, rtol=1e-3, atol=1e-4)
+    counts = [read_manifest(tmp_path / name).counts for name in ("one", "two")]
+    assert counts[0] == counts[1] and said[0].count("3/3") == 1
+    wrong = [*how, "-m", *command, "--out", str(tmp_path / "two"), "--set", "loss.beta=0.25"]
+    refused = subprocess.run([sys.executable, "-m", *wrong], capture_output=True, text=True, check=False, timeout=240)
+    assert refused.returncode != 0 and refused.stderr.count("error: output directory") == 1

@@ -19,6 +19,7 @@ from sightline.pairs.builder import Tools
 from sightline.pairs.judges.base import Judge
 from sightline.records.rows import Sample
 from sightline.train.frozen import Frozen
+from sightline.train.processes import Processes
 from sightline.train.rl.config import RLConfig
 from sightline.train.rl.credit import Scorer
 from sightline.train.rl.policy import PolicyTask
@@ -32,7 +33,7 @@ TOO_LONG = "longer than the model's positions"
 
 @dataclass(frozen=True)
 class Steps:
-    """How many prompts a step takes, how many of them go through the model at a time, how long the run is."""
+    """How many prompts a step takes, how many go through the model at a time, how long the run is, and who does it."""
 
     prompts: int
     per_pass: int
@@ -41,6 +42,7 @@ class Steps:
     autocast: bool
     seed: int
     reference: Frozen
+    processes: Processes
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def rollout_parts(
         Scorer(vlm, head, steps.reference, steps.per_pass, steps.autocast),
         lambda: scale_of(place, samples, asker, judge),
         max_steps=steps.max_steps,
+        processes=steps.processes,
     )
     return PolicyTask(vlm, config, head, source.scale, autocast=steps.autocast), source
 
