@@ -19,6 +19,7 @@ from sightline.models.adapters import save_adapter
 from sightline.models.prompts import Generation, Request, Sampling
 from sightline.models.sampler import generate
 from sightline.models.vlm import VLM
+from sightline.train.processes import Processes
 
 FOLDER = "rollouts"
 
@@ -97,16 +98,18 @@ class LocalEngine:
 class ServerEngine:
     """A server that is handed the adapter at each refresh, under a name of its own, and forgets the one before.
 
-    The adapters lie in `directory`, one at a time. Their names begin with a hash of it, so that runs may share a
-    server. Seeds go along with each call; whether a server's sample depends on nothing else is the server's affair.
+    The adapters lie in `directory`, one at a time; of several processes the first one hands them over. Their names
+    begin with a hash of the directory, so that runs may share a server. Seeds go along with each call; whether a
+    server's sample depends on nothing else is the server's affair.
 
     Raises:
         InputError: on use: nobody is there, the server loads no adapters, there is no adapter to hand over, or what is
             asked needs the model in process (a prefill, hidden image tokens).
     """
 
-    def __init__(self, vlm: VLM, config: ServerConfig, directory: Path) -> None:
+    def __init__(self, vlm: VLM, config: ServerConfig, directory: Path, processes: Processes | None = None) -> None:
         self._vlm, self._config, self._directory = vlm, config, directory
+        self._processes = processes or Processes()
         self._run = hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:8]
         self._loaded: str | None = None
 
@@ -114,13 +117,16 @@ class ServerEngine:
         if self._vlm.model.active_peft_config.modules_to_save:
             raise InputError("servers take no adapter with a trained projector; set lora.train_projector=false")
         name = f"sightline-{self._run}-{step:08d}"
+        self._processes.first(lambda: self._hand_over(name))
+        self._loaded = name
+
+    def _hand_over(self, name: str) -> None:
         folder = self._directory / name
         shutil.rmtree(folder, ignore_errors=True)
         save_adapter(self._vlm, folder)
         load_adapter(self._settings(), name, folder)
         if self._loaded not in (None, name):
             self._forget()
-        self._loaded = name
         for other in self._directory.iterdir():  # those of a run that was killed, too
             if other.name != name:
                 shutil.rmtree(other)
@@ -153,10 +159,12 @@ class ServerEngine:
         return self._config.endpoint("adapter", Sampling(max_new_tokens=1))
 
 
-def make_engine(config: LocalConfig | ServerConfig, vlm: VLM, run: Path, *, autocast: bool) -> Engine:
+def make_engine(
+    config: LocalConfig | ServerConfig, vlm: VLM, run: Path, *, autocast: bool, processes: Processes | None = None
+) -> Engine:
     """The engine that a config names, for the run in the directory `run`."""
     if isinstance(config, ServerConfig):
-        return ServerEngine(vlm, config, run / FOLDER)
+        return ServerEngine(vlm, config, run / FOLDER, processes)
     return LocalEngine(vlm, batch_size=config.batch_size, autocast=autocast)
 
 

@@ -12,6 +12,8 @@ from pydantic import Field
 from sightline.config import Config
 from sightline.train.log import StepRecord
 
+#: The stream of pairs whose answers are both the policy's own.
+OWN = "online"
 Means = Mapping[str, float]  # of one step: its record's numbers by name, or those of one of its streams
 
 
@@ -176,8 +178,8 @@ def warnings_after(rows: Sequence[StepRecord], config: MonitorConfig) -> Iterato
     """What is wrong after the last of `rows`, all the steps of a run so far, in all items and in each stream."""
     if len(rows) < config.window:
         return
-    streams = ["", *sorted({stream for row in rows[-config.window :] for stream in row.streams})]
-    for stream in streams:
+    streams = sorted({stream for row in rows[-config.window :] for stream in row.streams})
+    for stream in ["", *(streams if len(streams) > 1 else ())]:  # one stream is all there is
         first, last = (
             [means_of(row, stream) for row in window] for window in (rows[: config.window], rows[-config.window :])
         )
@@ -195,11 +197,27 @@ def warnings_after(rows: Sequence[StepRecord], config: MonitorConfig) -> Iterato
 
 
 def means_of(row: StepRecord, stream: str = "") -> Means:
-    """The numbers of a step by name, those of its items together or of one stream; empty where it had none."""
+    """The numbers of a step by name, those of its items together or of one stream; empty where it had none.
+
+    Pairs of the policy's own answers also tell their length and, by their log-probs, the policy's divergence from the
+    reference.
+    """
     if stream:
-        return row.streams.get(stream, {})
+        means = row.streams.get(stream, {})
+        return {**means, **_of_own_answers(means)} if stream == OWN else means
     plain = row.model_dump(exclude={"numbers", "streams"}, exclude_none=True)
-    return {**plain, **row.numbers}
+    own = _of_own_answers(row.streams[OWN]) if set(row.streams) == {OWN} else {}
+    return {**plain, **own, **row.numbers}
+
+
+def _of_own_answers(means: Means) -> Means:
+    """`answer_tokens` and `kl`, each the mean over both answers of a pair."""
+    made: dict[str, float] = {}
+    for name, sides in (("answer_tokens", "tokens"), ("kl", "kl")):
+        chosen, rejected = means.get(f"chosen_{sides}"), means.get(f"rejected_{sides}")
+        if chosen is not None and rejected is not None:
+            made[name] = (chosen + rejected) / 2
+    return made
 
 
 class Watch:

@@ -98,3 +98,20 @@ def test_a_resumed_run_says_nothing_twice_and_keeps_all_lines() -> None:
     resumed = Watch(WINDOW, rows[:5])
     assert [line for row in rows[5:] for line in resumed.look(row)] == []
     assert resumed.lines == whole.lines == tuple(said) and len(said) == 1
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_policys_own_pairs_tell_length_and_divergence(*, mixed: bool) -> None:
+    """Own answers of (8 + 12) / 2 = 10 tokens, then of (18 + 12) / 2 = 15; (0.9 + 0.5) / 2 = 0.7 nats a token."""
+    rows = []
+    for n in range(6):
+        own = {"chosen_tokens": 8.0 if n < 3 else 18.0, "rejected_tokens": 12.0, "pairs": 2.0}
+        own |= {"chosen_kl": 0.9, "rejected_kl": 0.5} if n == 5 else {"chosen_kl": 0.1, "rejected_kl": 0.1}
+        streams = {"online": own, **({"offline": {"pairs": 2.0}} if mixed else {})}
+        bare = step(n).model_copy(update={"streams": streams, "numbers": {}})
+        rows.append(bare)
+    said = [line for _, line in spoken(rows, WINDOW.model_copy(update={"kl": 0.25}))]
+    of = " (online)" if mixed else ""
+    assert any(line.startswith(f"step 6{of}: the policy is 0.30 nats a token") for line in said)
+    assert any(f"{of}: the policy's own answers went from 10 to 1" in line for line in said)
+    assert len(said) == len(set(said)) and (mixed or all("online" not in line for line in said))
