@@ -39,9 +39,10 @@ class MonitorConfig(Config):
 
 
 class Warned(NamedTuple):
-    """A warning: which monitor, of which stream ("" for all items together), and its one line."""
+    """A warning: which monitor by its limit and remedy, of which stream ("" for all items together), and its line."""
 
     monitor: str
+    remedy: str
     stream: str
     line: str
 
@@ -62,16 +63,16 @@ class Monitor(NamedTuple):
 
 def _displacement(means: Means) -> float | None:
     """By how many nats a token chosen answers are likelier than under the reference."""
-    if "chosen_ref_logps" not in means or not means["chosen_tokens"]:
+    if not {"chosen_logps", "chosen_ref_logps", "chosen_tokens"} <= means.keys():
         return None
-    return (means["chosen_logps"] - means["chosen_ref_logps"]) / means["chosen_tokens"]
+    return (means["chosen_logps"] - means["chosen_ref_logps"]) / max(1.0, means["chosen_tokens"])
 
 
 def _plain_displacement(means: Means) -> float | None:
     """Without a reference: log-prob of a token of chosen answers, which only its own beginning can be held against."""
-    if "chosen_ref_logps" in means or not means.get("chosen_tokens"):
+    if "chosen_ref_logps" in means or not {"chosen_logps", "chosen_tokens"} <= means.keys():
         return None
-    return means["chosen_logps"] / means["chosen_tokens"]
+    return means["chosen_logps"] / max(1.0, means["chosen_tokens"])
 
 
 def _length_gap(means: Means) -> float | None:
@@ -193,7 +194,12 @@ def warnings_after(rows: Sequence[StepRecord], config: MonitorConfig) -> Iterato
             if fault is not None:
                 of = f" ({stream})" if stream else ""
                 step = rows[-1].step + 1
-                yield Warned(monitor.name, stream, f"step {step}{of}: {fault} (limit {limit:g}); {monitor.remedy}.")
+                yield Warned(
+                    monitor.name,
+                    monitor.remedy,
+                    stream,
+                    f"step {step}{of}: {fault} (limit {limit:g}); {monitor.remedy}.",
+                )
 
 
 def means_of(row: StepRecord, stream: str = "") -> Means:
@@ -235,7 +241,7 @@ class Watch:
     def look(self, row: StepRecord) -> list[str]:
         """The lines that are new after one more step."""
         self._rows.append(row)
-        fresh = {(w.monitor, w.stream): w.line for w in warnings_after(self._rows, self._config)}
+        fresh = {(w.remedy, w.stream): w.line for w in warnings_after(self._rows, self._config)}
         fresh = {key: line for key, line in fresh.items() if key not in self._told}
         self._told |= fresh
         return list(fresh.values())
