@@ -42,8 +42,8 @@ WHOLE = "0/1"
 class EvalConfig(Config):
     """What decides the numbers. `limit` keeps a benchmark's first so many pictures; `validation` asks of those on which
     settings may be chosen, never of the test's; `split` picks one official part; `shard` is this process's part, such
-    as 0/4; `autocast` is bfloat16 autocast while generating. `judge` grades the answers to benchmarks that ask one;
-    without it they stay unscored.
+    as 0/4; `autocast` is bfloat16 autocast while generating; `max_new_tokens` replaces the benchmarks' own limits.
+    `judge` grades the answers to benchmarks that ask one; without it they stay unscored.
     """
 
     benchmarks: tuple[str, ...] = Field(min_length=1)
@@ -54,6 +54,7 @@ class EvalConfig(Config):
     dtype: str = "float32"
     autocast: bool = False
     resamples: int = Field(default=RESAMPLES, ge=100)
+    max_new_tokens: int | None = Field(default=None, ge=1)
     judge: JudgeConfig | None = None
 
 
@@ -217,7 +218,7 @@ def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: Model) -> list
     made = generate(
         model.open(),
         requests,
-        Sampling(max_new_tokens=benchmark.max_new_tokens),
+        Sampling(max_new_tokens=model.config.max_new_tokens or benchmark.max_new_tokens),
         batch_size=model.runtime.batch_size,
         autocast=model.config.autocast,
     )
