@@ -1,0 +1,83 @@
+"""A stream shared by processes gives all what one makes; here they are threads that wait for each other."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+from sightline.errors import InputError
+from sightline.train.processes import Processes
+from sightline.train.shared import Shared
+
+
+class Together(Processes):
+    """One of several processes in one: what each says is heard by all."""
+
+    said: list[Any]
+    barrier: Barrier
+
+    def tell(self, value: Any) -> list[Any]:
+        self.barrier.wait(10)
+        self.said[self.rank] = value
+        self.barrier.wait(10)
+        return list(self.said)
+
+
+def team(count: int) -> list[Together]:
+    said, barrier = [None] * count, Barrier(count)
+    made = [Together(rank, count) for rank in range(count)]
+    for each in made:
+        object.__setattr__(each, "said", said)
+        object.__setattr__(each, "barrier", barrier)
+    return made
+
+
+class Squares:
+    """Makes a square a number, unless it is told to make one of 13; counts what it was asked."""
+
+    name = "squares"
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.steps: list[int] = []
+
+    def refresh(self, step: int) -> None:
+        self.steps.append(step)
+
+    def make(self, examples: Sequence[int], epoch: int, /) -> list[int]:
+        if 13 in examples:
+            raise InputError("no 13")
+        self.asked += examples
+        return [number**2 + epoch for number in examples]
+
+
+def run(count: int, examples: list[int]) -> tuple[list[Any], list[Squares]]:
+    streams = [Squares() for _ in range(count)]
+
+    def one(place: int, processes: Together) -> Any:
+        shared = Shared(streams[place], processes)
+        shared.refresh(7)
+        try:
+            return shared.make(examples, 100)
+        except (InputError, SystemExit) as error:
+            return error
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count), team(count))), streams
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("examples", [list(range(7)), [5], []])
+def test_all_get_everything_in_order_and_each_makes_its_share(count: int, examples: list[int]) -> None:
+    made, streams = run(count, examples)
+    assert made == [[number**2 + 100 for number in examples]] * count
+    assert [stream.asked for stream in streams] == [examples[rank::count] for rank in range(count)]
+    assert all(stream.steps == [7] and Shared(stream, Processes()).name == "squares" for stream in streams)
+
+
+def test_what_is_wrong_in_one_ends_all_and_is_said_by_the_first() -> None:
+    (first, second), _ = run(2, [1, 13])
+    assert isinstance(first, InputError) and str(first) == "no 13"
+    assert isinstance(second, SystemExit) and second.code == 2
