@@ -23,6 +23,7 @@ from sightline.config import load_config
 from sightline.data.samples import read_samples
 from sightline.lab.samples import ScenesConfig, write_scenes
 from sightline.models.loading import load_vlm
+from sightline.models.precision import SLOW
 from sightline.models.prompts import Prefix, Request, Sampling
 from sightline.models.sampler import generate
 from sightline.pairs.bdhs import BDHS, BDHSConfig, cut_sentence, hidden_tokens
@@ -67,6 +68,8 @@ class Writer:
         self.processor = AutoProcessor.from_pretrained(MODEL)
         self.model = AutoModelForImageTextToText.from_pretrained(MODEL, dtype=torch.float32).eval()
         self.config = config
+        # Where bfloat16 is the slower one, a careful user turns it off, as Sightline does.
+        self.autocast = config.autocast and torch.backends.cpu.get_cpu_capability() not in SLOW
         self._similarity = make_similarity(config.similarity)
 
     def rejected(self, sample: Sample, folder: Path, rng: np.random.Generator) -> tuple[str, int]:
@@ -106,7 +109,7 @@ class Writer:
         inputs["position_ids"] = torch.arange(ids.shape[1])[None]
         choice = {"temperature": self.config.temperature, "top_p": self.config.top_p, "top_k": 0} if sample else {}
         stopping = {"stop_strings": [stop], "tokenizer": self.processor.tokenizer} if stop else {}
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.autocast):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
             made = self.model.generate(
                 **inputs, do_sample=sample, max_new_tokens=self.config.max_new_tokens, **choice, **stopping
             )

@@ -16,6 +16,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.models.fused_lora import fuse_lora
 from sightline.models.loading import peft_warnings_ignored
 from sightline.models.vlm import VLM
 
@@ -60,6 +61,7 @@ def add_lora(vlm: VLM, settings: LoraSettings, *, seed: int = 0) -> VLM:
             model = get_peft_model(vlm.model, config)
         except ValueError as error:
             raise InputError(f"LoRA targets {targets!r} fit no module of {vlm.path} ({error})") from error
+    fuse_lora(model)
     return replace(vlm, model=model)
 
 

@@ -4,8 +4,8 @@ The key is content: weights of the vision part, processed pixels, number formats
 trained nothing is cached and gradients flow.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -15,31 +15,81 @@ from sightline.models.families import Features
 from sightline.models.tensor_cache import content_key
 from sightline.models.vlm import VLM, evaluating
 
+#: Pictures of at most so many patches are small; of a tower's usual 256 and more, each fills the machine by itself.
+SMALL = 128
+#: Small pictures in one pass.
+TOGETHER = 4
+
 
 def image_features(vlm: VLM, images: Sequence[Images]) -> list[Features | None]:
     """The features of each prefix's images, None where it has none.
 
-    Prefixes with the same pictures share one pass, and every pass is over the pictures of one prefix alone, so that a
-    feature's last bits do not depend on the batch.
+    Prefixes with the same pictures share one pass. A pass is over the pictures of one prefix alone, or over `TOGETHER`
+    small ones, never fewer: rounding follows the shapes of the products, so that a feature's last bits do not depend on
+    the batch.
     """
     weights = list(_vision_weights(vlm))
-    trained = any(weight.requires_grad for _, weight in weights)
-    made: dict[tuple[Any, ...], Features] = {}
-    for each in images:
-        if each.paths and each.paths not in made:
-            made[each.paths] = _encode(vlm, each) if trained else _cached(vlm, each, weights)
+    different = {each.paths: each for each in images if each.paths}
+    if any(weight.requires_grad for _, weight in weights):
+        made = {paths: _encode(vlm, each) for paths, each in different.items()}
+    else:
+        made = _frozen(vlm, different, weights)
     return [made.get(each.paths) for each in images]
 
 
-def _cached(vlm: VLM, images: Images, weights: Sequence[tuple[str, Tensor]]) -> Features:
-    def compute() -> Features:
-        with evaluating(vlm):  # a frozen tower has no dropout
-            return _encode(vlm, images)
+def _frozen(
+    vlm: VLM, images: Mapping[tuple[Path, ...], Images], weights: Sequence[tuple[str, Tensor]]
+) -> dict[tuple[Path, ...], Features]:
+    """Features from the cache, or made and kept there."""
+    cache, made = vlm.cache, {}
+    if cache is not None:
+        parts = (_vision_key(vlm, weights), *_formats(vlm)) if images else ()
+        keys = {paths: content_key("features", *parts, *_pixels(each)) for paths, each in images.items()}
+        found = {paths: cache.get(key) for paths, key in keys.items()}
+        made = {paths: tensors for paths, tensors in found.items() if tensors is not None}
+    missing = {paths: each for paths, each in images.items() if paths not in made}
+    with evaluating(vlm):  # a frozen tower has no dropout
+        small = {paths: each for paths, each in missing.items() if _is_small(vlm, each)}
+        new = _encode_small(vlm, small) if small else {}
+        new |= {paths: _encode(vlm, each) for paths, each in missing.items() if paths not in small}
+    if cache is not None:
+        for paths, tensors in new.items():
+            cache.put(keys[paths], tensors)
+    return {
+        paths: {name: value.to(vlm.device) for name, value in tensors.items()}
+        for paths, tensors in (made | new).items()
+    }
 
-    if vlm.cache is None:
-        return compute()
-    key = content_key("features", _vision_key(vlm, weights), *_pixels(images), *_formats(vlm))
-    return {name: value.to(vlm.device) for name, value in vlm.cache.fetch(key, compute).items()}
+
+def _is_small(vlm: VLM, images: Images) -> bool:
+    """Whether pictures are so small that a pass over one is mostly overhead, and nothing but their pixels counts."""
+    config = getattr(vlm.base.config, "vision_config", None)
+    side = getattr(config, "patch_size", None)
+    tensors = {name: value for name, value in images.tensors.items() if isinstance(value, Tensor)}
+    pixels = tensors.get("pixel_values")
+    if len(tensors) > 1 or pixels is None or pixels.ndim != 4 or not isinstance(side, int):
+        return False
+    return pixels.shape[2] * pixels.shape[3] <= SMALL * side * side
+
+
+def _encode_small(vlm: VLM, images: Mapping[tuple[Path, ...], Images]) -> dict[tuple[Path, ...], Features]:
+    """Passes over `TOGETHER` pictures, the last filled up with copies of its last."""
+    each = [model_inputs(vlm, one)["pixel_values"] for one in images.values()]
+    shapes = {pixels.shape[1:] for pixels in each}
+    made: dict[tuple[Path, ...], Features] = {}
+    for shape in shapes:
+        alike = [(paths, pixels) for paths, pixels in zip(images, each, strict=True) if pixels.shape[1:] == shape]
+        counts = [len(pixels) for _, pixels in alike]
+        together = torch.cat([pixels for _, pixels in alike])
+        filled = torch.cat([together, together[-1:].expand(-len(together) % TOGETHER, *shape)])
+        passes = [vlm.family.features(vlm.base, {"pixel_values": some}) for some in filled.split(TOGETHER)]
+        for name in passes[0]:
+            values = torch.cat([one[name] for one in passes])
+            tokens = len(values) // len(filled)
+            parts = values[: tokens * len(together)].split([tokens * count for count in counts])
+            for (paths, _), part in zip(alike, parts, strict=True):
+                made.setdefault(paths, {})[name] = part.clone()
+    return made
 
 
 def _encode(vlm: VLM, images: Images) -> Features:

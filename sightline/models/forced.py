@@ -18,6 +18,7 @@ from sightline.models.encoding import EncodedPrefix, encode_answer, encode_prefi
 from sightline.models.head import logits_of
 from sightline.models.packing import Ids, PackRow, pack
 from sightline.models.plain import plain_inputs
+from sightline.models.precision import in_format
 from sightline.models.prompts import Prefix
 from sightline.models.sampler import LOOK_BACK
 from sightline.models.scorer import hidden_states
@@ -82,7 +83,7 @@ def forced_tokens(
     with evaluating(vlm):
         for start in range(0, len(asked), batch_size):
             rows = [_encode(vlm, one) for one in asked[start : start + batch_size]]
-            with torch.autocast(vlm.device.type, torch.bfloat16, enabled=autocast):
+            with in_format(vlm, autocast):
                 drawn = iter(_drawn(vlm, rows, temperature, top_p))
             for row in rows:
                 ids = tuple(next(drawn) for _ in row.true)

@@ -21,6 +21,7 @@ from sightline.models.encoding import EncodedPrefix, Row, RowTooLong, encode_pre
 from sightline.models.head import logits_of
 from sightline.models.packing import pack
 from sightline.models.plain import plain_continuation
+from sightline.models.precision import in_format
 from sightline.models.prompts import Generation, Prefix, Request, Sampling
 from sightline.models.scorer import hidden_states
 from sightline.models.sharing import Told, share
@@ -31,7 +32,7 @@ WINDOW = 16
 #: Tokens before the continuation that decoding looks back on, so that spaces and merged bytes come out right.
 LOOK_BACK = 8
 #: Tokens for which keys and values have room at first.
-ROOM = 64
+ROOM = 16
 #: Share of ended rows that a batch carries along before they are taken out.
 IDLE = 0.25
 
@@ -84,7 +85,7 @@ def generate(
             # The longest first: what does not fit into memory shows at once.
             for end in range(len(waiting), 0, -batch_size):
                 batch = waiting[max(0, end - batch_size) : end]
-                with torch.autocast(vlm.device.type, torch.bfloat16, enabled=autocast):
+                with in_format(vlm, autocast):
                     decode = _decode if vlm.proved else _decode_plainly
                     for index, generation in decode(vlm, batch, sampling):
                         results[index] = generation

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.models.packing import PackRow
+from sightline.models.precision import in_format
 from sightline.models.prompts import Scored
 from sightline.models.scorer import answer_states, encode_row
 from sightline.models.vlm import VLM
@@ -61,7 +62,7 @@ def row_scores(
     vlm: VLM, head: ScalarHead, rows: Sequence[PackRow], *, autocast: bool = False
 ) -> Float[Tensor, "answer"]:
     """As `answer_scores`, of rows that are ids already."""
-    with torch.autocast(vlm.device.type, torch.bfloat16, enabled=autocast):
+    with in_format(vlm, autocast):
         states = answer_states(vlm, rows)
     scores: Tensor = head(states.last)
     return scores

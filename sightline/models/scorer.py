@@ -17,6 +17,7 @@ from sightline.models.features import image_features
 from sightline.models.head import token_logps
 from sightline.models.packing import Packed, PackRow, pack
 from sightline.models.plain import plain_logps, plain_states
+from sightline.models.precision import in_format
 from sightline.models.prompts import Scored
 from sightline.models.vlm import VLM
 
@@ -63,7 +64,7 @@ def flat_logps(
 ) -> tuple[Float[Tensor, "answer token"], Bool[Tensor, "answer token"]]:
     """As `answer_logps`, for items with any numbers of answers: values and mask with a row an answer, in order."""
     rows = [encode_row(vlm, item) for item in items]
-    with torch.autocast(vlm.device.type, torch.bfloat16, enabled=autocast):
+    with in_format(vlm, autocast):
         logps = score_rows(vlm, rows) if vlm.proved else plain_logps(vlm, rows)
     lengths = torch.tensor([len(answer) for row in rows for answer in row.answers], device=vlm.device)
     mask = torch.arange(int(lengths.max()), device=vlm.device) < lengths[:, None]

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sightline.losses.types import Need, PairLogps
+from sightline.models.precision import uses_bfloat16
 from sightline.models.prompts import Scored
 from sightline.models.scorer import flat_logps
 from sightline.models.tensor_cache import content_key
@@ -35,7 +36,7 @@ class Reference:
     ) -> None:
         self._vlm = vlm
         self._scoring = scoring or Scoring()
-        self._autocast = autocast
+        self._autocast, self._halved = autocast, uses_bfloat16(vlm, autocast)
         self._keep = keep
         self._frozen = frozen or WithoutAdapter(vlm)
         self._kept: dict[str, dict[str, float]] = {}
@@ -79,7 +80,7 @@ class Reference:
     def _key(self, scored: Scored) -> str:
         prefix = scored.prefix
         pictures = [hash_file(Path(image)) for image in prefix.images]
-        formats = (str(self._vlm.dtype), self._vlm.device.type, str(self._autocast), torch.__version__)
+        formats = (str(self._vlm.dtype), self._vlm.device.type, str(self._halved), torch.__version__)
         told = [part for turn in prefix.history for part in (turn.role, turn.text)]
         counts = (len(told), len(scored.answers), len(pictures))  # lest a turn be taken for an answer
         texts = (*told, prefix.prompt, *scored.answers)

@@ -1,5 +1,6 @@
 """The scorer against the plain forward of each row alone: values, gradients, and independence of the batch."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from sightline.models.adapters import LoraSettings, add_lora, reference_mode
+from sightline.models.precision import uses_bfloat16
 from sightline.models.prompts import Prefix, Scored
 from sightline.models.scorer import answer_logps
 from sightline.models.vlm import VLM
@@ -104,11 +106,19 @@ def test_gradients_of_a_preference_loss_equal_the_plain_two_row_computation(vlm:
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5 * expected[name].abs().max().item())
 
 
-def test_autocast_is_close_and_its_result_is_float32(vlm: VLM, pictures: list[Path]) -> None:
+def test_autocast_is_close_and_its_result_is_float32(
+    vlm: VLM, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     exact, cast = (answer_logps(vlm, items(pictures), autocast=autocast) for autocast in (False, True))
     assert cast.values.dtype == torch.float32
     assert not torch.equal(exact.values, cast.values)
     torch.testing.assert_close(exact.sums(), cast.sums(), rtol=0.03, atol=0)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")  # no units for bfloat16
+    assert torch.equal(answer_logps(vlm, items(pictures), autocast=True).values, exact.values)
+    assert uses_bfloat16(replace(vlm, dtype=torch.bfloat16), True)  # as its weights are
+    assert uses_bfloat16(replace(vlm, device=torch.device("cuda")), True)
+    assert not uses_bfloat16(replace(vlm, device=torch.device("cuda")), False)
 
 
 def test_items_must_have_equally_many_answers(vlm: VLM, pictures: list[Path]) -> None:

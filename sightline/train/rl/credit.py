@@ -69,7 +69,7 @@ def numbers_of(
     vlm: VLM, head: ScalarHead | None, rows: Sequence[PackRow], *, autocast: bool
 ) -> tuple[Float[Tensor, "answer_token"], Float[Tensor, "answer_token"] | None]:
     """Log-probs (float32, nats) of all tokens, in order, and with a head the values before them; differentiable."""
-    with torch.autocast(vlm.device.type, torch.bfloat16, enabled=autocast):
+    with in_format(vlm, autocast):
         states = answer_states(vlm, rows, logps=True)
     assert states.logps is not None
     return states.logps, None if head is None else head(states.before)

@@ -1,0 +1,94 @@
+"""The fused LoRA layer against PEFT's own, in float64, where the order of sums alone differs; when it gives way."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import Linear
+from torch import Tensor, nn
+
+from sightline.models.fused_lora import FusedLinear, fuse_lora
+
+
+def layer_of(dropout: float = 0.0, bias: bool = True, *, fused: bool) -> nn.Module:
+    """Three features to five through rank two, scaled by 1.5, in float64, with an adapter that does something."""
+    torch.manual_seed(0)
+    config = LoraConfig(r=2, lora_alpha=3, lora_dropout=dropout, target_modules=["0"])
+    model = get_peft_model(nn.Sequential(nn.Linear(3, 5, bias=bias)), config).double()
+    for weight in model.parameters():
+        weight.data = torch.randn_like(weight)
+    if fused:
+        fuse_lora(model)
+    found = model.base_model.model[0]
+    assert isinstance(found, FusedLinear if fused else Linear)
+    return found
+
+
+def outcome(layer: nn.Module, x: Tensor) -> list[Tensor]:
+    """The output, and the gradients of x, A and B."""
+    leaf = x.clone().requires_grad_()
+    out = layer(leaf)
+    (out.sin() * torch.arange(out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
+    trained = [weight.grad for weight in layer.parameters() if weight.requires_grad]
+    return [out.detach(), *(grad for grad in (leaf.grad, *trained) if grad is not None)]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_values_and_gradients_are_those_of_peft(bias: bool) -> None:
+    x = torch.randn(2, 4, 3, dtype=torch.float64)
+    made, expected = (outcome(layer_of(bias=bias, fused=fused), x) for fused in (True, False))
+    assert len(made) == len(expected) == 4
+    for one, other in zip(made, expected, strict=True):
+        assert one.shape == other.shape
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_its_gradients_are_those_of_differences() -> None:
+    layer = layer_of(fused=True)
+    weights = [weight for weight in layer.parameters() if weight.requires_grad]
+    x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+
+    def compute(x: Tensor, *_: Tensor) -> Tensor:
+        made: Tensor = layer(x)
+        return made
+
+    assert torch.autograd.gradcheck(compute, (x, *weights))
+
+
+def off(layer: nn.Module) -> None:
+    layer.enable_adapters(False)
+
+
+def merged(layer: nn.Module) -> None:
+    layer.merge()
+
+
+def thawed(layer: nn.Module) -> None:
+    layer.get_base_layer().requires_grad_(True)
+
+
+def fresh_type(layer: nn.Module) -> None:
+    layer.lora_A.float(), layer.lora_B.float()
+
+
+@pytest.mark.parametrize("change", [off, merged, thawed, fresh_type])
+def test_where_it_is_more_than_plain_lora_peft_computes(
+    change: Callable[[nn.Module], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = torch.randn(4, 3, dtype=torch.float64)
+    ours, theirs = layer_of(fused=True), layer_of(fused=False)
+    change(ours), change(theirs)
+    monkeypatch.setattr("sightline.models.fused_lora._Fused.apply", None)  # calling it would fail
+    assert torch.equal(ours(x), theirs(x))
+
+
+def test_dropout_is_peft_s_while_training() -> None:
+    x = torch.randn(400, 3, dtype=torch.float64)
+    ours, theirs = (layer_of(0.5, fused=fused).train() for fused in (True, False))
+    torch.manual_seed(1)
+    made = ours(x)
+    torch.manual_seed(1)
+    assert torch.equal(made, theirs(x))
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(made, ours(x))
