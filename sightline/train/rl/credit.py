@@ -21,6 +21,7 @@ from sightline.losses.advantages import (
 from sightline.losses.policy_gradient import k1, row_sums
 from sightline.models.encoding import encode_prefix
 from sightline.models.packing import PackRow
+from sightline.models.precision import in_format
 from sightline.models.scalar_head import ScalarHead
 from sightline.models.scorer import answer_states
 from sightline.models.vlm import VLM, evaluating
