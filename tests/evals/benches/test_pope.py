@@ -139,7 +139,10 @@ def test_the_command_prints_one_object_and_needs_no_torch(lists: Path, tmp_path:
     rows += [rows[0], {"question_id": 77, "answer": "yes"}]
     answers = write_answers(tmp_path / "a.jsonl", rows)
     code = (
-        "import sys; sys.modules['torch'] = None\nfrom sightline.cli import main\n"
+        # Not `sys.modules["torch"] = None`: scipy looks there for whether torch was imported.
+        "import sys\nclass NoTorch:\n    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] == 'torch': raise ImportError('torch is not to be had')\n"
+        "sys.meta_path.insert(0, NoTorch())\nfrom sightline.cli import main\n"
         f"sys.argv = ['sightline', 'score', 'pope', '--answers', {str(answers)!r}, '--data', {str(lists)!r},"
         " '--split', 'random', '--json', '--out', sys.argv[1]]\nmain()"
     )
