@@ -36,7 +36,10 @@ class FusedLinear(Linear):
             return False
         weights = (base.weight, self.lora_A[name].weight, self.lora_B[name].weight)
         frozen = not any(weight.requires_grad for weight in base.parameters())
-        return frozen and all(w.dtype == x.dtype for w in weights) and not torch.is_autocast_enabled(x.device.type)
+        # Weights that FSDP or ZeRO shards are whole inside the layers that own them alone, whose forward this skips.
+        whole = all(type(weight) is nn.Parameter and not hasattr(weight, "ds_id") for weight in weights)
+        same = all(weight.dtype == x.dtype for weight in weights) and not torch.is_autocast_enabled(x.device.type)
+        return frozen and whole and same
 
 
 def fuse_lora(model: nn.Module) -> None:

@@ -74,7 +74,11 @@ def single(layer: Any) -> None:
     layer.lora_B.float()
 
 
-@pytest.mark.parametrize("change", [off, merged, thawed, single])
+def sharded(layer: Any) -> None:
+    layer.lora_A["default"].weight.ds_id = 1  # as DeepSpeed marks what it takes apart
+
+
+@pytest.mark.parametrize("change", [off, merged, thawed, single, sharded])
 def test_where_it_is_more_than_plain_lora_peft_computes(
     change: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
