@@ -19,7 +19,7 @@ from sightline.models.adapters import save_adapter
 from sightline.models.prompts import Generation, Request, Sampling
 from sightline.models.sampler import generate
 from sightline.models.vlm import VLM
-from sightline.train.processes import Processes
+from sightline.train.processes import Processes, present_processes
 
 FOLDER = "rollouts"
 
@@ -109,7 +109,7 @@ class ServerEngine:
 
     def __init__(self, vlm: VLM, config: ServerConfig, directory: Path, processes: Processes | None = None) -> None:
         self._vlm, self._config, self._directory = vlm, config, directory
-        self._processes = processes or Processes()
+        self._processes = processes or present_processes()
         self._run = hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:8]
         self._loaded: str | None = None
 

@@ -113,6 +113,13 @@ def joined_processes(device: str) -> Iterator[Processes]:
         distributed.destroy_process_group()
 
 
+def present_processes() -> Processes:
+    """The processes that are joined now, for those whom nobody tells."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return Processes()
+    return Processes(distributed.get_rank(), distributed.get_world_size())
+
+
 def _gradient(weight: Tensor) -> Tensor:
     return torch.zeros_like(weight) if weight.grad is None else weight.grad
 
