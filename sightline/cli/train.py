@@ -14,8 +14,13 @@ app = typer.Typer()
 @app.command()
 def train(
     model: Annotated[Path, typer.Option(help="Directory of the model to start from, with its processor.")],
-    pairs: Annotated[Path, typer.Option(help="Directory of preference pairs; with rl, of pairs or of samples.")],
     out: Annotated[Path, typer.Option(help="Directory to write: adapter/, log.jsonl, manifest.json.")],
+    pairs: Annotated[
+        Path | None, typer.Option(help="Directory of preference pairs; with rl, of pairs or of samples.")
+    ] = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="Samples whose prompts are answered online, or that --pairs were built from.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of the training config.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
@@ -33,5 +38,6 @@ def train(
     from sightline.train.config import TrainConfig
     from sightline.train.run import train as run_stage
 
-    directory = run_stage(model, pairs, out, load_config(TrainConfig, config, overrides or ()), seed)
-    typer.echo(f"adapter: {directory / 'adapter'}")
+    directory = run_stage(model, pairs, out, load_config(TrainConfig, config, overrides or ()), seed, samples)
+    made = next(name for name in ("adapter", "model") if (directory / name).is_dir())
+    typer.echo(f"{made}: {directory / made}")

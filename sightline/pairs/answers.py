@@ -3,7 +3,7 @@
 The sampling part of the builders that compare, check or weaken what the policy says; what makes a pair of it is theirs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from pydantic import Field
@@ -52,8 +52,15 @@ def say(
     sampling = Sampling(drawn.max_new_tokens, heat, drawn.top_p)
     fitting = [_fit(tools.vlm, requests, sampling.max_new_tokens) for requests in asked]
     flat = [request for requests, fit in zip(asked, fitting, strict=True) if fit for request in requests]
-    said = iter(generate(tools.vlm, flat, sampling, batch_size=config.batch_size, autocast=config.autocast))
-    return [list(islice(said, len(requests))) if fit else None for requests, fit in zip(asked, fitting, strict=True)]
+    said: Iterator[Generation | None]
+    if tools.answering is None:
+        said = iter(generate(tools.vlm, flat, sampling, batch_size=config.batch_size, autocast=config.autocast))
+    else:
+        said = iter(tools.answering(flat, sampling))
+    return [
+        [made for made in islice(said, len(requests)) if made is not None] if fit else None
+        for requests, fit in zip(asked, fitting, strict=True)
+    ]
 
 
 def fits(vlm: VLM, prefix: Prefix, prefill: str, new_tokens: int) -> bool:

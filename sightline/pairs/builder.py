@@ -5,7 +5,7 @@ sample and not bare pairs, so that a sample which gave several pairs, or none, i
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from pydantic import Field
 
 from sightline.config import Config
 from sightline.errors import InputError
-from sightline.models.prompts import Sampling
+from sightline.models.prompts import Generation, Request, Sampling
 from sightline.models.vlm import VLM
 from sightline.records import Pair, Row, Sample
 
@@ -44,13 +44,15 @@ class Tools:
     """What a builder, a judge and a writer work with beside their config.
 
     Image paths of samples are relative to `folder`; weakened pictures may be kept in `scratch`. `policy` is the model
-    that is to be aligned, None where no builder asked for one.
+    that is to be aligned, None where no builder asked for one. `answering` is how whole answers of the policy are
+    sampled where that is not done by the policy itself; None stands for one that failed.
     """
 
     folder: Path
     scratch: Path
     seed: int
     policy: VLM | None = None
+    answering: Callable[[Sequence[Request], Sampling], list[Generation | None]] | None = None
 
     @property
     def vlm(self) -> VLM:

@@ -17,7 +17,7 @@ from sightline.records.store import read_json, write_json
 from sightline.train.loop import TrainState
 from sightline.train.sharding import like, whole
 
-_TENSORS, _STATE, _UNFINISHED = "tensors.safetensors", "state.json", "unfinished"
+_TENSORS, _STATE, _UNFINISHED, _BEST = "tensors.safetensors", "state.json", "unfinished", "best/"
 
 
 def save_checkpoint(state: TrainState[Any], directory: Path) -> Path:
@@ -37,7 +37,13 @@ def save_checkpoint(state: TrainState[Any], directory: Path) -> Path:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     save_file(tensors, unfinished / _TENSORS)
-    position = {"step": state.step, "source": state.source.state(), "task": state.task.state()}
+    position = {
+        "step": state.step,
+        "source": state.source.state(),
+        "task": state.task.state(),
+        "recent": state.recent,
+        "validation": None if state.validation is None else state.validation.state(),
+    }
     write_json(unfinished / _STATE, position)
     _sync(unfinished / _TENSORS)
     _sync(unfinished)
@@ -72,11 +78,17 @@ def load_checkpoint(state: TrainState[Any], directory: Path) -> bool:
     state.step = position["step"]
     state.source.restore(position["source"])
     state.task.restore(position["task"])
+    state.recent = position["recent"]
+    if state.validation is not None:
+        best = {key.removeprefix(_BEST): value.cpu() for key, value in tensors.items() if key.startswith(_BEST)}
+        state.validation.restore(position["validation"], best)
     return True
 
 
 def _tensors(state: TrainState[Any]) -> dict[str, Tensor]:
     tensors = {f"weight/{name}": whole(weight.detach()).contiguous() for name, weight in state.trainable()}
+    if state.validation is not None:
+        tensors |= {_BEST + name: weight.contiguous() for name, weight in state.validation.weights.items()}
     for index, values in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": whole(value).contiguous() for key, value in values.items()}
     return tensors

@@ -74,6 +74,12 @@ class Tally:
         for key, (total, count) in other.sums.items():
             self._add(key, total, count)
 
+    def mean(self, name: str) -> float:
+        """The mean of a column over all items; NaN where nothing was counted."""
+        found = [sums for (_, column), sums in self.sums.items() if column == name]
+        count = sum(number for _, number in found)
+        return sum(total for total, _ in found) / count if count else math.nan
+
     def record(
         self, *, step: int, grad_norm: float, lr: float, seconds: float, numbers: Mapping[str, float] | None = None
     ) -> StepRecord:

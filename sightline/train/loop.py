@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Generic
 
 import numpy as np
@@ -18,11 +19,16 @@ from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.models.vlm import VLM
+from sightline.train.config.stopping import GuardConfig
 from sightline.train.log import StepRecord, Tally, merged
 from sightline.train.processes import Processes
 from sightline.train.sharding import Within, is_sharded, plainly, whole
 from sightline.train.sources import Source
 from sightline.train.task import Item, Losses, Task
+from sightline.train.validation import Validation
+
+UNGUARDED = GuardConfig(factor=None)
+LEAST = 0.1  # what the median of recent losses counts as at least
 
 
 @dataclass
@@ -30,6 +36,7 @@ class TrainState(Generic[Item]):
     """All that a step changes: the policy's trainable weights, the optimizer, the source, the task, the step.
 
     `processes` are those that do each step together, `within` is how a computation gets at weights that are sharded.
+    `validation` looks at held-out items where there are any; `recent` has the losses of the last steps.
     """
 
     vlm: VLM
@@ -39,6 +46,8 @@ class TrainState(Generic[Item]):
     step: int = 0
     processes: Processes = field(default_factory=Processes)
     within: Within = plainly
+    validation: Validation[Item] | None = None
+    recent: list[float] = field(default_factory=list)
 
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         """The weights under training, by name: the model's, then those of the task's parts."""
@@ -69,16 +78,19 @@ class StepSettings:
     schedule: Callable[[int], float]
     clip_norm: float
     seed: int
+    guard: GuardConfig = UNGUARDED
 
 
 def fit(state: TrainState[Item], settings: StepSettings) -> Iterator[StepRecord]:
-    """Train until the source is empty, one optimizer step and one record at a time, going on at `state.step`.
+    """Train until the source is empty or validation ends it, one step and one record at a time, from `state.step` on.
 
     The loss of a step is the mean over all its items, so splitting them into smaller batches, or sharing them among
     processes, changes nothing; all processes hold all items. When a record is yielded, `state` is that of a run that
     has ended there. Raises InputError, with the state as before the step but for the source, where a loss or a gradient
-    is not finite.
+    is not finite or the loss explodes.
     """
+    if state.validation is not None and state.validation.due:
+        return  # it was stopped here before
     for items in state.source:
         started = time.perf_counter()
         state.optimizer.zero_grad(set_to_none=True)
@@ -87,6 +99,7 @@ def fit(state: TrainState[Item], settings: StepSettings) -> Iterator[StepRecord]
         with seeded(settings.seed, state.step, state.processes.rank):
             state.processes.together(lambda: _gradients(state, settings, items, tally))  # noqa: B023 - run at once
         tally = merged(state.processes.tell(tally))
+        _watch(state, settings.guard, tally, items)
         norm = _update(state, settings, items)
         record = tally.record(
             step=state.step,
@@ -97,7 +110,10 @@ def fit(state: TrainState[Item], settings: StepSettings) -> Iterator[StepRecord]
         )
         state.task.end(record)
         state.step += 1
-        yield record
+        state.recent = [*state.recent, record.loss][-settings.guard.window :]
+        yield _looked_at(state, record)
+        if state.validation is not None and state.validation.due:
+            return
 
 
 @contextmanager
@@ -160,6 +176,29 @@ def _accumulate(
     numbers = {name: column.detach().double().tolist() for name, column in columns.items()}
     tally.add(numbers, [state.task.stream(item) for item in batch])
     return []
+
+
+def _watch(state: TrainState[Item], guard: GuardConfig, tally: Tally, items: Sequence[Item]) -> None:
+    """Stop before the update where the loss has left all measure."""
+    if guard.factor is None or len(state.recent) < guard.window:
+        return
+    loss, usual = tally.mean("loss"), max(LEAST, median(map(abs, state.recent)))
+    if abs(loss) > guard.factor * usual:
+        names = [state.task.label(item) for item in items]
+        raise InputError(
+            f"Training step {state.step}: the loss is {loss:.4g}, more than {guard.factor:g} times the usual "
+            f"{usual:.4g} (median of {len(state.recent)} steps), on {', '.join(names)}; look at these rows, lower "
+            "optim.lr, or raise guard.factor, in a new directory."
+        )
+
+
+def _looked_at(state: TrainState[Item], record: StepRecord) -> StepRecord:
+    """The record, with what validation finds where it is its turn."""
+    validation = state.validation
+    if validation is None or state.step % validation.config.every:
+        return record
+    found = validation.look(state.vlm, state.task, state.trainable(), state.step, state.within)
+    return record.model_copy(update={"numbers": {**record.numbers, **found}})
 
 
 def _update(state: TrainState[Item], settings: StepSettings, items: Sequence[Item]) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from sightline.losses.objective import Objective
@@ -24,7 +25,7 @@ from sightline.train.task import Losses, Part
 
 #: Where the provenance of a pair says which stream of a mixture it belongs to.
 STREAM = "stream"
-LEVEL = "level"
+LEVEL, ONLINE = "level", "online"
 
 
 @dataclass
@@ -114,7 +115,9 @@ class PreferenceTask:
                 for logps, mean in zip((policy, *references), strangers, strict=True)
             ]
         out = self._objective(policy, references, shift=self._shift.value)
-        return Losses(out.loss, columns_of(out, policy, references))
+        columns = columns_of(out, policy, references)
+        own = torch.tensor([self.stream(pair) == ONLINE for pair in pairs], device=out.loss.device)
+        return Losses(out.loss, columns | _of_own_answers(policy, references, own))
 
     def _strangers(self, pairs: Sequence[Pair]) -> list[float]:
         """The mean log-prob of other pairs' answers, under the policy, then under each reference.
@@ -135,7 +138,7 @@ class PreferenceTask:
 
 
 def columns_of(out: LossOut, policy: PairLogps, references: Sequence[PairLogps]) -> dict[str, Tensor]:
-    """What the log shows of pairs: `StepRecord`'s fields, and how far the policy is from its reference, by token."""
+    """What the log shows of pairs: `StepRecord`'s fields, and what a running mean takes in."""
     chosen_tokens, rejected_tokens = policy.lengths()
     columns = {
         "chosen_reward": out.chosen_reward,
@@ -154,7 +157,21 @@ def columns_of(out: LossOut, policy: PairLogps, references: Sequence[PairLogps])
         columns |= {
             "chosen_ref_logps": primary.chosen,
             "rejected_ref_logps": primary.rejected,
-            "chosen_kl": (policy.chosen - primary.chosen) / chosen_tokens,
-            "rejected_kl": (policy.rejected - primary.rejected) / rejected_tokens,
         }
     return columns
+
+
+def _of_own_answers(policy: PairLogps, references: Sequence[PairLogps], own: Bool[Tensor, "pair"]) -> dict[str, Tensor]:
+    """Of pairs whose answers are both the policy's samples: their length, and the KL to the primary reference.
+
+    The latter is the mean of log policy - log reference, by token, over samples of the policy (of its last refresh):
+    an estimate of the KL divergence without bias where the policy is still the same. For other answers it is none, so
+    there the numbers are NaN, which the log leaves out.
+    """
+    chosen_tokens, rejected_tokens = policy.lengths()
+    tokens = chosen_tokens + rejected_tokens
+    columns = {"answer_tokens": tokens / 2}
+    if references:
+        gain = policy.chosen + policy.rejected - references[0].chosen - references[0].rejected
+        columns["kl"] = gain / tokens
+    return {name: torch.where(own, column.detach().double(), torch.nan) for name, column in columns.items()}

@@ -19,6 +19,7 @@ from sightline.errors import InputError
 from sightline.losses.objective import make_objective
 from sightline.losses.types import Need
 from sightline.models.adapters import add_lora
+from sightline.models.encoding import encode_prefix
 from sightline.models.full import train_fully
 from sightline.models.image_use import require_image_use
 from sightline.models.loading import load_vlm
@@ -30,8 +31,11 @@ from sightline.pairs.views import weakened
 from sightline.records.rows import Pair
 from sightline.train.admission import Admitted, admit
 from sightline.train.config import TrainConfig
+from sightline.train.config.source import MixedConfig, OfflineConfig, streams_of
+from sightline.train.examples import Data, examples_of, held_out
 from sightline.train.frozen import Frozen, OtherModel, WithoutAdapter, further_reference
 from sightline.train.loop import TrainState, trainable_weights
+from sightline.train.mixing import StreamSource
 from sightline.train.optimizer import make_optimizer
 from sightline.train.preference import PreferenceTask, RunningMean
 from sightline.train.processes import Processes
@@ -41,11 +45,15 @@ from sightline.train.rl.config import RLConfig
 from sightline.train.rl.preparation import Steps, admit_prompts, rollout_parts
 from sightline.train.scoring import Scoring, Weaken, to_scored
 from sightline.train.sharding import Within, plainly, shard, sharding_asked, sharding_options
-from sightline.train.sources import OfflineSource, Source
+from sightline.train.shared import Shared
+from sightline.train.sources import OfflineSource, Order, Source
+from sightline.train.streams import make_stream
 from sightline.train.task import Task
+from sightline.train.validation import Validation
 
 PASS_TOKENS = {"cpu": 2048, "cuda": 16384}  # more at a time costs memory and saves no time
 PROBED = 2  # pairs on which the model must use its pictures before anything is trained
+MEASURED = 64  # prompts whose mean length stands for all
 VIEWS = "views"
 
 
@@ -57,11 +65,31 @@ class Job:
     """
 
     model: Path
-    pairs: Path
+    pairs: Path | None
     out: Path
     config: TrainConfig
     seed: int
+    samples: Path | None = None
     processes: Processes = field(default_factory=Processes)
+
+    @property
+    def prompts(self) -> Path:
+        """Where the prompts of a run by rewards are.
+
+        Raises:
+            InputError: nowhere.
+        """
+        place = self.samples or self.pairs
+        if place is None:
+            raise InputError("there are no prompts to train on; name samples with --samples, or pairs with --pairs")
+        return place
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """What decides the result beside the config, by name."""
+        named = {"model": self.model, "pairs": self.pairs, "samples": self.samples}
+        further = {f"reference-{number}": path for number, path in enumerate(self.config.references, 1)}
+        return {name: path for name, path in named.items() if path is not None} | further
 
 
 @dataclass(frozen=True)
@@ -78,7 +106,7 @@ class Prepared:
     unit: Literal["pairs", "prompts"] = "pairs"
 
 
-def prepare(job: Job, pairs: list[Pair], bars: Progress) -> Prepared:
+def prepare(job: Job, data: Data, bars: Progress) -> Prepared:
     """Open the model and look at every pair, or by rewards at every prompt.
 
     Raises:
@@ -91,14 +119,11 @@ def prepare(job: Job, pairs: list[Pair], bars: Progress) -> Prepared:
     objective = make_objective(config.terms)
     scoring = Scoring(objective.needs, _weakener(config.weakened, job.out / VIEWS, job.seed))
     frozen = [_primary(vlm, config), *(further_reference(vlm, path) for path in config.references)]
-    admitted = _admitted(pairs, vlm, scoring, config, bars)
-    source = OfflineSource(
-        admitted.pairs,
-        pairs_per_step=config.batch_size * config.accumulation,
-        seed=job.seed,
-        epochs=config.epochs,
-        max_steps=config.max_steps,
-    )
+    admitted = _admitted(data, vlm, scoring, config, bars)
+    kept, held = admitted.pairs, list[Pair]()
+    if config.validation is not None:
+        kept, held = held_out(kept, config.validation.share, job.seed)
+    source = _source(job, replace(data, pairs=kept), vlm, scoring)
     references = [
         Reference(vlm, scoring, autocast=config.autocast, keep=source.repeats, frozen=each) for each in frozen
     ]
@@ -117,17 +142,20 @@ def prepare(job: Job, pairs: list[Pair], bars: Progress) -> Prepared:
         )
     within = _sharded(vlm, references, admitted.pairs, objective.needs, job) if sharding_asked() else plainly
     state = _state(vlm, source, task, job, within)
-    return Prepared(state, admitted.mean_tokens, admitted.dropped, len(pairs))
+    if config.validation is not None:
+        state.validation = Validation(held, config.validation, config.batch_size)
+    unit: Literal["pairs", "prompts"] = "pairs" if data.pairs else "prompts"
+    return Prepared(state, admitted.mean_tokens, admitted.dropped, len(data.pairs) or len(data.samples), unit)
 
 
 def _by_rewards(job: Job, rl: RLConfig, bars: Progress) -> Prepared:
     if sharding_asked():
         raise InputError("a policy that answers its own prompts cannot be sharded; launch with ddp.yaml")
-    config, read = job.config, sum(1 for _ in read_samples(job.pairs))
+    config, read = job.config, sum(1 for _ in read_samples(job.prompts))
     vlm = _open(job)
     bar = bars.add_task("reading", total=read, note="")
-    admitted = admit_prompts(job.pairs, vlm, rl, lambda: bars.advance(bar))
-    folder = samples_file(job.pairs).parent.absolute()
+    admitted = admit_prompts(job.prompts, vlm, rl, lambda: bars.advance(bar))
+    folder = samples_file(job.prompts).parent.absolute()
     shown = [sample for sample in admitted.samples if sample.images][:PROBED]
     probes = [Scored(prefix_of(sample, folder), (sample.reference or sample.prompt,)) for sample in shown]
     require_image_use(vlm, probes, autocast=config.autocast)
@@ -141,7 +169,7 @@ def _by_rewards(job: Job, rl: RLConfig, bars: Progress) -> Prepared:
         reference=_primary(vlm, config),
         processes=job.processes,
     )
-    task, source = rollout_parts(job.pairs, admitted.samples, vlm, rl, steps)
+    task, source = rollout_parts(job.prompts, admitted.samples, vlm, rl, steps)
     return Prepared(_state(vlm, source, task, job), admitted.mean_tokens, admitted.dropped, read, "prompts")
 
 
@@ -154,6 +182,29 @@ def passes(config: TrainConfig, vlm: VLM, mean_tokens: float) -> int:
 def _state(vlm: VLM, source: Source[Any], task: Task[Any], job: Job, within: Within = plainly) -> TrainState[Any]:
     optimizer = make_optimizer(trainable_weights(vlm, task), job.config.optim, _own_rates(vlm, task, job.config))
     return TrainState(vlm, optimizer, source, task, processes=job.processes, within=within)
+
+
+def _source(job: Job, data: Data, vlm: VLM, scoring: Scoring) -> Source[Pair]:
+    config = job.config
+    per_step = config.batch_size * config.accumulation
+    if isinstance(config.source, OfflineConfig):
+        return OfflineSource(
+            data.pairs, pairs_per_step=per_step, seed=job.seed, epochs=config.epochs, max_steps=config.max_steps
+        )
+    examples = examples_of(data.pairs, data.samples)
+    wanted = streams_of(config.source)
+    streams = [
+        Shared(make_stream(each, vlm, job.out, seed=job.seed, autocast=config.autocast), job.processes)
+        for each in wanted
+    ]
+    return StreamSource(
+        examples,
+        streams,
+        Order(len(examples), per_step, job.seed, config.epochs, config.max_steps),
+        p=config.source.p if isinstance(config.source, MixedConfig) else 1.0,
+        every=next(each.every for each in wanted if not isinstance(each, OfflineConfig)),
+        refuse=scoring.lacking,
+    )
 
 
 def _open(job: Job) -> VLM:
@@ -172,6 +223,8 @@ def _sharded(
 
     How often a reference runs depends on what is in the cache, and sharded weights can only be had by all at once.
     """
+    if not isinstance(job.config.source, OfflineConfig):
+        raise InputError("a policy that answers its own prompts cannot be sharded; launch with ddp.yaml")
     if Need.REWARDS in needs:
         raise InputError("a reward model's head is not sharded; launch with ddp.yaml")
     if Need.MISMATCHED in needs and job.config.lora is not None:
@@ -199,20 +252,31 @@ def _weakener(view: str, folder: Path, seed: int) -> Weaken:
     return weaken
 
 
-def _admitted(pairs: list[Pair], vlm: VLM, scoring: Scoring, config: TrainConfig, bars: Progress) -> Admitted:
-    """The pairs to train on, after some of them have shown that the model looks at pictures."""
-    task = bars.add_task("reading", total=len(pairs), note="")
+def _admitted(data: Data, vlm: VLM, scoring: Scoring, config: TrainConfig, bars: Progress) -> Admitted:
+    """What to train on, after some of it has shown that the model looks at pictures."""
+    task = bars.add_task("reading", total=len(data.pairs) or len(data.samples), note="")
+    streams = streams_of(config.source)
+    offline = any(isinstance(stream, OfflineConfig) for stream in streams)
     # A weakened picture takes as many tokens as the picture itself, and none is made before the directory is ours.
-    measured = replace(scoring, weaken=lambda pair: tuple(Path(image) for image in pair.images))
-    admitted = admit(pairs, vlm, measured, max_length=config.max_length, seen=lambda: bars.advance(task))
-    if not admitted.pairs:
+    # Where the given pairs are not trained on themselves, they need not have what the loss needs.
+    needs = scoring.needs if offline else frozenset()
+    measured = Scoring(needs, lambda pair: tuple(Path(image) for image in pair.images))
+    admitted = admit(data.pairs, vlm, measured, max_length=config.max_length, seen=lambda: bars.advance(task))
+    if data.pairs and not admitted.pairs:
         reasons = ", ".join(f"{count} {reason}" for reason, count in admitted.dropped.items())
         raise InputError(
-            f"none of the {len(pairs)} pairs can be trained on ({reasons}); give others or raise max_length."
+            f"none of the {len(data.pairs)} pairs can be trained on ({reasons}); give others or raise max_length."
         )
-    seen = [replace(to_scored(pair), answers=(pair.chosen,)) for pair in admitted.pairs if pair.images][:PROBED]
-    require_image_use(vlm, seen, autocast=config.autocast)
-    return admitted
+    asked = [replace(to_scored(pair), answers=(pair.chosen,)) for pair in admitted.pairs if pair.images]
+    if not data.pairs:
+        told = (sample for sample in data.samples if sample.images)
+        asked = [Scored(prefix_of(sample, Path()), (sample.reference or "Yes.",)) for sample in told]
+    require_image_use(vlm, asked[:PROBED], autocast=config.autocast)
+    if offline:
+        return admitted
+    new = max(stream.max_new_tokens for stream in streams if not isinstance(stream, OfflineConfig))
+    prefixes = [len(encode_prefix(vlm, each.prefix).ids) for each in asked[:MEASURED]]
+    return replace(admitted, mean_tokens=2.0 * new + sum(prefixes) / max(1, len(prefixes)))
 
 
 def _own_rates(vlm: VLM, task: Task[Any], config: TrainConfig) -> Callable[[str], float | None]:

@@ -5,6 +5,7 @@ A run that was killed goes on from its last checkpoint when started again, and o
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,19 +15,17 @@ from peft import PeftModel
 from rich.progress import Progress
 
 from sightline.data.fingerprint import FINGERPRINT, Fingerprint, fingerprint, write_fingerprint
-from sightline.data.preference_dataset import read_pairs
 from sightline.data.progress import open_bars
-from sightline.data.samples import read_samples, samples_file
 from sightline.errors import InputError
 from sightline.models.adapters import save_adapter
 from sightline.models.full import save_model
-from sightline.models.vlm import VLM, hit_rate_of
+from sightline.models.vlm import hit_rate_of
 from sightline.records.manifest import MANIFEST, Stage
-from sightline.records.rows import Pair
+from sightline.records.rows import Pair, Sample
 from sightline.records.store import append_rows
-from sightline.train.admission import resolve_images
 from sightline.train.checkpoint import load_checkpoint, save_checkpoint
 from sightline.train.config import TrainConfig
+from sightline.train.examples import Data, read_data, read_prompts
 from sightline.train.live import looking_on
 from sightline.train.log import LOG_NAME, cut_log, read_log
 from sightline.train.loop import StepSettings, TrainState, fit
@@ -36,14 +35,18 @@ from sightline.train.preparation import VIEWS, Job, Prepared, device_of, passes,
 from sightline.train.processes import joined_processes
 from sightline.train.rl.source import UNSCORED
 from sightline.train.sharding import plainly, whole_state
+from sightline.train.sources import Paused
 
 ADAPTER, MODEL, CHECKPOINT = "adapter", "model", "checkpoint"
 
 
-def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, seed: int) -> Path:
+def train(
+    model_dir: Path, pairs_dir: Path | None, out_dir: Path, config: TrainConfig, seed: int, samples: Path | None = None
+) -> Path:
     """Train the model in `model_dir`, or an adapter for it, on the pairs in `pairs_dir`; returns `out_dir`.
 
-    By rewards (`config.rl`), it is the prompts in `pairs_dir` that are trained on, of pairs or of samples.
+    `samples` are the prompts of online pairs, or what is known of the prompts of `pairs_dir`. By rewards (`config.rl`),
+    it is prompts that are trained on, of `samples` or of `pairs_dir`.
 
     Writes `adapter/` (PEFT), or `model/` where the whole model was trained, `log.jsonl` (a `StepRecord` a line),
     `trained_on.npz` (by which an evaluation knows leaks) and `manifest.json`; `checkpoint/` is there while the run is
@@ -51,22 +54,19 @@ def train(model_dir: Path, pairs_dir: Path, out_dir: Path, config: TrainConfig, 
 
     Raises:
         InputError: no such model or pairs, no pair left to train on, `out_dir` of another run, a loss that is not
-            finite.
+            finite or explodes, a judge that is down; the last leaves a checkpoint from which the same call goes on.
     """
-    pairs = [] if config.rl is not None else [resolve_images(pair, pairs_dir) for pair in read_pairs(pairs_dir)]
-    if not pairs and config.rl is None:
-        raise InputError(f"{pairs_dir} holds no pairs; build some first.")
+    by_rewards = config.rl is not None
     with joined_processes(device_of(config)) as processes, open_bars(shown=processes.is_first) as bars:
-        job = Job(model_dir, pairs_dir, out_dir, config, seed, processes)
+        job = Job(model_dir, pairs_dir, out_dir, config, seed, samples, processes)
+        data = read_prompts(job.prompts) if by_rewards else read_data(pairs_dir, samples, config)
         # A new directory is claimed after model and pairs have proved good, so that a mistake in them claims none.
         known = processes.first((out_dir / MANIFEST).exists)
-        prepared = None if known else processes.together(lambda: prepare(job, pairs, bars))
-        stage = processes.first(
-            lambda: Stage.open(out_dir, "train", config, {"model": model_dir, "pairs": pairs_dir}, seed)
-        )
+        prepared = None if known else processes.together(lambda: prepare(job, data, bars))
+        stage = processes.first(lambda: Stage.open(out_dir, "train", config, job.inputs, seed))
         if not stage.done:
-            prepared = prepared or processes.together(lambda: prepare(job, pairs, bars))
-            processes.first(lambda: write_fingerprint(out_dir / FINGERPRINT, _fingerprint(job, pairs)))
+            prepared = prepared or processes.together(lambda: prepare(job, data, bars))
+            processes.first(lambda: write_fingerprint(out_dir / FINGERPRINT, _fingerprint(data)))
             _train_prepared(prepared, job, bars)
             if processes.is_first:
                 _finish(stage, job, prepared)
@@ -82,25 +82,33 @@ def _train_prepared(prepared: Prepared, job: Job, bars: Progress) -> None:
         bars.console.print(f"going on after step {state.step} of {state.source.steps}")
     processes.first(lambda: cut_log(job.out / LOG_NAME, state.step))
     _run_steps(prepared, job, bars)
+    if not state.step:
+        raise InputError(
+            f"no step had a pair to train on, dropped were {_dropped(prepared, job.out)}; sample more, or hotter."
+        )
+    if state.validation is not None:
+        state.validation.put_back(state.trainable())
     _save_trained(state, job.out)
 
 
 def _finish(stage: Stage, job: Job, prepared: Prepared) -> None:
     stage.finish(
         counts=_counts(job.out, prepared),
-        dropped=prepared.dropped | _left_out(job.out),
-        numbers=_numbers(job.out, prepared.state.vlm),
+        dropped=_dropped(prepared, job.out),
+        numbers=_numbers(job.out, prepared.state),
         warnings=Watch(job.config.monitors, tuple(read_log(job.out / LOG_NAME))).lines,
     )
 
 
-def _fingerprint(job: Job, pairs: Sequence[Pair]) -> Fingerprint:
-    """Of the pairs, whose image paths are absolute, or of the prompts where there are none."""
-    if pairs:
-        return fingerprint((map(Path, pair.images), pair.prompt) for pair in pairs)
-    folder = samples_file(job.pairs).parent.absolute()
-    rows = read_samples(job.pairs)
-    return fingerprint(([folder / image for image in row.images], row.prompt) for row in rows)
+def _dropped(prepared: Prepared, out_dir: Path) -> dict[str, int]:
+    """At the door, and since then."""
+    return dict(Counter(prepared.dropped) + Counter(prepared.state.source.dropped()) + Counter(_left_out(out_dir)))
+
+
+def _fingerprint(data: Data) -> Fingerprint:
+    """Of the pairs, or of the prompts where there are none."""
+    rows: Sequence[Pair | Sample] = data.pairs or data.samples
+    return fingerprint((map(Path, row.images), row.prompt) for row in rows)
 
 
 def _run_steps(prepared: Prepared, job: Job, bars: Progress) -> None:
@@ -111,17 +119,24 @@ def _run_steps(prepared: Prepared, job: Job, bars: Progress) -> None:
         schedule=make_schedule(config.optim, steps),
         clip_norm=config.optim.clip_norm,
         seed=job.seed,
+        guard=config.guard,
     )
     is_first = job.processes.is_first
     onlookers = looking_on(out_dir, config, bars, done=state.step, total=steps) if is_first else nullcontext()
     with onlookers as look:
-        for record in fit(state, settings):
-            if is_first:
-                append_rows(out_dir / LOG_NAME, [record])
-            if state.step % config.checkpoint_every == 0:
-                save_checkpoint(state, out_dir / CHECKPOINT)
-            if look is not None:
-                look(record)
+        try:
+            for record in fit(state, settings):
+                if is_first:
+                    append_rows(out_dir / LOG_NAME, [record])
+                if state.step % config.checkpoint_every == 0:
+                    save_checkpoint(state, out_dir / CHECKPOINT)
+                if look is not None:
+                    look(record)
+        except Paused as error:
+            save_checkpoint(state, out_dir / CHECKPOINT)
+            raise InputError(
+                f"{str(error).rstrip('.')}; nothing is lost, the same command goes on from here"
+            ) from error
 
 
 def _save_trained(state: TrainState[Any], out_dir: Path) -> None:
@@ -144,12 +159,14 @@ def _counts(out_dir: Path, prepared: Prepared) -> dict[str, int]:
     rows = list(read_log(out_dir / LOG_NAME))
     tokens = sum(row.pairs * ((row.chosen_tokens or 0.0) + (row.rejected_tokens or 0.0)) for row in rows)
     tokens += sum(row.numbers.get("answers", 0.0) * row.numbers.get("answer_tokens", 0.0) for row in rows)
-    return {
+    held = 0 if prepared.state.validation is None else len(prepared.state.validation.items)
+    counts = {
         prepared.unit: prepared.rows,
-        f"{prepared.unit}_trained_on": prepared.rows - sum(prepared.dropped.values()),
+        f"{prepared.unit}_trained_on": prepared.rows - sum(prepared.dropped.values()) - held,
         "steps": len(rows),
         "answer_tokens": round(tokens),
     }
+    return counts | ({"pairs_held_out": held} if held else {})
 
 
 def _left_out(out_dir: Path) -> dict[str, int]:
@@ -158,10 +175,15 @@ def _left_out(out_dir: Path) -> dict[str, int]:
     return {"unscored answers": round(unscored)} if unscored else {}
 
 
-def _numbers(out_dir: Path, vlm: VLM) -> dict[str, float]:
+def _numbers(out_dir: Path, state: TrainState[Any]) -> dict[str, float]:
     """How the run began and ended; the seconds of its steps alone, whatever was lost to kills; use of the cache."""
     rows = list(read_log(out_dir / LOG_NAME))
     seconds = sum(row.seconds for row in rows)
     rewards = [row.numbers["reward"] for row in rows if "reward" in row.numbers]
     ends = {"first_reward": rewards[0], "last_reward": rewards[-1]} if rewards else {}
-    return {"first_loss": rows[0].loss, "last_loss": rows[-1].loss, **ends, "step_seconds": seconds, **hit_rate_of(vlm)}
+    numbers = {"first_loss": rows[0].loss, "last_loss": rows[-1].loss, **ends, "step_seconds": seconds}
+    if state.validation is not None and state.validation.best is not None:
+        best, measure = state.validation.best, state.validation.config.measure
+        numbers[f"best_validation_{measure}"] = best if measure == "loss" else -best
+        numbers["best_step"] = float(state.validation.best_step)
+    return numbers | hit_rate_of(state.vlm)

@@ -92,7 +92,7 @@ def test_a_view_keeps_the_size_draws_from_its_stream_and_leaves_the_picture_alon
         assert one.tobytes() != before
         others = {view_of(name)(image, np.random.default_rng(seed)).tobytes() for seed in range(12)}
         # A tenth to a sixth of 60 x 40 has few sizes, and a crop may lie within one color.
-        assert {"gray": 1, "flip": 2, "small": 4, "crop": 6}.get(name, 12) <= len(others) <= 12
+        assert {"gray": 1, "black": 1, "flip": 2, "small": 4, "crop": 6}.get(name, 12) <= len(others) <= 12
 
 
 @pytest.mark.parametrize("seed", range(5))

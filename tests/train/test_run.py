@@ -194,8 +194,10 @@ def killed_and_resumed(arguments: tuple[object, ...], out: Path, kills: int, see
     return deaths
 
 
-def check_kills(model_dir: Path, pairs_dir: Path, tmp_path: Path, kills: int, seed: int) -> None:
-    config, names = config_with(f"epochs={2 * kills + 2}"), ("straight", "killed")
+def check_kills(
+    model_dir: Path, pairs_dir: Path, tmp_path: Path, kills: int, seed: int, more: tuple[str, ...] = ()
+) -> None:
+    config, names = config_with(f"epochs={2 * kills + 2}", *more), ("straight", "killed")
     straight, killed = (tmp_path / name for name in names)
     assert killed_and_resumed((model_dir, pairs_dir, straight, config, 5), straight, 0, seed) == 0
     deaths = killed_and_resumed((model_dir, pairs_dir, killed, config, 5), killed, kills, seed)

@@ -16,6 +16,8 @@ from sightline.losses.objective import Term, make_objective
 from sightline.losses.types import Need
 from sightline.pairs.views import view_of
 from sightline.train.config.loss import SUPPLIED, LossConfig
+from sightline.train.config.source import OfflineConfig, SourceConfig
+from sightline.train.config.stopping import GuardConfig, ValidationConfig
 from sightline.train.config.weights import LoraConfig, OptimizerConfig
 from sightline.train.monitors import MonitorConfig
 from sightline.train.rl.config import RLConfig
@@ -47,7 +49,8 @@ class TrainConfig(Config):
     `references` are directories of adapters or models beside the primary reference, for losses with several.
     `weakened` is the view of the picture (`pairs.views`) that mDPO's loss turns from. `shift_momentum` makes BCO's
     running mean forget; null is the mean of all steps. `track` shows the log in a tracker besides; `monitors` are the
-    limits beyond which the run warns.
+    limits beyond which the run warns. `source` says where pairs come from, `validation` holds some out, and `guard`
+    stops a loss that explodes.
     """
 
     loss: Annotated[tuple[LossConfig, ...] | None, BeforeValidator(_as_list)] = None
@@ -70,6 +73,9 @@ class TrainConfig(Config):
     shift_momentum: float | None = Field(default=None, ge=0, lt=1)
     track: TrackingConfig | None = None
     monitors: MonitorConfig = MonitorConfig()
+    source: SourceConfig = OfflineConfig()
+    validation: ValidationConfig | None = None
+    guard: GuardConfig = GuardConfig()
 
     @field_validator("weakened")
     @classmethod

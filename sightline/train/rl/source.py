@@ -19,7 +19,7 @@ from sightline.train.rl.credit import Scorer, credited, summary
 from sightline.train.rl.reward_scale import RewardScale
 from sightline.train.rl.rollout import Rollout
 from sightline.train.rl.sampling import Asker, Sampled, sample_rollouts
-from sightline.train.sources import Source
+from sightline.train.sources import Paused, Source
 
 UNSCORED = "unscored"  # among the numbers of the log: answers that no judge scored
 
@@ -78,7 +78,7 @@ class RolloutSource:
         draw, update = divmod(self._drawn, self._config.updates)
         self._numbers = {}
         if update == 0:
-            self._rollouts = self._roll(next(self._prompts), draw)
+            self._rollouts = self._next_rollout(draw)
         epoch, batch = divmod(update, self._config.minibatches)
         order = np.random.default_rng([self._asker.seed, draw, epoch]).permutation(len(self._rollouts))
         parts = np.array_split(order, min(self._config.minibatches, len(order)))  # where few are left, each comes again
@@ -88,6 +88,10 @@ class RolloutSource:
     def numbers(self) -> Mapping[str, float]:
         """The means of a rollout (`credit.summary`) at its first step, with what was left out of it."""
         return self._numbers
+
+    def dropped(self) -> Mapping[str, int]:
+        """Nothing here: what was left out is in the numbers of each step."""
+        return {}
 
     def state(self) -> dict[str, Any]:
         waiting = self._rollouts if self._drawn % self._config.updates else []
@@ -103,6 +107,15 @@ class RolloutSource:
         self._drawn = state["drawn"]
         self._scale = None if state["scale"] is None else RewardScale.model_validate(state["scale"])
         self._rollouts = [Rollout.model_validate(row) for row in state["rollouts"]]
+
+    def _next_rollout(self, draw: int) -> list[Rollout]:
+        """A rollout over the next prompts; where the judge is down, those stay the next ones."""
+        before = self._prompts.state()
+        try:
+            return self._roll(next(self._prompts), draw)
+        except InputError as error:
+            self._prompts.restore(before)
+            raise Paused(str(error)) from error
 
     def _roll(self, samples: Sequence[Sample], draw: int) -> list[Rollout]:
         """A rollout of all processes, each of which asks, judges and scores its share."""
@@ -121,7 +134,7 @@ class RolloutSource:
             raise InputError(
                 f"rollout {draw}: the judge left {unscored} of {len(samples) * self._config.answers} answers "
                 f"unscored{f' ({note})' if note else ''}, so that no prompt has {self._config.least}; "
-                "look at the judge, then give the same command again, which goes on from the last checkpoint"
+                "look at the judge"
             )
         rollouts = credited(scored, self._config)
         self._numbers = {

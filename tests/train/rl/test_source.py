@@ -85,7 +85,7 @@ def test_unscored_answers_are_left_out_and_counted(make_policy: Make, pictures: 
 
 
 def test_a_judge_that_is_silent_ends_the_run_in_one_sentence(make_policy: Make, pictures: list[Path]) -> None:
-    with pytest.raises(InputError, match=r"the judge left 16 of 16 answers unscored \(silence\).*same command again"):
+    with pytest.raises(InputError, match=r"the judge left 16 of 16 answers unscored \(silence\).*look at the judge"):
         drawn(state_of(make_policy(), pictures, RLOO, Counts("e", silent_on="")))
 
 

@@ -1,0 +1,99 @@
+"""Where pairs come from: given ones, the current policy's own, or a mixture of two such streams."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from sightline.config import Config
+from sightline.pairs.bdhs import BDHSConfig
+from sightline.pairs.judges.table import JudgeConfig
+from sightline.pairs.ranked import RankedConfig
+from sightline.train.engines import EngineConfig, LocalConfig
+
+
+class OfflineConfig(Config):
+    """The pairs that were given."""
+
+    name: Literal["offline"] = "offline"
+
+
+class OnlineConfig(Config):
+    """Answers of the current policy, of which a judge chooses the best and the worst (arXiv 2407.02477, sec. 3.3).
+
+    The paper samples two and has a larger model compare them; the temperature it leaves open. `choose: comparison`
+    shows a judge that can compare both at once, in both orders; `scores` goes by its scores, for any number of answers.
+    Ties and answers without a verdict make no pair. `every` is the steps between two refreshes: the answers to the
+    prompts of so many steps are sampled together, by the policy as it is at the first of them. `unfinished` lets an
+    answer be chosen that `max_new_tokens` cut off.
+    """
+
+    name: Literal["online"]
+    judge: JudgeConfig
+    answers: int = Field(default=2, ge=2)
+    choose: Literal["scores", "comparison"] = "scores"
+    temperature: float = Field(default=1.0, gt=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_new_tokens: int = Field(default=256, gt=0)
+    unfinished: bool = False
+    every: int = Field(default=1, ge=1)
+    engine: EngineConfig = LocalConfig()
+
+    @model_validator(mode="after")
+    def _compares_two(self) -> "OnlineConfig":
+        if self.choose == "comparison" and self.answers != 2:
+            raise ValueError("a comparison is between two answers; set source.answers=2, or choose=scores")
+        return self
+
+    def ranked(self) -> RankedConfig:
+        """The same in the terms of the pairs room: the best against the worst."""
+        return RankedConfig(
+            judge=self.judge,
+            answers=self.answers,
+            pairs="best-worst",
+            temperature=self.temperature,
+            top_p=self.top_p,
+            max_new_tokens=self.max_new_tokens,
+            unfinished=self.unfinished,
+            wave=2**20,  # all at once; the batches are the engine's
+        )
+
+
+class OnlineBDHSConfig(BDHSConfig):
+    """BDHS by the current policy: chosen is the reference, rejected what the policy makes up (arXiv 2407.02477).
+
+    With `average` the external pair's rejected answer is the second one, for averaged DPO (eq. 5). `every` as in
+    `OnlineConfig`.
+    """
+
+    name: Literal["bdhs"]
+    average: bool = False
+    every: int = Field(default=1, ge=1)
+
+
+StreamConfig = Annotated[OfflineConfig | OnlineConfig | OnlineBDHSConfig, Field(discriminator="name")]
+
+
+class MixedConfig(Config):
+    """By a coin for each example and epoch, `first` with probability `p`, else `second` (Mixed-DPO: 0.5)."""
+
+    name: Literal["mixed"]
+    p: float = Field(ge=0, le=1)
+    first: StreamConfig = OfflineConfig()
+    second: StreamConfig
+
+    @model_validator(mode="after")
+    def _two_streams(self) -> "MixedConfig":
+        if self.first.name == self.second.name:
+            raise ValueError(f"both streams of the mixture are {self.first.name}; name two kinds")
+        rhythms = {stream.every for stream in (self.first, self.second) if not isinstance(stream, OfflineConfig)}
+        if len(rhythms) > 1:
+            raise ValueError("the streams of a mixture refresh together; give both the same source.*.every")
+        return self
+
+
+SourceConfig = Annotated[OfflineConfig | OnlineConfig | OnlineBDHSConfig | MixedConfig, Field(discriminator="name")]
+
+
+def streams_of(source: SourceConfig) -> tuple[StreamConfig, ...]:
+    """The streams of a source, one or two."""
+    return (source.first, source.second) if isinstance(source, MixedConfig) else (source,)

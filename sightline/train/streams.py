@@ -1,0 +1,165 @@
+"""What pairs are made of examples: given ones, or such as the current policy makes.
+
+A stream answers for some examples at once, each by (seed, epoch, example) and the policy alone. Which stream an example
+goes to, and when, is `mixing`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from sightline.models.prompts import prefix_of
+from sightline.models.vlm import VLM, evaluating
+from sightline.pairs.answers import distinct, k_requests, say, tokens_of
+from sightline.pairs.bdhs import build_bdhs
+from sightline.pairs.builder import TOO_LONG, Made, Tools, pair_of
+from sightline.pairs.judges.base import Compared, Judge, Preference, judged, prefer
+from sightline.pairs.ranked import ALIKE, CUT_OFF, TIED, UNSCORED, ranked
+from sightline.records.rows import Pair, Sample
+from sightline.train.config.source import OfflineConfig, OnlineBDHSConfig, OnlineConfig, StreamConfig
+from sightline.train.engines import Engine, make_engine
+
+NO_VERDICT = "the judge preferred neither"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt to train on, images absolute, its sample's id its own; `pair` is the given pair, where there is one."""
+
+    sample: Sample
+    pair: Pair | None = None
+
+
+class Stream(Protocol):
+    """One kind of pairs."""
+
+    @property
+    def name(self) -> str: ...
+
+    def refresh(self, step: int) -> None:
+        """What is made from now on is made by the policy after `step` steps."""
+        ...
+
+    def make(self, examples: Sequence[Example], epoch: int, /) -> list[Made]:
+        """What came of each example, in order; image paths absolute."""
+        ...
+
+
+class OfflineStream:
+    """The pairs that were given."""
+
+    name = "offline"
+
+    def refresh(self, step: int) -> None:
+        """Nothing to do."""
+
+    def make(self, examples: Sequence[Example], _epoch: int) -> list[Made]:
+        return [
+            Made(sample_id=example.sample.id, pairs=() if example.pair is None else (example.pair,))
+            for example in examples
+        ]
+
+
+class OnlineStream:
+    """Best and worst of several answers, by a judge."""
+
+    name = "online"
+
+    def __init__(self, config: OnlineConfig, engine: Engine, tools: Tools) -> None:
+        self._config, self._engine = config, engine
+        self._tools = replace(tools, answering=engine.sample)
+        self._judge = config.judge.open(tools)
+
+    def refresh(self, step: int) -> None:
+        self._engine.refresh(step)
+
+    def make(self, examples: Sequence[Example], epoch: int) -> list[Made]:
+        samples = [example.sample for example in examples]
+        tools = _of_epoch(self._tools, epoch)
+        with evaluating(tools.vlm):  # for judges that ask the policy itself
+            if self._config.choose == "comparison":
+                made = compared(samples, tools, self._config, self._judge)
+            else:
+                made = list(ranked(samples, tools, self._config.ranked(), self._judge, self.name))
+        return [_renamed(each, epoch) for each in made]
+
+
+class BDHSStream:
+    """The reference against what the policy makes up without most of the picture."""
+
+    name = "bdhs"
+
+    def __init__(self, config: OnlineBDHSConfig, tools: Tools) -> None:
+        self._config, self._tools = config, tools
+
+    def refresh(self, step: int) -> None:
+        """Nothing to do: the policy is asked in process."""
+
+    def make(self, examples: Sequence[Example], epoch: int) -> list[Made]:
+        samples = [example.sample for example in examples]
+        found = {made.sample_id: made for made in build_bdhs(samples, _of_epoch(self._tools, epoch), self._config)}
+        return [_renamed(self._averaged(found[each.sample.id], each), epoch) for each in examples]
+
+    def _averaged(self, made: Made, example: Example) -> Made:
+        """With the external pair's rejected answer beside our own (2407.02477, eq. 5)."""
+        if not self._config.average or example.pair is None:
+            return made
+        second = {"second_rejected": example.pair.rejected}
+        return made.model_copy(update={"pairs": tuple(pair.model_copy(update=second) for pair in made.pairs)})
+
+
+def make_stream(config: StreamConfig, vlm: VLM, run: Path, *, seed: int, autocast: bool) -> Stream:
+    """The stream that a config names, for the run in the directory `run`."""
+    tools = Tools(Path(), run / "views", seed, vlm)
+    if isinstance(config, OfflineConfig):
+        return OfflineStream()
+    if isinstance(config, OnlineConfig):
+        return OnlineStream(config, make_engine(config.engine, vlm, run, autocast=autocast), tools)
+    return BDHSStream(config.model_copy(update={"autocast": autocast}), tools)
+
+
+def compared(samples: Sequence[Sample], tools: Tools, config: OnlineConfig, judge: Judge) -> list[Made]:
+    """Two answers to each sample, shown to the judge at once."""
+    asked = [k_requests(sample, prefix_of(sample, tools.folder), tools.seed, 2) for sample in samples]
+    said = say(tools, asked, config.ranked())
+    twos = [distinct(answers or ()) for answers in said]
+    shown = [
+        Compared(*(judged(sample, tools.folder, answer.text.strip()) for answer in two))
+        for sample, two in zip(samples, twos, strict=True)
+        if len(two) == 2
+    ]
+    verdicts = iter(prefer(judge, shown))
+    made = []
+    for sample, answers, two in zip(samples, said, twos, strict=True):
+        verdict = next(verdicts) if len(two) == 2 else None
+        reason = TOO_LONG if answers is None else ALIKE if len(two) < 2 else _reason(verdict)
+        tallies = {"generated_tokens": float(tokens_of(answers or ()))}
+        better, worse = (two if verdict == "first" else two[::-1]) if len(two) == 2 else (None, None)
+        if not reason and better is not None and not (better.finished or config.unfinished):
+            reason = CUT_OFF
+        if reason or better is None or worse is None:
+            made.append(Made(sample_id=sample.id, dropped=reason, tallies=tallies))
+            continue
+        provenance = {"judge": judge.identity, "task": sample.task}
+        pair = pair_of(sample, OnlineStream.name, better.text, worse.text, provenance=provenance)
+        made.append(Made(sample_id=sample.id, pairs=(pair,), tallies=tallies))
+    return made
+
+
+def _reason(verdict: Preference | None) -> str:
+    return UNSCORED if verdict is None else TIED if verdict == "tie" else ""
+
+
+def _of_epoch(tools: Tools, epoch: int) -> Tools:
+    """Other samples of the same prompts in every epoch."""
+    number = np.random.SeedSequence([tools.seed, epoch]).generate_state(1, np.uint64)[0]
+    return replace(tools, seed=int(number))
+
+
+def _renamed(made: Made, epoch: int) -> Made:
+    """An id for each epoch: it is another pair."""
+    pairs = tuple(pair.model_copy(update={"id": f"{pair.id}@{epoch}"}) for pair in made.pairs)
+    return made.model_copy(update={"pairs": pairs})

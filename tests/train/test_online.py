@@ -1,0 +1,161 @@
+"""Training on pairs that the policy makes: real samples of the tiny model, a real judge, kills and pauses included."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from sightline.data.samples import write_samples
+from sightline.errors import InputError
+from sightline.models.loading import load_vlm
+from sightline.models.prompts import prefix_of
+from sightline.pairs.builder import Tools
+from sightline.pairs.judges import self as self_judge
+from sightline.pairs.judges.base import Judged, Verdict
+from sightline.records.manifest import read_manifest
+from sightline.records.rows import Pair, Sample
+from sightline.train.config.source import OnlineBDHSConfig, OnlineConfig
+from sightline.train.examples import examples_of
+from sightline.train.log import read_log
+from sightline.train.run import train
+from sightline.train.streams import make_stream
+from tests.train.test_run import assert_same_adapter, check_kills, config_with, one_thread, write_pairs
+
+__all__ = ["one_thread"]  # a fixture
+ONLINE = "{name: online, judge: {name: self}, max_new_tokens: 6, unfinished: true, every: 2}"
+BDHS = "{name: bdhs, rho: 0.9, tries: 2, max_new_tokens: 6}"
+MIXED = f"{{name: mixed, p: 0.5, second: {ONLINE}}}"
+
+
+@pytest.fixture
+def pairs_dir(pairs: list[Pair], tmp_path: Path) -> Path:
+    return write_pairs(tmp_path / "pairs", pairs)
+
+
+@pytest.mark.parametrize("second", [ONLINE, BDHS])
+def test_with_the_coin_on_one_side_the_weights_are_those_of_that_source_bit_for_bit(
+    model_dir: Path, pairs_dir: Path, tmp_path: Path, second: str
+) -> None:
+    runs = {
+        name: train(model_dir, pairs_dir, tmp_path / name, config_with("epochs=2", f"source={source}"), seed=4)
+        for name, source in {
+            "offline": "{name: offline}",
+            "one": f"{{name: mixed, p: 1, second: {second}}}",
+            "own": second,
+            "zero": f"{{name: mixed, p: 0, second: {second}}}",
+        }.items()
+    }
+    assert_same_adapter(runs["offline"], runs["one"])
+    assert_same_adapter(runs["own"], runs["zero"])
+    with pytest.raises(AssertionError):
+        assert_same_adapter(runs["offline"], runs["own"])
+    rows = list(read_log(runs["zero"] / "log.jsonl"))
+    assert all(set(row.streams) == {"online" if second == ONLINE else "bdhs"} for row in rows)
+    assert all(row.numbers["generated_tokens"] > 0 for row in rows)
+
+
+def test_online_pairs_are_the_policys_samples_as_the_judge_ranks_them(
+    model_dir: Path, pairs: list[Pair], tmp_path: Path
+) -> None:
+    """Two samples of each prompt by seed; the chosen one is that which the judge scores higher."""
+    vlm = load_vlm(model_dir)
+    config = OnlineConfig.model_validate(
+        {"name": "online", "judge": {"name": "self"}, "max_new_tokens": 6, "unfinished": True}
+    )
+    stream = make_stream(config, vlm, tmp_path, seed=3, autocast=False)
+    examples = examples_of(pairs, [])
+    first, again, later = stream.make(examples, 0), stream.make(examples, 0), stream.make(examples, 1)
+    assert first == again
+    texts = [[(pair.chosen, pair.rejected) for made in each for pair in made.pairs] for each in (first, later)]
+    assert texts[0] and texts[0] != texts[1]
+    judge = config.judge.open(Tools(Path(), tmp_path, 0, vlm))
+    for example, made in zip(examples, first, strict=True):
+        assert made.sample_id == example.sample.id
+        for pair in made.pairs:
+            prefix = prefix_of(example.sample, Path())
+            better, worse = judge.score([Judged(prefix, pair.chosen), Judged(prefix, pair.rejected)])
+            assert better.score is not None and worse.score is not None and better.score > worse.score
+            assert pair.id.endswith("@0") and pair.images == example.sample.images
+
+
+def test_bdhs_pairs_are_those_of_the_builder_and_may_bring_the_external_one_along(
+    model_dir: Path, pairs: list[Pair], tmp_path: Path
+) -> None:
+    vlm = load_vlm(model_dir)
+    asked = {"name": "bdhs", "rho": 0.9, "tries": 2, "max_new_tokens": 6, "average": True}
+    config = OnlineBDHSConfig.model_validate(asked)
+    examples = examples_of(pairs, [])
+    made = make_stream(config, vlm, tmp_path, seed=3, autocast=False).make(examples, 0)
+    for each, pair in zip(made, pairs, strict=True):
+        assert each.pairs[0].chosen == pair.chosen and each.pairs[0].second_rejected == pair.rejected
+    assert len({each.pairs[0].rejected for each in made}) > 1
+
+
+def test_prompts_alone_are_enough(model_dir: Path, pairs_dir: Path, pairs: list[Pair], tmp_path: Path) -> None:
+    rows = [
+        Sample(id=pair.id, images=tuple(f"images/{Path(image).name}" for image in pair.images), prompt=pair.prompt)
+        for pair in pairs
+    ]
+    write_samples(pairs_dir, rows)
+    out = train(model_dir, None, tmp_path / "out", config_with("epochs=1", f"source={ONLINE}"), 0, pairs_dir)
+    manifest = read_manifest(out)
+    assert manifest.counts["pairs"] == 6 and set(manifest.inputs) == {"model", "samples"}
+
+
+def test_what_a_source_lacks_is_one_sentence(model_dir: Path, pairs_dir: Path, tmp_path: Path) -> None:
+    for source, given, match in (
+        (ONLINE, None, "no pairs to train on; name some with --pairs, or online prompts with --samples"),
+        (MIXED, None, "no pairs to train on"),
+        (BDHS.replace("}", ", average: true}"), None, "no pairs to train on"),
+    ):
+        with pytest.raises(InputError, match=match):
+            train(model_dir, given, tmp_path / "out", config_with(f"source={source}"), 0)
+    for source, match in (
+        (MIXED.replace("0.5", "1.5"), r"source\.p = "),
+        (MIXED.replace("0.5", "-0.1"), r"source\.p = "),
+        (f"{{name: mixed, p: 0.5, second: {ONLINE}, first: {ONLINE}}}", "both streams of the mixture are online"),
+        (ONLINE.replace("online", "onlin"), "onlin"),
+        ("{name: online, judge: {name: self}, answers: 3, choose: comparison}", "a comparison is between two"),
+    ):
+        with pytest.raises(InputError, match=match):
+            config_with(f"source={source}")
+
+
+def test_a_judge_that_is_down_pauses_the_run_and_the_same_command_goes_on(
+    model_dir: Path, pairs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails at the third refresh; asked again, the run ends with the weights of one that was never paused."""
+    config = config_with("epochs=3", f"source={ONLINE}", "checkpoint_every=100")
+    straight = train(model_dir, pairs_dir, tmp_path / "straight", config, 6)
+    real, left = self_judge._Self.score, [2]
+
+    def failing(self: self_judge._Self, asked: Sequence[Judged]) -> list[Verdict]:
+        if not left[0]:
+            raise InputError("no server answers at http://127.0.0.1:9 (refused); start it, or correct base_url")
+        left[0] -= 1
+        return real(self, asked)
+
+    out = tmp_path / "paused"
+    with monkeypatch.context() as patch:
+        patch.setattr(self_judge._Self, "score", failing)
+        with pytest.raises(InputError, match=r"step 4: no server answers.*nothing is lost, the same command goes on"):
+            train(model_dir, pairs_dir, out, config, 6)
+        assert json.loads((out / "checkpoint" / "step-00000004" / "state.json").read_text())["step"] == 4
+    train(model_dir, pairs_dir, out, config, 6)
+    assert_same_adapter(straight, out)
+    assert [row.step for row in read_log(out / "log.jsonl")] == list(range(6))
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_killed_at_random_a_mixed_run_ends_as_one_that_was_not(
+    model_dir: Path, pairs_dir: Path, tmp_path: Path
+) -> None:
+    check_kills(model_dir, pairs_dir, tmp_path, kills=3, seed=0, more=(f"source={MIXED}",))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("source", ["{name: offline}", MIXED])
+def test_killed_twenty_times(model_dir: Path, pairs_dir: Path, tmp_path: Path, source: str) -> None:
+    check_kills(model_dir, pairs_dir, tmp_path, kills=20, seed=7, more=(f"source={source}",))
