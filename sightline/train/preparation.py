@@ -193,10 +193,8 @@ def _source(job: Job, data: Data, vlm: VLM, scoring: Scoring) -> Source[Pair]:
         )
     examples = examples_of(data.pairs, data.samples)
     wanted = streams_of(config.source)
-    streams = [
-        Shared(make_stream(each, vlm, job.out, seed=job.seed, autocast=config.autocast), job.processes)
-        for each in wanted
-    ]
+    how: dict[str, Any] = {"seed": job.seed, "autocast": config.autocast, "processes": job.processes}
+    streams = [Shared(make_stream(each, vlm, job.out, **how), job.processes) for each in wanted]
     return StreamSource(
         examples,
         streams,

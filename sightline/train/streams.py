@@ -21,6 +21,7 @@ from sightline.pairs.ranked import ALIKE, CUT_OFF, TIED, UNSCORED, ranked
 from sightline.records.rows import Pair, Sample
 from sightline.train.config.source import OfflineConfig, OnlineBDHSConfig, OnlineConfig, StreamConfig
 from sightline.train.engines import Engine, make_engine
+from sightline.train.processes import Processes
 
 NO_VERDICT = "the judge preferred neither"
 
@@ -111,13 +112,15 @@ class BDHSStream:
         return made.model_copy(update={"pairs": tuple(pair.model_copy(update=second) for pair in made.pairs)})
 
 
-def make_stream(config: StreamConfig, vlm: VLM, run: Path, *, seed: int, autocast: bool) -> Stream:
+def make_stream(
+    config: StreamConfig, vlm: VLM, run: Path, *, seed: int, autocast: bool, processes: Processes | None = None
+) -> Stream:
     """The stream that a config names, for the run in the directory `run`."""
     tools = Tools(Path(), run / "views", seed, vlm)
     if isinstance(config, OfflineConfig):
         return OfflineStream()
     if isinstance(config, OnlineConfig):
-        return OnlineStream(config, make_engine(config.engine, vlm, run, autocast=autocast), tools)
+        return OnlineStream(config, make_engine(config.engine, vlm, run, autocast=autocast, processes=processes), tools)
     return BDHSStream(config.model_copy(update={"autocast": autocast}), tools)
 
 

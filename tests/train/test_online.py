@@ -100,7 +100,7 @@ def test_prompts_alone_are_enough(model_dir: Path, pairs_dir: Path, pairs: list[
     write_samples(pairs_dir, rows)
     out = train(model_dir, None, tmp_path / "out", config_with("epochs=1", f"source={ONLINE}"), 0, pairs_dir)
     manifest = read_manifest(out)
-    assert manifest.counts["pairs"] == 6 and set(manifest.inputs) == {"model", "samples"}
+    assert manifest.counts["prompts"] == 6 and set(manifest.inputs) == {"model", "samples"}
 
 
 def test_what_a_source_lacks_is_one_sentence(model_dir: Path, pairs_dir: Path, tmp_path: Path) -> None:

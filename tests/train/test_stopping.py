@@ -113,7 +113,7 @@ def test_full_fine_tuning_trains_all_but_the_vision_tower_and_saves_a_model(
     out = train(model_dir, pairs_dir, tmp_path / "out", config, 0)
     rows = list(read_log(out / "log.jsonl"))
     assert rows[0].loss == pytest.approx(0.69314718, abs=1e-6) and rows[-1].loss < 0.3
-    assert sorted(path.name for path in out.iterdir()) == ["log.jsonl", "manifest.json", "model"]
+    assert sorted(path.name for path in out.iterdir()) == ["log.jsonl", "manifest.json", "model", "trained_on.npz"]
     before, after = load_file(model_dir / "model.safetensors"), load_file(out / "model" / "model.safetensors")
     moved = {name for name, weight in before.items() if not torch.equal(weight, after[name])}
     assert moved and not any("vision" in name for name in moved)
