@@ -18,6 +18,8 @@ IDS = ("sample_id", "question_id", "questionId", "image_id", "id")
 TEXTS = ("model_answer", "model_prediction", "prediction", "response", "output", "answer", "caption", "text")
 _QUESTIONS = ("question", "prompt")
 
+_COCO_DIGITS = 12
+
 KeyOf = Callable[[Mapping[str, Any]], str | None]
 
 
@@ -82,7 +84,7 @@ def normal_key(key: str | None) -> str | None:
     """An id in the form in which ids are compared: a COCO file name is the number in it."""
     if key is None:
         return None
-    number = coco_id(key)
+    number = coco_id(key) if len(key) >= _COCO_DIGITS else 0
     return str(number) if number else key.strip()
 
 
@@ -126,6 +128,6 @@ def _whole(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _json(text: bytes, where: str) -> Any:
     try:
-        return json.loads(text.decode("utf-8-sig"))
+        return json.loads(text)  # whose encoding it finds, a byte order mark included
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is not JSON ({error}); give one JSON object a line") from error

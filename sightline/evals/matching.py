@@ -127,6 +127,6 @@ def _same(asked: str, given: str) -> bool:
 
 
 def _answer(sample: Sample, given: Given) -> Answer:
-    return Answer(
+    return Answer.model_construct(
         sample_id=sample.id, cluster=sample.cluster, text=given.text, tokens=given.tokens, finished=given.finished
     )

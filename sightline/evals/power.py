@@ -8,7 +8,7 @@ import math
 from functools import cache
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from sightline.evals.sums import FloatArray
 
@@ -24,18 +24,18 @@ def power(effect: float, stderr: float, clusters: int, *, alpha: float = ALPHA) 
     if stderr == 0:
         return 1.0 if effect else alpha
     freedom = clusters - 1
-    critical = stats.t.ppf(1 - alpha / 2, freedom)
+    critical = special.stdtrit(freedom, 1 - alpha / 2)
     away = abs(effect) / stderr
     # T = (Z + away) / s with s^2 a chi-square by its degrees of freedom: the mean over evenly probable s.
     beyond = critical * _scales(freedom)
-    return float(np.mean(stats.norm.sf(beyond - away) + stats.norm.cdf(-beyond - away)))
+    return float(np.mean(special.ndtr(away - beyond) + special.ndtr(-beyond - away)))
 
 
 @cache
 def _scales(freedom: int) -> FloatArray:
     """What Student's t divides by, at the middles of evenly probable strips."""
     strips = (np.arange(_STRIPS) + 0.5) / _STRIPS
-    scales: FloatArray = np.sqrt(stats.chi2.ppf(strips, freedom) / freedom)
+    scales: FloatArray = np.sqrt(2 * special.gammaincinv(freedom / 2, strips) / freedom)
     return scales
 
 

@@ -8,7 +8,7 @@ a ratio is Cochran 1977, sec. 6.5). Intervals are Student's with C - 1 degrees o
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from sightline.evals.metrics import AnyMetric, Derived
 from sightline.evals.sums import FloatArray, Formulas, Table, add_up
@@ -20,7 +20,7 @@ def robust_estimate(scores: Iterable[Score], metrics: Mapping[str, AnyMetric]) -
     table, formulas = add_up([scores], metrics)
     values = formulas.values(table.sums.sum(axis=1))[0]
     errors = robust_errors(table, formulas)[0]
-    half = errors * stats.t.ppf(0.975, max(1, table.clusters - 1))
+    half = errors * special.stdtrit(max(1, table.clusters - 1), 0.975)
     return {
         name: Estimate(
             value=None if np.isnan(values[m]) else float(values[m]),

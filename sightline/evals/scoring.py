@@ -26,11 +26,15 @@ def all_metrics(benchmark: Benchmark) -> dict[str, AnyMetric]:
 
 def score_answer(benchmark: Benchmark, sample: Sample, answer: Answer) -> Score:
     """The benchmark's score of one answer, with what is measured of every answer."""
-    score = benchmark.score(sample, answer)
-    return Score(
+    return _completed(benchmark.score(sample, answer), answer, groups_of(benchmark, sample))
+
+
+def _completed(score: Score, answer: Answer, groups: tuple[str, ...]) -> Score:
+    # Of parts that were validated each; to do it again would take a third of the time.
+    return Score.model_construct(
         sample_id=score.sample_id,
         cluster=score.cluster,
-        groups=groups_of(benchmark, sample),
+        groups=groups,
         values={**answer_values(answer), **score.values},
         details=score.details,
     )
@@ -44,16 +48,11 @@ def groups_of(benchmark: Benchmark, sample: Sample) -> tuple[str, ...]:
 def score_all(benchmark: Benchmark, answered: Iterable[tuple[Sample, Answer | None]]) -> Iterator[Score]:
     """The scores in the order of the samples; one without an answer has None for every value."""
     missing: dict[str, float | None] = dict.fromkeys(needed_values(all_metrics(benchmark)))
-    grouped = isinstance(benchmark, Grouped)
+    groups = benchmark.groups if isinstance(benchmark, Grouped) else lambda _: ()
     scores = (
-        score_answer(benchmark, sample, answer)
+        _completed(benchmark.score(sample, answer), answer, groups(sample))
         if answer is not None
-        else Score(
-            sample_id=sample.id,
-            cluster=sample.cluster,
-            groups=groups_of(benchmark, sample) if grouped else (),
-            values=missing,
-        )
+        else Score(sample_id=sample.id, cluster=sample.cluster, groups=groups(sample), values=missing)
         for sample, answer in answered
     )
     return benchmark.combine(scores) if isinstance(benchmark, Combining) else scores

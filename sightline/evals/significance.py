@@ -6,7 +6,7 @@ and no verdict word is chosen.
 
 from collections.abc import Iterable, Sequence
 
-from scipy import stats
+from scipy import special
 
 from sightline.evals.metrics import Metric
 from sightline.evals.sums import side_by_side
@@ -60,4 +60,4 @@ def mcnemar(before: Iterable[Score], after: Iterable[Score], metric: Metric) -> 
 
 def exact_binomial(first: int, second: int) -> float:
     """The two-sided p of so many heads and tails of a fair coin; 1 where there are none."""
-    return 1.0 if first + second == 0 else float(stats.binomtest(first, first + second).pvalue)
+    return min(1.0, 2 * float(special.bdtr(min(first, second), first + second, 0.5)))

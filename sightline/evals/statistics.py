@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special  # not stats, whose import takes seconds
 
 from sightline.errors import InputError
 from sightline.evals.metrics import AnyMetric
@@ -200,8 +200,8 @@ def _scale(counts: _Counts) -> float:
 
 def _tail(clusters: int) -> float:
     """The share of resamples beyond each end of a 95 % interval; 2.5 % for many clusters, less for few."""
-    reach = math.sqrt(clusters / (clusters - 1)) * stats.t.ppf(0.975, clusters - 1)
-    return float(stats.norm.cdf(-reach))
+    reach = math.sqrt(clusters / (clusters - 1)) * special.stdtrit(clusters - 1, 0.975)
+    return float(special.ndtr(-reach))
 
 
 def _p_value(point: float, draws: FloatArray, counts: _Counts) -> float | None:
@@ -219,9 +219,9 @@ def _p_value(point: float, draws: FloatArray, counts: _Counts) -> float | None:
     spread = float(np.std(defined, ddof=1))
     if beyond < _FEW and spread > 0:
         away = abs(point) / (_scale(counts) * spread)
-        return float(2 * stats.t.sf(away, counts.clusters - 1))
-    reach = -stats.norm.ppf(share) / math.sqrt(counts.clusters / (counts.clusters - 1))
-    return float(2 * stats.t.sf(reach, counts.clusters - 1))
+        return float(2 * special.stdtr(counts.clusters - 1, -away))
+    reach = -special.ndtri(share) / math.sqrt(counts.clusters / (counts.clusters - 1))
+    return float(2 * special.stdtr(counts.clusters - 1, -reach))
 
 
 def _number(value: float) -> float | None:

@@ -81,6 +81,6 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _parsed(text: bytes, where: str) -> Any:
     try:
-        return json.loads(text.decode("utf-8-sig"))
+        return json.loads(text)  # whose encoding it finds, a byte order mark included
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is not JSON ({error}); fetch the file again") from error
