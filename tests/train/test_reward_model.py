@@ -19,6 +19,7 @@ from sightline.records.manifest import read_manifest
 from sightline.records.rows import Pair
 from sightline.records.store import write_rows
 from sightline.train.config import OptimizerConfig, TrainConfig
+from sightline.train.config.stopping import ValidationConfig
 from sightline.train.log import read_log
 from sightline.train.loop import StepSettings, TrainState, fit, trainable_weights
 from sightline.train.optimizer import make_optimizer
@@ -93,6 +94,10 @@ def test_from_pairs_to_a_judge(model_dir: Path, pairs: list[Pair], tmp_path: Pat
     assert log[0].loss == pytest.approx(math.log(2), abs=1e-6) and log[0].accuracy == 0.0
     assert log[-1].accuracy == 1.0 and log[-1].loss < 0.2
     assert read_manifest(out).complete
+    held_out = config.model_copy(update={"max_steps": 2, "validation": ValidationConfig(share=0.3, every=2)})
+    train(model_dir, data, tmp_path / "held out", held_out, seed=0)
+    looked = list(read_log(tmp_path / "held out/log.jsonl"))[-1].numbers
+    assert looked["validation_accuracy"] in (0.0, 0.5, 1.0) and looked["validation_loss"] > 0
     asked = ["judge", "--pairs", str(data), "--set", "judge.name=reward", "--set", f"judge.model={model_dir}"]
     result = CliRunner().invoke(app, [*asked, "--set", f"judge.adapter={out / 'adapter'}"])
     assert result.exit_code == 0, result.output

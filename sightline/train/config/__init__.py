@@ -120,6 +120,14 @@ class TrainConfig(Config):
     def _one_aim(self) -> "TrainConfig":
         if (self.loss is None) == (self.rl is None):
             raise ValueError("give either loss, to learn from pairs, or rl, to learn from rewards, and not both")
+        of_pairs = {
+            "references": self.references,
+            "validation": self.validation,
+            "source": self.source.name != "offline",
+        }
+        given = [name for name, value in of_pairs.items() if value]
+        if self.rl is not None and given:
+            raise ValueError(f"{given[0]} is for pairs, and rl learns from rewards; leave it out")
         return self
 
     @model_validator(mode="after")

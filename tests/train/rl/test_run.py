@@ -138,6 +138,8 @@ def test_a_bad_config_is_refused(rl: dict[str, Any], says: str) -> None:
 def test_loss_and_rl_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="give either loss"):
         config_of(RLOO, loss={"name": "sft"})
+    with pytest.raises(ValueError, match="validation is for pairs"):
+        config_of(RLOO, validation={"share": 0.3, "every": 2})
     with pytest.raises(ValueError, match="give either loss"):
         TrainConfig.model_validate({"optim": {"lr": 1e-3}, "epochs": 1})
 
