@@ -252,7 +252,7 @@ def _weakener(view: str, folder: Path, seed: int) -> Weaken:
 
 def _admitted(data: Data, vlm: VLM, scoring: Scoring, config: TrainConfig, bars: Progress) -> Admitted:
     """What to train on, after some of it has shown that the model looks at pictures."""
-    task = bars.add_task("reading", total=len(data.pairs) or len(data.samples), note="")
+    task = bars.add_task("reading", total=len(data.pairs), note="", visible=bool(data.pairs))
     streams = streams_of(config.source)
     offline = any(isinstance(stream, OfflineConfig) for stream in streams)
     # A weakened picture takes as many tokens as the picture itself, and none is made before the directory is ours.

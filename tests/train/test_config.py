@@ -55,6 +55,14 @@ def test_the_config_of_mpo_is_the_paper_s() -> None:
     assert config.terms == (Term("dpo", 0.8, beta), Term("bco", 0.2, beta), Term("sft", 1.0, {}))
 
 
+@pytest.mark.parametrize("name", ["online", "mixed"])
+def test_shipped_sources_load_and_open_with_their_command(name: str) -> None:
+    path = Path(lab.__file__).with_name("configs") / f"{name}.yaml"
+    assert load_config(TrainConfig, path).source.name == name
+    assert path.read_text().startswith("# sightline train ")
+    assert path.read_text().splitlines()[0].endswith(f"--config sightline/lab/configs/{name}.yaml")
+
+
 def test_a_config_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_config(TrainConfig, None, GIVEN).epochs = 3
