@@ -62,12 +62,13 @@ class PairsSpec(Settings):
 class ArmSpec(Config):
     """One way to train, by what it changes: the pairs, the prompts for online answers, keys of the training config.
 
-    A value that says `${pairs.NAME}`, `${samples.NAME}`, `${train.ARM}` or `${adapter.ARM}` stands for that directory,
+    `config` is a file in place of all that the study's `train` says, for an arm of another kind, such as RL. A value that says `${pairs.NAME}`, `${samples.NAME}`, `${train.ARM}` or `${adapter.ARM}` stands for that directory,
     of the same seed. An arm with `measured: false` serves others, as a reward model does, and is not evaluated.
     """
 
     pairs: str | None = None
     samples: str | None = None
+    config: Path | None = None
     set: dict[str, Any] = Field(default_factory=dict)
     measured: bool = True
 
@@ -76,6 +77,7 @@ class ArmSpec(Config):
         return ArmSpec(
             pairs=self.pairs or below.pairs,
             samples=self.samples or below.samples,
+            config=self.config or below.config,
             set=merged(below.set, self.set),
             measured=self.measured and below.measured,
         )

@@ -36,14 +36,14 @@ class Finding(Row):
 
 
 class Cost(Row):
-    """What an arm took, by seed on average: seconds of its pieces (shared ones too), pairs, steps and answer tokens."""
+    """What an arm took, by seed on average: seconds of its pieces (shared ones too), rows (pairs or prompts), tokens."""
 
     arm: str
     seeds: int
     pair_seconds: float | None
     train_seconds: float | None
     eval_seconds: float | None
-    pairs: float | None
+    rows: float | None
     steps: float | None
     answer_tokens: float | None
 
@@ -148,17 +148,17 @@ def _cost(plan: StudyPlan, entries: Mapping[str, Entry], arm: str) -> Cost:
         pair_seconds=_mean([entry.seconds for entry in built]),
         train_seconds=_mean([entry.seconds for entry in trained]),
         eval_seconds=_mean([entry.seconds for entry in measured]),
-        pairs=_mean([entry.counts.get("pairs_trained_on") for entry in trained]),
+        rows=_mean([_rows(entry) for entry in trained]),
         steps=_mean([entry.counts.get("steps") for entry in trained]),
         answer_tokens=_mean([entry.counts.get("answer_tokens") for entry in trained]),
     )
 
 
 def _unequal(costs: Sequence[Cost]) -> tuple[str, ...]:
-    """Where arms got other numbers of pairs or steps, or answer tokens that differ by more than a tenth."""
+    """Where arms got other numbers of rows or steps, or answer tokens that differ by more than a tenth."""
     told = []
     for name, label, slack in (
-        ("pairs", "pairs", 0.0),
+        ("rows", "pairs or prompts", 0.0),
         ("steps", "steps", 0.0),
         ("answer_tokens", "answer tokens", 0.1),
     ):
@@ -167,6 +167,10 @@ def _unequal(costs: Sequence[Cost]) -> tuple[str, ...]:
             least, most = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
             told.append(f"Arms differ in {label}: from {known[least]:g} ({least}) to {known[most]:g} ({most}).")
     return tuple(told)
+
+
+def _rows(entry: Entry) -> float | None:
+    return next((count for name, count in entry.counts.items() if name.endswith("_trained_on")), None)
 
 
 def _done(entries: Mapping[str, Entry], key: str) -> bool:

@@ -119,7 +119,8 @@ class _Planner:
             raise InputError(f"study: an arm refers to {name!r}, which is no arm; arms: {', '.join(self._arms)}")
         self._open.append(name)
         arm: ArmSpec = self._arms[name]
-        settings, used = self._resolved({"config": _settings(self._config.train.with_keys(arm.set))}, seed)
+        told = Settings(config=arm.config) if arm.config is not None else self._config.train
+        settings, used = self._resolved({"config": _settings(told.with_keys(arm.set))}, seed)
         inputs = dict(self._model)
         if arm.pairs is not None:
             inputs["pairs"] = self._pairs(arm.pairs, seed)

@@ -82,7 +82,7 @@ def _cell(found: Finding) -> str:
 
 
 def _cost_table(costs: Sequence[Cost]) -> Iterator[str]:
-    names = ("pair_seconds", "train_seconds", "eval_seconds", "pairs", "steps", "answer_tokens")
+    names = ("pair_seconds", "train_seconds", "eval_seconds", "rows", "steps", "answer_tokens")
     yield "| arm | " + " | ".join(name.replace("_", " ") for name in names) + " |"
     yield "| --- " * (len(names) + 1) + "|"
     for cost in costs:

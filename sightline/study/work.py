@@ -116,7 +116,8 @@ def _train(job: Job) -> None:
 
     with _file(job.settings()["config"]) as path:
         config = load_config(TrainConfig, path)
-    train(job.model, job.inputs["pairs"], job.out, config, job.piece.seed)
+    pairs, samples = job.inputs.get("pairs"), job.inputs.get("samples")
+    train(job.model, pairs, job.out, config, job.piece.seed, samples)
 
 
 def _eval(job: Job) -> None:

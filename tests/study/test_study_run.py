@@ -61,7 +61,7 @@ def test_what_can_be_done_is_done_and_the_rest_is_told(finished: tuple[Path, Pat
     accuracy = next(f for f in told["findings"] if f["arm"] == "dpo" and f["metric"] == "accuracy")
     assert accuracy["difference"]["n"] == accuracy["value"]["n"] == len(accuracy["by_seed"]) * accuracy["value"]["n"]
     cost = told["costs"][0]
-    assert cost["steps"] == 2 and cost["pairs"] == 8 and cost["train_seconds"] > 0
+    assert cost["steps"] == 2 and cost["rows"] == 8 and cost["train_seconds"] > 0
     rows = (out / "study.csv").read_text().splitlines()
     assert len(rows) == 1 + len(told["findings"]) and rows[0].startswith("arm,benchmark,metric")
     assert "| dpo |" in (out / "study.md").read_text()
