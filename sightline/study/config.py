@@ -62,8 +62,9 @@ class PairsSpec(Settings):
 class ArmSpec(Config):
     """One way to train, by what it changes: the pairs, the prompts for online answers, keys of the training config.
 
-    `config` is a file in place of all that the study's `train` says, for an arm of another kind, such as RL. A value that says `${pairs.NAME}`, `${samples.NAME}`, `${train.ARM}` or `${adapter.ARM}` stands for that directory,
-    of the same seed. An arm with `measured: false` serves others, as a reward model does, and is not evaluated.
+    `config` is a file in place of all that the study's `train` says, for an arm of another kind, such as RL. A value
+    that says `${pairs.NAME}`, `${samples.NAME}`, `${train.ARM}` or `${adapter.ARM}` stands for that directory, of the
+    same seed. An arm with `measured: false` serves others, as a reward model does, and is not evaluated.
     """
 
     pairs: str | None = None

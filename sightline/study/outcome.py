@@ -36,7 +36,7 @@ class Finding(Row):
 
 
 class Cost(Row):
-    """What an arm took, by seed on average: seconds of its pieces (shared ones too), rows (pairs or prompts), tokens."""
+    """What an arm took, by seed on average: seconds of its pieces, shared ones too; rows are pairs or prompts."""
 
     arm: str
     seeds: int
