@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sightline.errors import InputError
 from sightline.evals.directory import BenchmarkResult, read_evaluation
+from sightline.evals.significance import holm
 from sightline.evals.statistics import compare
 from sightline.records.rows import Estimate, Row, Score
 from sightline.study.ledger import Entry, Ledger
@@ -20,7 +21,10 @@ BASE = "base"
 
 
 class Finding(Row):
-    """One metric of one arm. `difference` is to the baseline, on the same images and with the same seeds."""
+    """One metric of one arm. `difference` is to the baseline, on the same images and with the same seeds.
+
+    `p` is of the same resamples, `p_holm` corrected for every difference of the study whose metric has a direction.
+    """
 
     arm: str
     benchmark: str
@@ -33,6 +37,8 @@ class Finding(Row):
     difference: Estimate | None
     verdict: str
     by_seed: tuple[float | None, ...]
+    p: float | None = None
+    p_holm: float | None = None
 
 
 class Cost(Row):
@@ -99,7 +105,7 @@ def outcome_of(plan: StudyPlan, name: str, out: Path) -> Outcome:
         about=config.about,
         baseline=baseline,
         seeds=config.seeds,
-        findings=tuple(findings),
+        findings=_corrected(findings),
         costs=costs,
         unequal=_unequal(costs),
         missing=tuple(missing),
@@ -132,9 +138,17 @@ def _findings(arm: str, runs: Sequence[Evaluations], against: Sequence[Evaluatio
                     difference=difference,
                     verdict="" if difference is None else verdict(difference, told.higher_is_better),
                     by_seed=found[metric].by_seed,
+                    p=None if difference is None else found[metric].p,
                 )
             )
     return made
+
+
+def _corrected(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """With Holm's correction: one family of all differences that could be quoted as better or worse."""
+    family = [f for f in findings if f.higher_is_better is not None and f.difference is not None]
+    found = {id(f): p for f, p in zip(family, holm([f.p for f in family]), strict=True)}
+    return tuple(f.model_copy(update={"p_holm": found.get(id(f))}) for f in findings)
 
 
 def _cost(plan: StudyPlan, entries: Mapping[str, Entry], arm: str) -> Cost:

@@ -13,8 +13,9 @@ from sightline.study.outcome import BASE, Cost, Finding, Outcome
 from sightline.study.report.formatting import difference_text, interval_text, value_text
 
 JSON, CSV, MARKDOWN = "study.json", "study.csv", "study.md"
+HOLM = 0.05  # the share of studies without any effect in which one star or more would stand
 _COLUMNS = ("arm", "benchmark", "metric", "unit", "value", "value_low", "value_high", "n", "unscored")
-_DIFFERENCES = ("difference", "difference_low", "difference_high", "verdict", "by_seed")
+_DIFFERENCES = ("difference", "difference_low", "difference_high", "p", "p_holm", "verdict", "by_seed")
 
 
 def write_outcome(outcome: Outcome, out: Path) -> None:
@@ -38,7 +39,7 @@ def csv_text(outcome: Outcome) -> str:
             (
                 *(found.arm, found.benchmark, found.metric, found.unit),
                 *(value.value, low, high, value.n, value.unscored),
-                *(difference.value if difference else None, less, more, found.verdict),
+                *(difference.value if difference else None, less, more, found.p, found.p_holm, found.verdict),
                 " ".join("" if seed is None else repr(seed) for seed in found.by_seed),
             )
         )
@@ -52,7 +53,8 @@ def markdown_text(outcome: Outcome) -> str:
         lines += [_plain(outcome.about), ""]
     lines += [
         f"Seeds: {', '.join(map(str, outcome.seeds))}. Differences are to `{_plain(outcome.baseline)}`, paired by image"
-        " and seed; shares in percent and points; brackets are 95 % intervals over images and seeds.",
+        " and seed; shares in percent and points; brackets are 95 % intervals over images and seeds. Bold: the interval"
+        " excludes 0; a star: so does Holm's correction over all differences of the study, at 5 %.",
         "",
     ]
     lines += [f"- {sentence}" for sentence in outcome.unequal]
@@ -78,7 +80,8 @@ def _cell(found: Finding) -> str:
         return f"{value} {interval_text(found.value.ci95, found.unit, signed=False)}"
     change = difference_text(found.difference.value, found.unit)
     told = f"{value}, {change} ({interval_text(found.difference.ci95, found.unit, signed=True)})"
-    return f"**{told}**" if found.verdict in ("better", "worse") else told
+    star = " \\*" if found.p_holm is not None and found.p_holm < HOLM else ""
+    return f"**{told}**{star}" if found.verdict in ("better", "worse") else told
 
 
 def _cost_table(costs: Sequence[Cost]) -> Iterator[str]:

@@ -1,0 +1,90 @@
+"""What is made of a study's findings: Holm over the whole of it, stars and bold, and what was not equal."""
+
+import pytest
+
+from sightline.records.rows import Estimate
+from sightline.study.outcome import Cost, Finding, Outcome, _corrected, _unequal
+from sightline.study.tables import csv_text, markdown_text
+
+
+def finding(arm: str, p: float | None, *, higher: bool | None = True, verdict: str = "better") -> Finding:
+    value = Estimate(value=0.5, stderr=0.1, ci95=(0.4, 0.6), n=10)
+    difference = None if p is None else Estimate(value=0.1, stderr=0.02, ci95=(0.05, 0.15), n=10)
+    return Finding(
+        arm=arm,
+        benchmark="bench",
+        metric="accuracy" if higher is not None else "length",
+        label="Accuracy",
+        unit="share",
+        higher_is_better=higher,
+        primary=True,
+        value=value,
+        difference=difference,
+        verdict="" if p is None else verdict,
+        by_seed=(0.1,),
+        p=p,
+    )
+
+
+def cost(arm: str, rows: float | None, tokens: float) -> Cost:
+    return Cost(
+        arm=arm,
+        seeds=1,
+        pair_seconds=1,
+        train_seconds=2,
+        eval_seconds=3,
+        rows=rows,
+        steps=4,
+        answer_tokens=tokens,
+    )
+
+
+def outcome(*findings: Finding) -> Outcome:
+    return Outcome(
+        name="a | b",
+        about="",
+        baseline="base",
+        seeds=(0,),
+        findings=_corrected(findings),
+        costs=(cost("x", 8, 100),),
+        unequal=(),
+        missing=("late",),
+    )
+
+
+def test_holm_takes_every_difference_with_a_direction() -> None:
+    """p = 0.01, 0.03 and 0.04 of a family of three: 0.03, 0.06, 0.06; baseline and length are no part of it."""
+    made = outcome(
+        finding("base", None),
+        finding("x", 0.03),
+        finding("y", 0.01),
+        finding("z", 0.04),
+        finding("x", 0.9, higher=None),
+    )
+    assert [f.p_holm for f in made.findings] == [
+        None,
+        pytest.approx(0.06),
+        pytest.approx(0.03),
+        pytest.approx(0.06),
+        None,
+    ]
+
+
+def test_bold_and_star() -> None:
+    made = outcome(
+        finding("base", None), finding("x", 0.03), finding("y", 0.01), finding("z", 0.5, verdict="within noise")
+    )
+    text = markdown_text(made)
+    rows = {line.split(" | ")[0]: line for line in text.split("## Cost")[0].splitlines() if line.startswith("| ")}
+    assert rows["| y"].endswith("** \\* |") and rows["| x"].endswith(")** |") and "**" not in rows["| z"]
+    assert "# a \\| b" in text and "late" in text
+    assert csv_text(made).splitlines()[1].startswith("base,bench,accuracy,share,0.5,0.4,0.6,10,0,,,,,,,")
+
+
+def test_what_was_not_equal_is_said() -> None:
+    assert _unequal([cost("x", 8, 100), cost("y", 8, 109)]) == ()
+    told = _unequal([cost("x", 8, 100), cost("y", 9, 120), cost("z", None, 100)])
+    assert told == (
+        "Arms differ in pairs or prompts: from 8 (x) to 9 (y).",
+        "Arms differ in answer tokens: from 100 (x) to 120 (y).",
+    )
