@@ -50,6 +50,10 @@ def test_options_reach_the_stage(model_dir: Path, pairs_dir: Path, config_file: 
         (["loss.beta=-1"], "loss.beta is -1"),
         (["batch_sise=2"], "did you mean 'batch_size'?"),
         (["epochs=0"], "epochs"),
+        (
+            ["loss={name: dpo-averaged, beta: 0.1, gamma: 0.5}", "source={name: bdhs, rho: 0.9}"],
+            "have no second rejected answer, which dpo-averaged needs",
+        ),
     ],
 )
 def test_a_wrong_config_ends_with_code_two(

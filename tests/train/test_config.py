@@ -70,6 +70,48 @@ def test_a_config_is_frozen() -> None:
         LoraConfig().rank = 3
 
 
+ONLINE = "{name: online, judge: {name: self}}"
+BDHS = "{name: bdhs, rho: 0.9, average: %s}"
+DENSE = "loss={name: dpo-dense, beta: 0.5, gamma: 5}"
+AVERAGED = "loss={name: dpo-averaged, beta: 0.1, gamma: 0.5}"
+
+
+@pytest.mark.parametrize(
+    ("loss", "source", "message"),
+    [
+        (DENSE, ONLINE, "source: pairs of online have no correction spans, which dpo-dense needs; train on given"),
+        (DENSE, BDHS % "true", "source: pairs of bdhs have no correction spans"),
+        (DENSE, f"{{name: mixed, p: 0.5, second: {ONLINE}}}", "source: pairs of online have no correction spans"),
+        (AVERAGED, ONLINE, "source: pairs of online have no second rejected answer, which dpo-averaged needs"),
+        (AVERAGED, BDHS % "false", "no second rejected answer, which dpo-averaged needs; set average=true on a bdhs"),
+        (
+            "loss=[{name: sft, weight: 1}, {name: dpo-dense, weight: 1, beta: 0.5, gamma: 5}]",
+            ONLINE,
+            "which dpo-dense needs",
+        ),
+    ],
+)
+def test_a_loss_whose_need_the_source_never_meets_is_refused_at_the_door(loss: str, source: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        load_config(TrainConfig, None, [loss, "optim.lr=1e-4", "epochs=1", f"source={source}"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("loss", "source"),
+    [
+        (AVERAGED, BDHS % "true"),
+        (AVERAGED, "{name: offline}"),
+        (DENSE, "{name: offline}"),
+        ("loss={name: mdpo, beta: 0.1}", ONLINE),
+        ("loss={name: dpo, beta: 0.1}", BDHS % "false"),
+    ],
+)
+def test_a_loss_whose_need_the_source_may_meet_is_taken(loss: str, source: str) -> None:
+    config = load_config(TrainConfig, None, [loss, "optim.lr=1e-4", "epochs=1", f"source={source}"])
+    assert config.source.name in source
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -16,7 +16,7 @@ from sightline.losses.objective import Term, make_objective
 from sightline.losses.types import Need
 from sightline.pairs.views import view_of
 from sightline.train.config.loss import SUPPLIED, LossConfig
-from sightline.train.config.source import OfflineConfig, SourceConfig
+from sightline.train.config.source import OfflineConfig, SourceConfig, streams_of
 from sightline.train.config.stopping import GuardConfig, ValidationConfig
 from sightline.train.config.weights import LoraConfig, OptimizerConfig
 from sightline.train.monitors import MonitorConfig
@@ -24,6 +24,12 @@ from sightline.train.rl.config import RLConfig
 from sightline.train.tracking import TrackingConfig
 
 __all__ = ["SUPPLIED", "LoraConfig", "LossConfig", "OptimizerConfig", "TrainConfig"]
+
+#: Of a need that streams may lack: what their pairs have not, and the remedy.
+_LACKING = {
+    Need.SECOND_REJECTED: ("no second rejected answer", "set average=true on a bdhs source, or train on given pairs"),
+    Need.SPANS: ("no correction spans", "train on given pairs that have them, or choose another loss"),
+}
 
 
 def _as_list(loss: object) -> object:
@@ -140,6 +146,17 @@ class TrainConfig(Config):
                 if several
                 else "references names some and no loss compares with several; leave it out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _source_serves_the_loss(self) -> "TrainConfig":
+        """A stream whose pairs all lack what the loss needs would be made, dropped pair by pair, and end in nothing."""
+        needs = make_objective(self.terms).needs if self.loss is not None else frozenset[Need]()
+        for stream in streams_of(self.source):
+            for need in sorted(needs & stream.lacks):
+                names = [term.name for term in self.terms if need in make_objective([term]).needs]
+                lack, remedy = _LACKING[need]
+                raise ValueError(f"source: pairs of {stream.name} have {lack}, which {names[0]} needs; {remedy}")
         return self
 
     @model_validator(mode="after")

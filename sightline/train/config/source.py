@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from sightline.config import Config
+from sightline.losses.types import Need
 from sightline.pairs.bdhs import BDHSConfig
 from sightline.pairs.judges.table import JudgeConfig
 from sightline.pairs.ranked import RankedConfig
@@ -15,6 +16,11 @@ class OfflineConfig(Config):
     """The pairs that were given."""
 
     name: Literal["offline"] = "offline"
+
+    @property
+    def lacks(self) -> frozenset[Need]:
+        """Nothing that can be known before the pairs are read."""
+        return frozenset()
 
 
 class OnlineConfig(Config):
@@ -44,6 +50,11 @@ class OnlineConfig(Config):
             raise ValueError("a comparison is between two answers; set source.answers=2, or choose=scores")
         return self
 
+    @property
+    def lacks(self) -> frozenset[Need]:
+        """What no pair of this stream ever has for a loss."""
+        return frozenset({Need.SPANS, Need.SECOND_REJECTED})
+
     def ranked(self) -> RankedConfig:
         """The same in the terms of the pairs room: the best against the worst."""
         return RankedConfig(
@@ -68,6 +79,11 @@ class OnlineBDHSConfig(BDHSConfig):
     name: Literal["bdhs"]
     average: bool = False
     every: int = Field(default=1, ge=1)
+
+    @property
+    def lacks(self) -> frozenset[Need]:
+        """As `OnlineConfig.lacks`."""
+        return frozenset({Need.SPANS} if self.average else {Need.SPANS, Need.SECOND_REJECTED})
 
 
 StreamConfig = Annotated[OfflineConfig | OnlineConfig | OnlineBDHSConfig, Field(discriminator="name")]
