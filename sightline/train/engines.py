@@ -22,6 +22,7 @@ from sightline.models.vlm import VLM
 from sightline.train.processes import Processes, present_processes
 
 FOLDER = "rollouts"
+PARTING = 10.0  # seconds that the end of a run waits for a server: nothing depends on its answer
 
 
 class LocalConfig(Config):
@@ -75,7 +76,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing behind; `refresh` opens it again."""
         ...
 
 
@@ -125,11 +126,7 @@ class ServerEngine:
         shutil.rmtree(folder, ignore_errors=True)
         save_adapter(self._vlm, folder)
         load_adapter(self._settings(), name, folder)
-        if self._loaded not in (None, name):
-            self._forget()
-        for other in self._directory.iterdir():  # those of a run that was killed, too
-            if other.name != name:
-                shutil.rmtree(other)
+        self._forget(self._settings(), but=name)
 
     def sample(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation | None]:
         if self._loaded is None:
@@ -146,14 +143,27 @@ class ServerEngine:
         ]
 
     def close(self) -> None:
-        if self._loaded is not None:
-            self._forget()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        """The server forgets every adapter of this run, one that was killed included; the first process sees to it.
 
-    def _forget(self) -> None:
-        if self._loaded is not None:
-            unload_adapter(self._settings(), self._loaded)
-            self._loaded = None
+        Raises:
+            InputError: the server is gone; the directory is removed all the same.
+        """
+        self._loaded = None
+        if not self._processes.is_first:
+            return
+        settings = self._settings().model_copy(update={"timeout": min(PARTING, self._config.timeout)})
+        try:
+            self._forget(settings)
+        finally:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _forget(self, settings: EndpointConfig, but: str = "") -> None:
+        """The directory has what the server was handed, by a run that was killed, too."""
+        there = sorted(self._directory.iterdir()) if self._directory.is_dir() else []
+        for folder in there:
+            if folder.name != but:
+                unload_adapter(settings, folder.name)
+                shutil.rmtree(folder)
 
     def _settings(self) -> EndpointConfig:
         return self._config.endpoint("adapter", Sampling(max_new_tokens=1))

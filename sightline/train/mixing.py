@@ -122,6 +122,11 @@ class StreamSource:
             for number, draw in state["waiting"].items()
         }
 
+    def close(self) -> None:
+        """As the streams'."""
+        for stream in self._streams:
+            stream.close()
+
     def _make(self) -> dict[int, Draw]:
         """The draws from the next one on to the next refresh."""
         numbers = range(self._drawn, min(self._drawn + self._every, self.steps))

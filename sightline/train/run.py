@@ -6,8 +6,8 @@ A run that was killed goes on from its last checkpoint when started again, and o
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from sightline.train.preparation import VIEWS, Job, Prepared, device_of, passes,
 from sightline.train.processes import joined_processes
 from sightline.train.rl.source import UNSCORED
 from sightline.train.sharding import plainly, whole_state
-from sightline.train.sources import Paused
+from sightline.train.sources import Paused, Source
 
 ADAPTER, MODEL, CHECKPOINT = "adapter", "model", "checkpoint"
 
@@ -81,7 +81,8 @@ def _train_prepared(prepared: Prepared, job: Job, bars: Progress) -> None:
     if processes.together(lambda: load_checkpoint(state, job.out / CHECKPOINT)):
         bars.console.print(f"going on after step {state.step} of {state.source.steps}")
     processes.first(lambda: cut_log(job.out / LOG_NAME, state.step))
-    _run_steps(prepared, job, bars)
+    with _closed_after(state.source, bars):
+        _run_steps(prepared, job, bars)
     if not state.step:
         raise InputError(
             f"no step had a pair to train on, dropped were {_dropped(prepared, job.out)}; sample more, or hotter."
@@ -89,6 +90,21 @@ def _train_prepared(prepared: Prepared, job: Job, bars: Progress) -> None:
     if state.validation is not None:
         state.validation.put_back(state.trainable())
     _save_trained(state, job.out)
+
+
+@contextmanager
+def _closed_after(source: Source[Any], bars: Progress) -> Iterator[None]:
+    """At the end, early or not, the source lets go of its servers; one that is gone spoils neither."""
+    try:
+        yield
+    except BaseException:
+        with suppress(InputError):  # why the run ends is what to tell
+            source.close()
+        raise
+    try:
+        source.close()
+    except InputError as error:
+        bars.console.print(f"warning: {error}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _finish(stage: Stage, job: Job, prepared: Prepared) -> None:

@@ -25,6 +25,8 @@ class Making(Protocol[E_contra, M_co]):
 
     def make(self, examples: Sequence[E_contra], epoch: int, /) -> Sequence[M_co]: ...
 
+    def close(self) -> None: ...
+
 
 class Shared(Generic[E, M]):
     """A stream as all processes see it together; all must call its methods, with the same arguments.
@@ -48,3 +50,7 @@ class Shared(Generic[E, M]):
         share = self._processes.share(examples)
         made = self._processes.together(lambda: list(self._stream.make(share, epoch)) if share else [])
         return self._processes.join(made)
+
+    def close(self) -> None:
+        """As the stream's, and the one method for which no process waits for another: one of them may have failed."""
+        self._stream.close()

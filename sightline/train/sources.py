@@ -48,6 +48,14 @@ class Source(Protocol[Item]):
 
     def restore(self, state: Mapping[str, Any]) -> None: ...
 
+    def close(self) -> None:
+        """Nothing more is drawn, at the end or before it: let go of what others hold for this source, such as servers.
+
+        Raises:
+            InputError: one of them does not answer.
+        """
+        ...
+
 
 class Paused(InputError):
     """A source cannot go on now and stands as it did before the draw: nothing is lost, and it may be asked again."""
@@ -137,3 +145,6 @@ class OfflineSource(Generic[Item]):
         if state["pairs"] != len(self._pairs):
             raise ValueError(f"the state was taken over {state['pairs']} pairs, this source has {len(self._pairs)}")
         self._drawn = state["drawn"]
+
+    def close(self) -> None:
+        """Nothing to let go of."""

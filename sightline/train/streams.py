@@ -48,6 +48,10 @@ class Stream(Protocol):
         """What came of each example, in order; image paths absolute."""
         ...
 
+    def close(self) -> None:
+        """Nothing more is made."""
+        ...
+
 
 class OfflineStream:
     """The pairs that were given."""
@@ -62,6 +66,9 @@ class OfflineStream:
             Made(sample_id=example.sample.id, pairs=() if example.pair is None else (example.pair,))
             for example in examples
         ]
+
+    def close(self) -> None:
+        """Nothing to do."""
 
 
 class OnlineStream:
@@ -87,6 +94,10 @@ class OnlineStream:
                 made = list(ranked(samples, tools, self._config.ranked(), self._judge, self.name))
         return [_renamed(each, epoch) for each in made]
 
+    def close(self) -> None:
+        """As the engine's."""
+        self._engine.close()
+
 
 class BDHSStream:
     """The reference against what the policy makes up without most of the picture."""
@@ -103,6 +114,9 @@ class BDHSStream:
         samples = [example.sample for example in examples]
         found = {made.sample_id: made for made in build_bdhs(samples, _of_epoch(self._tools, epoch), self._config)}
         return [_renamed(self._averaged(found[each.sample.id], each), epoch) for each in examples]
+
+    def close(self) -> None:
+        """Nothing to do."""
 
     def _averaged(self, made: Made, example: Example) -> Made:
         """With the external pair's rejected answer beside our own (2407.02477, eq. 5)."""

@@ -23,10 +23,14 @@ from tests.pairs.judges.local_server import answer, completion, decoded, status
 
 @dataclass
 class Served:
-    """What the server has and heard; `takes_adapters` False: as vLLM without the switch, the routes are not there."""
+    """What the server has and heard; `takes_adapters` False: as vLLM without the switch, the routes are not there.
+
+    One that is `gone` hangs up on every call.
+    """
 
     model_dir: Path
     takes_adapters: bool = True
+    gone: bool = False
     adapters: dict[str, VLM] = field(default_factory=dict)
     posted: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -45,6 +49,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.served.gone:
+            self.close_connection = True
+            self.connection.close()
+            return
         with self.served.lock:  # one call at a time: the model is one
             self.served.posted.append((self.path, body))
             routes = {"/v1/chat/completions": self._complete}

@@ -83,7 +83,10 @@ def test_the_policy_is_that_of_the_last_refresh(
 def test_a_run_that_goes_on_replaces_what_the_server_still_has(
     make_policy: Make, model_dir: Path, pairs: list[Pair], tmp_path: Path
 ) -> None:
-    """Killed after its refresh at step 4; the same step is loaded again, from other weights, under the same name."""
+    """Killed after its refresh at step 4; the same step is loaded again, from other weights, under the same name.
+
+    Where the last checkpoint was of an earlier step, it is loaded under that one's, and step 4 forgotten.
+    """
     vlm = make_policy()
     with serving_adapters(model_dir) as (url, served):
         config = ServerConfig(name="server", base_url=url)
@@ -94,6 +97,10 @@ def test_a_run_that_goes_on_replaces_what_the_server_still_has(
         local = make_engine(LocalConfig(), vlm, tmp_path, autocast=False)
         assert again.sample(requests(pairs), SAMPLING) == local.sample(requests(pairs), SAMPLING)
         assert len(served.adapters) == 1
+        make_engine(config, vlm, tmp_path, autocast=False).refresh(2)
+        assert [name[-8:] for name in served.adapters] == ["00000002"]
+        make_engine(config, vlm, tmp_path, autocast=False).close()
+        assert not served.adapters and not (tmp_path / "rollouts").exists()
 
 
 def test_stop_strings_and_the_limit_end_answers_alike(

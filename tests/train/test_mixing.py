@@ -36,6 +36,7 @@ class Told:
     of: tuple[str, ...] = ()
     refreshed: list[int] = dataclasses.field(default_factory=list)
     fails: bool = False
+    closed: bool = False
 
     def refresh(self, step: int) -> None:
         self.refreshed.append(step)
@@ -44,6 +45,9 @@ class Told:
         if self.fails:
             raise InputError("no server answers at http://127.0.0.1:1 (refused); start it")
         return [self._made(each.sample.id, epoch) for each in examples]
+
+    def close(self) -> None:
+        self.closed = True
 
     def _made(self, name: str, epoch: int) -> Made:
         if self.reason and (not self.of or name in self.of):
@@ -118,6 +122,12 @@ def test_what_is_dropped_is_counted_and_an_empty_step_passed_over() -> None:
     assert made.dropped() == {TIED: 6}
     assert numbers[0]["generated_tokens"] > 0 and 0 < numbers[0]["ties"] < 1
     assert numbers[0]["yes_ratio"] == 0.5, "one of each pair's two answers says yes"
+
+
+def test_closing_the_source_closes_both_streams() -> None:
+    streams = (Told(), Told(name="bdhs"))
+    source(*streams, p=0.5).close()
+    assert all(stream.closed for stream in streams)
 
 
 def test_a_source_that_cannot_go_on_stands_where_it_stood() -> None:

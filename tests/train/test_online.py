@@ -20,6 +20,7 @@ from sightline.train.examples import examples_of
 from sightline.train.log import read_log
 from sightline.train.run import train
 from sightline.train.streams import make_stream
+from tests.train.adapter_server import serving_adapters
 from tests.train.test_run import assert_same_adapter, check_kills, config_with, one_thread, write_pairs
 
 __all__ = ["one_thread"]  # a fixture
@@ -145,6 +146,57 @@ def test_a_judge_that_is_down_pauses_the_run_and_the_same_command_goes_on(
     train(model_dir, pairs_dir, out, config, 6)
     assert_same_adapter(straight, out)
     assert [row.step for row in read_log(out / "log.jsonl")] == list(range(6))
+
+
+@pytest.mark.parametrize("fault", [InputError("the judge is away"), KeyboardInterrupt(), None])
+def test_at_the_end_and_when_it_ends_early_a_run_leaves_nothing_on_the_server(
+    model_dir: Path, pairs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: BaseException | None
+) -> None:
+    """The second refresh has handed its adapter over when the judge fails; another run's adapter is let be."""
+    pytest.importorskip("openai")
+    real, left = self_judge._Self.score, [1]
+
+    def failing(self: self_judge._Self, asked: Sequence[Judged]) -> list[Verdict]:
+        if not left[0] and fault is not None:
+            assert len(served.adapters) == 2 and (out / "rollouts").is_dir()
+            raise fault
+        left[0] -= 1
+        return real(self, asked)
+
+    out = tmp_path / "out"
+    with serving_adapters(model_dir) as (url, served):
+        served.adapters["another"] = load_vlm(model_dir)
+        source = ONLINE.replace("every: 2", f"every: 1, engine: {{name: server, base_url: '{url}'}}")
+        config = config_with("epochs=1", f"source={source}")
+        with monkeypatch.context() as patch:
+            patch.setattr(self_judge._Self, "score", failing)
+            if fault is not None:
+                with pytest.raises(type(fault)):
+                    train(model_dir, pairs_dir, out, config, 6)
+                assert list(served.adapters) == ["another"] and not (out / "rollouts").exists()
+        train(model_dir, pairs_dir, out, config, 6)
+        assert list(served.adapters) == ["another"] and not (out / "rollouts").exists()
+        assert len(served.calls("load_lora_adapter")) == 2 + (fault is not None), "one a refresh"
+    assert [row.step for row in read_log(out / "log.jsonl")] == [0, 1]
+
+
+def test_a_server_that_is_gone_at_the_end_costs_a_warning_and_no_weights(
+    model_dir: Path, pairs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openai")
+    out, real = tmp_path / "out", self_judge._Self.score
+    with serving_adapters(model_dir) as (url, served):
+
+        def last(self: self_judge._Self, asked: Sequence[Judged]) -> list[Verdict]:
+            served.gone = True
+            return real(self, asked)
+
+        monkeypatch.setattr(self_judge._Self, "score", last)
+        source = ONLINE.replace("}, max", f"}}, engine: {{name: server, base_url: '{url}'}}, max")
+        train(model_dir, pairs_dir, out, config_with("max_steps=1", "epochs=null", f"source={source}"), 6)
+    assert read_manifest(out).complete and (out / "adapter").is_dir() and not (out / "rollouts").exists()
+    told = capfd.readouterr()
+    assert (told.out + told.err).count("warning: no server answers at http://127.0.0.1") == 1
 
 
 @pytest.mark.usefixtures("one_thread")

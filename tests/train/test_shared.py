@@ -52,6 +52,9 @@ class Squares:
         self.asked += examples
         return [number**2 + epoch for number in examples]
 
+    def close(self) -> None:
+        """Nothing to do."""
+
 
 def run(count: int, examples: list[int]) -> tuple[list[Any], list[Squares]]:
     streams = [Squares() for _ in range(count)]

@@ -108,6 +108,9 @@ class RolloutSource:
         self._scale = None if state["scale"] is None else RewardScale.model_validate(state["scale"])
         self._rollouts = [Rollout.model_validate(row) for row in state["rollouts"]]
 
+    def close(self) -> None:
+        """Nothing to let go of: rollouts are sampled in process."""
+
     def _next_rollout(self, draw: int) -> list[Rollout]:
         """A rollout over the next prompts; where the judge is down, those stay the next ones."""
         before = self._prompts.state()
