@@ -210,10 +210,13 @@ class LabVQA:
     def metrics(self) -> Mapping[str, AnyMetric]:
         return {
             "accuracy": mean("correct", "Answers that are right", higher_is_better=True, primary=True),
-            "count": mean("count", "Counts that are right", higher_is_better=True),
-            "color": mean("color", "Colors that are right", higher_is_better=True),
-            "position": mean("position", "Positions that are right", higher_is_better=True),
+            "count": mean("count", "Counts that are right", higher_is_better=True, group="count"),
+            "color": mean("color", "Colors that are right", higher_is_better=True, group="color"),
+            "position": mean("position", "Positions that are right", higher_is_better=True, group="position"),
         }
+
+    def groups(self, sample: Sample) -> tuple[str, ...]:
+        return (sample.task,)
 
     def samples(self) -> Iterator[Sample]:
         for scene, rng, image in self.scenes:
@@ -232,6 +235,7 @@ class LabVQA:
         return Score(
             sample_id=sample.id,
             cluster=sample.cluster,
+            groups=self.groups(sample),
             values={"correct": correct, **values},
             details={"truth": _TRUTHS[sample.task](group)},
         )

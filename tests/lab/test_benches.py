@@ -9,6 +9,7 @@ import pytest
 from sightline.data.images import open_image
 from sightline.evals.benchmark import Benchmark, Metric, Setting
 from sightline.evals.registry import BENCHMARKS, get_benchmark
+from sightline.evals.scoring import score_all
 from sightline.evals.statistics import estimate
 from sightline.lab.benches import DESCRIBE, LabChair, LabPope, LabVQA, Scenes, co_occurrence, lab_benchmark
 from sightline.lab.vocabulary import KINDS, WorldConfig
@@ -310,12 +311,28 @@ def test_vqa_numbers_leave_other_tasks_out() -> None:
     vqa = LabVQA("lab-vqa", scenes_of())
     told = [("count", "cup", "Two."), ("count", "plate", "Two."), ("color", "cup", "Red."), ("color", "tree", "Red.")]
     scores = named([vqa.score(asked(task, about), said(text)) for task, about, text in told])
-    made = estimate([*scores, *named([vqa.score(asked("color", "plate"), said("blue"))])[:0]], vqa.metrics)
-    assert {name: (e.value, e.n) for name, e in made.items()} == {
-        "accuracy": (0.5, 4),
-        "count": (0.5, 2),
-        "color": (0.5, 2),
-        "position": (None, 0),
+    made = estimate(scores, vqa.metrics)
+    assert {name: (e.value, e.n, e.unscored) for name, e in made.items()} == {
+        "accuracy": (0.5, 4, 0),
+        "count": (0.5, 2, 0),
+        "color": (0.5, 2, 0),
+        "position": (None, 0, 0),
+    }
+
+
+def test_a_vqa_question_without_an_answer_is_unscored_for_its_own_task_alone() -> None:
+    vqa = LabVQA("lab-vqa", scenes_of())
+    answered = [
+        (asked("count", "cup"), said("Two.")),
+        (asked("color", "cup"), None),
+        (asked("color", "tree"), said("Red.")),
+    ]
+    made = estimate(named(list(score_all(vqa, answered))), vqa.metrics)
+    assert {name: (made[name].value, made[name].n, made[name].unscored) for name in vqa.metrics} == {
+        "accuracy": (0.5, 2, 1),
+        "count": (1.0, 1, 0),
+        "color": (0.0, 1, 1),
+        "position": (None, 0, 0),
     }
 
 
