@@ -14,7 +14,6 @@ from rich.table import Table
 from sightline.config import load_config
 from sightline.evals import run
 from sightline.evals.directory import BenchmarkResult, read_evaluation
-from sightline.evals.judging.applying import note_without_judge
 from sightline.evals.judging.config import JudgeConfig
 from sightline.study.report.formatting import interval_text, value_text
 
@@ -66,10 +65,10 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         asked = asked.model_copy(update={"judge": load_config(JudgeConfig, judge)})
     files = run.Files(data, images, synonyms)
     run.evaluate(model, out, asked, adapter=adapter, files=files, seed=seed, runtime=settings.runtime)
-    print_estimates(read_evaluation(out, asked.benchmarks))
-    for name in () if asked.judge else asked.benchmarks:
-        if note := note_without_judge(name, run.setting_of(files, out / "data", asked)):
-            typer.echo(f"note: {note}")
+    made = read_evaluation(out, asked.benchmarks)
+    print_estimates(made)
+    for name, remark in ((name, remark) for name, result in made.items() for remark in result.remarks):
+        typer.echo(f"note: {remark if remark.startswith(name) else f'{name}: {remark}'}")
     typer.echo(f"evaluation: {out}")
 
 

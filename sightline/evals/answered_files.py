@@ -10,11 +10,12 @@ from pathlib import Path
 
 from sightline.config import Config
 from sightline.evals.answer_files import given, read_answers
-from sightline.evals.benchmark import AnyMetric, Benchmark, InFolders, Keyed, Remarking, Setting, Unlisted
+from sightline.evals.benchmark import AnyMetric, Benchmark, InFolders, Keyed, Setting, Unlisted
 from sightline.evals.directory import ANSWERS, SAMPLES, read_result, relocated
-from sightline.evals.judging.applying import NOBODY, Judging, judged, require_judged, unjudged_note
+from sightline.evals.judging.applying import NOBODY, Judging, judged, require_judged
 from sightline.evals.matching import Tally, match
 from sightline.evals.registry import get_benchmark
+from sightline.evals.remarks import remarks_of
 from sightline.evals.scoring import all_metrics, estimate_scores, score_all, write_scores
 from sightline.evals.statistics import RESAMPLES
 from sightline.records.manifest import Stage
@@ -34,7 +35,7 @@ class ScoreConfig(Config):
 
 @dataclass(frozen=True)
 class Scored:
-    """Every metric with its estimate, and sentences on answers that were missing or left over."""
+    """Every metric with its estimate, and sentences on answers left over and on how they were scored."""
 
     metrics: dict[str, AnyMetric]
     estimates: dict[str, Estimate]
@@ -60,15 +61,13 @@ def score_file(
     """
     benchmark = get_benchmark(name, setting)
     require_judged(benchmark, judging)
-    notes, tally = unjudged_note(benchmark, judging), Tally()
-    if isinstance(benchmark, Remarking):
-        notes += benchmark.remarks
+    tally = Tally()
     if out is None:
         benchmark, _ = judged(benchmark, lambda: answered(benchmark, answers, Tally()), judging, None)
         estimates = estimate_scores(
             benchmark, score_all(benchmark, answered(benchmark, answers, tally)), resamples=resamples, seed=seed
         )
-        return Scored(all_metrics(benchmark), estimates, (*tally.sentences(), *notes))
+        return Scored(all_metrics(benchmark), estimates, (*tally.sentences(), *remarks_of(benchmark, estimates)))
     config = ScoreConfig(
         benchmarks=(name,),
         split=setting.split,
@@ -79,7 +78,7 @@ def score_file(
     inputs = {"answers": answers} | ({"synonyms": setting.synonyms} if setting.synonyms else {})
     next(answered(benchmark, answers, Tally()))  # so that a mistake does not claim the directory
     stage = Stage.open(out, "score", config, inputs, seed)
-    folder = out / benchmark.name
+    folder, failures = out / benchmark.name, []
     if not stage.done:
         asked = (sample for sample, _ in answered(benchmark, answers, Tally()))
         write_rows(folder / SAMPLES, (relocated(sample, benchmark.folder, folder) for sample in asked))
@@ -89,11 +88,11 @@ def score_file(
         counts = {"samples": tally.samples, "answers": tally.samples - tally.missing}
         dropped = {"repeated": tally.repeated, "unknown": tally.unknown}
         if failed:
-            notes.append(f"{failed} calls of the judge failed; run the same command again to ask for them alone")
+            failures.append(f"{failed} calls of the judge failed; run the same command again to ask for them alone")
         else:
             stage.finish(counts=counts, dropped=dropped)
     result = read_result(out, benchmark.name)
-    return Scored(dict(result.metrics), dict(result.estimates), (*tally.sentences(), *notes))
+    return Scored(dict(result.metrics), dict(result.estimates), (*tally.sentences(), *result.remarks, *failures))
 
 
 def answered(benchmark: Benchmark, answers: Path, tally: Tally) -> Iterator[tuple[Sample, Answer | None]]:

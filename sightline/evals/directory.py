@@ -18,17 +18,21 @@ from sightline.records.rows import Answer, Estimate, Sample, Score
 from sightline.records.store import read_json, read_rows
 
 SAMPLES, ANSWERS, SCORES = "samples.jsonl", "answers.jsonl", "scores.jsonl"
-METRICS, ESTIMATES = "metrics.json", "estimates.json"
+METRICS, ESTIMATES, REMARKS = "metrics.json", "estimates.json", "remarks.json"
 
 T = TypeVar("T")
 
 _METRICS: TypeAdapter[Mapping[str, AnyMetric]] = TypeAdapter(dict[str, AnyMetric])
 _ESTIMATES: TypeAdapter[Mapping[str, Estimate]] = TypeAdapter(dict[str, Estimate])
+_REMARKS: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
 
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """All records of one benchmark; image paths of `samples` are relative to `folder`."""
+    """All records of one benchmark; image paths of `samples` are relative to `folder`.
+
+    `remarks` are sentences on how it was scored, which evaluations of earlier versions lack.
+    """
 
     name: str
     folder: Path
@@ -37,6 +41,7 @@ class BenchmarkResult:
     scores: tuple[Score, ...]
     metrics: Mapping[str, AnyMetric]
     estimates: Mapping[str, Estimate]
+    remarks: tuple[str, ...] = ()
 
 
 def relocated(sample: Sample, source: Path, target: Path) -> Sample:
@@ -63,6 +68,7 @@ def read_result(directory: Path, name: str) -> BenchmarkResult:
         scores=tuple(read_rows(folder / SCORES, Score)),
         metrics=_read_typed(folder / METRICS, _METRICS),
         estimates=_read_typed(folder / ESTIMATES, _ESTIMATES),
+        remarks=_read_typed(folder / REMARKS, _REMARKS) if (folder / REMARKS).exists() else (),
     )
 
 

@@ -12,7 +12,7 @@ from sightline.data.shard import Shard
 from sightline.errors import InputError
 from sightline.evals.directory import ANSWERS, SAMPLES, relocated
 from sightline.evals.registry import get_benchmark
-from sightline.evals.run import WHOLE, EvalConfig, Files, HubEvalConfig, score_samples, setting_of
+from sightline.evals.run import WHOLE, EvalConfig, Files, HubEvalConfig, read_beside, score_samples, setting_of
 from sightline.records.manifest import Manifest, Stage, read_manifest
 from sightline.records.rows import Answer, Sample
 from sightline.records.store import read_rows, write_rows
@@ -31,7 +31,7 @@ def merge_evaluations(parts: Sequence[Path], out: Path, files: Files = Files()) 
     ordered, first = _in_order(parts)
     config = (HubEvalConfig if "model" in first.config else EvalConfig).model_validate({**first.config, "shard": WHOLE})
     benchmarks = [get_benchmark(name, setting_of(files, parts[0] / "data", config)) for name in config.benchmarks]
-    inputs = {f"part_{number}": part for number, part in enumerate(ordered)}
+    inputs = {f"part_{number}": part for number, part in enumerate(ordered)} | read_beside(config, files)
     stage = Stage.open(out, "eval merge", config, inputs, first.seed)
     if stage.done:
         return stage.manifest

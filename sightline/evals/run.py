@@ -133,7 +133,7 @@ def evaluate(
     runtime = runtime or EvalRuntime()
     benchmarks = [get_benchmark(name, setting_of(files, out / "data", config)) for name in config.benchmarks]
     is_hub_id = isinstance(model, str) and model.count("/") == 1 and not Path(model).parent.exists()
-    inputs = {} if is_hub_id else {"model": Path(model)}
+    inputs = ({} if is_hub_id else {"model": Path(model)}) | read_beside(config, files)
     if adapter is not None:
         inputs["adapter"] = adapter
     recorded = HubEvalConfig(**config.model_dump(), model=str(model)) if is_hub_id else config
@@ -161,6 +161,13 @@ def evaluate(
     numbers = {"batch_size": float(runtime.batch_size), **answering.cache_use()}
     stage.finish(counts=counts, dropped={}, numbers=numbers, warnings=warnings)
     return out
+
+
+def read_beside(config: EvalConfig, files: Files) -> dict[str, Path]:
+    """The files that decide numbers without being the model's or the benchmark's, by the name of their hash."""
+    prompt = None if config.judge is None else config.judge.prompt
+    named = {"judge_prompt": prompt, "synonyms": files.synonyms}
+    return {name: path for name, path in named.items() if path is not None}
 
 
 def setting_of(files: Files, default: Path, config: EvalConfig) -> Setting:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from sightline.errors import InputError
 from sightline.evals.benchmark import AnyMetric, Benchmark, Combining, Grouped
-from sightline.evals.directory import ANSWERS, ESTIMATES, METRICS, SAMPLES, SCORES
+from sightline.evals.directory import ANSWERS, ESTIMATES, METRICS, REMARKS, SAMPLES, SCORES
 from sightline.evals.guard import ANSWER_METRICS, answer_values
 from sightline.evals.metrics import needed_values
+from sightline.evals.remarks import remarks_of
 from sightline.evals.statistics import RESAMPLES, estimate_sums
 from sightline.evals.sums import Sums
 from sightline.records.rows import Answer, Estimate, Sample, Score
@@ -76,7 +77,7 @@ def write_scores(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Score the answers and write scores, metrics and estimates to `folder`, in one pass."""
+    """Score the answers and write scores, metrics, remarks and estimates to `folder`, in one pass."""
     sums = Sums(all_metrics(benchmark))
 
     def added() -> Iterator[Score]:
@@ -89,6 +90,7 @@ def write_scores(
     write_json(
         folder / METRICS, {name: metric.model_dump(mode="json") for name, metric in sums.formulas.metrics.items()}
     )
+    write_json(folder / REMARKS, list(remarks_of(benchmark, estimates)))
     # Last: a benchmark that has estimates is complete.
     write_json(folder / ESTIMATES, {name: made.model_dump(mode="json") for name, made in estimates.items()})
     return estimates
@@ -97,7 +99,7 @@ def write_scores(
 def score_directory(
     benchmark: Benchmark, directory: Path, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Estimate]:
-    """Score the answers in `directory / benchmark.name` and write scores, metrics and estimates beside them.
+    """Score the answers in `directory / benchmark.name` and write what `write_scores` does beside them.
 
     Raises:
         InputError: a sample without an answer, or an answer without a sample.

@@ -1,13 +1,17 @@
 """`sightline eval` as people call it: a table, a directory, and one sentence with code 2 for what is wrong."""
 
 import importlib
+import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from sightline.cli import app
+from sightline.evals.directory import read_result
 from sightline.evals.registry import BENCHMARKS
+from sightline.records.hashing import hash_file
 from sightline.records.manifest import read_manifest
 from tests.evals.shapes import SHAPES_ENTRY
 from tests.models.tiny import save_tiny_llava
@@ -38,6 +42,34 @@ def test_options_reach_the_evaluation(model: Path, tmp_path: Path) -> None:
     assert manifest.counts == {"shapes": 2}
     assert "runtime" not in manifest.config
     assert len(list((tmp_path / "data" / "images").iterdir())) == 2
+
+
+def test_remarks_are_printed_and_kept_and_come_again_without_the_model(model: Path, tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    Image.new("RGB", (16, 16), "teal").save(data / "COCO_val2014_000000000042.jpg")
+    (data / "truth.json").write_text('{"COCO_val2014_000000000042.jpg": ["dog"]}')
+    options = ("--bench", "chair", "--data", data, "--set", "resamples=100", "--set", "max_new_tokens=4")
+    said = "the synonyms are our own list; for the published figures give the owners' with --synonyms"
+    for _ in range(2):
+        done = call("--model", model, "--out", out, *options)
+        assert done.exit_code == 0, done.output
+        assert f"note: chair: {said}\n" in done.output
+    assert read_result(out, "chair").remarks == (said,)
+    assert json.loads((out / "chair/remarks.json").read_text()) == [said]
+    words = tmp_path / "words.txt"
+    words.write_text("dog, puppy\n")
+    done = call("--model", model, "--out", tmp_path / "theirs", *options, "--synonyms", words)
+    assert done.exit_code == 0 and "note:" not in done.output
+    assert read_result(tmp_path / "theirs", "chair").remarks == ()
+    assert read_manifest(tmp_path / "theirs").inputs["synonyms"] == hash_file(words)
+
+
+def test_an_evaluation_of_an_earlier_version_has_no_remarks(model: Path, tmp_path: Path) -> None:
+    options = ("--limit", 2, "--set", "resamples=100", "--data", tmp_path / "data")
+    assert call("--model", model, "--bench", "shapes", "--out", tmp_path / "out", *options).exit_code == 0
+    (tmp_path / "out/shapes/remarks.json").unlink()
+    assert read_result(tmp_path / "out", "shapes").remarks == ()
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sightline.errors import InputError
-from sightline.evals.benchmark import Benchmark, Setting
+from sightline.evals.benchmark import Benchmark
 from sightline.evals.judging.anchors import ANCHORS, drift_text, grade_anchors, read_anchors
 from sightline.evals.judging.asking import Say, judge
 from sightline.evals.judging.config import JudgeConfig
 from sightline.evals.judging.verdicts import VERDICTS, Judged, Verdicts, read_verdicts
-from sightline.evals.registry import get_benchmark
 from sightline.records.rows import Answer, Sample
 
 Answered = Callable[[], Iterable[tuple[Sample, Answer | None]]]
@@ -76,17 +75,6 @@ def require_judged(benchmark: Benchmark, judging: Judging) -> None:
         raise InputError("a judge and a file of verdicts are given; leave one of them out.")
     if judging.given and not isinstance(benchmark, Judged):
         raise InputError(f"answers to {benchmark.name!r} are scored by rule, without a judge; leave the judge out.")
-
-
-def note_without_judge(name: str, setting: Setting) -> str | None:
-    """How to have a benchmark's answers graded, where it asks a judge."""
-    benchmark = get_benchmark(name, setting)
-    return benchmark.unjudged if isinstance(benchmark, Judged) else None
-
-
-def unjudged_note(benchmark: Benchmark, judging: Judging) -> list[str]:
-    """How to score, in one sentence, where a benchmark's judge is missing."""
-    return [benchmark.unjudged] if isinstance(benchmark, Judged) and not judging.given else []
 
 
 def check_anchors(benchmark: Benchmark, judging: Judging, folder: Path, when: datetime | None = None) -> str:

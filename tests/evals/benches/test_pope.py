@@ -58,7 +58,10 @@ def test_what_a_quirk_decided_is_counted(lists: Path, tmp_path: Path) -> None:
     made = score(write_answers(tmp_path / "a.jsonl", rows), lists)
     assert made.estimates["touched"].value == 5
     assert (made.estimates["accuracy"].n, made.estimates["accuracy"].unscored) == (9, 15)
-    assert made.notes == ("15 of 24 samples have no answer and are unscored",)
+    assert made.notes == (
+        "15 of 24 samples have no answer and are unscored",
+        "5 of 9 answers were decided by an official default or quirk",
+    )
 
 
 def test_without_a_split_each_counts_and_the_mean_of_the_three(lists: Path, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from sightline.cli import app
 from sightline.evals.directory import read_result
+from sightline.records.hashing import hash_file
+from sightline.records.manifest import read_manifest
 from tests.evals.benches.official_files import hallusion_rows, write_json
 from tests.evals.judging.folders import mmvet_folder
 from tests.models.tiny import save_tiny_llava
@@ -27,10 +29,11 @@ def hallusion_data(folder: Path) -> Path:
 
 
 def test_answers_come_first_and_verdicts_with_a_judge(model: Path, tmp_path: Path) -> None:
-    data, out = hallusion_data(tmp_path / "data"), tmp_path / "out"
+    data, out, prompt = hallusion_data(tmp_path / "data"), tmp_path / "out", tmp_path / "prompt.txt"
+    prompt.write_text("Correct?\nAnswer: {answer}\nVerdict:")
     with serving(lambda body, number: say("correct" if number == 0 else "incorrect")) as (url, heard):
         judge = tmp_path / "judge.yaml"
-        judge.write_text(f"server: {{base_url: '{url}', model: m, concurrency: 1}}\n")
+        judge.write_text(f"server: {{base_url: '{url}', model: m, concurrency: 1}}\nprompt: {prompt}\n")
         command = [
             "eval",
             "--model",
@@ -51,7 +54,13 @@ def test_answers_come_first_and_verdicts_with_a_judge(model: Path, tmp_path: Pat
     assert sorted(said) == sorted(answer.text for answer in result.answers)
     assert (result.estimates["aAcc"].value, result.estimates["aAcc"].n) == (0.5, 2)
     assert [score.details["by"] for score in result.scores] == ["judge", "judge"]
-    assert json.loads((out / "manifest.json").read_text())["config"]["judge"]["server"]["model"] == "m"
+    assert not [remark for remark in result.remarks if "judge" in remark]
+    manifest = read_manifest(out)
+    assert manifest.config["judge"]["server"]["model"] == "m"
+    assert manifest.inputs["judge_prompt"] == hash_file(prompt)
+    prompt.write_text("Right?\nAnswer: {answer}\nVerdict:")  # the same path, another judge
+    done = CliRunner().invoke(app, list(map(str, command)))
+    assert done.exit_code == 2 and "holds another run (input changed: judge_prompt)" in done.stderr
 
 
 def test_without_a_judge_one_line_says_how_to_score(model: Path, tmp_path: Path) -> None:
@@ -66,6 +75,8 @@ def test_without_a_judge_one_line_says_how_to_score(model: Path, tmp_path: Path)
     assert done.exit_code == 0, done.output
     assert "note: mm-vet is graded by a judge and unscored without one; run `sightline score mm-vet" in done.output
     result = read_result(out, "mm-vet")
+    assert result.remarks[0] in done.output.replace("\n", " ")
+    assert "judge_prompt" not in read_manifest(out).inputs
     made = result.estimates["total"]
     assert (made.value, made.n, made.unscored) == (None, 0, 1)
     assert result.answers[0].tokens is not None and result.answers[0].tokens <= 24
