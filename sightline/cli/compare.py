@@ -11,7 +11,7 @@ import typer
 from sightline.evals.directory import read_evaluation
 from sightline.evals.power import images_needed
 from sightline.evals.statistics import RESAMPLES
-from sightline.study.report.formatting import NOTHING, difference_text, interval_text, value_text
+from sightline.study.report.formatting import NOTHING, difference_text, interval_text, p_text, value_text
 from sightline.study.report.results import MetricResult, Results, compare_evaluations
 
 app = typer.Typer()
@@ -56,7 +56,7 @@ def print_comparison(results: Results, effect: float | None) -> None:
                 value_text(made.aligned.value, made.unit),
                 difference_text(made.difference.value, made.unit),
                 interval_text(made.difference.ci95, made.unit, signed=True),
-                *(_p_text(p) for p in (made.p, made.p_holm, made.mcnemar_p)),
+                *(p_text(p) for p in (made.p, made.p_holm, made.mcnemar_p)),
                 value_text(made.smallest_effect, made.unit),
                 *([] if effect is None else [_images_text(made, effect)]),
                 made.verdict,
@@ -65,12 +65,6 @@ def print_comparison(results: Results, effect: float | None) -> None:
     console = Console()
     console.print(table)
     console.print("smallest: the true difference that so many images show with 80 % power at the 5 % level")
-
-
-def _p_text(p: float | None) -> str:
-    if p is None:
-        return NOTHING
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _images_text(made: MetricResult, effect: float) -> str:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel
 
-from sightline.evals.directory import ANSWERS, SAMPLES, relocated
+from sightline.evals.directory import ANSWERS, REMARKS, SAMPLES, relocated
 from sightline.evals.run import EvalConfig
 from sightline.evals.scoring import score_directory
 from sightline.records.manifest import Stage
 from sightline.records.rows import Answer, Pair, Sample
-from sightline.records.store import append_rows, write_rows
+from sightline.records.store import append_rows, write_json, write_rows
 from sightline.train.log import LOG_NAME, StepRecord
 from tests.evals.shapes import COLORS, SHAPES, ShapeBenchmark, draw
 
@@ -46,6 +46,8 @@ def evaluation(directory: Path, pictures: Path, wrong: dict[str, float], *, coun
         write_rows(directory / name / SAMPLES, [relocated(s, pictures, directory / name) for s in samples])
         append_rows(directory / name / ANSWERS, answers)
         score_directory(benchmark, directory, resamples=200)
+        said = [f"one rule is our own {HOSTILE}", f"{seed} of {count} answers were made up"]
+        write_json(directory / name / REMARKS, said if name == "shapes" else [])
     stage.finish(dict.fromkeys(wrong, count), {}, {})
     return directory
 

@@ -2,7 +2,14 @@
 
 import pytest
 
-from sightline.study.report.formatting import Unit, difference_text, interval_text, value_text
+from sightline.study.report.formatting import (
+    Unit,
+    difference_text,
+    effect_text,
+    interval_text,
+    p_text,
+    value_text,
+)
 
 MINUS, NARROW = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
 
@@ -35,3 +42,17 @@ def test_an_interval_that_excludes_zero_never_seems_to_touch_it() -> None:
     assert interval_text((-0.091, -0.045), "share", signed=True) == f"{MINUS}9.1 to {MINUS}4.5"
     assert interval_text((0.153, 0.287), "share", signed=False) == "15.3 to 28.7"
     assert interval_text(None, "share", signed=True) == "no interval"
+
+
+@pytest.mark.parametrize(
+    ("p", "written"),
+    [(0.01249, "0.012"), (0.001, "0.001"), (0.00099, "<0.001"), (1.0, "1.000"), (None, "\N{EN DASH}")],
+)
+def test_values_of_p(p: float | None, written: str) -> None:
+    assert p_text(p) == written
+
+
+def test_the_size_of_a_difference_has_no_sign() -> None:
+    assert effect_text(0.0421, "share") == "4.2 points"
+    assert effect_text(0.0003, "share") == "0.03 points"
+    assert effect_text(0.312, "number") == "0.31"

@@ -1,5 +1,6 @@
 """The whole report from realistic directories: complete, self-contained, escaped, reproducible, without torch."""
 
+import html
 import json
 import re
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import InputError
+from sightline.study.report.formatting import effect_text, p_text
 from sightline.study.report.gallery import evenly
 from sightline.study.report.results import Results
 from sightline.study.report.writing import write_report
@@ -151,8 +153,41 @@ def test_markdown_has_the_same_table(written: Path) -> None:
     lines = (written / "report.md").read_text(encoding="utf-8").splitlines()
     rows = [line for line in lines if re.match(r"\| .+ \| (natural|counter-prior) \|", line)]
     assert len(rows) == sum(len(benchmark.metrics) for benchmark in results.benchmarks.values())
-    assert all(len(re.findall(r"(?<!\\)\|", row)) == 8 for row in rows)
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 10 for row in rows)
+    numbers = [m for b in results.benchmarks.values() for m in b.metrics.values()]
+    cells = [re.split(r"(?<!\\)\|", row) for row in rows]
+    assert sorted(html.unescape(cell[7].strip()) for cell in cells) == sorted(p_text(m.p_holm) for m in numbers)
+    shown = [effect_text(m.smallest_effect, m.unit) if m.smallest_effect else "" for m in numbers]
+    assert sorted(cell[9].strip() for cell in cells) == sorted(shown)
     assert sum("| better |" in row for row in rows) == results.verdicts["better"]
+
+
+def test_remarks_stand_by_their_benchmark_with_their_side(page: Page, written: Path) -> None:
+    results = json.loads((written / "results.json").read_text(encoding="utf-8"))
+    own = f"one rule is our own {HOSTILE}"  # what all sides say is said once
+    sides = ["base: 0 of 60 answers were made up", "aligned: 1 of 60 answers were made up"]
+    assert results["benchmarks"]["shapes"]["remarks"] == [own, *sides]
+    assert results["benchmarks"]["shapes-counter"]["remarks"] == []
+    for line in (own, *sides):
+        assert page.text.count(" ".join(f"shapes, {line}".split())) == 1
+    assert page.text.count("How it was scored") == 1
+    lines = (written / "report.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if "made up" in line] == [f"- shapes, {side}" for side in sides]
+
+
+def test_p_and_the_smallest_effect_stand_in_every_row(page: Page, written: Path) -> None:
+    results = Results.model_validate_json((written / "results.json").read_text(encoding="utf-8"))
+    numbers = [m for b in results.benchmarks.values() for m in b.metrics.values()]
+    tested = [m for m in numbers if m.p_holm is not None]
+    assert tested == [m for m in numbers if m.higher_is_better is not None]
+    words = r"better|worse|within noise"
+    assert sorted(re.findall(rf"((?:{words}) p [<.\d]+)", page.text)) == sorted(
+        f"{m.verdict} p {p_text(m.p_holm)}" for m in tested
+    )
+    shown = [m for m in numbers if m.smallest_effect]
+    assert sorted(re.findall(r"would show (\d+\.\d+(?: points)?)", page.text)) == sorted(
+        effect_text(m.smallest_effect or 0.0, m.unit) for m in shown
+    )
 
 
 def test_same_records_same_bytes(run: dict[str, Path], written: Path, tmp_path: Path) -> None:

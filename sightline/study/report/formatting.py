@@ -10,6 +10,7 @@ Unit = Literal["share", "number"]
 MINUS = "\N{MINUS SIGN}"
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 NOTHING = "\N{EN DASH}"
+LEAST_P = 0.001
 
 
 def value_text(value: float | None, unit: Unit) -> str:
@@ -36,6 +37,19 @@ def interval_text(interval: tuple[float, float] | None, unit: Unit, *, signed: b
     decimals = _decimals(unit, *ends)
     low, high = ((_signed if signed else _signless)(end, decimals) for end in ends)
     return f"{low} to {high}"
+
+
+def p_text(p: float | None) -> str:
+    """`0.012`; below a thousandth `<0.001`, since resamples tell hardly finer; a dash for None."""
+    if p is None:
+        return NOTHING
+    return f"<{LEAST_P}" if p < LEAST_P else f"{p:.3f}"
+
+
+def effect_text(effect: float, unit: Unit) -> str:
+    """The size of a difference, without a sign: `4.2 points` for a share, `0.31` for a number."""
+    scaled = _scaled(effect, unit)
+    return _signless(scaled, _decimals(unit, scaled)) + (" points" if unit == "share" else "")
 
 
 def _scaled(value: float, unit: Unit) -> float:

@@ -33,10 +33,11 @@ class Line(NamedTuple):
 
 
 class Family(NamedTuple):
-    """A benchmark and its counter-prior twin: each metric's lines stand together."""
+    """A benchmark and its counter-prior twin: each metric's lines stand together. `remarks` say how it was scored."""
 
     name: str
     lines: list[Line]
+    remarks: list[str]
 
 
 class StageView(NamedTuple):
@@ -92,6 +93,8 @@ def _environment() -> jinja2.Environment:
         "value": formatting.value_text,
         "difference": formatting.difference_text,
         "interval": formatting.interval_text,
+        "p": formatting.p_text,
+        "effect": formatting.effect_text,
         "marked": html_segments,
         "plain": markdown_text,
         "bold": markdown_segments,
@@ -152,7 +155,8 @@ def _families(results: Results) -> list[Family]:
             rows = [(b, b.metrics[metric]) for b in twins if metric in b.metrics]
             numbers = _scale(m for _, m in rows)
             lines += [Line(b, metric, m, shares if m.unit == "share" else numbers) for b, m in rows]
-        families.append(Family(name, lines))
+        remarks = [(b.name, remark) for b in twins for remark in b.remarks]
+        families.append(Family(name, lines, [r if r.startswith(of) else f"{of}, {r}" for of, r in remarks]))
     return families
 
 

@@ -46,12 +46,16 @@ class MetricResult(Row):
 
 
 class BenchmarkComparison(Row):
-    """One benchmark: `family` is its name without the suffix of its counter-prior twin."""
+    """One benchmark: `family` is its name without the suffix of its counter-prior twin.
+
+    `remarks` are sentences on how it was scored, with the side that they are about where it is not every side.
+    """
 
     name: str
     family: str
     condition: Literal["natural", "counter-prior"]
     metrics: dict[str, MetricResult]
+    remarks: tuple[str, ...] = ()
 
 
 class Results(Row):
@@ -166,7 +170,19 @@ def _compare_benchmark(
             for name, metric in before.metrics.items()
             if not _says_nothing(name, metric, compared[name])
         },
+        remarks=_remarks(before, afters),
     )
+
+
+def _remarks(before: BenchmarkResult, afters: Sequence[BenchmarkResult]) -> tuple[str, ...]:
+    """Every remark once, in the order of the sides, behind the names of those that have it unless all do."""
+    names = ["base", *(f"aligned {number}" if len(afters) > 1 else "aligned" for number in range(1, len(afters) + 1))]
+    sides = dict(zip(names, (before, *afters), strict=True))
+    told = []
+    for remark in dict.fromkeys(remark for side in sides.values() for remark in side.remarks):
+        of = [name for name, side in sides.items() if remark in side.remarks]
+        told.append(remark if len(of) == len(sides) else f"{', '.join(of)}: {remark}")
+    return tuple(told)
 
 
 def _says_nothing(name: str, metric: AnyMetric, made: Comparison) -> bool:
