@@ -5,7 +5,7 @@ the captions are kept as text here, and whoever scores finds their objects with 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,10 @@ from sightline.errors import InputError
 from sightline.evals.registry import get_entry
 
 PARTS = ("val", "train")
+#: What is read of COCO's files; outlines of objects, which are most of them, are dropped as they are parsed.
+_READ = frozenset(
+    {"annotations", "caption", "categories", "category_id", "file_name", "id", "image_id", "images", "name"}
+)
 
 
 @dataclass
@@ -81,7 +85,7 @@ def _find(folder: Path, name: str) -> Path | None:
 
 
 def _add_instances(path: Path, pictures: dict[str, Picture]) -> None:
-    value = _json(path)
+    value = _json(path, _needed)
     try:
         names = {row["id"]: row["name"] for row in value["categories"]}
         for row in value["images"]:
@@ -93,7 +97,7 @@ def _add_instances(path: Path, pictures: dict[str, Picture]) -> None:
 
 
 def _add_captions(path: Path, pictures: dict[str, Picture]) -> None:
-    value = _json(path)
+    value = _json(path, _needed)
     try:
         for row in value.get("images", []):
             picture = pictures.setdefault(str(row["id"]), Picture())
@@ -125,8 +129,12 @@ def _is_plain(path: Path) -> bool:
     return isinstance(value, dict) and bool(value) and all(isinstance(one, list) for one in value.values())
 
 
-def _json(path: Path) -> Any:
+def _needed(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in row.keys() & _READ}
+
+
+def _json(path: Path, kept: Callable[[dict[str, Any]], Any] | None = None) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), object_hook=kept)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}); fetch the official file again") from error

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from sightline.errors import InputError
 from sightline.evals.answered_files import Scored, score_file
 from sightline.evals.benches.coco_objects import SYNONYMS, chair_vocabulary
+from sightline.evals.benches.coco_truth import read_truth
 from sightline.evals.benchmark import Setting
 from sightline.evals.registry import get_benchmark
 from sightline.records.rows import Answer
@@ -143,6 +145,24 @@ def test_truth_of_a_plain_json_gives_the_same(tmp_path: Path) -> None:
     path.write_text(json.dumps(truth))
     for data in (path, path.parent):  # the file itself, or its folder
         assert values(scored(data, CAPTIONS, tmp_path)) == {"chair_s": 2 / 3, "chair_i": 3 / 8, "recall": 4 / 5}
+
+
+def test_outlines_take_no_memory(tmp_path: Path) -> None:
+    """Most of COCO's files are outlines: beside the bytes and their text, almost nothing is held while parsing."""
+    folder = annotations(tmp_path / "coco")
+    path = folder / "instances_val2014.json"
+    value = json.loads(path.read_text())
+    outline = [[number / 7 for number in range(500)]]
+    path.write_text(
+        json.dumps(value | {"annotations": [row | {"segmentation": outline} for row in value["annotations"] * 80]})
+    )
+    tracemalloc.start()
+    pictures = read_truth("chair", folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert pictures["1"].objects == ["person", "dog", "dog"] * 80 and pictures["2"].objects == ["cat"] * 80
+    assert pictures["1"].captions == ["A man walks his puppy past a bench."] and pictures["3"].objects == []
+    assert peak < 2.5 * path.stat().st_size
 
 
 def test_a_list_of_the_user_replaces_ours_without_a_remark(tmp_path: Path) -> None:
