@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.config import Config
-from sightline.evals.answer_files import given, read_answers
-from sightline.evals.benchmark import AnyMetric, Benchmark, InFolders, Keyed, Setting, Unlisted
+from sightline.evals.answer_files import Given, given, normal_key, read_answers
+from sightline.evals.benchmark import AnyMetric, Benchmark, Confusing, InFolders, Keyed, Setting, Unlisted
 from sightline.evals.directory import ANSWERS, SAMPLES, read_result, relocated
 from sightline.evals.judging.applying import NOBODY, Judging, judged, require_judged
 from sightline.evals.matching import Tally, match
@@ -102,9 +102,28 @@ def answered(benchmark: Benchmark, answers: Path, tally: Tally) -> Iterator[tupl
         rows = given(benchmark.answer_rows(answers), key_of)
     else:
         rows = read_answers(answers, key_of)
-    matched = match(benchmark.samples, rows, tally)
+    if isinstance(benchmark, Confusing):
+        matched = _told_apart(benchmark, rows, tally)
+    else:
+        matched = match(benchmark.samples, rows, tally)
     if not (isinstance(benchmark, Unlisted) and benchmark.asks_what_is_answered):
         yield from matched
         return
     yield from ((sample, answer) for sample, answer in matched if answer is not None)
     tally.samples, tally.missing = tally.samples - tally.missing, 0
+
+
+def _told_apart(benchmark: Confusing, rows: Iterator[Given], tally: Tally) -> Iterator[tuple[Sample, Answer | None]]:
+    """Rows that may mean several samples answer the first, the second and so on, as they come."""
+    taken: set[str] = set()
+
+    def chosen(row: Given) -> Given:
+        ids = benchmark.alike(row.key or "")
+        if not ids:
+            return row
+        free = next((one for one in ids if one not in taken), ids[-1])
+        taken.add(free)
+        return row._replace(key=normal_key(free))
+
+    for sample, answer in match(benchmark.samples, map(chosen, rows), tally):
+        yield benchmark.confused(sample) if sample.id in taken else sample, answer

@@ -17,6 +17,7 @@ __all__ = [
     "AnyMetric",
     "Benchmark",
     "Combining",
+    "Confusing",
     "Derived",
     "Grouped",
     "InFolders",
@@ -116,6 +117,20 @@ class Keyed(Protocol):
     """
 
     def answer_key(self, row: Mapping[str, Any]) -> str | None: ...
+
+
+@runtime_checkable
+class Confusing(Benchmark, Keyed, Protocol):
+    """A benchmark of which some answer files cannot tell equal questions apart, so that its owners score all
+    answers to them by the truth of one.
+
+    `alike` is the ids of the samples that such a row's key may mean, in order, none for other keys. `confused` is a
+    sample as the owners score it then.
+    """
+
+    def alike(self, key: str) -> tuple[str, ...]: ...
+
+    def confused(self, sample: Sample) -> Sample: ...
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ The answer processor is `evalai`. Questions and answers are read from the offici
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,8 @@ _HUMANS = 10
 #: How LLaVA's lists name the question among OCR tokens and instructions.
 _OCR_FIRST = re.compile(r"Question: (.*?) Short answer:", re.DOTALL)
 _OCR_LINE = "Reference OCR token:"
+#: Between the ids of questions that a row cannot tell apart.
+_OR = " or "
 
 
 def textvqa(name: str, setting: Setting) -> "TextVQA":
@@ -59,9 +61,12 @@ class TextVQA:
         return rows
 
     @cached_property
-    def _by_question(self) -> dict[tuple[str, str], str]:
-        """(image, question) -> id; of questions asked twice of one image the last, as LLaVA's evaluator has it."""
-        return {(str(row["image_id"]), row["question"].lower()): str(row["question_id"]) for row in self._rows}
+    def _asked(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        """(image, question in lower case) -> its rows, several where it is asked again."""
+        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in self._rows:
+            found.setdefault((str(row["image_id"]), row["question"].lower()), []).append(row)
+        return found
 
     def samples(self) -> Iterator[Sample]:
         for row in first_pictures(self._rows, "image_id", self.setting.limit):
@@ -70,7 +75,7 @@ class TextVQA:
                 id=str(row["question_id"]),
                 images=(f"train_images/{image}.jpg",),  # the validation pictures lie there too
                 prompt=f"{row['question']}\n{SHORT_ANSWER}",
-                reference=max(row["answers"], key=row["answers"].count),
+                reference=most_said(row["answers"]),
                 task="short-answer",
                 cluster=image,
                 truth={"answers": row["answers"]},
@@ -80,12 +85,27 @@ class TextVQA:
         """LLaVA's files name the image where the question's id belongs, and the question within the prompt."""
         image = str(row.get("question_id", row.get("image_id", "")))
         said = row.get("prompt") or row.get("question")
-        return self._by_question.get((image, question_of(said))) if isinstance(said, str) else None
+        rows = self._asked.get((image, question_of(said)), ()) if isinstance(said, str) else ()
+        return _OR.join(str(row["question_id"]) for row in rows) or None
+
+    def alike(self, key: str) -> tuple[str, ...]:
+        return tuple(key.split(_OR)) if _OR in key else ()
+
+    def confused(self, sample: Sample) -> Sample:
+        """By the last annotation of its question: LLaVA's evaluator keeps them by picture and question."""
+        question = sample.prompt.removesuffix(f"\n{SHORT_ANSWER}").lower()
+        answers = self._asked[sample.cluster, question][-1]["answers"]
+        return sample.model_copy(update={"reference": most_said(answers), "truth": {"answers": answers}})
 
     def score(self, sample: Sample, answer: Answer) -> Score:
         accuracy = soft_accuracy(answer.text, sample.truth["answers"])
         details = {"processed": processed(answer.text)}
         return Score(sample_id=sample.id, cluster=sample.cluster, values={"accuracy": accuracy}, details=details)
+
+
+def most_said(answers: Sequence[str]) -> str:
+    """The answer that most humans gave, the first of several."""
+    return max(answers, key=answers.count)
 
 
 def question_of(prompt: str) -> str:

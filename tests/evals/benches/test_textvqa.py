@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
+from sightline.evals.answered_files import score_file
 from sightline.evals.benches.evalai import CONTRACTIONS, processed, soft_accuracy
 from sightline.evals.benches.textvqa import question_of
-from tests.evals.benches.official_files import score, values, write_json
+from sightline.evals.benchmark import Setting
+from sightline.evals.directory import read_result
+from tests.evals.benches.official_files import score, values, write_json, write_lines
 
 
 @pytest.mark.parametrize(
@@ -121,6 +124,39 @@ def test_llavas_layout_names_the_image_and_repeats_the_question(data: Path) -> N
     made = score("textvqa", data, said)
     assert values(made)["accuracy"] == pytest.approx((1.0 + 0.9 + 0.0) / 3)
     assert made.notes == ()
+
+
+def test_a_question_asked_again_is_scored_by_its_last_annotation_where_ids_are_pictures(tmp_path: Path) -> None:
+    """LLaVA's rows cannot say which of the two they answer; its evaluator scores both by the later annotation."""
+    folder = tmp_path / "data"
+    listed = rows(
+        (7, "aa11", "What brand?", people(("nike", 10))),
+        (8, "aa11", "What time?", people(("ten", 10))),
+        (9, "aa11", "what brand?", people(("puma", 10))),
+    )
+    write_json(folder / "TextVQA_0.5.1_val.json", listed)
+    end = "\nAnswer the question using a single word or phrase."
+    asked = [(f"{question}{end}", text) for question, text in (("What brand?", "nike"), ("what brand?", "puma"))]
+    said = [{"question_id": "aa11", "prompt": prompt, "text": text} for prompt, text in asked]
+    time = {"question_id": "aa11", "prompt": f"What time?{end}", "text": "10"}
+    for ordered in ([*said, time], [time, *said], [said[0], time, said[1]]):
+        made = score("textvqa", folder, ordered)
+        assert values(made)["accuracy"] == pytest.approx((0 + 1 + 1) / 3) and made.estimates["accuracy"].n == 3
+        assert made.notes == ()
+    by_id = [{"question_id": key, "answer": text} for key, text in ((7, "nike"), (8, "ten"), (9, "puma"))]
+    assert values(score("textvqa", folder, by_id))["accuracy"] == 1.0  # each by its own people
+    # A third answer to the two is one too many; of one alone, the other question is unanswered.
+    assert (
+        "1 answers are to a sample that was answered before"
+        in score("textvqa", folder, [*said, time, said[0]]).notes[0]
+    )
+    assert (score("textvqa", folder, said[1:]).estimates["accuracy"].unscored) == 2
+    kept = tmp_path / "kept"
+    file = write_lines(tmp_path / "a.jsonl", [*said, time])
+    score_file("textvqa", file, Setting(folder), out=kept, resamples=100)
+    again = score_file("textvqa", kept / "textvqa/answers.jsonl", Setting(folder), resamples=100)
+    assert values(again)["accuracy"] == 1.0  # our own file names ids
+    assert [row.truth["answers"][0] for row in read_result(kept, "textvqa").samples] == ["puma", "ten", "puma"]
 
 
 def test_questions_are_found_in_prompts() -> None:
