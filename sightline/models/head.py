@@ -1,10 +1,12 @@
 """Log-probabilities of answer tokens from hidden states, in chunks: the table of all logits never exists.
 
 Frozen, the head needs no second pass for gradients: d logp / d hidden is kept instead of logits, one vector a token.
+Who asks for the entropy of each token's distribution gets it from the same logits.
 """
 
 from collections.abc import Callable
-from typing import Any, cast
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -19,15 +21,41 @@ CHUNK = 256  # answer tokens at a time: 32 MB of float32 logits for a vocabulary
 Head = Callable[[Tensor], Tensor]
 
 
+class TokenScores(NamedTuple):
+    """Of each token its log-prob and, where asked for, the entropy of what might have stood in its place.
+
+    Both in nats and float32; the entropy has no gradient.
+    """
+
+    logps: Float[Tensor, "token"]
+    entropy: Float[Tensor, "token"] | None
+
+
 def token_logps(vlm: VLM, hidden: Float[Tensor, "token dim"], ids: Int[Tensor, "token"]) -> Float[Tensor, "token"]:
     """Log-softmax (float32, nats) of the head's logits of each hidden state at the token that followed it."""
+    return token_scores(vlm, hidden, ids).logps
+
+
+def token_scores(
+    vlm: VLM, hidden: Float[Tensor, "token dim"], ids: Int[Tensor, "token"], *, entropy: bool = False
+) -> TokenScores:
+    """As `token_logps`, and with `entropy` that of each state's distribution, from the same logits."""
     trained = any(weight.requires_grad for weight in vlm.base.get_output_embeddings().parameters())
     if not torch.is_grad_enabled() or not (hidden.requires_grad or trained):
         with torch.no_grad():
-            return _in_chunks(vlm, hidden, ids, _logps)
-    if trained:
-        return _in_chunks(vlm, hidden, ids, _recomputed)
-    return cast(Tensor, _FrozenHead.apply(hidden, ids, vlm))  # type: ignore[no-untyped-call]
+            logps, entropies = _in_chunks(vlm, hidden, ids, partial(_scores, entropy=entropy))
+    elif trained:
+        logps, entropies = _in_chunks(vlm, hidden, ids, partial(_recomputed, entropy=entropy))
+    else:
+        logps, entropies = _FrozenHead.apply(hidden, ids, vlm, entropy)  # type: ignore[no-untyped-call]
+    return TokenScores(logps, entropies if entropy else None)
+
+
+def token_entropy(logits: Float[Tensor, "token vocab"]) -> Float[Tensor, "token"]:
+    """Entropy (nats) of the softmax of each row, without gradient."""
+    with torch.no_grad():
+        parts: Tensor = torch.special.entr(logits.softmax(-1))
+        return parts.sum(-1)
 
 
 def logits_of(vlm: VLM, hidden: Float[Tensor, "... dim"]) -> Float[Tensor, "... vocab"]:
@@ -37,35 +65,45 @@ def logits_of(vlm: VLM, hidden: Float[Tensor, "... dim"]) -> Float[Tensor, "... 
     return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
-def _in_chunks(vlm: VLM, hidden: Tensor, ids: Tensor, score: Callable[[VLM, Tensor, Tensor], Tensor]) -> Tensor:
-    pairs = zip(hidden.split(CHUNK), ids.split(CHUNK), strict=True)
-    return torch.cat([score(vlm, some, their_ids) for some, their_ids in pairs])
+#: Log-probs and entropies of a chunk; the latter are empty where they were not asked for.
+Both = tuple[Tensor, Tensor]
 
 
-def _logps(vlm: VLM, hidden: Tensor, ids: Tensor) -> Tensor:
-    return -functional.cross_entropy(logits_of(vlm, hidden).float(), ids, reduction="none")
+def _in_chunks(vlm: VLM, hidden: Tensor, ids: Tensor, score: Callable[[VLM, Tensor, Tensor], Both]) -> Both:
+    chunks = zip(hidden.split(CHUNK), ids.split(CHUNK), strict=True)
+    logps, entropies = zip(*(score(vlm, some, their_ids) for some, their_ids in chunks), strict=True)
+    return torch.cat(logps), torch.cat(entropies)
 
 
-def _recomputed(vlm: VLM, hidden: Tensor, ids: Tensor) -> Tensor:
-    return cast(Tensor, checkpoint(_logps, vlm, hidden, ids, use_reentrant=False))
+def _scores(vlm: VLM, hidden: Tensor, ids: Tensor, *, entropy: bool) -> Both:
+    logits = logits_of(vlm, hidden).float()
+    logps = -functional.cross_entropy(logits, ids, reduction="none")
+    return logps, token_entropy(logits) if entropy else logps.new_empty(0)
+
+
+def _recomputed(vlm: VLM, hidden: Tensor, ids: Tensor, *, entropy: bool) -> Both:
+    return cast(Both, checkpoint(_scores, vlm, hidden, ids, entropy=entropy, use_reentrant=False))
 
 
 class _FrozenHead(torch.autograd.Function):
     """Forward keeps the gradient of each token's log-prob; backward scales it."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, ids: Tensor, vlm: VLM) -> Tensor:
-        values, slopes = [], []
-        for some, their_ids in zip(hidden.split(CHUNK), ids.split(CHUNK), strict=True):
+    def forward(ctx: Any, hidden: Tensor, ids: Tensor, vlm: VLM, entropy: bool) -> Both:
+        def score(vlm: VLM, some: Tensor, their_ids: Tensor) -> Both:
             with torch.enable_grad():
                 leaf = some.detach().requires_grad_()
-                logps = _logps(vlm, leaf, their_ids)
+                logps, entropies = _scores(vlm, leaf, their_ids, entropy=entropy)
                 slopes.append(torch.autograd.grad(logps.sum(), leaf)[0])
-            values.append(logps.detach())
+            return logps.detach(), entropies
+
+        slopes: list[Tensor] = []
+        logps, entropies = _in_chunks(vlm, hidden, ids, score)
         ctx.save_for_backward(torch.cat(slopes))
-        return torch.cat(values)
+        ctx.mark_non_differentiable(entropies)
+        return logps, entropies
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None, None, None]:
         (slopes,) = ctx.saved_tensors
-        return (gradients[0][:, None] * slopes).to(slopes.dtype), None, None
+        return (gradients[0][:, None] * slopes).to(slopes.dtype), None, None, None

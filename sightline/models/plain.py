@@ -13,6 +13,7 @@ from torch.nn import functional
 from transformers import GenerationConfig
 
 from sightline.models.encoding import EncodedPrefix, model_inputs
+from sightline.models.head import TokenScores, token_entropy
 from sightline.models.packing import Ids, PackRow
 from sightline.models.prompts import Sampling
 from sightline.models.vlm import VLM
@@ -21,6 +22,14 @@ from sightline.models.vlm import VLM
 def plain_logps(vlm: VLM, rows: Sequence[PackRow]) -> Float[Tensor, "answer_token"]:
     """Log-probs (float32) of all answer tokens, in order."""
     return torch.cat([_row_logps(vlm, row.prefix, answer) for row in rows for answer in row.answers])
+
+
+def plain_scores(vlm: VLM, rows: Sequence[PackRow]) -> TokenScores:
+    """Log-probs and entropies (float32) of all answer tokens, in order."""
+    made = [_row_logits(vlm, row.prefix, answer) for row in rows for answer in row.answers]
+    logps = [_logps_of(logits, ids, count) for logits, ids, count in made]
+    entropies = [token_entropy(logits[-count - 1 : -1].float()) for logits, _, count in made]
+    return TokenScores(torch.cat(logps), torch.cat(entropies))
 
 
 def plain_states(
@@ -63,8 +72,13 @@ def plain_continuation(vlm: VLM, prefix: EncodedPrefix, said: Ids, sampling: Sam
 
 
 def _row_logps(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> Float[Tensor, "answer_token"]:
+    return _logps_of(*_row_logits(vlm, prefix, answer))
+
+
+def _row_logits(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> tuple[Float[Tensor, "token vocab"], Tensor, int]:
+    """Logits and ids of the whole row, and the length of the answer at its end."""
     inputs = plain_inputs(vlm, prefix, answer)
-    return _logps_of(vlm.model(**inputs, use_cache=False).logits[0], inputs["input_ids"][0], len(answer))
+    return vlm.model(**inputs, use_cache=False).logits[0], inputs["input_ids"][0], len(answer)
 
 
 def _row_states(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> tuple[Tensor, Tensor, Tensor]:

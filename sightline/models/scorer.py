@@ -6,6 +6,7 @@ scored row by row instead (`plain`). What to do with the numbers is `losses`; a 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,9 +15,9 @@ from torch import Tensor
 from sightline.models.attention import Layout, PackedLayout, decoder_arguments
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.features import image_features
-from sightline.models.head import token_logps
+from sightline.models.head import TokenScores, token_logps, token_scores
 from sightline.models.packing import Packed, PackRow, pack
-from sightline.models.plain import plain_logps, plain_states
+from sightline.models.plain import plain_logps, plain_scores, plain_states
 from sightline.models.precision import in_format
 from sightline.models.prompts import Scored
 from sightline.models.vlm import VLM
@@ -66,9 +67,27 @@ def flat_logps(
     rows = [encode_row(vlm, item) for item in items]
     with in_format(vlm, autocast):
         logps = score_rows(vlm, rows) if vlm.proved else plain_logps(vlm, rows)
-    lengths = torch.tensor([len(answer) for row in rows for answer in row.answers], device=vlm.device)
-    mask = torch.arange(int(lengths.max()), device=vlm.device) < lengths[:, None]
-    return torch.zeros_like(mask, dtype=logps.dtype).masked_scatter(mask, logps), mask
+    mask = _mask(vlm, rows)
+    return _table(logps, mask), mask
+
+
+class FlatScores(NamedTuple):
+    """As `flat_logps`, with the entropy (nats, no gradient) of the distribution from which each token came."""
+
+    logps: Float[Tensor, "answer token"]
+    entropy: Float[Tensor, "answer token"]
+    mask: Bool[Tensor, "answer token"]
+
+
+def flat_scores(vlm: VLM, items: Sequence[Scored], *, autocast: bool = False) -> FlatScores:
+    """Log-probs and entropies in one forward pass; errors as `answer_logps`."""
+    rows = [encode_row(vlm, item) for item in items]
+    with in_format(vlm, autocast):
+        logps, entropy = _row_scores(vlm, rows, entropy=True) if vlm.proved else plain_scores(vlm, rows)
+    if entropy is None:
+        raise ValueError("entropies were asked for and none were made")
+    mask = _mask(vlm, rows)
+    return FlatScores(_table(logps, mask), _table(entropy, mask), mask)
 
 
 @dataclass(frozen=True)
@@ -121,9 +140,23 @@ def hidden_states(vlm: VLM, packed: Packed, layout: Layout) -> Float[Tensor, "to
 
 def score_rows(vlm: VLM, rows: Sequence[PackRow]) -> Float[Tensor, "answer_token"]:
     """Log-probs (float32) of all answer tokens of the rows, in order."""
+    return _row_scores(vlm, rows).logps
+
+
+def _row_scores(vlm: VLM, rows: Sequence[PackRow], *, entropy: bool = False) -> TokenScores:
     packed = pack(vlm, rows)
     hidden = hidden_states(vlm, packed, PackedLayout(packed))
-    return token_logps(vlm, hidden[packed.predicting()], packed.answered())
+    return token_scores(vlm, hidden[packed.predicting()], packed.answered(), entropy=entropy)
+
+
+def _mask(vlm: VLM, rows: Sequence[PackRow]) -> Bool[Tensor, "answer token"]:
+    """Where the answers' tokens are, in a table with a row an answer."""
+    lengths = torch.tensor([len(answer) for row in rows for answer in row.answers], device=vlm.device)
+    return torch.arange(int(lengths.max()), device=vlm.device) < lengths[:, None]
+
+
+def _table(values: Float[Tensor, "answer_token"], mask: Bool[Tensor, "answer token"]) -> Float[Tensor, "answer token"]:
+    return torch.zeros_like(mask, dtype=values.dtype).masked_scatter(mask, values)
 
 
 def _features(vlm: VLM, packed: Packed) -> dict[str, Tensor] | None:

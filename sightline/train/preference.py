@@ -20,7 +20,7 @@ from sightline.models.vlm import VLM, evaluating
 from sightline.records.rows import Pair
 from sightline.train.log import StepRecord
 from sightline.train.reference import Reference
-from sightline.train.scoring import Scoring, mismatched, score_pairs
+from sightline.train.scoring import Scoring, mismatched, score_with_entropy
 from sightline.train.task import Losses, Part
 
 #: Where the provenance of a pair says which stream of a mixture it belongs to.
@@ -108,14 +108,14 @@ class PreferenceTask:
 
     def _losses(self, pairs: Sequence[Pair], *, strangers: Sequence[float] | None) -> Losses:
         references = [reference(pairs) for reference in self._references]
-        policy = score_pairs(self._vlm, pairs, self._scoring, autocast=self._autocast)
+        policy, entropy = score_with_entropy(self._vlm, pairs, self._scoring, autocast=self._autocast)
         if strangers is not None:
             policy, *references = [
                 replace(logps, mismatched=torch.full_like(logps.chosen, mean))
                 for logps, mean in zip((policy, *references), strangers, strict=True)
             ]
         out = self._objective(policy, references, shift=self._shift.value)
-        columns = columns_of(out, policy, references)
+        columns = {**columns_of(out, policy, references), "entropy": entropy}
         own = torch.tensor([self.stream(pair) == ONLINE for pair in pairs], device=out.loss.device)
         return Losses(out.loss, columns | _of_own_answers(policy, references, own))
 
@@ -138,7 +138,7 @@ class PreferenceTask:
 
 
 def columns_of(out: LossOut, policy: PairLogps, references: Sequence[PairLogps]) -> dict[str, Tensor]:
-    """What the log shows of pairs: `StepRecord`'s fields, and what a running mean takes in."""
+    """What the log shows of pairs by their log-probs: `StepRecord`'s fields, and what a running mean takes in."""
     chosen_tokens, rejected_tokens = policy.lengths()
     columns = {
         "chosen_reward": out.chosen_reward,

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sightline.losses.types import Need, PairLogps
 from sightline.models.encoding import encode_prefix
 from sightline.models.prompts import Prefix, Scored, prefix_of, without_pictures
-from sightline.models.scorer import flat_logps
+from sightline.models.scorer import flat_logps, flat_scores
 from sightline.models.spans import tokens_within
 from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
@@ -81,12 +81,39 @@ def score_pairs(vlm: VLM, pairs: Sequence[Pair], scoring: Scoring | None = None,
     """Score all answers of each pair in one pass, by the model as it is: differentiable, in its train or eval mode."""
     scoring = scoring or Scoring()
     laid = [scoring.groups(pair) for pair in pairs]
-    values, mask = flat_logps(vlm, [group.scored for groups in laid for group in groups], autocast=autocast)
-    names = [field for group in laid[0] for field in group.fields]
+    values, mask = flat_logps(vlm, _scored(laid), autocast=autocast)
+    return _pair_logps(vlm, pairs, scoring.needs, laid[0], values, mask)
+
+
+def score_with_entropy(
+    vlm: VLM, pairs: Sequence[Pair], scoring: Scoring, *, autocast: bool
+) -> tuple[PairLogps, Float[Tensor, "pair"]]:
+    """As `score_pairs`, and the model's mean entropy (nats, no gradient) over the tokens of a pair's two answers."""
+    laid = [scoring.groups(pair) for pair in pairs]
+    values, entropy, mask = flat_scores(vlm, _scored(laid), autocast=autocast)
+    own = slice(0, len(OWN))  # the first group of a pair begins with its own two
+    sums, lengths = (table.view(len(pairs), -1, table.shape[-1])[:, own].sum((1, 2)) for table in (entropy, mask))
+    return _pair_logps(vlm, pairs, scoring.needs, laid[0], values, mask), sums / lengths
+
+
+def _scored(laid: Sequence[Sequence[Group]]) -> list[Scored]:
+    return [group.scored for groups in laid for group in groups]
+
+
+def _pair_logps(
+    vlm: VLM,
+    pairs: Sequence[Pair],
+    needs: frozenset[Need],
+    laid: Sequence[Group],
+    values: Float[Tensor, "answer token"],
+    mask: Bool[Tensor, "answer token"],
+) -> PairLogps:
+    """The sums over answers, by field; `laid` as each pair's groups."""
+    names = [field for group in laid for field in group.fields]
     sums, lengths = values.sum(-1).view(len(pairs), -1), mask.sum(-1).view(len(pairs), -1)
     made = {name: sums[:, place] for place, name in enumerate(names)}
     made |= {f"{name}_tokens": lengths[:, place] for place, name in enumerate(names) if name in COUNTED}
-    if Need.SPANS in scoring.needs:
+    if Need.SPANS in needs:
         changed = [changed_tokens(vlm, pair) for pair in pairs]
         tokens = values.view(len(pairs), len(names), -1)
         for place, name in enumerate(OWN):

@@ -1,5 +1,6 @@
 """Log-probs in chunks against the whole table of logits: values, gradients, and what is never made."""
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from sightline.models import head
-from sightline.models.head import token_logps
+from sightline.models.head import token_entropy, token_logps, token_scores
 from sightline.models.vlm import VLM
 
 
@@ -59,3 +60,38 @@ def test_without_gradients_there_are_none() -> None:
     layer: Any = Counting(6, 11).requires_grad_(False)
     with torch.no_grad():
         assert not token_logps(vlm_of(layer, None), torch.randn(3, 6), torch.tensor([1, 2, 3])).requires_grad
+
+
+@pytest.mark.parametrize("cap", [None, 2.0])
+@pytest.mark.parametrize("mode", ["frozen", "trained", "no gradient"])
+def test_entropy_is_that_of_the_whole_softmax_and_moves_nothing(
+    monkeypatch: pytest.MonkeyPatch, cap: float | None, mode: str
+) -> None:
+    monkeypatch.setattr(head, "CHUNK", 4)
+    torch.manual_seed(1)
+    layer: Any = Counting(6, 11).double().requires_grad_(mode == "trained")
+    states = torch.randn(10, 6, dtype=torch.float64, requires_grad=True)
+    ids, found = torch.randint(11, (10,)), []
+    with torch.set_grad_enabled(mode != "no gradient"):
+        for asked in (True, False):
+            layer.most = 0
+            logps, entropy = token_scores(vlm_of(layer, cap), states, ids, entropy=asked)
+            assert layer.most == 4
+            (gradient,) = torch.autograd.grad(logps.sum(), states) if logps.requires_grad else (torch.zeros(0),)
+            found.append((logps, entropy, gradient))
+    (logps, entropy, gradient), (plain_logps, none, plain_gradient) = found
+    assert none is None and entropy is not None and not entropy.requires_grad
+    logits = layer(states.detach())
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    share = logits.softmax(-1)
+    torch.testing.assert_close(entropy.double(), -(share * share.log()).sum(-1), rtol=1e-5, atol=1e-6)
+    assert torch.equal(logps, plain_logps), "the log-probs are the same bits whether or not it is asked for"
+    assert torch.equal(gradient, plain_gradient) and (len(gradient) == 0) is (mode == "no gradient")
+
+
+def test_entropies_by_hand() -> None:
+    """Evenly among four: log 4; of one alone, others ruled out: 0; of 1/2, 1/4, 1/4: 1.5 log 2."""
+    off = float("-inf")
+    rows = [[3.0, 3.0, 3.0, 3.0], [7.0, off, off, off], [math.log(2), 0.0, 0.0, off]]
+    expected = torch.tensor([math.log(4), 0.0, 1.5 * math.log(2)])
+    torch.testing.assert_close(token_entropy(torch.tensor(rows)), expected)

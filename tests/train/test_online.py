@@ -54,6 +54,7 @@ def test_with_the_coin_on_one_side_the_weights_are_those_of_that_source_bit_for_
     rows = list(read_log(runs["zero"] / "log.jsonl"))
     assert all(set(row.streams) == {"online" if second == ONLINE else "bdhs"} for row in rows)
     assert all(row.numbers["generated_tokens"] > 0 for row in rows)
+    assert all(row.streams[name]["entropy"] == row.numbers["entropy"] > 0 for row in rows for name in row.streams)
 
 
 def test_online_pairs_are_the_policys_samples_as_the_judge_ranks_them(
@@ -148,16 +149,16 @@ def test_a_judge_that_is_down_pauses_the_run_and_the_same_command_goes_on(
     assert [row.step for row in read_log(out / "log.jsonl")] == list(range(6))
 
 
-@pytest.mark.parametrize("fault", [InputError("the judge is away"), KeyboardInterrupt(), None])
+@pytest.mark.parametrize("fault", [InputError("the judge is away"), KeyboardInterrupt()])
 def test_at_the_end_and_when_it_ends_early_a_run_leaves_nothing_on_the_server(
-    model_dir: Path, pairs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: BaseException | None
+    model_dir: Path, pairs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: BaseException
 ) -> None:
     """The second refresh has handed its adapter over when the judge fails; another run's adapter is let be."""
     pytest.importorskip("openai")
     real, left = self_judge._Self.score, [1]
 
     def failing(self: self_judge._Self, asked: Sequence[Judged]) -> list[Verdict]:
-        if not left[0] and fault is not None:
+        if not left[0]:
             assert len(served.adapters) == 2 and (out / "rollouts").is_dir()
             raise fault
         left[0] -= 1
@@ -170,13 +171,12 @@ def test_at_the_end_and_when_it_ends_early_a_run_leaves_nothing_on_the_server(
         config = config_with("epochs=1", f"source={source}")
         with monkeypatch.context() as patch:
             patch.setattr(self_judge._Self, "score", failing)
-            if fault is not None:
-                with pytest.raises(type(fault)):
-                    train(model_dir, pairs_dir, out, config, 6)
-                assert list(served.adapters) == ["another"] and not (out / "rollouts").exists()
+            with pytest.raises(type(fault)):
+                train(model_dir, pairs_dir, out, config, 6)
+            assert list(served.adapters) == ["another"] and not (out / "rollouts").exists()
         train(model_dir, pairs_dir, out, config, 6)
         assert list(served.adapters) == ["another"] and not (out / "rollouts").exists()
-        assert len(served.calls("load_lora_adapter")) == 2 + (fault is not None), "one a refresh"
+        assert len(served.calls("load_lora_adapter")) == 3, "one a refresh"
     assert [row.step for row in read_log(out / "log.jsonl")] == [0, 1]
 
 

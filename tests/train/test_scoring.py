@@ -21,11 +21,15 @@ from sightline.models.tensor_cache import TensorCache
 from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
 from sightline.train.frozen import OtherModel, further_reference
+from sightline.train.log import read_log
 from sightline.train.preference import PreferenceTask, RunningMean
 from sightline.train.reference import Reference
-from sightline.train.scoring import Scoring, mismatched, score_pairs
+from sightline.train.run import train
+from sightline.train.scoring import Scoring, mismatched, score_pairs, score_with_entropy
+from sightline.train.sources import Order
 from tests.models import plain
-from tests.train.test_loop import stir
+from tests.train.test_loop import known, stir
+from tests.train.test_run import config_with, write_pairs
 
 Make = Callable[..., VLM]
 ALL = frozenset({Need.SECOND_REJECTED, Need.SPANS, Need.WEAKENED, Need.BLIND})
@@ -67,6 +71,48 @@ def test_every_number_is_that_of_a_row_of_its_own(
             assert found.field(name)[place].item() == pytest.approx(expected, rel=1e-4), name
     assert found.mismatched is None
     assert (found.field("second_rejected_tokens") > found.field("rejected_tokens")).all()
+
+
+@pytest.mark.parametrize("proved", [True, False])
+def test_entropy_is_the_mean_over_both_answers_tokens(
+    make_policy: Make, full_pairs: list[Pair], black: Callable[[Pair], tuple[Path, ...]], *, proved: bool
+) -> None:
+    """Whatever else is scored beside them; the log-probs are those that are had without it, bit for bit."""
+    vlm = replace(make_policy(), proved=proved)
+    stir(vlm)
+    scoring = Scoring(ALL, black)
+    logps, entropy = score_with_entropy(vlm, full_pairs, scoring, autocast=False)
+    again = score_pairs(vlm, full_pairs, scoring, autocast=False)
+    assert not entropy.requires_grad
+    assert all(torch.equal(logps.field(name), again.field(name)) for name in ("chosen", "rejected", "blind_chosen"))
+    for pair, found in zip(full_pairs, entropy.tolist(), strict=True):
+        images = [Path(image) for image in pair.images]
+        with torch.no_grad():
+            tokens = [
+                plain.token_entropies(vlm.model, vlm.processor, images, pair.prompt, answer)
+                for answer in (pair.chosen, pair.rejected)
+            ]
+        assert found == pytest.approx(torch.cat(tokens).mean().item(), rel=1e-5)
+
+
+def test_full_training_is_measured_against_the_weights_before_it(
+    model_dir: Path, pairs: list[Pair], tmp_path: Path
+) -> None:
+    """The reference first sees a pair at the step that draws it, when the policy has moved already, and keeps it."""
+    config = config_with("lora=null", "epochs=2", "optim.lr=0.001")
+    out = train(model_dir, write_pairs(tmp_path / "pairs", pairs), tmp_path / "out", config, seed=2)
+    base = load_vlm(model_dir)
+    order, rows = Order(len(pairs), 4, 2, epochs=2), list(read_log(out / "log.jsonl"))
+    assert len(rows) == 4
+    for row in rows:
+        drawn = [pairs[place] for place in order.draw(row.step)[1]]
+        for name in ("chosen", "rejected"):
+            expected = sum(
+                plain_sum(base, list(map(Path, pair.images)), pair.prompt, getattr(pair, name)) for pair in drawn
+            )
+            assert getattr(row, f"{name}_ref_logps") == pytest.approx(expected / len(drawn), rel=1e-5)
+        moved = abs(known(row.chosen_logps) - known(row.chosen_ref_logps))
+        assert moved < 1e-4 if row.step == 0 else moved > 0.05
 
 
 def test_spans_pick_the_tokens_of_their_characters(make_policy: Make, full_pairs: list[Pair]) -> None:

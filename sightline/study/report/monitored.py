@@ -35,7 +35,8 @@ def monitored_plans(runs: Runs) -> Iterator[Plan]:
         "Entropy",
         "nats a token",
         (("policy", "ink", "-", _number("entropy")),),
-        "Of the policy's own answers. Where it falls, samples grow alike and there is less to choose from.",
+        "Of what the policy might say at each token of its own answers or of given pairs. Where it falls, samples grow "
+        "alike and there is less to choose from.",
     )
     yield Plan(
         "shares",
