@@ -191,13 +191,15 @@ def test_the_directory_is_one_that_every_stage_reads(tmp_path: Path) -> None:
 
 
 def test_half_a_picture_is_never_taken_for_one(tmp_path: Path) -> None:
-    """What a kill leaves behind has another name, and is drawn again."""
+    """What a kill leaves behind is hidden under another name, each process its own; the picture is drawn again."""
     scene = sample_scene(WorldConfig(), "preference", 0)
     (tmp_path / "images").mkdir()
-    (tmp_path / image_name(scene)).with_suffix(".tmp").write_bytes(b"half")
+    left = (tmp_path / image_name(scene)).with_suffix(".1.tmp")
+    left.with_name(f".{left.name}").write_bytes(b"half")
     name = image_path(tmp_path, scene)
     assert open_image(tmp_path / name, "here").size == (96, 96)
-    assert [path.name for path in (tmp_path / "images").iterdir()] == [Path(name).name]
+    visible = [path.name for path in (tmp_path / "images").iterdir() if not path.name.startswith(".")]
+    assert visible == [Path(name).name]
 
 
 def test_a_picture_of_another_world_is_not_taken(tmp_path: Path) -> None:

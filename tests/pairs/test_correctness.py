@@ -219,7 +219,8 @@ def test_right_ones_are_chosen_over_wrong_ones(fluent: Tools) -> None:
     assert [pair.id for pair in made.pairs] == [f"a/correctness-00{number}" for number in range(4)]
     for pair in made.pairs:
         assert (pair.prompt, pair.images, pair.cluster) == (ASK, ("images/0.png",), "c")
-        assert pair.provenance["chosen_final"] == "no spoon."
+        assert pair.provenance["chosen_final"] == pair.chosen.rpartition("there is ")[2]
+        assert pair.provenance["chosen_final"].startswith("no spoon.")
         assert pair.provenance["rejected_final"] != "no spoon."
         assert pair.provenance["tokens"] == sum(answer.tokens for answer in answers)
         assert not pair.provenance["suffix_in_prompt"] and pair.provenance["task"] == "t"
