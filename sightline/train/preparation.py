@@ -6,12 +6,11 @@ it. A further task or source is put together here and nowhere else.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from rich.progress import Progress
 
 from sightline.data.samples import read_samples, samples_file
@@ -34,11 +33,11 @@ from sightline.train.config import TrainConfig
 from sightline.train.config.source import MixedConfig, OfflineConfig, streams_of
 from sightline.train.examples import Data, examples_of, held_out
 from sightline.train.frozen import Frozen, OtherModel, WithoutAdapter, further_reference
+from sightline.train.job import VIEWS, Job, device_of
 from sightline.train.loop import TrainState, trainable_weights
 from sightline.train.mixing import StreamSource
 from sightline.train.optimizer import make_optimizer
 from sightline.train.preference import PreferenceTask, RunningMean
-from sightline.train.processes import Processes
 from sightline.train.reference import Reference
 from sightline.train.reward_model import RewardTask
 from sightline.train.rl.config import RLConfig
@@ -54,42 +53,6 @@ from sightline.train.validation import Validation
 PASS_TOKENS = {"cpu": 2048, "cuda": 16384}  # more at a time costs memory and saves no time
 PROBED = 2  # pairs on which the model must use its pictures before anything is trained
 MEASURED = 64  # prompts whose mean length stands for all
-VIEWS = "views"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a run is asked to do, the arguments of the command, and the processes that do it.
-
-    Weakened pictures are kept under `out`.
-    """
-
-    model: Path
-    pairs: Path | None
-    out: Path
-    config: TrainConfig
-    seed: int
-    samples: Path | None = None
-    processes: Processes = field(default_factory=Processes)
-
-    @property
-    def prompts(self) -> Path:
-        """Where the prompts of a run by rewards are.
-
-        Raises:
-            InputError: nowhere.
-        """
-        place = self.samples or self.pairs
-        if place is None:
-            raise InputError("there are no prompts to train on; name samples with --samples, or pairs with --pairs")
-        return place
-
-    @property
-    def inputs(self) -> dict[str, Path]:
-        """What decides the result beside the config, by name."""
-        named = {"model": self.model, "pairs": self.pairs, "samples": self.samples}
-        further = {f"reference-{number}": path for number, path in enumerate(self.config.references, 1)}
-        return {name: path for name, path in named.items() if path is not None} | further
 
 
 @dataclass(frozen=True)
@@ -287,10 +250,3 @@ def _own_rates(vlm: VLM, task: Task[Any], config: TrainConfig) -> Callable[[str]
         return next((rate for key, rate in rates.items() if key in name.split(".")), None)
 
     return rate_of
-
-
-def device_of(config: TrainConfig) -> str:
-    """Where a run computes: "cpu" or "cuda"."""
-    if config.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return config.device

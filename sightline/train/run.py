@@ -26,12 +26,13 @@ from sightline.records.store import append_rows
 from sightline.train.checkpoint import load_checkpoint, save_checkpoint
 from sightline.train.config import TrainConfig
 from sightline.train.examples import Data, read_data, read_prompts
+from sightline.train.job import VIEWS, Job, device_of
 from sightline.train.live import looking_on
 from sightline.train.log import LOG_NAME, cut_log, read_log
 from sightline.train.loop import StepSettings, TrainState, fit
 from sightline.train.monitors import Watch
 from sightline.train.optimizer import make_schedule
-from sightline.train.preparation import VIEWS, Job, Prepared, device_of, passes, prepare
+from sightline.train.preparation import Prepared, passes, prepare
 from sightline.train.processes import joined_processes
 from sightline.train.rl.source import UNSCORED
 from sightline.train.sharding import plainly, whole_state
