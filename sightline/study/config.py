@@ -45,7 +45,10 @@ class Settings(Config):
 
 
 class PairsSpec(Settings):
-    """A builder at work on samples, or a directory of pairs at `path`; `per_seed` builds them anew for each seed."""
+    """A builder at work on samples, or a directory of pairs at `path`; `per_seed` builds them anew for each seed.
+
+    `samples` may name other pairs of the study: their chosen answers are then the references.
+    """
 
     builder: str | None = None
     samples: str | None = None
@@ -121,8 +124,12 @@ class StudyConfig(Config):
             raise ValueError("a seed is named twice")
         if self.baseline is not None and self.baseline not in arms:
             raise ValueError(f"baseline {self.baseline!r} is no arm; arms: {', '.join(arms)}")
+        twice = self.pairs.keys() & self.samples.keys()
+        if twice:
+            raise ValueError(f"samples and pairs share the name {min(twice)!r}; rename one")
         for name, spec in self.pairs.items():
-            _known(spec.samples, self.samples, f"pairs.{name}.samples")
+            _known(spec.samples, {**self.samples, **self.pairs}, f"pairs.{name}.samples")
+            _no_ring(name, self.pairs)
         for name, arm in arms.items():
             if arm.pairs is None and arm.samples is None:
                 raise ValueError(f"arm {name!r} has neither pairs nor samples")
@@ -149,6 +156,16 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
         inner = isinstance(old, Mapping) and isinstance(value, Mapping) and "name" not in value
         made[key] = merged(old, value) if inner and isinstance(old, Mapping) else value
     return made
+
+
+def _no_ring(name: str, pairs: Mapping[str, PairsSpec]) -> None:
+    """Pairs that are built on pairs must come down to samples."""
+    seen, at = [name], pairs[name].samples
+    while at in pairs:
+        if at in seen:
+            raise ValueError(f"the pairs {' and '.join(seen)} are built on each other; give one of them samples")
+        seen.append(at)
+        at = pairs[at].samples
 
 
 def _known(name: str | None, known: Mapping[str, object], what: str) -> None:

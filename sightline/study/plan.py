@@ -108,7 +108,8 @@ class _Planner:
             return str(spec.path)
         assert spec.samples is not None
         own = seed if spec.per_seed else 0
-        inputs = {"samples": self._samples(spec.samples), **self._model}
+        below = self._pairs(spec.samples, own) if spec.samples in self._config.pairs else self._samples(spec.samples)
+        inputs = {"samples": below, **self._model}
         settings, used = self._resolved({"builder": spec.builder, "config": _settings(spec)}, own)
         return self._add("pairs", f"{name} {own}", settings, own, inputs | used)
 

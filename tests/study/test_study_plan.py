@@ -144,3 +144,20 @@ def test_shipped_studies_can_be_planned(file: Path) -> None:
     assert plan.runs
     first, *_ = file.read_text().splitlines()
     assert first.startswith(f"# sightline study {file}"), "a study opens with the command that runs it"
+
+
+def test_pairs_may_be_built_on_pairs_of_the_same_seed() -> None:
+    """`twice` stands on `corrupted`, whose chosen answers are its references; a ring is refused."""
+    again = {"builder": "altered", "samples": "corrupted", "set": {"writer": {"name": "oracle"}}}
+    plan = plan_study(study(pairs={**STUDY["pairs"], "again": again}, arms={"twice": {"pairs": "again"}}))
+    for run in plan.runs:
+        built = plan.pieces[plan.pieces[run.train].inputs["pairs"]]
+        below = plan.pieces[built.inputs["samples"]]
+        assert (built.settings["builder"], below.settings["builder"]) == ("altered", "corrupted")
+        assert built.seed == below.seed == run.seed
+    with pytest.raises(ValueError, match="built on each other"):
+        study(
+            pairs={"one": {**again, "samples": "two"}, "two": {**again, "samples": "one"}}, arms={"a": {"pairs": "one"}}
+        )
+    with pytest.raises(ValueError, match="share the name"):
+        study(pairs={**STUDY["pairs"], "scenes": again})
