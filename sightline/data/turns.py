@@ -6,6 +6,7 @@ The place of an image is where the text says `<image>`; where no text does, all 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sightline.data.tiers import fold, unfold
 from sightline.errors import InputError
 from sightline.records.rows import IMAGE, Turn
 
@@ -15,10 +16,12 @@ Message = tuple[str, list[str | None]]
 def messages(history: Sequence[Turn], prompt: str, images: int, where: str) -> list[Message]:
     """Role and entries of each turn, the prompt's last; an entry is a text, or None for the next image.
 
+    What provider and user want stands in the first user turn (`tiers`), behind its images.
+
     Raises:
-        InputError: the text has places for another number of images.
+        InputError: the text has places for another number of images, or `tiers.fold` refuses the turns.
     """
-    turns = [(turn.role, turn.text) for turn in history] + [("user", prompt)]
+    turns = [(turn.role, turn.text) for turn in fold([*history, Turn(role="user", text=prompt)], where)]
     places = sum(text.count(IMAGE) for _, text in turns)
     if places not in (0, images):
         raise InputError(f"{where} says {IMAGE} {places} times and has {images} images; let the numbers agree")
@@ -43,7 +46,7 @@ def to_turns(told: Iterable[tuple[str, Sequence[str | None]]]) -> tuple[tuple[Tu
     images = sum(entry is None for _, entries in found for entry in entries)
     if leading[images:] and all(entry is None for entry in leading[:images]):
         found[first] = (found[first][0], leading[images:])
-    turns = tuple(Turn.model_validate({"role": role, "text": _text(entries)}) for role, entries in found)
+    turns = unfold([Turn.model_validate({"role": role, "text": _text(entries)}) for role, entries in found])
     return turns[:-1], turns[-1].text
 
 

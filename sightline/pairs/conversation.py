@@ -19,6 +19,7 @@ def told(prefix: Prefix) -> str:
     where = f"prompt {prefix.prompt[:60]!r}"
     history, prompt = to_turns(messages(prefix.history, prefix.prompt, len(prefix.images), where))
     turns = (*history, Turn(role="user", text=prompt))
-    text = "\n".join(f"{turn.role.capitalize()}: {turn.text}" for turn in turns) if history else prompt
+    lines = (f"{turn.role.replace('-', ' ').capitalize()}: {turn.text}" for turn in turns)
+    text = "\n".join(lines) if history else prompt
     number = count(1)
     return re.sub(re.escape(IMAGE), lambda _: f"[picture {next(number)}]", text)

@@ -2,7 +2,7 @@
 
 from sightline.records.hashing import hash_file, hash_json, hash_tree
 from sightline.records.manifest import Manifest, Stage, content_hash, read_manifest
-from sightline.records.rows import IMAGE, Answer, Estimate, Pair, Row, Sample, Score, Turn
+from sightline.records.rows import IMAGE, Answer, Estimate, Grade, Pair, Row, Sample, Score, Turn
 from sightline.records.store import (
     append_rows,
     numbered_rows,
@@ -18,6 +18,7 @@ __all__ = [
     "IMAGE",
     "Answer",
     "Estimate",
+    "Grade",
     "Manifest",
     "Pair",
     "Row",

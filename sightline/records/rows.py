@@ -19,9 +19,12 @@ class Row(BaseModel):
 
 
 class Turn(Row):
-    """An earlier message of a conversation."""
+    """An earlier message of a conversation; or, before all others, what the provider or the user wants of answers.
 
-    role: Literal["system", "user", "assistant"]
+    How `system-info` and `user-info` are told to a model, and which of them wins, is `data.tiers`.
+    """
+
+    role: Literal["system", "system-info", "user-info", "user", "assistant"]
     text: str
 
 
@@ -90,6 +93,20 @@ class Score(Row):
     groups: tuple[str, ...] = ()
     values: dict[str, float | None]
     details: dict[str, Any] = Field(default_factory=dict)
+
+
+class Grade(Row):
+    """What a rater, or a program in his place, gave a question or an answer: a number by criterion, higher is better.
+
+    `sample_id` names the sample. `answer_id` tells its answers apart where it has several (`chosen` and `rejected` of a
+    pair, the name of a run); `question_id` its questions. A criterion that was left open is None or missing.
+    """
+
+    sample_id: str
+    question_id: str = ""
+    answer_id: str = ""
+    rater: str = ""
+    scores: dict[str, float | None]
 
 
 class Estimate(Row):

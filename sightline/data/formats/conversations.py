@@ -9,6 +9,7 @@ from typing import Any
 
 from sightline.config.problems import shorten
 from sightline.data.formats.drafts import SAME, BadRow, Draft, Drafts, Dropped, Picture
+from sightline.data.tiers import unfold
 from sightline.data.turns import entries_of
 from sightline.records.rows import IMAGE, Turn
 
@@ -109,7 +110,7 @@ def _before(turns: Turns, place: int, pictures: Sequence[Picture]) -> tuple[tupl
     if not place or turns[place - 1].role != "user":
         raise BadRow(f"the answer in turn {place + 1} does not follow a turn of the user's")
     shown = tuple(pictures[: _places(turns[:place])] if _places(turns[:-1]) else pictures)
-    asked = [*_without_leading(turns[:place], len(shown))]
+    asked = unfold([*_without_leading(turns[:place], len(shown))])
     if not asked[-1].text.strip():
         raise BadRow(f"the prompt in turn {place} is empty")
     return shown, {"history": tuple(asked[:-1]), "prompt": asked[-1].text}

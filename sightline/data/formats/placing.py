@@ -1,6 +1,7 @@
 """How a pair of ours is spelled out for peers that mark every image in the text, and what they cannot be told."""
 
 from sightline.data.formats.drafts import BadRow, Columns
+from sightline.data.tiers import fold
 from sightline.data.turns import messages
 from sightline.errors import InputError
 from sightline.records.rows import IMAGE, Pair, Turn
@@ -9,13 +10,13 @@ _OTHER_MEDIA = ("<video>", "<audio>")
 
 
 def spelled_out(pair: Pair, where: str) -> list[Turn]:
-    """The turns of history and prompt, with `<image>` for every image: where the text says so, else in front.
+    """The turns of history and prompt, tiers folded, `<image>` for every image where the text says so, else in front.
 
     Raises:
         InputError: the numbers disagree, or a text says what peers take for an image, a video or a sound.
     """
     messages(pair.history, pair.prompt, len(pair.images), where)  # the numbers agree
-    turns = [*pair.history, Turn(role="user", text=pair.prompt)]
+    turns = fold([*pair.history, Turn(role="user", text=pair.prompt)], where)
     if not any(IMAGE in turn.text for turn in turns):
         first = next(place for place, turn in enumerate(turns) if turn.role == "user")
         lead = IMAGE * len(pair.images) + ("\n" if pair.images else "")
