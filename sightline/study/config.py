@@ -12,9 +12,13 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from sightline.config import Config
+from sightline.study.claims import ClaimSpec
 
 #: The model that ships with Sightline.
 LAB = "lab"
+
+#: The untrained model, where it is named among the arms.
+BASE = "base"
 
 
 class SamplesSpec(Config):
@@ -114,6 +118,7 @@ class StudyConfig(Config):
     arms: dict[str, ArmSpec] = Field(default_factory=dict)
     baseline: str | None = None
     evaluate: EvaluateSpec
+    claims: tuple[ClaimSpec, ...] = ()
 
     @model_validator(mode="after")
     def _names_exist(self) -> "StudyConfig":
@@ -130,6 +135,10 @@ class StudyConfig(Config):
         for name, spec in self.pairs.items():
             _known(spec.samples, {**self.samples, **self.pairs}, f"pairs.{name}.samples")
             _no_ring(name, self.pairs)
+        for claim in self.claims:
+            for arm_name in (claim.arm, claim.against):
+                _known(arm_name, {**arms, BASE: None}, f"the claim {claim.says!r}")
+            _known(claim.benchmark, dict.fromkeys(self.evaluate.benchmarks), f"the benchmark of claim {claim.says!r}")
         for name, arm in arms.items():
             if arm.pairs is None and arm.samples is None:
                 raise ValueError(f"arm {name!r} has neither pairs nor samples")
@@ -161,7 +170,7 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 def _no_ring(name: str, pairs: Mapping[str, PairsSpec]) -> None:
     """Pairs that are built on pairs must come down to samples."""
     seen, at = [name], pairs[name].samples
-    while at in pairs:
+    while at is not None and at in pairs:
         if at in seen:
             raise ValueError(f"the pairs {' and '.join(seen)} are built on each other; give one of them samples")
         seen.append(at)

@@ -11,13 +11,12 @@ from sightline.evals.directory import BenchmarkResult, read_evaluation
 from sightline.evals.significance import holm
 from sightline.evals.statistics import compare
 from sightline.records.rows import Estimate, Row, Score
+from sightline.study.claims import ClaimFinding, ClaimSpec, judge_claim
+from sightline.study.config import BASE
 from sightline.study.ledger import Entry, Ledger
 from sightline.study.plan import StudyPlan
 from sightline.study.report.formatting import Unit
 from sightline.study.report.results import verdict
-
-#: The untrained model, where it is shown among the arms.
-BASE = "base"
 
 
 class Finding(Row):
@@ -65,6 +64,7 @@ class Outcome(Row):
     costs: tuple[Cost, ...]
     unequal: tuple[str, ...]
     missing: tuple[str, ...]
+    claims: tuple[ClaimFinding, ...] = ()
 
 
 Evaluations = Mapping[str, BenchmarkResult]
@@ -109,7 +109,19 @@ def outcome_of(plan: StudyPlan, name: str, out: Path) -> Outcome:
         costs=costs,
         unequal=_unequal(costs),
         missing=tuple(missing),
+        claims=tuple(_claim(claim, {BASE: [base] * len(config.seeds), **whole}) for claim in config.claims),
     )
+
+
+def _claim(claim: ClaimSpec, runs: Mapping[str, Sequence[Evaluations]]) -> ClaimFinding:
+    """The claim's figure, once the metric is known to be there."""
+    known = runs[BASE][0][claim.benchmark].metrics
+    if claim.metric not in known:
+        raise InputError(
+            f"study: the claim {claim.says!r} is about {claim.metric!r}, which {claim.benchmark} does not measure;"
+            f" it has {', '.join(known)}"
+        )
+    return judge_claim(claim, runs)
 
 
 def _read(plan: StudyPlan, out: Path, key: str) -> Evaluations:

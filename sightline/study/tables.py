@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sightline.records.store import replacing, write_json
-from sightline.study.outcome import BASE, Cost, Finding, Outcome
+from sightline.study.claims import ClaimFinding
+from sightline.study.config import BASE
+from sightline.study.outcome import Cost, Finding, Outcome
 from sightline.study.report.formatting import difference_text, interval_text, value_text
 
 JSON, CSV, MARKDOWN = "study.json", "study.csv", "study.md"
@@ -59,10 +61,20 @@ def markdown_text(outcome: Outcome) -> str:
     ]
     lines += [f"- {sentence}" for sentence in outcome.unequal]
     lines += [f"- Not done with every seed, so left out: {', '.join(outcome.missing)}."] if outcome.missing else []
+    if outcome.claims:
+        lines += ["", "## Claims", "", *_claims_table(outcome.claims)]
     for benchmark in dict.fromkeys(found.benchmark for found in outcome.findings):
         lines += ["", f"## {_plain(benchmark)}", "", *_benchmark_table(outcome, benchmark)]
     lines += ["", "## Cost", "", *_cost_table(outcome.costs)]
     return "\n".join(lines) + "\n"
+
+
+def _claims_table(claims: Sequence[ClaimFinding]) -> Iterator[str]:
+    yield "| claim | there | ours | |"
+    yield "| --- | --- | --- | --- |"
+    for claim in claims:
+        ours = f"{claim.arm} - {claim.against}, {claim.benchmark}/{claim.metric}: {claim.ours()}" if claim.unit else ""
+        yield f"| {_plain(claim.says)} | {_plain(claim.there)} | {_plain(ours)} | {claim.word} |"
 
 
 def _benchmark_table(outcome: Outcome, benchmark: str) -> Iterator[str]:

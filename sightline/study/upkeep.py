@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sightline.errors import InputError
-from sightline.study.config import StudyConfig
+from sightline.study.config import BASE, StudyConfig
 from sightline.study.ledger import Entry, Ledger
-from sightline.study.outcome import BASE, Outcome, outcome_of
+from sightline.study.outcome import Outcome, outcome_of
 from sightline.study.plan import StudyPlan, plan_study
 
 
