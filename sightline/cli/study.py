@@ -1,6 +1,7 @@
 """`sightline study`: run a grid of arms and seeds, look at what was done, compare arms, take old work away.
 
-`sightline study FILE.yaml` runs; `ls`, `show`, `compare` and `rm` read the ledger. The work is in `sightline.study`.
+`sightline study FILE.yaml` runs; `ls`, `show`, `compare`, `report` and `rm` read the ledger. The work is in
+`sightline.study`.
 """
 
 from pathlib import Path
@@ -50,10 +51,9 @@ def run(
     from sightline.data.progress import open_bars
     from sightline.study.config import StudyConfig
     from sightline.study.estimate import estimate
-    from sightline.study.outcome import outcome_of
     from sightline.study.plan import plan_study
+    from sightline.study.report.arms.writing import REPORT, write_study_report
     from sightline.study.runner import Done, run_study
-    from sightline.study.tables import MARKDOWN, write_outcome
 
     config = load_config(StudyConfig, file, overrides or ())
     plan, name = plan_study(config), file.stem
@@ -73,10 +73,8 @@ def run(
         failed = run_study(plan, name, out, workers=workers, told=told)
     for done in failed:
         typer.secho(f"{done.piece.kind} {done.piece.label}: {done.error}", fg=typer.colors.RED, err=True)
-    found = outcome_of(plan, name, out)
-    write_outcome(found, out)
-    print_outcome(found)
-    typer.echo(f"study: {out / MARKDOWN}")
+    print_outcome(write_study_report(plan, name, out))
+    typer.echo(f"report: {out / REPORT}")
     if failed:
         raise typer.Exit(1)
 
@@ -119,6 +117,20 @@ def compare(
     from sightline.study.upkeep import outcome_in
 
     print_outcome(outcome_in(out, study, baseline), [tuple(name.split("/", 1)) for name in metrics or ()])  # type: ignore[misc]
+
+
+@app.command()
+def report(
+    out: Out,
+    study: Annotated[str | None, typer.Option(help="Which study of the directory, where it has several.")] = None,
+) -> None:
+    """Write the report, the tables and the numbers again, from what is done so far; no model is needed."""
+    from sightline.study.report.arms.writing import REPORT, write_study_report
+    from sightline.study.upkeep import study_in
+
+    name, plan = study_in(out, study)
+    print_outcome(write_study_report(plan, name, out))
+    typer.echo(f"report: {out / REPORT}")
 
 
 @app.command()

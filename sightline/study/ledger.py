@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS runs (
     study TEXT NOT NULL, arm TEXT NOT NULL, seed INTEGER NOT NULL, train TEXT NOT NULL, eval TEXT,
     PRIMARY KEY (study, arm, seed)
 );
+CREATE TABLE IF NOT EXISTS plans (study TEXT PRIMARY KEY, plan TEXT NOT NULL);
 """
 
 
@@ -72,14 +73,18 @@ class Ledger:
             ) from error
 
     def begin_study(
-        self, name: str, config: Mapping[str, object], runs: Sequence[tuple[str, int, str, str | None]]
+        self, name: str, config: Mapping[str, object], runs: Sequence[tuple[str, int, str, str | None]], plan: str
     ) -> None:
-        """Say which runs a study has; those that it had before and has no more are forgotten, their pieces kept."""
+        """Say which runs a study has; those that it had before and has no more are forgotten, their pieces kept.
+
+        `plan` is all of its pieces as JSON, so that it can be reported where the config's files are gone or changed.
+        """
         with self._open() as ledger:
             text = json.dumps(config, sort_keys=True)
             ledger.execute("INSERT OR REPLACE INTO studies VALUES (?, ?, ?)", (name, text, time.time()))
             ledger.execute("DELETE FROM runs WHERE study = ?", (name,))
             ledger.executemany("INSERT INTO runs VALUES (?, ?, ?, ?, ?)", [(name, *run) for run in runs])
+            ledger.execute("INSERT OR REPLACE INTO plans VALUES (?, ?)", (name, plan))
 
     def begin(self, entry: Entry) -> None:
         """A piece is begun, for the first time or again."""
@@ -113,6 +118,14 @@ class Ledger:
         with self._open() as ledger:
             rows = ledger.execute("SELECT name, config FROM studies ORDER BY began").fetchall()
         return {row["name"]: json.loads(row["config"]) for row in rows}
+
+    def plans(self) -> dict[str, str]:
+        """The plan of every study as JSON, by name; a ledger of an earlier version has none."""
+        with self._open() as ledger:
+            if not ledger.execute("SELECT 1 FROM sqlite_master WHERE name = 'plans'").fetchone():
+                return {}
+            rows = ledger.execute("SELECT study, plan FROM plans").fetchall()
+        return {row["study"]: row["plan"] for row in rows}
 
     def runs(self, study: str) -> list[tuple[str, int, str, str | None]]:
         """(arm, seed, key of the training, key of the evaluation) of a study, in its order."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from sightline.config.loading import read_yaml
 from sightline.errors import InputError
 from sightline.records import hash_json
@@ -60,6 +62,23 @@ class StudyPlan:
     def before(self, piece: Piece) -> Iterator[Piece]:
         """The pieces that a piece stands on."""
         return (self.pieces[key] for key in piece.inputs.values() if key in self.pieces)
+
+
+_PLANS: TypeAdapter[StudyPlan] = TypeAdapter(StudyPlan)
+
+
+def plan_text(plan: StudyPlan) -> str:
+    """A plan as JSON."""
+    return _PLANS.dump_json(plan).decode("utf-8")
+
+
+def plan_of_text(text: str) -> StudyPlan:
+    """The plan that `plan_text` wrote; no file is opened.
+
+    Raises:
+        ValueError: it is no plan of this version.
+    """
+    return _PLANS.validate_json(text)
 
 
 def plan_study(config: StudyConfig) -> StudyPlan:

@@ -22,7 +22,7 @@ from sightline.errors import InputError
 from sightline.records.manifest import Manifest
 from sightline.study.config import LAB
 from sightline.study.ledger import Entry, Ledger
-from sightline.study.plan import Piece, StudyPlan
+from sightline.study.plan import Piece, StudyPlan, plan_text
 from sightline.study.work import Job, command_of, do
 
 LOGS = "logs"
@@ -70,7 +70,7 @@ def run_study(
     """
     ledger = Ledger(out, write=True)
     runs = [(run.arm, run.seed, run.train, run.eval) for run in plan.runs]
-    ledger.begin_study(name, plan.config.model_dump(mode="json"), runs)
+    ledger.begin_study(name, plan.config.model_dump(mode="json"), runs, plan_text(plan))
     failed: list[Done] = []
     for done in _ended(plan, out, ledger, workers):
         found = done.manifest

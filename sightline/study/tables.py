@@ -1,4 +1,4 @@
-"""The outcome of a study as files and tables: `study.json`, `study.csv`, `study.md`; every number of one in the others.
+"""The outcome of a study as files and tables: `results.json`, `results.csv`, `report.md`, with the same numbers.
 
 It computes nothing. Numbers are written for people by `report.formatting`.
 """
@@ -14,7 +14,7 @@ from sightline.study.config import BASE
 from sightline.study.outcome import Cost, Finding, Outcome
 from sightline.study.report.formatting import difference_text, interval_text, value_text
 
-JSON, CSV, MARKDOWN = "study.json", "study.csv", "study.md"
+JSON, CSV, MARKDOWN = "results.json", "results.csv", "report.md"
 HOLM = 0.05  # the share of studies without any effect in which one star or more would stand
 _COLUMNS = ("arm", "benchmark", "metric", "unit", "value", "value_low", "value_high", "n", "unscored")
 _DIFFERENCES = ("difference", "difference_low", "difference_high", "p", "p_holm", "verdict", "by_seed")

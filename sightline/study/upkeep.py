@@ -7,11 +7,13 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from sightline.errors import InputError
 from sightline.study.config import BASE, StudyConfig
 from sightline.study.ledger import Entry, Ledger
 from sightline.study.outcome import Outcome, outcome_of
-from sightline.study.plan import StudyPlan, plan_study
+from sightline.study.plan import StudyPlan, plan_of_text, plan_study
 
 
 def piece_of(ledger: Ledger, start: str) -> Entry:
@@ -29,8 +31,33 @@ def piece_of(ledger: Ledger, start: str) -> Entry:
 
 
 def plans_in(out: Path) -> dict[str, StudyPlan]:
-    """The plan of every study that was run in a directory, by name."""
-    return {name: plan_study(StudyConfig.model_validate(config)) for name, config in Ledger(out).studies().items()}
+    """The plan of every study that was run in a directory, by name, as it was then."""
+    ledger = Ledger(out)
+    texts = ledger.plans()
+    return {name: _plan(texts.get(name), config) for name, config in ledger.studies().items()}
+
+
+def _plan(text: str | None, config: dict[str, object]) -> StudyPlan:
+    """The plan that the ledger keeps; of one that keeps none, or another version's, made anew of the config."""
+    try:
+        return plan_study(StudyConfig.model_validate(config)) if text is None else plan_of_text(text)
+    except ValidationError:
+        return plan_study(StudyConfig.model_validate(config))
+
+
+def study_in(out: Path, name: str | None) -> tuple[str, StudyPlan]:
+    """The study of the directory, or the one of them that is named, with its plan.
+
+    Raises:
+        InputError: no such study, or several and none named.
+    """
+    plans = plans_in(out)
+    if name is None and len(plans) != 1:
+        raise InputError(f"{out} holds the studies {', '.join(plans)}; name one with --study.")
+    if name is not None and name not in plans:
+        raise InputError(f"{out} holds no study {name!r}; there: {', '.join(plans)}.")
+    name = name or next(iter(plans))
+    return name, plans[name]
 
 
 def outcome_in(out: Path, name: str | None, baseline: str | None) -> Outcome:
@@ -39,13 +66,7 @@ def outcome_in(out: Path, name: str | None, baseline: str | None) -> Outcome:
     Raises:
         InputError: no such study or arm, or several studies and none named.
     """
-    plans = plans_in(out)
-    if name is None and len(plans) != 1:
-        raise InputError(f"{out} holds the studies {', '.join(plans)}; name one with --study.")
-    if name is not None and name not in plans:
-        raise InputError(f"{out} holds no study {name!r}; there: {', '.join(plans)}.")
-    name = name or next(iter(plans))
-    plan = plans[name]
+    name, plan = study_in(out, name)
     if baseline is None:
         return outcome_of(plan, name, out)
     arms = plan.config.all_arms()

@@ -9,7 +9,7 @@ import yaml
 from sightline.config import load_config
 from sightline.errors import InputError
 from sightline.study.config import ArmSpec, StudyConfig, merged
-from sightline.study.plan import StudyPlan, plan_study
+from sightline.study.plan import StudyPlan, plan_of_text, plan_study, plan_text
 
 STUDY: dict[str, Any] = {
     "seeds": [0, 1],
@@ -161,3 +161,15 @@ def test_pairs_may_be_built_on_pairs_of_the_same_seed() -> None:
         )
     with pytest.raises(ValueError, match="share the name"):
         study(pairs={**STUDY["pairs"], "scenes": again})
+
+
+def test_a_plan_is_read_back_as_it_was_without_its_files(tmp_path: Path) -> None:
+    """The keys of the pieces stay, though the config file that they were made of is gone."""
+    file = tmp_path / "train.yaml"
+    file.write_text(yaml.safe_dump(STUDY["train"]["set"]))
+    plan = plan_study(study(train={"config": str(file)}, seeds=[3]))
+    text = plan_text(plan)
+    file.unlink()
+    again = plan_of_text(text)
+    assert again == plan and plan_text(again) == text
+    assert [run.train for run in again.runs] == [run.train for run in plan.runs]

@@ -55,16 +55,16 @@ def test_what_can_be_done_is_done_and_the_rest_is_told(finished: tuple[Path, Pat
         ("eval", "dpo 0"): "done",
         ("train", "huge 0"): "failed",
     }
-    told = json.loads((out / "study.json").read_text())
+    told = json.loads((out / "results.json").read_text())
     assert told["missing"] == ["huge"]
     assert {found["arm"] for found in told["findings"]} == {"base", "dpo"}
     accuracy = next(f for f in told["findings"] if f["arm"] == "dpo" and f["metric"] == "accuracy")
     assert accuracy["difference"]["n"] == accuracy["value"]["n"] == len(accuracy["by_seed"]) * accuracy["value"]["n"]
     cost = told["costs"][0]
     assert cost["steps"] == 2 and cost["rows"] == 8 and cost["train_seconds"] > 0
-    rows = (out / "study.csv").read_text().splitlines()
+    rows = (out / "results.csv").read_text().splitlines()
     assert len(rows) == 1 + len(told["findings"]) and rows[0].startswith("arm,benchmark,metric")
-    assert "| dpo |" in (out / "study.md").read_text()
+    assert "| dpo |" in (out / "report.md").read_text()
 
 
 def test_a_second_run_does_only_what_failed(finished: tuple[Path, Path, Result]) -> None:
