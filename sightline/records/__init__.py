@@ -2,6 +2,7 @@
 
 from sightline.records.hashing import hash_file, hash_json, hash_tree
 from sightline.records.manifest import Manifest, Stage, content_hash, read_manifest
+from sightline.records.ratings import GivenAnswer, LabelItem, Noted, Rating, Verdict
 from sightline.records.rows import IMAGE, Answer, Estimate, Grade, Pair, Row, Sample, Score, Turn
 from sightline.records.store import (
     append_rows,
@@ -9,6 +10,7 @@ from sightline.records.store import (
     read_json,
     read_rows,
     replacing,
+    set_torn_tail_aside,
     sorted_rows,
     write_json,
     write_rows,
@@ -18,14 +20,19 @@ __all__ = [
     "IMAGE",
     "Answer",
     "Estimate",
+    "GivenAnswer",
     "Grade",
+    "LabelItem",
     "Manifest",
+    "Noted",
     "Pair",
+    "Rating",
     "Row",
     "Sample",
     "Score",
     "Stage",
     "Turn",
+    "Verdict",
     "append_rows",
     "content_hash",
     "hash_file",
@@ -36,6 +43,7 @@ __all__ = [
     "read_manifest",
     "read_rows",
     "replacing",
+    "set_torn_tail_aside",
     "sorted_rows",
     "write_json",
     "write_rows",

@@ -94,6 +94,28 @@ def append_rows(path: Path, rows: Iterable[BaseModel]) -> int:
     return count
 
 
+def set_torn_tail_aside(path: Path) -> Path | None:
+    """Move a last line that a kill cut off into a file beside `path`, with `.torn` behind its name; None where none is.
+
+    What people typed is worth keeping even in part, which `append_rows` would not do.
+    """
+    with path.open("r+b") as file:
+        start = _last_line(file)
+        tail = file.read(MAX_LINE)
+        if not tail or not _is_torn(tail):
+            return None
+        aside = path.with_name(f"{path.name}.torn")
+        with aside.open("ab") as kept:
+            kept.write(tail + b"\n")
+            kept.flush()
+            os.fsync(kept.fileno())
+        file.truncate(start)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_directory(path.parent)
+    return aside
+
+
 def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
     """Write a JSONL file in one piece: readers see the old file or the new one, never a part. Returns the count.
 
@@ -177,24 +199,29 @@ def _is_torn(line: bytes) -> bool:
 def _mend_tail(path: Path) -> None:
     """Make the file end in a newline: cut a torn last line off, complete one that only lacks it."""
     with path.open("r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        start = size
-        while start > 0:  # find the start of the last line, from the end, without reading the file
-            step = min(start, 65536)
-            file.seek(start - step)
-            newline = file.read(step).rfind(b"\n")
-            if newline >= 0:
-                start += newline + 1 - step
-                break
-            start -= step
-        if start == size:
+        start = _last_line(file)
+        tail = file.read(MAX_LINE)
+        if not tail:
             return
-        file.seek(start)
-        if _is_torn(file.read(MAX_LINE)):
+        if _is_torn(tail):
             file.truncate(start)
         else:
             file.seek(0, os.SEEK_END)
             file.write(b"\n")
+
+
+def _last_line(file: IO[bytes]) -> int:
+    """Where the text behind the last newline begins; the file is left there. Found from the end."""
+    start = file.seek(0, os.SEEK_END)
+    while start > 0:
+        step = min(start, 65536)
+        file.seek(start - step)
+        newline = file.read(step).rfind(b"\n")
+        if newline >= 0:
+            start += newline + 1 - step
+            break
+        start -= step
+    return file.seek(start)
 
 
 def _line_problem(line: bytes, error: ValidationError, row_type: type[BaseModel]) -> str:
