@@ -95,7 +95,7 @@ def read_grades(directory: Path) -> Iterator[Grade]:
                         sample_id=item.sample_id,
                         answer_id=answer.id,
                         rater=rater,
-                        scores=dict(noted.grades),
+                        scores={name: float(grade) for name, grade in noted.grades.items()},
                     )
 
 
