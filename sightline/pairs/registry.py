@@ -6,24 +6,31 @@ is imported.
 
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from sightline.errors import InputError
-from sightline.pairs.builder import Builder
+
+if TYPE_CHECKING:
+    from sightline.pairs.builder import Builder
 
 
 class Entry(NamedTuple):
-    """Where a builder is, and its line of help."""
+    """Where a builder is, its line of help, and whether it works with the model that is to be aligned."""
 
     place: str
     help: str
+    needs_model: bool = True
 
 
 BUILDERS: dict[str, Entry] = {
     "bdhs": Entry("sightline.pairs.bdhs:BDHS", "Hide the picture, let the model go on from the reference (BDHS)."),
-    "corrupted": Entry("sightline.pairs.corrupted:CORRUPTED", "Let a writer put mistakes into the reference (POVID)."),
+    "corrupted": Entry(
+        "sightline.pairs.corrupted:CORRUPTED", "Let a writer put mistakes into the reference (POVID).", False
+    ),
     "claims": Entry("sightline.pairs.divided:CLAIMS", "Ask about every claim of several answers, yes or no (RLAIF-V)."),
-    "altered": Entry("sightline.pairs.altered:ALTERED", "Let a writer alter one phrase of the reference (HALVA)."),
+    "altered": Entry(
+        "sightline.pairs.altered:ALTERED", "Let a writer alter one phrase of the reference (HALVA).", False
+    ),
     "corrected": Entry("sightline.pairs.corrected:CORRECTED", "Let a writer mend the model's own answer (RLHF-V)."),
     "beam": Entry("sightline.pairs.beam:BEAM", "Search sentence by sentence for the best and the worst answer (CSR)."),
     "correctness": Entry("sightline.pairs.correctness:CORRECTNESS", "Pair right answers with wrong ones (MPO)."),
@@ -34,10 +41,15 @@ BUILDERS: dict[str, Entry] = {
 }
 
 
-def get_builder(name: str) -> Builder[Any]:
+def get_builder(name: str) -> "Builder[Any]":
     """The builder of that name; an InputError names the nearest spelling where there is none."""
+    module, _, attribute = get_entry(name).place.partition(":")
+    return cast("Builder[Any]", getattr(import_module(module), attribute))
+
+
+def get_entry(name: str) -> Entry:
+    """What is known of a builder without importing it; errors as `get_builder`."""
     if name not in BUILDERS:
         near = get_close_matches(name, BUILDERS, n=1, cutoff=0.0)[0]
         raise InputError(f"there is no builder {name!r}; did you mean {near!r}?")
-    module, _, attribute = BUILDERS[name].place.partition(":")
-    return cast(Builder[Any], getattr(import_module(module), attribute))
+    return BUILDERS[name]

@@ -4,6 +4,7 @@ Every number that decides the science stands in the file or in the config files 
 follows in `plan`; nothing is opened here but those files.
 """
 
+import re
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
@@ -16,6 +17,8 @@ from sightline.study.claims import ClaimSpec
 
 #: The model that ships with Sightline.
 LAB = "lab"
+#: owner/name, as models and data sets are called on the hub.
+HUB_NAME = r"[\w.-]+/[\w.-]+"
 
 #: The untrained model, where it is named among the arms.
 BASE = "base"
@@ -91,8 +94,38 @@ class ArmSpec(Config):
         )
 
 
+class ModelSpec(Config):
+    """A model that arms start from: `path` is `lab` or a directory, `hub` the name of one that is to be fetched.
+
+    `set` has keys of the training config that are this model's own, such as LoRA's targets; `pairs` has keys of
+    builders, by the name of the set of pairs.
+    """
+
+    path: str | None = None
+    hub: str | None = Field(default=None, pattern=HUB_NAME)
+    revision: str | None = None
+    set: dict[str, Any] = Field(default_factory=dict)
+    pairs: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "ModelSpec":
+        if (self.path is None) == (self.hub is None) or (self.revision is not None and self.hub is None):
+            raise ValueError("give either path, or hub and perhaps its revision")
+        return self
+
+    @classmethod
+    def named(cls, model: str) -> "ModelSpec":
+        """The model of the short form: a name of the hub's where there is no such folder, as with `sightline eval`."""
+        is_hub_name = re.fullmatch(HUB_NAME, model) is not None and not Path(model).parent.exists()
+        return cls(hub=model) if is_hub_name else cls(path=model)
+
+
 class EvaluateSpec(Config):
-    """Benchmarks, asked of the base and of every arm alike; `validation` asks of scenes on which one may choose."""
+    """Benchmarks, asked of the base and of every arm alike; `validation` asks of scenes on which one may choose.
+
+    `judge` (the form of `sightline eval --judge`) grades open answers; `data` and `images` are the folders of official
+    files and of their pictures.
+    """
 
     benchmarks: tuple[str, ...] = Field(min_length=1)
     limit: int | None = Field(default=None, ge=1)
@@ -100,16 +133,30 @@ class EvaluateSpec(Config):
     autocast: bool = False
     batch_size: int = Field(default=64, ge=1)
     data: Path | None = None
+    images: Path | None = None
+    dtype: str | None = None
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    judge: dict[str, Any] | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the numbers, without what says where files are or how fast it goes."""
+        told = self.model_dump(mode="json", include={"benchmarks", "limit", "validation", "autocast"})
+        later = self.model_dump(mode="json", include={"dtype", "max_new_tokens", "judge"}, exclude_none=True)
+        return (
+            told | later
+        )  # keys that were not there from the start are part of a piece's key only where they say something
 
 
 class StudyConfig(Config):
     """A study. `axes` gives every combination of its levels an arm, named `level+level`; `arms` adds single ones.
 
-    `baseline` is the arm that all others are compared with; by default the untrained model.
+    `models` has every arm once for each of its models, named `model/arm`; `model` is short for one. `baseline` is the
+    arm that all others of the same model are compared with; by default the untrained model.
     """
 
     about: str = ""
     model: str = LAB
+    models: dict[str, ModelSpec] = Field(default_factory=dict)
     seeds: tuple[int, ...] = Field(min_length=1)
     samples: dict[str, SamplesSpec] = Field(default_factory=dict)
     pairs: dict[str, PairsSpec]
@@ -125,6 +172,15 @@ class StudyConfig(Config):
         arms = self.all_arms()
         if not arms:
             raise ValueError("a study needs arms or axes")
+        if self.models and self.model != LAB:
+            raise ValueError("give either model or models")
+        for name, model in self.models.items():
+            if not name or "/" in name:
+                raise ValueError(
+                    f"models.{name}: a name has letters and no slash, as in `models: {{small: {{path: DIR}}}}`"
+                )
+            for key in model.pairs:
+                _known(key, self.pairs, f"models.{name}.pairs")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed is named twice")
         if self.baseline is not None and self.baseline not in arms:
@@ -146,6 +202,10 @@ class StudyConfig(Config):
             _known(arm.samples, self.samples, f"samples of arm {name!r}")
         return self
 
+    def all_models(self) -> dict[str, ModelSpec]:
+        """Every model by name; the only one of the short form has none."""
+        return self.models or {"": ModelSpec.named(self.model)}
+
     def all_arms(self) -> dict[str, ArmSpec]:
         """Every arm by name: the combinations of the axes' levels first."""
         made: dict[str, ArmSpec] = {}
@@ -155,6 +215,11 @@ class StudyConfig(Config):
                 arm = axis[level].over(arm)
             made["+".join(levels)] = arm
         return made | self.arms
+
+
+def full_name(model: str, arm: str) -> str:
+    """How an arm of a model is called where there may be several."""
+    return f"{model}/{arm}" if model else arm
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

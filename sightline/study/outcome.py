@@ -3,7 +3,7 @@
 It reads the ledger and the directories of finished pieces; no model, no torch. How the numbers are shown is `tables`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sightline.errors import InputError
@@ -12,7 +12,7 @@ from sightline.evals.significance import holm
 from sightline.evals.statistics import compare
 from sightline.records.rows import Estimate, Row, Score
 from sightline.study.claims import ClaimFinding, ClaimSpec, judge_claim
-from sightline.study.config import BASE
+from sightline.study.config import BASE, full_name
 from sightline.study.ledger import Entry, Ledger
 from sightline.study.plan import StudyPlan
 from sightline.study.report.formatting import Unit
@@ -54,7 +54,10 @@ class Cost(Row):
 
 
 class Outcome(Row):
-    """All of it. `unequal` has one sentence for each thing that the arms did not get in equal measure."""
+    """All of it. `baseline` is an arm of each model, or `base`, without the model's name.
+
+    `unequal` has one sentence for each thing that the arms did not get in equal measure.
+    """
 
     name: str
     about: str
@@ -77,9 +80,43 @@ def outcome_of(plan: StudyPlan, name: str, out: Path) -> Outcome:
         InputError: nothing is done yet.
     """
     config, entries = plan.config, Ledger(out).entries()
-    if not _done(entries, plan.base):
-        raise InputError(f"{out}: the untrained model is not measured yet; run `sightline study` to the end.")
-    base = _read(plan, out, plan.base)
+    for key in plan.bases.values():
+        if not _done(entries, key):
+            raise InputError(f"{out}: the untrained model is not measured yet; run `sightline study` to the end.")
+    arms, missing = _measured(plan, entries, out)
+    baseline = config.baseline or BASE
+    findings: list[Finding] = []
+    claims: list[ClaimFinding] = []
+    for model, key in plan.bases.items():
+        called, base = full_name(model, baseline), [_read(plan, out, key)] * len(config.seeds)
+        if called in missing:
+            raise InputError(
+                f"{out}: the baseline {called!r} is not done with every seed; run `sightline study` to the end."
+            )
+        own = {full_name(model, BASE): base} | {
+            run.arm: arms[run.arm] for run in plan.runs if run.model == model and run.arm in arms
+        }
+        for arm, found in own.items():
+            findings += _findings(arm, found, own.get(called, base), called)
+        claims += _claims(config.claims, model, own)
+    costs = tuple(_cost(plan, entries, arm) for arm in arms)
+    return Outcome(
+        name=name,
+        about=config.about,
+        baseline=baseline,
+        seeds=config.seeds,
+        findings=_corrected(findings),
+        costs=costs,
+        unequal=_unequal(costs),
+        missing=missing,
+        claims=tuple(claims),
+    )
+
+
+def _measured(
+    plan: StudyPlan, entries: Mapping[str, Entry], out: Path
+) -> tuple[dict[str, list[Evaluations]], tuple[str, ...]]:
+    """The evaluations of every arm that is done with every seed, in order of seeds; and the names of the others."""
     arms: dict[str, list[Evaluations]] = {}
     missing: dict[str, None] = {}
     for run in plan.runs:
@@ -89,39 +126,23 @@ def outcome_of(plan: StudyPlan, name: str, out: Path) -> Outcome:
             arms.setdefault(run.arm, []).append(_read(plan, out, run.eval))
         else:
             missing[run.arm] = None
-    whole = {arm: found for arm, found in arms.items() if arm not in missing}
-    baseline = config.baseline or BASE
-    if baseline in missing:
-        raise InputError(
-            f"{out}: the baseline {baseline!r} is not done with every seed; run `sightline study` to the end."
-        )
-    against = whole.get(baseline, [base] * len(config.seeds))
-    findings = [*_findings(BASE, [base] * len(config.seeds), against, baseline)]
-    for arm, found in whole.items():
-        findings += _findings(arm, found, against, baseline)
-    costs = tuple(_cost(plan, entries, arm) for arm in whole)
-    return Outcome(
-        name=name,
-        about=config.about,
-        baseline=baseline,
-        seeds=config.seeds,
-        findings=_corrected(findings),
-        costs=costs,
-        unequal=_unequal(costs),
-        missing=tuple(missing),
-        claims=tuple(_claim(claim, {BASE: [base] * len(config.seeds), **whole}) for claim in config.claims),
-    )
+    return {arm: found for arm, found in arms.items() if arm not in missing}, tuple(missing)
 
 
-def _claim(claim: ClaimSpec, runs: Mapping[str, Sequence[Evaluations]]) -> ClaimFinding:
-    """The claim's figure, once the metric is known to be there."""
-    known = runs[BASE][0][claim.benchmark].metrics
-    if claim.metric not in known:
-        raise InputError(
-            f"study: the claim {claim.says!r} is about {claim.metric!r}, which {claim.benchmark} does not measure;"
-            f" it has {', '.join(known)}"
-        )
-    return judge_claim(claim, runs)
+def _claims(
+    claims: Sequence[ClaimSpec], model: str, runs: Mapping[str, Sequence[Evaluations]]
+) -> Iterator[ClaimFinding]:
+    """Each claim's figure with a model, once the metric is known to be there; arms are known by their full names."""
+    short = {arm.removeprefix(full_name(model, "")): found for arm, found in runs.items()}
+    for claim in claims:
+        known = short[BASE][0][claim.benchmark].metrics
+        if claim.metric not in known:
+            raise InputError(
+                f"study: the claim {claim.says!r} is about {claim.metric!r}, which {claim.benchmark} does not measure;"
+                f" it has {', '.join(known)}"
+            )
+        told = claim.model_copy(update={"says": f"{model}: {claim.says}"}) if model else claim
+        yield judge_claim(told, short)
 
 
 def _read(plan: StudyPlan, out: Path, key: str) -> Evaluations:

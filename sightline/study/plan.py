@@ -14,12 +14,24 @@ from pydantic import TypeAdapter
 
 from sightline.config.loading import read_yaml
 from sightline.errors import InputError
+from sightline.pairs.registry import get_entry
 from sightline.records import hash_json
 from sightline.records.manifest import content_hash
-from sightline.study.config import ArmSpec, PairsSpec, SamplesSpec, Settings, StudyConfig, merged
+from sightline.study.config import (
+    BASE,
+    LAB,
+    ArmSpec,
+    ModelSpec,
+    PairsSpec,
+    SamplesSpec,
+    Settings,
+    StudyConfig,
+    full_name,
+    merged,
+)
 
-Kind = Literal["samples", "pairs", "train", "eval"]
-_PLACE = re.compile(r"\$\{(pairs|samples|train|adapter)\.([^}]+)\}")
+Kind = Literal["fetch", "samples", "pairs", "train", "eval"]
+_PLACE = re.compile(r"\$\{(pairs|samples|train|adapter)\.([^}]+)\}")  # `${model}` stays: it is the piece's own model
 
 
 @dataclass(frozen=True)
@@ -42,21 +54,25 @@ class Piece:
 
 @dataclass(frozen=True)
 class Run:
-    """What one arm with one seed came to: the pieces that train and measure it."""
+    """What one arm with one seed came to: the pieces that train and measure it. `arm` is its full name."""
 
     arm: str
     seed: int
     train: str
     eval: str | None
+    model: str = ""
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """All pieces in an order in which they can be done, and which run they belong to."""
+    """All pieces in an order in which they can be done, and which run they belong to.
+
+    `bases` has the evaluation of each untrained model, by the model's name.
+    """
 
     config: StudyConfig
     pieces: dict[str, Piece]
-    base: str
+    bases: Mapping[str, str]
     runs: tuple[Run, ...]
 
     def before(self, piece: Piece) -> Iterator[Piece]:
@@ -87,26 +103,42 @@ def plan_study(config: StudyConfig) -> StudyPlan:
     Raises:
         InputError: a config file or a directory that the study names does not exist, or arms stand on each other.
     """
-    return _Planner(config).plan()
+    pieces: dict[str, Piece] = {}
+    planners = {name: _Planner(config, name, pieces) for name in config.all_models()}
+    bases = {name: planner.base() for name, planner in planners.items()}
+    runs = [run for seed in config.seeds for planner in planners.values() for run in planner.runs(seed)]
+    return StudyPlan(config, pieces, bases, tuple(runs))
 
 
 class _Planner:
-    def __init__(self, config: StudyConfig) -> None:
-        self._config = config
-        self._arms = config.all_arms()
-        self._pieces: dict[str, Piece] = {}
-        self._open: list[str] = []
-        self._model = {} if config.model == "lab" else {"model": config.model}
+    """The pieces of one model's arms, put among those of the others: what is the same is there once."""
 
-    def plan(self) -> StudyPlan:
-        base = self._evaluation("base", None)
-        runs = []
-        for seed in self._config.seeds:
-            for name, arm in self._arms.items():
-                train = self._training(name, seed)
-                measured = self._evaluation(f"{name} {seed}", train) if arm.measured else None
-                runs.append(Run(name, seed, train, measured))
-        return StudyPlan(self._config, self._pieces, base, tuple(runs))
+    def __init__(self, config: StudyConfig, name: str, pieces: dict[str, Piece]) -> None:
+        self._config = config
+        self._name = name
+        self._spec: ModelSpec = config.all_models()[name]
+        self._arms = config.all_arms()
+        self._pieces = pieces
+        self._open: list[str] = []
+        self._model = self._place_of_model()
+
+    def base(self) -> str:
+        """The evaluation of the untrained model."""
+        return self._evaluation(full_name(self._name, BASE), None)
+
+    def runs(self, seed: int) -> Iterator[Run]:
+        """Every arm with one seed."""
+        for name, arm in self._arms.items():
+            train, called = self._training(name, seed), full_name(self._name, name)
+            measured = self._evaluation(f"{called} {seed}", train) if arm.measured else None
+            yield Run(called, seed, train, measured, self._name)
+
+    def _place_of_model(self) -> dict[str, str]:
+        """The input that is the model: none for the lab's own, which comes with Sightline."""
+        if self._spec.hub is not None:
+            settings = {"type": "model", "hub": self._spec.hub, "revision": self._spec.revision}
+            return {"model": self._add("fetch", self._spec.hub, settings, 0, {})}
+        return {} if self._spec.path in (None, LAB) else {"model": str(self._spec.path)}
 
     def _add(self, kind: Kind, label: str, settings: Mapping[str, Any], seed: int, inputs: Mapping[str, str]) -> str:
         contents = {role: key if key in self._pieces else content_hash(Path(key), role) for role, key in inputs.items()}
@@ -126,11 +158,13 @@ class _Planner:
         if spec.path is not None:
             return str(spec.path)
         assert spec.samples is not None
-        own = seed if spec.per_seed else 0
+        own, needs_model = seed if spec.per_seed else 0, get_entry(str(spec.builder)).needs_model
         below = self._pairs(spec.samples, own) if spec.samples in self._config.pairs else self._samples(spec.samples)
-        inputs = {"samples": below, **self._model}
-        settings, used = self._resolved({"builder": spec.builder, "config": _settings(spec)}, own)
-        return self._add("pairs", f"{name} {own}", settings, own, inputs | used)
+        inputs = {"samples": below, **(self._model if needs_model else {})}
+        told = merged(_settings(spec), self._spec.pairs.get(name, {}))
+        settings, used = self._resolved({"builder": spec.builder, "config": told}, own)
+        label = full_name(self._name, name) if needs_model else name
+        return self._add("pairs", f"{label} {own}", settings, own, inputs | used)
 
     def _training(self, name: str, seed: int) -> str:
         if name in self._open:
@@ -140,20 +174,19 @@ class _Planner:
         self._open.append(name)
         arm: ArmSpec = self._arms[name]
         told = Settings(config=arm.config) if arm.config is not None else self._config.train
-        settings, used = self._resolved({"config": _settings(told.with_keys(arm.set))}, seed)
+        told = told.with_keys(self._spec.set).with_keys(arm.set)
+        settings, used = self._resolved({"config": _settings(told)}, seed)
         inputs = dict(self._model)
         if arm.pairs is not None:
             inputs["pairs"] = self._pairs(arm.pairs, seed)
         if arm.samples is not None:
             inputs["samples"] = self._samples(arm.samples)
         self._open.pop()
-        return self._add("train", f"{name} {seed}", settings, seed, inputs | used)
+        return self._add("train", f"{full_name(self._name, name)} {seed}", settings, seed, inputs | used)
 
     def _evaluation(self, label: str, train: str | None) -> str:
-        told = self._config.evaluate
-        settings = told.model_dump(mode="json", exclude={"data", "batch_size"})
         inputs = dict(self._model) | ({} if train is None else {"train": train})
-        return self._add("eval", label, settings, 0, inputs)
+        return self._add("eval", label, self._config.evaluate.settings(), 0, inputs)
 
     def _resolved(self, settings: Any, seed: int) -> tuple[dict[str, Any], dict[str, str]]:
         """The settings with `${...}` replaced by `${role:rest}`, and the piece each role is."""

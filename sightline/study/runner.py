@@ -14,16 +14,15 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.resources import files
 from multiprocessing import get_context
 from pathlib import Path
 
 from sightline.errors import InputError
 from sightline.records.manifest import Manifest
-from sightline.study.config import LAB
+from sightline.study.command import command_of
 from sightline.study.ledger import Entry, Ledger
 from sightline.study.plan import Piece, StudyPlan, plan_text
-from sightline.study.work import Job, command_of, do
+from sightline.study.work import Job, Places, do, lab_base
 
 LOGS = "logs"
 
@@ -41,8 +40,7 @@ class Done:
 def jobs_of(plan: StudyPlan, out: Path) -> dict[str, Job]:
     """Every piece as a job, by key."""
     told = plan.config.evaluate
-    model = _lab_base() if plan.config.model == LAB else Path(plan.config.model)
-    data = told.data or out / "data"
+    files = Places(data=told.data or out / "data", images=told.images, batch_size=told.batch_size)
 
     def place(key: str) -> Path:
         return out / plan.pieces[key].folder if key in plan.pieces else Path(key)
@@ -52,9 +50,8 @@ def jobs_of(plan: StudyPlan, out: Path) -> dict[str, Job]:
             piece=piece,
             out=out / piece.folder,
             inputs={role: place(given) for role, given in piece.inputs.items() if role != "model"},
-            model=model,
-            data=data,
-            batch_size=told.batch_size,
+            model=place(piece.inputs["model"]) if "model" in piece.inputs else lab_base(),
+            places=files,
         )
         for key, piece in plan.pieces.items()
     }
@@ -157,7 +154,3 @@ def _messages_to(log: Path) -> Iterator[None]:
 def _set_up(workers: int) -> None:
     """Share the cores among the workers."""
     import_module("torch").set_num_threads(max(1, len(os.sched_getaffinity(0)) // workers))
-
-
-def _lab_base() -> Path:
-    return Path(str(files("sightline"))) / "lab" / "base"

@@ -5,6 +5,7 @@ What runs is `runner`; here nothing is begun.
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -75,7 +76,7 @@ def outcome_in(out: Path, name: str | None, baseline: str | None) -> Outcome:
             f"{name} has no arm {baseline!r}; arms: {', '.join(arms)}, and {BASE} for the untrained model."
         )
     config = plan.config.model_copy(update={"baseline": None if baseline == BASE else baseline})
-    return outcome_of(StudyPlan(config, plan.pieces, plan.base, plan.runs), name, out)
+    return outcome_of(replace(plan, config=config), name, out)
 
 
 def remove(out: Path, starts: Sequence[str], *, unused: bool) -> list[Entry]:

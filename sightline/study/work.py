@@ -5,24 +5,31 @@ pieces there are is `plan`.
 """
 
 import re
-import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
 from sightline.config import load_config
 from sightline.records.manifest import Manifest, read_manifest
 from sightline.study.plan import Piece
 
 ADAPTER = "adapter"
-C = TypeVar("C", bound=BaseModel)
 _ROLE = re.compile(r"\$\{([^}]+)\}")
+
+
+@dataclass(frozen=True)
+class Places:
+    """What evaluations need that decides no number: the folders of official files and pictures, and the batch."""
+
+    data: Path
+    images: Path | None
+    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -33,13 +40,14 @@ class Job:
     out: Path
     inputs: Mapping[str, Path]
     model: Path
-    data: Path
-    batch_size: int
+    places: Places
 
     def settings(self) -> dict[str, Any]:
         """The piece's settings with the directories in place."""
 
         def place(role: str) -> str:
+            if role == "model":
+                return str(self.model)
             return str(self.inputs[role] / ADAPTER if role.startswith("adapter.") else self.inputs[role])
 
         def walk(value: Any) -> Any:
@@ -52,36 +60,27 @@ class Job:
         made: dict[str, Any] = walk(self.piece.settings)
         return made
 
+    @property
+    def adapter(self) -> Path | None:
+        """The adapter that an evaluation puts on its model."""
+        return self.inputs["train"] / ADAPTER if "train" in self.inputs else None
+
 
 def do(job: Job) -> Manifest:
     """Do a piece, or find it done; the manifest of its directory."""
-    _DOERS[job.piece.kind](job)
+    _DOERS[_sort(job.piece)](job)
     return read_manifest(job.out)
 
 
-def command_of(job: Job) -> str:
-    """The command that does the same by hand, its config in place of a file."""
-    settings, piece = job.settings(), job.piece
-    if piece.kind == "samples":
-        told = ["lab", "scenes", "--split", settings["split"], "--count", str(settings["count"])]
-        keys = settings["scenes"]
-    elif piece.kind == "eval":
-        told = ["eval", "--model", str(job.model), "--bench", ",".join(settings["benchmarks"])]
-        told += ["--adapter", str(job.inputs["train"] / ADAPTER)] if "train" in job.inputs else []
-        keys = {key: value for key, value in settings.items() if key != "benchmarks" and value is not None}
-    else:
-        told = ["train"] if piece.kind == "train" else ["pairs", settings["builder"]]
-        told += ["--model", str(job.model)] if piece.kind == "train" or _builder(job).needs_model else []
-        told += ["--seed", str(piece.seed)]
-        for role in ("pairs", "samples"):
-            told += [f"--{role}", str(job.inputs[role])] if role in job.inputs else []
-        keys = settings["config"]
-    sets = [f"--set {shlex.quote(f'{key}={_inline(value)}')}" for key, value in keys.items()]
-    return " ".join(["sightline", *map(shlex.quote, told), "--out", shlex.quote(str(job.out)), *sets])
+def lab_base() -> Path:
+    """The directory of the lab's own model."""
+    return Path(str(files("sightline"))) / "lab" / "base"
 
 
-def _inline(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
+def _sort(piece: Piece) -> str:
+    """What a piece does, by which it is done: samples and pairs come about in several ways."""
+    ways = ("builder", "layout", "take", "average")
+    return next((way for way in ways if way in piece.settings), piece.kind)
 
 
 def _samples(job: Job) -> None:
@@ -94,20 +93,15 @@ def _samples(job: Job) -> None:
     lab.write_scenes(config, told["split"], told["count"], job.out)
 
 
-def _pairs(job: Job) -> None:
+def _built(job: Job) -> None:
     from sightline.pairs.build import Plan, build_dataset
+    from sightline.pairs.registry import get_builder
 
-    builder = _builder(job)
+    builder = get_builder(job.piece.settings["builder"])
     with _file(job.settings()["config"]) as path:
         config = load_config(builder.config, path)
     model = job.model if builder.needs_model else None
     build_dataset(Plan(builder, config, job.piece.seed), model, job.inputs["samples"], job.out)
-
-
-def _builder(job: Job) -> Any:
-    from sightline.pairs.registry import get_builder
-
-    return get_builder(job.piece.settings["builder"])
 
 
 def _train(job: Job) -> None:
@@ -124,12 +118,12 @@ def _eval(job: Job) -> None:
     from sightline.evals.run import EvalConfig, EvalRuntime, Files, evaluate
 
     config = EvalConfig(**job.settings())
-    adapter = job.inputs["train"] / ADAPTER if "train" in job.inputs else None
-    runtime = EvalRuntime(batch_size=job.batch_size)
-    evaluate(job.model, job.out, config, adapter=adapter, files=Files(data=job.data), runtime=runtime)
+    runtime = EvalRuntime(batch_size=job.places.batch_size)
+    where = Files(data=job.places.data, images=job.places.images)
+    evaluate(job.model, job.out, config, adapter=job.adapter, files=where, runtime=runtime)
 
 
-_DOERS = {"samples": _samples, "pairs": _pairs, "train": _train, "eval": _eval}
+_DOERS = {"samples": _samples, "builder": _built, "train": _train, "eval": _eval}
 
 
 @contextmanager

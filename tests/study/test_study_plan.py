@@ -70,7 +70,9 @@ def test_keys_follow_content_and_not_names() -> None:
     renamed = plan_study(study(samples={"other": STUDY["samples"]["scenes"]}, pairs=_renamed_pairs()))
     assert set(plain.pieces) == set(renamed.pieces)
     longer = plan_study(study(samples={"scenes": {"split": "preference", "count": 9}}))
-    assert set(plain.pieces) & set(longer.pieces) == {plain.base}, "all but the base's evaluation hangs on the scenes"
+    assert set(plain.pieces) & set(longer.pieces) == {plain.bases[""]}, (
+        "all but the base's evaluation hangs on the scenes"
+    )
 
 
 def _renamed_pairs() -> dict[str, Any]:
@@ -121,6 +123,9 @@ def test_arms_that_stand_on_each_other_are_refused() -> None:
         ({"samples": {"scenes": {"split": "preference"}}}, "give either split and count, or path"),
         ({"pairs": {"p": {"builder": "bdhs"}}}, "give either builder and samples, or path"),
         ({"arm": {}}, "arms"),
+        ({"model": "owner/name", "models": {"a": {"path": "lab"}}}, "give either model or models"),
+        ({"models": {"a": {}}}, "give either path, or hub and perhaps its revision"),
+        ({"models": {"a": {"path": "lab", "pairs": {"povid": {}}}}}, "models.a.pairs: there is no 'povid'"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -173,3 +178,37 @@ def test_a_plan_is_read_back_as_it_was_without_its_files(tmp_path: Path) -> None
     again = plan_of_text(text)
     assert again == plan and plan_text(again) == text
     assert [run.train for run in again.runs] == [run.train for run in plan.runs]
+
+
+def test_arms_of_several_models_share_what_needs_no_model(tmp_path: Path) -> None:
+    """Two models, one seed: written pairs once, BDHS pairs and the untrained model's evaluation once for each model."""
+    for name in ("small", "large"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(name)
+    pairs = {**STUDY["pairs"], "bdhs": {"builder": "bdhs", "samples": "scenes", "set": {"rho": 0.9}}}
+    arms = {"written": {"pairs": "corrupted"}, "own": {"pairs": "bdhs"}}
+    targets = {"lora": {"targets": ["q_proj"]}}
+    models = {
+        "small": {"path": str(tmp_path / "small")},
+        "large": {"path": str(tmp_path / "large"), "set": targets, "pairs": {"bdhs": {"rho": 0.99}}},
+    }
+    plan = plan_study(study(models=models, arms=arms, pairs=pairs, seeds=[0]))
+    assert kinds(plan) == {"eval": 6, "samples": 1, "pairs": 3, "train": 4}
+    assert [run.arm for run in plan.runs] == ["small/written", "small/own", "large/written", "large/own"]
+    written, own, other_written, other_own = (plan.pieces[run.train] for run in plan.runs)
+    assert written.inputs["pairs"] == other_written.inputs["pairs"] and written.key != other_written.key
+    assert own.inputs["pairs"] != other_own.inputs["pairs"]
+    assert plan.pieces[other_own.inputs["pairs"]].settings["config"]["rho"] == 0.99
+    assert "lora" not in own.settings["config"] and other_own.settings["config"]["lora"] == targets["lora"]
+    assert list(plan.bases) == ["small", "large"] and len(set(plan.bases.values())) == 2
+
+
+def test_one_model_by_name_has_the_keys_of_the_short_form(tmp_path: Path) -> None:
+    short, long = study(), study(models={"lab": {"path": "lab"}})
+    assert set(plan_study(short).pieces) == set(plan_study(long).pieces)
+
+
+def test_keys_stay_as_they_were() -> None:
+    """A study that was begun with an earlier version goes on with this one, and its finished work is found."""
+    known = ["b1889c13d794", "addcddfb9679", "ee718b46a660", "aef3f9aa2b91", "e032636e1909"]
+    assert [key[:12] for key in plan_study(study()).pieces][:5] == known

@@ -1,0 +1,69 @@
+"""The command line that does a piece of work by hand: what the ledger shows, and what `--launch` writes into scripts.
+
+Nothing runs here. It says exactly what `work` does, so that a directory which a command has filled is found done.
+"""
+
+import shlex
+from typing import Any
+
+import yaml
+
+from sightline.pairs.registry import get_entry
+from sightline.study.work import Job
+
+
+def command_of(job: Job) -> str:
+    """The command as one line of shell."""
+    return shlex.join(["sightline", *words_of(job)])
+
+
+def words_of(job: Job) -> list[str]:
+    """The command's words after `sightline`, its config in the place of a file."""
+    kind = job.piece.kind
+    if kind == "samples":
+        told = _samples(job)
+    elif kind == "eval":
+        told = _eval(job)
+    else:
+        told = _train(job) if kind == "train" else _pairs(job)
+    return [*told, "--out", str(job.out)]
+
+
+def _samples(job: Job) -> list[str]:
+    settings = job.settings()
+    told = ["lab", "scenes", "--split", settings["split"], "--count", str(settings["count"])]
+    return told + _sets(settings["scenes"])
+
+
+def _pairs(job: Job) -> list[str]:
+    settings = job.settings()
+    builder = settings["builder"]
+    told = ["pairs", builder]
+    told += ["--model", str(job.model)] if get_entry(builder).needs_model else []
+    told += ["--seed", str(job.piece.seed), "--samples", str(job.inputs["samples"])]
+    return told + _sets(settings["config"])
+
+
+def _train(job: Job) -> list[str]:
+    told = ["train", "--model", str(job.model), "--seed", str(job.piece.seed)]
+    for role in ("pairs", "samples"):
+        told += [f"--{role}", str(job.inputs[role])] if role in job.inputs else []
+    return told + _sets(job.settings()["config"])
+
+
+def _eval(job: Job) -> list[str]:
+    settings, places = job.settings(), job.places
+    told = ["eval", "--model", str(job.model), "--bench", ",".join(settings.pop("benchmarks"))]
+    told += ["--adapter", str(job.adapter)] if job.adapter is not None else []
+    told += ["--data", str(places.data), "--batch-size", str(places.batch_size)]
+    told += ["--images", str(places.images)] if places.images is not None else []
+    return told + _sets({key: value for key, value in settings.items() if value is not None})
+
+
+def _sets(keys: dict[str, Any]) -> list[str]:
+    return [word for key, value in keys.items() for word in ("--set", f"{key}={_inline(value)}")]
+
+
+def _inline(value: Any) -> str:
+    """A value as YAML on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("\n...\n").strip()
