@@ -172,15 +172,6 @@ class StudyConfig(Config):
         arms = self.all_arms()
         if not arms:
             raise ValueError("a study needs arms or axes")
-        if self.models and self.model != LAB:
-            raise ValueError("give either model or models")
-        for name, model in self.models.items():
-            if not name or "/" in name:
-                raise ValueError(
-                    f"models.{name}: a name has letters and no slash, as in `models: {{small: {{path: DIR}}}}`"
-                )
-            for key in model.pairs:
-                _known(key, self.pairs, f"models.{name}.pairs")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed is named twice")
         if self.baseline is not None and self.baseline not in arms:
@@ -191,15 +182,32 @@ class StudyConfig(Config):
         for name, spec in self.pairs.items():
             _known(spec.samples, {**self.samples, **self.pairs}, f"pairs.{name}.samples")
             _no_ring(name, self.pairs)
-        for claim in self.claims:
-            for arm_name in (claim.arm, claim.against):
-                _known(arm_name, {**arms, BASE: None}, f"the claim {claim.says!r}")
-            _known(claim.benchmark, dict.fromkeys(self.evaluate.benchmarks), f"the benchmark of claim {claim.says!r}")
         for name, arm in arms.items():
             if arm.pairs is None and arm.samples is None:
                 raise ValueError(f"arm {name!r} has neither pairs nor samples")
             _known(arm.pairs, self.pairs, f"pairs of arm {name!r}")
             _known(arm.samples, self.samples, f"samples of arm {name!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _models_are_named(self) -> "StudyConfig":
+        if self.models and self.model != LAB:
+            raise ValueError("give either model or models")
+        for name, model in self.models.items():
+            if not name or "/" in name:
+                raise ValueError(
+                    f"models.{name}: a name has letters and no slash, as in `models: {{small: {{path: DIR}}}}`"
+                )
+            for key in model.pairs:
+                _known(key, self.pairs, f"models.{name}.pairs")
+        return self
+
+    @model_validator(mode="after")
+    def _claims_are_about_arms(self) -> "StudyConfig":
+        for claim in self.claims:
+            for arm_name in (claim.arm, claim.against):
+                _known(arm_name, {**self.all_arms(), BASE: None}, f"the claim {claim.says!r}")
+            _known(claim.benchmark, dict.fromkeys(self.evaluate.benchmarks), f"the benchmark of claim {claim.says!r}")
         return self
 
     def all_models(self) -> dict[str, ModelSpec]:
