@@ -33,9 +33,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# pytest comes last, so that its summary is the last thing printed.
+# pytest comes last, so that its summary is the last thing printed. A file stays in one process: its fixtures are shared.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: setup
 	$(BIN)/python -m pytest -m 'slow and not gpu'

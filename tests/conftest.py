@@ -15,7 +15,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ.setdefault("OMP_NUM_THREADS", "2")  # also for the commands that tests run
+# Also for the commands that tests run: two, or one where pytest itself works in several processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["SIGHTLINE_CACHE"] = tempfile.mkdtemp(prefix="sightline-cache-")
 atexit.register(shutil.rmtree, os.environ["SIGHTLINE_CACHE"], ignore_errors=True)
