@@ -32,11 +32,13 @@ class LossSpec:
 
     `function` takes the policy's PairLogps; then the reference's with `Need.REFERENCE`, or the sequence of all
     references' with `Need.REFERENCES`; then every one of `parameters`, and `shift` with `Need.SHIFT`, by keyword.
+    One that `compares` learns from rejected answers too, so that there must be some.
     """
 
     function: Callable[..., LossOut]
     parameters: tuple[Parameter | Choice, ...] = ()
     needs: frozenset[Need] = frozenset()
+    compares: bool = True
 
 
 def _with(*needs: Need) -> frozenset[Need]:
@@ -66,7 +68,7 @@ LOSSES: dict[str, LossSpec] = {
     "v-dpo": LossSpec(vdpo, (BETA, Parameter("gamma", above=1.0), Choice("guide", GUIDES)), _with(Need.BLIND)),
     "mrpo": LossSpec(mrpo, (*MRPO, Choice("weights", WEIGHTS)), frozenset({Need.REFERENCES})),
     "multi-dpo": LossSpec(multi_dpo, (*MRPO, Choice("weights", ("paper", "uniform"))), frozenset({Need.REFERENCES})),
-    "sft": LossSpec(sft),
+    "sft": LossSpec(sft, compares=False),
     "simpo": LossSpec(simpo, (BETA, Parameter("gamma"))),
     "orpo": LossSpec(orpo, (Parameter("odds_weight"),)),
     "reward": LossSpec(bradley_terry, (), frozenset({Need.REWARDS})),

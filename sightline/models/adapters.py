@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils.save_and_load import load_peft_weights
 from torch import Tensor, nn
 
 from sightline.errors import InputError
@@ -63,6 +64,36 @@ def add_lora(vlm: VLM, settings: LoraSettings, *, seed: int = 0) -> VLM:
             raise InputError(f"LoRA targets {targets!r} fit no module of {vlm.path} ({error})") from error
     fuse_lora(model)
     return replace(vlm, model=model)
+
+
+def start_from(vlm: VLM, directory: Path) -> None:
+    """Give a fresh adapter the weights of one that was saved, in place; its settings must be the same.
+
+    Raises:
+        InputError: no adapter there, or one of another rank, alpha or other layers.
+    """
+    model = _adapted(vlm)
+    try:
+        told, weights = LoraConfig.from_pretrained(str(directory)), load_peft_weights(str(directory), device="cpu")
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"start: {directory} is no adapter that can be read; name the adapter/ of a run") from error
+    own = model.peft_config[model.active_adapter]
+    for key in ("r", "lora_alpha"):
+        if getattr(told, key) != getattr(own, key):
+            raise InputError(
+                f"start: the adapter {directory} has {key} = {getattr(told, key):g} and lora says "
+                f"{getattr(own, key):g}; let the two agree"
+            )
+    known = get_peft_model_state_dict(model, save_embedding_layers=False)
+    differing = sorted(
+        {*known} ^ {*weights} or {name for name, value in weights.items() if value.shape != known[name].shape}
+    )
+    if differing:
+        raise InputError(
+            f"start: the adapter {directory} and lora differ in {len(differing)} weights, {differing[0]} the first; "
+            "give the same lora.targets and model"
+        )
+    set_peft_model_state_dict(model, weights)
 
 
 @contextlib.contextmanager

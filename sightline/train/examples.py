@@ -29,13 +29,15 @@ class Data:
 
 
 def read_data(pairs: Path | None, samples: Path | None, config: TrainConfig) -> Data:
-    """Read what the run's source asks for.
+    """Read what the run's source asks for; samples alone serve losses that learn from chosen answers alone.
 
     Raises:
         InputError: neither is given, or one that holds nothing; given pairs are asked for and there are none; BDHS
             without references; `read_pairs` or `read_samples` refuse a row.
     """
     streams = streams_of(config.source)
+    if pairs is None and samples is not None and isinstance(config.source, OfflineConfig) and not config.compares:
+        return Data([_taught(sample) for sample in _read_samples(samples, require_reference=True)], [])
     if pairs is None and (samples is None or any(isinstance(stream, OfflineConfig) for stream in streams)):
         raise InputError("there are no pairs to train on; name some with --pairs, or online prompts with --samples")
     if pairs is None and config.validation is not None:
@@ -47,6 +49,20 @@ def read_data(pairs: Path | None, samples: Path | None, config: TrainConfig) -> 
         raise InputError(f"{pairs} holds no pairs; build some first.")
     needed = any(isinstance(stream, OnlineBDHSConfig) for stream in streams)
     return Data(given, [] if samples is None else _read_samples(samples, require_reference=needed))
+
+
+def _taught(sample: Sample) -> Pair:
+    """A reference as the chosen answer of a pair that has nothing to reject, for supervised tuning."""
+    return Pair(
+        id=sample.id,
+        images=sample.images,
+        history=sample.history,
+        prompt=sample.prompt,
+        chosen=(sample.reference or "").strip(),
+        rejected="",
+        builder="reference",
+        cluster=sample.cluster,
+    )
 
 
 def read_prompts(place: Path) -> Data:

@@ -45,7 +45,7 @@ class Job:
     @property
     def inputs(self) -> dict[str, Path]:
         """What decides the result beside the config, by name."""
-        named = {"model": self.model, "pairs": self.pairs, "samples": self.samples}
+        named = {"model": self.model, "pairs": self.pairs, "samples": self.samples, "start": self.config.start}
         further = {f"reference-{number}": path for number, path in enumerate(self.config.references, 1)}
         return {name: path for name, path in named.items() if path is not None} | further
 

@@ -78,7 +78,7 @@ def _plain_displacement(means: Means) -> float | None:
 def _length_gap(means: Means) -> float | None:
     """How much longer chosen answers are than rejected ones, as a share of the shorter; below 0 if shorter."""
     chosen, rejected = means.get("chosen_tokens"), means.get("rejected_tokens")
-    if not chosen or not rejected:
+    if not chosen or not rejected or rejected <= 1:  # nothing is rejected, but for the token that ends a turn
         return None
     return (chosen - rejected) / min(chosen, rejected)
 

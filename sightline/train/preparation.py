@@ -17,7 +17,7 @@ from sightline.data.samples import read_samples, samples_file
 from sightline.errors import InputError
 from sightline.losses.objective import make_objective
 from sightline.losses.types import Need
-from sightline.models.adapters import add_lora
+from sightline.models.adapters import add_lora, start_from
 from sightline.models.encoding import encode_prefix
 from sightline.models.full import train_fully
 from sightline.models.image_use import require_image_use
@@ -172,6 +172,8 @@ def _open(job: Job) -> VLM:
     config = job.config
     vlm = load_vlm(job.model, device=device_of(config), dtype=config.dtype, cache=open_cache())
     vlm = train_fully(vlm) if config.lora is None else add_lora(vlm, config.lora.settings(), seed=job.seed)
+    if config.start is not None:
+        start_from(vlm, config.start)
     if config.activation_checkpointing:
         vlm.base.activation_checkpointing_enable()
     return vlm
@@ -198,7 +200,9 @@ def _sharded(
 
 
 def _primary(vlm: VLM, config: TrainConfig) -> Frozen:
-    return OtherModel(vlm, Path(vlm.path)) if config.lora is None else WithoutAdapter(vlm)
+    if config.lora is None or config.start is not None:
+        return OtherModel(vlm, Path(vlm.path), config.start)
+    return WithoutAdapter(vlm)
 
 
 def _weakener(view: str, folder: Path, seed: int) -> Weaken:

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, field_serializer, field_validator, 
 from sightline.config import Config
 from sightline.errors import InputError
 from sightline.losses.objective import Term, make_objective
+from sightline.losses.table import LOSSES
 from sightline.losses.types import Need
 from sightline.pairs.views import view_of
 from sightline.train.config.loss import SUPPLIED, LossConfig
@@ -46,7 +47,8 @@ class TrainConfig(Config):
     either `epochs` or `max_steps`. Pairs with an answer of more than `max_length` tokens, prompt and images included,
     are dropped and counted, as are those that exceed the model's positions.
 
-    `lora: null` trains language model, head and projector in full. `dtype` is that of the frozen weights, and of the
+    `start` is an adapter of the same `lora` to go on from, as DPO does from supervised tuning; it is then the primary
+    reference too. `lora: null` trains language model, head and projector in full. `dtype` is that of the frozen weights, and of the
     trained ones without LoRA; an adapter is float32 always. `autocast` runs the forward in bfloat16: faster on a GPU
     and on a CPU with bfloat16 units, slower on other CPUs, and a little different in its numbers, so nothing guesses
     it. `activation_checkpointing` keeps one tensor a layer and computes the rest again for the gradient: less memory,
@@ -63,6 +65,7 @@ class TrainConfig(Config):
     rl: RLConfig | None = None
     optim: OptimizerConfig
     lora: LoraConfig | None = LoraConfig()
+    start: Path | None = None
     batch_size: int = Field(default=8, ge=1)
     accumulation: int = Field(default=1, ge=1)
     epochs: int | None = Field(default=None, ge=1)
@@ -164,6 +167,17 @@ class TrainConfig(Config):
         if self.optim.projector_lr is not None and self.lora is not None and not self.lora.train_projector:
             raise ValueError("optim.projector_lr is given and no projector is trained; set lora.train_projector=true")
         return self
+
+    @model_validator(mode="after")
+    def _starts_an_adapter(self) -> "TrainConfig":
+        if self.start is not None and self.lora is None:
+            raise ValueError("start is an adapter to go on from, and lora=null trains none; give the merged model instead")
+        return self
+
+    @property
+    def compares(self) -> bool:
+        """Whether rejected answers are learned from; without, the references of samples are enough."""
+        return any(LOSSES[term.name].compares for term in self.terms)
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainConfig":
