@@ -61,6 +61,7 @@ def _from_pair(pair: Pair) -> Sample:
         reference=pair.chosen,
         task=str(pair.provenance.get("task", "")),
         cluster=pair.cluster,
+        truth={"rejected": pair.rejected},
     )
 
 

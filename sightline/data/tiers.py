@@ -14,6 +14,7 @@ from sightline.records.rows import Turn
 
 PROVIDER, ABOUT_USER = "system-info", "user-info"
 _TAGS = {PROVIDER: "<System Info>", ABOUT_USER: "<User Info>"}
+TIERS = frozenset(_TAGS)
 _QUERY = "<User Query>"
 _FOLDED = re.compile(
     rf"(?:{_TAGS[PROVIDER]} (?P<provider>.*?)\n)?(?:{_TAGS[ABOUT_USER]} (?P<user>.*?)\n)?{_QUERY} (?P<query>.*)",

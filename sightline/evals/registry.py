@@ -42,6 +42,8 @@ _LAB = {
     "lab-pope-adversarial": "Is there an X? Absent kinds that go with what is there.",
     "lab-chair": "Descriptions: absent objects named, present ones named.",
     "lab-vqa": "How many, what color, where.",
+    "lab-meta": "Descriptions under wishes of provider and user: is the one in force followed?",
+    "lab-meta-unseen": "The same under wishes that were never trained on.",
 }
 _POPE = "https://github.com/AoiDragon/POPE (output/)"
 _POPE_SPLITS = ("random", "popular", "adversarial")

@@ -8,7 +8,9 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -36,6 +38,8 @@ def lab_benchmark(name: str, setting: Setting) -> Benchmark:
     scenes = Scenes(WorldConfig(), split, setting.limit or DEFAULT_SCENES, setting.folder)
     if natural == "lab-chair":
         return LabChair(name, scenes)
+    if natural.startswith("lab-meta"):
+        return cast(Benchmark, import_module("sightline.lab.meta").LabMeta(name, scenes, natural.endswith("-unseen")))
     if natural == "lab-vqa":
         return LabVQA(name, scenes)
     return LabPope(name, scenes, natural.removeprefix("lab-pope-"))

@@ -124,6 +124,15 @@ class Speaker:
             sentences.append(remarks.pop(0))
         return " ".join(sentences)
 
+    def summary(self, theme: str, groups: Sequence[Group]) -> str:
+        """One sentence that names every group."""
+        return self._opening(theme, [groups[i] for i in self._rng.permutation(len(groups))])
+
+    def remark(self, groups: Sequence[Group]) -> str:
+        """A sentence that names nothing new: where one of the groups is, or about nothing."""
+        said = self._rng.random() < 0.7
+        return self._where(groups[int(self._rng.integers(len(groups)))]) if said else self._mood()
+
     def caption(self, theme: str, groups: Sequence[Group]) -> str:
         """One short sentence about at most three groups."""
         some = [groups[i] for i in self._rng.permutation(len(groups))[:3]]

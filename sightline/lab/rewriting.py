@@ -13,6 +13,7 @@ import numpy as np
 from sightline.lab.language import Group, groups_of
 from sightline.lab.oracle import is_description, mistakes, score
 from sightline.lab.parser import Mention, judge, parse_claims
+from sightline.lab.preferences import rules_of, tell
 from sightline.lab.vocabulary import COLORS, COMPANION, KINDS, THEMES
 from sightline.lab.words import COUNT_WORDS, all_names, article, plural
 from sightline.lab.world import Scene
@@ -35,6 +36,9 @@ def rewrite(draft: Draft) -> Written:
     if "objects" not in draft.about.truth:
         return Written(None, note="the sample has no truth of the lab")
     scene, text = Scene.from_truth(draft.about.truth), draft.about.answer
+    if draft.task == "follow":
+        told = tell(np.random.default_rng(draft.seed), scene, rules_of(draft.beside))
+        return Written(told, note="" if told else "nothing true can be told by these wishes")
     if draft.task == "split":
         claims = [text[m.start : m.end] for m in parse_claims(text).mentions if not m.negated]
         return Written("\n".join(_claim(claim) for claim in claims) or None)

@@ -1,4 +1,4 @@
-"""Two stages: supervised tuning on samples alone, then a loss that starts from, and is measured against, its adapter."""
+"""Two stages: supervised tuning on samples alone, then a loss that starts from its adapter, which is the reference."""
 
 from pathlib import Path
 

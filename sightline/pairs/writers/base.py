@@ -10,17 +10,22 @@ from typing import Literal, Protocol
 from sightline.pairs.judges.base import Judged
 
 #: corrupt: put believable mistakes in; correct: take mistakes out, and change nothing else; alter: replace one phrase
-#: by a believable wrong one; split: the claims of the answer, one a line.
-Task = Literal["corrupt", "correct", "alter", "split"]
+#: by a believable wrong one; split: the claims of the answer, one a line; follow: say the same so that a wish is met;
+#: restyle: say the same in the writer's own words; review: yes or no, whether a restyled answer says the same.
+Task = Literal["corrupt", "correct", "alter", "split", "follow", "restyle", "review"]
 
 
 @dataclass(frozen=True)
 class Draft:
-    """An answer and what to do with it; `seed` decides the result where the writer samples."""
+    """An answer and what to do with it; `seed` decides the result where the writer samples.
+
+    `beside` is the wish of `follow`, and the restyled answer of `review`.
+    """
 
     task: Task
     about: Judged
     seed: int = 0
+    beside: str = ""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,23 @@ PROMPTS: dict[Task, str] = {
         "the picture, each as a short full sentence that can be understood alone, one a line. Reply with the list "
         "alone.\n\nQuestion: {question}\nAnswer: {answer}"
     ),
+    "follow": (
+        "Below are a question about a picture, an answer to it, and a wish of whoever will read the answer. Rewrite "
+        "the answer so that it meets the wish. State nothing about the picture that the answer does not state; what "
+        f"the wish does not want may be left out. {_OUTPUT}\n\nQuestion: {{question}}\nAnswer: {{answer}}\n"
+        "Wish: {beside}"
+    ),
+    "restyle": (
+        "Below are a question about a picture and an answer to it. Say the answer again in your own words, as you "
+        "would put it by yourself. Keep every fact, add none, and answer the same question. "
+        f"{_OUTPUT}\n\nQuestion: {{question}}\nAnswer: {{answer}}"
+    ),
+    "review": (
+        "Below are a question about a picture and two answers, of which the second is to say the same as the first in "
+        "other words. Does it state the same facts, none added, none left out and none changed, in good and whole "
+        "sentences? Reply with yes or no alone.\n\nQuestion: {question}\nFirst answer: {answer}\n"
+        "Second answer: {beside}"
+    ),
 }
 
 #: Tasks that cannot be done without the picture.
@@ -41,9 +58,9 @@ NEEDS_PICTURE: frozenset[Task] = frozenset({"correct"})
 
 def prompt_of(draft: Draft) -> str:
     """The prompt for a draft."""
-    asked = {"question": draft.about.prefix.prompt, "answer": draft.about.answer}
+    asked = {"question": draft.about.prefix.prompt, "answer": draft.about.answer, "beside": draft.beside}
     # Not `format`, and both at once: a question or an answer may hold braces.
-    return re.sub(r"\{(question|answer)\}", lambda found: asked[found[1]], PROMPTS[draft.task])
+    return re.sub(r"\{(question|answer|beside)\}", lambda found: asked[found[1]], PROMPTS[draft.task])
 
 
 def read_reply(reply: str) -> str | None:

@@ -48,11 +48,11 @@ class TrainConfig(Config):
     are dropped and counted, as are those that exceed the model's positions.
 
     `start` is an adapter of the same `lora` to go on from, as DPO does from supervised tuning; it is then the primary
-    reference too. `lora: null` trains language model, head and projector in full. `dtype` is that of the frozen weights, and of the
-    trained ones without LoRA; an adapter is float32 always. `autocast` runs the forward in bfloat16: faster on a GPU
-    and on a CPU with bfloat16 units, slower on other CPUs, and a little different in its numbers, so nothing guesses
-    it. `activation_checkpointing` keeps one tensor a layer and computes the rest again for the gradient: less memory,
-    a third more work, the same numbers. `checkpoint_every` is in steps.
+    reference too. `lora: null` trains language model, head and projector in full. `dtype` is that of the frozen
+    weights, and of the trained ones without LoRA; an adapter is float32 always. `autocast` runs the forward in
+    bfloat16: faster on a GPU and on a CPU with bfloat16 units, slower on other CPUs, and a little different in its
+    numbers, so nothing guesses it. `activation_checkpointing` keeps one tensor a layer and computes the rest again for
+    the gradient: less memory, a third more work, the same numbers. `checkpoint_every` is in steps.
 
     `references` are directories of adapters or models beside the primary reference, for losses with several.
     `weakened` is the view of the picture (`pairs.views`) that mDPO's loss turns from. `shift_momentum` makes BCO's
@@ -171,7 +171,7 @@ class TrainConfig(Config):
     @model_validator(mode="after")
     def _starts_an_adapter(self) -> "TrainConfig":
         if self.start is not None and self.lora is None:
-            raise ValueError("start is an adapter to go on from, and lora=null trains none; give the merged model instead")
+            raise ValueError("start is an adapter to go on from, and lora=null trains none; merge it into the model")
         return self
 
     @property

@@ -1,0 +1,78 @@
+"""lab-meta: two opposite wishes a scene, scored by hand; who always answers alike follows half of them and no two."""
+
+from pathlib import Path
+
+import pytest
+
+from sightline.data.tiers import tiers
+from sightline.evals.benchmark import Combining, Setting
+from sightline.evals.registry import get_benchmark
+from sightline.lab.meta import UNSEEN, LabMeta
+from sightline.lab.preferences import rules_of, tell
+from sightline.lab.vocabulary import WorldConfig
+from sightline.lab.world import Scene, scene_rng
+from sightline.records import Answer, Sample, Score
+
+
+@pytest.fixture(scope="module")
+def meta(tmp_path_factory: pytest.TempPathFactory) -> LabMeta:
+    made = get_benchmark("lab-meta", Setting(tmp_path_factory.mktemp("meta"), limit=30))
+    assert isinstance(made, LabMeta) and isinstance(made, Combining)
+    return made
+
+
+def said(sample: Sample, text: str) -> Answer:
+    return Answer(sample_id=sample.id, cluster=sample.cluster, text=text)
+
+
+def means(meta: LabMeta, scores: list[Score]) -> tuple[float, float]:
+    """(follows, both) over all scores."""
+    rows = list(meta.combine(scores))
+    follows = [row.values["follows"] or 0.0 for row in rows]
+    both = [row.values["both"] or 0.0 for row in rows if "pair" in row.groups]
+    assert len(both) * 2 == len(rows)
+    return sum(follows) / len(follows), sum(both) / len(both)
+
+
+def test_each_scene_is_asked_under_both_wishes_and_the_provider_wins(meta: LabMeta) -> None:
+    rows = list(meta.samples())
+    seen = set[str]()
+    for first, second in zip(rows[::2], rows[1::2], strict=True):
+        mine, other = first.truth["in_force"], second.truth["in_force"]
+        assert first.cluster == second.cluster and mine != other
+        (kind,) = first.truth["parts"]
+        seen.add(kind)
+        told = {"priority": (mine, other), "user": ("", mine), "agreeing": (mine, mine)}[kind]
+        assert first.history == tiers(*told)
+    assert seen == {"priority", "user", "agreeing"}
+
+
+def test_who_follows_is_right_and_who_always_answers_alike_is_right_half_the_time(meta: LabMeta) -> None:
+    obedient, stubborn = [], []
+    for sample in meta.samples():
+        scene = Scene.from_truth(sample.truth)
+        rng = scene_rng(WorldConfig(), "train", 0)
+        text = tell(rng, scene, rules_of(sample.truth["in_force"]))
+        assert text is not None
+        obedient.append(meta.score(sample, said(sample, text)))
+        alike = tell(scene_rng(WorldConfig(), "train", 1), scene, [])
+        assert alike is not None
+        stubborn.append(meta.score(sample, said(sample, alike)))
+    assert means(meta, obedient) == (1.0, 1.0)
+    follows, both = means(meta, stubborn)
+    assert both == 0.0 and 0.3 < follows <= 0.5
+    assert all(score.values["hallucinates"] == 0.0 for score in obedient)
+
+
+def test_faithfulness_is_measured_besides(meta: LabMeta) -> None:
+    sample = next(meta.samples())
+    scene = Scene.from_truth(sample.truth)
+    absent = "igloo" if "igloo" not in scene.kinds else "car"
+    score = meta.score(sample, said(sample, f"A {absent}."))
+    assert score.values["hallucinates"] == 1.0 and score.details["in_force"] == sample.truth["in_force"]
+
+
+def test_unseen_wishes_come_a_third_each(tmp_path: Path) -> None:
+    rows = list(get_benchmark("lab-meta-unseen", Setting(tmp_path, limit=30)).samples())
+    counts = {part: sum(part in row.truth["parts"] for row in rows) for part in UNSEEN}
+    assert counts["wording"] <= 20 and counts["rule"] == 20 and 0 < counts["object"] <= 20
