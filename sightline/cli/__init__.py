@@ -36,6 +36,7 @@ COMMANDS: dict[str, Entry] = {
     "probe": Entry("sightline.cli.probe", "Ask whether a model uses its pictures at all."),
     "judge": Entry("sightline.cli.judge", "Measure how often a judge prefers the chosen answer of pairs."),
     "train": Entry("sightline.cli.train", "Train a model on preference pairs."),
+    "curate": Entry("sightline.cli.curate", "Keep the best of instruction data, by two reward models."),
     "check": Entry("sightline.cli.check", "Look for what is wrong with a dataset of pairs."),
     "eval": Entry("sightline.cli.eval", "Measure a model on benchmarks."),
     "eval-merge": Entry("sightline.cli.eval_merge", "Bring the shards of an evaluation together."),

@@ -2,10 +2,11 @@
 
 from sightline.evals.yes_no import parse_yes_no
 from sightline.lab.parser import Judgement, judge, parse_claims
-from sightline.lab.questions import CAPTION_PROMPTS, DESCRIBE_PROMPTS
+from sightline.lab.questions import CAPTION_PROMPTS, DESCRIBE_PROMPTS, question_score
 from sightline.lab.vocabulary import COLORS
 from sightline.lab.words import COUNT_WORDS
 from sightline.lab.world import Scene
+from sightline.pairs.curation.conversations import ASK
 from sightline.pairs.judges.base import Judged, Verdict
 
 _PLACES = frozenset({"left", "right", "top", "bottom", "above", "below"})
@@ -20,6 +21,8 @@ def score(asked: Judged) -> Verdict:
     if "objects" not in asked.truth:
         return Verdict(None, note="the sample has no truth of the lab")
     scene = Scene.from_truth(asked.truth)
+    if asked.prefix.prompt == ASK:
+        return Verdict(question_score(asked.answer, scene))
     verdict = judge(parse_claims(asked.answer), scene)
     wrong = float(mistakes(verdict))
     if is_description(asked.prefix.prompt):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sightline.lab.language import Group, Question, Speaker, groups_of, place_phrase, relation, relation_phrase
+from sightline.lab.parser import parse_claims
 from sightline.lab.vocabulary import KINDS
 from sightline.lab.words import COUNT_WORDS, THEME_PHRASES, article, names_of, plural
 from sightline.lab.world import Scene
@@ -20,6 +21,7 @@ DESCRIBE_PROMPTS = (
     "What does the image show?",
     "Tell me about this scene.",
 )
+_PRESUMING_NOTHING = ("Is there", "Can you see")
 CAPTION_PROMPTS = ("Give a short caption.", "Caption this image.", "Describe the image in one sentence.")
 
 
@@ -108,6 +110,16 @@ def draw_question(rng: np.random.Generator, scene: Scene) -> Question:
         first, second = rng.permutation(len(singles))[:2]
         return spatial(rng, singles[first], singles[second]) or place(rng, scene)
     return place(rng, scene)
+
+
+def question_score(text: str, scene: Scene) -> float:
+    """From 0 to 1: nothing for a question about what is not there, more the more of the scene it is about."""
+    if text in (*DESCRIBE_PROMPTS, *CAPTION_PROMPTS):
+        return 1.0
+    kinds = {mention.kind for mention in parse_claims(text).mentions}
+    if not kinds - scene.kinds or text.startswith(_PRESUMING_NOTHING):
+        return 0.5 + 0.4 * len(kinds & scene.kinds) / len(scene.kinds)
+    return 0.0
 
 
 def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from sightline.lab.oracle import is_description, mistakes, score
 from sightline.lab.parser import Mention, judge, parse_claims
 from sightline.lab.preferences import rules_of, tell
 from sightline.lab.vocabulary import COLORS, COMPANION, KINDS, THEMES
-from sightline.lab.words import COUNT_WORDS, all_names, article, plural
+from sightline.lab.words import COUNT_WORDS, all_names, article, names_of, plural
 from sightline.lab.world import Scene
 from sightline.pairs.writers.base import Draft, Written
 
@@ -39,6 +39,11 @@ def rewrite(draft: Draft) -> Written:
     if draft.task == "follow":
         told = tell(np.random.default_rng(draft.seed), scene, rules_of(draft.beside))
         return Written(told, note="" if told else "nothing true can be told by these wishes")
+    if draft.task == "restyle":
+        said = _restyled(np.random.default_rng(draft.seed), text)
+        return Written(said, note="" if said else "nothing in it has another name")
+    if draft.task == "review":
+        return Written("yes" if _same_claims(text, draft.beside) else "no")
     if draft.task == "split":
         claims = [text[m.start : m.end] for m in parse_claims(text).mentions if not m.negated]
         return Written("\n".join(_claim(claim) for claim in claims) or None)
@@ -48,9 +53,39 @@ def rewrite(draft: Draft) -> Written:
         mended = _correct(text, scene)
         return Written(mended, note="" if mended else "what is wrong cannot be taken out by rule")
     rng = np.random.default_rng(draft.seed)
-    most = 1 if draft.task == "alter" else int(rng.integers(1, _MOST + 1))
-    wrong = _corrupt(rng, text, scene, most)
+    wrong = _corrupt(rng, text, scene, 1) if draft.task == "alter" else spoiled(rng, text, scene)
     return Written(wrong, note="" if wrong else "nothing in it can be made wrong by rule")
+
+
+def spoiled(rng: np.random.Generator, text: str, scene: Scene) -> str | None:
+    """The text with one to three mistakes, or None where none can be made by rule."""
+    return _corrupt(rng, text, scene, int(rng.integers(1, _MOST + 1)))
+
+
+def _restyled(rng: np.random.Generator, text: str) -> str | None:
+    """The text with objects called by their other names, or None where it names none that has one."""
+    changed = text
+    for mention in sorted(parse_claims(text).mentions, key=lambda mention: -mention.start):
+        found = _noun(changed, mention)
+        names = [name for name in dict.fromkeys(names_of(mention.kind)) if found and not _ends(changed, mention, name)]
+        if found is not None and names:
+            start, many = found
+            name = str(rng.choice(names))
+            changed = _apply(changed, _Edit(start, mention.end, plural(name) if many else name))
+    return changed if changed != text else None
+
+
+def _ends(text: str, mention: Mention, name: str) -> bool:
+    return text[: mention.end].lower().endswith((name, plural(name)))
+
+
+def _same_claims(text: str, other: str) -> bool:
+    """Whether two texts claim the same of the same objects, in any order."""
+
+    def claims(said: str) -> list[tuple[str, int, str, bool]]:
+        return sorted((m.kind, m.count or 0, m.color or "", m.negated) for m in parse_claims(said).mentions)
+
+    return bool(other.strip()) and claims(text) == claims(other)
 
 
 def _corrupt(rng: np.random.Generator, text: str, scene: Scene, most: int) -> str | None:

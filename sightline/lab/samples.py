@@ -16,6 +16,7 @@ from sightline.data.progress import Progress, counted
 from sightline.data.samples import write_samples
 from sightline.errors import InputError
 from sightline.lab.drawing import render
+from sightline.lab.instructions import InstructionNoise, instructions
 from sightline.lab.language import ReferenceNoise
 from sightline.lab.questions import draw_question
 from sightline.lab.recipe.corpus import caption, description
@@ -39,6 +40,9 @@ class ScenesConfig(Config):
     captioned: float = Field(
         default=0.05, ge=0, le=1, description="share that asks for a caption; the rest are questions"
     )
+    instructions: InstructionNoise | None = Field(
+        default=None, description="instruction data of mixed quality in place of all this, several samples a scene"
+    )
 
 
 def image_name(scene: Scene) -> str:
@@ -59,10 +63,13 @@ def image_path(folder: Path, scene: Scene) -> str:
 
 
 def lab_samples(config: ScenesConfig, split: str, count: int, folder: Path) -> Iterator[Sample]:
-    """`count` samples of a split, one a scene, their images drawn into `folder` on the way."""
+    """Samples of `count` scenes of a split, one a scene, their images drawn into `folder` on the way."""
     for index in range(count):
         scene = sample_scene(config.world, split, index)
         rng = scene_rng(config.world, split, index, _PURPOSE)
+        if config.instructions is not None:
+            yield from instructions(rng, scene, image_path(folder, scene), config.instructions)
+            continue
         task, prompt, reference = _ask(rng, scene, config)
         yield Sample(
             id=scene.id,
@@ -90,8 +97,8 @@ def write_scenes(
     stage = Stage.open(out, "lab scenes", asked, {}, config.world.seed)
     if not stage.done:
         drawn = lab_samples(config, split, count, out)
-        write_samples(out, counted(drawn, progress, count))
-        stage.finish(counts={"samples": count})
+        made = write_samples(out, counted(drawn, progress, count))
+        stage.finish(counts={"samples": made})
     return out
 
 

@@ -50,24 +50,22 @@ def build_dataset(
     Raises:
         InputError: what the stage, the samples, the model or the builder refuse, or no pair at all was left.
     """
-    builder, config, shard = plan.builder, plan.config, plan.shard
+    builder, config = plan.builder, plan.config
     if builder.needs_model and model is None:
         raise InputError(f"pairs {builder.name} needs a model; name one with --model")
     # Rows, images and model are checked before the directory is claimed: after a mistake the same --out can be given.
     is_new = not (out / MANIFEST).exists()
-    total = _count(
-        shard.of(read_samples(samples, require_reference=builder.needs_reference(config))), samples, decode=is_new
-    )
+    total = _count(_rows(plan, samples), samples, decode=is_new)
     opened = _open(model) if is_new else None
     inputs = {"samples": samples} | ({} if model is None else {"model": model})
-    asked = config if shard == Shard() else _Sharded(shard=(shard.index, shard.count), config=config)
+    asked = config if plan.shard == Shard() else _Sharded(shard=(plan.shard.index, plan.shard.count), config=config)
     stage = Stage.open(out, f"pairs {builder.name}", asked, inputs, plan.seed)
     if stage.done:
         return stage.manifest
     done = {made.sample_id for made in _built(out)}
     folder = samples_file(samples).parent
     tools = Tools(folder, out / SCRATCH, plan.seed, opened or _open(model))
-    left = (sample for sample in shard.of(read_samples(samples)) if sample.id not in done)
+    left = (sample for sample in _rows(plan, samples) if sample.id not in done)
     _append(out, counted(builder.build(left, tools, config), progress, total, done=len(done)))
     rate = {} if tools.policy is None else hit_rate_of(tools.policy)
     return _finish(stage, folder, total, rate, builder.remedy)
@@ -87,6 +85,12 @@ class _Sharded(Config):
 
     shard: tuple[int, int]
     config: BaseModel
+
+
+def _rows(plan: Plan, samples: Path) -> Iterator[Sample]:
+    """This part's samples, gathered where the builder asks for it."""
+    rows = read_samples(samples, require_reference=plan.builder.needs_reference(plan.config))
+    return plan.shard.of(rows if plan.builder.gather is None else plan.builder.gather(rows))
 
 
 def _open(model: Path | None) -> VLM | None:

@@ -80,8 +80,9 @@ def never(config: Config) -> bool:
 class Builder(Generic[C]):
     """A builder by its parts. `build` may take samples in any order and groups; a row depends on (sample, seed) alone.
 
-    `needs_reference` says of a config whether samples must have one. `summary` is one line with its source; `remedy`
-    says what to try where no pair is left.
+    `needs_reference` says of a config whether samples must have one. `gather` brings samples together that a row is
+    made of, such as all about one picture, before anything else is done with them. `summary` is one line with its
+    source; `remedy` says what to try where no pair is left.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Builder(Generic[C]):
     build: Callable[[Iterable[Sample], Tools, C], Iterator[Made]]
     needs_model: bool = True
     needs_reference: Callable[[C], bool] = never
+    gather: Callable[[Iterable[Sample]], Iterator[Sample]] | None = None
     remedy: str = "change the builder's settings"
 
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -76,13 +77,17 @@ Drafts = Iterator[Draft | Dropped]
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout that can be read. `fits` knows its rows by their columns; `read` raises `BadRow`."""
+    """A layout that can be read. `fits` knows its rows by their columns; `read` raises `BadRow`.
+
+    `task_of` says of a file what its samples ask for, where its name tells.
+    """
 
     name: str
     summary: str
     fits: Callable[[Columns], bool]
     read: Callable[[Columns, ReadConfig], Drafts]
     record: type[Pair] | type[Sample] = Pair
+    task_of: Callable[[Path], str] | None = None
 
 
 def holds(columns: Columns, *names: str) -> bool:

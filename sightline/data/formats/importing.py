@@ -196,6 +196,8 @@ def _record(source: _Source, raw: Raw, draft: Draft, images: tuple[str, ...], ro
     if source.layout.record is Pair:
         origin = {"file": raw.path.name, "row": raw.number, **draft.provenance}
         fields |= {"builder": source.layout.name, "provenance": origin}
+    elif source.layout.task_of is not None:
+        fields["task"] = source.layout.task_of(raw.path)
     try:
         record = source.layout.record.model_validate(fields | draft.fields)
         record.model_dump_json()
