@@ -36,8 +36,10 @@ BUILDERS: dict[str, Entry] = {
     "correctness": Entry("sightline.pairs.correctness:CORRECTNESS", "Pair right answers with wrong ones (MPO)."),
     "dropout-ntp": Entry("sightline.pairs.dropout_ntp:DROPOUT_NTP", "Go on from half an answer without picture (MPO)."),
     "ranked": Entry("sightline.pairs.ranked:RANKED", "Let a judge grade several answers and pair them (VLFeedback)."),
-    "conditioned": Entry("sightline.pairs.conditioned:CONDITIONED", "Let stated wishes decide the label (MetaAlign)."),
-    "graded": Entry("sightline.pairs.graded:GRADED", "Pair graded questions or answers for a reward model."),
+    "conditioned": Entry(
+        "sightline.pairs.conditioned:CONDITIONED", "Let stated wishes decide the label (MetaAlign).", False
+    ),
+    "graded": Entry("sightline.pairs.graded:GRADED", "Pair graded questions or answers for a reward model.", False),
     "weakened": Entry("sightline.pairs.weakened:WEAKENED", "Spoil the picture or the prompt (BPO, SeVa, STIC)."),
     "distorted": Entry("sightline.pairs.distorted:DISTORTED", "Redraw the reference under a noised picture (POVID)."),
 }

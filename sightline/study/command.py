@@ -31,6 +31,8 @@ def words_of(job: Job) -> list[str]:
 
 def _samples(job: Job) -> list[str]:
     settings = job.settings()
+    if "curate" in settings:
+        return ["curate", str(job.inputs["samples"]), "--seed", str(job.piece.seed), *_sets(settings["curate"])]
     told = ["lab", "scenes", "--split", settings["split"], "--count", str(settings["count"])]
     return told + _sets(settings["scenes"])
 

@@ -24,22 +24,6 @@ HUB_NAME = r"[\w.-]+/[\w.-]+"
 BASE = "base"
 
 
-class SamplesSpec(Config):
-    """Images and prompts: `count` scenes of one of the lab's splits, or a samples directory of your own at `path`."""
-
-    split: str | None = None
-    count: int | None = Field(default=None, ge=1)
-    scenes: dict[str, Any] = Field(default_factory=dict, description="keys of the lab's scenes that differ")
-    path: Path | None = None
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> "SamplesSpec":
-        drawn = self.split is not None and self.count is not None
-        if drawn == (self.path is not None) or (self.path is not None and self.scenes):
-            raise ValueError("give either split and count, or path")
-        return self
-
-
 class Settings(Config):
     """A config file and the keys that differ from it, as a mapping of the config's own form."""
 
@@ -49,6 +33,31 @@ class Settings(Config):
     def with_keys(self, more: Mapping[str, Any]) -> "Settings":
         """The same with further keys, which win."""
         return self.model_copy(update={"set": merged(self.set, more)})
+
+
+class CurateSpec(Settings):
+    """`sightline curate` at work on the samples `of` that name, for each seed anew, as its reward models may be."""
+
+    of: str
+
+
+class SamplesSpec(Config):
+    """Images and prompts: `count` scenes of one of the lab's splits, a samples directory of your own at `path`, or what
+    `curate` keeps of other samples.
+    """
+
+    split: str | None = None
+    count: int | None = Field(default=None, ge=1)
+    scenes: dict[str, Any] = Field(default_factory=dict, description="keys of the lab's scenes that differ")
+    path: Path | None = None
+    curate: CurateSpec | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "SamplesSpec":
+        drawn = self.split is not None and self.count is not None
+        if [drawn, self.path is not None, self.curate is not None].count(True) != 1 or (self.scenes and not drawn):
+            raise ValueError("give either split and count, or path, or curate")
+        return self
 
 
 class PairsSpec(Settings):
@@ -182,6 +191,11 @@ class StudyConfig(Config):
         for name, spec in self.pairs.items():
             _known(spec.samples, {**self.samples, **self.pairs}, f"pairs.{name}.samples")
             _no_ring(name, self.pairs)
+        for name, kept in self.samples.items():
+            below = None if kept.curate is None else kept.curate.of
+            _known(
+                below, {n: one for n, one in self.samples.items() if one.curate is None}, f"samples.{name}.curate.of"
+            )
         for name, arm in arms.items():
             if arm.pairs is None and arm.samples is None:
                 raise ValueError(f"arm {name!r} has neither pairs nor samples")

@@ -146,8 +146,12 @@ class _Planner:
         self._pieces.setdefault(key, Piece(key, kind, label, dict(settings), seed, dict(inputs)))
         return key
 
-    def _samples(self, name: str) -> str:
+    def _samples(self, name: str, seed: int) -> str:
         spec: SamplesSpec = self._config.samples[name]
+        if spec.curate is not None:
+            told, used = self._resolved({"curate": _settings(spec.curate)}, seed)
+            inputs = {"samples": self._samples(spec.curate.of, seed)}
+            return self._add("samples", f"{full_name(self._name, name)} {seed}", told, seed, inputs | used)
         if spec.path is not None:
             return str(spec.path)
         settings = {"split": spec.split, "count": spec.count, "scenes": spec.scenes}
@@ -159,12 +163,16 @@ class _Planner:
             return str(spec.path)
         assert spec.samples is not None
         own, needs_model = seed if spec.per_seed else 0, get_entry(str(spec.builder)).needs_model
-        below = self._pairs(spec.samples, own) if spec.samples in self._config.pairs else self._samples(spec.samples)
+        below = self._below(spec.samples, own)
         inputs = {"samples": below, **(self._model if needs_model else {})}
         told = merged(_settings(spec), self._spec.pairs.get(name, {}))
         settings, used = self._resolved({"builder": spec.builder, "config": told}, own)
         label = full_name(self._name, name) if needs_model else name
         return self._add("pairs", f"{label} {own}", settings, own, inputs | used)
+
+    def _below(self, name: str, seed: int) -> str:
+        """What pairs are built on: other pairs, or samples."""
+        return self._pairs(name, seed) if name in self._config.pairs else self._samples(name, seed)
 
     def _training(self, name: str, seed: int) -> str:
         if name in self._open:
@@ -180,7 +188,7 @@ class _Planner:
         if arm.pairs is not None:
             inputs["pairs"] = self._pairs(arm.pairs, seed)
         if arm.samples is not None:
-            inputs["samples"] = self._samples(arm.samples)
+            inputs["samples"] = self._samples(arm.samples, seed)
         self._open.pop()
         return self._add("train", f"{full_name(self._name, name)} {seed}", settings, seed, inputs | used)
 
@@ -195,7 +203,7 @@ class _Planner:
         def place(kind: str, name: str) -> str:
             makers: dict[str, Callable[[], str]] = {
                 "pairs": lambda: self._pairs(self._named(name, self._config.pairs, "pairs"), seed),
-                "samples": lambda: self._samples(self._named(name, self._config.samples, "samples")),
+                "samples": lambda: self._samples(self._named(name, self._config.samples, "samples"), seed),
                 "train": lambda: self._training(name, seed),
                 "adapter": lambda: self._training(name, seed),
             }

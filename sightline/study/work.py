@@ -79,7 +79,7 @@ def lab_base() -> Path:
 
 def _sort(piece: Piece) -> str:
     """What a piece does, by which it is done: samples and pairs come about in several ways."""
-    ways = ("builder", "layout", "take", "average")
+    ways = ("curate", "builder", "layout", "take", "average")
     return next((way for way in ways if way in piece.settings), piece.kind)
 
 
@@ -91,6 +91,15 @@ def _samples(job: Job) -> None:
     with _file(told["scenes"]) as path:
         config = load_config(lab.ScenesConfig, path)
     lab.write_scenes(config, told["split"], told["count"], job.out)
+
+
+def _curated(job: Job) -> None:
+    from sightline.pairs.curation.config import CurateConfig
+    from sightline.pairs.curation.run import Curation, curate
+
+    with _file(job.settings()["curate"]) as path:
+        config = load_config(CurateConfig, path)
+    curate(Curation(job.inputs["samples"], config, seed=job.piece.seed), job.out)
 
 
 def _built(job: Job) -> None:
@@ -123,7 +132,7 @@ def _eval(job: Job) -> None:
     evaluate(job.model, job.out, config, adapter=job.adapter, files=where, runtime=runtime)
 
 
-_DOERS = {"samples": _samples, "builder": _built, "train": _train, "eval": _eval}
+_DOERS = {"samples": _samples, "curate": _curated, "builder": _built, "train": _train, "eval": _eval}
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """Scores that people gave: rows of `records.Grade` -> one number for each sample, or for each of its answers.
 
-Criteria are weighted, then raters count alike. Who asks people is `sightline label`; any program may write the rows.
+Criteria are weighted, then raters count alike. Who asks people is `sightline label`, whose directories are read as they
+are; any program may write such rows into a file.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
+from sightline.data import labels
 from sightline.errors import InputError
 from sightline.records import Grade, read_rows
 
@@ -24,7 +26,8 @@ def read_grades(path: Path, criteria: Mapping[str, float]) -> dict[Key, float]:
     """
     given: defaultdict[Key, list[float]] = defaultdict(list)
     known: set[str] = set()
-    for grade in read_rows(path, Grade, allow_torn_tail=True):
+    rows = labels.read_grades(path) if labels.is_labels(path) else read_rows(path, Grade, allow_torn_tail=True)
+    for grade in rows:
         scores = {name: value for name, value in grade.scores.items() if value is not None}
         known |= scores.keys()
         wanted = criteria or dict.fromkeys(scores, 1.0)
