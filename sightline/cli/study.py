@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
+from sightline.study.launch import LaunchKind, write_scripts
 from sightline.study.ledger import Ledger
 from sightline.study.outcome import Outcome
 
@@ -45,6 +46,9 @@ def run(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Pieces of work done at the same time.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
+    launch: Annotated[
+        LaunchKind | None, typer.Option(help="Write scripts that do the study elsewhere, and start nothing.")
+    ] = None,
 ) -> None:
     """Do what is not done yet of a study, then write its tables; started again, it goes on where it was stopped."""
     from sightline.config import load_config
@@ -53,7 +57,8 @@ def run(
     from sightline.study.estimate import estimate
     from sightline.study.plan import plan_study
     from sightline.study.report.arms.writing import REPORT, write_study_report
-    from sightline.study.runner import Done, run_study
+    from sightline.study.runner import run_study
+    from sightline.study.workers import Done
 
     config = load_config(StudyConfig, file, overrides or ())
     plan, name = plan_study(config), file.stem
@@ -61,7 +66,10 @@ def run(
     forecast = estimate(plan, out)
     for line in forecast.lines():
         typer.echo(line)
-    if dry_run:
+    if launch is not None:
+        first, *_ = write_scripts(plan, name, out, launch)
+        typer.echo(f"scripts: {first.parent}; nothing is started, {first.name} starts it")
+    if dry_run or launch is not None:
         return
     failed = []
     with open_bars() as bars:
@@ -70,7 +78,10 @@ def run(
         def told(done: Done) -> None:
             bars.update(task, advance=1, note=f"{done.piece.kind} {done.piece.label}"[:40])
 
-        failed = run_study(plan, name, out, workers=workers, told=told)
+        def say(text: str) -> None:
+            bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+        failed = run_study(plan, name, out, workers=workers, told=told, say=say)
     for done in failed:
         typer.secho(f"{done.piece.kind} {done.piece.label}: {done.error}", fg=typer.colors.RED, err=True)
     print_outcome(write_study_report(plan, name, out))

@@ -7,16 +7,17 @@ pieces' own directories; here are their keys, states, seconds, counts and number
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
 from sightline.errors import InputError
 
 LEDGER = "ledger.sqlite"
-State = Literal["running", "done", "failed"]
+State = Literal["running", "done", "failed", "stopped"]
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS pieces (
@@ -60,6 +61,47 @@ class Ledger:
                 ledger.executescript(_TABLES)
         elif not self.path.exists():
             raise InputError(f"{directory} holds no study ({LEDGER} is missing); run `sightline study STUDY.yaml`.")
+
+    @classmethod
+    def mended(cls, directory: Path, say: Callable[[str], None]) -> "Ledger":
+        """The ledger for the one process that writes it. What is damaged is put aside or taken out, and `say` told so.
+
+        What was done is lost to the ledger alone: `finished` reads it from the pieces' directories again.
+
+        Raises:
+            InputError: another process keeps the file locked.
+        """
+        try:
+            ledger = cls(directory, write=True)
+            ledger._check()
+        except InputError as error:
+            if isinstance(error.__cause__, sqlite3.OperationalError):
+                raise  # nothing is damaged: it is in use, or cannot be written
+            aside = _free(directory / f"{LEDGER}.damaged")
+            (directory / LEDGER).replace(aside)
+            say(f"{directory / LEDGER} was damaged and is now {aside.name}; a new one is made of what is done")
+            ledger = cls(directory, write=True)
+        bad = ledger._take_out_unreadable()
+        if bad:
+            say(f"{ledger.path}: {bad} damaged rows are taken out; those of finished work are made anew")
+        return ledger
+
+    def _check(self) -> None:
+        with self._open() as ledger:
+            found = ledger.execute("PRAGMA quick_check").fetchone()[0]
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
+
+    def _take_out_unreadable(self) -> int:
+        """Delete the rows of pieces, studies and plans that cannot be read; how many there were."""
+        with self._open() as ledger:
+            pieces = ledger.execute("SELECT * FROM pieces").fetchall()
+            bad = [(row["key"],) for row in pieces if not _is_readable(row)]
+            ledger.executemany("DELETE FROM pieces WHERE key IS ?", bad)
+            studies = ledger.execute("SELECT name, config FROM studies").fetchall()
+            lost = [(row["name"],) for row in studies if not _is_json(row["config"])]
+            ledger.executemany("DELETE FROM studies WHERE name IS ?", lost)
+        return len(bad) + len(lost)
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -111,7 +153,10 @@ class Ledger:
         """Every piece by its key, in the order in which they were begun."""
         with self._open() as ledger:
             rows = ledger.execute("SELECT * FROM pieces ORDER BY began").fetchall()
-        return {row["key"]: _entry(row) for row in rows}
+        try:
+            return {row["key"]: _entry(row) for row in rows}
+        except ValueError as error:
+            raise InputError(f"{self.path} has damaged rows ({error}); run the study again, which mends it") from error
 
     def studies(self) -> dict[str, dict[str, object]]:
         """The config of every study of this directory, by name, the latest last."""
@@ -137,6 +182,25 @@ class Ledger:
         """Forget pieces."""
         with self._open() as ledger:
             ledger.executemany("DELETE FROM pieces WHERE key = ?", [(key,) for key in keys])
+
+
+def _is_readable(row: sqlite3.Row) -> bool:
+    texts = (row["key"], row["kind"], row["label"], row["folder"], row["command"], row["state"])
+    told = all(_is_json(row[name] or "{}") for name in ("counts", "numbers"))
+    numbers = all(isinstance(row[name], int | float | None) for name in ("seed", "began", "seconds"))
+    return told and numbers and all(isinstance(text, str) for text in texts)
+
+
+def _is_json(text: object) -> bool:
+    try:
+        return isinstance(json.loads(text if isinstance(text, str) else ""), dict)
+    except ValueError:
+        return False
+
+
+def _free(path: Path) -> Path:
+    """The path, with a number where there is such a file already."""
+    return next(p for number in count() if not (p := path.with_name(f"{path.name}{number or ''}")).exists())
 
 
 def _entry(row: sqlite3.Row) -> Entry:

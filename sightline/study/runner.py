@@ -4,43 +4,30 @@ A piece whose directory is complete costs nothing; one that was killed goes on; 
 on it, and the rest goes on. The numbers that come out are `outcome`.
 """
 
+import fcntl
 import os
-import sys
-import time
-import traceback
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib import import_module
-from multiprocessing import get_context
 from pathlib import Path
 
 from sightline.errors import InputError
-from sightline.records.manifest import Manifest
-from sightline.study.command import command_of
-from sightline.study.ledger import Entry, Ledger
-from sightline.study.plan import Piece, StudyPlan, plan_text
-from sightline.study.work import Job, Places, do, lab_base
+from sightline.study.finished import entry_of, known_finished
+from sightline.study.ledger import Ledger
+from sightline.study.plan import StudyPlan, plan_text
+from sightline.study.work import Job, Places, lab_base
+from sightline.study.workers import LOGS, Done, Workers
 
-LOGS = "logs"
+LOCK = ".lock"
 
 
-@dataclass(frozen=True)
-class Done:
-    """How a piece ended: with a manifest, or with the sentence why not."""
-
-    piece: Piece
-    manifest: Manifest | None
-    seconds: float
-    error: str = ""
+def _silent(_: object) -> None:
+    """Nobody listens."""
 
 
 def jobs_of(plan: StudyPlan, out: Path) -> dict[str, Job]:
     """Every piece as a job, by key."""
     told = plan.config.evaluate
-    files = Places(data=told.data or out / "data", images=told.images, batch_size=told.batch_size)
+    places = Places(data=told.data or out / "data", images=told.images, batch_size=told.batch_size)
 
     def place(key: str) -> Path:
         return out / plan.pieces[key].folder if key in plan.pieces else Path(key)
@@ -51,106 +38,96 @@ def jobs_of(plan: StudyPlan, out: Path) -> dict[str, Job]:
             out=out / piece.folder,
             inputs={role: place(given) for role, given in piece.inputs.items() if role != "model"},
             model=place(piece.inputs["model"]) if "model" in piece.inputs else lab_base(),
-            places=files,
+            places=places,
         )
         for key, piece in plan.pieces.items()
     }
 
 
 def run_study(
-    plan: StudyPlan, name: str, out: Path, *, workers: int = 1, told: Callable[[Done], None] = lambda _: None
+    plan: StudyPlan,
+    name: str,
+    out: Path,
+    *,
+    workers: int = 1,
+    told: Callable[[Done], None] = _silent,
+    say: Callable[[str], None] = _silent,
 ) -> list[Done]:
     """Do every piece of the plan; `told` hears of each as it ends. The pieces that failed, with their reasons.
 
+    `say` hears what is worth a line. A damaged ledger is put aside and made anew of what is done.
+
     Raises:
-        InputError: `out` cannot be used.
+        InputError: `out` cannot be used, or another process runs a study in it.
     """
-    ledger = Ledger(out, write=True)
-    runs = [(run.arm, run.seed, run.train, run.eval) for run in plan.runs]
-    ledger.begin_study(name, plan.config.model_dump(mode="json"), runs, plan_text(plan))
-    failed: list[Done] = []
-    for done in _ended(plan, out, ledger, workers):
-        found = done.manifest
-        ledger.end(
-            done.piece.key,
-            "failed" if found is None else "done",
-            seconds=done.seconds,
-            note=done.error,
-            counts={} if found is None else dict(found.counts),
-            numbers={} if found is None else found.numbers,
-        )
-        if found is None:
-            failed.append(done)
-        told(done)
-    return failed
+    with _alone(out, say):
+        ledger = Ledger.mended(out, say)
+        runs = [(run.arm, run.seed, run.train, run.eval) for run in plan.runs]
+        ledger.begin_study(name, plan.config.model_dump(mode="json"), runs, plan_text(plan))
+        jobs = jobs_of(plan, out)
+        finished = known_finished(jobs, ledger)
+        for key, manifest in finished.items():
+            told(Done(plan.pieces[key], manifest, 0.0))
+        failed: list[Done] = []
+        for done in _ended(plan, jobs, out, ledger, set(finished), workers):
+            found = done.manifest
+            ledger.end(
+                done.piece.key,
+                "failed" if found is None else "done",
+                seconds=done.seconds,
+                note=done.error,
+                counts={} if found is None else dict(found.counts),
+                numbers={} if found is None else found.numbers,
+            )
+            if found is None:
+                failed.append(done)
+            told(done)
+        return failed
 
 
-def _ended(plan: StudyPlan, out: Path, ledger: Ledger, workers: int) -> Iterator[Done]:
-    """Pieces as they end. What stands on a failed one is not begun."""
-    jobs = jobs_of(plan, out)
-    left = dict(plan.pieces)
-    finished: set[str] = set()
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_set_up, initargs=(workers,)
-    ) as pool:
-        running: dict[Future[Done], str] = {}
-        while left or running:
-            ready = [key for key, piece in left.items() if all(p.key in finished for p in plan.before(piece))]
-            for key in ready[: max(0, workers - len(running))]:
-                piece = left.pop(key)
-                job = jobs[key]
-                command = command_of(job)
-                ledger.begin(Entry(key, piece.kind, piece.label, piece.folder, command, piece.seed, "running", None))
-                running[pool.submit(_attempt, job, out / LOGS / f"{Path(piece.folder).name}.log")] = key
-            if not running:
-                return  # what is left stands on pieces that failed
-            ended, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in ended:
-                key = running.pop(future)
-                done = _result(future, plan.pieces[key])
-                if done.manifest is not None:
-                    finished.add(key)
-                yield done
-
-
-def _attempt(job: Job, log: Path) -> Done:
-    began = time.monotonic()
+def _ended(
+    plan: StudyPlan, jobs: Mapping[str, Job], out: Path, ledger: Ledger, finished: set[str], workers: int
+) -> Iterator[Done]:
+    """Pieces as they end. What stands on a failed one is not begun; what is stopped is left to the next run."""
+    left = {key: piece for key, piece in plan.pieces.items() if key not in finished}
+    running: set[str] = set()
     try:
-        with _messages_to(log):
-            manifest = do(job)
-    except InputError as error:
-        return Done(job.piece, None, time.monotonic() - began, str(error))
-    except Exception:  # noqa: BLE001 - one piece's fault must not lose the others; it is told in full
-        return Done(job.piece, None, time.monotonic() - began, traceback.format_exc())
-    return Done(job.piece, manifest, time.monotonic() - began)
-
-
-def _result(future: Future[Done], piece: Piece) -> Done:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise InputError(
-            f"a process of the study was killed while it did {piece.label} ({error}); there may be too little memory"
-            " for so many workers: run the same command again, with fewer --workers"
-        ) from error
+        with Workers(workers) as pool:
+            while left or running:
+                ready = [key for key, piece in left.items() if all(p.key in finished for p in plan.before(piece))]
+                for key in ready[: pool.free]:
+                    ledger.begin(entry_of(jobs[key]))
+                    running.add(key)
+                    pool.begin(jobs[key], out / LOGS / f"{Path(left.pop(key).folder).name}.log")
+                if not running:
+                    return  # what is left stands on pieces that failed
+                for done in pool.ended():
+                    running.discard(done.piece.key)
+                    if done.manifest is not None:
+                        finished.add(done.piece.key)
+                    yield done
+    finally:
+        for key in running:
+            ledger.end(key, "stopped", seconds=0.0)
 
 
 @contextmanager
-def _messages_to(log: Path) -> Iterator[None]:
-    """What a stage tells on stderr, its bars among it, goes to a file: several at once on one terminal are no help."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with log.open("ab") as file:
-        os.dup2(file.fileno(), 2)
+def _alone(out: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """One process at a time runs studies in a directory: two would do the same pieces."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"directory {out} cannot be made ({error.strerror}); choose another --out") from error
+    descriptor = os.open(out / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
         try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(terminal, 2)
-            os.close(terminal)
-
-
-def _set_up(workers: int) -> None:
-    """Share the cores among the workers."""
-    import_module("torch").set_num_threads(max(1, len(os.sched_getaffinity(0)) // workers))
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another process runs a study in {out}; wait for it, stop it, or choose another --out"
+            ) from error
+        except OSError as error:
+            say(f"{out} takes no locks ({error.strerror}); take care that no other process runs a study in it")
+        yield
+    finally:
+        os.close(descriptor)  # which gives the lock back

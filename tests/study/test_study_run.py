@@ -1,7 +1,11 @@
 """A study from end to end on a tiny random model: run, stopped, gone on with, compared, and taken away again."""
 
 import json
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +43,31 @@ def finished(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     told: dict[str, Any] = {**STUDY, "model": str(model), "arms": arms, "seeds": [0]}
     file = folder / "tiny.yaml"
     file.write_text(yaml.safe_dump(told))
+    _stopped_twice(file, folder / "out")
     return file, folder / "out", call("study", file, "--out", folder / "out")
+
+
+def _stopped_twice(file: Path, out: Path) -> None:
+    """Begin the study in a process of its own, press Ctrl-C in its first piece; begin it again, and kill it."""
+    words = [sys.executable, "-m", "sightline", "study", str(file), "--out", str(out)]
+    for sign, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 300
+        while "running" not in _states(out) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if sign == signal.SIGKILL:
+            second = call("study", file, "--out", out)
+            assert second.exit_code == 2 and "another process runs a study in" in second.output
+        process.send_signal(sign)
+        _, told = process.communicate(timeout=60)
+        assert process.returncode == code, told
+        if sign == signal.SIGINT:
+            assert told.splitlines()[-1] == "interrupted; run the same command again to go on" and "Trace" not in told
+            assert _states(out) == ["stopped"]
+
+
+def _states(out: Path) -> list[str]:
+    return [entry.state for entry in Ledger(out).entries().values()] if (out / LEDGER).exists() else []
 
 
 def test_what_can_be_done_is_done_and_the_rest_is_told(finished: tuple[Path, Path, Result]) -> None:

@@ -1,0 +1,185 @@
+"""A study as scripts for a machine with GPUs: one for each piece, and what starts them in order. None is started.
+
+A script does its piece by the command that does it by hand, in the directory that `sightline study run` looks into, so
+that what the scripts have done is found by the next run or report. Which pieces there are is `plan`.
+"""
+
+import os
+import shlex
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from sightline.pairs.registry import get_entry
+from sightline.records.store import replacing
+from sightline.study.command import words_of
+from sightline.study.plan import Piece, StudyPlan
+from sightline.study.runner import jobs_of
+from sightline.study.work import Job, lab_base
+
+LaunchKind = Literal["accelerate", "slurm", "skypilot"]
+FOLDER, PIECES, ENVIRONMENT = "launch", "pieces", "env.sh"
+
+_HERE = """here="$(cd "$(dirname "${BASH_SOURCE[0]}")%s" && pwd)"
+"""
+_ENVIRONMENT = """# shellcheck shell=bash disable=SC2034
+# What every script of this study begins with. Edit it for your machine: it is written once and then left alone.
+ROOT="$(cd "$(dirname "${{BASH_SOURCE[0]}}")/{root}" && pwd)" # where the study was planned; paths are relative to it
+cd "$ROOT" || exit 1
+PYTHON="${{PYTHON:-python}}" # or the one of an environment, such as .venv/bin/python
+export TOKENIZERS_PARALLELISM=false
+sightline() {{ "$PYTHON" -m sightline "$@"; }}
+{training}
+LAB="$("$PYTHON" -c 'from sightline.lab import BASE; print(BASE)')" # the model that comes with Sightline
+"""
+_TRAINING = {
+    "accelerate": """sightline_train() {
+    "$PYTHON" -m accelerate.commands.launch --config_file "${ACCELERATE:-$here/ddp.yaml}" -m sightline train "$@"
+}""",
+    "slurm": 'sightline_train() { sightline train "$@"; } # one GPU for each task of the arrays',
+    "skypilot": 'sightline_train() { sightline train "$@"; }',
+}
+_ALL = """failed=0
+for piece in "$here"/pieces/*.sh; do
+    bash "$piece" || { echo "failed: $piece" >&2; failed=1; } # what stands on it fails too, the rest goes on
+done
+exit "$failed"
+"""
+_SUBMIT = """# shellcheck source=/dev/null
+source "$here/env.sh"
+export STUDY_LAUNCH="$here"
+mkdir -p {logs}
+previous=""
+for stage in {stages}; do
+    options=(--parsable)
+    if [ -n "$previous" ]; then options+=("--dependency=afterany:$previous"); fi # a failed piece stops only its own
+    previous="$(sbatch "${{options[@]}}" "$here/stage-$stage.sbatch")"
+    previous="${{previous%%;*}}"
+    echo "stage $stage: job $previous"
+done
+"""
+_ARRAY = """#!/usr/bin/env bash
+# Stage {stage}: {what}. `submit.sh` submits it; time and memory are guesses to be edited.
+#SBATCH --job-name={name}-{stage}
+#SBATCH --array=0-{last}
+#SBATCH --output={logs}/stage-{stage}-%a.log
+#SBATCH --cpus-per-task=8
+#SBATCH --mem={memory}
+#SBATCH --time={time}
+{gpu}set -euo pipefail
+mapfile -t pieces < "$STUDY_LAUNCH/stage-{stage}.txt"
+exec bash "$STUDY_LAUNCH/pieces/${{pieces[$SLURM_ARRAY_TASK_ID]}}"
+"""
+_SKY = """# sky launch {launch}/study.sky.yaml
+# All pieces one after the other on one machine; afterwards: rsync -a CLUSTER:sky_workdir/{out}/ {out}/
+name: {name}
+resources:
+  accelerators: A100-80GB:1
+  disk_size: 512
+workdir: .
+file_mounts: # git ignores the folder, so that it is no part of workdir
+  ~/sky_workdir/{launch}: {launch}
+setup: |
+  python -m pip install --quiet -e .
+run: |
+  bash {launch}/run.sh
+"""
+
+
+def write_scripts(plan: StudyPlan, name: str, out: Path, kind: LaunchKind) -> list[Path]:
+    """Write `OUT/launch`; the files that start the whole study, the first to be called first.
+
+    Scripts of an earlier plan are removed; `env.sh` is kept, since it is the user's.
+    """
+    launch = out / FOLDER
+    jobs = jobs_of(plan, out)
+    scripts = {key: f"{number:04d}-{Path(job.piece.folder).name}.sh" for number, (key, job) in enumerate(jobs.items())}
+    for old in (*(launch / PIECES).glob("*.sh"), *launch.glob("stage-*")):
+        old.unlink()
+    for key, job in jobs.items():
+        _write(launch / PIECES / scripts[key], _script(job))
+    if not (launch / ENVIRONMENT).exists():
+        root = os.path.relpath(Path.cwd(), launch)
+        _write(launch / ENVIRONMENT, _ENVIRONMENT.format(root=root, training=_TRAINING[kind]))
+    writers: dict[LaunchKind, Callable[[], list[Path]]] = {
+        "accelerate": lambda: _for_accelerate(launch),
+        "slurm": lambda: _for_slurm(plan, scripts, name, out),
+        "skypilot": lambda: _for_skypilot(name, out),
+    }
+    return writers[kind]()
+
+
+def stages_of(plan: StudyPlan) -> list[list[Piece]]:
+    """Pieces in stages: each stands on earlier stages alone, and needs a GPU as all of its stage do, or none does."""
+    depth: dict[str, int] = {}
+    for key, piece in plan.pieces.items():
+        depth[key] = 1 + max((depth[before.key] for before in plan.before(piece)), default=0)
+    groups: dict[tuple[int, bool], list[Piece]] = {}
+    for key, piece in plan.pieces.items():
+        groups.setdefault((depth[key], _needs_gpu(piece)), []).append(piece)
+    return [groups[place] for place in sorted(groups)]
+
+
+def _needs_gpu(piece: Piece) -> bool:
+    builder = piece.settings.get("builder")
+    return piece.kind in ("train", "eval") or (builder is not None and get_entry(builder).needs_model)
+
+
+def _script(job: Job) -> str:
+    words = words_of(job)
+    command = ["sightline", *words] if words[0] != "train" else ["sightline_train", *words[1:]]
+    base = str(lab_base())
+    told = " ".join('"$LAB"' if word == base else shlex.quote(word) for word in command)
+    about = f"# {job.piece.kind} {job.piece.label}; key {job.piece.key[:10]}\nset -euo pipefail\n"
+    source = '# shellcheck source=/dev/null\nsource "$here/env.sh"\n'
+    return f"#!/usr/bin/env bash\n{about}{_HERE % '/..'}{source}{told}\n"
+
+
+def _for_accelerate(launch: Path) -> list[Path]:
+    shipped = files("sightline.train") / "launch"
+    for name in ("ddp.yaml", "fsdp2.yaml", "fsdp2-zero2.yaml"):
+        if not (launch / name).exists():  # num_processes in them is the user's
+            _write(launch / name, (shipped / name).read_text(encoding="utf-8"))
+    about = "# Every piece in its order; training on all GPUs that ddp.yaml names. Started again, it goes on.\n"
+    return [_write(launch / "run.sh", f"#!/usr/bin/env bash\n{about}set -uo pipefail\n{_HERE % ''}{_ALL}")]
+
+
+def _for_slurm(plan: StudyPlan, scripts: Mapping[str, str], name: str, out: Path) -> list[Path]:
+    launch, logs = out / FOLDER, shlex.quote(str(out / "logs"))
+    stages = stages_of(plan)
+    arrays = []
+    for number, pieces in enumerate(stages, 1):
+        gpu = any(map(_needs_gpu, pieces))
+        _write(launch / f"stage-{number}.txt", "".join(f"{scripts[piece.key]}\n" for piece in pieces))
+        kinds = dict.fromkeys(piece.kind for piece in pieces)
+        text = _ARRAY.format(
+            stage=number,
+            what=f"{len(pieces)} pieces ({', '.join(kinds)})",
+            name=shlex.quote(name),
+            last=len(pieces) - 1,
+            logs=logs,
+            memory="64G" if gpu else "16G",
+            time="24:00:00" if gpu else "04:00:00",
+            gpu="#SBATCH --gres=gpu:1\n" if gpu else "",
+        )
+        arrays.append(_write(launch / f"stage-{number}.sbatch", text))
+    about = "# Submits an array for each stage; each waits for the one before.\n"
+    submit = _SUBMIT.format(logs=logs, stages=" ".join(str(number) for number in range(1, len(stages) + 1)))
+    text = f"#!/usr/bin/env bash\n{about}set -euo pipefail\n{_HERE % ''}{submit}"
+    return [_write(launch / "submit.sh", text), *arrays]
+
+
+def _for_skypilot(name: str, out: Path) -> list[Path]:
+    launch = out / FOLDER
+    about = "# Every piece in its order. Started again, it goes on.\n"
+    _write(launch / "run.sh", f"#!/usr/bin/env bash\n{about}set -uo pipefail\n{_HERE % ''}{_ALL}")
+    text = _SKY.format(name=name, out=out.as_posix(), launch=launch.as_posix())
+    return [_write(launch / "study.sky.yaml", text), launch / "run.sh"]
+
+
+def _write(path: Path, text: str) -> Path:
+    with replacing(path, sync=False) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.chmod(0o755 if path.suffix == ".sh" else 0o644)
+    return path

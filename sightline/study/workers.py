@@ -1,0 +1,173 @@
+"""Processes that do pieces of work, one piece at a time each; one that is killed loses its piece and no other.
+
+They end with the process that began them, however that ends. Which piece comes when is `runner`, how it is done `work`.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import TracebackType
+
+from sightline.errors import InputError
+from sightline.records.manifest import Manifest
+from sightline.study.plan import Piece
+from sightline.study.work import Job, do
+
+LOGS = "logs"
+_SPAWN = get_context("spawn")
+_PATIENCE = 20.0  # seconds for an idle process to end by itself
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a piece ended: with a manifest, or with the sentence why not."""
+
+    piece: Piece
+    manifest: Manifest | None
+    seconds: float
+    error: str = ""
+
+
+class _Worker:
+    """One process, begun with its first piece."""
+
+    def __init__(self, threads: int) -> None:
+        self.connection, theirs = _SPAWN.Pipe()
+        self.process: BaseProcess = _SPAWN.Process(target=_serve, args=(theirs, threads), daemon=True)
+        self.process.start()
+        theirs.close()  # so that reading ends where the process does
+        self.piece: Piece | None = None
+        self._began = 0.0
+
+    def begin(self, job: Job, log: Path) -> None:
+        self.piece, self._began = job.piece, time.monotonic()
+        self.connection.send((job, log))
+
+    def result(self) -> Done:
+        """What came of the piece, once there is something to read."""
+        assert self.piece is not None
+        piece, self.piece = self.piece, None
+        try:
+            done: Done = self.connection.recv()
+        except (EOFError, ConnectionError):
+            self.process.join()
+            code = self.process.exitcode or 0
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+            remedy = "there may be too little memory for so many: run the same command again, with fewer --workers"
+            return Done(piece, None, time.monotonic() - self._began, f"its process {how}; {remedy}")
+        return done
+
+
+class Workers:
+    """At most `count` processes; at the end of the context those that work are killed, which no piece minds."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._threads = max(1, len(os.sched_getaffinity(0)) // count)
+        self._all: list[_Worker] = []
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    @property
+    def busy(self) -> int:
+        """How many pieces are being done."""
+        return sum(worker.piece is not None for worker in self._all)
+
+    @property
+    def free(self) -> int:
+        """How many more could be."""
+        return self._count - self.busy
+
+    def begin(self, job: Job, log: Path) -> None:
+        """Give a piece to a process that is free, or to a new one."""
+        idle = next((worker for worker in self._all if worker.piece is None), None)
+        if idle is None:
+            idle = _Worker(self._threads)
+            self._all.append(idle)
+        idle.begin(job, log)
+
+    def ended(self) -> Iterator[Done]:
+        """Wait until a piece has ended at least, and tell of all that have."""
+        busy = {worker.connection: worker for worker in self._all if worker.piece is not None}
+        for connection in wait(list(busy)):
+            worker = busy[connection]  # type: ignore[index]  # `wait` gives back what it was given
+            done = worker.result()
+            if not worker.process.is_alive():
+                worker.connection.close()
+                self._all.remove(worker)
+            yield done
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self._all:
+            if worker.piece is not None:
+                worker.process.kill()
+            worker.connection.close()
+        for worker in self._all:
+            worker.process.join(_PATIENCE)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+
+
+def _serve(connection: Connection, threads: int) -> None:
+    """The life of a process: one piece after the other until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one sees to it
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # which torch reads when a piece first needs it
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
+    while True:
+        try:
+            job, log = connection.recv()
+        except (EOFError, ConnectionError):
+            return
+        connection.send(_attempt(job, log))
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed would work on, and keep the piece from the one that comes after."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _attempt(job: Job, log: Path) -> Done:
+    began = time.monotonic()
+    try:
+        with _messages_to(log):
+            manifest = do(job)
+    except InputError as error:
+        return Done(job.piece, None, time.monotonic() - began, str(error))
+    except Exception:  # noqa: BLE001 - one piece's fault must not lose the others; it is told in full
+        return Done(job.piece, None, time.monotonic() - began, traceback.format_exc())
+    return Done(job.piece, manifest, time.monotonic() - began)
+
+
+@contextmanager
+def _messages_to(log: Path) -> Iterator[None]:
+    """What a stage tells on stderr, its bars among it, goes to a file: several at once on one terminal are no help."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)

@@ -1,0 +1,130 @@
+"""Scripts of a study: their commands are those of its pieces, the shell takes them, and what they do is found done."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from sightline.cli import app
+from sightline.study.config import StudyConfig
+from sightline.study.launch import LaunchKind, stages_of, write_scripts
+from sightline.study.ledger import Ledger
+from sightline.study.plan import StudyPlan, plan_study
+from tests.models.tiny import save_tiny_llava
+from tests.study.test_study_plan import STUDY
+
+ROOT = Path(__file__).parents[2]
+#: Does at once what Slurm's command of that name would put into a queue, and keeps what it was asked.
+SBATCH = """#!/usr/bin/env bash
+echo "$@" >> "$ASKED"
+script="${@: -1}"
+last="$(sed -n 's/^#SBATCH --array=0-//p' "$script")"
+for task in $(seq 0 "$last"); do SLURM_ARRAY_TASK_ID="$task" bash "$script" >> "$ASKED.log" 2>&1; done
+echo "$(wc -l < "$ASKED");cluster"
+"""
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def plan() -> StudyPlan:
+    return plan_study(StudyConfig.model_validate(STUDY))
+
+
+def run(script: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", **more}
+    return subprocess.run(["bash", script], env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("kind", ["accelerate", "slurm", "skypilot"])
+def test_the_shell_takes_every_script(kind: LaunchKind, plan: StudyPlan, tmp_path: Path) -> None:
+    out = tmp_path / "a study's"
+    first, *_ = write_scripts(plan, "tiny", out, kind)
+    assert first.exists() and len(list((out / "launch/pieces").glob("*.sh"))) == len(plan.pieces)
+    for script in (path for path in (out / "launch").rglob("*") if path.suffix in (".sh", ".sbatch")):
+        checked = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stderr
+    for file in (out / "launch").glob("*.yaml"):
+        assert isinstance(yaml.safe_load(file.read_text()), dict)
+
+
+def test_a_stage_stands_on_earlier_ones(plan: StudyPlan) -> None:
+    """Scenes need no GPU and come first; then what needs nothing but the model; pairs, training, evaluation."""
+    stages = stages_of(plan)
+    assert [sorted({piece.kind for piece in stage}) for stage in stages] == [
+        ["samples"],
+        ["eval"],
+        ["pairs"],
+        ["train"],
+        ["eval"],
+    ]
+    before: set[str] = set()
+    for stage in stages:
+        assert all(piece.key in before for each in stage for piece in plan.before(each))
+        before |= {piece.key for piece in stage}
+    assert before == set(plan.pieces)
+
+
+def test_the_environment_is_the_users(plan: StudyPlan, tmp_path: Path) -> None:
+    write_scripts(plan, "tiny", tmp_path, "slurm")
+    (tmp_path / "launch/env.sh").write_text("# mine\n")
+    (tmp_path / "launch/pieces/9999-old.sh").write_text("exit 1\n")
+    write_scripts(plan, "tiny", tmp_path, "accelerate")
+    assert (tmp_path / "launch/env.sh").read_text() == "# mine\n"
+    assert not (tmp_path / "launch/pieces/9999-old.sh").exists() and not list((tmp_path / "launch").glob("stage-*"))
+
+
+def test_a_script_does_its_piece(plan: StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script of the scenes, run; a relative directory stays relative to where the study was planned."""
+    monkeypatch.chdir(tmp_path)
+    write_scripts(plan, "tiny", Path("runs/tiny"), "skypilot")
+    (script,) = (tmp_path / "runs/tiny/launch/pieces").glob("*scenes*")
+    assert str(tmp_path) not in script.read_text()
+    monkeypatch.chdir("/")
+    done = run(script)
+    assert done.returncode == 0, done.stderr
+    piece = next(piece for piece in plan.pieces.values() if piece.kind == "samples")
+    assert json.loads((tmp_path / "runs/tiny" / piece.folder / "manifest.json").read_text())["complete"]
+
+
+@pytest.mark.slow
+def test_the_scripts_do_the_study_and_a_run_finds_it_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All stages, by a stand-in for sbatch that works at once; `study` then has nothing to do but the report."""
+    monkeypatch.chdir(tmp_path)
+    model = save_tiny_llava(tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 1024
+    (model / "config.json").write_text(json.dumps(config))
+    arms = {"dpo": {"pairs": "corrupted"}}
+    evaluate = {"benchmarks": ["lab-vqa"], "limit": 1, "batch_size": 3, "autocast": True}
+    told: dict[str, Any] = {**STUDY, "model": "model", "arms": arms, "seeds": [0], "evaluate": evaluate}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(told))
+    written = call("study", "tiny.yaml", "--out", "out", "--launch", "slurm")
+    assert written.exit_code == 0 and "nothing is started" in written.output, written.output
+    assert not (tmp_path / "out/ledger.sqlite").exists()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/sbatch").write_text(SBATCH)
+    (tmp_path / "bin/sbatch").chmod(0o755)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    done = run(tmp_path / "out/launch/submit.sh", PATH=path, ASKED=str(tmp_path / "asked"))
+    assert done.returncode == 0, done.stderr
+    asked = [shlex.split(line) for line in (tmp_path / "asked").read_text().splitlines()]
+    assert asked[0][:1] == ["--parsable"] and asked[1][:2] == ["--parsable", "--dependency=afterany:1"]
+    manifests = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("manifest.json")}
+    assert len(manifests) == 5, (tmp_path / "asked.log").read_text()
+    found = call("study", "tiny.yaml", "--out", "out")
+    assert found.exit_code == 0, found.output
+    assert "train: 1, of which 0 to do" in found.output
+    assert all(file.stat().st_mtime_ns == time for file, time in manifests.items())
+    entries = Ledger(tmp_path / "out").entries().values()
+    assert {entry.state for entry in entries} == {"done"} and all(entry.seconds for entry in entries)
+    assert {entry.counts.get("steps") for entry in entries if entry.kind == "train"} == {2}
