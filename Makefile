@@ -1,5 +1,5 @@
 # make setup   build .venv with the pinned packages (the other targets do that first)
-# make demo    run the whole way on the embedded lab
+# make demo    run a small study on the embedded lab: three arms, report in runs/demo
 # make test    lint, types and tests; test-slow and test-gpu run the tests that it leaves out
 
 PYTHON ?= python3
@@ -26,7 +26,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup
-	$(BIN)/sightline demo
+	$(BIN)/sightline study studies/quick.yaml --out runs/demo --workers 2
 
 lint: setup
 	$(BIN)/ruff check .

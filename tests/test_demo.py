@@ -5,6 +5,7 @@ The real one has the committed base model; it is run twice, and killed. What the
 """
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -17,10 +18,13 @@ from typer.testing import CliRunner, Result
 
 import sightline.lab.demo as demo_module
 from sightline.cli import app
+from sightline.config import load_config
 from sightline.evals.directory import benchmark_names
 from sightline.lab import BASE
 from sightline.lab.demo import BENCHMARKS
 from sightline.records import read_manifest
+from sightline.study.config import StudyConfig
+from sightline.study.plan import plan_study
 from tests.models.tiny import save_tiny_llava
 
 STAGES = ("samples", "pairs-0", "train-0", "eval-base", "eval-aligned-0")
@@ -136,3 +140,19 @@ def test_the_real_demo_twice_and_killed(tmp_path: Path) -> None:
     run("demo", *options, killed)
     assert (killed / "results.json").read_bytes() == results
     assert (killed / "pairs-0/pairs.jsonl").read_bytes() == (whole / "pairs-0/pairs.jsonl").read_bytes()
+
+
+# --- make demo --------------------------------------------------------------------------------------------------------
+
+
+def test_make_demo_runs_the_quick_study() -> None:
+    """Its command is the one that the study opens with; three arms learn from equal numbers of pairs in equal steps."""
+    root = Path(__file__).parents[1]
+    recipe = re.search(r"^demo:.*\n\t\$\(BIN\)/(.+)$", (root / "Makefile").read_text(), flags=re.MULTILINE)
+    file = root / "studies/quick.yaml"
+    assert recipe is not None and file.read_text().startswith(f"# {recipe[1]}\n")
+    plan = plan_study(load_config(StudyConfig, file))
+    assert [run.arm for run in plan.runs] == ["bdhs", "corrupted", "sft"] and {run.seed for run in plan.runs} == {0}
+    configs = [plan.pieces[run.train].settings["config"] for run in plan.runs]
+    assert {config["max_steps"] * config["batch_size"] for config in configs} == {800}
+    assert {"lab-chair", "lab-chair-counter"} <= set(plan.config.evaluate.benchmarks)

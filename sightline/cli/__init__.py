@@ -30,6 +30,7 @@ class Entry:
 COMMANDS: dict[str, Entry] = {
     "demo": Entry("sightline.cli.demo", "Run the whole way on the embedded lab: pictures, pairs, training, report."),
     "lab": Entry("sightline.cli.lab", "The embedded world: draw scenes, train its base model.", is_group=True),
+    "fetch": Entry("sightline.cli.fetch", "Fetch a model or a data set from the hub."),
     "import": Entry("sightline.cli.import_", "Read published and peers' layouts of preferences and instructions."),
     "export": Entry("sightline.cli.export", "Write preference pairs in a peer's layout."),
     "pairs": Entry("sightline.cli.pairs", "Build preference pairs from samples.", is_group=True),

@@ -10,7 +10,7 @@ app = typer.Typer()
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Directory of all stages and of the report.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(help="Directory of all stages and of the report.")] = Path("runs/aligned"),
     pairs: Annotated[int, typer.Option(min=8, help="Preference scenes.")] = 320,
     scenes: Annotated[int, typer.Option(min=10, help="Test scenes of each kind, natural and counter-prior.")] = 300,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds of pairs and training.")] = 1,

@@ -54,6 +54,20 @@ def average(
     typer.echo(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
 
 
+@app.command()
+def take(
+    source: Annotated[Path, typer.Argument(help="Directory of pairs, or of samples.")],
+    count: Annotated[int, typer.Option(min=1, help="How many rows.")],
+    out: Out,
+    random_seed: Annotated[int | None, typer.Option(help="Draw them; by default it is the first ones.")] = None,
+) -> None:
+    """Take some rows of a directory, so that several have equally many."""
+    from sightline.pairs.take import TakeConfig, take_rows
+
+    manifest = take_rows(source, TakeConfig(count=count, random_seed=random_seed), out)
+    typer.echo(f"{manifest.stage.split()[0]}: {out} ({count} of {source})")
+
+
 def _command(name: str) -> Callable[..., None]:
     def run(
         samples: Samples,

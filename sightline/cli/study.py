@@ -54,6 +54,7 @@ def run(
     from sightline.config import load_config
     from sightline.data.progress import open_bars
     from sightline.study.config import StudyConfig
+    from sightline.study.counts import refuse_unequal
     from sightline.study.estimate import estimate
     from sightline.study.plan import plan_study
     from sightline.study.report.arms.writing import REPORT, write_study_report
@@ -63,8 +64,8 @@ def run(
     config = load_config(StudyConfig, file, overrides or ())
     plan, name = plan_study(config), file.stem
     out = out or Path("runs") / name
-    forecast = estimate(plan, out)
-    for line in forecast.lines():
+    unequal = refuse_unequal(plan)
+    for line in (*estimate(plan, out).lines(), *(f"  {sentence}, as the study allows" for sentence in unequal)):
         typer.echo(line)
     if launch is not None:
         first, *_ = write_scripts(plan, name, out, launch)

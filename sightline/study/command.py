@@ -4,12 +4,13 @@ Nothing runs here. It says exactly what `work` does, so that a directory which a
 """
 
 import shlex
+from collections.abc import Callable
 from typing import Any
 
 import yaml
 
 from sightline.pairs.registry import get_entry
-from sightline.study.work import Job
+from sightline.study.work import Job, sort_of
 
 
 def command_of(job: Job) -> str:
@@ -19,25 +20,43 @@ def command_of(job: Job) -> str:
 
 def words_of(job: Job) -> list[str]:
     """The command's words after `sightline`, its config in the place of a file."""
-    kind = job.piece.kind
-    if kind == "samples":
-        told = _samples(job)
-    elif kind == "eval":
-        told = _eval(job)
-    else:
-        told = _train(job) if kind == "train" else _pairs(job)
-    return [*told, "--out", str(job.out)]
+    return [*_WORDS[sort_of(job.piece)](job), "--out", str(job.out)]
+
+
+def _fetch(job: Job) -> list[str]:
+    told = job.settings()
+    return ["fetch", told["type"], told["hub"], *(["--revision", told["revision"]] if told["revision"] else [])]
+
+
+def _import(job: Job) -> list[str]:
+    told = job.settings()
+    images = ["--images", told["images"]] if told["images"] is not None else []
+    skip = ["--skip-bad"] if told["skip_bad"] else []
+    return ["import", told["layout"], str(job.files), *images, *skip, *_sets(told["config"])]
+
+
+def _take(job: Job) -> list[str]:
+    told = job.settings()["take"]
+    seed = ["--random-seed", str(told["random_seed"])] if told["random_seed"] is not None else []
+    return ["pairs", "take", str(job.inputs["source"]), "--count", str(told["count"]), *seed]
+
+
+def _average(job: Job) -> list[str]:
+    return ["pairs", "average", str(job.inputs["first"]), str(job.inputs["second"])]
 
 
 def _samples(job: Job) -> list[str]:
     settings = job.settings()
-    if "curate" in settings:
-        return ["curate", str(job.inputs["samples"]), "--seed", str(job.piece.seed), *_sets(settings["curate"])]
     told = ["lab", "scenes", "--split", settings["split"], "--count", str(settings["count"])]
     return told + _sets(settings["scenes"])
 
 
-def _pairs(job: Job) -> list[str]:
+def _curated(job: Job) -> list[str]:
+    told = ["curate", str(job.inputs["samples"]), "--seed", str(job.piece.seed)]
+    return told + _sets(job.settings()["curate"])
+
+
+def _built(job: Job) -> list[str]:
     settings = job.settings()
     builder = settings["builder"]
     told = ["pairs", builder]
@@ -60,6 +79,19 @@ def _eval(job: Job) -> list[str]:
     told += ["--data", str(places.data), "--batch-size", str(places.batch_size)]
     told += ["--images", str(places.images)] if places.images is not None else []
     return told + _sets({key: value for key, value in settings.items() if value is not None})
+
+
+_WORDS: dict[str, Callable[[Job], list[str]]] = {
+    "fetch": _fetch,
+    "samples": _samples,
+    "curate": _curated,
+    "layout": _import,
+    "take": _take,
+    "average": _average,
+    "builder": _built,
+    "train": _train,
+    "eval": _eval,
+}
 
 
 def _sets(keys: dict[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -60,22 +60,71 @@ class SamplesSpec(Config):
         return self
 
 
-class PairsSpec(Settings):
-    """A builder at work on samples, or a directory of pairs at `path`; `per_seed` builds them anew for each seed.
+class FilesSpec(Config):
+    """Files of a published layout (`sightline import`): at `path`, or to be fetched from the hub's data set `hub`.
 
-    `samples` may name other pairs of the study: their chosen answers are then the references.
+    `inside` is the file or folder of them that is meant; images are below `images`, or beside the files. `rows` is
+    about how many there are, for the plan alone.
+    """
+
+    layout: str
+    path: Path | None = None
+    hub: str | None = Field(default=None, pattern=HUB_NAME)
+    revision: str | None = None
+    inside: str | None = None
+    images: Path | None = None
+    skip_bad: bool = False
+    rows: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "FilesSpec":
+        if (self.path is None) == (self.hub is None) or (self.revision is not None and self.hub is None):
+            raise ValueError("give either path, or hub and perhaps its revision")
+        return self
+
+
+class TakeSpec(Config):
+    """`count` of the pairs `of` another set: the first ones, or drawn by `random_seed`."""
+
+    of: str
+    count: int = Field(ge=1)
+    random_seed: int | None = Field(default=None, ge=0)
+
+
+class PairsSpec(Settings):
+    """A set of pairs, in one of five ways; `per_seed` makes those that draw anew for each seed.
+
+    A `builder` at work on `samples`, which may name other pairs of the study: their chosen answers are then the
+    references. A directory of pairs at `path`. Published `files` (`set` has keys of `sightline import`). Some of
+    another set, `take`. The `average` of two sets on the same prompts, for averaged DPO.
     """
 
     builder: str | None = None
     samples: str | None = None
     path: Path | None = None
+    files: FilesSpec | None = None
+    take: TakeSpec | None = None
+    average: tuple[str, str] | None = None
     per_seed: bool = True
 
     @model_validator(mode="after")
     def _one_origin(self) -> "PairsSpec":
-        if (self.builder is None) == (self.path is None) or (self.builder is None) != (self.samples is None):
-            raise ValueError("give either builder and samples, or path")
+        ways = (self.builder, self.path, self.files, self.take, self.average)
+        if sum(way is not None for way in ways) != 1 or (self.builder is None) != (self.samples is None):
+            raise ValueError("give either builder and samples, or path, or files, or take, or average")
         return self
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        """The sets that this one is made of."""
+        one = self.take.of if self.take is not None else self.samples
+        return self.average or (() if one is None else (one,))
+
+
+class EqualSpec(Config):
+    """What arms are to get in equal measure: the first so many `pairs` of their set, or prompts of their samples."""
+
+    pairs: int | None = Field(default=None, ge=1)
 
 
 class ArmSpec(Config):
@@ -156,6 +205,21 @@ class EvaluateSpec(Config):
         )  # keys that were not there from the start are part of a piece's key only where they say something
 
 
+class RatesSpec(Config):
+    """About what one unit takes on a `device`, in seconds: stated, not measured, for a plan made elsewhere.
+
+    `row` is by builder (or `samples`, `layout`, `take`), `example` of training by source (`offline`, `online`, `bdhs`,
+    `mixed`, `rl`), `answer` by benchmark; `other` stands for all that are not named.
+    """
+
+    device: str
+    row: dict[str, float] = Field(default_factory=dict)
+    example: dict[str, float] = Field(default_factory=dict)
+    answer: dict[str, float] = Field(default_factory=dict)
+    prefix_tokens: int | None = Field(default=None, ge=1)
+    answer_tokens: int | None = Field(default=None, ge=1)
+
+
 class StudyConfig(Config):
     """A study. `axes` gives every combination of its levels an arm, named `level+level`; `arms` adds single ones.
 
@@ -173,6 +237,9 @@ class StudyConfig(Config):
     axes: dict[str, dict[str, ArmSpec]] = Field(default_factory=dict)
     arms: dict[str, ArmSpec] = Field(default_factory=dict)
     baseline: str | None = None
+    equal: EqualSpec = EqualSpec()
+    unequal: Literal["refused", "allowed"] = "refused"
+    rates: RatesSpec | None = None
     evaluate: EvaluateSpec
     claims: tuple[ClaimSpec, ...] = ()
 
@@ -189,7 +256,9 @@ class StudyConfig(Config):
         if twice:
             raise ValueError(f"samples and pairs share the name {min(twice)!r}; rename one")
         for name, spec in self.pairs.items():
-            _known(spec.samples, {**self.samples, **self.pairs}, f"pairs.{name}.samples")
+            known = {**self.samples, **self.pairs} if spec.builder is not None else self.pairs
+            for below in spec.below:
+                _known(below, known, f"pairs.{name}{'.samples' if spec.builder is not None else ''}")
             _no_ring(name, self.pairs)
         for name, kept in self.samples.items():
             below = None if kept.curate is None else kept.curate.of
@@ -200,7 +269,7 @@ class StudyConfig(Config):
             if arm.pairs is None and arm.samples is None:
                 raise ValueError(f"arm {name!r} has neither pairs nor samples")
             _known(arm.pairs, self.pairs, f"pairs of arm {name!r}")
-            _known(arm.samples, self.samples, f"samples of arm {name!r}")
+            _known(arm.samples, {**self.samples, **self.pairs}, f"samples of arm {name!r}")
         return self
 
     @model_validator(mode="after")
@@ -254,14 +323,13 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return made
 
 
-def _no_ring(name: str, pairs: Mapping[str, PairsSpec]) -> None:
-    """Pairs that are built on pairs must come down to samples."""
-    seen, at = [name], pairs[name].samples
-    while at is not None and at in pairs:
-        if at in seen:
-            raise ValueError(f"the pairs {' and '.join(seen)} are built on each other; give one of them samples")
-        seen.append(at)
-        at = pairs[at].samples
+def _no_ring(name: str, pairs: Mapping[str, PairsSpec], above: tuple[str, ...] = ()) -> None:
+    """Pairs that are made of pairs must come down to samples or files."""
+    if name in above:
+        raise ValueError(f"the pairs {' and '.join(above)} are built on each other; give one of them samples")
+    for below in pairs[name].below:
+        if below in pairs:
+            _no_ring(below, pairs, (*above, name))
 
 
 def _known(name: str | None, known: Mapping[str, object], what: str) -> None:

@@ -21,6 +21,7 @@ from sightline.study.config import (
     BASE,
     LAB,
     ArmSpec,
+    FilesSpec,
     ModelSpec,
     PairsSpec,
     SamplesSpec,
@@ -161,18 +162,46 @@ class _Planner:
         spec: PairsSpec = self._config.pairs[name]
         if spec.path is not None:
             return str(spec.path)
-        assert spec.samples is not None
-        own, needs_model = seed if spec.per_seed else 0, get_entry(str(spec.builder)).needs_model
-        below = self._below(spec.samples, own)
-        inputs = {"samples": below, **(self._model if needs_model else {})}
+        own = seed if spec.per_seed else 0
+        if spec.files is not None:
+            return self._imported(name, spec, spec.files)
+        if spec.take is not None:
+            settings: dict[str, Any] = {"take": spec.take.model_dump(exclude={"of"})}
+            return self._add("pairs", f"{name} {own}", settings, 0, {"source": self._rows(spec.take.of, own)})
+        if spec.average is not None:
+            inputs = dict(zip(("first", "second"), (self._rows(each, own) for each in spec.average), strict=True))
+            return self._add("pairs", f"{name} {own}", {"average": True}, 0, inputs)
+        needs_model = get_entry(str(spec.builder)).needs_model
+        inputs = {"samples": self._rows(str(spec.samples), own), **(self._model if needs_model else {})}
         told = merged(_settings(spec), self._spec.pairs.get(name, {}))
-        settings, used = self._resolved({"builder": spec.builder, "config": told}, own)
+        resolved, used = self._resolved({"builder": spec.builder, "config": told}, own)
         label = full_name(self._name, name) if needs_model else name
-        return self._add("pairs", f"{label} {own}", settings, own, inputs | used)
+        return self._add("pairs", f"{label} {own}", resolved, own, inputs | used)
 
-    def _below(self, name: str, seed: int) -> str:
-        """What pairs are built on: other pairs, or samples."""
+    def _rows(self, name: str, seed: int) -> str:
+        """Pairs or samples by name, whichever it is."""
         return self._pairs(name, seed) if name in self._config.pairs else self._samples(name, seed)
+
+    def _equally_many(self, name: str, seed: int) -> str:
+        """The rows of an arm, cut to the number that all arms get, where the study names one."""
+        place, count = self._rows(name, seed), self._config.equal.pairs
+        if count is None:
+            return place
+        kind: Kind = "pairs" if name in self._config.pairs else "samples"
+        label = self._pieces[place].label if place in self._pieces else name
+        return self._add(
+            kind, f"{count} of {label}", {"take": {"count": count, "random_seed": None}}, 0, {"source": place}
+        )
+
+    def _imported(self, name: str, spec: PairsSpec, told: FilesSpec) -> str:
+        """Files of a published layout, fetched first where they are on the hub."""
+        files = str(told.path)
+        if told.hub is not None:
+            fetched = {"type": "dataset", "hub": told.hub, "revision": told.revision}
+            files = self._add("fetch", told.hub, fetched, 0, {})
+        settings = {"layout": told.layout, "config": _settings(spec), "skip_bad": told.skip_bad}
+        where = {"inside": told.inside, "images": None if told.images is None else str(told.images)}
+        return self._add("pairs", name, settings | where, 0, {"files": files})
 
     def _training(self, name: str, seed: int) -> str:
         if name in self._open:
@@ -186,9 +215,9 @@ class _Planner:
         settings, used = self._resolved({"config": _settings(told)}, seed)
         inputs = dict(self._model)
         if arm.pairs is not None:
-            inputs["pairs"] = self._pairs(arm.pairs, seed)
-        if arm.samples is not None:
-            inputs["samples"] = self._samples(arm.samples, seed)
+            inputs["pairs"] = self._equally_many(arm.pairs, seed)
+        if arm.samples is not None:  # beside pairs, samples say what is known of those pairs' prompts
+            inputs["samples"] = self._rows(arm.samples, seed) if arm.pairs else self._equally_many(arm.samples, seed)
         self._open.pop()
         return self._add("train", f"{full_name(self._name, name)} {seed}", settings, seed, inputs | used)
 

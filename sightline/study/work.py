@@ -65,10 +65,16 @@ class Job:
         """The adapter that an evaluation puts on its model."""
         return self.inputs["train"] / ADAPTER if "train" in self.inputs else None
 
+    @property
+    def files(self) -> Path:
+        """The files of a published layout that an import reads."""
+        inside = self.piece.settings["inside"]
+        return self.inputs["files"] / inside if inside is not None else self.inputs["files"]
+
 
 def do(job: Job) -> Manifest:
     """Do a piece, or find it done; the manifest of its directory."""
-    _DOERS[_sort(job.piece)](job)
+    _DOERS[sort_of(job.piece)](job)
     return read_manifest(job.out)
 
 
@@ -77,7 +83,7 @@ def lab_base() -> Path:
     return Path(str(files("sightline"))) / "lab" / "base"
 
 
-def _sort(piece: Piece) -> str:
+def sort_of(piece: Piece) -> str:
     """What a piece does, by which it is done: samples and pairs come about in several ways."""
     ways = ("curate", "builder", "layout", "take", "average")
     return next((way for way in ways if way in piece.settings), piece.kind)
@@ -132,7 +138,46 @@ def _eval(job: Job) -> None:
     evaluate(job.model, job.out, config, adapter=job.adapter, files=where, runtime=runtime)
 
 
-_DOERS = {"samples": _samples, "curate": _curated, "builder": _built, "train": _train, "eval": _eval}
+def _fetch(job: Job) -> None:
+    from sightline.data.fetching import FetchConfig, fetch
+
+    fetch(FetchConfig(**job.settings()), job.out)
+
+
+def _import(job: Job) -> None:
+    from sightline.data.formats.drafts import ReadConfig
+    from sightline.data.formats.importing import Request, import_layout
+
+    told = job.settings()
+    with _file(told["config"]) as path:
+        read = load_config(ReadConfig, path)
+    images = None if told["images"] is None else Path(told["images"])
+    import_layout(Request(job.files, told["layout"], images, skip_bad=told["skip_bad"], read=read), job.out)
+
+
+def _take(job: Job) -> None:
+    from sightline.pairs.take import TakeConfig, take_rows
+
+    take_rows(job.inputs["source"], TakeConfig(**job.settings()["take"]), job.out)
+
+
+def _average(job: Job) -> None:
+    from sightline.pairs.average import average_datasets
+
+    average_datasets(job.inputs["first"], job.inputs["second"], job.out)
+
+
+_DOERS = {
+    "fetch": _fetch,
+    "samples": _samples,
+    "curate": _curated,
+    "layout": _import,
+    "take": _take,
+    "average": _average,
+    "builder": _built,
+    "train": _train,
+    "eval": _eval,
+}
 
 
 @contextmanager

@@ -1,0 +1,174 @@
+"""What a study would do, counted and priced before it begins; equal measure for its arms, or a sentence."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sightline.config import load_config
+from sightline.data.formats.drafts import ReadConfig
+from sightline.data.formats.registry import LAYOUTS
+from sightline.errors import InputError
+from sightline.evals.registry import BENCHMARKS
+from sightline.evals.run import EvalConfig
+from sightline.pairs.registry import BUILDERS, get_builder
+from sightline.study.config import StudyConfig
+from sightline.study.counts import (
+    ANSWERS,
+    ONE_EACH,
+    answers_of,
+    examples_of,
+    load_of,
+    refuse_unequal,
+    rows_of,
+    steps_of,
+)
+from sightline.study.estimate import estimate
+from sightline.study.finished import entry_of
+from sightline.study.ledger import LEDGER, Ledger
+from sightline.study.plan import StudyPlan, plan_study
+from sightline.study.runner import jobs_of
+from sightline.train.config import TrainConfig
+from tests.study.test_study_plan import STUDY
+
+
+def planned(**changes: Any) -> StudyPlan:
+    return plan_study(StudyConfig.model_validate({**STUDY, **changes}))
+
+
+def loads(plan: StudyPlan) -> dict[str, int | None]:
+    return {f"{piece.kind} {piece.label}": load_of(plan, piece) for piece in plan.pieces.values()}
+
+
+def test_counts_of_every_piece() -> None:
+    """8 scenes, 8 pairs, 2 steps of 8 pairs, and at most 3 questions of lab-VQA on each of 3 scenes."""
+    plan = planned(seeds=[0], arms={"dpo": {"pairs": "corrupted"}})
+    expected = {"eval base": 9, "samples scenes": 8, "pairs corrupted 0": 8, "train dpo 0": 16, "eval dpo 0": 9}
+    assert loads(plan) == expected
+
+
+def test_steps_follow_epochs_or_are_said() -> None:
+    """3 epochs of 8 pairs in steps of 2 x 5: 24 examples, 3 steps."""
+    train = {"set": {**STUDY["train"]["set"], "max_steps": None, "epochs": 3, "batch_size": 2, "accumulation": 5}}
+    plan = planned(train=train)
+    piece = plan.pieces[plan.runs[0].train]
+    assert (examples_of(plan, piece), steps_of(plan, piece)) == (24, 3)
+
+
+def test_defaults_are_those_of_training() -> None:
+    config = TrainConfig.model_validate({"loss": {"name": "sft"}, "optim": {"lr": 1.0}, "max_steps": 3})
+    plan = planned(train={"set": {"loss": {"name": "sft"}, "optim": {"lr": 1.0}, "max_steps": 3}})
+    assert examples_of(plan, plan.pieces[plan.runs[0].train]) == 3 * config.batch_size * config.accumulation
+
+
+def test_what_a_builder_makes_of_a_sample() -> None:
+    assert set(BUILDERS) >= ONE_EACH
+    pairs = {
+        "twins": {"builder": "altered", "samples": "scenes", "set": {"twins": 3}},
+        "ranked": {"builder": "ranked", "samples": "scenes"},
+        "some": {"take": {"of": "twins", "count": 5}},
+        "both": {"average": ["twins", "some"]},
+    }
+    arms = {name: {"pairs": name} for name in pairs}
+    plan = planned(pairs=pairs, arms=arms, seeds=[0])
+    found = [rows_of(plan, plan.pieces[run.train].inputs["pairs"]) for run in plan.runs]
+    assert found == [24, None, 5, 24]
+
+
+def test_which_builders_need_a_model_is_as_they_say() -> None:
+    for name, entry in BUILDERS.items():
+        assert entry.needs_model == get_builder(name).needs_model
+
+
+def test_answers_of_benchmarks() -> None:
+    assert set(ANSWERS) <= set(BENCHMARKS)
+    assert answers_of("pope", None) == 9000 and answers_of("pope", 50) == 900 and answers_of("pope", 9999) == 9000
+    assert answers_of("lab-pope-random-counter", 10) == 60 and answers_of("lab-chair", None) == 500
+    assert answers_of("hallusionbench", 3) is None
+
+
+def test_unequal_arms_are_refused_or_told() -> None:
+    more = {"samples": {**STUDY["samples"], "few": {"split": "preference", "count": 6}}}
+    more["pairs"] = {**STUDY["pairs"], "rare": {"builder": "corrupted", "samples": "few"}}
+    arms = {"all": {"pairs": "corrupted"}, "few": {"pairs": "rare"}}
+    refused = planned(**more, arms=arms)
+    with pytest.raises(InputError, match=r"differ in pairs or prompts: from 6 \(few\) to 8 \(all\)"):
+        refuse_unequal(refused)
+    allowed = planned(**more, arms=arms, unequal="allowed")
+    assert refuse_unequal(allowed) == ["arms differ in pairs or prompts: from 6 (few) to 8 (all)"]
+    cut = planned(**more, arms=arms, equal={"pairs": 6})
+    assert refuse_unequal(cut) == []
+    taken = [cut.pieces[cut.pieces[run.train].inputs["pairs"]] for run in cut.runs]
+    assert all(piece.settings == {"take": {"count": 6, "random_seed": None}} for piece in taken)
+    longer = {"long": {"pairs": "corrupted", "set": {"max_steps": 3}}, "short": {"pairs": "corrupted"}}
+    with pytest.raises(InputError, match=r"taken in all steps: from 16 \(short\) to 24 \(long\)"):
+        refuse_unequal(planned(arms=longer))
+    serving = {**arms, "few": {"pairs": "rare", "measured": False}}
+    assert refuse_unequal(planned(**more, arms=serving)) == []
+
+
+def test_seconds_are_scaled_by_what_pieces_count(tmp_path: Path) -> None:
+    """A training of 16 examples took 8 s, so one of three times as many steps will take 24."""
+    small = planned(seeds=[0], arms={"dpo": {"pairs": "corrupted"}})
+    ledger = Ledger(tmp_path, write=True)
+    key = small.runs[0].train
+    ledger.begin(entry_of(jobs_of(small, tmp_path)[key]))
+    ledger.end(key, "done", seconds=8.0)
+    train = {"set": {**STUDY["train"]["set"], "max_steps": 6}}
+    forecast = estimate(planned(seeds=[0], arms={"ipo": {"pairs": "corrupted"}}, train=train), tmp_path)
+    assert forecast.seconds["train"] == 0.0 and forecast.open["train"] == 1, "it belongs to no plan that is known"
+    ledger.begin_study("small", {}, [], _text(small))
+    forecast = estimate(planned(seeds=[0], arms={"ipo": {"pairs": "corrupted"}}, train=train), tmp_path)
+    assert forecast.seconds["train"] == pytest.approx(24.0) and forecast.loads["train"] == 48
+    assert forecast.seconds["eval"] == 0.0 and forecast.open["eval"] == 2
+    (tmp_path / LEDGER).write_bytes(b"damaged " * 100)
+    assert estimate(small, tmp_path).open["train"] == 1
+
+
+def _text(plan: StudyPlan) -> str:
+    from sightline.study.plan import plan_text
+
+    return plan_text(plan)
+
+
+def test_stated_rates_price_what_nothing_measured(tmp_path: Path) -> None:
+    """8 rows at 1 s, 16 examples at 2 s, 2 evaluations of 9 answers at 0.5 s: 49 s; 16 x (100 + 2 x 30) tokens."""
+    rates = {
+        "device": "A100",
+        "row": {"corrupted": 1.0, "other": 0.0},
+        "example": {"offline": 2.0},
+        "answer": {"other": 0.5},
+        "prefix_tokens": 100,
+        "answer_tokens": 30,
+    }
+    plan = planned(seeds=[0], arms={"dpo": {"pairs": "corrupted"}}, rates=rates)
+    forecast = estimate(plan, tmp_path)
+    assert forecast.seconds == {"eval": 9.0, "samples": 0.0, "pairs": 8.0, "train": 32.0}
+    lines = "\n".join(forecast.lines())
+    assert "2,560 tokens forward and backward" in lines and "2 steps" in lines
+    assert lines.endswith("in all: about 0.8 min of one A100")
+
+
+@pytest.mark.parametrize("file", sorted(Path("studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_piece_of_a_shipped_study_has_a_config_that_its_stage_takes(file: Path) -> None:
+    plan = plan_study(load_config(StudyConfig, file))
+    for job in jobs_of(plan, Path("runs/study")).values():
+        settings = job.settings()
+        if job.piece.kind == "train":
+            TrainConfig.model_validate(settings["config"])
+        elif job.piece.kind == "eval":
+            for name in EvalConfig.model_validate(settings).benchmarks:
+                assert name in BENCHMARKS
+        elif "builder" in settings:
+            get_builder(settings["builder"]).config.model_validate(settings["config"])
+        elif "layout" in settings:
+            ReadConfig.model_validate(settings["config"])
+            assert settings["layout"] in LAYOUTS
+
+
+@pytest.mark.parametrize("file", sorted(Path("studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_studies_say_what_they_do_not_hold_equal(file: Path, tmp_path: Path) -> None:
+    plan = plan_study(load_config(StudyConfig, file))
+    refuse_unequal(plan)
+    lines = list(estimate(plan, tmp_path).lines())
+    assert lines[0].endswith("pieces of work, each done once") and "steps" in "".join(lines)
