@@ -13,7 +13,7 @@ from pydantic import Field
 
 from sightline.config import Config
 from sightline.errors import InputError
-from sightline.records.manifest import Manifest, Stage
+from sightline.records.manifest import MANIFEST, Manifest, Stage
 
 Type = Literal["model", "dataset"]
 #: Weights that are no safetensors: pickles, and other frameworks'. A model is opened from safetensors alone.
@@ -36,10 +36,12 @@ def fetch(config: FetchConfig, out: Path) -> Manifest:
     Raises:
         InputError: there is no such repository, it cannot be reached, or it holds no file that is wanted.
     """
+    # Before the directory is claimed: after a mistake the same one can be given.
+    snapshot = _snapshot(config) if not (out / MANIFEST).exists() else None
     stage = Stage.open(out, f"fetch {config.type}", config, {})
     if stage.done:
         return stage.manifest
-    snapshot = _snapshot(config)
+    snapshot = snapshot or _snapshot(config)
     found = [path for path in sorted(snapshot.rglob("*")) if path.is_file() and not _is_hidden(path, snapshot)]
     if not found:
         raise InputError(f"{config.hub} holds no files that are wanted; is it a {config.type}?")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel
 
 from sightline.config import Config
@@ -94,7 +95,8 @@ def _rows(plan: Plan, samples: Path) -> Iterator[Sample]:
 
 
 def _open(model: Path | None) -> VLM | None:
-    return None if model is None else load_vlm(model, cache=open_cache())
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return None if model is None else load_vlm(model, device=device, cache=open_cache())
 
 
 def _count(part: Iterable[Sample], samples: Path, *, decode: bool) -> int:

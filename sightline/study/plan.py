@@ -32,6 +32,7 @@ from sightline.study.config import (
 )
 
 Kind = Literal["fetch", "samples", "pairs", "train", "eval"]
+WHOLE = "whole"  # the role of a training whose result is a model and no adapter
 _PLACE = re.compile(r"\$\{(pairs|samples|train|adapter)\.([^}]+)\}")  # `${model}` stays: it is the piece's own model
 
 
@@ -222,8 +223,15 @@ class _Planner:
         return self._add("train", f"{full_name(self._name, name)} {seed}", settings, seed, inputs | used)
 
     def _evaluation(self, label: str, train: str | None) -> str:
-        inputs = dict(self._model) | ({} if train is None else {"train": train})
-        return self._add("eval", label, self._config.evaluate.settings(), 0, inputs)
+        return self._add("eval", label, self._config.evaluate.settings(), 0, self._measured(train))
+
+    def _measured(self, train: str | None) -> dict[str, str]:
+        """What an evaluation measures: the model, with the adapter of a training, or the model that one made whole."""
+        if train is None:
+            return dict(self._model)
+        config = self._pieces[train].settings["config"]
+        is_whole = "lora" in config and config["lora"] is None
+        return {WHOLE: train} if is_whole else {**self._model, "train": train}
 
     def _resolved(self, settings: Any, seed: int) -> tuple[dict[str, Any], dict[str, str]]:
         """The settings with `${...}` replaced by `${role:rest}`, and the piece each role is."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from sightline.errors import InputError
 from sightline.study.finished import entry_of, known_finished
 from sightline.study.ledger import Ledger
-from sightline.study.plan import StudyPlan, plan_text
-from sightline.study.work import Job, Places, lab_base
+from sightline.study.plan import WHOLE, Piece, StudyPlan, plan_text
+from sightline.study.work import MODEL, Job, Places, lab_base
 from sightline.study.workers import LOGS, Done, Workers
 
 LOCK = ".lock"
@@ -32,12 +32,17 @@ def jobs_of(plan: StudyPlan, out: Path) -> dict[str, Job]:
     def place(key: str) -> Path:
         return out / plan.pieces[key].folder if key in plan.pieces else Path(key)
 
+    def model_of(piece: Piece) -> Path:
+        if WHOLE in piece.inputs:
+            return place(piece.inputs[WHOLE]) / MODEL
+        return place(piece.inputs["model"]) if "model" in piece.inputs else lab_base()
+
     return {
         key: Job(
             piece=piece,
             out=out / piece.folder,
             inputs={role: place(given) for role, given in piece.inputs.items() if role != "model"},
-            model=place(piece.inputs["model"]) if "model" in piece.inputs else lab_base(),
+            model=model_of(piece),
             places=places,
         )
         for key, piece in plan.pieces.items()

@@ -19,7 +19,7 @@ from sightline.config import load_config
 from sightline.records.manifest import Manifest, read_manifest
 from sightline.study.plan import Piece
 
-ADAPTER = "adapter"
+ADAPTER, MODEL = "adapter", "model"
 _ROLE = re.compile(r"\$\{([^}]+)\}")
 
 

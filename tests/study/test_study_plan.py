@@ -8,8 +8,10 @@ import yaml
 
 from sightline.config import load_config
 from sightline.errors import InputError
+from sightline.study.command import command_of
 from sightline.study.config import ArmSpec, StudyConfig, merged
 from sightline.study.plan import StudyPlan, plan_of_text, plan_study, plan_text
+from sightline.study.runner import jobs_of
 
 STUDY: dict[str, Any] = {
     "seeds": [0, 1],
@@ -206,6 +208,19 @@ def test_arms_of_several_models_share_what_needs_no_model(tmp_path: Path) -> Non
 def test_one_model_by_name_has_the_keys_of_the_short_form(tmp_path: Path) -> None:
     short, long = study(), study(models={"lab": {"path": "lab"}})
     assert set(plan_study(short).pieces) == set(plan_study(long).pieces)
+
+
+def test_a_model_that_was_trained_whole_is_measured_as_it_is() -> None:
+    arms = {"adapter": {"pairs": "corrupted"}, "whole": {"pairs": "corrupted", "set": {"lora": None}}}
+    plan = plan_study(study(arms=arms, seeds=[0]))
+    jobs = jobs_of(plan, Path("out"))
+    adapter, whole = (jobs[str(run.eval)] for run in plan.runs)
+    trained = jobs[plan.runs[1].train].out
+    assert (
+        adapter.adapter == jobs[plan.runs[0].train].out / "adapter" and adapter.model == jobs[plan.runs[0].train].model
+    )
+    assert whole.adapter is None and whole.model == trained / "model"
+    assert f"--model {trained}/model" in command_of(whole) and "--adapter" not in command_of(whole)
 
 
 def test_keys_stay_as_they_were() -> None:
