@@ -154,5 +154,5 @@ def test_make_demo_runs_the_quick_study() -> None:
     plan = plan_study(load_config(StudyConfig, file))
     assert [run.arm for run in plan.runs] == ["bdhs", "corrupted", "sft"] and {run.seed for run in plan.runs} == {0}
     configs = [plan.pieces[run.train].settings["config"] for run in plan.runs]
-    assert {config["max_steps"] * config["batch_size"] for config in configs} == {800}
+    assert {config["max_steps"] * config["batch_size"] for config in configs} == {320}
     assert {"lab-chair", "lab-chair-counter"} <= set(plan.config.evaluate.benchmarks)
