@@ -108,11 +108,9 @@ def _sampled(config: Mapping[str, Any]) -> float:
         return float(config["rl"].get("answers", 1))
     source = config.get("source", {})
     if source.get("name") == "mixed":
-        second = _sampled({"source": source.get("second", {})})
-        return (
-            float(source.get("p", 0)) * _sampled({"source": source.get("first", {})})
-            + (1 - source.get("p", 0)) * second
-        )
+        share = float(source.get("p", 0))
+        first, second = (_sampled({"source": source.get(name, {})}) for name in ("first", "second"))
+        return share * first + (1 - share) * second
     return {"online": float(source.get("answers", 2)), "bdhs": 1.0}.get(source.get("name", ""), 0.0)
 
 

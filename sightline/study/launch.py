@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
+from sightline.errors import InputError
 from sightline.pairs.registry import get_entry
 from sightline.records.store import replacing
 from sightline.study.command import words_of
@@ -19,18 +20,21 @@ from sightline.study.runner import jobs_of
 from sightline.study.work import Job, lab_base
 
 LaunchKind = Literal["accelerate", "slurm", "skypilot"]
-FOLDER, PIECES, ENVIRONMENT = "launch", "pieces", "env.sh"
+FOLDER, PIECES, ENVIRONMENT, COMMANDS = "launch", "pieces", "env.sh", "commands.sh"
 
 _HERE = """here="$(cd "$(dirname "${BASH_SOURCE[0]}")%s" && pwd)"
 """
 _ENVIRONMENT = """# shellcheck shell=bash disable=SC2034
-# What every script of this study begins with. Edit it for your machine: it is written once and then left alone.
+# Where every script of this study begins. Edit it for your machine: it is written once and then left alone.
 ROOT="$(cd "$(dirname "${{BASH_SOURCE[0]}}")/{root}" && pwd)" # where the study was planned; paths are relative to it
 cd "$ROOT" || exit 1
 PYTHON="${{PYTHON:-python}}" # or the one of an environment, such as .venv/bin/python
+"""
+_COMMANDS = """# shellcheck shell=bash disable=SC2034
+# shellcheck source=/dev/null
+source "$here/env.sh"
 export TOKENIZERS_PARALLELISM=false
-sightline() {{ "$PYTHON" -m sightline "$@"; }}
-{training}
+sightline() { "$PYTHON" -m sightline "$@"; }
 LAB="$("$PYTHON" -c 'from sightline.lab import BASE; print(BASE)')" # the model that comes with Sightline
 """
 _TRAINING = {
@@ -91,7 +95,13 @@ def write_scripts(plan: StudyPlan, name: str, out: Path, kind: LaunchKind) -> li
     """Write `OUT/launch`; the files that start the whole study, the first to be called first.
 
     Scripts of an earlier plan are removed; `env.sh` is kept, since it is the user's.
+
+    Raises:
+        InputError: for SkyPilot, which takes the working directory along, `out` is not below it.
     """
+    out = Path(os.path.relpath(out)) if out.absolute().is_relative_to(Path.cwd()) else out
+    if kind == "skypilot" and out.is_absolute():
+        raise InputError(f"SkyPilot takes the working directory along, and {out} is not below it; choose another --out")
     launch = out / FOLDER
     jobs = jobs_of(plan, out)
     scripts = {key: f"{number:04d}-{Path(job.piece.folder).name}.sh" for number, (key, job) in enumerate(jobs.items())}
@@ -101,7 +111,8 @@ def write_scripts(plan: StudyPlan, name: str, out: Path, kind: LaunchKind) -> li
         _write(launch / PIECES / scripts[key], _script(job))
     if not (launch / ENVIRONMENT).exists():
         root = os.path.relpath(Path.cwd(), launch)
-        _write(launch / ENVIRONMENT, _ENVIRONMENT.format(root=root, training=_TRAINING[kind]))
+        _write(launch / ENVIRONMENT, _ENVIRONMENT.format(root=root))
+    _write(launch / COMMANDS, f"{_COMMANDS}{_TRAINING[kind]}\n")
     writers: dict[LaunchKind, Callable[[], list[Path]]] = {
         "accelerate": lambda: _for_accelerate(launch),
         "slurm": lambda: _for_slurm(plan, scripts, name, out),
@@ -132,7 +143,7 @@ def _script(job: Job) -> str:
     base = str(lab_base())
     told = " ".join('"$LAB"' if word == base else shlex.quote(word) for word in command)
     about = f"# {job.piece.kind} {job.piece.label}; key {job.piece.key[:10]}\nset -euo pipefail\n"
-    source = '# shellcheck source=/dev/null\nsource "$here/env.sh"\n'
+    source = '# shellcheck source=/dev/null\nsource "$here/commands.sh"\n'
     return f"#!/usr/bin/env bash\n{about}{_HERE % '/..'}{source}{told}\n"
 
 

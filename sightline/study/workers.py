@@ -43,7 +43,7 @@ class _Worker:
 
     def __init__(self, threads: int) -> None:
         self.connection, theirs = _SPAWN.Pipe()
-        self.process: BaseProcess = _SPAWN.Process(target=_serve, args=(theirs, threads), daemon=True)
+        self.process: BaseProcess = _SPAWN.Process(target=_serve, args=(theirs, threads))
         self.process.start()
         theirs.close()  # so that reading ends where the process does
         self.piece: Piece | None = None

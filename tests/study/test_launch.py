@@ -13,6 +13,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from sightline.cli import app
+from sightline.errors import InputError
 from sightline.study.config import StudyConfig
 from sightline.study.launch import LaunchKind, stages_of, write_scripts
 from sightline.study.ledger import Ledger
@@ -46,9 +47,13 @@ def run(script: Path, **more: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("kind", ["accelerate", "slurm", "skypilot"])
-def test_the_shell_takes_every_script(kind: LaunchKind, plan: StudyPlan, tmp_path: Path) -> None:
+def test_the_shell_takes_every_script(
+    kind: LaunchKind, plan: StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     out = tmp_path / "a study's"
     first, *_ = write_scripts(plan, "tiny", out, kind)
+    first = first.resolve()
     assert first.exists() and len(list((out / "launch/pieces").glob("*.sh"))) == len(plan.pieces)
     for script in (path for path in (out / "launch").rglob("*") if path.suffix in (".sh", ".sbatch")):
         checked = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False)
@@ -80,6 +85,9 @@ def test_the_environment_is_the_users(plan: StudyPlan, tmp_path: Path) -> None:
     (tmp_path / "launch/pieces/9999-old.sh").write_text("exit 1\n")
     write_scripts(plan, "tiny", tmp_path, "accelerate")
     assert (tmp_path / "launch/env.sh").read_text() == "# mine\n"
+    assert "accelerate.commands.launch" in (tmp_path / "launch/commands.sh").read_text()
+    with pytest.raises(InputError, match="choose another --out"):
+        write_scripts(plan, "tiny", tmp_path, "skypilot")
     assert not (tmp_path / "launch/pieces/9999-old.sh").exists() and not list((tmp_path / "launch").glob("stage-*"))
 
 
