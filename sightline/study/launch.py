@@ -134,7 +134,8 @@ def stages_of(plan: StudyPlan) -> list[list[Piece]]:
 
 def _needs_gpu(piece: Piece) -> bool:
     builder = piece.settings.get("builder")
-    return piece.kind in ("train", "eval") or (builder is not None and get_entry(builder).needs_model)
+    asks_a_model = "curate" in piece.settings or (builder is not None and get_entry(builder).needs_model)
+    return piece.kind in ("train", "eval") or asks_a_model
 
 
 def _script(job: Job) -> str:

@@ -1,5 +1,6 @@
 """What a study would do, counted and priced before it begins; equal measure for its arms, or a sentence."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -171,4 +172,9 @@ def test_shipped_studies_say_what_they_do_not_hold_equal(file: Path, tmp_path: P
     plan = plan_study(load_config(StudyConfig, file))
     refuse_unequal(plan)
     lines = list(estimate(plan, tmp_path).lines())
-    assert lines[0].endswith("pieces of work, each done once") and "steps" in "".join(lines)
+    assert lines[0].endswith(f"{len(plan.pieces)} pieces of work, each done once")
+    assert all(f"{count} to do" in line for line, count in zip(lines[1:], _kinds(plan).values(), strict=False))
+
+
+def _kinds(plan: StudyPlan) -> Counter[str]:
+    return Counter(piece.kind for piece in plan.pieces.values())
