@@ -260,11 +260,9 @@ class StudyConfig(Config):
             for below in spec.below:
                 _known(below, known, f"pairs.{name}{'.samples' if spec.builder is not None else ''}")
             _no_ring(name, self.pairs)
+        plain = {name: spec for name, spec in self.samples.items() if spec.curate is None}
         for name, kept in self.samples.items():
-            below = None if kept.curate is None else kept.curate.of
-            _known(
-                below, {n: one for n, one in self.samples.items() if one.curate is None}, f"samples.{name}.curate.of"
-            )
+            _known(kept.curate.of if kept.curate is not None else None, plain, f"samples.{name}.curate.of")
         for name, arm in arms.items():
             if arm.pairs is None and arm.samples is None:
                 raise ValueError(f"arm {name!r} has neither pairs nor samples")
