@@ -227,3 +227,23 @@ def test_keys_stay_as_they_were() -> None:
     """A study that was begun with an earlier version goes on with this one, and its finished work is found."""
     known = ["b1889c13d794", "addcddfb9679", "ee718b46a660", "aef3f9aa2b91", "e032636e1909"]
     assert [key[:12] for key in plan_study(study()).pieces][:5] == known
+
+
+def test_curated_samples_stand_on_samples_and_on_the_models_of_their_seed() -> None:
+    """For each seed anew; the samples that they are kept of are drawn once."""
+    judge = {"name": "reward", "model": "sightline/lab/base", "adapter": "${adapter.model}"}
+    kept = {"of": "scenes", "set": {"questions": {"judge": judge, "keep": 0.3}, "answers": None}}
+    plan = plan_study(
+        study(
+            samples={**STUDY["samples"], "kept": {"curate": kept}},
+            arms={"model": {"pairs": "fixed", "measured": False}, "sft": {"samples": "kept"}},
+        )
+    )
+    curated = [piece for piece in plan.pieces.values() if "curate" in piece.settings]
+    assert [(piece.kind, piece.seed) for piece in curated] == [("samples", 0), ("samples", 1)]
+    models = {run.seed: run.train for run in plan.runs if run.arm == "model"}
+    for piece in curated:
+        assert piece.inputs["adapter.model"] == models[piece.seed] and set(piece.inputs) == {"adapter.model", "samples"}
+    assert len({piece.inputs["samples"] for piece in curated}) == 1
+    with pytest.raises(ValueError, match=r"samples.kept.curate.of: there is no 'kept'; known: scenes"):
+        study(samples={**STUDY["samples"], "kept": {"curate": {**kept, "of": "kept"}}})
