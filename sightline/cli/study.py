@@ -57,7 +57,7 @@ def run(
     from sightline.study.counts import refuse_unequal
     from sightline.study.estimate import estimate
     from sightline.study.plan import plan_study
-    from sightline.study.report.arms.writing import REPORT, write_study_report
+    from sightline.study.report.arms.writing import HTML, report_folder, write_study_report
     from sightline.study.runner import run_study
     from sightline.study.workers import Done
 
@@ -86,7 +86,7 @@ def run(
     for done in failed:
         typer.secho(f"{done.piece.kind} {done.piece.label}: {done.error}", fg=typer.colors.RED, err=True)
     print_outcome(write_study_report(plan, name, out))
-    typer.echo(f"report: {out / REPORT}")
+    typer.echo(f"report: {report_folder(out, name) / HTML}")
     if failed:
         raise typer.Exit(1)
 
@@ -137,12 +137,12 @@ def report(
     study: Annotated[str | None, typer.Option(help="Which study of the directory, where it has several.")] = None,
 ) -> None:
     """Write the report, the tables and the numbers again, from what is done so far; no model is needed."""
-    from sightline.study.report.arms.writing import REPORT, write_study_report
+    from sightline.study.report.arms.writing import HTML, report_folder, write_study_report
     from sightline.study.upkeep import study_in
 
     name, plan = study_in(out, study)
     print_outcome(write_study_report(plan, name, out))
-    typer.echo(f"report: {out / REPORT}")
+    typer.echo(f"report: {report_folder(out, name) / HTML}")
 
 
 @app.command()

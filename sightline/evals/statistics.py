@@ -86,6 +86,7 @@ def compare(
     runs: Sequence[tuple[Iterable[Score], Iterable[Score]]],
     metrics: Mapping[str, AnyMetric],
     *,
+    settings: int = 1,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Comparison]:
@@ -94,27 +95,32 @@ def compare(
     `runs` holds one (before, after) pair of score lists for each training seed; numbers are means over the seeds. All
     of them answer the same samples; an item counts for a metric only where every run scored it, so that the three
     numbers of a row belong together. Images and seeds are crossed, and both are resampled, so the interval is about
-    the recipe and not about these runs; a bootstrap of S seeds has (S - 1) / S of their variance, so their deviations
-    are scaled up by sqrt(S / (S - 1)) (Davison & Hinkley 1997, sec. 3.8). The luck of a single seed is not in the
-    interval, and three of them know their own spread but roughly.
+    the recipe and not about these runs; where the same change was made in several `settings`, which are not resampled,
+    `runs[setting * seeds + seed]` are averaged over them first. A bootstrap of S seeds has (S - 1) / S of their
+    variance, so their deviations are scaled up by sqrt(S / (S - 1)) (Davison & Hinkley 1997, sec. 3.8). The luck of a
+    single seed is not in the interval, and three of them know their own spread but roughly.
     """
     if not runs:
         raise InputError("there is nothing to compare: give at least one pair of evaluations.")
     table, formulas = add_up([scores for pair in runs for scores in pair], metrics)
     points, draws = formulas.values(table.sums.sum(axis=1)), _resample(table, formulas, resamples, seed)
-    befores, afters = draws[:, 0::2], draws[:, 1::2]
-    picked = np.random.default_rng([seed, 1]).integers(len(runs), size=(resamples, len(runs)))
+    if len(runs) % settings:
+        raise ValueError(f"{len(runs)} runs are not the same seeds in {settings} settings")
+    befores, afters = (_over_settings(draws[:, side::2], settings) for side in (0, 1))
+    points_before, points_after = (_over_settings(points[None, side::2], settings)[0] for side in (0, 1))
+    seeds = len(runs) // settings
+    picked = np.random.default_rng([seed, 1]).integers(seeds, size=(resamples, seeds))
     result = {}
     for m, (name, metric) in enumerate(metrics.items()):
-        differences = points[1::2, m] - points[0::2, m]
+        differences = points_after[:, m] - points_before[:, m]
         before, after, spread = (
             _over_seeds(values, picked)
             for values in (befores[:, :, m], afters[:, :, m], afters[:, :, m] - befores[:, :, m])
         )
         counts = _counts(table, name)
         result[name] = Comparison(
-            before=_single(metric, points[0::2, m].mean(), before, counts),
-            after=_single(metric, points[1::2, m].mean(), after, counts),
+            before=_single(metric, points_before[:, m].mean(), before, counts),
+            after=_single(metric, points_after[:, m].mean(), after, counts),
             difference=_finish(differences.mean(), spread, counts),
             by_seed=tuple(_number(value) for value in differences),
             clusters=counts.clusters,
@@ -154,6 +160,13 @@ def _resample(table: Table, formulas: Formulas, resamples: int, seed: int) -> Fl
         for counts in _cluster_counts(clusters, resamples, seed)
     )
     return np.concatenate(list(chunks))
+
+
+def _over_settings(values: FloatArray, settings: int) -> FloatArray:
+    """[resample, setting * seed, figure] -> [resample, seed, figure]: the mean over settings."""
+    resamples, runs, figures = values.shape
+    mean: FloatArray = values.reshape(resamples, settings, runs // settings, figures).mean(axis=1)
+    return mean
 
 
 def _over_seeds(values: FloatArray, picked: NDArray[np.int64]) -> FloatArray:

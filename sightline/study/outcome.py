@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sightline.errors import InputError
-from sightline.evals.directory import BenchmarkResult, read_evaluation
 from sightline.evals.significance import holm
-from sightline.evals.statistics import compare
+from sightline.evals.statistics import RESAMPLES, compare
 from sightline.records.rows import Estimate, Row, Score
 from sightline.study.claims import ClaimFinding, ClaimSpec, judge_claim
 from sightline.study.config import BASE, full_name
-from sightline.study.ledger import Entry, Ledger
+from sightline.study.evidence import Evaluations, Evidence, gather
+from sightline.study.ledger import Entry
 from sightline.study.plan import StudyPlan
 from sightline.study.report.formatting import Unit
 from sightline.study.report.results import verdict
@@ -22,7 +22,8 @@ from sightline.study.report.results import verdict
 class Finding(Row):
     """One metric of one arm. `difference` is to the baseline, on the same images and with the same seeds.
 
-    `p` is of the same resamples, `p_holm` corrected for every difference of the study whose metric has a direction.
+    `images` is the number of them that were resampled. `p` is of the same resamples, `p_holm` corrected for every
+    difference of the study whose metric has a direction.
     """
 
     arm: str
@@ -36,6 +37,7 @@ class Finding(Row):
     difference: Estimate | None
     verdict: str
     by_seed: tuple[float | None, ...]
+    images: int
     p: float | None = None
     p_holm: float | None = None
 
@@ -70,63 +72,38 @@ class Outcome(Row):
     claims: tuple[ClaimFinding, ...] = ()
 
 
-Evaluations = Mapping[str, BenchmarkResult]
-
-
 def outcome_of(plan: StudyPlan, name: str, out: Path) -> Outcome:
     """The outcome of what is done so far; arms that are not done with every seed are named in `missing`.
 
     Raises:
         InputError: nothing is done yet.
     """
-    config, entries = plan.config, Ledger(out).entries()
-    for key in plan.bases.values():
-        if not _done(entries, key):
-            raise InputError(f"{out}: the untrained model is not measured yet; run `sightline study` to the end.")
-    arms, missing = _measured(plan, entries, out)
-    baseline = config.baseline or BASE
+    return outcome(gather(plan, name, out))
+
+
+def outcome(evidence: Evidence, resamples: int = RESAMPLES) -> Outcome:
+    """Every number of the arms, each against the baseline of its model."""
+    config = evidence.plan.config
     findings: list[Finding] = []
     claims: list[ClaimFinding] = []
-    for model, key in plan.bases.items():
-        called, base = full_name(model, baseline), [_read(plan, out, key)] * len(config.seeds)
-        if called in missing:
-            raise InputError(
-                f"{out}: the baseline {called!r} is not done with every seed; run `sightline study` to the end."
-            )
-        own = {full_name(model, BASE): base} | {
-            run.arm: arms[run.arm] for run in plan.runs if run.model == model and run.arm in arms
-        }
+    for model in evidence.bases:
+        own = evidence.of_model(model)
+        baseline = own[evidence.baseline(model)]
         for arm, found in own.items():
-            findings += _findings(arm, found, own.get(called, base), called)
+            findings += _findings(arm, found, baseline, resamples)
         claims += _claims(config.claims, model, own)
-    costs = tuple(_cost(plan, entries, arm) for arm in arms)
+    costs = tuple(_cost(evidence, arm) for arm in evidence.arms)
     return Outcome(
-        name=name,
+        name=evidence.name,
         about=config.about,
-        baseline=baseline,
+        baseline=config.baseline or BASE,
         seeds=config.seeds,
         findings=_corrected(findings),
         costs=costs,
         unequal=_unequal(costs),
-        missing=missing,
+        missing=evidence.missing,
         claims=tuple(claims),
     )
-
-
-def _measured(
-    plan: StudyPlan, entries: Mapping[str, Entry], out: Path
-) -> tuple[dict[str, list[Evaluations]], tuple[str, ...]]:
-    """The evaluations of every arm that is done with every seed, in order of seeds; and the names of the others."""
-    arms: dict[str, list[Evaluations]] = {}
-    missing: dict[str, None] = {}
-    for run in plan.runs:
-        if run.eval is None:
-            continue
-        if _done(entries, run.eval):
-            arms.setdefault(run.arm, []).append(_read(plan, out, run.eval))
-        else:
-            missing[run.arm] = None
-    return {arm: found for arm, found in arms.items() if arm not in missing}, tuple(missing)
 
 
 def _claims(
@@ -145,19 +122,16 @@ def _claims(
         yield judge_claim(told, short)
 
 
-def _read(plan: StudyPlan, out: Path, key: str) -> Evaluations:
-    return read_evaluation(out / plan.pieces[key].folder, plan.config.evaluate.benchmarks)
-
-
-def _findings(arm: str, runs: Sequence[Evaluations], against: Sequence[Evaluations], baseline: str) -> list[Finding]:
+def _findings(arm: str, runs: Sequence[Evaluations], against: Sequence[Evaluations], resamples: int) -> list[Finding]:
+    """The arm's own number alone, where it is the baseline itself."""
     made = []
     for name, first in runs[0].items():
         scores: list[tuple[Sequence[Score], Sequence[Score]]] = [
             (other[name].scores, run[name].scores) for other, run in zip(against, runs, strict=True)
         ]
-        found = compare(scores, first.metrics)
+        found = compare(scores, first.metrics, resamples=resamples)
         for metric, told in first.metrics.items():
-            difference = None if arm == baseline else found[metric].difference
+            difference = None if against is runs else found[metric].difference
             made.append(
                 Finding(
                     arm=arm,
@@ -171,6 +145,7 @@ def _findings(arm: str, runs: Sequence[Evaluations], against: Sequence[Evaluatio
                     difference=difference,
                     verdict="" if difference is None else verdict(difference, told.higher_is_better),
                     by_seed=found[metric].by_seed,
+                    images=found[metric].clusters,
                     p=None if difference is None else found[metric].p,
                 )
             )
@@ -184,10 +159,11 @@ def _corrected(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     return tuple(f.model_copy(update={"p_holm": found.get(id(f))}) for f in findings)
 
 
-def _cost(plan: StudyPlan, entries: Mapping[str, Entry], arm: str) -> Cost:
-    runs = [run for run in plan.runs if run.arm == arm]
+def _cost(evidence: Evidence, arm: str) -> Cost:
+    entries, runs = evidence.entries, evidence.runs(arm)
     trained = [entries[run.train] for run in runs]
-    built = [entries[key] for run in runs if (key := plan.pieces[run.train].inputs.get("pairs", "")) in entries]
+    pairs = (evidence.plan.pieces[run.train].inputs.get("pairs", "") for run in runs)
+    built = [entries[key] for key in pairs if key in entries]
     measured = [entries[run.eval] for run in runs if run.eval is not None]
     return Cost(
         arm=arm,
@@ -218,10 +194,6 @@ def _unequal(costs: Sequence[Cost]) -> tuple[str, ...]:
 
 def _rows(entry: Entry) -> float | None:
     return next((count for name, count in entry.counts.items() if name.endswith("_trained_on")), None)
-
-
-def _done(entries: Mapping[str, Entry], key: str) -> bool:
-    return key in entries and entries[key].state == "done"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

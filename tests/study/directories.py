@@ -64,9 +64,9 @@ def say(benchmark: ShapeBenchmark, sample: Sample, wrong: bool, rng: np.random.G
     return f"There is {text}. The ground is plain."
 
 
-def training(directory: Path, *, steps: int = 120, seed: int = 0) -> Path:
+def training(directory: Path, *, steps: int = 120, seed: int = 0, config: BaseModel | None = None) -> Path:
     """A train directory whose margin rises while both answers lose probability."""
-    stage = Stage.open(directory, "train", AnyConfig(), {}, seed)
+    stage = Stage.open(directory, "train", config or AnyConfig(), {}, seed)
     rng = np.random.default_rng(seed)
     rows = []
     for step in range(steps):

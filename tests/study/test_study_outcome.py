@@ -1,10 +1,15 @@
 """What is made of a study's findings: Holm over the whole of it, stars and bold, and what was not equal."""
 
+import csv
+import io
+
 import pytest
 
 from sightline.records.rows import Estimate
 from sightline.study.outcome import Cost, Finding, Outcome, _corrected, _unequal
-from sightline.study.tables import csv_text, markdown_text
+from sightline.study.report.arms.results import StudyResults
+from sightline.study.report.arms.words import starred
+from sightline.study.tables import COLUMNS, csv_text
 
 
 def finding(arm: str, p: float | None, *, higher: bool | None = True, verdict: str = "better") -> Finding:
@@ -22,6 +27,7 @@ def finding(arm: str, p: float | None, *, higher: bool | None = True, verdict: s
         difference=difference,
         verdict="" if p is None else verdict,
         by_seed=(0.1,),
+        images=10,
         p=p,
     )
 
@@ -70,15 +76,24 @@ def test_holm_takes_every_difference_with_a_direction() -> None:
     ]
 
 
-def test_bold_and_star() -> None:
+def test_stars_and_rows() -> None:
     made = outcome(
         finding("base", None), finding("x", 0.03), finding("y", 0.01), finding("z", 0.5, verdict="within noise")
     )
-    text = markdown_text(made)
-    rows = {line.split(" | ")[0]: line for line in text.split("## Cost")[0].splitlines() if line.startswith("| ")}
-    assert rows["| y"].endswith("** \\* |") and rows["| x"].endswith(")** |") and "**" not in rows["| z"]
-    assert "# a \\| b" in text and "late" in text
-    assert csv_text(made).splitlines()[1].startswith("base,bench,accuracy,share,0.5,0.4,0.6,10,0,,,,,,,")
+    assert [found.arm for found in made.findings if starred(found)] == ["y"]
+    results = StudyResults(**dict(made), effects=(), tradeoffs=(), pair_sets=(), learned=())
+    rows = list(csv.DictReader(io.StringIO(csv_text(results))))
+    assert tuple(rows[0]) == COLUMNS and len(rows) == 4 + 6
+    base, x = rows[0], rows[1]
+    assert (base["arm"], base["against"], base["value"], base["n"], base["difference"]) == ("base", "", "0.5", "10", "")
+    assert (x["against"], x["difference"], x["difference_high"], x["p"], x["images"]) == (
+        "base",
+        "0.1",
+        "0.15",
+        "0.03",
+        "10",
+    )
+    assert [(row["metric"], row["value"]) for row in rows if row["table"] == "cost"][1] == ("train_seconds", "2.0")
 
 
 def test_what_was_not_equal_is_said() -> None:

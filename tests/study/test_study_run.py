@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from sightline.cli import app
 from sightline.study.ledger import LEDGER, Entry, Ledger
 from tests.models.tiny import save_tiny_llava
+from tests.study.test_report import Page
 from tests.study.test_study_plan import STUDY
 
 
@@ -91,8 +92,13 @@ def test_what_can_be_done_is_done_and_the_rest_is_told(finished: tuple[Path, Pat
     cost = told["costs"][0]
     assert cost["steps"] == 2 and cost["rows"] == 8 and cost["train_seconds"] > 0
     rows = (out / "results.csv").read_text().splitlines()
-    assert len(rows) == 1 + len(told["findings"]) and rows[0].startswith("arm,benchmark,metric")
+    assert sum(row.startswith("arm,") for row in rows) == len(told["findings"])
     assert "| dpo |" in (out / "report.md").read_text()
+    page = Page((out / "report.html").read_text(encoding="utf-8"))
+    assert page.open == [] and f"report: {out / 'report.html'}" in result.output.replace("\n", "")
+    assert "train huge 0: failed" in page.text and "clip_norm" in page.text
+    assert "No two arms differ in one thing alone" in page.text
+    assert "1 arm with one seed each, against the untrained model. Measured on lab-vqa" in page.text
 
 
 def test_a_second_run_does_only_what_failed(finished: tuple[Path, Path, Result]) -> None:
@@ -106,6 +112,23 @@ def test_a_second_run_does_only_what_failed(finished: tuple[Path, Path, Result])
     assert all(path.stat().st_mtime_ns == time for path, time in manifests.items())
     after = Ledger(out).entries()
     assert all(after[key].state == "done" for key in before)
+    told = json.loads((out / "results.json").read_text())
+    effects = {(e["ingredient"], e["before"], e["after"]) for e in told["effects"]}
+    assert effects == {("optim.lr", "0.0001", "0.001")}
+
+
+def test_the_report_is_written_again_from_the_ledger(finished: tuple[Path, Path, Result]) -> None:
+    """The same bytes, by its own command, and also where the study file is not at hand."""
+    _, out, _ = finished
+    files = ("report.html", "report.md", "results.csv", "results.json")
+    before = {name: (out / name).read_bytes() for name in files}
+    for name in files:
+        (out / name).unlink()
+    again = call("study", "report", "--out", out)
+    assert again.exit_code == 0, again.output
+    assert {name: (out / name).read_bytes() for name in files} == before
+    wrong = call("study", "report", "--out", out, "--study", "other")
+    assert wrong.exit_code == 2 and "no study 'other'" in wrong.output
     assert {run[0] for run in Ledger(out).runs("tiny")} == {"dpo", "huge"}
 
 

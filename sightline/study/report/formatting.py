@@ -52,6 +52,14 @@ def effect_text(effect: float, unit: Unit) -> str:
     return _signless(scaled, _decimals(unit, scaled)) + (" points" if unit == "share" else "")
 
 
+def amount_text(value: float) -> str:
+    """A count or a size, as many digits as people want of it: `12,480`, `142`, `8.3`, `0.031`."""
+    if value == int(value) or abs(value) >= 100:
+        return f"{value:,.0f}".replace("-", MINUS)
+    text = f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.2g}"
+    return text.replace("-", MINUS)
+
+
 def _scaled(value: float, unit: Unit) -> float:
     return 100 * value if unit == "share" else value
 

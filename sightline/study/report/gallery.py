@@ -3,7 +3,7 @@
 Words are marked by `marking`, pictures embedded by `pictures`; the layout is the templates'.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -68,9 +68,12 @@ def evenly(items: Sequence[T], count: int) -> list[T]:
     return [items[(2 * place + 1) * len(items) // (2 * shown)] for place in range(shown)]
 
 
-def pair_views(pairs: Sequence[Pair], folder: Path) -> list[PairView]:
-    """Some of the pairs whose texts differ."""
-    return [_pair_view(pair, folder) for pair in evenly([p for p in pairs if p.chosen != p.rejected], PAIRS_SHOWN)]
+def pair_views(
+    pairs: Sequence[Pair], folder: Path, count: int = PAIRS_SHOWN, picture: Callable[[Path], str | None] = data_uri
+) -> list[PairView]:
+    """Some of the pairs whose texts differ; `picture` embeds one."""
+    differing = [pair for pair in pairs if pair.chosen != pair.rejected]
+    return [_pair_view(pair, folder, picture) for pair in evenly(differing, count)]
 
 
 def answer_galleries(
@@ -87,14 +90,14 @@ def answer_galleries(
     return galleries
 
 
-def _pair_view(pair: Pair, folder: Path) -> PairView:
+def _pair_view(pair: Pair, folder: Path, picture: Callable[[Path], str | None]) -> PairView:
     chosen, rejected = differing_words(pair.chosen, pair.rejected)
     facts = [
         (key.replace("_", " "), _fact(value))
         for key, value in pair.provenance.items()
         if isinstance(value, (str, int, float)) and str(value)
     ]
-    pictures = [data_uri(folder / image) for image in pair.images]
+    pictures = [picture(folder / image) for image in pair.images]
     return PairView(pair.id, pictures, pair.prompt, chosen, rejected, facts[:FACTS_SHOWN])
 
 

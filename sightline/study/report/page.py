@@ -1,26 +1,19 @@
-"""The page: what the templates show, in order, and the filters they write it with. HTML and Markdown share it all.
+"""The page on one aligned model: what the templates show, in order. HTML and Markdown share it all.
 
-Everything that a model or a file said is escaped: autoescape is on for both, and only `plots` and the two marking
-filters below make markup. Layout and wording are in `templates/`.
+It computes nothing. How it is written is `rendering`; layout and wording are in `templates/`.
 """
 
-import re
 from collections.abc import Iterable
 from itertools import groupby
 from typing import Any, NamedTuple
 
-import jinja2
 import yaml
-from markupsafe import Markup, escape
 
-from sightline.study.report import formatting
 from sightline.study.report.curves import Curve, length_curve, training_curves, training_sentences
 from sightline.study.report.gallery import answer_galleries, pair_views
-from sightline.study.report.marking import Segment
 from sightline.study.report.material import Material, Source
+from sightline.study.report.rendering import render
 from sightline.study.report.results import BenchmarkComparison, MetricResult, Results
-
-_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
 
 
 class Line(NamedTuple):
@@ -49,13 +42,12 @@ class StageView(NamedTuple):
 
 def render_html(results: Results, material: Material, resamples: int, seed: int) -> str:
     """The self-contained page."""
-    return _environment().get_template("report.html.jinja").render(_context(results, material, resamples, seed))
+    return render("report.html.jinja", _context(results, material, resamples, seed))
 
 
 def render_markdown(results: Results, material: Material, resamples: int, seed: int) -> str:
     """The same in Markdown, without pictures and plots."""
-    text = _environment().get_template("report.md.jinja").render(_context(results, material, resamples, seed))
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return render("report.md.jinja", _context(results, material, resamples, seed))
 
 
 def _context(results: Results, material: Material, resamples: int, seed: int) -> dict[str, Any]:
@@ -79,62 +71,6 @@ def _context(results: Results, material: Material, resamples: int, seed: int) ->
         "resamples": resamples,
         "seed": seed,
     }
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sightline.study.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "value": formatting.value_text,
-        "difference": formatting.difference_text,
-        "interval": formatting.interval_text,
-        "p": formatting.p_text,
-        "effect": formatting.effect_text,
-        "marked": html_segments,
-        "plain": markdown_text,
-        "bold": markdown_segments,
-        "place": place,
-        "svg": Markup,
-    }
-    return environment
-
-
-def place(difference: float, scale: float) -> str:
-    """Where a difference lies in a drawing from -scale to +scale, in percent of its width less a margin for the dot."""
-    share = max(-1.0, min(1.0, difference / scale)) if scale > 0 else 0.0
-    return f"{50 + 47 * share:.2f}%"
-
-
-def html_segments(segments: Iterable[Segment], kind: str) -> Markup:
-    """Segments with the marked ones in <mark class="kind">."""
-    parts = (
-        Markup('<mark class="{}">{}</mark>').format(kind, segment.text) if segment.marked else escape(segment.text)
-        for segment in segments
-    )
-    return Markup("").join(parts)
-
-
-def markdown_text(text: str) -> Markup:
-    """Text on one line in which neither Markdown nor HTML means anything."""
-    return Markup(_MARKDOWN_SPECIAL.sub(r"\\\1", str(escape(" ".join(text.split())))))
-
-
-def markdown_segments(segments: Iterable[Segment]) -> Markup:
-    """Segments with the marked ones in bold; as HTML, since ** fails beside punctuation."""
-    parts = []
-    for text, marked in segments:
-        if not marked:
-            # Spaces around are kept, since `markdown_text` would join the words.
-            lead, trail = " " * text[:1].isspace(), " " * text[-1:].isspace()
-            parts.append(Markup(lead) + markdown_text(text) + (trail if text.strip() else ""))
-        else:
-            parts.append(Markup("<b>{}</b>").format(markdown_text(text)))
-    return Markup("").join(parts)
 
 
 def _overview(results: Results) -> list[Line]:

@@ -16,17 +16,20 @@ from sightline.errors import InputError
 MAX_SIDE, MAX_BYTES = 640, 200_000
 
 
-def data_uri(path: Path) -> str | None:
-    """The picture as `data:image/...`, its own bytes where they are small; None where it cannot be opened."""
+def data_uri(path: Path, side: int = MAX_SIDE, size: int = MAX_BYTES) -> str | None:
+    """The picture as `data:image/...`, its own bytes where these are small; None where it cannot be opened.
+
+    `side` bounds the longer side in pixels; `size` those files in bytes that are taken as they are.
+    """
     try:
         image = open_image(path, "report")
         with Image.open(path) as original:
             kind = original.format
     except (InputError, OSError):
         return None
-    if kind in {"PNG", "JPEG", "WEBP"} and max(image.size) <= MAX_SIDE and path.stat().st_size <= MAX_BYTES:
+    if kind in {"PNG", "JPEG", "WEBP"} and max(image.size) <= side and path.stat().st_size <= size:
         return _uri(path.read_bytes(), kind)
-    image.thumbnail((MAX_SIDE, MAX_SIDE))
+    image.thumbnail((side, side))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return _uri(buffer.getvalue(), "JPEG")

@@ -1,23 +1,46 @@
-"""Writing a study's report: `report.html`, `report.md`, `results.csv` and `results.json` in the study's directory.
+"""Writing a study's report: `report.html`, `report.md`, `results.csv` and `results.json`.
 
-It may be run again at any time, also while the study runs. What goes on the page is `page`.
+It may be run again at any time, also while the study runs, and reads no model. What goes on the page is `page`.
 """
 
 from pathlib import Path
 
-from sightline.study.outcome import Outcome, outcome_of
+from sightline.evals.statistics import RESAMPLES
+from sightline.records.store import replacing, write_json
+from sightline.study.evidence import gather
+from sightline.study.ledger import Ledger
 from sightline.study.plan import StudyPlan
-from sightline.study.tables import MARKDOWN, write_outcome
+from sightline.study.report.arms.page import context
+from sightline.study.report.arms.results import StudyResults, study_material
+from sightline.study.report.rendering import render
+from sightline.study.tables import csv_text
 
-REPORT = MARKDOWN
+HTML, MARKDOWN, CSV, JSON = "report.html", "report.md", "results.csv", "results.json"
+REPORTS = "reports"
 
 
-def write_study_report(plan: StudyPlan, name: str, out: Path) -> Outcome:
+def report_folder(out: Path, name: str) -> Path:
+    """Where the report of a study lies: its directory; `reports/NAME` of one that several studies share."""
+    return out if set(Ledger(out).studies()) <= {name} else out / REPORTS / name
+
+
+def write_study_report(plan: StudyPlan, name: str, out: Path, *, resamples: int = RESAMPLES) -> StudyResults:
     """Write all files of what is done so far; same pieces, same bytes.
 
     Raises:
         InputError: the untrained model or the baseline is not measured yet.
     """
-    found = outcome_of(plan, name, out)
-    write_outcome(found, out)
-    return found
+    evidence = gather(plan, name, out)
+    material = study_material(evidence, resamples)
+    shown = context(evidence, material)
+    folder = report_folder(out, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / JSON, material.results.model_dump(mode="json"))
+    for file, text in (
+        (CSV, csv_text(material.results)),
+        (HTML, render("study.html.jinja", shown)),
+        (MARKDOWN, render("study.md.jinja", shown)),
+    ):
+        with replacing(folder / file) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="")
+    return material.results
