@@ -8,15 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sightline.data.labels import ITEMS, RaterFile
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import read_samples, write_samples
 from sightline.data.shard import Shard
+from sightline.errors import InputError
 from sightline.lab.samples import ScenesConfig, lab_samples
 from sightline.pairs.build import Plan, build_dataset
 from sightline.pairs.builder import Tools
 from sightline.pairs.curation.conversations import ASK
 from sightline.pairs.graded import GRADED, GradedConfig, build_graded, gather, spoiled_copy, unequal
 from sightline.records import Grade, Pair, Sample, write_rows
+from sightline.records.ratings import GivenAnswer, LabelItem, Noted, Rating
 from tests.pairs.builders import assert_goes_on
 
 ORACLE: dict[str, Any] = {"by": "answers", "judge": {"name": "oracle"}, "augment": 0.0}
@@ -83,6 +86,25 @@ def test_both_answers_of_a_given_pair_are_graded_by_name(tmp_path: Path) -> None
     write_rows(tmp_path / "grades.jsonl", grades)
     (pair,) = pairs_of(tmp_path, [sample], judge=None, grades=tmp_path / "grades.jsonl")
     assert (pair.chosen, pair.rejected) == ("A pan.", "A cup."), "the people say otherwise than the set"
+
+
+def test_a_directory_of_labels_is_read_as_it_is(tmp_path: Path) -> None:
+    """Two raters of one pair: the mean over them decides, by the criterion that is asked for."""
+    answers = (GivenAnswer(id="chosen", text="A cup."), GivenAnswer(id="rejected", text="A pan."))
+    item = LabelItem(id="i", sample_id="p", prompt="Q", first=answers[0], second=answers[1])
+    write_rows(tmp_path / "labels" / ITEMS, [item])
+    for rater, (one, two) in {"ann": (5, 4), "bob": (1, 4)}.items():
+        noted = [Noted(grades={"fit": grade, "style": 9 - grade}) for grade in (one, two)]
+        file = RaterFile.open(tmp_path / "labels", rater)
+        file.add(Rating(item="i", rater=rater, verdict="skip", first=noted[0], second=noted[1]))
+    sample = Sample(id="p", prompt="Q", reference="A cup.", truth={"rejected": "A pan."})
+    people = {"judge": None, "grades": tmp_path / "labels"}
+    (by_fit,) = pairs_of(tmp_path, [sample], criteria={"fit": 1.0}, **people)
+    (by_style,) = pairs_of(tmp_path, [sample], criteria={"style": 1.0}, **people)
+    assert (by_fit.chosen, by_style.chosen) == ("A pan.", "A cup.")
+    assert (by_fit.provenance["chosen_score"], by_fit.provenance["rejected_score"]) == (4.0, 3.0)
+    with pytest.raises(InputError, match=r"no row has the criteria depth; there are: fit, style"):
+        pairs_of(tmp_path, [sample], criteria={"depth": 1.0}, **people)
 
 
 @pytest.mark.parametrize("by", ["questions", "answers"])
