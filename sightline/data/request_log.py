@@ -1,0 +1,120 @@
+"""The log of a served model: a folder of `requests-NUMBER.jsonl`, `feedback.jsonl` and, if wanted, the pictures.
+
+Rows are appended and forced to the disk; a new file begins where one has grown to its size. Reading starts anywhere:
+a `Place` says how far somebody has read. What is in a row is `records.requests`; who serves is `apps.serve`.
+"""
+
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from sightline.config.problems import describe
+from sightline.errors import InputError
+from sightline.records.requests import Feedback, Served
+from sightline.records.rows import Row
+from sightline.records.store import append_rows, numbered_rows, replacing
+
+FEEDBACK, PICTURES = "feedback.jsonl", "images"
+_FILE = re.compile(r"^requests-(\d{6,})\.jsonl$")
+
+
+class Place(Row):
+    """How far a log was read: up to this byte of this file; earlier files are read whole."""
+
+    file: int = 0
+    byte: int = 0
+
+
+class RequestLog:
+    """Writes a log, for one process and any number of its threads. `max_bytes` is the size at which a file is full."""
+
+    def __init__(self, directory: Path, max_bytes: int) -> None:
+        try:
+            (directory / PICTURES).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"log directory {directory} cannot be made ({error.strerror}); choose another") from error
+        self.directory, self._max_bytes, self._lock = directory, max_bytes, threading.Lock()
+
+    def add(self, row: Served) -> None:
+        """Append a row; it is on the disk when this returns."""
+        with self._lock:
+            number = max(log_numbers(self.directory), default=1)
+            path = log_file(self.directory, number)
+            if path.exists() and path.stat().st_size >= self._max_bytes:
+                path = log_file(self.directory, number + 1)
+            append_rows(path, [row])
+
+    def add_feedback(self, row: Feedback) -> None:
+        """Append what somebody thought of an answer."""
+        with self._lock:
+            append_rows(self.directory / FEEDBACK, [row])
+
+    def keep(self, sha256: str, data: bytes) -> None:
+        """Keep a picture's bytes under their hash."""
+        path = picture_file(self.directory, sha256)
+        with self._lock:
+            if not path.exists():
+                with replacing(path) as temporary:
+                    temporary.write_bytes(data)
+
+
+def is_log(directory: Path) -> bool:
+    """Whether a folder holds the log of a served model."""
+    return directory.is_dir() and bool(log_numbers(directory))
+
+
+def log_numbers(directory: Path) -> list[int]:
+    """The numbers of a log's files, ascending."""
+    return sorted(int(found.group(1)) for path in directory.iterdir() if (found := _FILE.match(path.name)))
+
+
+def log_file(directory: Path, number: int) -> Path:
+    """The file of a log that has this number."""
+    return directory / f"requests-{number:06d}.jsonl"
+
+
+def picture_file(directory: Path, sha256: str) -> Path:
+    """Where a log keeps the picture of this hash; any suffix would do, since its bytes say what it is."""
+    return directory / PICTURES / sha256[:32]
+
+
+def read_log(directory: Path, since: Place | None = None) -> Iterator[tuple[Served, Place]]:
+    """The rows after `since`, in order, each with the place behind it. A row that is being written is left for later.
+
+    Raises:
+        InputError: no such log (at the call), or a row that is none.
+    """
+    if not is_log(directory):
+        raise InputError(
+            f"{directory} holds no log of a served model; make one with `sightline serve --log {directory}`"
+        )
+    return _rows(directory, since or Place())
+
+
+def read_feedback(directory: Path) -> Iterator[tuple[int, Feedback]]:
+    """What people thought, each with the number of its line; nothing where nobody said anything."""
+    path = directory / FEEDBACK
+    return numbered_rows(path, Feedback, allow_torn_tail=True) if path.exists() else iter(())
+
+
+def _rows(directory: Path, since: Place) -> Iterator[tuple[Served, Place]]:
+    for number in log_numbers(directory):
+        if number < since.file:
+            continue
+        path = log_file(directory, number)
+        start = since.byte if number == since.file else 0
+        if path.stat().st_size < start:
+            raise InputError(f"{path} is shorter than when it was last read; restore it, or choose another --out")
+        with path.open("rb") as file:
+            file.seek(start)
+            while (line := file.readline()).endswith(b"\n"):
+                try:
+                    row = Served.model_validate_json(line)
+                except ValidationError as error:
+                    where = f"{path} byte {start}"
+                    raise InputError(f"{where}: {describe(error, Served)}; correct the row or delete it") from error
+                start += len(line)
+                yield row, Place(file=number, byte=start)

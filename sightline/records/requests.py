@@ -1,0 +1,80 @@
+"""What a served model was asked and answered (`Served`), and what people thought of it (`Feedback`): rows of a log.
+
+Pictures are named by the hash of their bytes, and what is measured of them and of texts stands in the row, so that a
+log can be watched without a picture and, where it is redacted, without a word. Who writes it is `data.request_log`.
+"""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from sightline.records.rows import Row, Turn
+
+#: Words are counted in so many buckets by their hash: enough to see that people talk of something else.
+BUCKETS = 256
+
+
+class Picture(Row):
+    """A picture that was sent: `sha256` of its bytes, its size in pixels, and numbers in [0, 1] of how it looks.
+
+    `brightness` and `contrast` are mean and standard deviation of luma, `saturation` is the mean of HSV's, `detail` the
+    mean absolute difference of neighbors' luma.
+    """
+
+    sha256: str
+    width: int
+    height: int
+    brightness: float
+    contrast: float
+    saturation: float
+    detail: float
+
+
+class Wording(Row):
+    """What is known of a text that is not kept: how many words, and how many of them fall into each bucket."""
+
+    words: int
+    buckets: dict[int, int] = Field(default_factory=dict)
+
+
+class Served(Row):
+    """One call of a served model. `prompt`, `history` and `answer` are None where a log is redacted.
+
+    `asked` and `said` measure prompt and answer, redacted or not; `yes` is None where the answer is no plain yes or no.
+    `kept` says whether the bytes of the pictures lie beside the log. `note` says what went wrong, if `status` is no
+    200 or the answer broke off. `time` is UTC, `seconds` from the call to its answer's last byte.
+    """
+
+    id: str
+    time: str
+    model: str
+    images: tuple[Picture, ...] = ()
+    history: tuple[Turn, ...] | None = ()
+    prompt: str | None = None
+    answer: str | None = None
+    asked: Wording = Wording(words=0)
+    said: Wording | None = None
+    yes: bool | None = None
+    refused: bool | None = None
+    finished: bool | None = None
+    tokens: int | None = None
+    status: int = 200
+    seconds: float = 0.0
+    kept: bool = False
+    note: str = ""
+
+
+class Feedback(Row):
+    """A thumb on a logged answer, or what it should have said, or both; `id` is that of the call."""
+
+    id: str = Field(pattern=r"^[0-9a-f]{32}$", description="what the answer's header x-sightline-id said")
+    thumb: Literal["up", "down"] | None = None
+    correction: str | None = Field(default=None, max_length=20_000)
+    time: str = ""
+
+    @field_validator("correction")
+    @classmethod
+    def _says_something(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("a correction must say something; leave it out where there is none")
+        return value
