@@ -32,7 +32,9 @@ COMMANDS: dict[str, Entry] = {
     "lab": Entry("sightline.cli.lab", "The embedded world: draw scenes, train its base model.", is_group=True),
     "fetch": Entry("sightline.cli.fetch", "Fetch a model or a data set from the hub."),
     "import": Entry("sightline.cli.import_", "Read published and peers' layouts of preferences and instructions."),
-    "export": Entry("sightline.cli.export", "Write preference pairs in a peer's layout."),
+    "export": Entry(
+        "sightline.cli.export", "Write pairs in a peer's layout, or a model to be deployed.", is_group=True
+    ),
     "pairs": Entry("sightline.cli.pairs", "Build preference pairs from samples.", is_group=True),
     "probe": Entry("sightline.cli.probe", "Ask whether a model uses its pictures at all."),
     "judge": Entry("sightline.cli.judge", "Measure how often a judge prefers the chosen answer of pairs."),
@@ -44,6 +46,10 @@ COMMANDS: dict[str, Entry] = {
     "score": Entry("sightline.cli.score", "Score a file of answers by a benchmark's official rule."),
     "compare": Entry("sightline.cli.compare", "Compare two models' evaluations, item by item, with tests and power."),
     "study": Entry("sightline.cli.study", "Run a grid of arms and seeds, and compare them.", is_group=True),
+    "serve": Entry("sightline.cli.serve", "Serve a model, with limits, a log and feedback."),
+    "monitor": Entry(
+        "sightline.cli.monitor", "Watch a served model's log for drift, with tests that may be looked at."
+    ),
     "report": Entry("sightline.cli.report", "Write the report of a base and an aligned model."),
 }
 

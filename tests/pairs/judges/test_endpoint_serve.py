@@ -13,8 +13,12 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from sightline.data.images import open_image
+from sightline.data.request_log import picture_file, read_log
 from sightline.endpoint import Ask, Endpoint, EndpointConfig
 from sightline.errors import InputError
 from sightline.lab import BASE
@@ -28,6 +32,7 @@ from sightline.pairs.judges.prompts import grade_prompt
 from sightline.pairs.writers.base import Draft
 from sightline.pairs.writers.endpoint import EndpointWriterConfig
 from sightline.pairs.writers.telling import task_text
+from tests.apps.conftest import standing_before
 from tests.pairs.conftest import save_scenes
 
 NEEDED = ("openai", "fastapi", "uvicorn")
@@ -106,6 +111,27 @@ def test_pictures_go_through_and_greedy_replies_are_the_models_own(server: str, 
     assert len({reply.text for reply in replies}) == len(scenes)
     # The server counts the token that ends the turn or not; we do.
     assert all(0 <= one.tokens - reply.tokens <= 1 for reply, one in zip(replies, own, strict=True))
+
+
+def test_the_door_changes_nothing_and_writes_it_down(server: str, scenes: list[Path], tmp_path: Path) -> None:
+    """Through `sightline serve`'s door the model says what it says without; picture and answer are in the log."""
+    ask = Ask(DESCRIBE, (scenes[0],))
+    (direct,) = Endpoint(section(server)).ask([ask])
+    with standing_before(server.removesuffix("/v1"), tmp_path / "log", keep_images=True) as client:
+        (through,) = Endpoint(section(f"{client.base_url}/v1".replace("//v1", "/v1"), cache=False)).ask([ask])
+        body = {**ask.body(section(server)), "stream": True}
+        with client.stream("POST", "/v1/chat/completions", json=body) as streamed:
+            data = b"".join(streamed.iter_raw())
+    assert through.text == direct.text
+    rows = [row for row, _ in read_log(tmp_path / "log")]
+    assert [row.answer and row.answer.strip() for row in rows] == [direct.text] * 2
+    assert [row.prompt for row in rows] == [DESCRIBE] * 2 and all(row.finished for row in rows)
+    assert data.count(b"data: ") > 5
+    (picture,) = rows[0].images
+    with Image.open(scenes[0]) as scene:
+        assert (picture.width, picture.height) == scene.size
+        kept = open_image(picture_file(tmp_path / "log", picture.sha256), "the log")
+        assert np.array_equal(np.asarray(kept), np.asarray(scene.convert("RGB")))
 
 
 def test_the_judge_asks_and_what_is_no_verdict_is_unscored(server: str, scenes: list[Path]) -> None:

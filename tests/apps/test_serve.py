@@ -1,0 +1,170 @@
+"""Starting, watching and ending the server behind the door; slow: the whole command with the lab's model."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from typer.testing import CliRunner
+
+from sightline.apps.serve.config import ServeConfig
+from sightline.apps.serve.engine import LAST_LINES, Engine, ServerEnded, code_text, command_of, free_port
+from sightline.cli import app
+from sightline.data.request_log import read_log
+from sightline.errors import InputError
+from sightline.lab import BASE
+from tests.apps.conftest import chat, data_url
+
+
+def program(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_a_server_that_dies_is_reported_with_its_code_and_its_last_lines() -> None:
+    dying = "import sys\nfor i in range(50): print('line', i)\nsys.stderr.write('no memory left')\nsys.exit(3)"
+    engine = Engine(program(dying), free_port())
+    with pytest.raises(ServerEnded, match="ended with exit code 3") as caught:
+        engine.wait_ready(lambda url: False, 30)
+    assert caught.value.lines[-1] == "no memory left" and caught.value.lines[-2] == "line 49"
+    assert len(caught.value.lines) == LAST_LINES
+    engine.stop()
+
+
+def test_a_killed_server_is_reported_by_its_signal_and_ending_takes_its_children_along() -> None:
+    sleeper = "import time; time.sleep(60)"
+    parent = (
+        "import subprocess, sys, time\n"
+        f"print(subprocess.Popen([sys.executable, '-c', {sleeper!r}]).pid, flush=True)\ntime.sleep(60)"
+    )
+    engine = Engine(program(parent), free_port())
+    deadline = time.monotonic() + 20
+    while not engine._lines and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child = int(engine._lines[0])
+    os.kill(engine.pid, signal.SIGKILL)
+    while engine.code() is None:
+        time.sleep(0.01)
+    assert code_text(engine.code() or 0) == "signal 9 (SIGKILL)"
+    engine.stop()
+    assert _gone(child)
+
+
+def _gone(pid: int) -> bool:
+    """Whether a process is no more, or waits for nobody as a zombie."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_server_that_is_never_ready_is_given_up() -> None:
+    engine = Engine(program("import time; time.sleep(60)"), free_port())
+    try:
+        with pytest.raises(InputError, match=r"not ready within 0.3 s; give it more with --set wait=SECONDS"):
+            engine.wait_ready(lambda url: False, 0.3)
+        assert engine.ended() is None
+    finally:
+        engine.stop()
+    assert engine.code() == -signal.SIGTERM
+
+
+def test_the_command_listens_on_loopback_alone() -> None:
+    words = command_of("transformers", "MODEL", 1234, ServeConfig(device="cpu"))
+    assert Path(words[0]).name == "transformers" and words[1:3] == ["serve", "MODEL"]
+    assert words[words.index("--host") + 1] == "127.0.0.1" and words[words.index("--port") + 1] == "1234"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("nowhere",), "model nowhere does not exist"),
+        (("{empty}",), "has no config.json"),
+        (("x/y", "--engine", "sglang"), "choose auto, vllm or transformers"),
+        (("{base}", "--set", "max_md=1"), "did you mean 'max_mb'?"),
+        (("{base}", "--host", "203.0.113.7"), "cannot be bound"),
+    ],
+)
+def test_bad_input_is_one_sentence(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
+    told = [word.format(empty=tmp_path, base=BASE) for word in words]
+    result = CliRunner().invoke(app, ["serve", *told])
+    assert result.exit_code == 2 and sentence in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+
+
+def test_a_port_that_is_taken_is_said_before_the_model_is_loaded() -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = CliRunner().invoke(app, ["serve", str(BASE), "--port", port])
+    assert result.exit_code == 2 and "cannot be bound (Address already in use)" in result.stderr
+
+
+@pytest.fixture
+def serving_lab(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """The command with the lab's model, and where it says that it is."""
+    command = [sys.executable, "-m", "sightline", "serve", str(BASE), "--port", "0", "--set", "device=cpu"]
+    command += ["--log", str(tmp_path / "log")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("serving "), process.communicate()
+        try:
+            yield process, line.split(" at ")[-1].strip()
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in listed.read_text().split()]
+
+
+@pytest.mark.slow
+def test_the_lab_is_served_and_its_death_reported(
+    serving_lab: tuple["subprocess.Popen[str]", str], tmp_path: Path
+) -> None:
+    process, url = serving_lab
+    assert url.startswith("http://127.0.0.1:") and url.endswith("/v1")
+    with httpx2.Client(timeout=60, trust_env=False, verify=False) as client:
+        name = client.get(f"{url}/models").json()["data"][0]["id"]
+        assert client.get(f"{url.removesuffix('/v1')}/health").json() == {"status": "ok"}
+        body = chat("Describe the picture.", data_url((96, 96)), max_tokens=12) | {"model": name}
+        answer = client.post(f"{url}/chat/completions", json=body)
+    text = answer.json()["choices"][0]["message"]["content"]
+    ((row, _),) = read_log(tmp_path / "log")
+    assert row.answer == text and row.id == answer.headers["x-sightline-id"] and row.tokens == 12
+    (server,) = _children(process.pid)
+    os.kill(server, signal.SIGKILL)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert err.startswith("error: the model's server ended with signal 9 (SIGKILL); it is not started again")
+    assert "Uvicorn running on http://127.0.0.1:" in err and "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_it_stops_in_order(serving_lab: tuple["subprocess.Popen[str]", str]) -> None:
+    process, _ = serving_lab
+    (server,) = _children(process.pid)
+    process.terminate()
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "stopped\n", "") and _gone(server)
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_be_loaded_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "nothing"}')
+    result = CliRunner().invoke(app, ["serve", str(tmp_path), "--port", "0"])
+    assert result.exit_code == 1 and "the model's server ended with exit code 1" in result.stderr
+    assert "nothing" in result.stderr
