@@ -1,0 +1,122 @@
+"""A judge that looks at a sample of answers: which rows, with what truth, and whether an answer hallucinates.
+
+Truth comes from samples whose picture has the same bytes: a lab's scenes, or whatever somebody has annotated.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import Field
+
+from sightline.config import Config
+from sightline.data.request_log import picture_file
+from sightline.data.samples import read_samples, samples_file
+from sightline.models.loading import load_vlm
+from sightline.models.prompts import Prefix
+from sightline.pairs.builder import Tools
+from sightline.pairs.judges.base import Judge, Judged
+from sightline.pairs.judges.table import JudgeConfig
+from sightline.records.hashing import hash_file
+from sightline.records.requests import Served
+from sightline.records.rows import Sample
+
+#: A sample and where its pictures are.
+Known = tuple[Sample, Path]
+
+
+class SampledJudge(Config):
+    """A judge that looks at a sample of the answers; an answer is bad where its score is below a limit."""
+
+    judge: JudgeConfig
+    aspect: str = Field(default="", description="which of a verdict's aspects is looked at; empty: its score")
+    below: float = Field(description="scores or aspects below this are hallucinations")
+    share: float = Field(default=1.0, gt=0, le=1, description="of the answers, drawn by the hash of their ids")
+    most: int = Field(default=500, gt=0, description="answers judged in one run of the command at most: the budget")
+    batch_size: int = Field(default=32, gt=0, description="answers judged together")
+
+
+@dataclass
+class Truth:
+    """What is known of pictures: by the hashes of a row's pictures, and by those with the prompt."""
+
+    by_pictures: dict[tuple[str, ...], Known] = field(default_factory=dict)
+    by_prompt: dict[tuple[tuple[str, ...], str], Known] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, place: Path | None) -> "Truth":
+        """That of a folder of samples."""
+        made = cls()
+        if place is not None:
+            folder = samples_file(place).parent
+            made.add((sample, folder) for sample in read_samples(place))
+        return made
+
+    def add(self, known: Iterable[Known]) -> None:
+        """Take samples in; the first of a picture counts for other prompts."""
+        for sample, folder in known:
+            pictures = tuple(hash_file(folder / name) for name in sample.images)
+            self.by_pictures.setdefault(pictures, (sample, folder))
+            self.by_prompt.setdefault((pictures, sample.prompt), (sample, folder))
+
+    def of(self, row: Served) -> Known | None:
+        """The sample of a row: of the same prompt where there is one, else of the same pictures."""
+        pictures = tuple(picture.sha256 for picture in row.images)
+        return self.by_prompt.get((pictures, row.prompt or "")) or self.by_pictures.get(pictures)
+
+
+class Sampler:
+    """Judges rows within a budget; `log` is where the pictures of rows are kept, None where truth alone has them."""
+
+    def __init__(self, config: SampledJudge, truth: Truth, model: Path | None, scratch: Path, seed: int) -> None:
+        self._config, self._truth, self._seed, self._left = config, truth, seed, config.most
+        policy = None if model is None else load_vlm(model)
+        self._judge: Judge = config.judge.open(Tools(Path(), scratch, seed, policy))
+        self.identity = self._judge.identity
+        self.unscored = 0
+
+    def draw(self, rows: Sequence[Served]) -> list[Served]:
+        """Those of the rows that will be judged: by the hash of their ids, until the budget is spent."""
+        drawn = [row for row in rows if row.answer is not None and row.prompt is not None and self._is_drawn(row.id)]
+        drawn = drawn[: self._left]
+        self._left -= len(drawn)
+        return drawn
+
+    def judge(self, rows: Sequence[Served], log: Path | None) -> dict[str, float | None]:
+        """1 for a hallucinating answer, 0 for another, None where the judge or its picture is missing."""
+        asked = {row.id: one for row in rows if (one := self._asked(row, log)) is not None}
+        made: dict[str, float | None] = {row.id: None for row in rows}
+        ids, size = list(asked), self._config.batch_size
+        for start in range(0, len(ids), size):
+            part = ids[start : start + size]
+            verdicts = self._judge.score([asked[key] for key in part])
+            for key, verdict in zip(part, verdicts, strict=True):
+                score = verdict.aspects.get(self._config.aspect) if self._config.aspect else verdict.score
+                made[key] = None if verdict.score is None or score is None else float(score < self._config.below)
+        self.unscored += sum(value is None for value in made.values())
+        return made
+
+    def renew(self) -> None:
+        """The budget is whole again: the baseline has its own."""
+        self._left, self.unscored = self._config.most, 0
+
+    def _is_drawn(self, key: str) -> bool:
+        digest = hashlib.sha256(f"{self._seed}/judge/{key}".encode()).digest()
+        return int.from_bytes(digest[:8], "little") < self._config.share * 2**64
+
+    def _asked(self, row: Served, log: Path | None) -> Judged | None:
+        known = self._truth.of(row)
+        if known is not None:
+            sample, folder = known
+            images = tuple(folder / name for name in sample.images)
+            # Of another prompt the truth of the picture holds, and the reference does not.
+            reference = sample.reference if sample.prompt == row.prompt else None
+            truth = sample.truth
+        else:
+            if log is None or not (row.kept or not row.images):
+                return None
+            images, reference, truth = tuple(picture_file(log, one.sha256) for one in row.images), None, {}
+            if not all(path.is_file() for path in images):
+                return None
+        return Judged(Prefix(images, row.prompt or "", row.history or ()), row.answer or "", reference, truth)

@@ -1,0 +1,111 @@
+"""What is watched: numbers of one row of a log, each put on a fixed grid so that ranks can be kept as counts.
+
+Grids know nothing of the data: a transform that did would tie the baseline's numbers to themselves. How ranks become
+alarms is `betting`.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from sightline.records.requests import BUCKETS, Picture, Served, Wording
+
+HALLUCINATION = "hallucination"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of a row, None where the row has none. `steps` is how many grid steps a unit of `on_grid(value)` has.
+
+    `once` says that it is about pictures, each of which counts once.
+    """
+
+    name: str
+    title: str
+    kind: Literal["number", "share"]
+    value: Callable[[Served], float | None]
+    on_grid: Callable[[float], float] = float
+    steps: int = 1
+    once: bool = False
+
+    def grid(self, value: float) -> int:
+        """The grid step of a value."""
+        return round(self.on_grid(value) * self.steps)
+
+
+def _log2(value: float) -> float:
+    return math.log2(1 + value)
+
+
+def _of_picture(look: Callable[[Picture], float]) -> Callable[[Served], float | None]:
+    return lambda row: look(row.images[0]) if row.images else None
+
+
+def _as_share(value: bool | None) -> float | None:
+    return None if value is None else float(value)
+
+
+MEASURES: tuple[Measure, ...] = (
+    Measure("prompt_words", "Words of a prompt", "number", lambda row: float(row.asked.words), _log2, 16),
+    Measure(
+        "picture_size",
+        "Side of a picture, pixels",
+        "number",
+        _of_picture(lambda one: math.sqrt(one.width * one.height)),
+        _log2,
+        8,
+        once=True,
+    ),
+    Measure("brightness", "Brightness", "share", _of_picture(lambda one: one.brightness), steps=256, once=True),
+    Measure("contrast", "Contrast", "share", _of_picture(lambda one: one.contrast), steps=256, once=True),
+    Measure("saturation", "Saturation", "share", _of_picture(lambda one: one.saturation), steps=256, once=True),
+    Measure("detail", "Detail", "share", _of_picture(lambda one: one.detail), steps=1024, once=True),
+    Measure(
+        "answer_words",
+        "Words of an answer",
+        "number",
+        lambda row: None if row.said is None else float(row.said.words),
+        _log2,
+        16,
+    ),
+    Measure("yes", "Yes among yes and no", "share", lambda row: _as_share(row.yes)),
+    Measure("refusals", "Refusals", "share", lambda row: _as_share(row.refused)),
+    Measure(
+        "cut_off",
+        "Answers cut off",
+        "share",
+        lambda row: None if row.finished is None else float(not row.finished),
+    ),
+)
+
+
+def vocabulary(known: Iterable[Wording]) -> Measure:
+    """How surprising a prompt's words are under those of some baseline prompts: mean nats a word, by hashed buckets.
+
+    The prompts that are learned from must not be ranked as well.
+    """
+    counts = [1.0] * BUCKETS  # Laplace's rule
+    for wording in known:
+        for bucket, count in wording.buckets.items():
+            counts[bucket] += count
+    return vocabulary_of(counts)
+
+
+def vocabulary_of(counts: list[float]) -> Measure:
+    """As `vocabulary`, of the counts with one added to each."""
+    total = sum(counts)
+    surprise = [-math.log(count / total) for count in counts]
+
+    def value(row: Served) -> float | None:
+        words = sum(row.asked.buckets.values())
+        if not words:
+            return None
+        return sum(surprise[bucket] * count for bucket, count in row.asked.buckets.items()) / words
+
+    return Measure("vocabulary", "Surprise at a prompt's words, nats", "number", value, steps=32)
+
+
+def hallucination() -> Measure:
+    """What the judge says; its values come from outside the row."""
+    return Measure(HALLUCINATION, "Hallucinating answers (sampled, judged)", "share", lambda _: None)

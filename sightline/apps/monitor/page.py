@@ -1,0 +1,88 @@
+"""The page of a watch: one HTML file in the reports' style, without script, all that came in escaped."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jinja2
+from markupsafe import Markup
+
+from sightline.apps.monitor.findings import Finding, Findings
+from sightline.apps.monitor.watch import Watch
+from sightline.records.requests import Served
+from sightline.study.report.formatting import NARROW, interval_text, value_text
+
+_WIDTH, _HEIGHT = 220.0, 56.0
+_SHOWN = 400  # characters of a prompt or an answer
+#: Controls that would turn what follows the other way round.
+_BIDI = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C))
+
+
+class Line(NamedTuple):
+    """A number's row of the table; `path` are the points of its evidence, `bar` is where the bar is drawn."""
+
+    found: Finding
+    path: str
+    bar: str
+
+
+class Example(NamedTuple):
+    """A row of the log that was among the most unusual of this reading."""
+
+    id: str
+    time: str
+    prompt: str
+    answer: str
+
+
+def render(findings: Findings, watches: Sequence[Watch], examples: Mapping[str, Sequence[Served]]) -> str:
+    """The page of what was found; `examples` are unusual rows of this reading by the number's name."""
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader(
+            [
+                jinja2.PackageLoader("sightline.apps.monitor", "templates"),
+                jinja2.PackageLoader("sightline.study.report", "templates"),
+            ]
+        ),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"value": value_text, "interval": interval_text, "evidence": evidence_text, "plain": _plain}
+    shown = [_line(found, watch) for found, watch in zip(findings.findings, watches, strict=True)]
+    told = {found.title: [_example(row) for row in examples.get(found.name, ())] for found in findings.alarms}
+    return environment.get_template("monitor.html.jinja").render(
+        findings=findings, lines=shown, examples=told, width=_WIDTH, height=_HEIGHT
+    )
+
+
+def evidence_text(factor: float) -> str:
+    """`3.1`, `420`, `2 x 10^9` with a true superscript: a factor by which the bets have grown."""
+    if factor < 1000:
+        return f"{factor:.2g}" if factor < 10 else f"{factor:.0f}"
+    mantissa, _, exponent = f"{factor:.0e}".partition("e")
+    return Markup("{}{}&times;{}10<sup>{}</sup>").format(mantissa, NARROW, NARROW, int(exponent))
+
+
+def _line(found: Finding, watch: Watch) -> Line:
+    """The evidence over the values, on a scale from 1/10 to the higher of its peak and twice the bar's logarithm."""
+    points = [(0, 0.0), *watch.history]
+    low, high = -2.303, max(1.15 * watch.bar, *(log for _, log in points))
+    last = max(1, points[-1][0])
+
+    def height(log: float) -> float:
+        return _HEIGHT - 2 - (_HEIGHT - 4) * (min(max(log, low), high) - low) / (high - low)
+
+    path = " ".join(f"{2 + (_WIDTH - 4) * at / last:.1f},{height(log):.1f}" for at, log in points)
+    return Line(found, path, f"{height(watch.bar):.1f}")
+
+
+def _example(row: Served) -> Example:
+    return Example(_plain(row.id), _plain(row.time), _plain(row.prompt), _plain(row.answer))
+
+
+def _plain(text: str | None) -> str:
+    if text is None:
+        return "(not kept)"
+    shown = text.translate(_BIDI)
+    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "\N{HORIZONTAL ELLIPSIS}"
