@@ -68,6 +68,18 @@ def take(
     typer.echo(f"{manifest.stage.split()[0]}: {out} ({count} of {source})")
 
 
+@app.command("from-feedback")
+def from_feedback(
+    logs: Annotated[list[Path], typer.Argument(help="Logs of a served model, with what people thought beside them.")],
+    out: Out,
+) -> None:
+    """Turn thumbs and corrections on a served model's answers into pairs; the log must hold texts and pictures."""
+    from sightline.pairs.feedback import pairs_from_feedback
+
+    manifest = pairs_from_feedback(logs, out)
+    typer.echo(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
+
+
 def _command(name: str) -> Callable[..., None]:
     def run(
         samples: Samples,
