@@ -1,0 +1,69 @@
+"""Does what was written compute what was meant: plain Transformers opens it and scores some answers, row by row.
+
+The distances are about numbers, on probes of no meaning; how well a model answers is what evaluations say.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+
+from sightline.models.plain import plain_logps
+from sightline.models.prompts import Prefix, Scored
+from sightline.models.recent import Recent
+from sightline.models.scorer import encode_row
+from sightline.models.vlm import VLM
+
+PROBES = (
+    ("Describe the picture.", "A red cup and a blue plate stand on the table."),
+    ("Is there a cup in the picture?", "No, there is no cup."),
+    ("How many cows are there?", "There are two cows in front of the barn."),
+)
+_SIDE = 96
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How far the log-probs of answer tokens (nats) of two models are apart, over so many tokens."""
+
+    largest: float
+    mean: float
+    tokens: int
+
+
+def save_probes(folder: Path, *, sees: bool) -> list[Scored]:
+    """The probes, each about a picture of smooth noise that is written to `folder`; without one where nobody sees."""
+    rng = np.random.default_rng(0)
+    items = []
+    for number, (prompt, answer) in enumerate(PROBES):
+        path = folder / f"probe-{number}.png"
+        small = rng.integers(0, 256, size=(4, 4, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC).save(path)
+        items.append(Scored(Prefix((path,) if sees else (), prompt), (answer,)))
+    return items
+
+
+def logps_of(vlm: VLM, items: Sequence[Scored]) -> torch.Tensor:
+    """Log-probs (nats) of all answer tokens, by Transformers' own forward of each row."""
+    with torch.no_grad():
+        return plain_logps(vlm, [encode_row(vlm, item) for item in items]).double().cpu()
+
+
+def reopened(directory: Path, like: VLM) -> VLM:
+    """What plain Transformers makes of a directory, in the dtype that it was saved in."""
+    loader = AutoModelForImageTextToText if like.sees else AutoModelForCausalLM
+    processor = (AutoProcessor if like.sees else AutoTokenizer).from_pretrained(directory)
+    model = loader.from_pretrained(directory, dtype="auto").to(like.device).eval().requires_grad_(False)
+    return replace(
+        like, model=model, processor=processor, path=str(directory), dtype=model.dtype, cache=None, prefixes=Recent()
+    )
+
+
+def apart(one: torch.Tensor, other: torch.Tensor) -> Apart:
+    """The distance of two lists of log-probs of the same tokens."""
+    gaps = (one - other).abs()
+    return Apart(float(gaps.max()), float(gaps.mean()), len(gaps))

@@ -1,0 +1,119 @@
+"""`sightline export model`: model and adapter -> one directory that others open, with card, checksums and a check.
+
+The sum is made in float32 and rounded once. What is written is opened again by plain Transformers and must score as it
+was meant to; what rounding changed is measured and told.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from peft import PeftModel
+
+from sightline.apps.export.card import CARD, Origins, read_origins, write_card
+from sightline.apps.export.check import Apart, apart, logps_of, reopened, save_probes
+from sightline.apps.export.config import ExportModelConfig
+from sightline.apps.export.quantized import Bits, quantize, require_quantizer, write_quantization
+from sightline.errors import InputError
+from sightline.models.full import save_model
+from sightline.models.loading import DTYPES, load_vlm, quiet
+from sightline.models.recent import Recent
+from sightline.models.vlm import VLM
+from sightline.records.hashing import hash_file
+from sightline.records.manifest import MANIFEST, Manifest, Stage
+from sightline.records.store import replacing, write_json
+
+SUMS, CHECK = "SHA256SUMS", "export.json"
+_BITS = {"int8": 8, "int4": 4}
+
+
+@dataclass(frozen=True)
+class Told:
+    """Directories that the card quotes: of training, pairs, evaluations and a report."""
+
+    train: Path | None = None
+    pairs: Path | None = None
+    evaluations: Sequence[Path] = ()
+    report: Path | None = None
+
+
+def export_model(model: Path, out: Path, config: ExportModelConfig, adapter: Path | None, told: Told) -> Manifest:
+    """Write the model to `out`; the manifest's numbers say how far it is from the model in float32.
+
+    Raises:
+        InputError: what the model, the adapter or a quoted directory refuse, a package that is missing, or a directory
+            that does not score as it should when it is opened again.
+    """
+    if config.weights in _BITS:
+        require_quantizer()
+    origins = read_origins(model, adapter, told.train, told.pairs, told.evaluations, told.report)
+    is_new = not (out / MANIFEST).exists()
+    vlm = load_vlm(model, adapter=adapter) if is_new else None  # before the directory is claimed
+    stage = Stage.open(out, "export model", config, _inputs(model, adapter, told))
+    if stage.done:
+        return stage.manifest
+    vlm = vlm or load_vlm(model, adapter=adapter)
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        probes = save_probes(Path(folder), sees=vlm.sees)
+        before = logps_of(vlm, probes)
+        if isinstance(vlm.model, PeftModel):
+            vlm = replace(vlm, model=vlm.model.merge_and_unload(), prefixes=Recent())
+        dtype = DTYPES[config.weights if config.weights in DTYPES else "bfloat16"]
+        vlm = replace(_rounded(vlm, dtype), prefixes=Recent())
+        meant = logps_of(vlm, probes)
+        quantization = quantize(vlm, cast(Bits, _BITS[config.weights])) if config.weights in _BITS else None
+        save_model(vlm, out)
+        if quantization is not None:
+            write_quantization(out, quantization)
+        found = logps_of(reopened(out, vlm), probes)
+    reloaded, changed = apart(found, meant), apart(found, before)
+    if quantization is None and reloaded.largest > config.tolerance:
+        raise InputError(
+            f"{out} scores {reloaded.largest:.3g} nats a token apart from what was written into it; "
+            "this Transformers does not keep this model, try another version or set tolerance"
+        )
+    return _finish(stage, origins, reloaded, changed)
+
+
+def write_sums(directory: Path) -> int:
+    """Write `SHA256SUMS`, which `sha256sum -c` reads, over all files but itself and the manifest; how many."""
+    names = sorted(
+        path.relative_to(directory).as_posix()
+        for path in directory.rglob("*")
+        if path.is_file() and path.name not in (SUMS, MANIFEST) and not path.name.startswith(".")
+    )
+    with replacing(directory / SUMS) as temporary:
+        temporary.write_text("".join(f"{hash_file(directory / name)}  {name}\n" for name in names), encoding="utf-8")
+    return len(names)
+
+
+def _finish(stage: Stage, origins: Origins, reloaded: Apart, changed: Apart) -> Manifest:
+    out = stage.directory
+    config = ExportModelConfig.model_validate(stage.manifest.config)
+    size = sum(path.stat().st_size for path in out.glob("*.safetensors"))
+    numbers = {
+        "reloaded_largest": reloaded.largest,
+        "reloaded_mean": reloaded.mean,
+        "changed_largest": changed.largest,
+        "changed_mean": changed.mean,
+        "bytes": float(size),
+    }
+    write_json(out / CHECK, {"weights": config.weights, "reloaded": asdict(reloaded), "changed": asdict(changed)})
+    write_card(out / CARD, config, origins, stage.manifest, reloaded, changed, size)
+    return stage.finish(counts={"files": write_sums(out), "tokens": changed.tokens}, numbers=numbers)
+
+
+def _rounded(vlm: VLM, dtype: torch.dtype) -> VLM:
+    """Weights alone: buffers, such as the frequencies of rotary positions, are made anew in float32 on loading."""
+    for weight in vlm.model.parameters():
+        weight.data = weight.data.to(dtype)
+    return replace(vlm, dtype=dtype)
+
+
+def _inputs(model: Path, adapter: Path | None, told: Told) -> dict[str, Path]:
+    named = {"model": model, "adapter": adapter, "train": told.train, "pairs": told.pairs, "report": told.report}
+    named |= {f"eval-{number}": path for number, path in enumerate(told.evaluations)}
+    return {name: path for name, path in named.items() if path is not None}
