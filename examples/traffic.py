@@ -1,0 +1,79 @@
+"""People of the lab: they ask a served model about scenes, say what they think of its answers, and may change.
+
+It stands in for users in docs/stages.md. Thumbs and corrections are the lab's own truth; with --drift pictures are
+darker and prompts are others, as when another crowd has found the address.
+"""
+
+import argparse
+import base64
+import io
+from itertools import islice
+from pathlib import Path
+
+import httpx2
+from PIL import Image
+
+from sightline.data.samples import read_samples
+from sightline.lab.oracle import score
+from sightline.models.prompts import prefix_of
+from sightline.pairs.judges.base import Judged
+from sightline.records import Sample
+
+OTHER = ("Write a poem about it, please.", "Which stocks should I buy after seeing that?", "Translate the menu for me.")
+
+
+def picture_url(path: Path, *, dark: bool) -> str:
+    """A picture as a data URL; dark at a third of its brightness."""
+    data = path.read_bytes()
+    if dark:
+        buffer = io.BytesIO()
+        with Image.open(path) as image:
+            image.convert("RGB").point([value // 3 for value in range(256)] * 3).save(buffer, "PNG")
+        data = buffer.getvalue()
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+def ask(client: httpx2.Client, model: str, prompt: str, url: str) -> tuple[str, str]:
+    """The call's id and its answer."""
+    parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": prompt}]
+    body = {"model": model, "messages": [{"role": "user", "content": parts}], "max_tokens": 64}
+    answer = client.post("/v1/chat/completions", json=body).raise_for_status()
+    return answer.headers["x-sightline-id"], answer.json()["choices"][0]["message"]["content"]
+
+
+def opinion(sample: Sample, folder: Path, answer: str) -> dict[str, str] | None:
+    """What somebody who sees the picture says: thumb up, or thumb down and what it should have said."""
+    verdict = score(Judged(prefix_of(sample, folder), answer, sample.reference, sample.truth))
+    if verdict.score is None:
+        return None
+    if verdict.aspects["mistakes"] == 0:
+        return {"thumb": "up"}
+    return {"thumb": "down"} | ({"correction": sample.reference} if sample.reference else {})
+
+
+def main() -> None:
+    """Ask about some of the samples of a folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("samples", type=Path)
+    parser.add_argument("--url", default="http://127.0.0.1:8000")
+    parser.add_argument("--first", type=int, default=0, help="the first sample asked about")
+    parser.add_argument("--count", type=int, default=60, help="how many are")
+    parser.add_argument("--feedback", action="store_true", help="say what is thought of the answers")
+    parser.add_argument("--drift", action="store_true", help="darker pictures, other prompts")
+    told = parser.parse_args()
+    with httpx2.Client(base_url=told.url, timeout=120, trust_env=False) as client:
+        model = client.get("/v1/models").json()["data"][0]["id"]
+        thumbs = {"up": 0, "down": 0}
+        for number, sample in enumerate(islice(read_samples(told.samples), told.first, told.first + told.count)):
+            prompt = OTHER[number % len(OTHER)] if told.drift else sample.prompt
+            url = picture_url(told.samples / sample.images[0], dark=told.drift)
+            call, answer = ask(client, model, prompt, url)
+            said = opinion(sample, told.samples, answer) if told.feedback else None
+            if said is not None:
+                client.post("/feedback", json={"id": call, **said}).raise_for_status()
+                thumbs[said["thumb"]] += 1
+    print(f"asked about {told.count} scenes, thumbs {thumbs}")
+
+
+if __name__ == "__main__":
+    main()
