@@ -95,12 +95,14 @@ def _rows(log: Path, dropped: Counter[str]) -> Iterator[tuple[Served, _Told]]:
     told: dict[str, _Told] = {}
     for _, said in read_feedback(log):
         one = told.setdefault(said.id, _Told())
-        one.thumbs |= {said.thumb} - {None}
+        if said.thumb is not None:
+            one.thumbs.add(said.thumb)
         if said.correction is not None:
             one.corrections[said.correction.strip()] = None
     for row, _ in read_log(log):
-        if (one := told.pop(row.id, None)) is None:
+        if row.id not in told:
             continue
+        one = told.pop(row.id)
         if reason := one.conflict() or _useless(row, log):
             dropped[reason] += 1
         else:

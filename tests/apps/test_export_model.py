@@ -46,7 +46,7 @@ def export(place: Path, out: Path, *more: object) -> Result:
 
 def plain(directory: Path, picture: Path) -> torch.Tensor:
     """Log-probs of an answer by nothing of ours."""
-    model = AutoModelForImageTextToText.from_pretrained(directory).eval()
+    model: Any = AutoModelForImageTextToText.from_pretrained(directory)
     processor: Any = AutoProcessor.from_pretrained(directory)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         return token_logps(model, processor, [picture], PROMPT, ANSWER)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datasets import load_dataset
@@ -40,10 +41,10 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Calls and feedback through the door of a served model."""
     place = tmp_path_factory.mktemp("log")
 
-    def script(body: Body, number: int) -> object:
+    def script(body: Body, number: int) -> Any:
         return say(CALLS[number][2])
 
-    with door_before(script, place, keep_images=True) as client:  # type: ignore[arg-type]
+    with door_before(script, place, keep_images=True) as client:
         for prompt, color, _, said in CALLS:
             answer = client.post("/v1/chat/completions", json=chat(prompt, data_url(color=color)))
             for thumb, correction in said:
@@ -95,10 +96,11 @@ def test_the_ecosystem_opens_them_and_the_command_says_what_it_did(log: Path, tm
 
 
 def test_a_log_without_words_or_pictures_gives_nothing(tmp_path: Path) -> None:
-    for name, settings, reason in (
+    cases: tuple[tuple[str, dict[str, Any], str], ...] = (
         ("hashes", {}, "the picture was not kept"),
         ("texts", {"redact": "texts", "keep_images": True}, "redacted: the log has no text"),
-    ):
+    )
+    for name, settings, reason in cases:
         place = tmp_path / name
         with door_before(lambda body, number: say("A cup."), place, **settings) as client:
             answer = client.post("/v1/chat/completions", json=chat("What?", data_url()))

@@ -19,7 +19,7 @@ from sightline.evals.directory import read_evaluation
 from sightline.records.manifest import MANIFEST, Manifest, read_manifest
 from sightline.records.store import read_json, replacing
 from sightline.study.report.formatting import difference_text, interval_text, value_text
-from sightline.study.report.page import markdown_text
+from sightline.study.report.rendering import markdown_text
 from sightline.study.report.results import Results
 from sightline.study.report.writing import RESULTS
 

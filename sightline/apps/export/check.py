@@ -6,6 +6,7 @@ The distances are about numbers, on probes of no meaning; how well a model answe
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +58,8 @@ def reopened(directory: Path, like: VLM) -> VLM:
     """What plain Transformers makes of a directory, in the dtype that it was saved in."""
     loader = AutoModelForImageTextToText if like.sees else AutoModelForCausalLM
     processor = (AutoProcessor if like.sees else AutoTokenizer).from_pretrained(directory)
-    model = loader.from_pretrained(directory, dtype="auto").to(like.device).eval().requires_grad_(False)
+    model: Any = loader.from_pretrained(directory, dtype="auto")
+    model = model.to(like.device).eval().requires_grad_(False)
     return replace(
         like, model=model, processor=processor, path=str(directory), dtype=model.dtype, cache=None, prefixes=Recent()
     )

@@ -211,9 +211,12 @@ def _read(path: Path, identity: str, config: MonitorConfig) -> _State:
             told["unwatched"],
             told["words"],
             Place.model_validate(told["place"]),
-            *(int(told[name]) for name in ("rows", "failed", "judged", "unscored")),
+            int(told["rows"]),
+            int(told["failed"]),
+            int(told["judged"]),
+            int(told["unscored"]),
             deque(told["seen"], maxlen=_REMEMBERED),
-            told["last"],
+            str(told["last"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error!r}); delete the directory and read the log anew") from error
