@@ -38,6 +38,7 @@ COMMANDS: dict[str, Entry] = {
     "pairs": Entry("sightline.cli.pairs", "Build preference pairs from samples.", is_group=True),
     "probe": Entry("sightline.cli.probe", "Ask whether a model uses its pictures at all."),
     "judge": Entry("sightline.cli.judge", "Measure how often a judge prefers the chosen answer of pairs."),
+    "compose": Entry("sightline.cli.compose", "Make one model of several that take different media."),
     "train": Entry("sightline.cli.train", "Train a model on preference pairs."),
     "curate": Entry("sightline.cli.curate", "Keep the best of instruction data, by two reward models."),
     "check": Entry("sightline.cli.check", "Look for what is wrong with a dataset of pairs."),

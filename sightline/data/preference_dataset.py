@@ -47,6 +47,7 @@ tags:
 | column | what it holds |
 | --- | --- |
 | `images` | the images of the prompt, in order |
+| `media` | what each of them is, for a model composed of several kinds; mostly none |
 | `prompt` | the turns up to the user's last, with an entry of type `image` where each image stands |
 | `chosen`, `rejected` | one assistant turn each |
 | `second_rejected` | a second worse answer, for averaged DPO; mostly none |
@@ -116,6 +117,7 @@ def preference_schema() -> pa.Schema:
     features = Features(
         {
             "images": List(Image()),
+            "media": List(text),
             "prompt": turns,
             "chosen": turns,
             "rejected": turns,
@@ -156,6 +158,7 @@ def _row(pair: Pair, directory: Path) -> dict[str, Any]:
     told = messages(pair.history, pair.prompt, len(images), f"{directory / PAIRS} (id {pair.id!r})")
     return {
         "images": images,
+        "media": pair.media,
         "prompt": [_message(role, entries) for role, entries in told],
         "chosen": [_message("assistant", [pair.chosen])],
         "rejected": [_message("assistant", [pair.rejected])],
@@ -202,6 +205,7 @@ def pair_of_columns(row: Mapping[str, Any], directory: Path, where: str) -> Pair
         history, prompt = to_turns((turn["role"], entries_of(turn["content"])) for turn in row["prompt"])
         columns = {
             "id": row["id"],
+            "media": row.get("media") or (),
             "history": history,
             "prompt": prompt,
             "chosen": _text(row["chosen"]),

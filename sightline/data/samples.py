@@ -56,6 +56,7 @@ def _from_pair(pair: Pair) -> Sample:
     return Sample(
         id=pair.id,
         images=pair.images,
+        media=pair.media,
         history=pair.history,
         prompt=pair.prompt,
         reference=pair.chosen,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sightline.errors import InputError
 from sightline.models.fused_lora import fuse_lora
 from sightline.models.loading import peft_warnings_ignored
+from sightline.models.routing import MODALITY, is_routed, route
 from sightline.models.vlm import VLM
 
 
@@ -29,7 +30,8 @@ class LoraSettings:
     `targets` is a regular expression over whole module names or a tuple of name endings; None is every linear layer of
     the language model. `train_projector` also trains the projector between vision and language in full, as the BDHS
     study does (2407.02477, app. A): a copy of it is saved in the adapter, and switching the adapter off restores the
-    original. The vision tower stays frozen.
+    original. The vision tower stays frozen. With `decoupled` there are two adapters, one for the tokens of images and
+    one for all others, as DAMC trains them (2402.12750).
     """
 
     rank: int
@@ -37,14 +39,18 @@ class LoraSettings:
     dropout: float = 0.0
     targets: str | tuple[str, ...] | None = None
     train_projector: bool = False
+    decoupled: bool = False
 
 
 def add_lora(vlm: VLM, settings: LoraSettings, *, seed: int = 0) -> VLM:
     """Freeze `vlm` and put a fresh LoRA adapter into its modules, in place; until trained it computes what it did.
 
     Raises:
-        InputError: there is an adapter already, or no module answers to `settings.targets`.
+        InputError: there is an adapter already, no module answers to `settings.targets`, or adapters are to be chosen
+            by token in a model without a proof.
     """
+    if settings.decoupled and not (vlm.proved and vlm.sees):
+        raise InputError(f"{vlm.path} tells no image tokens from text; leave lora.decoupled off")
     if isinstance(vlm.model, PeftModel):
         raise InputError(f"the model of {vlm.path} has an adapter already; merge it first")
     targets = settings.targets if settings.targets is not None else _language_layers(vlm)
@@ -62,6 +68,11 @@ def add_lora(vlm: VLM, settings: LoraSettings, *, seed: int = 0) -> VLM:
             model = get_peft_model(vlm.model, config)
         except ValueError as error:
             raise InputError(f"LoRA targets {targets!r} fit no module of {vlm.path} ({error})") from error
+        if settings.decoupled:
+            members = vlm.family.names or (MODALITY,)
+            for name in members:
+                model.add_adapter(name, replace(config, modules_to_save=None))
+            route(model, members)
     fuse_lora(model)
     return replace(vlm, model=model)
 
@@ -121,6 +132,8 @@ def merge_and_save(vlm: VLM, directory: Path) -> None:
 
     The sum is rounded to the dtype of the weights, so merge a float32 model where the last digits matter.
     """
+    if is_routed(_adapted(vlm)) or vlm.family.names:
+        raise InputError(f"the adapters of {vlm.path} are chosen by token or kind and cannot be merged; keep them")
     merged = copy.deepcopy(_adapted(vlm)).merge_and_unload()
     merged.save_pretrained(str(directory))
     vlm.processor.save_pretrained(str(directory))

@@ -34,7 +34,12 @@ class Settings:
 
 @runtime_checkable
 class Layout(Protocol):
-    """Who sees whom in one forward pass."""
+    """Who sees whom in one forward pass, and whose tokens they are."""
+
+    @property
+    def members(self) -> Int[Tensor, "token"] | None:
+        """As `Packed.members`; None where no token is an image's."""
+        ...
 
     def attend(
         self,
@@ -93,6 +98,11 @@ class PackedLayout:
 
     packed: Packed
     _masks: dict[int | None, list[tuple[Tensor | None, Tensor]]] = field(default_factory=dict)
+
+    @property
+    def members(self) -> Int[Tensor, "token"] | None:
+        """Those of the sequence."""
+        return self.packed.members
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: Settings) -> Tensor:  # noqa: ARG002
         """One call for each prefix, one for the answers of each where they have tokens."""
@@ -160,6 +170,11 @@ class RunningRows:
         return RunningRows(lengths, orders.scatter(1, lengths[:, None], last + 1), places)
 
     @property
+    def members(self) -> Int[Tensor, "token"] | None:
+        """Whatever a model says is text."""
+        return None
+
+    @property
     def last(self) -> Int[Tensor, "row"]:
         """Where each row's last token stands in the packed sequence; before the first step."""
         return self.places.gather(1, self.lengths[:, None] - 1)[:, 0]
@@ -207,6 +222,11 @@ class Prefill:
 
     layout: PackedLayout
     running: RunningRows
+
+    @property
+    def members(self) -> Int[Tensor, "token"] | None:
+        """Those of the packed rows."""
+        return self.layout.members
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: Settings) -> Tensor:
         """As `PackedLayout`; keys and values are kept."""

@@ -30,10 +30,19 @@ class RowTooLong(InputError):
 
 @dataclass(frozen=True)
 class Images:
-    """The processed images of one prefix: tensors as the processor names them, and the paths they came from."""
+    """The processed images of one prefix: tensors as the processor names them, and the paths they came from.
+
+    `media` is `Prefix.media`: a file may be shown as one kind here and as another there.
+    """
 
     paths: tuple[Path, ...]
     tensors: dict[str, Tensor]
+    media: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+        """Equal for the same files shown as the same kinds."""
+        return self.paths, self.media
 
 
 @dataclass(frozen=True)
@@ -67,8 +76,8 @@ def encode_prefix(vlm: VLM, prefix: Prefix) -> EncodedPrefix:
     """Render, tokenize and process one prefix; what was encoded lately is not encoded again.
 
     Raises:
-        InputError: an image that cannot be opened, an empty prompt, a special token spelled out in the prompt, a
-            template that does not put an answer right after its generation prompt.
+        InputError: an image that cannot be opened, an empty prompt, a special token spelled out in the prompt, media
+            that the model does not take, a template that does not put an answer right after its generation prompt.
     """
 
     def make() -> tuple[EncodedPrefix, int]:
@@ -97,7 +106,8 @@ def _encode_prefix(vlm: VLM, prefix: Prefix) -> EncodedPrefix:
         _refuse_special_tokens(vlm, said.replace(IMAGE, "") if prefix.images else said, where)
     text, lead, end = _render(vlm, prefix)
     encoded = _process(vlm, prefix, text, where)
-    images = Images(prefix.images, {key: value for key, value in encoded.items() if key not in TEXT_KEYS})
+    tensors = {key: value for key, value in encoded.items() if key not in TEXT_KEYS}
+    images = Images(prefix.images, tensors, prefix.media)
     types = {key: value for key, value in encoded.items() if key.endswith("token_type_ids")}
     ids = tuple(encoded["input_ids"][0].tolist())
     if vlm.family.processor_adds_lead:
@@ -112,9 +122,10 @@ def _process(vlm: VLM, prefix: Prefix, text: str, where: str) -> Any:
         if prefix.images:
             raise InputError(f"{where} comes with a picture, and {vlm.path} takes none; name a model that sees")
         return vlm.tokenizer(**asked)
+    told = vlm.family.told_of_media(prefix.media, len(prefix.images), where)
     pictures = [open_image(path, where) for path in prefix.images]
     try:
-        return vlm.processor(images=pictures or None, **asked)
+        return vlm.processor(images=pictures or None, **told, **asked)
     except ValueError as error:
         raise InputError(f"{where}: the processor of {vlm.path} refuses it ({str(error).splitlines()[0]})") from error
 

@@ -20,6 +20,9 @@ SMALL = 128
 #: Small pictures in one pass.
 TOGETHER = 4
 
+#: Files, and the kinds that they are shown as (`Images.shown`).
+Shown = tuple[tuple[Path, ...], tuple[str, ...]]
+
 
 def image_features(vlm: VLM, images: Sequence[Images]) -> list[Features | None]:
     """The features of each prefix's images, None where it has none.
@@ -29,17 +32,15 @@ def image_features(vlm: VLM, images: Sequence[Images]) -> list[Features | None]:
     the batch.
     """
     weights = list(_vision_weights(vlm))
-    different = {each.paths: each for each in images if each.paths}
+    different = {each.shown: each for each in images if each.paths}
     if any(weight.requires_grad for _, weight in weights):
-        made = {paths: _encode(vlm, each) for paths, each in different.items()}
+        made = {shown: _encode(vlm, each) for shown, each in different.items()}
     else:
         made = _frozen(vlm, different, weights)
-    return [made.get(each.paths) for each in images]
+    return [made.get(each.shown) for each in images]
 
 
-def _frozen(
-    vlm: VLM, images: Mapping[tuple[Path, ...], Images], weights: Sequence[tuple[str, Tensor]]
-) -> dict[tuple[Path, ...], Features]:
+def _frozen(vlm: VLM, images: Mapping[Shown, Images], weights: Sequence[tuple[str, Tensor]]) -> dict[Shown, Features]:
     """Features from the cache, or made and kept there."""
     cache, made = vlm.cache, {}
     if cache is not None:
@@ -72,11 +73,11 @@ def _is_small(vlm: VLM, images: Images) -> bool:
     return pixels.shape[2] * pixels.shape[3] <= SMALL * side * side
 
 
-def _encode_small(vlm: VLM, images: Mapping[tuple[Path, ...], Images]) -> dict[tuple[Path, ...], Features]:
+def _encode_small(vlm: VLM, images: Mapping[Shown, Images]) -> dict[Shown, Features]:
     """Passes over `TOGETHER` pictures, the last filled up with copies of its last."""
     each = [model_inputs(vlm, one)["pixel_values"] for one in images.values()]
     shapes = {pixels.shape[1:] for pixels in each}
-    made: dict[tuple[Path, ...], Features] = {}
+    made: dict[Shown, Features] = {}
     for shape in shapes:
         alike = [(paths, pixels) for paths, pixels in zip(images, each, strict=True) if pixels.shape[1:] == shape]
         counts = [len(pixels) for _, pixels in alike]

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from transformers.utils import logging as transformers_logging
 
 from sightline.errors import InputError
 from sightline.models.attention import use_layouts
+from sightline.models.composed import ADAPTER, is_composed, join
 from sightline.models.families import FAMILIES, Family, Text
+from sightline.models.routing import MODALITY, route
 from sightline.models.tensor_cache import TensorCache, content_key
 from sightline.models.vlm import VLM
 from sightline.records.hashing import hash_file, hash_json
@@ -43,7 +45,7 @@ def load_vlm(
 
     `path` is a directory or, as a string, a hub id; nothing is asked of the network for a directory. `dtype` is one of
     `DTYPES`. Pickled weights and code of the checkpoint's own are refused unless `trust_remote_code`. `cache` keeps the
-    features of images.
+    features of images. A composed directory (`compose`) brings its own adapters.
 
     Raises:
         InputError: no such directory, no config.json, no processor, no adapter where one is named.
@@ -73,11 +75,15 @@ def load_vlm(
         log.warning("%s is a %r model, which has no proof yet: it goes row by row.", path, config.model_type)
     else:
         use_layouts(model)
+    found = family or Family()
+    if is_composed(path):
+        processor, found = join(Path(path), model, processor, DTYPES[dtype])
+        adapter = _of_composed(Path(path), adapter)
     if adapter is not None:
-        model = _load_adapter(model, adapter)
+        model = _load_adapter(model, adapter, found.names or (MODALITY,))
     model = model.to(device).eval().requires_grad_(False)  # who trains says what
     place = torch.device(device)
-    return VLM(model, processor, str(path), place, DTYPES[dtype], family or Family(), family is not None, cache)
+    return VLM(model, processor, str(path), place, DTYPES[dtype], found, family is not None, cache)
 
 
 def weights_hash(path: str | Path) -> str:
@@ -87,10 +93,10 @@ def weights_hash(path: str | Path) -> str:
         InputError: not a directory, or nothing in it that holds weights.
     """
     directory = Path(path)
-    files = sorted({file for pattern in WEIGHT_FILES for file in directory.glob(pattern)})
+    files = _files(directory, WEIGHT_FILES)
     if not any(file.suffix in (".safetensors", ".bin") for file in files):
         raise InputError(f"{path} holds no weights (*.safetensors); name the directory of a model or an adapter")
-    return hash_json({file.name: hash_file(file) for file in files})
+    return _hash_of(directory, files)
 
 
 def content_of(vlm: VLM) -> str:
@@ -98,10 +104,19 @@ def content_of(vlm: VLM) -> str:
     directory = Path(vlm.path)
     if directory.is_dir():
         kinds = (*WEIGHT_FILES, "*.json", "*.jinja", "*.model")
-        files = sorted({file for kind in kinds for file in directory.glob(kind)})
-        return hash_json({file.name: hash_file(file) for file in files})
+        return _hash_of(directory, _files(directory, kinds))
     weights = (part for pair in vlm.base.state_dict().items() if "lora_" not in pair[0] for part in pair)
     return content_key(vlm.path, vlm.base.config.to_json_string(), str(vlm.tokenizer.chat_template), *weights)
+
+
+def _files(directory: Path, kinds: Sequence[str]) -> list[Path]:
+    """The files of a model or an adapter; only adapters by token and composed models have folders of further ones."""
+    deep = is_composed(directory) or any(directory.glob("*/adapter_config.json"))
+    return sorted({file for kind in kinds for file in (directory.rglob(kind) if deep else directory.glob(kind))})
+
+
+def _hash_of(directory: Path, files: Sequence[Path]) -> str:
+    return hash_json({file.relative_to(directory).as_posix(): hash_file(file) for file in files})
 
 
 def _check_source(path: str | Path) -> None:
@@ -141,12 +156,25 @@ def _load_tokenizer(path: str | Path) -> Any:
     return tokenizer
 
 
-def _load_adapter(model: Any, adapter: Path) -> PeftModel:
+def _of_composed(path: Path, adapter: Path | None) -> Path | None:
+    """The adapter of a composed model: its own, or where it has none the one that was trained on it."""
+    own = path / ADAPTER
+    if adapter is not None and own.is_dir():
+        raise InputError(f"{path} is composed with adapters of its own; leave {adapter} out")
+    return own if own.is_dir() else adapter
+
+
+def _load_adapter(model: Any, adapter: Path, members: tuple[str, ...]) -> PeftModel:
+    """One adapter, or beside that of text one for each kind of `members`, in a folder of its name."""
     if not (adapter / "adapter_config.json").is_file():
         raise InputError(f"{adapter} is not an adapter directory: it has no adapter_config.json")
     try:
         with peft_warnings_ignored():
-            return PeftModel.from_pretrained(model, str(adapter))
+            made = PeftModel.from_pretrained(model, str(adapter))
+            own = [name for name in members if (adapter / name / "adapter_config.json").is_file()]
+            for name in own:
+                made.load_adapter(str(adapter / name), name)
+            return route(made, members) if own else made
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"adapter {adapter} does not fit the model ({_first_line(error)})") from error
 

@@ -73,11 +73,14 @@ class Span:
 class Packed:
     """The sequence. `order` is a token's number in its own row of prefix and answer, hidden tokens counted.
 
+    `members` is `Family.members` of image tokens and -1 of all others.
+
     `is_image` is False in answers: a policy may say the image token, and says a word by it.
     """
 
     ids: Int[Tensor, "token"]
     is_image: Bool[Tensor, "token"]
+    members: Int[Tensor, "token"]
     positions: Int[Tensor, "axis token"]
     order: Int[Tensor, "token"]
     blocks: Int[Tensor, "token"] | None
@@ -113,6 +116,7 @@ def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
     """Lay the rows side by side."""
     ids: list[Tensor] = []
     image: list[Tensor] = []
+    members: list[Tensor] = []
     positions: list[Tensor] = []
     order: list[Tensor] = []
     blocks: list[Tensor] = []
@@ -126,6 +130,7 @@ def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
         places, block = _told(vlm, row)
         ids.append(told[kept])
         image.append(is_image[kept])
+        members.append(_members(vlm, row, is_image)[kept])
         positions.append(places[:, kept])
         order.append(torch.arange(len(told))[kept])
         blocks.append(block[kept])
@@ -134,6 +139,7 @@ def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
             more = torch.arange(len(answer))
             ids.append(torch.tensor(answer, dtype=torch.long))
             image.append(torch.zeros(len(answer), dtype=torch.bool))
+            members.append(torch.full((len(answer),), -1))
             positions.append((places[:, :branch].max() + 1 + more).expand(len(places), -1))
             order.append(branch + more)
             blocks.append(torch.full((len(answer),), -1))
@@ -147,6 +153,7 @@ def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
     return Packed(
         ids=torch.cat(ids).to(vlm.device),
         is_image=torch.cat(image).to(vlm.device),
+        members=torch.cat(members).to(vlm.device),
         positions=torch.cat(positions, dim=1).to(vlm.device),
         order=torch.cat(order).to(vlm.device),
         blocks=block_numbers.to(vlm.device) if bool((block_numbers >= 0).any()) else None,
@@ -167,6 +174,13 @@ def _told(vlm: VLM, row: PackRow) -> tuple[Int[Tensor, "axis token"], Int[Tensor
     said = torch.arange(len(row.said))
     more = (places.max() + 1 + said).expand(len(places), -1)
     return torch.cat([places, more], dim=1), torch.cat([block, torch.full_like(said, -1)])
+
+
+def _members(vlm: VLM, row: PackRow, is_image: Bool[Tensor, "token"]) -> Int[Tensor, "token"]:
+    """Of the prefix and of what was said."""
+    made = torch.full_like(is_image, -1, dtype=torch.long)
+    made[is_image] = vlm.family.members(int(is_image.sum()), row.prefix.images.tensors)
+    return made
 
 
 def _kept(is_image: Bool[Tensor, "token"], hidden: frozenset[int]) -> Bool[Tensor, "token"]:

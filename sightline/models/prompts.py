@@ -11,16 +11,20 @@ from sightline.records.rows import IMAGE, Pair, Sample, Turn
 
 @dataclass(frozen=True)
 class Prefix:
-    """The user's last turn and those before it: absolute image paths, texts; images stand as `records.Sample` says."""
+    """The user's last turn and those before it: absolute image paths, texts; images stand as `records.Sample` says.
+
+    `media` names the kind of each image for a composed model; empty is its first kind throughout.
+    """
 
     images: tuple[Path, ...]
     prompt: str
     history: tuple[Turn, ...] = ()
+    media: tuple[str, ...] = ()
 
 
 def prefix_of(row: Sample | Pair, folder: Path) -> Prefix:
     """What a row asks, its images being relative to `folder`."""
-    return Prefix(tuple(folder / image for image in row.images), row.prompt, row.history)
+    return Prefix(tuple(folder / image for image in row.images), row.prompt, row.history, row.media)
 
 
 def without_pictures(prefix: Prefix) -> Prefix:

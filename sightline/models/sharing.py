@@ -32,7 +32,8 @@ class Told:
     @property
     def alike(self) -> tuple[Any, ...]:
         """Equal for rows that may share a beginning: with the same pictures, or without any the same prompt."""
-        return (self.prefix.images.paths or self.prefix.ids, self.hidden)
+        images = self.prefix.images
+        return (images.shown if images.paths else self.prefix.ids, self.hidden)
 
 
 @dataclass(frozen=True)

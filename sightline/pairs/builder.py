@@ -141,6 +141,7 @@ def pair_of(sample: Sample, builder: str, chosen: str, rejected: str, *, suffix:
         {
             "id": f"{sample.id}/{builder}{suffix}",
             "images": sample.images,
+            "media": sample.media,
             "history": sample.history,
             "prompt": sample.prompt,
             "chosen": chosen.strip(),

@@ -32,13 +32,15 @@ class Sample(Row):
     """An image (or several, or none), a prompt, and, where it exists, a reference answer.
 
     `images` are paths relative to the folder of the file that holds the row. They stand, in order, where `history` and
-    `prompt` say `<image>`, or, where neither does, before the first user turn. `task` says what is asked (description,
-    yes-no, count, ...); `cluster` names the unit of resampling, one for all questions on one image; `truth` is ground
-    truth in the form its benchmark or judge understands.
+    `prompt` say `<image>`, or, where neither does, before the first user turn. `media` names what each of them is (such
+    as picture, sound) for a model composed of several kinds; empty is what the model takes first. `task` says what is
+    asked (description, yes-no, count, ...); `cluster` names the unit of resampling, one for all questions on one image;
+    `truth` is ground truth in the form its benchmark or judge understands.
     """
 
     id: str
     images: tuple[str, ...] = ()
+    media: tuple[str, ...] = ()
     history: tuple[Turn, ...] = ()
     prompt: str
     reference: str | None = None
@@ -57,6 +59,7 @@ class Pair(Row):
 
     id: str
     images: tuple[str, ...] = ()
+    media: tuple[str, ...] = ()
     history: tuple[Turn, ...] = ()
     prompt: str
     chosen: str

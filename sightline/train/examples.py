@@ -102,6 +102,7 @@ def _sample_of(pair: Pair, samples: dict[str, Sample]) -> Sample:
         return Sample(
             id=pair.id,
             images=pair.images,
+            media=pair.media,
             history=pair.history,
             prompt=pair.prompt,
             reference=pair.chosen,

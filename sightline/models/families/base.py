@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sightline.errors import InputError
+
 Features = dict[str, Tensor]
 
 
@@ -26,6 +28,8 @@ class Family:
     processor_adds_lead: bool = False
     #: Whether blocks see each other both ways however short a layer's sliding window is.
     blocks_over_window: bool = False
+    #: The kinds of media that a composed model takes, in order; empty for a model of one kind.
+    names: tuple[str, ...] = ()
     #: What an answer's tokens are called in the processor's token types, where it makes any.
     answer_type: int = 0
 
@@ -53,6 +57,25 @@ class Family:
     ) -> Int[Tensor, "axis token"]:
         """Rotary positions of a prefix; an answer's go on from the largest."""
         return torch.arange(len(ids))[None]
+
+    def told_of_media(self, media: tuple[str, ...], images: int, where: str) -> dict[str, Any]:
+        """Further arguments of the processor: what each image is, for a family that takes several kinds.
+
+        Raises:
+            InputError: as many kinds as images are not named, or a kind is not one that the model takes.
+        """
+        if media and len(media) != images:
+            raise InputError(f"{where} names {len(media)} media and has {images} images; let the numbers agree")
+        if len(set(media)) > 1:
+            raise InputError(
+                f"{where} shows {' and '.join(sorted(set(media)))} and this model takes one kind; compose models that "
+                "take them (sightline compose)"
+            )
+        return {}
+
+    def members(self, tokens: int, images: Mapping[str, Tensor]) -> Int[Tensor, "image_token"]:
+        """Which member of a composed model takes each image token of a prefix; a model of one kind is its own."""
+        return torch.zeros(tokens, dtype=torch.long)
 
     def blocks(self, ids: Int[Tensor, "token"], is_image: Bool[Tensor, "token"]) -> Int[Tensor, "token"] | None:
         """Numbers that are equal where tokens of a prefix see each other both ways, -1 elsewhere; None if nowhere."""

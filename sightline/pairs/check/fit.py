@@ -34,7 +34,7 @@ class Fitting:
         if self._surely_fits(pair, sizes):
             return None
         try:
-            prefix = encode_prefix(self._vlm, Prefix(paths(), pair.prompt, pair.history))
+            prefix = encode_prefix(self._vlm, Prefix(paths(), pair.prompt, pair.history, pair.media))
             for answer in _answers(pair):
                 encode_answer(self._vlm, prefix, answer)
         except RowTooLong as error:

@@ -6,6 +6,7 @@ nouns of a list, or by a writer.
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -70,7 +71,7 @@ class _Claims:
     def score(self, asked: Sequence[Judged]) -> list[Verdict]:
         claims = self._split(asked)
         questions = [
-            Prefix(one.prefix.images, self._config.question.replace("{claim}", claim))
+            replace(one.prefix, prompt=self._config.question.replace("{claim}", claim), history=())
             for one, told in zip(asked, claims, strict=True)
             for claim in told or ()
         ]

@@ -55,7 +55,10 @@ class _Policy:
 
 
 def _request(draft: Draft) -> Request:
-    return Request(Prefix(pictures_of(draft), task_text(draft)), seed=draft.seed)
+    return Request(
+        Prefix(pictures_of(draft), task_text(draft), media=draft.about.prefix.media if pictures_of(draft) else ()),
+        seed=draft.seed,
+    )
 
 
 def _written(said: Generation) -> Written:

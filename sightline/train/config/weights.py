@@ -33,6 +33,7 @@ class LoraConfig(Config):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: str | tuple[str, ...] | None = None
     train_projector: bool = False
+    decoupled: bool = False
 
     def settings(self) -> LoraSettings:
         """The same in the terms of the models room."""

@@ -34,6 +34,7 @@ class Rollout(Row):
 
     sample_id: str
     images: tuple[str, ...]
+    media: tuple[str, ...] = ()
     history: tuple[Turn, ...]
     prompt: str
     answers: tuple[Said, ...]
@@ -41,7 +42,7 @@ class Rollout(Row):
     @property
     def prefix(self) -> Prefix:
         """What was asked."""
-        return Prefix(tuple(map(Path, self.images)), self.prompt, self.history)
+        return Prefix(tuple(map(Path, self.images)), self.prompt, self.history, self.media)
 
     @property
     def tokens(self) -> int:

@@ -97,5 +97,10 @@ def _said(answer: Generation, score: float, scale: RewardScale, penalty: float) 
 def _rollout(sample: Sample, folder: Path, answers: Sequence[Said]) -> Rollout:
     images = tuple(str(path) for path in prefix_of(sample, folder).images)
     return Rollout(
-        sample_id=sample.id, images=images, history=sample.history, prompt=sample.prompt, answers=tuple(answers)
+        sample_id=sample.id,
+        images=images,
+        media=sample.media,
+        history=sample.history,
+        prompt=sample.prompt,
+        answers=tuple(answers),
     )

@@ -1,0 +1,100 @@
+"""The config of `sightline compose`: which models, how their language models' changes are merged, and by what weights.
+
+Directories are in here and not arguments of the command, since there are any number of them. `run.compose` takes it.
+"""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from sightline.config import Config
+
+#: Our names of merges -> what PEFT's `add_weighted_adapter` calls them. `cat` is the exact weighted sum of the changes;
+#: PEFT's own "linear" adds the low-rank factors up, which is another matrix. The others work on whole changes.
+MERGES = {
+    "linear": "cat",
+    "ties": "ties_svd",
+    "dare_linear": "dare_linear_svd",
+    "dare_ties": "dare_ties_svd",
+    "magnitude_prune": "magnitude_prune_svd",
+}
+NAME = re.compile(r"[a-z][a-z0-9-]{2,30}")
+RESERVED = frozenset({"default", "modality", "adapter", "encoders", "members", "lora", "ora"})
+MOST_TRIES = 512
+
+
+class MemberConfig(Config):
+    """A model of one kind of media: its directory, and the adapter that taught its language model that kind.
+
+    Without an adapter it brings its encoder alone.
+    """
+
+    model: Path
+    adapter: Path | None = None
+
+
+class SearchConfig(Config):
+    """Weights by validation: every combination of `values`, one for each adapter, is tried on `samples`.
+
+    The rule: the greatest mean over samples of the reference answer's log-prob by token; of equals the first.
+    """
+
+    samples: Path
+    values: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    limit: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+
+
+class ComposeConfig(Config):
+    """One composed model. The names of `members` are the kinds of media that rows name.
+
+    `merge` and `weights` are for what the language model learned; the default weights are equal and add up to 1, over
+    all members. `density` is the share of a change that the pruning merges keep, `rank` that of their result, by
+    default the sum of the members' ranks. With `decoupled` each kind's image tokens go through the adapter of its own
+    member, and the merged one is for all other tokens (DAMC); without it the merged one is for all tokens (NaiveMC).
+    `dtype` is that of the weights that are written.
+    """
+
+    members: dict[str, MemberConfig] = Field(min_length=2)
+    merge: Literal["linear", "ties", "dare_linear", "dare_ties", "magnitude_prune"] = "linear"
+    weights: tuple[float, ...] | None = None
+    search: SearchConfig | None = None
+    density: float | None = Field(default=None, gt=0, le=1)
+    rank: int | None = Field(default=None, ge=1)
+    decoupled: bool = False
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    @field_validator("members")
+    @classmethod
+    def _is_named(cls, members: dict[str, MemberConfig]) -> dict[str, MemberConfig]:
+        wrong = next((name for name in members if not NAME.fullmatch(name) or name in RESERVED), None)
+        if wrong is not None:
+            raise ValueError(f"{wrong!r} cannot name a kind of media; use three or more lower-case letters")
+        return members
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> "ComposeConfig":
+        if self.weights is not None and self.search is not None:
+            raise ValueError("weights are given and searched for; leave one of weights and search out")
+        if self.weights is not None and len(self.weights) != len(self.members):
+            raise ValueError(f"weights has {len(self.weights)} numbers and there are {len(self.members)} members")
+        if (self.density is None) != (self.merge == "linear"):
+            raise ValueError(f"merge={self.merge} {'takes no' if self.merge == 'linear' else 'needs a'} density")
+        if self.search is not None and len(self.search.values) ** len(self.adapted) > MOST_TRIES:
+            raise ValueError(f"search would try more than {MOST_TRIES} combinations; give it fewer values")
+        if (self.search or self.weights) and not self.adapted:
+            raise ValueError("no member has an adapter, so there is nothing to weigh; leave weights and search out")
+        return self
+
+    @property
+    def adapted(self) -> tuple[str, ...]:
+        """The members with an adapter."""
+        return tuple(name for name, member in self.members.items() if member.adapter is not None)
+
+    @property
+    def given_weights(self) -> tuple[float, ...]:
+        """Of the members with an adapter."""
+        weights = self.weights or (1 / len(self.members),) * len(self.members)
+        return tuple(weight for name, weight in zip(self.members, weights, strict=True) if name in self.adapted)

@@ -1,0 +1,108 @@
+"""Merging the members' changes of the language model through PEFT's own `add_weighted_adapter`.
+
+It puts all adapters onto the first member's model under names of their own, and one made of them beside; nothing is
+searched or written here.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sightline.models.compose.config import MERGES, ComposeConfig
+from sightline.models.compose.members import CONFIG, PREFIX, WEIGHTS, Lora, Member
+from sightline.models.composed import Composed, ComposedProcessor, attach, language_part, without_language
+from sightline.models.loading import peft_warnings_ignored
+from sightline.models.routing import TEXT, route
+from sightline.models.vlm import VLM
+
+OF_TEXT = "text-of-"  # before a member's name: its adapter of text, among those that are merged
+
+
+def joined(members: Sequence[Member]) -> VLM:
+    """The first member's model with the others' encoders, without any adapter; the others lose their language part."""
+    first, *others = members
+    processors = {member.name: member.vlm.processor for member in members}
+    attach(first.vlm.base, {member.name: without_language(member.vlm.base) for member in others})
+    processor = ComposedProcessor(processors, first.vlm.image_token_id)
+    return replace(first.vlm, processor=processor, family=Composed(tuple(processors)))
+
+
+def adapted(vlm: VLM, members: Sequence[Member], *, decoupled: bool) -> VLM:
+    """`vlm` with the members' adapters, in place: those to be merged, and with `decoupled` those of image tokens.
+
+    A member whose training told no tokens apart has one adapter for both.
+    """
+    model: PeftModel | None = None
+    with tempfile.TemporaryDirectory() as folder, peft_warnings_ignored():
+        for member in members:
+            if member.text is None:
+                continue
+            roles = {f"{OF_TEXT}{member.name}": member.text}
+            if decoupled:
+                roles[member.name] = member.modality or member.text
+            for role, lora in roles.items():
+                place = _write(vlm.base, lora, Path(folder) / role)
+                if model is None:
+                    model = PeftModel.from_pretrained(vlm.base, str(place), adapter_name=role)
+                else:
+                    model.load_adapter(str(place), role)
+    return vlm if model is None else replace(vlm, model=model)
+
+
+def merge(vlm: VLM, config: ComposeConfig, weights: Sequence[float], *, seed: int) -> VLM:
+    """Put the merged adapter in place of an earlier one, and let tokens choose where the config says so.
+
+    `weights` are those of the members with an adapter, in order; `seed` is for the merges that drop at random.
+    """
+    model = vlm.model
+    names = [f"{OF_TEXT}{name}" for name in config.adapted]
+    if TEXT in model.peft_config:
+        model.set_adapter(names[0])
+        model.delete_adapter(TEXT)
+    ranks = [model.peft_config[name].r for name in names]
+    with torch.random.fork_rng(), peft_warnings_ignored():
+        torch.manual_seed(seed)
+        model.base_model.add_weighted_adapter(
+            names,
+            list(weights),
+            TEXT,
+            combination_type=MERGES[config.merge],
+            svd_rank=None if config.merge == "linear" else min(config.rank or sum(ranks), _least_width(vlm.base)),
+            svd_full_matrices=False,
+            density=config.density,
+        )
+    if config.decoupled:
+        route(model, vlm.family.names)
+    else:
+        model.set_adapter(TEXT)
+    model.requires_grad_(False)
+    return vlm
+
+
+def _write(base: nn.Module, lora: Lora, place: Path) -> Path:
+    """The adapter as PEFT's directory for the first member's model, whatever its own called the language model."""
+    language = language_part(base)
+    layers = sorted({f"{language}.{key.partition('.lora_')[0]}" for key in lora.weights})
+    config: LoraConfig = replace(
+        lora.config, target_modules=layers, modules_to_save=None, base_model_name_or_path="", exclude_modules=None
+    )
+    place.mkdir()
+    config.save_pretrained(str(place))
+    weights: Mapping[str, Tensor] = {f"{PREFIX}{language}.{key}": value for key, value in lora.weights.items()}
+    save_file({key: value.contiguous() for key, value in weights.items()}, place / WEIGHTS)
+    if not (place / CONFIG).is_file():
+        raise ValueError(f"PEFT wrote no {CONFIG}")
+    return place
+
+
+def _least_width(base: nn.Module) -> int:
+    """No change has a higher rank than the narrowest side of its layer."""
+    decoder = base.get_decoder()  # type: ignore[operator]
+    linear = (module for module in decoder.modules() if isinstance(module, nn.Linear))
+    return min(min(layer.in_features, layer.out_features) for layer in linear)

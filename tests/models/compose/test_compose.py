@@ -1,0 +1,307 @@
+"""Composed models against the slow reference, their members and hand-made sums; what cannot be composed is refused."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from sightline.cli import app
+from sightline.data.samples import write_samples
+from sightline.errors import InputError
+from sightline.models.adapters import LoraSettings, add_lora, save_adapter
+from sightline.models.compose.config import ComposeConfig, MemberConfig, SearchConfig
+from sightline.models.compose.run import compose
+from sightline.models.encoding import encode_answer, encode_prefix
+from sightline.models.loading import content_of, load_vlm
+from sightline.models.prompts import Prefix, Request, Sampling, Scored
+from sightline.models.routing import MODALITY, TEXT
+from sightline.models.sampler import generate
+from sightline.models.scorer import answer_logps
+from sightline.models.vlm import VLM
+from sightline.records import Sample
+from sightline.records.manifest import read_manifest
+from tests.models.compose.siblings import SOUND_TOKENS, save_moved
+from tests.models.compose.slow import SlowLora, SlowModel
+from tests.models.tiny import IMAGE_TOKENS
+
+ANSWERS = ("A red cup.", "A blue plate on the table.")
+PLAIN = LoraSettings(rank=4, alpha=8.0)
+DECOUPLED = LoraSettings(rank=3, alpha=6.0, decoupled=True)
+BOTH = ("picture", "sound")
+
+
+@pytest.fixture(scope="module")
+def adapters(eye: Path, ear: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("adapters")
+    return {
+        "picture": save_moved(eye, folder / "picture", 1, PLAIN, size=0.05),
+        "sound": save_moved(ear, folder / "sound", 2, LoraSettings(rank=2, alpha=2.0, train_projector=True), size=0.05),
+        "picture-two": save_moved(eye, folder / "picture-two", 3, DECOUPLED, size=0.05),
+        "sound-two": save_moved(ear, folder / "sound-two", 4, DECOUPLED, size=0.05),
+    }
+
+
+@pytest.fixture
+def items(shown: list[Path], heard: list[Path]) -> list[Scored]:
+    """Both kinds in either order, one kind alone, two of a kind, none."""
+    told = [
+        ((shown[0], heard[0]), BOTH),
+        ((heard[1], shown[1]), ("sound", "picture")),
+        ((heard[2],), ("sound",)),
+        ((shown[0],), ("picture",)),
+        ((heard[0], heard[1], shown[2]), ("sound", "sound", "picture")),
+        ((), ()),
+    ]
+    return [Scored(Prefix(paths, "What do they share?", (), media), ANSWERS) for paths, media in told]
+
+
+def members(eye: Path, ear: Path, picture: Path | None, sound: Path | None) -> dict[str, MemberConfig]:
+    return {"picture": MemberConfig(model=eye, adapter=picture), "sound": MemberConfig(model=ear, adapter=sound)}
+
+
+@torch.no_grad()
+def score(vlm: VLM, items: Sequence[Scored]) -> torch.Tensor:
+    return answer_logps(vlm, list(items)).sums()
+
+
+@torch.no_grad()
+def slow_scores(vlm: VLM, eyes: SlowModel, ears: VLM, items: Sequence[Scored], names: Sequence[str]) -> torch.Tensor:
+    """By the slow language model of `eyes`; sounds are seen by the model that heard them alone."""
+    rows = []
+    for item in items:
+        for answer in item.answers:
+            row = encode_answer(vlm, encode_prefix(vlm, item.prefix), answer)
+            features, chosen = [], []
+            for path, kind in zip(item.prefix.images, item.prefix.media, strict=True):
+                alone = encode_prefix(ears if kind == "sound" else vlm, Prefix((path,), "?"))
+                if kind == "sound":
+                    made = ears.family.features(ears.base, alone.images.tensors)["tokens"].double()
+                else:
+                    made = eyes.features(alone.images.tensors["picture.pixel_values"])
+                features.append(made)
+                chosen += [names[BOTH.index(kind)]] * len(made)
+            owners = iter(chosen)
+            tokens = [next(owners) if token == vlm.image_token_id else TEXT for token in row.ids]
+            joined = torch.cat(features) if features else None
+            rows.append(eyes.logp(row.ids, vlm.image_token_id, joined, tokens, row.start))
+    return torch.stack(rows).view(len(items), -1)
+
+
+def mixed(loras: Sequence[SlowLora], weights: Sequence[float]) -> SlowLora:
+    """The weighted sum of changes, as one adapter with a unit matrix for a factor."""
+    layers = {}
+    for name in loras[0].layers:
+        change = sum((weight * lora.change(name) for lora, weight in zip(loras, weights, strict=True)), torch.zeros(()))
+        layers[name] = (change.detach(), torch.eye(len(change), dtype=torch.float64))
+    return SlowLora(layers, 1.0)
+
+
+def test_damc_sends_each_kinds_tokens_through_its_own_lora(
+    eye: Path, ear: Path, adapters: dict[str, Path], items: list[Scored], tmp_path: Path
+) -> None:
+    picture, sound = adapters["picture-two"], adapters["sound-two"]
+    config = ComposeConfig(members=members(eye, ear, picture, sound), weights=(0.75, 0.5), decoupled=True)
+    vlm = load_vlm(compose(config, tmp_path / "out"))
+    loras = {
+        TEXT: mixed([SlowLora.read(picture), SlowLora.read(sound)], (0.75, 0.5)),
+        "picture": SlowLora.read(picture / MODALITY),
+        "sound": SlowLora.read(sound / MODALITY),
+    }
+    slow = slow_scores(vlm, SlowModel(eye, loras), load_vlm(ear, adapter=sound), items, BOTH)
+    torch.testing.assert_close(score(vlm, items).double(), slow, rtol=1e-5, atol=1e-5)
+    made = generate(vlm, [Request(item.prefix) for item in items], Sampling(6), batch_size=4)
+    alone = [generate(vlm, [Request(item.prefix)], Sampling(6), batch_size=1)[0] for item in items]
+    assert made == alone
+
+
+def test_naivemc_adds_the_weighted_changes_up_and_keeps_trained_projectors(
+    eye: Path, ear: Path, adapters: dict[str, Path], items: list[Scored], tmp_path: Path
+) -> None:
+    picture, sound = adapters["picture"], adapters["sound"]
+    vlm = load_vlm(compose(ComposeConfig(members=members(eye, ear, picture, sound)), tmp_path / "mean"))
+    loras = {TEXT: mixed([SlowLora.read(picture), SlowLora.read(sound)], (0.5, 0.5))}
+    slow = slow_scores(vlm, SlowModel(eye, loras), load_vlm(ear, adapter=sound), items, (TEXT, TEXT))
+    torch.testing.assert_close(score(vlm, items).double(), slow, rtol=1e-5, atol=1e-5)
+    bare = slow_scores(vlm, SlowModel(eye, loras), load_vlm(ear), items[2:3], (TEXT, TEXT))
+    assert (bare - slow[2:3]).abs().min() > 0.01  # the ear's projector before its adapter trained it
+
+
+def test_without_adapters_it_is_each_member_and_can_be_trained(
+    eye: Path, ear: Path, items: list[Scored], tmp_path: Path
+) -> None:
+    made = compose(ComposeConfig(members=members(eye, ear, None, None)), tmp_path / "bare")
+    vlm = load_vlm(made)
+    assert not (made / "adapter").exists()
+    heard, shown = items[2], items[3]
+    torch.testing.assert_close(score(vlm, [heard]), score(load_vlm(ear), [heard]), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(score(vlm, [shown]), score(load_vlm(eye), [shown]), rtol=1e-5, atol=1e-5)
+    unnamed = Scored(Prefix(shown.prefix.images, shown.prefix.prompt), ANSWERS)
+    torch.testing.assert_close(score(vlm, [unnamed]), score(vlm, [shown]), rtol=0, atol=0)
+    counts = [encode_prefix(vlm, item.prefix).ids.count(vlm.image_token_id) for item in items]
+    assert counts == [IMAGE_TOKENS + SOUND_TOKENS] * 2 + [
+        SOUND_TOKENS,
+        IMAGE_TOKENS,
+        2 * SOUND_TOKENS + IMAGE_TOKENS,
+        0,
+    ]
+
+    trained = add_lora(vlm, LoraSettings(rank=2, alpha=4.0, train_projector=True, decoupled=True))
+    names = {name for name, weight in trained.model.named_parameters() if weight.requires_grad}
+    assert {name.split(".")[-2] for name in names if ".lora_" in name} == {TEXT, "picture", "sound"}
+    assert sum("multi_modal_projector" in name for name in names) == 2 * 4
+    with torch.no_grad():
+        for weight in trained.model.parameters():
+            if weight.requires_grad:
+                weight.add_(0.05)
+    save_adapter(trained, tmp_path / "adapter")
+    again = load_vlm(made, adapter=tmp_path / "adapter")
+    torch.testing.assert_close(score(again, items), score(trained, items), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("merge", ["linear", "ties", "magnitude_prune", "dare_linear"])
+def test_merging_equal_changes_with_everything_kept_is_that_change(
+    eye: Path, ear: Path, items: list[Scored], tmp_path: Path, merge: str
+) -> None:
+    """TIES of two equal changes is their mean, as all signs agree; the others are sums, of which halves are given."""
+    one = save_moved(eye, tmp_path / "one", 5, PLAIN, size=0.05)
+    weights = (1.0, 1.0) if merge == "ties" else (0.5, 0.5)
+    told = {"merge": merge, "weights": weights, "density": None if merge == "linear" else 1.0}
+    vlm = load_vlm(
+        compose(ComposeConfig(members=members(eye, ear, one, one), **told), tmp_path / "out")  # type: ignore[arg-type]
+    )
+    torch.testing.assert_close(
+        score(vlm, items[3:4]), score(load_vlm(eye, adapter=one), items[3:4]), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_ties_keeps_the_largest_entries_and_the_sign_of_the_greater_sum(
+    eye: Path, ear: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    """Against the rule (2306.01708, alg. 1) in float64, at full rank: trim, elect a sign, mean of those that agree."""
+    told = members(eye, ear, adapters["picture"], adapters["sound"])
+    config = ComposeConfig(members=told, merge="ties", weights=(1.0, 1.0), density=0.3, rank=32)
+    out = compose(config, tmp_path / "out")
+    merged = SlowLora.read(out / "adapter")
+    both = [SlowLora.read(adapters[name]) for name in BOTH]
+    for layer in merged.layers:
+        changes = [lora.change(layer).detach() for lora in both]
+        kept = []
+        for change in changes:
+            bound = change.abs().flatten().topk(int(0.3 * change.numel())).values[-1]
+            kept.append(torch.where(change.abs() >= bound, change, 0.0))
+        sign = torch.sign(kept[0] + kept[1])
+        agree = [torch.where(torch.sign(one) == sign, one, 0.0) for one in kept]
+        count = sum((one != 0).double() for one in agree).clamp(min=1)  # type: ignore[union-attr]
+        torch.testing.assert_close(merged.change(layer).detach(), sum(agree) / count, rtol=1e-3, atol=1e-5)  # type: ignore[arg-type]
+
+
+def test_searched_weights_are_those_of_the_greatest_log_prob(
+    eye: Path, ear: Path, adapters: dict[str, Path], items: list[Scored], tmp_path: Path
+) -> None:
+    samples = []
+    for number, item in enumerate(items[:5]):
+        names = tuple(str(Path("..") / path.name) for path in item.prefix.images)
+        folder = tmp_path / "samples"
+        folder.mkdir(exist_ok=True)
+        for path in item.prefix.images:
+            (folder / path.name).write_bytes(path.read_bytes())
+        samples.append(
+            Sample(
+                id=f"row-{number}",
+                images=tuple(Path(name).name for name in names),
+                media=item.prefix.media,
+                prompt=item.prefix.prompt,
+                reference=ANSWERS[number % 2],
+            )
+        )
+    write_samples(tmp_path / "samples", samples)
+    told = members(eye, ear, adapters["picture-two"], adapters["sound-two"])
+    search = SearchConfig(samples=tmp_path / "samples", values=(0.0, 0.4, 1.0), batch_size=2)
+    out = compose(ComposeConfig(members=told, search=search, decoupled=True), tmp_path / "out")
+    found = json.loads((out / "composed.json").read_text())
+    assert [tuple(one["weights"]) for one in found["tried"]] == [(a, b) for a in (0, 0.4, 1) for b in (0, 0.4, 1)]
+    best = max(found["tried"], key=lambda one: one["logp"])
+    assert found["weights"] == dict(zip(BOTH, best["weights"], strict=True))
+    assert len({round(one["logp"], 6) for one in found["tried"]}) == 9
+    # What is written is the best one, and what a try says is what its model says.
+    last = load_vlm(compose(ComposeConfig(members=told, weights=(1.0, 1.0), decoupled=True), tmp_path / "last"))
+    for vlm, weights in ((load_vlm(out), best["weights"]), (last, [1.0, 1.0])):
+        means = []
+        for number, item in enumerate(items[:5]):
+            with torch.no_grad():
+                made = answer_logps(vlm, [Scored(item.prefix, (ANSWERS[number % 2],))])
+            means.append((made.sums() / made.lengths()).item())
+        said = next(one["logp"] for one in found["tried"] if one["weights"] == weights)
+        assert sum(means) / len(means) == pytest.approx(said, rel=1e-5)
+    numbers = read_manifest(out).numbers
+    assert numbers == {"weight.picture": best["weights"][0], "weight.sound": best["weights"][1]}
+
+
+def test_another_base_is_refused_by_the_first_tensor_that_differs(
+    eye: Path, ear: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in ear.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    weights = load_file(other / "model.safetensors")
+    name = next(key for key in weights if key.endswith("layers.1.self_attn.k_proj.weight"))
+    weights[name][0, 0] += 0.25
+    later = next(key for key in weights if key.endswith("layers.1.mlp.up_proj.weight"))
+    weights[later][0, 0] += 0.5
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    arguments = ["compose", "--out", str(tmp_path / "out")]
+    for key, value in (("picture.model", eye), ("sound.model", other)):
+        arguments += ["--set", f"members.{key}={value}"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    said = " ".join(result.output.split())
+    assert "layers.1.self_attn.k_proj.weight differs by up to 0.25" in said
+    assert "'picture' and 'sound'" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_composed_or_shown_is_refused(
+    eye: Path, ear: Path, adapters: dict[str, Path], items: list[Scored], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="decoupled=true"):
+        compose(ComposeConfig(members=members(eye, ear, adapters["picture-two"], None)), tmp_path / "out")
+    with pytest.raises(InputError, match="is no adapter"):
+        compose(ComposeConfig(members=members(eye, ear, eye, None)), tmp_path / "out")
+    with pytest.raises(ValueError, match="needs a density"):
+        ComposeConfig(members=members(eye, ear, adapters["picture"], None), merge="ties")
+    with pytest.raises(ValueError, match="cannot name a kind"):
+        ComposeConfig(members={"default": MemberConfig(model=eye), "sound": MemberConfig(model=ear)})
+    with pytest.raises(InputError, match="this model takes one kind"):
+        score(load_vlm(eye), items[:1])
+    made = compose(ComposeConfig(members=members(eye, ear, None, None)), tmp_path / "bare")
+    vlm, asked = load_vlm(made), items[0].prefix
+    with pytest.raises(InputError, match="shows a smell"):
+        score(vlm, [Scored(Prefix(asked.images, "What?", (), ("picture", "smell")), ANSWERS)])
+    with pytest.raises(InputError, match="1 media and has 2 images"):
+        score(vlm, [Scored(Prefix(asked.images, "What?", (), ("picture",)), ANSWERS)])
+    with pytest.raises(InputError, match="composed already"):
+        compose(ComposeConfig(members=members(made, ear, None, None)), tmp_path / "twice")
+
+
+def test_a_files_kind_is_part_of_what_is_kept_of_it(eye: Path, ear: Path, shown: list[Path], tmp_path: Path) -> None:
+    vlm = load_vlm(compose(ComposeConfig(members=members(eye, ear, None, None)), tmp_path / "bare"))
+    as_picture = Scored(Prefix((shown[0],), "What?", (), ("picture",)), ANSWERS)
+    as_sound = Scored(Prefix((shown[0],), "What?", (), ("sound",)), ANSWERS)
+    together = score(vlm, [as_picture, as_sound])
+    torch.testing.assert_close(together[1:], score(vlm, [as_sound]), rtol=1e-5, atol=1e-5)
+    assert (together[0] - together[1]).abs().min() > 0.01
+
+
+def test_a_changed_encoder_is_another_model(eye: Path, ear: Path, tmp_path: Path) -> None:
+    made = compose(ComposeConfig(members=members(eye, ear, None, None)), tmp_path / "bare")
+    before = content_of(load_vlm(made))
+    path = made / "encoders" / "sound" / "encoder.safetensors"
+    weights = load_file(path)
+    next(iter(weights.values())).add_(0.5)
+    save_file(weights, path)
+    assert content_of(load_vlm(made)) != before
