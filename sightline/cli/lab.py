@@ -68,3 +68,23 @@ def measure(
 
     measure_base(model or BASE, out, count)
     typer.echo(f"card: {out / 'README.md'}")
+
+
+@app.command()
+def compose(
+    out: Annotated[Path, typer.Option(help="Directory to write: models, evaluations, results.json, results.md.")],
+    seeds: Annotated[int, typer.Option(min=1, help="How often members are trained anew.")] = 3,
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """Compose a model that sees with one that hears, against each alone and against training on both."""
+    from sightline.config import load_config
+    from sightline.data.progress import one_bar
+    from sightline.lab.sound.config import StudyConfig
+    from sightline.lab.sound.results import as_table
+    from sightline.lab.sound.study import Study, run_study
+
+    study = Study(out, load_config(StudyConfig, config, overrides or ()), one_bar)
+    results = run_study(study, tuple(range(seeds)))
+    typer.echo(as_table(results), nl=False)
+    typer.echo(f"results: {out / 'results.md'}")

@@ -129,6 +129,14 @@ BENCHMARKS: dict[str, Entry] = {
         for name, text in _LAB.items()
     },
     **{
+        f"shared-media{suffix}": Entry("sightline.lab.sound.bench:shared_media", text, has_validation=True)
+        for suffix, text in (
+            ("", "The lab's pictures and sounds: what is seen, heard, shared; for composed models."),
+            ("-picture", "The same, shown the picture alone."),
+            ("-sound", "The same, played the sound alone."),
+        )
+    },
+    **{
         name: Entry(
             "sightline.evals.benches.pope:pope",
             f"Is there an X? On {where}; each split and their mean.",

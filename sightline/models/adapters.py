@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sightline.errors import InputError
 from sightline.models.fused_lora import fuse_lora
 from sightline.models.loading import peft_warnings_ignored
-from sightline.models.routing import MODALITY, is_routed, route
+from sightline.models.routing import is_routed, route
 from sightline.models.vlm import VLM
 
 
@@ -69,10 +69,9 @@ def add_lora(vlm: VLM, settings: LoraSettings, *, seed: int = 0) -> VLM:
         except ValueError as error:
             raise InputError(f"LoRA targets {targets!r} fit no module of {vlm.path} ({error})") from error
         if settings.decoupled:
-            members = vlm.family.names or (MODALITY,)
-            for name in members:
+            for name in vlm.family.adapters:
                 model.add_adapter(name, replace(config, modules_to_save=None))
-            route(model, members)
+            route(model, vlm.family.adapters)
     fuse_lora(model)
     return replace(vlm, model=model)
 

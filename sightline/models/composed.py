@@ -84,7 +84,8 @@ class ComposedProcessor:
         encoded = self.tokenizer(text, **asked)
         if not images:
             return dict(encoded)
-        tensors, counts = {}, [0] * len(images)
+        tensors: dict[str, Tensor] = {}
+        counts = [0] * len(images)
         for name, processor in self._processors.items():
             own = [place for place, kind in enumerate(media) if kind == name]
             if own:
@@ -105,7 +106,8 @@ class ComposedProcessor:
         made = processor(
             text=between.join([token] * len(images)), images=images, add_special_tokens=False, return_tensors="pt"
         )
-        lengths, last = [], -1
+        lengths: list[int] = []
+        last = -1
         for place in (made["input_ids"][0] == self._image).nonzero()[:, 0].tolist():
             if place != last + 1 or not lengths:
                 lengths.append(0)
@@ -157,7 +159,8 @@ def attach(model: Any, encoders: Mapping[str, nn.Module]) -> None:
 def language_part(model: Any) -> str:
     """The name of the language model within a model."""
     decoder = model.get_decoder()
-    return next(name for name, module in model.named_modules() if module is decoder)
+    name: str = next(name for name, module in model.named_modules() if module is decoder)
+    return name
 
 
 def without_language(model: Any) -> Any:
@@ -178,7 +181,8 @@ def _open_encoder(folder: Path, dtype: torch.dtype) -> Any:
         ) from error
     small = copy.deepcopy(config)
     small.get_text_config().num_hidden_layers = 0  # made only to be thrown away
-    model = without_language(AutoModelForImageTextToText.from_config(small, dtype=dtype))
+    made: Any = AutoModelForImageTextToText.from_config(small, dtype=dtype)  # type: ignore[no-untyped-call]
+    model = without_language(made)
     missing, unexpected = model.load_state_dict(weights, strict=False)
     wrong = next(iter([*missing, *unexpected]), None)
     if wrong is not None:

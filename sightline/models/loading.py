@@ -21,7 +21,7 @@ from sightline.errors import InputError
 from sightline.models.attention import use_layouts
 from sightline.models.composed import ADAPTER, is_composed, join
 from sightline.models.families import FAMILIES, Family, Text
-from sightline.models.routing import MODALITY, route
+from sightline.models.routing import route
 from sightline.models.tensor_cache import TensorCache, content_key
 from sightline.models.vlm import VLM
 from sightline.records.hashing import hash_file, hash_json
@@ -80,7 +80,7 @@ def load_vlm(
         processor, found = join(Path(path), model, processor, DTYPES[dtype])
         adapter = _of_composed(Path(path), adapter)
     if adapter is not None:
-        model = _load_adapter(model, adapter, found.names or (MODALITY,))
+        model = _load_adapter(model, adapter, found.adapters)
     model = model.to(device).eval().requires_grad_(False)  # who trains says what
     place = torch.device(device)
     return VLM(model, processor, str(path), place, DTYPES[dtype], found, family is not None, cache)
@@ -165,7 +165,7 @@ def _of_composed(path: Path, adapter: Path | None) -> Path | None:
 
 
 def _load_adapter(model: Any, adapter: Path, members: tuple[str, ...]) -> PeftModel:
-    """One adapter, or beside that of text one for each kind of `members`, in a folder of its name."""
+    """One adapter, or beside that of text those of image tokens, `members`, each in a folder of its name."""
     if not (adapter / "adapter_config.json").is_file():
         raise InputError(f"{adapter} is not an adapter directory: it has no adapter_config.json")
     try:

@@ -6,7 +6,7 @@ how several become one model is `composed`.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from jaxtyping import Float, Int
 from peft import PeftModel
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from sightline.errors import InputError
 
-#: PEFT's name for the adapter of text, and ours for that of the images of a model of one kind.
-TEXT, MODALITY = "default", "modality"
+#: PEFT's name for the adapter of text.
+TEXT = "default"
 
 
 class Routing:
@@ -65,7 +65,8 @@ class RoutedLinear(Linear):
         for name, places, some in self.routing.parts(rows):
             if name not in self.lora_A:
                 continue
-            low = self.lora_A[name](self.lora_dropout[name](some.to(self.lora_A[name].weight.dtype)))
+            down: Any = self.lora_A[name]
+            low = down(self.lora_dropout[name](some.to(down.weight.dtype)))
             delta = (self.lora_B[name](low) * self.scaling[name]).to(out.dtype)
             out = out + delta if places is None else out.index_add(0, places, delta)
         return out.view(made.shape)
@@ -85,13 +86,12 @@ def route(model: PeftModel, members: Sequence[str]) -> PeftModel:
         if any(module.lora_variant) or any(module.lora_bias.values()):
             raise InputError(f"{name} is more than plain LoRA (such as DoRA), which cannot be chosen by token")
         module.__class__ = RoutedLinear
-        module.routing = routing
+        cast(Any, module).routing = routing
         module.set_adapter([each for each in (TEXT, *members) if each in module.lora_A])
     if routing is known:
         return model
-    attentions = [
-        module for name, module in model.get_base_model().get_decoder().named_modules() if name.endswith("attn")
-    ]
+    base: Any = model.get_base_model()
+    attentions = [module for name, module in base.get_decoder().named_modules() if name.endswith("attn")]
     if not attentions:
         raise InputError("the language model has no layers called attn, so that its tokens cannot be told apart")
     for module in attentions:

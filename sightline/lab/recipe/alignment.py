@@ -41,8 +41,8 @@ def align(
     projector = model.model.multi_modal_projector
     model.requires_grad_(False)
     projector.requires_grad_(True)
-    words = _words(tokenizer, tuple(names_of(kind) for kind in KINDS)) * (1 - _COLOR_SHARE - _PLACE_SHARE)
-    colors = _words(tokenizer, tuple((color,) for color in COLOR_NAMES)) * _COLOR_SHARE
+    words = words_of(tokenizer, tuple(names_of(kind) for kind in KINDS)) * (1 - _COLOR_SHARE - _PLACE_SHARE)
+    colors = words_of(tokenizer, tuple((color,) for color in COLOR_NAMES)) * _COLOR_SHARE
     places = _places(tokenizer, model.config.image_seq_length) * _PLACE_SHARE
     final_norm = model.model.language_model.get_submodule("norm")
     optimizers = make_optimizers(projector.named_parameters(), _RATE, recipe.weight_decay)
@@ -59,10 +59,10 @@ def align(
         loss = (each * weight).sum() / weight.sum()
         take_step(optimizers, loss)
         yield step, loss.item()
-    _rescale(model, features[:256])
+    rescale(model, features[:256])
 
 
-def _words(tokenizer: PreTrainedTokenizerFast, names: tuple[tuple[str, ...], ...]) -> Tensor:
+def words_of(tokenizer: PreTrainedTokenizerFast, names: tuple[tuple[str, ...], ...]) -> Tensor:
     """[1 + len(names), vocabulary]: the first tokens of each one's names, evenly; nothing says the end token."""
     table = torch.zeros(1 + len(names), len(tokenizer))
     table[0, tokenizer.eos_token_id] = 1
@@ -85,8 +85,11 @@ def _places(tokenizer: PreTrainedTokenizerFast, patches: int) -> Tensor:
 
 
 @torch.no_grad()
-def _rescale(model: LlavaForConditionalGeneration, features: Tensor) -> None:
-    """The final norm hides how large a vector is; the first layer's residual stream does not."""
+def rescale(model: LlavaForConditionalGeneration, features: Tensor) -> None:
+    """Make projected features as large as words' embeddings.
+
+    The final norm hides how large a vector is; the first layer's residual stream does not.
+    """
     projector = model.model.multi_modal_projector
     projected: Tensor = projector(features.float())
     size = projected.square().mean().sqrt()

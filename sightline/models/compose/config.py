@@ -61,7 +61,7 @@ class ComposeConfig(Config):
     merge: Literal["linear", "ties", "dare_linear", "dare_ties", "magnitude_prune"] = "linear"
     weights: tuple[float, ...] | None = None
     search: SearchConfig | None = None
-    density: float | None = Field(default=None, gt=0, le=1)
+    density: float | None = Field(default=None, gt=0, lt=1)
     rank: int | None = Field(default=None, ge=1)
     decoupled: bool = False
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"

@@ -19,8 +19,8 @@ from sightline.errors import InputError
 from sightline.models.compose.config import MemberConfig
 from sightline.models.composed import is_composed, language_part
 from sightline.models.families import Family
+from sightline.models.families.base import MODALITY
 from sightline.models.loading import load_vlm
-from sightline.models.routing import MODALITY
 from sightline.models.vlm import VLM
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

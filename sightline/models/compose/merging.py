@@ -8,9 +8,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -40,12 +42,12 @@ def adapted(vlm: VLM, members: Sequence[Member], *, decoupled: bool) -> VLM:
     """
     model: PeftModel | None = None
     with tempfile.TemporaryDirectory() as folder, peft_warnings_ignored():
-        for member in members:
+        for member, own in zip(members, vlm.family.adapters, strict=True):
             if member.text is None:
                 continue
             roles = {f"{OF_TEXT}{member.name}": member.text}
             if decoupled:
-                roles[member.name] = member.modality or member.text
+                roles[own] = member.modality or member.text
             for role, lora in roles.items():
                 place = _write(vlm.base, lora, Path(folder) / role)
                 if model is None:
@@ -78,7 +80,7 @@ def merge(vlm: VLM, config: ComposeConfig, weights: Sequence[float], *, seed: in
             density=config.density,
         )
     if config.decoupled:
-        route(model, vlm.family.names)
+        route(model, vlm.family.adapters)
     else:
         model.set_adapter(TEXT)
     model.requires_grad_(False)
@@ -103,6 +105,6 @@ def _write(base: nn.Module, lora: Lora, place: Path) -> Path:
 
 def _least_width(base: nn.Module) -> int:
     """No change has a higher rank than the narrowest side of its layer."""
-    decoder = base.get_decoder()  # type: ignore[operator]
-    linear = (module for module in decoder.modules() if isinstance(module, nn.Linear))
-    return min(min(layer.in_features, layer.out_features) for layer in linear)
+    decoder: Any = base.get_decoder()  # type: ignore[operator]
+    adapted_layers: list[Any] = [module for module in decoder.modules() if isinstance(module, LoraLayer)]
+    return int(min(min(layer.in_features, layer.out_features) for layer in adapted_layers))

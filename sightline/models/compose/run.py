@@ -19,6 +19,7 @@ from sightline.models.compose.members import Member, check_same_base, encoder_we
 from sightline.models.compose.merging import adapted, joined, merge
 from sightline.models.compose.search import Try, best, inputs_of, read_references, tries
 from sightline.models.composed import ADAPTER, COMPOSED, ENCODER_WEIGHTS, ENCODERS
+from sightline.models.loading import quiet
 from sightline.models.routing import TEXT
 from sightline.models.vlm import VLM
 from sightline.records.manifest import MANIFEST, Stage
@@ -69,8 +70,9 @@ def _write(
     config: ComposeConfig, members: Sequence[Member], out: Path, seed: int, bars: Progress
 ) -> tuple[tuple[float, ...], list[Try]]:
     first, *others = members
-    first.vlm.base.save_pretrained(str(out))
-    first.vlm.processor.save_pretrained(str(out))
+    with quiet():
+        first.vlm.base.save_pretrained(str(out))
+        first.vlm.processor.save_pretrained(str(out))
     for member in others:
         folder = out / ENCODERS / member.name
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +84,7 @@ def _write(
     used, tried = _merged(vlm, config, seed, bars) if config.adapted else ((), [])
     if config.adapted:
         shutil.rmtree(out / ADAPTER, ignore_errors=True)
-        kept = [TEXT, *(config.adapted if config.decoupled else ())]
+        kept = [name for name in (TEXT, *vlm.family.adapters) if name in vlm.model.peft_config]
         vlm.model.save_pretrained(str(out / ADAPTER), save_embedding_layers=False, selected_adapters=kept)
     write_json(out / COMPOSED, _told(config, used, tried))
     return used, tried

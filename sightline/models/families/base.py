@@ -15,6 +15,8 @@ from torch import Tensor
 from sightline.errors import InputError
 
 Features = dict[str, Tensor]
+#: PEFT's name for the adapter of all image tokens of a model of one kind.
+MODALITY = "modality"
 
 
 class Family:
@@ -57,6 +59,11 @@ class Family:
     ) -> Int[Tensor, "axis token"]:
         """Rotary positions of a prefix; an answer's go on from the largest."""
         return torch.arange(len(ids))[None]
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """What PEFT calls the adapters of image tokens, in the order of `names`; no part of a layer is called so."""
+        return tuple(f"{name}-tokens" for name in self.names) or (MODALITY,)
 
     def told_of_media(self, media: tuple[str, ...], images: int, where: str) -> dict[str, Any]:
         """Further arguments of the processor: what each image is, for a family that takes several kinds.

@@ -46,7 +46,8 @@ class SlowModel:
     """A bare model; `adapters` by name, of which every token is given one."""
 
     def __init__(self, directory: Path, adapters: Mapping[str, SlowLora]) -> None:
-        self.model = LlavaForConditionalGeneration.from_pretrained(directory, dtype=torch.float64).eval()
+        self.model: Any = LlavaForConditionalGeneration.from_pretrained(directory, dtype=torch.float64)
+        self.model.train(False)
         self.adapters = adapters
         self.names: Sequence[str] = ()
         decoder: Any = self.model.model.language_model
@@ -69,7 +70,8 @@ class SlowModel:
         self.names = names
         hidden = self.model.model.language_model(inputs_embeds=vectors[None], use_cache=False).last_hidden_state[0]
         logps = self.model.lm_head(hidden).log_softmax(-1)
-        return logps[start - 1 : -1].gather(1, tokens[start:, None]).sum()
+        made: Tensor = logps[start - 1 : -1].gather(1, tokens[start:, None]).sum()
+        return made
 
     def _patch(self, name: str, layer: torch.nn.Linear) -> None:
         def forward(x: Tensor) -> Tensor:
@@ -83,4 +85,4 @@ class SlowModel:
                 rows.append(made)
             return torch.stack(rows)[None]
 
-        layer.forward = forward  # type: ignore[method-assign]
+        layer.forward = forward  # type: ignore[method-assign, assignment]

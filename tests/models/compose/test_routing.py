@@ -8,9 +8,10 @@ import torch
 from sightline.errors import InputError
 from sightline.models.adapters import LoraSettings, add_lora, merge_and_save, reference_mode, save_adapter
 from sightline.models.encoding import encode_answer, encode_prefix
+from sightline.models.families.base import MODALITY
 from sightline.models.loading import load_vlm, weights_hash
 from sightline.models.prompts import Prefix, Request, Sampling, Scored
-from sightline.models.routing import MODALITY, TEXT
+from sightline.models.routing import TEXT
 from sightline.models.sampler import generate
 from sightline.models.scorer import answer_logps
 from sightline.models.vlm import VLM

@@ -1,0 +1,150 @@
+"""The model that hears: the base's language model with a sound encoder and a projector of its own, made from seed.
+
+As for the eye (`recipe.alignment`), the truth of every patch is known, so that encoder and projector learn it directly:
+read through the language model's own final norm and head, a patch says the words of what sounds in it. The language
+model stays as it is; its adapter is trained by `train`.
+"""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import (
+    AutoProcessor,
+    CLIPVisionConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from sightline.data.progress import Progress
+from sightline.lab import BASE
+from sightline.lab.recipe.alignment import rescale, words_of
+from sightline.lab.recipe.optimize import scheduled, take_step
+from sightline.lab.recipe.perception import patch_features
+from sightline.lab.sound.config import EarConfig
+from sightline.lab.sound.voices import AUDIBLE, PATCH, SIDE, Source, render_with_sources
+from sightline.lab.words import names_of
+from sightline.records.manifest import Stage
+
+_SILENT_WEIGHT = 0.3  # of a patch in which nothing sounds
+_MEAN, _STD = 0.25, 0.3  # of the spectrograms' pixels, about
+
+
+def make_ear(config: EarConfig, out: Path, progress: Progress | None = None) -> Path:
+    """The stage: a LLaVA directory whose pictures are spectrograms; `out` is returned."""
+    stage = Stage.open(out, "lab ear", config, {"base": BASE}, config.seed)
+    if stage.done:
+        return out
+    processor = AutoProcessor.from_pretrained(BASE)  # type: ignore[no-untyped-call]
+    model = untrained(config)
+    losses = [loss for _, loss in train_ear(config, model, processor.tokenizer, progress)]
+    torch.nn.Module.to(model, torch.bfloat16)  # as the base is; its own weights come through unrounded
+    model.save_pretrained(out)
+    make_processor(processor).save_pretrained(out)
+    stage.finish(counts={"sounds": config.sounds, "steps": config.steps}, numbers={"last_loss": losses[-1]})
+    return out
+
+
+def untrained(config: EarConfig) -> LlavaForConditionalGeneration:
+    """The base's language model, float32, with a new encoder and projector."""
+    base = LlavaForConditionalGeneration.from_pretrained(BASE, dtype=torch.float32)
+    told = copy.deepcopy(base.config)
+    told.vision_config = CLIPVisionConfig(
+        hidden_size=config.width,
+        intermediate_size=config.width * 3,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.width // 64,
+        image_size=SIDE,
+        patch_size=PATCH,
+        projection_dim=config.width,
+        hidden_act="relu",
+    )
+    told.image_seq_length = (SIDE // PATCH) ** 2
+    torch.manual_seed(config.seed)
+    model = LlavaForConditionalGeneration(told)
+    model.model.language_model.load_state_dict(base.model.language_model.state_dict())
+    model.tie_weights()
+    model.generation_config = base.generation_config
+    return model
+
+
+def make_processor(known: LlavaProcessor) -> LlavaProcessor:
+    """The base's processor with its image part made for spectrograms."""
+    side = {"height": SIDE, "width": SIDE}
+    images = CLIPImageProcessorPil(
+        do_resize=False, size=side, do_center_crop=False, crop_size=side, image_mean=[_MEAN] * 3, image_std=[_STD] * 3
+    )
+    return LlavaProcessor(  # type: ignore[no-untyped-call]
+        image_processor=images,
+        tokenizer=known.tokenizer,
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        chat_template=known.chat_template,
+        num_additional_image_tokens=1,
+    )
+
+
+def normalized(pixels: NDArray[np.uint8]) -> Tensor:
+    """uint8 [batch, height, width] -> float32 [batch, 3, height, width], as the image processor gives it."""
+    gray = (torch.from_numpy(pixels).float() / 255 - _MEAN) / _STD
+    return gray[:, None].expand(-1, 3, -1, -1).contiguous()
+
+
+def train_ear(
+    config: EarConfig,
+    model: LlavaForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    progress: Progress | None = None,
+) -> Iterator[tuple[int, float]]:
+    """Train encoder and projector in place; yields (step, loss).
+
+    At the end the projector is scaled so that a projected patch is as large as a word's embedding.
+    """
+    pixels, sounding = _views(config)
+    tower, projector = model.model.vision_tower, model.model.multi_modal_projector
+    tower.set_attn_implementation("eager")
+    model.requires_grad_(False)
+    weights = [*tower.parameters(), *projector.parameters()]
+    for weight in weights:
+        weight.requires_grad_(True)
+    words = words_of(tokenizer, tuple(names_of(kind) for kind in AUDIBLE))
+    final_norm = model.model.language_model.get_submodule("norm")
+    # Not Muon, as for the base: its products in bfloat16 take longer than all of so small a model.
+    optimizer = torch.optim.AdamW(weights, config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay)
+    rng = np.random.default_rng([config.seed, 31])
+    for step in scheduled([optimizer], config.steps):
+        rows = rng.integers(len(pixels), size=config.batch_size)
+        there = torch.from_numpy(sounding[rows]).flatten(0, 1).float()
+        count = there.sum(-1, keepdim=True)
+        wanted = torch.where(count > 0, there @ words[1:] / count.clamp(min=1), words[0])
+        logits = model.lm_head(final_norm(projector(patch_features(tower, normalized(pixels[rows])))))
+        each = F.cross_entropy(logits.flatten(0, 1), wanted, reduction="none")
+        weight = torch.where(count[:, 0] > 0, 1.0, _SILENT_WEIGHT)
+        loss = (each * weight).sum() / weight.sum()
+        take_step([optimizer], loss)
+        if progress is not None:
+            progress(step + 1, config.steps)
+        yield step, loss.item()
+    with torch.no_grad():
+        rescale(model, patch_features(tower, normalized(pixels[:256])))
+
+
+def _views(config: EarConfig) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Spectrograms of unbiased sources [sound, bin, frame], and what sounds in each patch [sound, patch, kind]."""
+    pixels = np.empty((config.sounds, SIDE, SIDE), np.uint8)
+    sounding = np.zeros((config.sounds, (SIDE // PATCH) ** 2, len(AUDIBLE)), np.bool_)
+    for number in range(config.sounds):
+        rng = np.random.default_rng([config.seed, 30, number])
+        kinds = rng.permutation(len(AUDIBLE))[: int(rng.integers(0, config.sources + 1))]
+        sources = [Source(AUDIBLE[kind], int(rng.integers(2**31))) for kind in kinds]
+        image, cells = render_with_sources(sources, int(rng.integers(2**31)))
+        pixels[number] = np.asarray(image)
+        sounding[number][:, kinds] = cells
+    return pixels, sounding

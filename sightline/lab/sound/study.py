@@ -1,0 +1,145 @@
+"""`sightline lab compose`: models that see, models that hear, what is composed of them, one trained on both at once.
+
+A composition of stages and nothing else: each could be run alone by its command, and one that is complete is left as it
+is, so that a study that was killed goes on. The table of its results is `results`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sightline.config import Config, load_config
+from sightline.data.preference_dataset import PAIRS
+from sightline.data.progress import Progress
+from sightline.data.samples import write_samples
+from sightline.evals.run import EvalConfig, EvalRuntime, Files, evaluate
+from sightline.lab import BASE, CONFIGS
+from sightline.lab.sound.config import StudyConfig
+from sightline.lab.sound.ear import make_ear
+from sightline.lab.sound.questions import BESIDE, HEAR, SEE, asked_of, lessons
+from sightline.lab.sound.results import MediaResults, write_results
+from sightline.lab.sound.soundscape import PICTURE, SOUND
+from sightline.models.compose.config import ComposeConfig, MemberConfig, SearchConfig
+from sightline.models.compose.run import compose
+from sightline.records import Pair
+from sightline.records.manifest import Stage
+from sightline.records.store import write_rows
+from sightline.train.config import TrainConfig
+from sightline.train.run import ADAPTER, train
+
+#: What is composed: name -> the settings beside the members, which are trained with two adapters where `decoupled`.
+COMPOSED: dict[str, dict[str, Any]] = {
+    "mean": {},
+    "ties": {"merge": "ties", "weights": (1.0, 1.0)},
+    "searched": {"search": True},
+    "damc": {"decoupled": True},
+    "damc-searched": {"decoupled": True, "search": True},
+}
+JOINT, BARE = "joint", "bare"
+_TASKS = {PICTURE: (SEE,), SOUND: (HEAR,), JOINT: (SEE, HEAR)}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's directory and settings."""
+
+    out: Path
+    config: StudyConfig
+    bar: Callable[[str], AbstractContextManager[Progress]]
+
+    @property
+    def models(self) -> dict[str, Path]:
+        """Base models by kind of media; those of both kinds without adapters are the joint model's."""
+        return {PICTURE: BASE, SOUND: self.out / "ear", JOINT: self.out / BARE}
+
+
+def run_study(study: Study, seeds: tuple[int, ...]) -> MediaResults:
+    """Run what is not complete, once for each seed of training, and write `results.json` and `results.md`."""
+    with study.bar("ear") as progress:
+        make_ear(study.config.ear, study.out / "ear", progress)
+    members = {name: MemberConfig(model=study.models[name]) for name in (PICTURE, SOUND)}
+    compose(ComposeConfig(members=members, dtype="bfloat16"), study.out / BARE)
+    for name, tasks in _TASKS.items():
+        _write_lessons(study, name, tasks)
+    _write_validation(study)
+    for seed in seeds:
+        _run_seed(study, seed)
+    return write_results(study.out, study.config, seeds)
+
+
+def _run_seed(study: Study, seed: int) -> None:
+    folder = study.out / f"seed-{seed}"
+    settings = load_config(TrainConfig, CONFIGS / "compose-sft.yaml", ())
+    twofold = settings.model_copy(
+        update={"lora": settings.lora and settings.lora.model_copy(update={"decoupled": True})}
+    )
+    for name in _TASKS:
+        train(study.models[name], study.out / f"lessons-{name}", folder / name, settings, seed)
+    for name in (PICTURE, SOUND):
+        train(study.models[name], study.out / f"lessons-{name}", folder / f"{name}-two", twofold, seed)
+    for name in (PICTURE, SOUND):
+        _ask(study, folder, name, study.models[name], f"shared-media-{name}", folder / name / ADAPTER)
+    _ask(study, folder, JOINT, study.models[JOINT], "shared-media", folder / JOINT / ADAPTER)
+    for name, asked in COMPOSED.items():
+        made = compose(_composition(study, folder, asked), folder / "models" / name, seed)
+        _ask(study, folder, name, made, "shared-media")
+
+
+def _composition(study: Study, folder: Path, asked: dict[str, Any]) -> ComposeConfig:
+    suffix = "-two" if asked.get("decoupled") else ""
+    members = {
+        name: MemberConfig(model=study.models[name], adapter=folder / f"{name}{suffix}" / ADAPTER)
+        for name in (PICTURE, SOUND)
+    }
+    told = {key: value for key, value in asked.items() if key != "search"}
+    if asked.get("search"):
+        told["search"] = SearchConfig(samples=study.out / "validation", values=study.config.values)
+    if "merge" in told:
+        told["density"] = study.config.density
+    return ComposeConfig(members=members, dtype="bfloat16", **told)
+
+
+def _ask(study: Study, folder: Path, name: str, model: Path, benchmark: str, adapter: Path | None = None) -> None:
+    evaluate(
+        model,
+        folder / "eval" / name,
+        EvalConfig(benchmarks=(benchmark,), limit=study.config.scenes),
+        adapter=adapter,
+        files=Files(study.out / "test"),
+        runtime=EvalRuntime(batch_size=study.config.batch_size),
+    )
+
+
+class _Rows(Config):
+    """What decides a directory of rows, for its manifest."""
+
+    tasks: tuple[str, ...]
+    count: int
+    study: StudyConfig
+
+
+def _write_lessons(study: Study, name: str, tasks: tuple[str, ...]) -> None:
+    out, config = study.out / f"lessons-{name}", study.config
+    asked = _Rows(tasks=tasks, count=config.rows, study=config)
+    stage = Stage.open(out, "lab lessons", asked, {}, config.world.seed)
+    if stage.done:
+        return
+
+    def rows() -> Iterator[Pair]:
+        for task in tasks:
+            yield from lessons(config.world, config.rows, out, task)
+
+    stage.finish(counts={"pairs": write_rows(out / PAIRS, rows())})
+
+
+def _write_validation(study: Study) -> None:
+    """Questions for the search of weights: see and hear alone, and both; beside the other input nothing is asked."""
+    out, config = study.out / "validation", study.config
+    asked = _Rows(tasks=(), count=config.validation, study=config)
+    stage = Stage.open(out, "lab validation", asked, {}, config.world.seed)
+    if stage.done:
+        return
+    drawn = asked_of(config.world, "validation", config.validation, out)
+    stage.finish(counts={"samples": write_samples(out, (row for row in drawn if not row.task.endswith(BESIDE)))})
