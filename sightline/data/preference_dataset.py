@@ -47,13 +47,13 @@ tags:
 | column | what it holds |
 | --- | --- |
 | `images` | the images of the prompt, in order |
-| `media` | what each of them is, for a model composed of several kinds; mostly none |
 | `prompt` | the turns up to the user's last, with an entry of type `image` where each image stands |
 | `chosen`, `rejected` | one assistant turn each |
 | `second_rejected` | a second worse answer, for averaged DPO; mostly none |
 | `chosen_spans`, `rejected_spans` | characters `[start, end)` that a correction changed; mostly none |
 | `id`, `cluster` | the row, and the group of rows that belong together (all on one image) |
 | `builder`, `provenance` | what made the pair, and how, as JSON |
+| `media` | what each image is, for a model composed of several kinds; mostly none |
 
 `pairs.jsonl`, where it lies beside this file, holds the same rows as plain text; `manifest.json` says what
 they were made from.
@@ -117,7 +117,6 @@ def preference_schema() -> pa.Schema:
     features = Features(
         {
             "images": List(Image()),
-            "media": List(text),
             "prompt": turns,
             "chosen": turns,
             "rejected": turns,
@@ -128,6 +127,7 @@ def preference_schema() -> pa.Schema:
             "second_rejected": text,
             "chosen_spans": List(List(Value("int32"))),
             "rejected_spans": List(List(Value("int32"))),
+            "media": List(text),
         }
     )
     return features.arrow_schema
@@ -158,7 +158,6 @@ def _row(pair: Pair, directory: Path) -> dict[str, Any]:
     told = messages(pair.history, pair.prompt, len(images), f"{directory / PAIRS} (id {pair.id!r})")
     return {
         "images": images,
-        "media": pair.media,
         "prompt": [_message(role, entries) for role, entries in told],
         "chosen": [_message("assistant", [pair.chosen])],
         "rejected": [_message("assistant", [pair.rejected])],
@@ -169,6 +168,7 @@ def _row(pair: Pair, directory: Path) -> dict[str, Any]:
         "cluster": pair.cluster,
         "builder": pair.builder,
         "provenance": json.dumps(pair.provenance, ensure_ascii=False),
+        "media": pair.media,
     }
 
 

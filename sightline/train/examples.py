@@ -56,6 +56,7 @@ def _taught(sample: Sample) -> Pair:
     return Pair(
         id=sample.id,
         images=sample.images,
+        media=sample.media,
         history=sample.history,
         prompt=sample.prompt,
         chosen=(sample.reference or "").strip(),

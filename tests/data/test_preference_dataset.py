@@ -40,7 +40,11 @@ def folder(tmp_path: Path, make_image: Callable[..., Path]) -> Path:
     make_image("images/deep/b.jpg", size=(8, 8), color="blue")
     append_rows(
         tmp_path / "pairs.jsonl",
-        [pair("1", "images/a.png"), pair("2", "images/deep/b.jpg", "images/a.png"), pair("3", prompt="Hi\n{%")],
+        [
+            pair("1", "images/a.png"),
+            pair("2", "images/deep/b.jpg", "images/a.png", media=("picture", "sound")),
+            pair("3", prompt="Hi\n{%"),
+        ],
     )
     (tmp_path / "manifest.json").write_text('{"stage": "pairs bdhs"}', encoding="utf-8")
     return tmp_path
@@ -77,7 +81,7 @@ def test_datasets_opens_the_folder_with_pictures(folder: Path, tmp_path_factory:
     rows = opened["train"]
     assert rows.column_names[:4] == ["images", "prompt", "chosen", "rejected"]
     assert rows.column_names[4:8] == ["id", "cluster", "builder", "provenance"]
-    assert rows.column_names[8:] == ["second_rejected", "chosen_spans", "rejected_spans"]
+    assert rows.column_names[8:] == ["second_rejected", "chosen_spans", "rejected_spans", "media"]
     assert len(rows) == 3
     for row, expected in zip(rows, read_pairs(folder), strict=True):
         assert all(isinstance(image, Image.Image) for image in row["images"])

@@ -21,6 +21,7 @@ from sightline.lab.sound.ear import make_ear
 from sightline.lab.sound.questions import BESIDE, HEAR, SEE, asked_of, lessons
 from sightline.lab.sound.results import MediaResults, write_results
 from sightline.lab.sound.soundscape import PICTURE, SOUND
+from sightline.lab.vocabulary import WorldConfig
 from sightline.models.compose.config import ComposeConfig, MemberConfig, SearchConfig
 from sightline.models.compose.run import compose
 from sightline.records import Pair
@@ -115,14 +116,14 @@ def _ask(study: Study, folder: Path, name: str, model: Path, benchmark: str, ada
 class _Rows(Config):
     """What decides a directory of rows, for its manifest."""
 
+    world: WorldConfig
     tasks: tuple[str, ...]
     count: int
-    study: StudyConfig
 
 
 def _write_lessons(study: Study, name: str, tasks: tuple[str, ...]) -> None:
     out, config = study.out / f"lessons-{name}", study.config
-    asked = _Rows(tasks=tasks, count=config.rows, study=config)
+    asked = _Rows(world=config.world, tasks=tasks, count=config.rows)
     stage = Stage.open(out, "lab lessons", asked, {}, config.world.seed)
     if stage.done:
         return
@@ -137,7 +138,7 @@ def _write_lessons(study: Study, name: str, tasks: tuple[str, ...]) -> None:
 def _write_validation(study: Study) -> None:
     """Questions for the search of weights: see and hear alone, and both; beside the other input nothing is asked."""
     out, config = study.out / "validation", study.config
-    asked = _Rows(tasks=(), count=config.validation, study=config)
+    asked = _Rows(world=config.world, tasks=(), count=config.validation)
     stage = Stage.open(out, "lab validation", asked, {}, config.world.seed)
     if stage.done:
         return

@@ -95,7 +95,7 @@ def one_by_one(sample: Sample) -> list[Sample]:
 def question_judged(sample: Sample, folder: Path, question: str) -> Judged:
     """A question given the picture, as the answer to `ASK`: what f(I, Q) looks at."""
     pictures = tuple(folder / image for image in sample.images)
-    return Judged(Prefix(pictures, ASK), question.replace(IMAGE, "").strip(), None, sample.truth)
+    return Judged(Prefix(pictures, ASK, media=sample.media), question.replace(IMAGE, "").strip(), None, sample.truth)
 
 
 def answer_judged(sample: Sample, folder: Path, asked: Asked, answer: str) -> Judged:
@@ -105,4 +105,4 @@ def answer_judged(sample: Sample, folder: Path, asked: Asked, answer: str) -> Ju
     """
     pictures = tuple(folder / image for image in sample.images)
     reference = (sample.truth.get("answers") or {}).get(asked.question)
-    return Judged(Prefix(pictures, asked.question, asked.history), answer, reference, sample.truth)
+    return Judged(Prefix(pictures, asked.question, asked.history, sample.media), answer, reference, sample.truth)
