@@ -111,7 +111,7 @@ def test_an_ear_learns_and_composes_with_the_base(tmp_path: Path) -> None:
     processor = make_processor(AutoProcessor.from_pretrained(BASE))  # type: ignore[no-untyped-call]
     image = render_sound([Source("cow", 1)], 5)
     made = processor.image_processor(image.convert("RGB"), return_tensors="pt")["pixel_values"]
-    torch.testing.assert_close(made, normalized(np.asarray(image)[None]), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(made, normalized(np.array(image)[None]), rtol=1e-5, atol=1e-5)
     members = {PICTURE: MemberConfig(model=BASE), SOUND: MemberConfig(model=ear)}  # same base, or it would refuse
     vlm = load_vlm(compose(ComposeConfig(members=members, dtype="bfloat16"), tmp_path / "bare"))
     rows = list(asked_of(WORLD, "validation", 1, tmp_path))

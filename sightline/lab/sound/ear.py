@@ -31,6 +31,7 @@ from sightline.lab.recipe.perception import patch_features
 from sightline.lab.sound.config import EarConfig
 from sightline.lab.sound.voices import AUDIBLE, PATCH, SIDE, Source, render_with_sources
 from sightline.lab.words import names_of
+from sightline.models.loading import quiet
 from sightline.records.manifest import Stage
 
 _SILENT_WEIGHT = 0.3  # of a patch in which nothing sounds
@@ -46,8 +47,9 @@ def make_ear(config: EarConfig, out: Path, progress: Progress | None = None) -> 
     model = untrained(config)
     losses = [loss for _, loss in train_ear(config, model, processor.tokenizer, progress)]
     torch.nn.Module.to(model, torch.bfloat16)  # as the base is; its own weights come through unrounded
-    model.save_pretrained(out)
-    make_processor(processor).save_pretrained(out)
+    with quiet():
+        model.save_pretrained(out)
+        make_processor(processor).save_pretrained(out)
     stage.finish(counts={"sounds": config.sounds, "steps": config.steps}, numbers={"last_loss": losses[-1]})
     return out
 
