@@ -14,7 +14,7 @@ from sightline.data.formats.drafts import BadRow, Columns, Draft, Drafts, holds,
 from sightline.records.rows import Pair
 
 _COLUMN = "sightline"
-_FIELDS = ("builder", "cluster", "provenance", "second_rejected", "chosen_spans", "rejected_spans")
+_FIELDS = ("builder", "cluster", "provenance", "second_rejected", "chosen_spans", "rejected_spans", "media")
 
 
 def own_columns(pair: Pair) -> dict[str, str]:

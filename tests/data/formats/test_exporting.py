@@ -63,8 +63,13 @@ def rows(draw: st.DrawFn) -> Pair:
         prompt = f"{prompt} {' and '.join(['<image>'] * len(images))}"
     answers = draw(st.tuples(said, said).filter(lambda both: both[0].strip() != both[1].strip()))
     second = draw(st.none() | said)
-    changes = {"history": turns, "second_rejected": second, "provenance": {"é": [1, None, {"x": draw(said)}]}}
+    changes: dict[str, Any] = {
+        "history": turns,
+        "second_rejected": second,
+        "provenance": {"é": [1, None, {"x": draw(said)}]},
+    }
     spans = ((0, 1),) if draw(st.booleans()) else ()
+    changes["media"] = ("picture", "sound")[: len(images)] if draw(st.booleans()) else ()
     return pair("x", *images, prompt=prompt, chosen=answers[0], rejected=answers[1], chosen_spans=spans, **changes)
 
 
