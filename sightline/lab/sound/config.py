@@ -25,7 +25,7 @@ class StudyConfig(Config):
 
     world: WorldConfig = WorldConfig()
     ear: EarConfig = EarConfig()
-    rows: int = Field(default=1000, ge=1)
+    rows: int = Field(default=800, ge=1)
     scenes: int = Field(default=200, ge=2, description="of the test, five questions each")
     validation: int = Field(default=20, ge=1, description="soundscapes of the search, five questions each")
     values: tuple[float, ...] = (0.5, 0.75, 1.0)

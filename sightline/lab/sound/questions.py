@@ -28,8 +28,8 @@ def question(task: str, options: Sequence[str]) -> str:
 
 
 def answer(kind: str) -> str:
-    """`Cow.`"""
-    return f"{kind.capitalize()}."
+    """`The cow.`: behind a space the lab's tokenizer has the word whole, which in capitals it spells out in pieces."""
+    return f"The {kind}."
 
 
 def asked_of(world: WorldConfig, split: str, count: int, folder: Path) -> Iterator[Sample]:
