@@ -80,6 +80,21 @@ def from_feedback(
     typer.echo(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
 
 
+@app.command("from-labels")
+def from_labels(
+    labels: Annotated[Path, typer.Argument(help="Directory of labels, of `sightline label` or `sightline chat`.")],
+    out: Out,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Make pairs of what people chose, and of answers that they put right (RLHF-V, arXiv 2312.00849)."""
+    from sightline.config import load_config
+    from sightline.pairs.from_labels import FromLabelsConfig, pairs_from_labels
+
+    manifest = pairs_from_labels(labels, out, load_config(FromLabelsConfig, config, overrides or ()))
+    typer.echo(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
+
+
 def _command(name: str) -> Callable[..., None]:
     def run(
         samples: Samples,

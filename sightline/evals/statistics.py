@@ -10,7 +10,7 @@ on (the tests check), and stay defined for shares near 0 and for several seeds, 
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +80,30 @@ def estimate_sums(
         name: _single(metric, points[0, m], draws[:, 0, m], _counts(table, name))
         for m, (name, metric) in enumerate(formulas.metrics.items())
     }
+
+
+def estimate_figure(
+    sums: FloatArray,
+    figure: Callable[[FloatArray], FloatArray],
+    *,
+    scored: int,
+    unscored: int = 0,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """Any figure of sums [cluster, ...] with a cluster-bootstrap standard error and a 95 % interval.
+
+    `figure` takes sums [..., ...] over leading axes of resamples, and gives nan where it is undefined.
+    """
+    clusters, shape = len(sums), sums.shape[1:]
+    if clusters == 0:
+        return Estimate(value=None, stderr=None, ci95=None, n=scored, unscored=unscored)
+    point = float(figure(sums.sum(axis=0)))
+    if clusters < 2:
+        return Estimate(value=_number(point), stderr=None, ci95=None, n=scored, unscored=unscored)
+    flat = sums.reshape(clusters, -1)
+    draws = [figure((counts @ flat).reshape(-1, *shape)) for counts in _cluster_counts(clusters, resamples, seed)]
+    return _finish(point, np.concatenate(draws), _Counts(scored, unscored, clusters))
 
 
 def compare(

@@ -3,7 +3,7 @@
 from sightline.records.hashing import hash_file, hash_json, hash_tree
 from sightline.records.manifest import Manifest, Stage, content_hash, read_manifest
 from sightline.records.ratings import GivenAnswer, LabelItem, Noted, Rating, Verdict
-from sightline.records.rows import IMAGE, Answer, Estimate, Grade, Pair, Row, Sample, Score, Turn
+from sightline.records.rows import IMAGE, Answer, Estimate, Grade, Pair, Row, Sample, Score, Span, Turn
 from sightline.records.store import (
     append_rows,
     numbered_rows,
@@ -30,6 +30,7 @@ __all__ = [
     "Row",
     "Sample",
     "Score",
+    "Span",
     "Stage",
     "Turn",
     "Verdict",
