@@ -53,6 +53,39 @@ def open_embedded(data: bytes, name: str, where: str) -> Image.Image:
     return _decoded(io.BytesIO(data), name, where)
 
 
+def open_upload(data: bytes, name: str, *, max_bytes: int, max_pixels: int) -> Image.Image:
+    """As `open_image`, of what somebody sends: one still picture within limits, which are looked at before decoding.
+
+    Raises:
+        InputError: nothing, too many bytes or pixels, several frames, no image of a known kind, truncated or damaged.
+    """
+    named = f"picture {name[-80:]!r}"
+    if not data:
+        raise InputError(f"{named} is empty (0 bytes); choose another")
+    if len(data) > max_bytes:
+        raise InputError(f"{named} has more than the {max_bytes} bytes that may be sent; choose a smaller one")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise InputError(
+                    f"{named} has {width} x {height} pixels, and {max_pixels} may be sent; choose a smaller one"
+                )
+            if getattr(image, "n_frames", 1) > 1:
+                raise InputError(f"{named} has several frames; choose a still one")
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise InputError(f"{named} is no image ({', '.join(FORMATS)} are read); choose another") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(
+            f"{named} has far more than the {max_pixels} pixels that may be sent; choose another"
+        ) from error
+    except DAMAGE as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{named} is truncated or damaged ({reason}); choose another") from error
+
+
 def check_image_file(path: Path, where: str) -> None:
     """Refuse an image file that is missing or empty, without decoding it.
 

@@ -33,6 +33,8 @@ WINDOW = 16
 LOOK_BACK = 8
 #: Tokens for which keys and values have room at first.
 ROOM = 16
+#: What a decoder writes for bytes that are no character yet.
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 #: Share of ended rows that a batch carries along before they are taken out.
 IDLE = 0.25
 
@@ -94,6 +96,34 @@ def generate(
     return [results[index] for index in range(len(requests))]
 
 
+def stream(vlm: VLM, request: Request, sampling: Sampling, *, autocast: bool = False) -> Iterator[Generation]:
+    """Continue one request, told after every token: the text so far, and at last what `generate` gives for it.
+
+    The same steps as `generate`, so the same text. Characters of which a part is still to come are held back. A
+    model that goes the plain way tells its text at once. Between two tokens nothing is held: several may take turns.
+
+    Raises:
+        InputError, RowTooLong: as `generate`, at the first token.
+    """
+    _check_sampling(sampling)
+    with evaluating(vlm):
+        (running,) = _encode(vlm, [request], 0, sampling)
+    plain = ([ended] for ended in _decode_plainly(vlm, [running], sampling))
+    steps = iter(_steps(vlm, [running], sampling) if vlm.proved else plain)
+    while True:
+        # Entered anew for each token: who else runs in this thread must not find gradients off, or on.
+        with evaluating(vlm), in_format(vlm, autocast):
+            ended = next(steps, None)
+        if ended is None:
+            return
+        if ended:
+            yield ended[0][1]
+        else:
+            ids = tuple(running.ids)
+            text = _text(vlm.tokenizer, running, ids).rstrip(UNFINISHED)
+            yield Generation(text, len(ids), finished=False, ids=ids)
+
+
 def image_token_count(vlm: VLM, prefix: Prefix) -> int:
     """How many image tokens the prefix has, over all its images; `Request.hidden` counts in these."""
     return encode_prefix(vlm, prefix).ids.count(vlm.image_token_id)
@@ -143,7 +173,13 @@ def _check_fit(vlm: VLM, row: Row, request: Request, sampling: Sampling) -> None
 
 
 def _decode(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[tuple[int, Generation]]:
-    """Continue one batch, each row until it ends; rows that begin alike share the pass over their beginning."""
+    """Continue one batch, each row until it ends."""
+    for ended in _steps(vlm, rows, sampling):
+        yield from ended
+
+
+def _steps(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[list[tuple[int, Generation]]]:
+    """One batch token by token, told which rows ended; rows that begin alike share the pass over their beginning."""
     shared = share(vlm, [running.told for running in rows])
     members = [numbers for each in shared for numbers in each.members]
     rows = [rows[number] for numbers in members for number in numbers]
@@ -156,13 +192,15 @@ def _decode(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[tupl
         logits = logits_of(vlm, last).float()
         uniforms = _draw(rows, vlm.device)
         tokens = choose_tokens(logits, uniforms, temperature=sampling.temperature, top_p=sampling.top_p)
+        told: list[tuple[int, Generation]] = []
         for place, (running, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
             if place not in finished:
                 running.ids.append(token)
                 ended = _ended(vlm.tokenizer, running, sampling, vlm.end_ids)
                 if ended is not None:
                     finished.add(place)
-                    yield running.index, ended
+                    told.append((running.index, ended))
+        yield told
         if len(finished) == len(rows):
             return
         positions = positions + 1

@@ -2,6 +2,7 @@
 
 import io
 import random
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sightline.data.images import FORMATS, adopt_image, image_path, open_image, save_image
+from sightline.data.images import FORMATS, adopt_image, image_path, open_image, open_upload, save_image
 from sightline.errors import InputError
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8))
@@ -184,3 +185,48 @@ def test_adoption_never_overwrites(tmp_path: Path, make_image: Callable[..., Pat
     with pytest.raises(InputError, match="is another image already"):
         adopt_image(tmp_path / "from", "a.png", tmp_path / "to", "row 7")
     assert (tmp_path / "to/a.png").read_bytes() == other
+
+
+def sent(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_what_is_sent_is_opened_as_a_file_would_be() -> None:
+    data = sent(NOISE)
+    opened = open_upload(data, "a.png", max_bytes=len(data), max_pixels=120)
+    np.testing.assert_array_equal(np.asarray(opened), np.asarray(NOISE))
+
+
+def bomb() -> bytes:
+    """A PNG of 30,000 x 30,000 pixels by its header."""
+    data = bytearray(sent(NOISE))
+    data[16:24] = (30_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
+    return bytes(data)
+
+
+FRAMES = {"save_all": True, "append_images": [Image.new("RGB", NOISE.size)]}
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"", "is empty (0 bytes)"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is no image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0", "is no image"),
+        (sent(NOISE)[:200], "is truncated or damaged"),
+        (sent(NOISE, "GIF", **FRAMES), "has several frames"),
+        (sent(NOISE, "WEBP", **FRAMES), "has several frames"),
+        (sent(NOISE, "PNG", **FRAMES), "has several frames"),
+        (sent(Image.new("RGB", (20, 20))), "has 20 x 20 pixels, and 200 may be sent"),
+        (bomb(), "pixels that may be sent"),
+        (b"x" * 2001, "has more than the 2000 bytes that may be sent"),
+    ],
+)
+def test_what_may_not_be_sent_is_refused_before_it_is_decoded(data: bytes, problem: str) -> None:
+    with pytest.raises(InputError) as caught:
+        open_upload(data, "sent.png", max_bytes=2000, max_pixels=200)
+    assert problem in str(caught.value)
+    assert "; choose" in str(caught.value)

@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 from sightline.errors import InputError
 from sightline.models.adapters import LoraSettings, add_lora
 from sightline.models.prompts import Generation, Prefix, Request, Sampling, Scored
-from sightline.models.sampler import generate, image_token_count
+from sightline.models.sampler import generate, image_token_count, stream
 from sightline.models.vlm import VLM
 from tests.models import plain
 from tests.models.tiny import IMAGE_TOKENS
@@ -218,3 +218,35 @@ def test_progress_counts_every_row_once(vlm: VLM, pictures: list[Path]) -> None:
 def test_impossible_sampling_is_refused(vlm: VLM, sampling: Sampling) -> None:
     with pytest.raises(InputError):
         generate(vlm, [Request(Prefix((), "Describe."))], sampling, batch_size=1)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_stream_ends_with_what_generate_gives(vlm: VLM, pictures: list[Path], temperature: float) -> None:
+    sampling = Sampling(16, temperature=temperature)
+    requests = [Request(prefix, seed=number) for number, prefix in enumerate(prefixes(pictures))]
+    whole = generate(vlm, requests, sampling, batch_size=4)
+    told = [list(stream(vlm, request, sampling)) for request in requests]
+    assert [each[-1] for each in told] == whole
+    for each in told:
+        assert [made.tokens for made in each] == list(range(1, each[-1].tokens + 1))
+        assert [made.finished for made in each[:-1]] == [False] * (len(each) - 1)
+        assert all(each[-1].text.startswith(made.text) for made in each)
+
+
+def test_streams_take_turns_and_leave_gradients_on(fluent: VLM, lessons: list[Scored]) -> None:
+    sampling = Sampling(40)
+    streams = [stream(fluent, Request(lesson.prefix), sampling) for lesson in lessons]
+    last: dict[int, str] = {}
+    while len(last) < len(lessons):
+        for number, words in enumerate(streams):
+            made = next(words, None)
+            assert torch.is_grad_enabled()
+            if made is not None and made.finished:
+                last[number] = made.text
+    assert [last[number] for number in range(len(lessons))] == [lesson.answers[0] for lesson in lessons]
+
+
+def test_an_unproved_family_streams_its_text_at_once(vlm: VLM, pictures: list[Path]) -> None:
+    plain_vlm, request = replace(vlm, proved=False), Request(prefixes(pictures)[0])
+    (only,) = stream(plain_vlm, request, Sampling(8))
+    assert [only] == generate(plain_vlm, [request], Sampling(8), batch_size=1)
