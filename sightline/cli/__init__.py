@@ -39,6 +39,8 @@ COMMANDS: dict[str, Entry] = {
     "probe": Entry("sightline.cli.probe", "Ask whether a model uses its pictures at all."),
     "judge": Entry("sightline.cli.judge", "Measure how often a judge prefers the chosen answer of pairs."),
     "compose": Entry("sightline.cli.compose", "Make one model of several that take different media."),
+    "label": Entry("sightline.cli.label", "Let people compare answers in a browser, and measure how far they agree."),
+    "chat": Entry("sightline.cli.chat", "Talk with one model or two beside each other in a browser."),
     "train": Entry("sightline.cli.train", "Train a model on preference pairs."),
     "curate": Entry("sightline.cli.curate", "Keep the best of instruction data, by two reward models."),
     "check": Entry("sightline.cli.check", "Look for what is wrong with a dataset of pairs."),

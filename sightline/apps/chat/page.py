@@ -1,0 +1,190 @@
+"""The page of `sightline chat`: a talk behind Gradio, its answers streamed; what it shows is written by `showing`.
+
+The state of a page is the questions so far; models are asked one question at a time, whoever asks.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sightline.apps.chat.showing import card, past, picture, status
+from sightline.apps.chat.talk import Asked, Side, Talk
+from sightline.apps.web import page_file
+from sightline.errors import InputError
+from sightline.models.prompts import Generation
+from sightline.records import Turn
+
+LETTERS = ("A", "B")
+CHOICES: dict[Side, str] = {"left": "A is better (1)", "right": "B is better (2)", "tie": "tie (t)"}
+NOTHING = Asked("")
+Outputs = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What one browser has before it: the question with its picture, the whole answers in the voices' order, and what
+    the next question goes on from.
+    """
+
+    asked: Asked = NOTHING
+    texts: tuple[str, ...] = ()
+    image: str | None = None
+    past: tuple[Turn, ...] = ()
+    kept: str = ""
+
+
+@dataclass(frozen=True)
+class Chat:
+    """What a page does for its buttons; each function gives the values of the page's parts, in `spoken`'s order."""
+
+    gradio: Any
+    talk: Talk
+
+    @property
+    def titles(self) -> list[str]:
+        """What stands above the answers."""
+        names = [voice.name for voice in self.talk.voices]
+        if len(names) == 1:
+            return names
+        blind = self.talk.config.blind
+        return [letter if blind else f"{letter}: {name}" for letter, name in zip(LETTERS, names, strict=True)]
+
+    def place(self, name: str | None) -> Path | None:
+        """Where a picture of the talk lies."""
+        return None if name is None else self.talk.folder / name
+
+    def take(self, sent: Any, shown: Shown) -> Outputs:
+        """A picture came in as a file: state, picture, status. Another picture is another talk."""
+        try:
+            name = self.talk.take(_bytes_of(sent, self.talk.config.max_bytes), "that was sent")
+        except InputError as error:
+            return shown, picture(self.place(shown.image)), status(str(error), bad=True)
+        return Shown(image=name), picture(self.place(name)), status("")
+
+    def ask(self, prompt: str, shown: Shown) -> Iterator[Outputs]:
+        """A question: the question's field, then `spoken`, token by token."""
+        asked = Asked(prompt.strip(), (shown.image,) if shown.image else (), shown.past)
+        shown = replace(shown, asked=asked, texts=(), kept="")
+        said: tuple[Generation, ...] = ()
+        try:
+            for said in self.talk.answer(asked):
+                yield "", *self.spoken(shown, said)
+        except InputError as error:
+            yield prompt, *self.spoken(replace(shown, asked=NOTHING), (), problem=str(error))
+            return
+        shown = replace(shown, texts=tuple(generation.text.strip() for generation in said))
+        if len(said) == 1:
+            shown = replace(shown, past=_gone_on(asked, shown.texts[0]))
+        yield "", *self.spoken(shown, said)
+
+    def keep(self, side: Side, shown: Shown) -> Outputs:
+        """A choice; the talk goes on from the better answer, the first voice's where none is."""
+        said = tuple(Generation(text, 0, finished=True) for text in shown.texts)
+        try:
+            rating = self.talk.keep(shown.asked, shown.texts, side)
+        except (InputError, OSError) as error:
+            return self.spoken(shown, said, problem=f"Nothing was saved: {error}")
+        better = shown.texts[rating.verdict == "second"]
+        word = "a tie" if side == "tie" else f"{LETTERS[side == 'right']} is better"
+        shown = replace(shown, past=_gone_on(shown.asked, better), kept=f"Saved: {word}. The talk goes on from it.")
+        return self.spoken(shown, said)
+
+    def begin(self) -> Outputs:
+        """A new talk: picture, then `spoken`."""
+        return picture(None), *self.spoken(Shown(), ())
+
+    def spoken(self, shown: Shown, said: tuple[Generation, ...], *, problem: str = "") -> Outputs:
+        """State, what was said before, a card a voice as it stands on the screen, status, and the three choices."""
+        count = len(self.talk.voices)
+        texts = [generation.text.strip() for generation in said] or [""] * count
+        done = bool(shown.texts)
+        notes = [_note(generation, done=done) for generation in said] or [""] * count
+        if self.talk.is_swapped(shown.asked):
+            texts, notes = texts[::-1], notes[::-1]
+        cards = [card(*parts) for parts in zip(self.titles, texts, notes, strict=True)]
+        differ = count > 1 and texts[0] != texts[1] and all(texts)
+        open_choice = done and differ and not shown.kept
+        word = problem or shown.kept
+        if done and count > 1 and not word:
+            word = "Which is better?" if differ else "There is nothing to choose: both say the same, or nothing."
+        before = past(shown.asked.history, shown.asked.prompt) if shown.asked.prompt else past(shown.past, "")
+        choices = [self.gradio.update(interactive=open_choice) for _ in CHOICES]
+        return shown, before, *cards, status(word, bad=bool(problem)), *choices
+
+
+def page(gradio: Any, talk: Talk) -> Any:
+    """The Gradio blocks of a talk."""
+    chat = Chat(gradio, talk)
+    with gradio.Blocks(analytics_enabled=False, title="Sightline: chat", fill_width=True) as blocks:
+        state = gradio.State(Shown())
+        with gradio.Row(elem_id="chat"):
+            with gradio.Column(scale=2, min_width=280):
+                shown = _html(gradio, picture(None), "picture")
+                upload = gradio.UploadButton(
+                    "Choose a picture", file_types=["image"], type="filepath", elem_id="upload", size="md"
+                )
+                fresh = gradio.Button("New talk", elem_id="fresh", size="md")
+            with gradio.Column(scale=5, min_width=300):
+                before = _html(gradio, "", "past")
+                with gradio.Row(elem_id="answers"):
+                    cards = [_html(gradio, card(title, "", ""), f"side-{n}") for n, title in enumerate(chat.titles)]
+                line = _html(gradio, status(""), "status")
+                with gradio.Row(visible=len(cards) > 1, elem_id="choices"):
+                    buttons = {
+                        side: gradio.Button(label, elem_id=f"choose-{side}", interactive=False)
+                        for side, label in CHOICES.items()
+                    }
+                question = gradio.Textbox(
+                    placeholder="Ask about the picture; Enter sends it",
+                    show_label=False,
+                    lines=1,
+                    max_lines=8,
+                    max_length=talk.config.longest,
+                    elem_id="question",
+                )
+                send = gradio.Button("Ask", variant="primary", elem_id="send")
+        gradio.HTML("", js_on_load=page_file("chat/page.js"), elem_id="keys", apply_default_css=False)
+        spoken = [state, before, *cards, line, *buttons.values()]
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        upload.upload(chat.take, [upload, state], [state, shown, line], **quiet)
+        for event in (question.submit, send.click):
+            event(
+                chat.ask, [question, state], [question, *spoken], concurrency_limit=1, concurrency_id="models", **quiet
+            )
+        for side, button in buttons.items():
+            button.click(_choosing(chat, side), [state], spoken, **quiet)
+        fresh.click(chat.begin, None, [shown, *spoken], **quiet)
+    return blocks
+
+
+def _html(gradio: Any, value: str, name: str) -> Any:
+    return gradio.HTML(value, elem_id=name, apply_default_css=False, js_on_load=None, min_width=240)
+
+
+def _bytes_of(sent: Any, most: int) -> bytes:
+    """What a file that Gradio put down holds, one byte more than allowed at most; the file is taken away."""
+    if not isinstance(sent, str):
+        return b""
+    with Path(sent).open("rb") as file:
+        data = file.read(most + 1)
+    Path(sent).unlink(missing_ok=True)
+    return data
+
+
+def _choosing(chat: Chat, side: Side) -> Callable[[Shown], Outputs]:
+    def keep(shown: Shown) -> Outputs:
+        return chat.keep(side, shown)
+
+    return keep
+
+
+def _note(generation: Generation, *, done: bool) -> str:
+    """What stands below an answer."""
+    if generation.finished:
+        return ""
+    return "cut off by max_new_tokens" if done else "…"
+
+
+def _gone_on(asked: Asked, answer: str) -> tuple[Turn, ...]:
+    return (*asked.history, Turn(role="user", text=asked.prompt), Turn(role="assistant", text=answer))

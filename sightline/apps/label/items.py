@@ -1,0 +1,161 @@
+"""What there is to label: pairs of a preference dataset, or the answers of two evaluation runs to one benchmark.
+
+It fills a labels directory once (`items.jsonl` and the pictures); raters' files are `data.labels`'s.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from sightline.apps.label.config import LabelConfig
+from sightline.data.images import adopt_by_content, adopt_image
+from sightline.data.labels import ITEMS, read_items
+from sightline.data.preference_dataset import read_pairs
+from sightline.errors import InputError
+from sightline.evals.directory import BenchmarkResult, benchmark_names, read_result
+from sightline.records import GivenAnswer, LabelItem, Pair, Stage, write_rows
+
+SAME, EMPTY = "both answers are the same", "an answer is empty"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where items come from: one directory of pairs, or two of evaluations with the benchmark to take."""
+
+    places: tuple[Path, ...]
+    bench: str | None = None
+
+    @property
+    def labels(self) -> Path:
+        """Where labels lie unless told otherwise: beside what is labeled."""
+        first = self.places[0].absolute()
+        name = "-".join(place.absolute().name for place in self.places)
+        return first.parent / f"{name}-labels"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A labels directory that this process holds, its items by id, and how many were left out and why."""
+
+    folder: Path
+    items: dict[str, LabelItem]
+    dropped: dict[str, int]
+
+
+def open_labels(source: Source, out: Path, config: LabelConfig, seed: int) -> Opened:
+    """Make a labels directory, or go on with one of the same source, config and seed.
+
+    Raises:
+        InputError: what the source holds is no pairs or evaluations, nothing is left to compare, or `out` belongs to
+            something else or to another process.
+    """
+    dropped: Counter[str] = Counter()
+    found = tuple(islice(_comparable(_drafts(source), dropped), config.limit))
+    if not found:
+        raise InputError(f"{source.places[0]} holds nothing to compare, left out were {dict(dropped)}; give another")
+    inputs = {f"source_{number}": place for number, place in enumerate(source.places)}
+    asked = _Asked(bench=source.bench, **config.model_dump())
+    Stage.open(out, "label", asked, inputs, seed)  # it stays open for as long as this process labels
+    if not (out / ITEMS).exists():
+        write_rows(out / ITEMS, (draft.placed(out) for draft in found))
+    return Opened(out, read_items(out), dict(dropped))
+
+
+class _Asked(LabelConfig):
+    """What decides a labels directory."""
+
+    bench: str | None = None
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """An item whose pictures are still in `folder`; `by_content` where names there may leave it."""
+
+    item: LabelItem
+    folder: Path
+    by_content: bool
+
+    def placed(self, out: Path) -> LabelItem:
+        """The item with its pictures in `out`."""
+        where = f"item {self.item.id!r}"
+        if not self.by_content:
+            images = tuple(adopt_image(self.folder, image, out, where) for image in self.item.images)
+        else:
+            paths = [(self.folder / image).resolve() for image in self.item.images]
+            images = tuple(adopt_by_content(path.parent, path.name, out, where) for path in paths)
+        return self.item.model_copy(update={"images": images})
+
+
+def _drafts(source: Source) -> Iterator[_Draft]:
+    if len(source.places) == 1:
+        if source.bench is not None:
+            raise InputError("--bench names a benchmark of two evaluations; give both directories")
+        yield from (_Draft(_from_pair(pair), source.places[0], False) for pair in read_pairs(source.places[0]))
+        return
+    first, second = (read_result(place, _bench(source)) for place in source.places)
+    names = _names(source.places)
+    yield from (_Draft(item, first.folder, True) for item in _from_runs(first, second, names))
+
+
+def _from_pair(pair: Pair) -> LabelItem:
+    return LabelItem(
+        id=pair.id,
+        sample_id=pair.id,
+        images=pair.images,
+        history=pair.history,
+        prompt=pair.prompt,
+        cluster=pair.cluster,
+        first=GivenAnswer(id="chosen", text=pair.chosen),
+        second=GivenAnswer(id="rejected", text=pair.rejected),
+    )
+
+
+def _from_runs(first: BenchmarkResult, second: BenchmarkResult, names: Sequence[str]) -> Iterator[LabelItem]:
+    """An item for each sample that both answered."""
+    texts = [{answer.sample_id: answer.text for answer in run.answers} for run in (first, second)]
+    for sample in first.samples:
+        if sample.id in texts[0] and sample.id in texts[1]:
+            yield LabelItem(
+                id=sample.id,
+                sample_id=sample.id,
+                images=sample.images,
+                history=sample.history,
+                prompt=sample.prompt,
+                cluster=sample.cluster,
+                first=GivenAnswer(id=names[0], text=texts[0][sample.id]),
+                second=GivenAnswer(id=names[1], text=texts[1][sample.id]),
+            )
+
+
+def _names(places: Sequence[Path]) -> tuple[str, str]:
+    """Names of two runs that tell them apart."""
+    first, second = (place.absolute().name for place in places)
+    return (first, second) if first != second else (f"{first}-1", f"{second}-2")
+
+
+def _bench(source: Source) -> str:
+    shared = sorted(set(benchmark_names(source.places[0])) & set(benchmark_names(source.places[1])))
+    if source.bench is not None and source.bench not in shared:
+        raise InputError(
+            f"{source.bench!r} is no benchmark that both evaluations hold (both: {', '.join(shared) or 'none'})"
+        )
+    if source.bench is None and len(shared) != 1:
+        raise InputError(
+            f"{' and '.join(map(os.fspath, source.places))} share {len(shared)} benchmarks "
+            f"({', '.join(shared) or 'none'}); name one with --bench"
+        )
+    return source.bench or shared[0]
+
+
+def _comparable(drafts: Iterator[_Draft], dropped: Counter[str]) -> Iterator[_Draft]:
+    for draft in drafts:
+        texts = [draft.item.first.text.strip(), draft.item.second.text.strip()]
+        if not all(texts):
+            dropped[EMPTY] += 1
+        elif texts[0] == texts[1]:
+            dropped[SAME] += 1
+        else:
+            yield draft

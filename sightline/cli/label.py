@@ -1,0 +1,68 @@
+"""`sightline label`: people compare two answers in a browser; the page is `sightline.apps.label`.
+
+With `--agreement` or `--grades` it opens no page and says what the raters' files hold so far.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.errors import InputError
+
+app = typer.Typer()
+
+
+@app.command()
+def label(  # noqa: PLR0913 - one parameter an option
+    dataset: Annotated[Path, typer.Argument(help="Directory of pairs, or of an evaluation, or of labels.")],
+    beside: Annotated[Path | None, typer.Option(help="A second evaluation, whose answers stand beside.")] = None,
+    bench: Annotated[str | None, typer.Option(help="Which benchmark of the two evaluations.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory of labels; DATASET-labels by default.")] = None,
+    host: Annotated[str, typer.Option(help="Address to serve at; others than this machine's let others in.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 7861,
+    agreement: Annotated[bool, typer.Option("--agreement", help="Print how far raters agree, and end.")] = False,
+    grades: Annotated[Path | None, typer.Option(help="Write the grades so far as JSONL for curate, and end.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file: criteria, marks, corrections, limit.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the answers' order on the screen.")] = 0,
+) -> None:
+    """Compare the two answers of each pair, or of two models, in a browser on this machine; saved row by row.
+
+    For example: sightline label PAIRS_DIR --config criteria.yaml --set limit=200
+    """
+    from sightline.apps.label.config import LabelConfig
+    from sightline.apps.label.items import Source
+    from sightline.config import load_config
+    from sightline.data.labels import is_labels
+
+    source = Source((dataset,) if beside is None else (dataset, beside), bench)
+    folder = out or (dataset if is_labels(dataset) else source.labels)
+    if agreement or grades is not None:
+        _tell_of(folder, grades, agreement=agreement, seed=seed)
+        return
+    if folder == dataset:
+        raise InputError(f"{dataset} holds labels already; name what was labeled, or ask for --agreement or --grades")
+    from sightline.apps.label.page import run_label
+    from sightline.apps.web import Door
+
+    settings = load_config(LabelConfig, config, overrides or ())
+    run_label(source, folder, settings, seed, Door(host, port), lambda line: typer.echo(line, err=True))
+
+
+def _tell_of(folder: Path, grades: Path | None, *, agreement: bool, seed: int) -> None:
+    from sightline.data.labels import read_grades
+    from sightline.records import write_rows
+
+    if grades is not None:
+        count = write_rows(grades, read_grades(folder))
+        typer.echo(f"grades: {grades} ({count} rows)")
+    if agreement:
+        from sightline.cli.agreement_table import print_agreement
+        from sightline.evals.agreement import agreements
+
+        print_agreement(agreements(folder, seed=seed))

@@ -1,0 +1,60 @@
+"""A command that serves a page, as a process of its own: started, asked where it is, killed."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+WAIT = 240.0  # seconds; a shared machine may stall
+
+
+@dataclass
+class Served:
+    """A server: `lines` is what it said so far, `address` where its page is."""
+
+    process: "subprocess.Popen[str]"
+    lines: list[str] = field(default_factory=list)
+    ready: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def address(self) -> str:
+        """Of the page."""
+        assert self.ready.wait(WAIT), f"no address came: {self.lines}"
+        found = [word for line in self.lines for word in line.split() if word.startswith("http://")]
+        assert found, f"the server has ended: {self.lines}"
+        return found[0]
+
+    def listen(self) -> None:
+        """Read what the server says until it ends."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if "http://" in line:
+                self.ready.set()
+        self.ready.set()
+
+
+@contextlib.contextmanager
+def serving(*arguments: str) -> Iterator[Served]:
+    """`sightline` with these arguments; ended by a kill, as the worst case."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sightline", *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    served = Served(process)
+    listener = threading.Thread(target=served.listen, daemon=True)
+    listener.start()
+    try:
+        yield served
+    finally:
+        process.kill()
+        process.wait(30)
+        listener.join(30)
+        assert process.stderr is not None
+        process.stderr.close()

@@ -1,0 +1,161 @@
+"""A talk with the lab's model: streams, pictures that come in, preferences as labels, and what the page's parts say."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from sightline.apps.chat.config import ChatConfig
+from sightline.apps.chat.opening import Model, names_of
+from sightline.apps.chat.page import NOTHING, Chat, Shown
+from sightline.apps.chat.showing import card, past, picture, status
+from sightline.apps.chat.talk import Asked, Side, Talk, Voice
+from sightline.data.labels import read_items, read_ratings
+from sightline.data.preference_dataset import read_pairs
+from sightline.errors import InputError
+from sightline.lab import BASE
+from sightline.models.loading import load_vlm
+from sightline.models.prompts import Prefix, Request, Sampling
+from sightline.models.sampler import generate
+from sightline.models.vlm import VLM
+from sightline.pairs.from_labels import FromLabelsConfig, pairs_from_labels
+from sightline.records import Turn
+
+HOSTILE = "<script>alert(1)</script>${alert(1)}{{value}}`\\"
+
+
+@pytest.fixture(scope="module")
+def lab() -> VLM:
+    return load_vlm(BASE)
+
+
+@pytest.fixture
+def talk(lab: VLM, tmp_path: Path) -> Talk:
+    config = ChatConfig(max_new_tokens=12, temperature=1.0)
+    return Talk.begin(tmp_path / "chat", [Voice("base", lab), Voice("other", lab)], config, "Me")
+
+
+@pytest.fixture
+def asked(talk: Talk, make_image: Callable[..., Path]) -> Asked:
+    name = talk.take(make_image(size=(64, 64)).read_bytes(), "picture.png")
+    return Asked("Describe the image.", (name,))
+
+
+def test_what_is_streamed_is_what_generate_gives(talk: Talk, asked: Asked, lab: VLM) -> None:
+    told = list(talk.answer(asked))
+    prefix = Prefix((talk.folder / asked.images[0],), asked.prompt)
+    sampling = Sampling(12, temperature=1.0)
+    expected = generate(lab, [Request(prefix, seed=0), Request(prefix, seed=1)], sampling, batch_size=2)
+    assert list(told[-1]) == expected
+    assert expected[0].text != expected[1].text
+    assert len(told) == sum(made.tokens for made in expected)
+    assert (told[0][0].tokens, told[0][1].tokens, told[1][1].tokens) == (1, 0, 1)  # they take turns
+
+
+def test_greedy_is_generate(lab: VLM, asked: Asked, talk: Talk) -> None:
+    one = Talk(talk.folder, talk.voices[:1], ChatConfig(max_new_tokens=16), talk.rater)
+    prefix = Prefix((talk.folder / asked.images[0],), asked.prompt)
+    (expected,) = generate(lab, [Request(prefix)], Sampling(16), batch_size=1)
+    assert list(one.answer(asked))[-1] == (expected,)
+
+
+def test_pictures_are_written_anew_and_bad_ones_are_refused(talk: Talk) -> None:
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x010E] = "who and where"
+    Image.new("RGB", (30, 20), "teal").save(buffer, "JPEG", exif=exif)
+    name = talk.take(buffer.getvalue(), "../../p.jpg")
+    assert name.startswith("images/") and name.endswith(".png")
+    assert b"who and where" not in (talk.folder / name).read_bytes()
+    assert talk.take(buffer.getvalue(), "again.jpg") == name
+    for data, problem in ((b"", "0 bytes"), (b"no picture", "is no image"), (buffer.getvalue()[:300], "damaged")):
+        with pytest.raises(InputError, match=problem):
+            talk.take(data, "p.jpg")
+    assert [path.name for path in (talk.folder / "images").iterdir()] == [Path(name).name]
+
+
+@pytest.mark.parametrize(
+    ("blind", "side", "verdict"),
+    [
+        (False, "left", "first"),
+        (False, "right", "second"),
+        (True, "left", None),
+        (True, "right", None),
+        (True, "tie", "tie"),
+    ],
+)
+def test_preferences_are_labels(talk: Talk, asked: Asked, blind: bool, side: Side, verdict: str | None) -> None:
+    talk.config = ChatConfig(blind=blind)
+    swapped = talk.is_swapped(asked)
+    expected = verdict or ("first" if (side == "left") != swapped else "second")
+    talk.keep(asked, ("A car.", "A dog."), side)
+    talk.keep(asked, ("A car.", "A dog."), side)
+    (item,) = read_items(talk.folder).values()
+    assert (item.first.id, item.first.text, item.second.id, item.second.text) == ("base", "A car.", "other", "A dog.")
+    (row,) = read_ratings(talk.folder)["me"].values()
+    assert (row.item, row.verdict, row.swapped) == (item.id, expected, swapped and blind)
+
+
+def test_a_talk_becomes_pairs_and_goes_on(talk: Talk, asked: Asked, tmp_path: Path) -> None:
+    talk.keep(asked, ("A car.", "A dog."), "right")
+    again = Talk.begin(talk.folder, talk.voices, talk.config, "me")
+    later = Asked("And what color?", asked.images, (Turn(role="user", text="x"), Turn(role="assistant", text="y")))
+    again.keep(asked, ("A car.", "A dog."), "left")
+    again.keep(later, ("Red.", "Blue."), "left")
+    pairs_from_labels(talk.folder, tmp_path / "pairs", FromLabelsConfig())
+    made = {pair.prompt: (pair.chosen, pair.rejected, pair.history) for pair in read_pairs(tmp_path / "pairs")}
+    assert made == {
+        "Describe the image.": ("A car.", "A dog.", ()),
+        "And what color?": ("Red.", "Blue.", later.history),
+    }
+
+
+@pytest.mark.parametrize("texts", [("Same.", " Same. "), ("", "A."), ("A.",)])
+def test_what_is_no_choice_is_not_kept(talk: Talk, asked: Asked, texts: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match="a preference needs two different answers"):
+        talk.keep(asked, texts, "left")
+    assert not (talk.folder / "items.jsonl").exists()
+
+
+def test_questions_have_a_length(talk: Talk) -> None:
+    with pytest.raises(InputError, match="the question is empty"):
+        next(talk.answer(Asked(" ")))
+    with pytest.raises(InputError, match="8001 characters, and 8000 may be asked"):
+        next(talk.answer(Asked("x" * 8001)))
+
+
+def test_hostile_text_is_text() -> None:
+    for made in (card(HOSTILE, HOSTILE, HOSTILE), status(HOSTILE), past([Turn(role="user", text=HOSTILE)], HOSTILE)):
+        assert not set("{}$`\\") & set(made)
+        assert "<script" not in made
+    assert picture(None) == picture(Path("nowhere.png"))
+
+
+def test_names_tell_models_apart() -> None:
+    one, same = Model(Path("a/base")), Model(Path("b/base"))
+    assert names_of((one, same)) == ["base (1)", "base (2)"]
+    adapted = Model(Path("a/base"), Path("runs/train-0/adapter"))
+    assert names_of((one, adapted)) == ["base", "base + train-0"]
+
+
+def test_the_pages_parts(talk: Talk, asked: Asked) -> None:
+    gradio: Any = SimpleNamespace(update=lambda interactive: interactive)
+    chat = Chat(gradio, talk)
+    shown = Shown(image=asked.images[0])
+    told = list(chat.ask(" Describe the image. ", shown))
+    assert [parts[-3:] for parts in told[:-1]] == [(False,) * 3] * (len(told) - 1)
+    cleared, state, before, *cards, line = told[-1][:-3]
+    assert (cleared, told[-1][-3:]) == ("", (True,) * 3)
+    assert "Which is better?" in line and "Describe the image." in before
+    assert all(text in made for text, made in zip(state.texts, cards, strict=True))
+    state, before, *_, line, left, _, _ = chat.keep("right", state)
+    assert "Saved: B is better." in line and left is False
+    assert [turn.text for turn in state.past] == ["Describe the image.", state.texts[1]]
+    assert chat.keep("right", Shown())[-4].count("Nothing was saved: a preference needs two different answers") == 1
+    refused = list(chat.ask("  ", state))
+    assert "the question is empty" in refused[0][-4] and refused[0][1].asked == NOTHING
+    assert refused[0][1].past == state.past
