@@ -167,4 +167,4 @@ def test_a_model_that_cannot_be_loaded_is_reported(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "nothing"}')
     result = CliRunner().invoke(app, ["serve", str(tmp_path), "--port", "0"])
     assert result.exit_code == 1 and "the model's server ended with exit code 1" in result.stderr
-    assert "nothing" in result.stderr
+    assert "processing classes" in result.stderr  # what its own last line says
