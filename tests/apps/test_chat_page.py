@@ -21,6 +21,7 @@ pytest.importorskip("gradio")
 HOSTILE = 'What is <img src=x onerror="window.hacked=1"> ${window.hacked=1} {{value}}?'
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
 def test_a_talk_in_a_browser(tmp_path: Path, make_image: Callable[..., Path]) -> None:
     folder = tmp_path / "chat"

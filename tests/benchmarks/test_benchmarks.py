@@ -76,6 +76,7 @@ def test_the_check_finds_what_is_planted() -> None:
     assert run("check.py")["removable"] == 4
 
 
+@pytest.mark.slow
 def test_builders_are_measured() -> None:
     (row,) = run("builders.py", "--samples", "12", "--only", "altered")["builders"]
     assert row["pairs"] >= 10 and row["pairs_per_minute"] > 0
