@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sightline.data.tiers import tiers
 from sightline.evals.benchmark import AnyMetric, mean
+from sightline.evals.twos import both_right
 from sightline.lab.benches import DESCRIBE, LabChair, Scenes
 from sightline.lab.preferences import draw_contrast, follows, rules_of
 from sightline.records import Answer, Sample, Score
@@ -81,13 +82,4 @@ class LabMeta:
 
     def combine(self, scores: Iterable[Score]) -> Iterator[Score]:
         """Put on the second answer about a scene whether both follow; the two stand together."""
-        first: dict[str, Score] = {}
-        for score in scores:
-            other = first.pop(score.cluster, None)
-            if other is None:
-                first[score.cluster] = score
-                yield score
-                continue
-            both = (score.values["follows"], other.values["follows"])
-            right = None if None in both else float(both == (1.0, 1.0))
-            yield score.model_copy(update={"values": {**score.values, "both": right}, "groups": (*score.groups, _PAIR)})
+        return both_right(scores, "follows", "both", lambda _: (_PAIR,))

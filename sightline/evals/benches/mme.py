@@ -12,6 +12,7 @@ from typing import Any
 
 from sightline.evals.benches.mme_files import Question, bare, file_rows, read_questions
 from sightline.evals.benchmark import TOUCHED, AnyMetric, Derived, Setting, count, mean
+from sightline.evals.twos import both_right
 from sightline.records.rows import Answer, Sample, Score
 
 PERCEPTION = (
@@ -103,17 +104,9 @@ class MME:
 
     def combine(self, scores: Iterable[Score]) -> Iterator[Score]:
         """Put on the second question of a picture whether both are right; the owners' lists keep the two together."""
-        first: dict[str, Score] = {}
-        for score in scores:
-            other = first.pop(score.cluster, None)
-            if other is None:
-                first[score.cluster] = score
-                yield score
-                continue
-            both = (score.values["right"], other.values["right"])
-            right = None if None in both else float(both == (1.0, 1.0))
-            groups = (*score.groups, *(f"{task}{_PICTURES}" for task in score.groups))
-            yield score.model_copy(update={"values": {**score.values, "both_right": right}, "groups": groups})
+        return both_right(
+            scores, "right", "both_right", lambda score: tuple(f"{task}{_PICTURES}" for task in score.groups)
+        )
 
 
 def yes_no_other(text: str) -> str:
