@@ -13,8 +13,9 @@ from sightline.apps.chat.talk import Asked, Talk, Voice
 from sightline.data.labels import read_items, read_ratings
 from sightline.lab import BASE
 from sightline.models.loading import load_vlm
-from tests.apps.browser import CHROMIUM, browser
+from tests.apps.browser import browser
 from tests.apps.serving import serving
+from tests.chromium import CHROMIUM
 
 pytest.importorskip("gradio")
 

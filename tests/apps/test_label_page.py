@@ -13,8 +13,9 @@ from sightline.apps.label.desk import is_swapped
 from sightline.cli import app
 from sightline.data.labels import read_items, read_ratings
 from sightline.records import Pair, Rating, write_rows
-from tests.apps.browser import CHROMIUM, Tab, browser
+from tests.apps.browser import Tab, browser
 from tests.apps.serving import serving
+from tests.chromium import CHROMIUM
 
 pytest.importorskip("gradio")
 

@@ -3,28 +3,15 @@
 import html
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from sightline.study.report.writing import write_report
+from tests.chromium import CHROMIUM, FLAGS
 from tests.study.directories import whole_run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--virtual-time-budget=4000",
-]
 #: Frames of several widths around the page, and their measures in the title.
 FRAMES = """<!doctype html><body><script>
 const page = %s;

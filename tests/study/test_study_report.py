@@ -18,9 +18,9 @@ from sightline.study.report.arms.page import PAIRS_IN_ALL, PICTURE_BYTES, PICTUR
 from sightline.study.report.arms.writing import write_study_report
 from sightline.study.report.pictures import data_uri
 from sightline.study.upkeep import outcome_in, study_in
+from tests.chromium import CHROMIUM, FLAGS
 from tests.study.directories import HOSTILE
 from tests.study.study_directories import NAME, study
-from tests.study.test_browser import CHROMIUM, FLAGS
 from tests.study.test_report import Page
 
 SHOWN = " ".join(HOSTILE.split())
