@@ -96,7 +96,7 @@ def trl(job: Job) -> dict[str, Any]:
     from peft import LoraConfig, set_peft_model_state_dict
     from safetensors.torch import load_file
     from transformers import TrainerCallback
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOTrainer
 
     class Recorded(DPOTrainer):
         """As it is; the loss is kept before the trainer rounds it for its log."""
@@ -118,30 +118,12 @@ def trl(job: Job) -> dict[str, Any]:
     rows = load_dataset(str(Path(job.folder) / "pairs"), split="train")
     number = {pair_id: index for index, pair_id in enumerate(rows["id"])}
     ordered = rows.select([number[pair_id] for pair_id in _order(job)])
-    config = DPOConfig(
-        output_dir=job.out,
-        per_device_train_batch_size=job.batch,
-        num_train_epochs=1,  # `ordered` has all epochs: the order of each is Sightline's
-        train_sampling_strategy="sequential",
-        learning_rate=job.lr,
-        lr_scheduler_type="constant",
-        beta=job.beta,
-        bf16=job.dtype == "bfloat16",
-        gradient_checkpointing=job.trl_gradient_checkpointing,
-        max_length=None,  # 1024 by default, which would cut into the answers of the large models
-        model_init_kwargs={"dtype": job.dtype},
-        use_cpu=job.device == "cpu",
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        seed=job.seed,
-    )
     before = _resident()
     with Flops() if job.count_flops else contextlib.nullcontext() as flops:
         started = time.perf_counter()
         trainer = Recorded(
             model=_model(job),
-            args=config,
+            args=_dpo_config(job),
             train_dataset=ordered,
             peft_config=lora,
             callbacks=[Clock()],
@@ -160,6 +142,30 @@ def trl(job: Job) -> dict[str, Any]:
         "flops": flops.total if flops else None,
         **memory,
     }
+
+
+def _dpo_config(job: Job) -> Any:
+    """TRL's settings for the job: its own defaults but for what decides the numbers."""
+    from trl import DPOConfig
+
+    return DPOConfig(
+        output_dir=job.out,
+        per_device_train_batch_size=job.batch,
+        num_train_epochs=1,  # `ordered` has all epochs: the order of each is Sightline's
+        train_sampling_strategy="sequential",
+        learning_rate=job.lr,
+        lr_scheduler_type="constant",
+        beta=job.beta,
+        bf16=job.dtype == "bfloat16",
+        gradient_checkpointing=job.trl_gradient_checkpointing,
+        max_length=None,  # 1024 by default, which would cut into the answers of the large models
+        model_init_kwargs={"dtype": job.dtype},
+        use_cpu=job.device == "cpu",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=job.seed,
+    )
 
 
 def _order(job: Job) -> Iterator[str]:
