@@ -14,7 +14,7 @@ from sightline.errors import InputError
 from sightline.study.config import RatesSpec
 from sightline.study.counts import answers_of, examples_of, load_of, step_rows, steps_of
 from sightline.study.finished import finished_manifest
-from sightline.study.ledger import LEDGER, Entry, Ledger
+from sightline.study.ledger import Entry, Ledger, has_ledger
 from sightline.study.plan import Piece, StudyPlan, plan_of_text
 from sightline.study.work import sort_of
 
@@ -128,7 +128,7 @@ def _like(piece: Piece) -> tuple[str, ...]:
 
 def _measured(plan: StudyPlan, out: Path) -> dict[tuple[str, ...], float]:
     """Seconds of one unit, by sorts of pieces, from all that the ledger says was done in the directory."""
-    if not (out / LEDGER).exists():
+    if not has_ledger(out):
         return {}
     ledger = Ledger(out)
     try:

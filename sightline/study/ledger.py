@@ -19,7 +19,9 @@ from sightline.errors import InputError
 LEDGER = "ledger.sqlite"
 State = Literal["running", "done", "failed", "stopped"]
 
+#: In one transaction: who reads meanwhile finds an empty file or all of them.
 _TABLES = """
+BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS pieces (
     key TEXT PRIMARY KEY, kind TEXT NOT NULL, label TEXT NOT NULL, folder TEXT NOT NULL, command TEXT NOT NULL,
     seed INTEGER NOT NULL, state TEXT NOT NULL, began REAL NOT NULL, seconds REAL, counts TEXT, numbers TEXT, note TEXT
@@ -30,7 +32,14 @@ CREATE TABLE IF NOT EXISTS runs (
     PRIMARY KEY (study, arm, seed)
 );
 CREATE TABLE IF NOT EXISTS plans (study TEXT PRIMARY KEY, plan TEXT NOT NULL);
+COMMIT;
 """
+
+
+def has_ledger(directory: Path) -> bool:
+    """Whether studies were run in `directory`; an empty file is a ledger that is being made."""
+    path = directory / LEDGER
+    return path.exists() and path.stat().st_size > 0
 
 
 @dataclass(frozen=True)
@@ -59,8 +68,8 @@ class Ledger:
             directory.mkdir(parents=True, exist_ok=True)
             with self._open() as ledger:
                 ledger.executescript(_TABLES)
-        elif not self.path.exists():
-            raise InputError(f"{directory} holds no study ({LEDGER} is missing); run `sightline study STUDY.yaml`.")
+        elif not has_ledger(directory):
+            raise InputError(f"{directory} holds no study (no {LEDGER}); run `sightline study STUDY.yaml`.")
 
     @classmethod
     def mended(cls, directory: Path, say: Callable[[str], None]) -> "Ledger":

@@ -101,8 +101,8 @@ def _ended(
             while left or running:
                 ready = [key for key, piece in left.items() if all(p.key in finished for p in plan.before(piece))]
                 for key in ready[: pool.free]:
+                    running.add(key)  # first: Ctrl-C between the two leaves no piece that seems to run
                     ledger.begin(entry_of(jobs[key]))
-                    running.add(key)
                     pool.begin(jobs[key], out / LOGS / f"{Path(left.pop(key).folder).name}.log")
                 if not running:
                     return  # what is left stands on pieces that failed

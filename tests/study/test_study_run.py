@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from sightline.cli import app
-from sightline.study.ledger import LEDGER, Entry, Ledger
+from sightline.study.ledger import LEDGER, Entry, Ledger, has_ledger
 from tests.models.tiny import save_tiny_llava
 from tests.study.test_report import Page
 from tests.study.test_study_plan import STUDY
@@ -68,7 +68,7 @@ def _stopped_twice(file: Path, out: Path) -> None:
 
 
 def _states(out: Path) -> list[str]:
-    return [entry.state for entry in Ledger(out).entries().values()] if (out / LEDGER).exists() else []
+    return [entry.state for entry in Ledger(out).entries().values()] if has_ledger(out) else []
 
 
 def test_what_can_be_done_is_done_and_the_rest_is_told(finished: tuple[Path, Path, Result]) -> None:
@@ -187,6 +187,9 @@ def test_the_ledger_adds_up_what_was_begun_twice(tmp_path: Path) -> None:
 def test_a_directory_without_a_ledger_or_with_a_broken_one_is_refused(tmp_path: Path) -> None:
     none = call("study", "ls", "--out", tmp_path)
     assert none.exit_code == 2 and "holds no study" in none.output
+    (tmp_path / LEDGER).touch()  # as it is while a study begins
+    empty = call("study", "ls", "--out", tmp_path)
+    assert empty.exit_code == 2 and "holds no study" in empty.output
     (tmp_path / LEDGER).write_bytes(b"no data base, " * 100)
     broken = call("study", "ls", "--out", tmp_path)
     assert broken.exit_code == 2 and "cannot be used" in broken.output
