@@ -42,6 +42,7 @@ def train_base(
     config: Config = None,
     overrides: Overrides = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    device: Annotated[str, typer.Option(help="Where it trains: cpu, cuda, or auto.")] = "cpu",
 ) -> None:
     """Train the lab's VLM from seed: a tower that sees, a biased language prior, then the two joined."""
     import torch
@@ -52,7 +53,8 @@ def train_base(
     from sightline.lab.recipe.config import RecipeConfig
 
     torch.set_num_threads(threads)
-    recipe.train_base(load_config(RecipeConfig, config, overrides or ()), out, Console(stderr=True, width=120))
+    console = Console(stderr=True, width=120)
+    recipe.train_base(load_config(RecipeConfig, config, overrides or ()), out, console, device)
     typer.echo(f"model: {out}")
 
 

@@ -92,14 +92,11 @@ class Model:
     def open(self) -> "VLM":
         """The model itself, opened once."""
         if self._vlm is None:
-            import torch
-
             from sightline.models.loading import load_vlm
+            from sightline.models.placing import place_of
             from sightline.models.tensor_cache import open_cache
 
-            device = self.runtime.device
-            if device == "auto":
-                device = "cuda" if torch.cuda.is_available() else "cpu"
+            device = place_of(self.runtime.device)
             self._vlm = load_vlm(
                 self.path, adapter=self.adapter, device=device, dtype=self.config.dtype, cache=open_cache()
             )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModel
 
 from sightline.lab.drawing import render
+from sightline.lab.recipe.optimize import fast_format
 from sightline.lab.recipe.perception import normalized, patch_features
 from sightline.lab.vocabulary import KINDS
 from sightline.lab.world import Scene
@@ -57,7 +58,7 @@ def features_of(tower: CLIPVisionModel, scenes: Sequence[Scene]) -> Tensor:
     chunks = []
     for start in range(0, len(scenes), 64):
         pixels = np.stack([np.asarray(render(scene)) for scene in scenes[start : start + 64]])
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_format(tower.device):
             chunks.append(patch_features(tower, normalized(pixels)).float())
     return torch.cat(chunks)
 

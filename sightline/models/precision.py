@@ -19,12 +19,15 @@ log = logging.getLogger(__name__)
 
 def uses_bfloat16(vlm: VLM, autocast: bool) -> bool:
     """Whether `autocast` has an effect; float32 weights on a CPU without the units stay float32, and a line says so."""
-    if not autocast or vlm.dtype != torch.float32 or vlm.device.type != "cpu":
+    if not autocast or vlm.dtype != torch.float32 or computes_bfloat16(vlm.device.type):
         return autocast
-    units = torch.backends.cpu.get_cpu_capability()
-    if units in SLOW:
-        _say_once(units)
-    return units not in SLOW
+    _say_once(torch.backends.cpu.get_cpu_capability())
+    return False
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Whether a product in bfloat16 is no slower than one in float32 on a device of this type."""
+    return device != "cpu" or torch.backends.cpu.get_cpu_capability() not in SLOW
 
 
 def in_format(vlm: VLM, autocast: bool) -> AbstractContextManager[object]:

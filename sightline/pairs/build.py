@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel
 
 from sightline.config import Config
@@ -23,6 +22,7 @@ from sightline.data.samples import read_samples, samples_file
 from sightline.data.shard import Shard
 from sightline.errors import InputError
 from sightline.models.loading import load_vlm
+from sightline.models.placing import place_of
 from sightline.models.tensor_cache import open_cache
 from sightline.models.vlm import VLM, hit_rate_of
 from sightline.pairs.builder import Builder, Made, Tools
@@ -95,8 +95,7 @@ def _rows(plan: Plan, samples: Path) -> Iterator[Sample]:
 
 
 def _open(model: Path | None) -> VLM | None:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return None if model is None else load_vlm(model, device=device, cache=open_cache())
+    return None if model is None else load_vlm(model, device=place_of("auto"), cache=open_cache())
 
 
 def _count(part: Iterable[Sample], samples: Path, *, decode: bool) -> int:

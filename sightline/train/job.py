@@ -6,8 +6,6 @@ It opens nothing; `preparation` puts a run together of it, and `run` does that r
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from sightline.errors import InputError
 from sightline.train.config import TrainConfig
 from sightline.train.processes import Processes
@@ -48,10 +46,3 @@ class Job:
         named = {"model": self.model, "pairs": self.pairs, "samples": self.samples, "start": self.config.start}
         further = {f"reference-{number}": path for number, path in enumerate(self.config.references, 1)}
         return {name: path for name, path in named.items() if path is not None} | further
-
-
-def device_of(config: TrainConfig) -> str:
-    """Where a run computes: "cpu" or "cuda"."""
-    if config.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return config.device

@@ -22,6 +22,7 @@ from sightline.models.encoding import encode_prefix
 from sightline.models.full import train_fully
 from sightline.models.image_use import require_image_use
 from sightline.models.loading import load_vlm
+from sightline.models.placing import place_of
 from sightline.models.prompts import Scored, prefix_of
 from sightline.models.tensor_cache import open_cache
 from sightline.models.vlm import VLM
@@ -33,7 +34,7 @@ from sightline.train.config import TrainConfig
 from sightline.train.config.source import MixedConfig, OfflineConfig, streams_of
 from sightline.train.examples import Data, examples_of, held_out
 from sightline.train.frozen import Frozen, OtherModel, WithoutAdapter, further_reference
-from sightline.train.job import VIEWS, Job, device_of
+from sightline.train.job import VIEWS, Job
 from sightline.train.loop import TrainState, trainable_weights
 from sightline.train.mixing import StreamSource
 from sightline.train.optimizer import make_optimizer
@@ -170,7 +171,7 @@ def _source(job: Job, data: Data, vlm: VLM, scoring: Scoring) -> Source[Pair]:
 
 def _open(job: Job) -> VLM:
     config = job.config
-    vlm = load_vlm(job.model, device=device_of(config), dtype=config.dtype, cache=open_cache())
+    vlm = load_vlm(job.model, device=place_of(config.device), dtype=config.dtype, cache=open_cache())
     vlm = train_fully(vlm) if config.lora is None else add_lora(vlm, config.lora.settings(), seed=job.seed)
     if config.start is not None:
         start_from(vlm, config.start)

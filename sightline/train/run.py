@@ -19,6 +19,7 @@ from sightline.data.progress import open_bars
 from sightline.errors import InputError
 from sightline.models.adapters import save_adapter
 from sightline.models.full import save_model
+from sightline.models.placing import place_of
 from sightline.models.vlm import hit_rate_of
 from sightline.records.manifest import MANIFEST, Stage
 from sightline.records.rows import Pair, Sample
@@ -26,7 +27,7 @@ from sightline.records.store import append_rows
 from sightline.train.checkpoint import load_checkpoint, save_checkpoint
 from sightline.train.config import TrainConfig
 from sightline.train.examples import Data, read_data, read_prompts
-from sightline.train.job import VIEWS, Job, device_of
+from sightline.train.job import VIEWS, Job
 from sightline.train.live import looking_on
 from sightline.train.log import LOG_NAME, cut_log, read_log
 from sightline.train.loop import StepSettings, TrainState, fit
@@ -58,7 +59,7 @@ def train(
             finite or explodes, a judge that is down; the last leaves a checkpoint from which the same call goes on.
     """
     by_rewards = config.rl is not None
-    with joined_processes(device_of(config)) as processes, open_bars(shown=processes.is_first) as bars:
+    with joined_processes(place_of(config.device)) as processes, open_bars(shown=processes.is_first) as bars:
         job = Job(model_dir, pairs_dir, out_dir, config, seed, samples, processes)
         data = read_prompts(job.prompts) if by_rewards else read_data(pairs_dir, samples, config)
         # A new directory is claimed after model and pairs have proved good, so that a mistake in them claims none.

@@ -26,7 +26,7 @@ from sightline.models.sampler import generate, image_token_count
 from sightline.models.scorer import answer_logps, answer_states, score_rows
 from sightline.models.sharing import Told, share
 from sightline.models.vlm import VLM
-from tests.models.families import FAMILIES, TEXT
+from tests.models.families import FAMILIES, family_params
 
 ANSWERS = (
     "No, there is no spoon.",
@@ -34,7 +34,6 @@ ANSWERS = (
     "A red cup and a blue plate stand on the table, next to a pan.",
     "There are two cups and a plate.",
 )
-SEEING = [name for name in FAMILIES if name not in TEXT]
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +61,12 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-@pytest.fixture(params=list(FAMILIES))
+@pytest.fixture(params=family_params())
 def vlm(request: pytest.FixtureRequest, saved: Callable[[str], Path]) -> VLM:
     return load_vlm(saved(request.param))
 
 
-@pytest.fixture(params=SEEING)
+@pytest.fixture(params=family_params(seeing=True))
 def seeing(request: pytest.FixtureRequest, saved: Callable[[str], Path]) -> VLM:
     return load_vlm(saved(request.param))
 

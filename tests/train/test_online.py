@@ -199,6 +199,7 @@ def test_a_server_that_is_gone_at_the_end_costs_a_warning_and_no_weights(
     assert (told.out + told.err).count("warning: no server answers at http://127.0.0.1") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_killed_at_random_a_mixed_run_ends_as_one_that_was_not(
     model_dir: Path, pairs_dir: Path, tmp_path: Path

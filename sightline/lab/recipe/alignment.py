@@ -16,7 +16,7 @@ from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from sightline.lab.language import horizontal, vertical
 from sightline.lab.recipe.config import RecipeConfig
-from sightline.lab.recipe.optimize import make_optimizers, scheduled, take_step
+from sightline.lab.recipe.optimize import fast_format, make_optimizers, scheduled, take_step
 from sightline.lab.recipe.perception import COLOR_NAMES, Views
 from sightline.lab.vocabulary import KINDS
 from sightline.lab.words import names_of
@@ -41,6 +41,7 @@ def align(
     projector = model.model.multi_modal_projector
     model.requires_grad_(False)
     projector.requires_grad_(True)
+    device = model.device
     words = words_of(tokenizer, tuple(names_of(kind) for kind in KINDS)) * (1 - _COLOR_SHARE - _PLACE_SHARE)
     colors = words_of(tokenizer, tuple((color,) for color in COLOR_NAMES)) * _COLOR_SHARE
     places = _places(tokenizer, model.config.image_seq_length) * _PLACE_SHARE
@@ -51,11 +52,12 @@ def align(
         rows = rng.integers(len(features), size=recipe.batch_size)
         kinds = torch.from_numpy(views.kinds[rows]).flatten()
         wanted = words[kinds] + colors[torch.from_numpy(views.colors[rows]).flatten()] + places.repeat(len(rows), 1)
-        with torch.autocast("cpu", torch.bfloat16):
-            projected = projector(features[torch.from_numpy(rows)])
+        shown = features[torch.from_numpy(rows)].float()  # autocast rounds them again where it is on
+        with fast_format(device):
+            projected = projector(shown)
             logits = model.lm_head(final_norm(projected))
-        each = F.cross_entropy(logits.float().flatten(0, 1), wanted, reduction="none")
-        weight = torch.where(kinds == 0, _BACKGROUND_WEIGHT, 1.0)
+        each = F.cross_entropy(logits.float().flatten(0, 1), wanted.to(device), reduction="none")
+        weight = torch.where(kinds == 0, _BACKGROUND_WEIGHT, 1.0).to(device)
         loss = (each * weight).sum() / weight.sum()
         take_step(optimizers, loss)
         yield step, loss.item()

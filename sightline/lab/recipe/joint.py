@@ -20,7 +20,7 @@ from transformers import (
 
 from sightline.lab.recipe.batches import IGNORED, Batch, collate
 from sightline.lab.recipe.config import RecipeConfig
-from sightline.lab.recipe.optimize import make_optimizers, scheduled, take_step
+from sightline.lab.recipe.optimize import fast_format, make_optimizers, scheduled, take_step
 from sightline.lab.recipe.perception import normalized, patch_features, vision_config
 
 
@@ -63,19 +63,20 @@ def features_of(model: LlavaForConditionalGeneration, pixels: np.ndarray) -> Ten
     """What the frozen tower sees of each picture (uint8 [scene, height, width, 3]), bfloat16 [scene, patch, width]."""
     chunks = []
     for start in range(0, len(pixels), 64):
-        with torch.autocast("cpu", torch.bfloat16):
-            chunks.append(patch_features(model.model.vision_tower, normalized(pixels[start : start + 64])).bfloat16())
+        some = normalized(pixels[start : start + 64], model.device)
+        with fast_format(model.device):
+            chunks.append(patch_features(model.model.vision_tower, some).bfloat16())
     return torch.cat(chunks)
 
 
 def next_token_loss(model: LlavaForConditionalGeneration, batch: Batch, features: Tensor | None, pad: int) -> Tensor:
     """Mean cross-entropy over the assistant's tokens; the head runs only where there is a label."""
-    ids, labels = collate(batch, pad)
-    with torch.autocast("cpu", torch.bfloat16):
+    ids, labels = (each.to(model.device) for each in collate(batch, pad))
+    with fast_format(model.device):
         embedded = model.get_input_embeddings()(ids)
         if features is not None:
             shown = torch.tensor([row.picture for row in batch if row.picture is not None], dtype=torch.long)
-            projected = model.model.multi_modal_projector(features[shown])
+            projected = model.model.multi_modal_projector(features[shown].to(embedded.dtype))
             where = (ids == model.config.image_token_id).unsqueeze(-1)
             embedded = embedded.to(projected.dtype).masked_scatter(where, projected)
         hidden = model.model.language_model(inputs_embeds=embedded).last_hidden_state

@@ -1,10 +1,19 @@
-"""Muon and AdamW with a warm-up and a cosine, as the stages of the recipe use them."""
+"""Muon and AdamW with a warm-up and a cosine, as the stages of the recipe use them, and the format they compute in."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import nn
+
+from sightline.lab.recipe.muon import Float32Muon
+from sightline.models.precision import computes_bfloat16
+
+
+def fast_format(device: torch.device) -> AbstractContextManager[object]:
+    """Autocast to bfloat16 where the device computes in it; float32 where that would take many times as long."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=computes_bfloat16(device.type))
 
 
 def make_optimizers(
@@ -23,9 +32,8 @@ def make_optimizers(
         made.append(torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True))
     if hidden:
         # adjusted so that an update is as large as AdamW's: one rate for both
-        made.append(
-            torch.optim.Muon(hidden, lr=rate, momentum=0.95, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
-        )
+        kind = torch.optim.Muon if computes_bfloat16(hidden[0].device.type) else Float32Muon
+        made.append(kind(hidden, lr=rate, momentum=0.95, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
     return made
 
 

@@ -17,13 +17,14 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from sightline.lab.drawing import render_with_owners
 from sightline.lab.recipe.config import RecipeConfig
-from sightline.lab.recipe.optimize import make_optimizers, scheduled, take_step
+from sightline.lab.recipe.optimize import fast_format, make_optimizers, scheduled, take_step
 from sightline.lab.vocabulary import COLORS, KINDS, WorldConfig
 from sightline.lab.world import IMAGE_SIZE, sample_scene
 
 #: Mean and standard deviation of the lab's pixels, used by the tower's training and by the image processor alike.
 PIXEL_MEAN, PIXEL_STD = (0.67, 0.67, 0.64), (0.17, 0.16, 0.20)
 COLOR_NAMES = tuple(COLORS)
+_SCENES_A_WORKER = 500  # a process takes some seconds to start
 _LEAST_SHARE = 0.12  # a patch shows an object if at least this share of its pixels is the object's
 _KIND_CLASSES, _COLOR_CLASSES = len(KINDS) + 1, len(COLORS) + 1
 
@@ -41,9 +42,16 @@ class Views:
         self.colors = np.zeros((count, grid * grid), np.int64)
         self.centers = np.zeros((count, grid * grid), np.float32)
         jobs = ((world, split, index, patch_size) for index in range(count))
-        with get_context("spawn").Pool(workers) as pool:
-            for row, view in enumerate(pool.imap(_view, jobs, chunksize=64)):
-                self.pixels[row], self.kinds[row], self.colors[row], self.centers[row] = view
+        for row, view in enumerate(_viewed(jobs, min(workers, count // _SCENES_A_WORKER))):
+            self.pixels[row], self.kinds[row], self.colors[row], self.centers[row] = view
+
+
+def _viewed(jobs: Iterator[tuple[WorldConfig, str, int, int]], workers: int) -> Iterator[tuple[np.ndarray, ...]]:
+    if workers < 2:
+        yield from map(_view, jobs)
+        return
+    with get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap(_view, jobs, chunksize=64)
 
 
 def _view(job: tuple[WorldConfig, str, int, int]) -> tuple[np.ndarray, ...]:
@@ -63,10 +71,10 @@ def _view(job: tuple[WorldConfig, str, int, int]) -> tuple[np.ndarray, ...]:
     return np.asarray(image), kind_of[owner], color_of[owner], centers
 
 
-def normalized(pixels: np.ndarray) -> Tensor:
+def normalized(pixels: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """uint8 [batch, height, width, 3] -> float32 [batch, 3, height, width], as the image processor gives it."""
-    mean, std = torch.tensor(PIXEL_MEAN), torch.tensor(PIXEL_STD)
-    return ((torch.from_numpy(pixels).float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+    mean, std = torch.tensor(PIXEL_MEAN, device=device), torch.tensor(PIXEL_STD, device=device)
+    return ((torch.from_numpy(pixels).to(device).float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
 def vision_config(recipe: RecipeConfig) -> CLIPVisionConfig:
@@ -91,9 +99,10 @@ def patch_features(tower: CLIPVisionModel, pixels: Tensor) -> Tensor:
 
 def train_tower(recipe: RecipeConfig, views: Views, tower: CLIPVisionModel) -> Iterator[tuple[int, float]]:
     """Train `tower` in place; yields (step, loss) after each step."""
+    device = tower.device
     tower.set_attn_implementation("eager")  # measured on CPU in bfloat16: 1.4 times the steps per second of SDPA
     grid = IMAGE_SIZE // recipe.patch_size
-    head = nn.Linear(recipe.width, _KIND_CLASSES + _COLOR_CLASSES + 1 + 2 * grid)
+    head = nn.Linear(recipe.width, _KIND_CLASSES + _COLOR_CLASSES + 1 + 2 * grid).to(device)
     parameters = [*tower.named_parameters(), *head.named_parameters()]
     optimizers = make_optimizers(parameters, recipe.perception_rate, recipe.weight_decay)
     rng = np.random.default_rng([recipe.seed, 11])
@@ -108,19 +117,20 @@ def train_tower(recipe: RecipeConfig, views: Views, tower: CLIPVisionModel) -> I
 
 
 def _dense_loss(tower: CLIPVisionModel, head: nn.Linear, views: Views, rows: np.ndarray, flip: bool) -> Tensor:
-    pixels = normalized(views.pixels[rows])
-    kinds, colors, centers = (torch.from_numpy(a[rows]) for a in (views.kinds, views.colors, views.centers))
+    device = tower.device
+    pixels = normalized(views.pixels[rows], device)
+    kinds, colors, centers = (torch.from_numpy(a[rows]).to(device) for a in (views.kinds, views.colors, views.centers))
     side = math.isqrt(kinds.shape[1])
     if flip:
         pixels = pixels.flip(-1)
         kinds, colors, centers = (
             t.view(len(rows), side, side).flip(-1).reshape(len(rows), -1) for t in (kinds, colors, centers)
         )
-    with torch.autocast("cpu", torch.bfloat16):
+    with fast_format(device):
         features = patch_features(tower, pixels)
     parts = head(features.float()).split([_KIND_CLASSES, _COLOR_CLASSES, 1, side, side], dim=-1)
     kind, color, center, row, column = (part.flatten(0, 1) for part in parts)
-    place = torch.arange(side * side).repeat(len(rows))
+    place = torch.arange(side * side, device=device).repeat(len(rows))
     return (
         F.cross_entropy(kind, kinds.flatten())
         + 0.3 * F.cross_entropy(color, colors.flatten())

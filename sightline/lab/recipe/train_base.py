@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import CLIPVisionModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from sightline.errors import InputError
@@ -25,31 +26,36 @@ from sightline.lab.recipe.joint import features_of, make_llava, train
 from sightline.lab.recipe.perception import Views, train_tower, vision_config
 from sightline.lab.recipe.tokenizer import make_processor, train_tokenizer
 from sightline.lab.world import IMAGE_SIZE, Scene, sample_scene, scene_rng
+from sightline.models.placing import place_of
+from sightline.models.precision import computes_bfloat16
 from sightline.records import read_json, write_json
 
 _PRIOR_START = 1_000_000  # first scene of the text-only rows; pictures of these scenes are never shown
 _BLANKS = 64  # pictures of one even color
 
 
-def train_base(recipe: RecipeConfig, out: Path, console: Console) -> None:
-    """Run the recipe into `out`; finished stages found in `out/work` are taken as they are.
+def train_base(recipe: RecipeConfig, out: Path, console: Console, device: str = "cpu") -> None:
+    """Run the recipe into `out` on `device`; finished stages found in `out/work` are taken as they are.
 
     Raises:
-        InputError: `out` holds the stages of another recipe, or something else.
+        InputError: `out` holds the stages of another recipe, or something else; there is no such device.
     """
-    work = out / "work"
+    device, work = place_of(device), out / "work"
     _claim(work / "recipe.json", recipe)
     torch.set_flush_denormal(True)  # numbers near zero would cost CPUs many times the time of others
-    tower = _tower(recipe, work / "tower.safetensors", console)
+    if not computes_bfloat16(device):
+        console.print("this CPU has no instructions for bfloat16: the recipe computes in float32, which takes longer")
+    tower = _tower(recipe, work / "tower.safetensors", console, device)
 
     scenes = [sample_scene(recipe.world, "train", i) for i in range(recipe.train_scenes)]
     tokenizer = train_tokenizer(_texts(recipe, scenes[:4000]), recipe.vocabulary)
     model = make_llava(recipe, tokenizer, tower)
+    nn.Module.to(model, device)
     _stage(work / "prior.safetensors", model, console, lambda: _train_prior(recipe, model, tokenizer, console))
     _train_joint(recipe, model, tokenizer, scenes, work, console)
 
     model.requires_grad_(True)
-    torch.nn.Module.to(model, torch.bfloat16)
+    nn.Module.to(model, "cpu", torch.bfloat16)
     model.train(False)
     model.save_pretrained(out)
     make_processor(recipe, tokenizer).save_pretrained(out)
@@ -72,9 +78,10 @@ def _claim(path: Path, recipe: RecipeConfig) -> None:
     write_json(path, wanted)
 
 
-def _tower(recipe: RecipeConfig, path: Path, console: Console) -> CLIPVisionModel:
+def _tower(recipe: RecipeConfig, path: Path, console: Console, device: str) -> CLIPVisionModel:
     torch.manual_seed(recipe.seed)
     tower = CLIPVisionModel(vision_config(recipe))
+    nn.Module.to(tower, device)
     if path.exists():
         tower.load_state_dict(load_file(path))
         return tower

@@ -17,6 +17,7 @@ from sightline.errors import InputError
 from sightline.models.adapters import reference_mode
 from sightline.models.encoding import RowTooLong, encode_answer, encode_prefix
 from sightline.models.loading import load_vlm, weights_hash
+from sightline.models.placing import place_of
 from sightline.models.prompts import Scored
 from sightline.models.scalar_head import ABOUT, ScalarHead, answer_scores, has_head, load_head
 from sightline.models.scorer import answer_logps
@@ -58,11 +59,10 @@ class RewardJudgeConfig(Config):
             )
         if has_own and self.beta is not None:
             raise InputError(f"{place} is a reward model with a head of its own; leave judge.beta out")
-        vlm = load_vlm(self.model, adapter=self.adapter, device=self._place(), dtype=self.dtype, cache=open_cache())
+        vlm = load_vlm(
+            self.model, adapter=self.adapter, device=place_of(self.device), dtype=self.dtype, cache=open_cache()
+        )
         return _Reward(self, vlm, load_head(vlm, "reward", place) if has_own else None)
-
-    def _place(self) -> str:
-        return self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class _Reward:

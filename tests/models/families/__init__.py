@@ -8,6 +8,8 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+import pytest
+
 
 def _family(module: str, name: str) -> Callable[[Path], Path]:
     def save(directory: Path) -> Path:
@@ -19,6 +21,8 @@ def _family(module: str, name: str) -> Callable[[Path], Path]:
 
 #: Those without eyes.
 TEXT = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text")
+#: Those that compute as another one does, but for settings: their conformance is a long proof.
+TWINS = frozenset({"qwen2_vl", "smolvlm", "paligemma2", "mistral", "qwen2", "gemma3_text"})
 #: Name to what writes its model and its processor into a directory, and returns that.
 FAMILIES: dict[str, Callable[[Path], Path]] = {
     name: _family(module, name)
@@ -32,3 +36,9 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
     }.items()
     for name in names
 }
+
+
+def family_params(*, seeing: bool = False) -> list[object]:
+    """Every family's name as a parameter of tests, twins marked slow; those without eyes left out where `seeing`."""
+    names = (name for name in FAMILIES if not (seeing and name in TEXT))
+    return [pytest.param(name, marks=pytest.mark.slow) if name in TWINS else pytest.param(name) for name in names]

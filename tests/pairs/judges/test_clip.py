@@ -233,6 +233,7 @@ def lessons(count: int) -> tuple[list[Image.Image], list[str]]:
     return images, colors
 
 
+@pytest.mark.slow
 def test_a_trained_encoder_prefers_the_color_that_is_there(tmp_path: Path, own_cache: Path) -> None:
     directory = save_clip(tmp_path / "clip")
     model, processor = CLIPModel.from_pretrained(directory), AutoProcessor.from_pretrained(directory)  # type: ignore[no-untyped-call]

@@ -75,6 +75,7 @@ def test_the_oracle_is_always_right(tools: Tools, both: list[tuple[Judged, Judge
     assert with_truth.score([Judged(both[0][0].prefix, "A cup.")])[0].score is None
 
 
+@pytest.mark.slow
 def test_claims_find_made_up_objects(tools: Tools, both: list[tuple[Judged, Judged]]) -> None:
     judge = opened(tools, **CLAIMS)
     assert agreement(judge, both) > 0.65  # colors and counts are not asked for

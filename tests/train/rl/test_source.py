@@ -139,7 +139,14 @@ def mean_score(vlm: VLM, pictures: list[Path], text: str) -> float:
     return sum(answer.text.count(text) for answer in said) / len(said)
 
 
-@pytest.mark.parametrize("settings", [RLOO, GRPO, PPO], ids=["rloo", "grpo", "ppo"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(RLOO, id="rloo"),
+        pytest.param(GRPO, id="grpo", marks=pytest.mark.slow),
+        pytest.param(PPO, id="ppo", marks=pytest.mark.slow),
+    ],
+)
 def test_a_judge_that_counts_a_letter_gets_more_of_it(
     make_policy: Make, pictures: list[Path], settings: dict[str, Any]
 ) -> None:
