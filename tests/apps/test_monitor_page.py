@@ -1,4 +1,4 @@
-"""The monitor's page in a real browser: nothing runs, nothing is loaded, nothing sticks out. Skipped without Chromium."""
+"""The monitor's page in a real browser: nothing runs or is loaded, nothing sticks out. Skipped without Chromium."""
 
 from pathlib import Path
 
