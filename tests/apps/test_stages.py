@@ -45,8 +45,9 @@ class Round:
     def stop(self) -> None:
         """End the server that stands."""
         if self.server is not None:
-            self.server.terminate()
-            assert self.server.wait(60) == 0
+            with self.server:  # which closes its pipe
+                self.server.terminate()
+                assert self.server.wait(60) == 0
             self.server = None
 
 
