@@ -13,7 +13,7 @@ from typing import Any
 from sightline.errors import InputError
 from sightline.study.config import RatesSpec
 from sightline.study.counts import answers_of, examples_of, load_of, step_rows, steps_of
-from sightline.study.finished import finished_manifest
+from sightline.study.finished import finished_manifest, folder_of
 from sightline.study.ledger import Entry, Ledger, has_ledger
 from sightline.study.plan import Piece, StudyPlan, plan_of_text
 from sightline.study.work import sort_of
@@ -69,7 +69,10 @@ def estimate(plan: StudyPlan, out: Path) -> Forecast:
     by_kind: dict[str, list[Piece]] = defaultdict(list)
     for piece in plan.pieces.values():
         by_kind[piece.kind].append(piece)
-    left = {kind: [p for p in pieces if finished_manifest(out / p.folder) is None] for kind, pieces in by_kind.items()}
+    left = {
+        kind: [piece for piece in pieces if finished_manifest(folder_of(piece, out)) is None]
+        for kind, pieces in by_kind.items()
+    }
     rates = _measured(plan, out)
     priced = {kind: [_seconds(plan, piece, rates) for piece in pieces] for kind, pieces in left.items()}
     stated = plan.config.rates

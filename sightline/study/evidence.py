@@ -11,6 +11,7 @@ from pathlib import Path
 from sightline.errors import InputError
 from sightline.evals.directory import BenchmarkResult, read_evaluation
 from sightline.study.config import BASE, full_name
+from sightline.study.finished import folder_of
 from sightline.study.ledger import Entry, Ledger
 from sightline.study.plan import Run, StudyPlan
 
@@ -49,7 +50,7 @@ class Evidence:
 
     def folder(self, key: str) -> Path:
         """The directory of a piece of the plan."""
-        return self.out / self.plan.pieces[key].folder
+        return folder_of(self.plan.pieces[key], self.out)
 
 
 def gather(plan: StudyPlan, name: str, out: Path) -> Evidence:
@@ -63,7 +64,7 @@ def gather(plan: StudyPlan, name: str, out: Path) -> Evidence:
         raise InputError(f"{out}: the untrained model is not measured yet; run `sightline study` to the end.")
 
     def read(key: str) -> Evaluations:
-        return read_evaluation(out / plan.pieces[key].folder, plan.config.evaluate.benchmarks)
+        return read_evaluation(folder_of(plan.pieces[key], out), plan.config.evaluate.benchmarks)
 
     missing = _missing(plan.runs, entries)
     arms: dict[str, tuple[Evaluations, ...]] = {}

@@ -25,6 +25,15 @@ def finished_manifest(directory: Path) -> Manifest | None:
     return manifest if manifest.complete else None
 
 
+def folder_of(piece: Piece, out: Path) -> Path:
+    """The directory of a piece below a study's `out`: its own, or where a study that calls it otherwise has done it."""
+    own = out / piece.folder
+    if finished_manifest(own) is not None:
+        return own
+    others = sorted(own.parent.glob(f"*{piece.mark}"))
+    return next((other for other in others if finished_manifest(other) is not None), own)
+
+
 def known_finished(jobs: Mapping[str, Job], ledger: Ledger) -> dict[str, Manifest]:
     """The manifests of all pieces that are done, by key, each of them now in the ledger.
 
@@ -47,7 +56,8 @@ def known_finished(jobs: Mapping[str, Job], ledger: Ledger) -> dict[str, Manifes
 def entry_of(job: Job) -> Entry:
     """A piece as the ledger has it when it is begun."""
     piece: Piece = job.piece
-    return Entry(piece.key, piece.kind, piece.label, piece.folder, command_of(job), piece.seed, "running", None)
+    folder = f"{piece.kind}/{job.out.name}"
+    return Entry(piece.key, piece.kind, piece.label, folder, command_of(job), piece.seed, "running", None)
 
 
 def _of_this_lab(job: Job, manifest: Manifest) -> bool:

@@ -144,7 +144,8 @@ class Ledger:
             ledger.execute(
                 "INSERT INTO pieces (key, kind, label, folder, command, seed, began, state)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, 'running')"
-                " ON CONFLICT (key) DO UPDATE SET state = 'running', label = excluded.label, note = NULL",
+                " ON CONFLICT (key) DO UPDATE SET state = 'running', label = excluded.label,"
+                " folder = excluded.folder, command = excluded.command, note = NULL",
                 told,
             )
 

@@ -51,7 +51,12 @@ class Piece:
     def folder(self) -> str:
         """Its directory, relative to the study's."""
         readable = re.sub(r"[^A-Za-z0-9.+_-]+", "-", self.label)[:60]
-        return f"{self.kind}/{readable}-{self.key[:10]}"
+        return f"{self.kind}/{readable}{self.mark}"
+
+    @property
+    def mark(self) -> str:
+        """How the names of its directories end, whatever studies call it."""
+        return f"-{self.key[:10]}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sightline.errors import InputError
-from sightline.study.finished import entry_of, known_finished
+from sightline.study.finished import entry_of, folder_of, known_finished
 from sightline.study.ledger import Ledger
 from sightline.study.plan import WHOLE, Piece, StudyPlan, plan_text
 from sightline.study.work import MODEL, Job, Places, lab_base
@@ -30,7 +30,7 @@ def jobs_of(plan: StudyPlan, out: Path) -> dict[str, Job]:
     places = Places(data=told.data or out / "data", images=told.images, batch_size=told.batch_size)
 
     def place(key: str) -> Path:
-        return out / plan.pieces[key].folder if key in plan.pieces else Path(key)
+        return folder_of(plan.pieces[key], out) if key in plan.pieces else Path(key)
 
     def model_of(piece: Piece) -> Path:
         if WHOLE in piece.inputs:
@@ -40,7 +40,7 @@ def jobs_of(plan: StudyPlan, out: Path) -> dict[str, Job]:
     return {
         key: Job(
             piece=piece,
-            out=out / piece.folder,
+            out=place(key),
             inputs={role: place(given) for role, given in piece.inputs.items() if role != "model"},
             model=model_of(piece),
             places=places,

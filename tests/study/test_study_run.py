@@ -1,6 +1,7 @@
 """A study from end to end on a tiny random model: run, stopped, gone on with, compared, and taken away again."""
 
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -115,6 +116,25 @@ def test_a_second_run_does_only_what_failed(finished: tuple[Path, Path, Result])
     told = json.loads((out / "results.json").read_text())
     effects = {(e["ingredient"], e["before"], e["after"]) for e in told["effects"]}
     assert effects == {("optim.lr", "0.0001", "0.001")}
+
+
+def test_a_study_that_calls_a_piece_otherwise_takes_what_is_done(
+    finished: tuple[Path, Path, Result], tmp_path: Path
+) -> None:
+    """Same work under another arm's name and another name of pairs: nothing is done; its report finds all of it."""
+    file, out = finished[0], tmp_path / "out"
+    shutil.copytree(finished[1], out)
+    told = yaml.safe_load(file.read_text())
+    told["pairs"] = {"made-up": told["pairs"].pop("corrupted")}
+    told["arms"] = {"preferred": {"pairs": "made-up"}}
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump(told))
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("manifest.json")}
+    done = call("study", other, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("manifest.json")} == before
+    page = next(out.rglob("other/report.html")).read_text(encoding="utf-8")
+    assert "preferred" in page and "made-up" in page
 
 
 def test_the_report_is_written_again_from_the_ledger(finished: tuple[Path, Path, Result]) -> None:

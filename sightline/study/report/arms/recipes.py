@@ -87,7 +87,7 @@ def _readable(value: Any, evidence: Evidence) -> Any:
             (
                 name_of(piece)
                 for piece in evidence.plan.pieces.values()
-                if value.removesuffix("/adapter").endswith(piece.folder)
+                if value.removesuffix("/adapter").endswith(piece.mark)
             ),
             value,
         )
