@@ -53,6 +53,7 @@ def _holds_pairs(directory: Path) -> bool:
 
 
 def _from_pair(pair: Pair) -> Sample:
+    truth = pair.provenance.get("truth")
     return Sample(
         id=pair.id,
         images=pair.images,
@@ -62,7 +63,7 @@ def _from_pair(pair: Pair) -> Sample:
         reference=pair.chosen,
         task=str(pair.provenance.get("task", "")),
         cluster=pair.cluster,
-        truth={"rejected": pair.rejected},
+        truth={**(truth if isinstance(truth, dict) else {}), "rejected": pair.rejected},
     )
 
 

@@ -162,7 +162,6 @@ def _made(attempt: _Attempt, answer: str, phi: float, config: BDHSConfig) -> Mad
         "similar": similar,
         "guided": _is_guided(attempt, config),
         "tokens": attempt.tokens,
-        "task": sample.task,
     }
     # After try i: what was tried again, and at the last try what was accepted although similar.
     still = {f"share_similar_after_try_{number}": float(attempt.number > number) for number in range(1, config.tries)}

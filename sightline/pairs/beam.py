@@ -155,7 +155,6 @@ def _made(search: _Search, judge: Judge) -> Made:
         "rejected_reward": worst.mean,
         "judge": judge.identity,
         "tokens": search.tokens,
-        "task": sample.task,
     }
     pair = pair_of(sample, BEAM.name, best.text, worst.text, provenance=provenance)
     return Made(sample_id=sample.id, pairs=(pair,), tallies=tallies)

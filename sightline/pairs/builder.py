@@ -5,7 +5,7 @@ sample and not bare pairs, so that a sample which gave several pairs, or none, i
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -135,8 +135,22 @@ def reference_of(sample: Sample) -> str:
     return reference
 
 
-def pair_of(sample: Sample, builder: str, chosen: str, rejected: str, *, suffix: str = "", **fields: object) -> Pair:
-    """A pair on a sample's prompt; `suffix` tells several pairs of one sample apart, `fields` are further ones."""
+def pair_of(
+    sample: Sample,
+    builder: str,
+    chosen: str,
+    rejected: str,
+    *,
+    provenance: Mapping[str, object],
+    suffix: str = "",
+    **fields: object,
+) -> Pair:
+    """A pair on a sample's prompt; `suffix` tells several pairs of one sample apart, `fields` are further ones.
+
+    `provenance` is what the builder tells of it; what the sample was and its truth, if it has one, are added, so that
+    pairs can be samples again.
+    """
+    known = {"task": sample.task} | ({"truth": sample.truth} if sample.truth else {})
     return Pair.model_validate(
         {
             "id": f"{sample.id}/{builder}{suffix}",
@@ -148,6 +162,7 @@ def pair_of(sample: Sample, builder: str, chosen: str, rejected: str, *, suffix:
             "rejected": rejected.strip(),
             "builder": builder,
             "cluster": sample.cluster,
+            "provenance": {**provenance, **known},
             **fields,
         }
     )

@@ -162,7 +162,6 @@ def _pair(
         "in_force": (plan.first, plan.second)[place],
         "flipped": plan.swapped != bool(place),
         "writer": "" if writer is None else writer.identity,
-        "task": plan.sample.task,
     }
     sample = plan.sample.model_copy(update={"history": (*metas[place], *plan.sample.history)})
     suffix = f"-{place}" if len(metas) > 1 else ""

@@ -202,7 +202,6 @@ def _made(
         "wrong": len(wrong),
         "suffix_in_prompt": bool(behind),
         "tokens": tokens_of(answers),
-        "task": sample.task,
     }
     pairs = []
     drawn = even_pairs(len(right), len(wrong), config.pairs, rng_of(seed, sample, CHOICES))

@@ -87,7 +87,6 @@ def _made(sample: Sample, prefix: Prefix, forced: Forced, vlm: VLM, config: Dist
         "changed_tokens": forced.changed,
         "retokenized_differently": differs,
         "tokens": tokens,
-        "task": sample.task,
     }
     pair = pair_of(sample, DISTORTED.name, reference_of(sample), text, provenance=provenance)
     tallies["share_retokenized_differently"] = float(differs)

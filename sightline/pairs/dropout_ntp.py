@@ -99,7 +99,6 @@ def _made(
         "chosen_finished": whole[0].finished,
         "rejected_finished": rest[0].finished,
         "tokens": tokens,
-        "task": sample.task,
     }
     pair = pair_of(sample, DROPOUT_NTP.name, chosen, kept + rest[0].text, provenance=provenance)
     return Made(sample_id=sample.id, pairs=(pair,), tallies={"generated_tokens": tokens})

@@ -163,7 +163,7 @@ def _pair(better: Candidate, rejected: str, config: GradedConfig, provenance: di
     sample = better.sample
     history: tuple[Turn, ...] = sample.history
     asked = {"history": (), "prompt": ASK} if config.by == "questions" else {"history": history}
-    provenance |= {"by": config.by, "task": sample.task}
+    provenance |= {"by": config.by}
     return pair_of(sample, NAME, better.text, rejected, provenance=provenance, **asked)
 
 

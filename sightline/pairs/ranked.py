@@ -129,7 +129,7 @@ def _made(
     }
     if not chosen:
         return Made(sample_id=sample.id, dropped=_reason(verdicts, graded, config), tallies=tallies)
-    shared = {"judge": by["judge"], "answers": len(answers), "tokens": tokens_of(answers), "task": sample.task}
+    shared = {"judge": by["judge"], "answers": len(answers), "tokens": tokens_of(answers)}
     pairs = tuple(_pair(sample, f"{by['builder']}-{number:03d}", *both, shared) for number, both in enumerate(chosen))
     return Made(sample_id=sample.id, pairs=pairs, tallies=tallies)
 

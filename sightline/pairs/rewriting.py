@@ -77,7 +77,7 @@ def made_of(
             suffix=f"-{number:03d}" if len(rewritten) > 1 else "",
             chosen_spans=spans[0],
             rejected_spans=spans[1],
-            provenance={"writer": writer.identity, "tokens": tokens, "task": sample.task},
+            provenance={"writer": writer.identity, "tokens": tokens},
         )
         pairs.append(pair)
     return Made(sample_id=sample.id, pairs=tuple(pairs), tallies=tallies)

@@ -141,7 +141,6 @@ def _made(
         "chosen_finished": better[0].finished,
         "rejected_finished": worse[0].finished,
         "tokens": tokens,
-        "task": sample.task,
     }
     pair = pair_of(sample, WEAKENED.name, better[0].text, worse[0].text, provenance=provenance)
     return Made(sample_id=sample.id, pairs=(pair,), tallies={"generated_tokens": tokens})
