@@ -36,6 +36,7 @@ COMMANDS: dict[str, Entry] = {
         "sightline.cli.export", "Write pairs in a peer's layout, or a model to be deployed.", is_group=True
     ),
     "pairs": Entry("sightline.cli.pairs", "Build preference pairs from samples.", is_group=True),
+    "match": Entry("sightline.cli.match", "Make training rows for entity matching.", is_group=True),
     "probe": Entry("sightline.cli.probe", "Ask whether a model uses its pictures at all."),
     "judge": Entry("sightline.cli.judge", "Measure how often a judge prefers the chosen answer of pairs."),
     "compose": Entry("sightline.cli.compose", "Make one model of several that take different media."),

@@ -46,7 +46,7 @@ def fetch(config: FetchConfig, out: Path) -> Manifest:
     if not found:
         raise InputError(f"{config.hub} holds no files that are wanted; is it a {config.type}?")
     for path in found:
-        _adopt(path.resolve(), out / path.relative_to(snapshot))
+        adopt(path.resolve(), out / path.relative_to(snapshot))
     size = sum(path.stat().st_size for path in found)
     told = (f"{config.hub} was fetched at commit {snapshot.name}",)
     return stage.finish(counts={"files": len(found)}, numbers={"bytes": float(size)}, warnings=told)
@@ -69,7 +69,8 @@ def _snapshot(config: FetchConfig) -> Path:
         ) from error
 
 
-def _adopt(origin: Path, target: Path) -> None:
+def adopt(origin: Path, target: Path) -> None:
+    """A link to the file where that is possible, or a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.tmp")
     temporary.unlink(missing_ok=True)

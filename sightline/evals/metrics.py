@@ -63,13 +63,14 @@ class Metric(Figure):
 
 
 class Derived(Figure):
-    """A figure made of others: `linear`, sum of weight * part + constant; `harmonic`, 2 a b / (a + b + epsilon).
+    """A figure made of others: `linear`, sum of weight * part + constant; `harmonic`, 2 a b / (a + b + epsilon);
+    `greatest` of the weighted parts; `spread`, their sample standard deviation.
 
-    `parts` maps the names of figures that come before it to their weights, which multiply the parts first in both
+    `parts` maps the names of figures that come before it to their weights, which multiply the parts first in all
     forms. With `decimals` each weighted part is rounded so, where an official script goes on with rounded numbers.
     """
 
-    kind: Literal["linear", "harmonic"]
+    kind: Literal["linear", "harmonic", "greatest", "spread"]
     parts: dict[str, float] = Field(min_length=1)
     constant: float = 0.0
     epsilon: float = 0.0

@@ -128,6 +128,11 @@ BENCHMARKS: dict[str, Entry] = {
         for suffix in ("", COUNTER_SUFFIX)
         for name, text in _LAB.items()
     },
+    "matching": Entry(
+        "sightline.evals.benches.entity_matching:entity_matching",
+        "Pairs of records: F1 of match under four prompts, mean, best and spread.",
+        files="the data sets' owners, as docs/match.md says; `sightline match read` makes the folder",
+    ),
     **{
         f"shared-media{suffix}": Entry("sightline.lab.sound.bench:shared_media", text, has_validation=True)
         for suffix, text in (

@@ -69,6 +69,8 @@ class Formulas:
                 raise ValueError(f"the figure {name!r} is made of {part!r}, which does not come before it")
         if metric.kind == "harmonic" and len(metric.parts) != 2:
             raise ValueError(f"the harmonic mean {name!r} needs two parts")
+        if metric.kind == "spread" and len(metric.parts) < 2:
+            raise ValueError(f"the spread {name!r} needs two parts or more")
         return tuple(dict.fromkeys(source for part in metric.parts for source in self.sources[part]))
 
 
@@ -79,6 +81,12 @@ def _combine(figure: Derived, found: Mapping[str, FloatArray]) -> FloatArray:
     if figure.kind == "linear":
         total: FloatArray = np.sum(parts, axis=0) + figure.constant
         return total
+    if figure.kind == "greatest":
+        most: FloatArray = np.max(parts, axis=0)
+        return most
+    if figure.kind == "spread":
+        spread: FloatArray = np.std(parts, axis=0, ddof=1)
+        return spread
     one, other = parts
     bottom = one + other + figure.epsilon
     # Both parts 0 and no epsilon is 0 / 0.

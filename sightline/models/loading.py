@@ -21,13 +21,14 @@ from sightline.errors import InputError
 from sightline.models.attention import use_layouts
 from sightline.models.composed import ADAPTER, is_composed, join
 from sightline.models.families import FAMILIES, Family, Text
+from sightline.models.gguf import gguf_of, packed_arguments, unpacked
 from sightline.models.routing import route
 from sightline.models.tensor_cache import TensorCache, content_key
 from sightline.models.vlm import VLM
 from sightline.records.hashing import hash_file, hash_json
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-WEIGHT_FILES = ("*.safetensors", "*.bin", "config.json", "adapter_config.json")
+WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf", "config.json", "adapter_config.json")
 log = logging.getLogger(__name__)
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -43,7 +44,8 @@ def load_vlm(
 ) -> VLM:
     """Open a checkpoint in evaluation mode, all weights frozen.
 
-    `path` is a directory or, as a string, a hub id; nothing is asked of the network for a directory. `dtype` is one of
+    `path` is a directory or, as a string, a hub id; nothing is asked of the network for a directory. A directory may
+    hold one GGUF file of a language model in the place of a checkpoint (`gguf`). `dtype` is one of
     `DTYPES`. Pickled weights and code of the checkpoint's own are refused unless `trust_remote_code`. `cache` keeps the
     features of images. A composed directory (`compose`) brings its own adapters.
 
@@ -53,24 +55,32 @@ def load_vlm(
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
     _check_source(path)
+    packed = gguf_of(path)
+    told = packed_arguments(packed)
     with quiet():
         try:
-            config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+            config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code, **told)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path} has no usable config.json ({_first_line(error)})") from error
         family = FAMILIES.get(config.model_type)
-        processor = _load_tokenizer(path) if isinstance(family, Text) else _load_processor(path, trust_remote_code)
-        loader: Any = AutoModelForCausalLM if isinstance(family, Text) else AutoModelForImageTextToText
+        if packed is not None and not isinstance(family, Text):
+            raise InputError(
+                f"{packed} holds a {config.model_type!r} model; a GGUF file is read of language models alone"
+            )
+        is_text = isinstance(family, Text)
+        processor = _load_tokenizer(path, told) if is_text else _load_processor(path, trust_remote_code)
+        loader: Any = AutoModelForCausalLM if is_text else AutoModelForImageTextToText
         try:
             model: Any = loader.from_pretrained(
                 path,
-                config=config,
+                **(told or {"config": config}),
                 dtype=DTYPES[dtype],
                 trust_remote_code=trust_remote_code,
                 use_safetensors=None if trust_remote_code else True,
             )
         except (OSError, ValueError) as error:
             raise InputError(f"{path} has no weights that can be loaded ({_first_line(error)})") from error
+        model = model if packed is None else unpacked(model)
     if family is None:
         log.warning("%s is a %r model, which has no proof yet: it goes row by row.", path, config.model_type)
     else:
@@ -94,7 +104,7 @@ def weights_hash(path: str | Path) -> str:
     """
     directory = Path(path)
     files = _files(directory, WEIGHT_FILES)
-    if not any(file.suffix in (".safetensors", ".bin") for file in files):
+    if not any(file.suffix in (".safetensors", ".bin", ".gguf") for file in files):
         raise InputError(f"{path} holds no weights (*.safetensors); name the directory of a model or an adapter")
     return _hash_of(directory, files)
 
@@ -122,7 +132,7 @@ def _hash_of(directory: Path, files: Sequence[Path]) -> str:
 def _check_source(path: str | Path) -> None:
     directory = Path(path)
     if directory.is_dir():
-        if not (directory / "config.json").is_file():
+        if not (directory / "config.json").is_file() and gguf_of(directory) is None:
             raise InputError(f"{path} is not a model directory: it has no config.json")
     elif directory.exists() or isinstance(path, Path) or not HUB_ID.fullmatch(path):
         raise InputError(f"model {path} does not exist; name a model directory or a hub id such as owner/name")
@@ -146,9 +156,9 @@ def _load_processor(path: str | Path, trust_remote_code: bool) -> Any:
     return processor
 
 
-def _load_tokenizer(path: str | Path) -> Any:
+def _load_tokenizer(path: str | Path, told: dict[str, str]) -> Any:
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(path)
+        tokenizer: Any = AutoTokenizer.from_pretrained(path, **told)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} has no usable tokenizer ({_first_line(error)}); save one there") from error
     if not getattr(tokenizer, "chat_template", None):

@@ -8,7 +8,10 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sightline.errors import InputError
 
@@ -42,15 +45,33 @@ class _Embedding:
     """Cosine of sentence embeddings (arXiv 2407.02477, sec. 3.4)."""
 
     def __init__(self, path: str) -> None:
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError as error:
-            raise InputError(f"similarity '{_EMBEDDER}{path}' needs: pip install 'sightline[embed]'.") from error
-        self._model = SentenceTransformer(path, local_files_only=True)
+        self._model = _embedder(path)
 
     def __call__(self, a: Sequence[str], b: Sequence[str]) -> list[float]:
-        both = self._model.encode([*a, *b], normalize_embeddings=True, show_progress_bar=False)
+        both = _encoded(self._model, [*a, *b])
         return [float(x @ y) for x, y in zip(both[: len(a)], both[len(a) :], strict=True)]
+
+
+def embed(path: str, texts: Sequence[str]) -> NDArray[np.float32]:
+    """The vectors [text, dim], of length 1, that a local model of sentence-transformers gives texts.
+
+    Raises:
+        InputError: the extra is not installed.
+    """
+    return _encoded(_embedder(path), texts)
+
+
+def _embedder(path: str) -> Any:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise InputError(f"similarity '{_EMBEDDER}{path}' needs: pip install 'sightline[embed]'.") from error
+    return SentenceTransformer(path, local_files_only=True)
+
+
+def _encoded(model: Any, texts: Sequence[str]) -> NDArray[np.float32]:
+    vectors: NDArray[np.float32] = model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+    return vectors
 
 
 def _cosine(a: Counter[str], b: Counter[str]) -> float:

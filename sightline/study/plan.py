@@ -22,7 +22,9 @@ from sightline.study.config import (
     LAB,
     ArmSpec,
     FilesSpec,
+    MatchSpec,
     ModelSpec,
+    PackageSpec,
     PairsSpec,
     SamplesSpec,
     Settings,
@@ -142,6 +144,8 @@ class _Planner:
 
     def _place_of_model(self) -> dict[str, str]:
         """The input that is the model: none for the lab's own, which comes with Sightline."""
+        if self._spec.package is not None:
+            return {"model": self._package(self._spec.package)}
         if self._spec.hub is not None:
             settings = {"type": "model", "hub": self._spec.hub, "revision": self._spec.revision}
             return {"model": self._add("fetch", self._spec.hub, settings, 0, {})}
@@ -159,10 +163,29 @@ class _Planner:
             told, used = self._resolved({"curate": _settings(spec.curate)}, seed)
             inputs = {"samples": self._samples(spec.curate.of, seed)}
             return self._add("samples", f"{full_name(self._name, name)} {seed}", told, seed, inputs | used)
+        if spec.match is not None:
+            return self._matched(name, spec.match, seed)
         if spec.path is not None:
             return str(spec.path)
         settings = {"split": spec.split, "count": spec.count, "scenes": spec.scenes}
         return self._add("samples", name, settings, 0, {})
+
+    def _matched(self, name: str, spec: MatchSpec, seed: int) -> str:
+        """A step of entity matching, on other samples or on files."""
+        own, file = seed if spec.per_seed else 0, None
+        if spec.of is not None:
+            place = self._samples(spec.of, own)
+        elif spec.package is not None:
+            place, file = self._package(spec.package), spec.package.file
+        else:
+            place = str(spec.path)
+        resolved, used = self._resolved({"match": spec.step, "config": _settings(spec), "file": file}, own)
+        label = f"{name} {own}" if spec.per_seed else name
+        return self._add("samples", label, resolved, own, {"place": place} | used)
+
+    def _package(self, spec: PackageSpec) -> str:
+        settings = {"type": "package", "package": spec.name, "source": spec.source, "inside": spec.inside}
+        return self._add("fetch", spec.name, settings, 0, {})
 
     def _pairs(self, name: str, seed: int) -> str:
         spec: PairsSpec = self._config.pairs[name]
@@ -228,7 +251,9 @@ class _Planner:
         return self._add("train", f"{full_name(self._name, name)} {seed}", settings, seed, inputs | used)
 
     def _evaluation(self, label: str, train: str | None) -> str:
-        return self._add("eval", label, self._config.evaluate.settings(), 0, self._measured(train))
+        asked = self._config.evaluate.samples
+        data = {} if asked is None else {"data": self._samples(asked, 0)}
+        return self._add("eval", label, self._config.evaluate.settings(), 0, self._measured(train) | data)
 
     def _measured(self, train: str | None) -> dict[str, str]:
         """What an evaluation measures: the model, with the adapter of a training, or the model that one made whole."""

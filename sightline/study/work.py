@@ -66,6 +66,17 @@ class Job:
         return self.inputs["train"] / ADAPTER if "train" in self.inputs else None
 
     @property
+    def data(self) -> Path:
+        """The folder of official files, or of the study's own samples that a benchmark asks."""
+        return self.inputs.get("data", self.places.data)
+
+    @property
+    def place(self) -> Path:
+        """What a step of entity matching is done on: a file inside its input where one is named, or the input."""
+        file = self.piece.settings["file"]
+        return self.inputs["place"] / file if file is not None else self.inputs["place"]
+
+    @property
     def files(self) -> Path:
         """The files of a published layout that an import reads."""
         inside = self.piece.settings["inside"]
@@ -85,7 +96,7 @@ def lab_base() -> Path:
 
 def sort_of(piece: Piece) -> str:
     """What a piece does, by which it is done: samples and pairs come about in several ways."""
-    ways = ("curate", "builder", "layout", "take", "average")
+    ways = ("curate", "match", "builder", "layout", "take", "average")
     return next((way for way in ways if way in piece.settings), piece.kind)
 
 
@@ -106,6 +117,16 @@ def _curated(job: Job) -> None:
     with _file(job.settings()["curate"]) as path:
         config = load_config(CurateConfig, path)
     curate(Curation(job.inputs["samples"], config, seed=job.piece.seed), job.out)
+
+
+def _matched(job: Job) -> None:
+    from sightline.pairs.matching.steps import STEPS
+
+    told = job.settings()
+    step = STEPS[told["match"]]
+    with _file(told["config"]) as path:
+        config = load_config(step.config, path)
+    step.run(job.place, config, job.piece.seed, job.out, None)
 
 
 def _built(job: Job) -> None:
@@ -134,14 +155,19 @@ def _eval(job: Job) -> None:
 
     config = EvalConfig(**job.settings())
     runtime = EvalRuntime(batch_size=job.places.batch_size)
-    where = Files(data=job.places.data, images=job.places.images)
+    where = Files(data=job.data, images=job.places.images)
     evaluate(job.model, job.out, config, adapter=job.adapter, files=where, runtime=runtime)
 
 
 def _fetch(job: Job) -> None:
     from sightline.data.fetching import FetchConfig, fetch
+    from sightline.data.packages import PackageConfig, fetch_package
 
-    fetch(FetchConfig(**job.settings()), job.out)
+    told = job.settings()
+    if told["type"] == "package":
+        fetch_package(PackageConfig(**told), job.out)
+    else:
+        fetch(FetchConfig(**told), job.out)
 
 
 def _import(job: Job) -> None:
@@ -171,6 +197,7 @@ _DOERS = {
     "fetch": _fetch,
     "samples": _samples,
     "curate": _curated,
+    "match": _matched,
     "layout": _import,
     "take": _take,
     "average": _average,

@@ -1,0 +1,77 @@
+"""A pair of records and whether they match, as a row of its own and inside a sample that asks about it.
+
+How a model is asked is `prompts`, where pairs come from `reading`. Nothing is compared here; that is `similarity`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import ValidationError
+
+from sightline.config.problems import describe
+from sightline.data.entities.prompts import TRAINING, prompt_of
+from sightline.errors import InputError
+from sightline.records.rows import Row, Sample
+
+#: `Sample.task` of a question about a pair.
+TASK = "matching"
+
+
+class EntityPair(Row):
+    """Two records, attribute by attribute in the order of their table, and whether they are of one real-world thing.
+
+    A value that is missing is empty. `noun` says what they are: product, publication, restaurant.
+    """
+
+    id: str
+    left: dict[str, str]
+    right: dict[str, str]
+    match: bool
+    noun: str = "entity"
+    fields: tuple[str, ...] = ()
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes that are told to a model: `fields`, or all that either record has."""
+        return self.fields or tuple(dict.fromkeys((*self.left, *self.right)))
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """Both records as a model reads them."""
+        return text_of(self.left, self.attributes), text_of(self.right, self.attributes)
+
+    @property
+    def label(self) -> str:
+        """The answer, as the completion of a training row begins."""
+        return "Yes" if self.match else "No"
+
+
+def text_of(record: Mapping[str, str], attributes: Sequence[str]) -> str:
+    """The values of the attributes in order, parted by "; " as in arXiv 2409.08185; missing ones are left out."""
+    return "; ".join(value for name in attributes if (value := record.get(name, "").strip()))
+
+
+def sample_of(pair: EntityPair, prompt: str = TRAINING, explanation: str = "") -> Sample:
+    """The pair as a question by one of the prompts, its label and explanation as the reference."""
+    return Sample(
+        id=pair.id,
+        prompt=prompt_of(prompt, pair.noun, *pair.texts),
+        reference=f"{pair.label}\n{explanation}" if explanation else pair.label,
+        task=TASK,
+        cluster=pair.id,
+        truth=pair.model_dump(mode="json"),
+    )
+
+
+def pair_of(sample: Sample, where: str) -> EntityPair:
+    """The pair that a sample asks about.
+
+    Raises:
+        InputError: its truth is not that of `sightline match`.
+    """
+    try:
+        return EntityPair.model_validate(sample.truth)
+    except ValidationError as error:
+        raise InputError(
+            f"{where}: sample {sample.id!r} asks about no pair of records ({describe(error, EntityPair)}); "
+            "make samples with `sightline match read`"
+        ) from error

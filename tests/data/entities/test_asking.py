@@ -1,0 +1,40 @@
+"""The paper's rule of reading an answer with its quirks, four prompts, and a likeness of strings worked by hand."""
+
+import pytest
+
+from sightline.data.entities.prompts import PROMPTS, is_quirk, prompt_of, read_match
+from sightline.data.entities.similarity import similarity
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "quirk"),
+    [
+        ("Yes", True, False),
+        ("No.", False, False),
+        ("Yes, since no value differs", True, False),
+        ("No. The answer yes would be wrong", True, True),  # anywhere in the text, and yes first
+        ("They do not match", False, True),  # the letters of "not"
+        ("NO", False, False),
+        ("I think so", None, False),
+        ("", None, False),
+    ],
+)
+def test_an_answer_is_read_by_the_rule_of_the_paper(text: str, said: bool | None, quirk: bool) -> None:
+    assert (read_match(text), is_quirk(text)) == (said, quirk)
+
+
+def test_four_prompts_differ_and_hold_both_records() -> None:
+    made = [prompt_of(name, "lamp", "Lumo {x}", "Orba") for name in PROMPTS]
+    assert PROMPTS == ("complex-free", "complex-force", "simple-free", "simple-force")
+    assert len(set(made)) == 4
+    assert all("First lamp: Lumo {x}\nSecond lamp: Orba" in text for text in made)
+    assert ["Yes or No" in text for text in made] == [False, True, False, True]
+
+
+def test_likeness_of_strings_by_hand() -> None:
+    """' ab ' has the trigrams ' ab' and 'ab ', ' abc ' has ' ab', 'abc', 'bc ': one shared of 2 + 3."""
+    assert similarity("ab", "abc") == similarity("abc", "ab") == pytest.approx(2 * 1 / 5)
+    assert similarity("LX-20", "lx 20") == 1.0, "case and punctuation do not count"
+    assert similarity("lamp", "") == similarity("", "") == 0.0
+    assert similarity("lamp", "vase") == 0.0
+    assert similarity("aaaa", "aaa") == pytest.approx(2 * 3 / 7)  # ' aa', 'aaa' x 2, 'aa ' against one 'aaa'

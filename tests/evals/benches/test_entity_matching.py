@@ -1,0 +1,74 @@
+"""The benchmark `matching`: figures by hand under each prompt, their mean, best and spread, and unparsed answers."""
+
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from sightline.config import load_config
+from sightline.data.entities.prompts import PROMPTS
+from sightline.data.entities.reading import ReadConfig, read_entities
+from sightline.errors import InputError
+from sightline.evals.benchmark import Setting
+from sightline.evals.registry import get_benchmark
+from sightline.evals.scoring import estimate_scores, score_answer
+from sightline.records import Answer, Estimate
+from tests.data.entities.rows import write_deepmatcher
+
+#: What is said to the six pairs, of which the third and the first match, under each prompt.
+SAID: Mapping[str, Mapping[str, str]] = {
+    "complex-free": {"0": "Yes", "1": "Yes", "2": "Maybe", "3": "No", "4": "Hm", "5": "No"},
+    "complex-force": dict.fromkeys("012345", "Yes"),
+    "simple-free": {"0": "Yes", "1": "No", "2": "Yes", "3": "No", "4": "No", "5": "No"},
+    "simple-force": dict.fromkeys("012345", "No"),
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    told = load_config(ReadConfig, None, ["split=test", "noun=lamp"])
+    read_entities(write_deepmatcher(tmp_path / "dm", "test"), told, 0, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def estimates(data: Path) -> dict[str, Estimate]:
+    benchmark = get_benchmark("matching", Setting(data))
+    scores = []
+    for sample in benchmark.samples():
+        pair, _, prompt = sample.id.partition("/")
+        answer = Answer(sample_id=sample.id, cluster=sample.cluster, text=SAID[prompt][pair[-1]])
+        scores.append(score_answer(benchmark, sample, answer))
+    return estimate_scores(benchmark, scores, resamples=200)
+
+
+def test_figures_by_hand(data: Path) -> None:
+    """complex-free: 1 true positive, 1 false positive, 1 false negative (unparsed), 1 more unparsed on no match."""
+    found = estimates(data)
+    value = {name: one.value for name, one in found.items()}
+    assert value["complex-free_f1"] == pytest.approx(2 / 4)
+    assert value["complex-free_precision"] == value["complex-free_recall"] == pytest.approx(1 / 2)
+    assert value["complex-free_f1_strict"] == pytest.approx(2 / 5), "an unparsed no-match is wrong there"
+    assert value["complex-free_unparsed"] == pytest.approx(2 / 6)
+    assert value["complex-force_f1"] == pytest.approx(4 / 8) and value["complex-force_recall"] == 1.0
+    assert (value["simple-free_f1"], value["simple-force_f1"]) == (1.0, 0.0)
+    each = [1 / 2, 1 / 2, 1.0, 0.0]
+    assert value["f1"] == pytest.approx(sum(each) / 4) and value["f1_best"] == 1.0
+    assert value["f1_spread"] == pytest.approx(statistics.stdev(each))
+    assert value["f1_strict"] == pytest.approx((2 / 5 + 1 / 2 + 1 + 0) / 4)
+    assert value["unparsed"] == pytest.approx(2 / 24)
+    assert value["accuracy"] == pytest.approx((2 + 2 + 6 + 4) / 24)
+    assert value["precision"] is None, "who never says yes has no precision"
+    assert found["f1"].n == 24 and found["f1"].ci95 is not None
+
+
+def test_limit_counts_pairs_and_a_pair_is_one_cluster(data: Path) -> None:
+    asked = list(get_benchmark("matching", Setting(data, limit=2)).samples())
+    assert [sample.id.partition("/")[2] for sample in asked] == [*PROMPTS, *PROMPTS]
+    assert len({sample.cluster for sample in asked}) == 2
+    assert len({sample.prompt for sample in asked}) == 8
+
+
+def test_a_folder_without_pairs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no samples\.jsonl; make it with `sightline match read`"):
+        get_benchmark("matching", Setting(tmp_path))
