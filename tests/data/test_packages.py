@@ -102,6 +102,7 @@ def test_a_source_archive_is_fetched_unbuilt(shop: Path, tmp_path: Path) -> None
     assert (tmp_path / "out/vases.csv").read_bytes() == b"a,b\n"
 
 
+@pytest.mark.slow
 def test_what_pip_cannot_find_is_said(shop: Path, tmp_path: Path) -> None:
     shop.mkdir()
     with pytest.raises(InputError, match=r"package lamps==9\.0 is not installed and pip cannot fetch it"):

@@ -63,7 +63,8 @@ def test_explanations_of_strings_by_hand() -> None:
         pair({"title": "ab", "price": ""}, {"title": "abc", "price": "4"}, match=False),
     ]
     means = means_of(rows)
-    assert means == {"title": Means(1.0, pytest.approx(0.4))}
+    assert list(means) == ["title"] and means["title"].matching == 1.0
+    assert means["title"].other == pytest.approx(0.4)
     first, second = (from_strings(row, means) for row in rows)
     assert [one.importance for one in first] == [pytest.approx(0.6), 0.0]
     assert second[0].importance == pytest.approx(-0.6) and second[0].similarity == pytest.approx(0.4)
