@@ -14,12 +14,12 @@ export TOKENIZERS_PARALLELISM := false
 
 setup: $(READY)
 
-# What nobody imports need not be compiled. torch comes first: where a CPU build of the pinned version can be had, no other package's wish can bring CUDA along.
+# torch comes first: where a CPU build of the pinned version can be had, no other package's wish can bring CUDA along.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sightline needs Python 3.11 or newer: make PYTHON=...")'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	# For tests alone, and on nobody's path: tests/models/families/torchvision_shim.py says why.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/test-only \
 		torchvision==0.28.0 num2words==0.5.14
