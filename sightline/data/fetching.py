@@ -16,6 +16,8 @@ from sightline.errors import InputError
 from sightline.records.manifest import MANIFEST, Manifest, Stage
 
 Type = Literal["model", "dataset"]
+#: OWNER/NAME, as models and data sets are called on the hub.
+HUB_NAME = r"[\w.-]+/[\w.-]+"
 #: Weights that are no safetensors: pickles, and other frameworks'. A model is opened from safetensors alone.
 LEFT_OUT = ("*.bin", "*.pth", "*.pt", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf", "original/*", "onnx/*")
 
@@ -24,7 +26,7 @@ class FetchConfig(Config):
     """What is fetched; `revision` is a branch, a tag or a commit, by default the main branch of that day."""
 
     type: Type
-    hub: str = Field(pattern=r"[\w.-]+/[\w.-]+")
+    hub: str = Field(pattern=HUB_NAME)
     revision: str | None = None
 
 

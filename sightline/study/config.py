@@ -13,14 +13,13 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from sightline.config import Config
+from sightline.data.fetching import HUB_NAME
+from sightline.data.packages import PACKAGE
+from sightline.pairs.matching.steps import STEPS
 from sightline.study.claims import ClaimSpec
 
 #: The model that ships with Sightline.
 LAB = "lab"
-#: owner/name, as models and data sets are called on the hub.
-HUB_NAME = r"[\w.-]+/[\w.-]+"
-#: NAME==VERSION, as a package's exact version is called.
-PACKAGE = r"^[A-Za-z0-9][\w.-]*==[\w.!+-]+$"
 
 #: The untrained model, where it is named among the arms.
 BASE = "base"
@@ -71,6 +70,7 @@ class MatchSpec(Settings):
     def _one_place(self) -> "MatchSpec":
         if [self.of, self.path, self.package].count(None) != 2:
             raise ValueError("give either of, or path, or package")
+        _known(self.step, STEPS, "step")
         return self
 
 
