@@ -55,6 +55,24 @@ def load_vlm(
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
     _check_source(path)
+    model, processor, family = _read(path, DTYPES[dtype], trust_remote_code)
+    if family is None:
+        log.warning("%s is a %r model, which has no proof yet: it goes row by row.", path, model.config.model_type)
+    else:
+        use_layouts(model)
+    found = family or Family()
+    if is_composed(path):
+        processor, found = join(Path(path), model, processor, DTYPES[dtype])
+        adapter = _of_composed(Path(path), adapter)
+    if adapter is not None:
+        model = _load_adapter(model, adapter, found.adapters)
+    model = model.to(device).eval().requires_grad_(False)  # who trains says what
+    place = torch.device(device)
+    return VLM(model, processor, str(path), place, DTYPES[dtype], found, family is not None, cache)
+
+
+def _read(path: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> tuple[Any, Any, Family | None]:
+    """Model, processor and family of a checkpoint or a GGUF file, as Transformers gives them."""
     packed = gguf_of(path)
     told = packed_arguments(packed)
     with quiet():
@@ -74,26 +92,14 @@ def load_vlm(
             model: Any = loader.from_pretrained(
                 path,
                 **(told or {"config": config}),
-                dtype=DTYPES[dtype],
+                dtype=dtype,
                 trust_remote_code=trust_remote_code,
                 use_safetensors=None if trust_remote_code else True,
             )
         except (OSError, ValueError) as error:
             raise InputError(f"{path} has no weights that can be loaded ({_first_line(error)})") from error
         model = model if packed is None else unpacked(model)
-    if family is None:
-        log.warning("%s is a %r model, which has no proof yet: it goes row by row.", path, config.model_type)
-    else:
-        use_layouts(model)
-    found = family or Family()
-    if is_composed(path):
-        processor, found = join(Path(path), model, processor, DTYPES[dtype])
-        adapter = _of_composed(Path(path), adapter)
-    if adapter is not None:
-        model = _load_adapter(model, adapter, found.adapters)
-    model = model.to(device).eval().requires_grad_(False)  # who trains says what
-    place = torch.device(device)
-    return VLM(model, processor, str(path), place, DTYPES[dtype], found, family is not None, cache)
+    return model, processor, family
 
 
 def weights_hash(path: str | Path) -> str:

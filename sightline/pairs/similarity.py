@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sightline.errors import InputError
 
 _WORD = re.compile(r"\w+")
-_EMBEDDER = "sentence-transformers:"
+EMBEDDER = "sentence-transformers:"
 
 
 class Similarity(Protocol):
@@ -36,9 +36,9 @@ def make_similarity(name: str) -> Similarity:
     """`words`, or `sentence-transformers:DIRECTORY` for the cosine of a local model's embeddings."""
     if name == "words":
         return words
-    if name.startswith(_EMBEDDER):
-        return _Embedding(name.removeprefix(_EMBEDDER))
-    raise InputError(f"similarity {name!r} is unknown; use 'words' or '{_EMBEDDER}DIRECTORY'.")
+    if name.startswith(EMBEDDER):
+        return _Embedding(name.removeprefix(EMBEDDER))
+    raise InputError(f"similarity {name!r} is unknown; use 'words' or '{EMBEDDER}DIRECTORY'.")
 
 
 class _Embedding:
@@ -65,7 +65,7 @@ def _embedder(path: str) -> Any:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
-        raise InputError(f"similarity '{_EMBEDDER}{path}' needs: pip install 'sightline[embed]'.") from error
+        raise InputError(f"similarity '{EMBEDDER}{path}' needs: pip install 'sightline[embed]'.") from error
     return SentenceTransformer(path, local_files_only=True)
 
 

@@ -14,6 +14,7 @@ from pydantic import Field
 from sightline.config import Config
 from sightline.endpoint import Ask, Endpoint, EndpointConfig
 from sightline.models.loading import load_vlm
+from sightline.models.placing import place_of
 from sightline.models.prompts import Prefix, Request, Sampling
 from sightline.models.sampler import generate
 
@@ -84,7 +85,7 @@ class _Server:
 class _Local:
     def __init__(self, config: ModelAnnotatorConfig) -> None:
         self._config = config
-        self._vlm = load_vlm(config.model, adapter=config.adapter)
+        self._vlm = load_vlm(config.model, adapter=config.adapter, device=place_of("auto"))
 
     def reply(self, told: Sequence[Told]) -> list[str | None]:
         config = self._config

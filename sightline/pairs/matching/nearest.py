@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from sightline.data.entities.pairs import EntityPair
 from sightline.errors import InputError
-from sightline.pairs.similarity import embed
+from sightline.pairs.similarity import EMBEDDER, embed
 
-TRIGRAMS, _EMBEDDER = "trigrams", "sentence-transformers:"
+TRIGRAMS = "trigrams"
 
 
 def cosines(asked: Sequence[EntityPair], pool: Sequence[EntityPair], measure: str) -> NDArray[np.float64]:
@@ -29,10 +29,10 @@ def cosines(asked: Sequence[EntityPair], pool: Sequence[EntityPair], measure: st
         table = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 3)).fit_transform(texts)
         made: NDArray[np.float64] = (table[: len(asked)] @ table[len(asked) :].T).toarray()
         return made
-    if measure.startswith(_EMBEDDER):
-        vectors = embed(measure.removeprefix(_EMBEDDER), texts)
+    if measure.startswith(EMBEDDER):
+        vectors = embed(measure.removeprefix(EMBEDDER), texts)
         return np.asarray(vectors[: len(asked)] @ vectors[len(asked) :].T, np.float64)
-    raise InputError(f"similarity {measure!r} is unknown; use '{TRIGRAMS}' or '{_EMBEDDER}DIRECTORY'")
+    raise InputError(f"similarity {measure!r} is unknown; use '{TRIGRAMS}' or '{EMBEDDER}DIRECTORY'")
 
 
 def by_turns(likeness: NDArray[np.float64], count: int) -> list[int]:
