@@ -126,7 +126,10 @@ def test_arms_that_stand_on_each_other_are_refused() -> None:
         ({"pairs": {"p": {"builder": "bdhs"}}}, "give either builder and samples, or path"),
         ({"arm": {}}, "arms"),
         ({"model": "owner/name", "models": {"a": {"path": "lab"}}}, "give either model or models"),
-        ({"samples": {"s": {"match": {"step": "reda", "path": "x"}}}}, "step: there is no 'reda'; known: read, explain"),
+        (
+            {"samples": {"s": {"match": {"step": "reda", "path": "x"}}}},
+            "step: there is no 'reda'; known: read, explain",
+        ),
         ({"models": {"a": {}}}, "give either path, or hub and perhaps its revision"),
         ({"models": {"a": {"path": "lab", "pairs": {"povid": {}}}}}, "models.a.pairs: there is no 'povid'"),
     ],
