@@ -126,6 +126,15 @@ def average(
     )
 
 
+def figure_alone(metrics: Mapping[str, AnyMetric], name: str) -> dict[str, AnyMetric]:
+    """The figure and all that it is made of, in their order: what is needed to compute it without the others."""
+    wanted = {name}
+    for other, metric in reversed(list(metrics.items())):  # parts come before what is made of them
+        if other in wanted and isinstance(metric, Derived):
+            wanted |= metric.parts.keys()
+    return {other: metric for other, metric in metrics.items() if other in wanted}
+
+
 def needed_values(metrics: Mapping[str, AnyMetric]) -> tuple[str, ...]:
     """The names of all per-item values that the metrics sum."""
     found = (

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import special  # not stats, whose import takes seconds
 
 from sightline.errors import InputError
-from sightline.evals.metrics import AnyMetric
+from sightline.evals.metrics import AnyMetric, Metric
 from sightline.evals.sums import FloatArray, Formulas, Table, add_up
 from sightline.records.rows import Estimate, Score
 
@@ -154,7 +154,7 @@ def compare(
 
 
 def paired_difference(
-    before: Iterable[Score], after: Iterable[Score], metric: AnyMetric, *, resamples: int = RESAMPLES, seed: int = 0
+    before: Iterable[Score], after: Iterable[Score], metric: Metric, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Estimate:
     """Of one metric, after - before over the items that both scored; identical scores give exactly 0, width 0."""
     return compare([(before, after)], {"metric": metric}, resamples=resamples, seed=seed)["metric"].difference

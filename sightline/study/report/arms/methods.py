@@ -59,16 +59,20 @@ def statistics_text(evidence: Evidence, resamples: int) -> str:
 
 def _model(evidence: Evidence) -> str:
     config = evidence.plan.config
-    models = ", ".join(_origin(called, spec) for called, spec in config.all_models().items())
+    models = ", ".join(origin_of(called, spec) for called, spec in config.all_models().items())
     seeds = ", ".join(map(str, config.seeds))
     samples = "; ".join(f"{called}: {_samples(spec)}" for called, spec in config.samples.items())
     return f"Trained is {models}. Seeds: {seeds}, of pairs and training. Samples: {samples or 'none'}."
 
 
-def _origin(called: str, spec: ModelSpec) -> str:
-    origin = "the lab's model, which ships with Sightline" if spec.path in (None, LAB) else Path(str(spec.path)).name
+def origin_of(called: str, spec: ModelSpec) -> str:
+    """A model by the name that the study gives it, where it is from, and its own settings."""
     if spec.hub is not None:
         origin = spec.hub + (f" at {spec.revision}" if spec.revision else "")
+    elif spec.package is not None:
+        origin = f"the model in the package {spec.package.name}"
+    else:
+        origin = "the lab's model, which ships with Sightline" if spec.path == LAB else Path(str(spec.path)).name
     own = f" with {settings_text(spec.set)}" if spec.set else ""
     return (f"{called}, " if called else "") + origin + own
 

@@ -56,9 +56,12 @@ def asked_sentence(outcome: Outcome) -> str:
     """Arms, seeds, images and answers."""
     arms = [arm for arm in dict.fromkeys(f.arm for f in outcome.findings) if not is_base(arm)]
     seeds = "one seed" if len(outcome.seeds) == 1 else f"{len(outcome.seeds)} seeds"
-    counts = {f.benchmark: (f.images, f.value.n) for f in reversed(outcome.findings)}
+    counts: dict[str, tuple[int, int]] = {}  # the most of any figure: some count one group's answers alone
+    for f in outcome.findings:
+        images, answers = counts.get(f.benchmark, (0, 0))
+        counts[f.benchmark] = max(images, f.images), max(answers, f.value.n)
     measured = "; ".join(
-        f"{bench} ({answers:,} answers on {images:,} images)" for bench, (images, answers) in reversed(counts.items())
+        f"{bench} ({answers:,} answers on {images:,} images)" for bench, (images, answers) in counts.items()
     )
     return (
         f"{len(arms)} {'arm' if len(arms) == 1 else 'arms'} with {seeds} each, against {name(outcome.baseline)}. "
