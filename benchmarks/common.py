@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -100,7 +101,12 @@ class Runs:
         """The result of `job`, changed so, in a fresh process of `sides`."""
         self._number += 1
         changed = replace(job, out=f"{self.folder}/run-{self._number}", **changes)
-        return self.child("sides.py", asdict(changed))
+        began = time.monotonic()
+        answer = self.child("sides.py", asdict(changed))
+        # A run that is cut off has told how far it came.
+        told = f"{changed.side}, {changed.epochs} epochs: {time.monotonic() - began:.0f} s with start-up"
+        print(told, file=sys.stderr, flush=True)
+        return answer
 
     def child(self, script: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Run `script` on a JSON file; the answer is another JSON file, so that nobody's prints are in the way."""
