@@ -43,7 +43,7 @@ test: lint
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: setup
-	$(BIN)/python -m pytest -m 'slow and not gpu'
+	$(BIN)/python -m pytest -m 'slow and not gpu' -n auto --maxprocesses 4 --dist worksteal
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu

@@ -68,11 +68,19 @@ def influences(table: Table, formulas: Formulas) -> FloatArray:
 
 
 def _slopes(figure: Derived, values: Mapping[str, FloatArray]) -> list[FloatArray]:
-    """The derivative of a figure by each of its parts; rounding has none and is left out."""
+    """The derivative of a figure by each of its parts; rounding has none and is left out; NaN at a spread of 0."""
     weights = list(figure.parts.values())
     if figure.kind == "linear":
         return [np.full_like(next(iter(values.values())), weight) for weight in weights]
-    one, other = (weight * values[name] for name, weight in figure.parts.items())
+    parts = np.stack([weight * values[name] for name, weight in figure.parts.items()])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if figure.kind == "greatest":
+            first = parts.argmax(axis=0)
+            return [np.where(first == place, weight, 0.0) for place, weight in enumerate(weights)]
+        if figure.kind == "spread":
+            away = (parts - parts.mean(axis=0)) / (len(parts) - 1) / np.std(parts, axis=0, ddof=1)
+            return [weight * slope for weight, slope in zip(weights, away, strict=True)]
+    one, other = parts
     bottom = (one + other + figure.epsilon) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
         return [

@@ -100,6 +100,11 @@ METRICS: dict[str, AnyMetric] = {
     "harmonic": Derived(
         label="H", kind="harmonic", parts={"precision": 1, "recall": 1}, epsilon=1e-4, higher_is_better=True
     ),
+    # Weights that keep the parts apart: where they meet, neither figure is smooth.
+    "best": Derived(label="B", kind="greatest", parts={"precision": 0.5, "recall": 1}, higher_is_better=True),
+    "spread": Derived(
+        label="S", kind="spread", parts={"precision": 1, "recall": 0.3, "harmonic": -1}, higher_is_better=False
+    ),
 }
 
 
