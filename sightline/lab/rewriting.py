@@ -126,7 +126,7 @@ def _wrong(rng: np.random.Generator, text: str, mention: Mention, scene: Scene, 
     noun = _noun(text, mention)
     if noun is not None:
         start, many = noun
-        near = [COMPANION[k] for k in scene.kinds if k in COMPANION] + list(THEMES[scene.theme])
+        near = [COMPANION[k] for k in sorted(scene.kinds) if k in COMPANION] + list(THEMES[scene.theme])
         candidates = [k for k in near if k not in taken] or [k for k in KINDS if k not in taken]
         kind = str(rng.choice(candidates))
         yield _Edit(start, mention.end, plural(kind) if many else kind)

@@ -1,0 +1,26 @@
+"""What the lab draws from a seed is the same in every process, whatever the order in which Python keeps its sets."""
+
+import os
+import subprocess
+import sys
+
+PROGRAM = """
+import numpy as np
+from sightline.lab.rewriting import spoiled
+from sightline.lab.vocabulary import WorldConfig
+from sightline.lab.world import scenes
+for number, scene in enumerate(scenes(WorldConfig(), "preference", 400)):
+    print(spoiled(np.random.default_rng(number), f"There is a {scene.objects[0].kind}.", scene))
+"""
+
+
+def _told(hash_seed: str) -> str:
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, text=True, capture_output=True, check=True
+    ).stdout
+
+
+def test_mistakes_are_drawn_alike_in_every_process() -> None:
+    one, other = _told("1"), _told("2")
+    assert one.count("\n") == 400 and one == other
