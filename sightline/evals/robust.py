@@ -73,16 +73,15 @@ def _slopes(figure: Derived, values: Mapping[str, FloatArray]) -> list[FloatArra
     if figure.kind == "linear":
         return [np.full_like(next(iter(values.values())), weight) for weight in weights]
     parts = np.stack([weight * values[name] for name, weight in figure.parts.items()])
+    if figure.kind == "greatest":
+        first = parts.argmax(axis=0)
+        return [np.where(first == place, weight, 0.0) for place, weight in enumerate(weights)]
     with np.errstate(divide="ignore", invalid="ignore"):
-        if figure.kind == "greatest":
-            first = parts.argmax(axis=0)
-            return [np.where(first == place, weight, 0.0) for place, weight in enumerate(weights)]
         if figure.kind == "spread":
             away = (parts - parts.mean(axis=0)) / (len(parts) - 1) / np.std(parts, axis=0, ddof=1)
             return [weight * slope for weight, slope in zip(weights, away, strict=True)]
-    one, other = parts
-    bottom = (one + other + figure.epsilon) ** 2
-    with np.errstate(divide="ignore", invalid="ignore"):
+        one, other = parts
+        bottom = (one + other + figure.epsilon) ** 2
         return [
             weights[0] * 2 * other * (other + figure.epsilon) / bottom,
             weights[1] * 2 * one * (one + figure.epsilon) / bottom,

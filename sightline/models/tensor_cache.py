@@ -53,17 +53,17 @@ class TensorCache:
         """What was put under `key`, as contiguous tensors on the CPU, in the order of names; None if it is missing."""
         path, tensors = self._path(key), None
         try:
-            data = path.read_bytes()
-            at, digits = _checksum(data)
-            if data[at : at + 8] == digits:
-                tensors = _plain(load(data))  # copied to be aligned as computed ones are, lest sums differ in last bits
-                if abs(time.time() - path.stat().st_mtime) > _REFRESH:  # a time ahead of ours would outlive all others
-                    os.utime(path)
-            else:
-                self.damaged += 1
-                path.unlink()
-        except FileNotFoundError:
-            pass  # never put, or deleted meanwhile
+            with contextlib.suppress(FileNotFoundError):  # never put, or deleted meanwhile
+                data = path.read_bytes()
+                at, digits = _checksum(data)
+                if data[at : at + 8] == digits:
+                    # Copied to be aligned as computed ones are, lest sums differ in last bits.
+                    tensors = _plain(load(data))
+                    if abs(time.time() - path.stat().st_mtime) > _REFRESH:  # a time ahead of ours would outlive all
+                        os.utime(path)
+                else:
+                    self.damaged += 1
+                    path.unlink()
         except OSError as error:
             self._warn(error)
         self.hits += tensors is not None

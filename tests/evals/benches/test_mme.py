@@ -60,7 +60,7 @@ def llava_rows(said: dict[str, list[str]]) -> list[dict[str, str]]:
 SAID = {"existence": ["Yes", "No", "Yes", "Perhaps"], "color": ["Yes", "Yes"], "code_reasoning": ["yes", "no"]}
 
 
-def check(found: dict[str, float | None]) -> None:
+def assert_figures_by_hand(found: dict[str, float | None]) -> None:
     """existence: 3 of 4 and 1 of 2 pictures; color: 1 of 2 and none; code: all. Two sub-tasks of ten, one of four."""
     assert (found["existence_acc"], found["existence_acc_plus"], found["existence"]) == (0.75, 0.5, 125.0)
     assert (found["color_acc"], found["color_acc_plus"], found["color"]) == (0.5, 0.0, 50.0)
@@ -70,7 +70,7 @@ def check(found: dict[str, float | None]) -> None:
 
 def test_scores_by_hand_from_llavas_answers(data: Path) -> None:
     made = score("mme", data, llava_rows(SAID))
-    check(values(made))
+    assert_figures_by_hand(values(made))
     assert made.metrics["perception"].label == "Perception (2 of 10 sub-tasks)"
 
 
@@ -87,9 +87,9 @@ def write_results(folder: Path) -> Path:
 
 def test_result_files_are_answers_and_truth(data: Path, tmp_path: Path) -> None:
     results = write_results(tmp_path / "eval_tool/Your_Results")
-    check(values(score("mme", data, results)))
-    check(values(score("mme", results, results)))
-    check(values(score("mme", tmp_path, llava_rows(SAID))))
+    assert_figures_by_hand(values(score("mme", data, results)))
+    assert_figures_by_hand(values(score("mme", results, results)))
+    assert_figures_by_hand(values(score("mme", tmp_path, llava_rows(SAID))))
 
 
 def test_a_missing_answer_leaves_its_picture_unscored(data: Path) -> None:

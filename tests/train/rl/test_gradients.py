@@ -54,7 +54,7 @@ def row(vlm: VLM, item: Rollout, answer: Said) -> PackRow:
     return PackRow(encode_prefix(vlm, item.prefix), (answer.ids,))
 
 
-def compare(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+def assert_same_gradients(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     norm = math.sqrt(sum(g.double().square().sum().item() for g in expected.values()))
     assert norm > 1e-3 and found.keys() == expected.keys()
     for name, gradient in expected.items():
@@ -86,7 +86,7 @@ def test_rloo_is_reinforce_with_the_others_as_baseline(
             others = [reward for place, reward in enumerate(rewards) if place != number]
             loss = loss - (rewards[number] - sum(others) / 3) * logp / 16
     loss.backward()
-    compare(found, gradients(vlm))
+    assert_same_gradients(found, gradients(vlm))
 
 
 def test_grpo_is_its_printed_equation(make_policy: Make, model_dir: Path, pictures: list[Path]) -> None:
@@ -107,7 +107,7 @@ def test_grpo_is_its_printed_equation(make_policy: Make, model_dir: Path, pictur
             penalty = torch.exp(reference - logps) - 1 - (reference - logps)
             loss = loss + (-advantage * torch.exp(logps - logps.detach()) + BETA * penalty).mean() / 16
     loss.backward()
-    compare(found, gradients(vlm))
+    assert_same_gradients(found, gradients(vlm))
 
 
 def test_ppo_at_ratio_one_is_the_policy_gradient_of_rewards_to_come(
@@ -139,7 +139,7 @@ def test_ppo_at_ratio_one_is_the_policy_gradient_of_rewards_to_come(
             loss = loss - (to_come * logps).sum() / tokens
             slope = slope - 0.5 * (to_come[:, None] * before.detach()).sum(0) / tokens
     loss.backward()
-    compare(found, gradients(vlm))
+    assert_same_gradients(found, gradients(vlm))
     torch.testing.assert_close(found_head, slope, rtol=1e-3, atol=1e-4)
 
 
@@ -151,7 +151,7 @@ def test_smaller_passes_change_nothing(make_policy: Make, pictures: list[Path], 
         stepped(state_of(vlm, pictures, settings, Counts("e", silent_on="x"), lr=1e-12), batch_size)
         made.append(gradients(vlm))
     for other in made[1:]:
-        compare(other, made[0])
+        assert_same_gradients(other, made[0])
 
 
 def test_what_is_clipped_has_no_gradient(make_policy: Make, pictures: list[Path]) -> None:
