@@ -117,6 +117,8 @@ def _whole(path: Path) -> Iterator[tuple[str, Any]]:
     value = _json(path.read_bytes(), str(path))
     if isinstance(value, dict) and isinstance(value.get("imgToEval"), dict):
         value = list(value["imgToEval"].values())
+    if isinstance(value, dict) and isinstance(value.get("sentences"), list):  # Object HalBench's hall_*.json
+        value = value["sentences"]
     if isinstance(value, dict) and not any(name in value for name in (*IDS, *TEXTS)):
         value = [{"id": key, "text": text} for key, text in value.items()]
     if isinstance(value, dict):

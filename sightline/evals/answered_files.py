@@ -10,12 +10,23 @@ from pathlib import Path
 
 from sightline.config import Config
 from sightline.evals.answer_files import Given, given, normal_key, read_answers
-from sightline.evals.benchmark import AnyMetric, Benchmark, Confusing, InFolders, Keyed, Setting, Unlisted
+from sightline.evals.benchmark import (
+    Adapting,
+    AnyMetric,
+    Benchmark,
+    Confusing,
+    CountingAll,
+    InFolders,
+    Keyed,
+    Setting,
+    Unlisted,
+)
 from sightline.evals.directory import ANSWERS, SAMPLES, read_result, relocated
 from sightline.evals.judging.applying import NOBODY, Judging, judged, require_judged
 from sightline.evals.matching import Tally, match
 from sightline.evals.registry import get_benchmark
 from sightline.evals.remarks import remarks_of
+from sightline.evals.repeats import copy_samples, count_answers, is_copy, number_answers
 from sightline.evals.scoring import all_metrics, estimate_scores, score_all, write_scores
 from sightline.evals.statistics import RESAMPLES
 from sightline.records.manifest import Stage
@@ -60,6 +71,8 @@ def score_file(
         InputError: an unknown benchmark, a file that is missing or broken, answers to other questions, or of a judge.
     """
     benchmark = get_benchmark(name, setting)
+    if isinstance(benchmark, Adapting):
+        benchmark = benchmark.adapted(answers)
     require_judged(benchmark, judging)
     tally = Tally()
     if out is None:
@@ -97,20 +110,34 @@ def score_file(
 
 def answered(benchmark: Benchmark, answers: Path, tally: Tally) -> Iterator[tuple[Sample, Answer | None]]:
     """The samples with the answers of a file; `tally` fills as they are read."""
-    key_of = benchmark.answer_key if isinstance(benchmark, Keyed) else None
-    if answers.is_dir() and isinstance(benchmark, InFolders):
-        rows = given(benchmark.answer_rows(answers), key_of)
-    else:
-        rows = read_answers(answers, key_of)
     if isinstance(benchmark, Confusing):
-        matched = _told_apart(benchmark, rows, tally)
+        matched = _told_apart(benchmark, _given(benchmark, answers), tally)
+    elif isinstance(benchmark, CountingAll) and benchmark.counts_every_answer:
+        matched = _each_counted(benchmark, answers, tally)
     else:
-        matched = match(benchmark.samples, rows, tally)
+        matched = match(benchmark.samples, _given(benchmark, answers), tally)
     if not (isinstance(benchmark, Unlisted) and benchmark.asks_what_is_answered):
         yield from matched
         return
     yield from ((sample, answer) for sample, answer in matched if answer is not None)
     tally.samples, tally.missing = tally.samples - tally.missing, 0
+
+
+def _given(benchmark: Benchmark, answers: Path) -> Iterator[Given]:
+    key_of = benchmark.answer_key if isinstance(benchmark, Keyed) else None
+    if answers.is_dir() and isinstance(benchmark, InFolders):
+        return given(benchmark.answer_rows(answers), key_of)
+    return read_answers(answers, key_of)
+
+
+def _each_counted(benchmark: Benchmark, answers: Path, tally: Tally) -> Iterator[tuple[Sample, Answer | None]]:
+    """Every answer with a sample of its own; the file is read twice, to count the answers to each sample first."""
+    counts = count_answers(_given(benchmark, answers))
+    for sample, answer in match(
+        lambda: copy_samples(benchmark.samples(), counts), number_answers(_given(benchmark, answers)), tally
+    ):
+        tally.further += answer is not None and is_copy(sample.id, counts)
+        yield sample, answer
 
 
 def _told_apart(benchmark: Confusing, rows: Iterator[Given], tally: Tally) -> Iterator[tuple[Sample, Answer | None]]:
