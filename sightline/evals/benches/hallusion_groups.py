@@ -91,11 +91,12 @@ def _group_values(kind: str, together: list[Score]) -> dict[str, float | None]:
 def _causes(score: Score, original: Score | None) -> dict[str, float | None]:
     """What an answer's error is laid to, 1 or 0 for each cause; nothing where it or the original one is not graded."""
     verdict = _verdict(score.values)
+    before = None if original is None else _verdict(original.values)
+    cause: str | None = None
     if _is_original(score):
         cause = _cause_of_original(score, verdict)
-    else:
-        before = None if original is None else _verdict(original.values)
-        cause = None if before is None or original is None else _cause_of_variant(score, verdict, original, before)
+    elif original is not None and before is not None:
+        cause = _cause_of_variant(score, verdict, original, before)
     if verdict is None or cause is None:
         return {}
     return {f"cause_{name}": float(name == cause) for name in CAUSES}
