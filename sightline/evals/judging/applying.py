@@ -70,8 +70,10 @@ def judged(benchmark: Benchmark, answered: Answered, judging: Judging, folder: P
         return benchmark, 0
     if judging.config is None:
         found = read_verdicts(judging.files, benchmark)
-        _report_ungraded(found, answered, judging)
-        return benchmark.with_verdicts(found), 0
+        graded = benchmark.with_verdicts(found)
+        if isinstance(graded, Judged) and graded.verdicts.given:  # not where a benchmark goes by words all the same
+            _report_ungraded(found, answered, judging)
+        return graded, 0
     pairs = ((sample, answer) for sample, answer in answered() if answer is not None)
     found = judge(benchmark, pairs, judging.config, None if folder is None else folder / VERDICTS, judging.say)
     return benchmark.with_verdicts(found), sum(None in replies for replies in found.replies.values())
