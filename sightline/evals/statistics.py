@@ -177,10 +177,11 @@ class _Side:
         self, m: int, metric: AnyMetric, counts: _Counts
     ) -> tuple[Estimate, Callable[[float], float | None], Spread | None]:
         """The mean over the seeds of a figure, the p of any true value of it, and its spread over images and seeds."""
-        values, draws, pulls = self.points[0, :, m], self.draws[:, :, m].mean(axis=1), self.pulls[:, :, m].T
-        point = float(values.mean())
+        values, pulls = self.points[0, :, m], self.pulls[:, :, m].T
         if _is_one(values, pulls):
-            return _finish(point, draws, counts), lambda true: _p_value(point - true, draws - true, counts), None
+            only, drawn = float(values[0]), self.draws[:, 0, m]
+            return _finish(only, drawn, counts), lambda true: _p_value(only - true, drawn - true, counts), None
+        point, draws = float(values.mean()), self.draws[:, :, m].mean(axis=1)
         if np.isnan(pulls).any() or not _is_defined(point, draws):
             return _without_interval(point, counts), lambda _: None, None
         spread = spread_of(values, pulls)

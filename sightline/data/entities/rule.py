@@ -20,7 +20,7 @@ RULE = "string_rule.json"
 
 
 class StringRule(Row):
-    """`threshold` is the least Dice coefficient of trigrams that is a match; `f1` is what it had on its training rows."""
+    """`threshold` is the least Dice coefficient of trigrams that is a match; `f1` is its score on its training rows."""
 
     threshold: float
     rows: int
