@@ -13,15 +13,13 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
-from sightline.data.entities.pairs import pair_of, sample_of
+from sightline.data.entities.pairs import PROMPT_KEY, RULE_KEY, pair_of, sample_of
 from sightline.data.entities.prompts import PROMPTS, is_quirk, read_match
 from sightline.data.entities.rule import StringRule, read_rule
 from sightline.data.samples import SAMPLES, read_samples
 from sightline.errors import InputError
 from sightline.evals.benchmark import TOUCHED, AnyMetric, Derived, Metric, Setting, average, mean
 from sightline.records.rows import Answer, Sample, Score
-
-_RULE = "string_rule"
 
 
 def entity_matching(name: str, setting: Setting) -> "EntityMatching":
@@ -74,15 +72,15 @@ class EntityMatching:
     def samples(self) -> Iterator[Sample]:
         for asked in islice(read_samples(self.folder), self.limit):
             pair = pair_of(asked, str(self.folder / SAMPLES))
-            by_rule = {} if self.rule is None else {_RULE: self.rule.matches(pair)}
+            by_rule = {} if self.rule is None else {RULE_KEY: self.rule.matches(pair)}
             for prompt in PROMPTS:
                 sample = sample_of(pair, prompt)
                 yield sample.model_copy(
-                    update={"id": f"{pair.id}/{prompt}", "truth": {**sample.truth, "prompt": prompt} | by_rule}
+                    update={"id": f"{pair.id}/{prompt}", "truth": {**sample.truth, PROMPT_KEY: prompt} | by_rule}
                 )
 
     def groups(self, sample: Sample) -> tuple[str, ...]:
-        return (str(sample.truth["prompt"]),)
+        return (str(sample.truth[PROMPT_KEY]),)
 
     def score(self, sample: Sample, answer: Answer) -> Score:
         said, truth = read_match(answer.text), bool(sample.truth["match"])
@@ -97,8 +95,8 @@ class EntityMatching:
             "matches": float(truth),
             "pairs": 1.0,
         }
-        if _RULE in sample.truth:
-            by_rule = bool(sample.truth[_RULE])
+        if RULE_KEY in sample.truth:
+            by_rule = bool(sample.truth[RULE_KEY])
             values |= {"rule_right": float(by_rule and truth), "rule_matches": float(by_rule)}
         names = {True: "match", False: "no match", None: "neither"}
         details = {"parsed": names[said], "truth": names[truth]}
