@@ -135,10 +135,15 @@ def compare(
     if len(runs) % settings:
         raise ValueError(f"{len(runs)} runs are not the same seeds in {settings} settings")
     table, formulas = add_up([scores for pair in runs for scores in pair], metrics)
-    points = formulas.values(table.sums.sum(axis=1))[None]
-    draws, pulls = _resample(table, formulas, resamples, seed), _influences(table, formulas)
+    points, draws = formulas.values(table.sums.sum(axis=1))[None], _resample(table, formulas, resamples, seed)
+    pulls = _influences(table, formulas) if len(runs) > settings else np.zeros((1, 2 * len(runs), len(metrics)))
     before, after = (
-        _Side(*(_over_settings(values[:, side::2], settings) for values in (points, draws, pulls))) for side in (0, 1)
+        _Side(
+            points=_over_settings(points[:, side::2], settings),
+            draws=_over_settings(draws[:, side::2], settings),
+            pulls=_over_settings(pulls[:, side::2], settings),
+        )
+        for side in (0, 1)
     )
     difference, result = after.minus(before), {}
     for m, (name, metric) in enumerate(metrics.items()):

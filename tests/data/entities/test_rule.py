@@ -23,7 +23,7 @@ def test_the_threshold_lies_in_the_widest_gap_with_the_best_f1() -> None:
     ]
     assert [likeness(one) for one in pairs] == pytest.approx([1.0, 1 / 3, 0.0])
     rule = learn_rule(pairs)
-    assert (rule.threshold, rule.rows, rule.f1) == (pytest.approx(1 / 6), 3, 1.0)
+    assert (rule.threshold, rule.rows, rule.f1) == pytest.approx((1 / 6, 3, 1.0))
     assert [rule.matches(one) for one in pairs] == [True, True, False]
 
 
