@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sightline.evals.directory import read_evaluation
-from sightline.evals.power import images_needed
+from sightline.evals.power import images_needed, images_needed_over_seeds, seeds_needed
 from sightline.evals.statistics import RESAMPLES
 from sightline.study.report.formatting import NOTHING, difference_text, interval_text, p_text, value_text
 from sightline.study.report.results import MetricResult, Results, compare_evaluations
@@ -22,7 +22,7 @@ def compare(
     before: Annotated[Path, typer.Argument(help="Evaluation directory of one model, of `eval` or `score --out`.")],
     after: Annotated[list[Path], typer.Argument(help="That of another; several are training seeds of one recipe.")],
     effect: Annotated[
-        float | None, typer.Option(help="Also say how many images would show so large a difference.")
+        float | None, typer.Option(help="Also say how many images (or seeds) would show so large a difference.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     resamples: Annotated[int, typer.Option(min=100, help="Resamples behind the intervals.")] = RESAMPLES,
@@ -46,7 +46,8 @@ def print_comparison(results: Results, effect: float | None) -> None:
     from rich.table import Table
 
     heads = ["benchmark", "metric", "before", "after", "difference", "95 % interval", "p", "p (Holm)", "McNemar"]
-    table = Table(*heads, "smallest", *([] if effect is None else [f"images for {effect:g}"]), "verdict")
+    needed = [] if effect is None else [f"images for {effect:g}", *([f"seeds for {effect:g}"] * (results.seeds > 1))]
+    table = Table(*heads, "smallest", *needed, "verdict")
     for benchmark in results.benchmarks.values():
         for name, made in benchmark.metrics.items():
             table.add_row(
@@ -58,16 +59,39 @@ def print_comparison(results: Results, effect: float | None) -> None:
                 interval_text(made.difference.ci95, made.unit, signed=True),
                 *(p_text(p) for p in (made.p, made.p_holm, made.mcnemar_p)),
                 value_text(made.smallest_effect, made.unit),
-                *([] if effect is None else [_images_text(made, effect)]),
+                *([] if effect is None else _needed_texts(made, effect)[: len(needed)]),
                 made.verdict,
             )
         table.add_section()
     console = Console()
     console.print(table)
-    console.print("smallest: the true difference that so many images show with 80 % power at the 5 % level")
+    for sentence in _power_sentences(results.seeds, effect):
+        console.print(sentence)
 
 
-def _images_text(made: MetricResult, effect: float) -> str:
-    stderr = made.difference.stderr
-    needed = images_needed(effect, stderr, made.images) if stderr else None
-    return NOTHING if needed is None else str(needed)
+def _power_sentences(seeds: int, effect: float | None) -> list[str]:
+    """What the columns on power mean."""
+    if seeds == 1:
+        return [
+            "smallest: the true difference that so many images show with 80 % power at the 5 % level, of this one "
+            "training seed",
+            "The variance between training seeds is unknown with one seed: no interval, p or power here contains it.",
+        ]
+    told = [
+        f"smallest: the true difference that so many images and {seeds} seeds show with 80 % power at the 5 % level"
+    ]
+    if effect is not None:
+        told.append(
+            f"images: how many with {seeds} seeds; seeds: how many on the same images; a dash where no number is enough"
+        )
+    return told
+
+
+def _needed_texts(made: MetricResult, effect: float) -> list[str]:
+    """Images that the effect takes, and seeds where there are several."""
+    if made.spread is not None:
+        found = [images_needed_over_seeds(effect, made.spread), seeds_needed(effect, made.spread)]
+    else:
+        stderr = made.difference.stderr
+        found = [images_needed(effect, stderr, made.images) if stderr else None, None]
+    return [NOTHING if number is None else str(number) for number in found]

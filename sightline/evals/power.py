@@ -1,19 +1,24 @@
-"""What so many images can see: the power for an effect, the smallest effect of a power, the images that it takes.
+"""What so many images and seeds can see: the power for an effect, the smallest effect of a power, what it takes.
 
-All by the noncentral t distribution of a difference over its standard error with C - 1 degrees of freedom. The
-standard errors are those of `robust` or `statistics`, so clusters are in them already.
+Of one seed all is by the noncentral t distribution of a difference over its standard error with C - 1 degrees of
+freedom. The standard errors are those of `robust` or `statistics`, so clusters are in them already. How much training
+seeds differ is unknown there and in none of these figures: they are about this one run. Of several seeds the figures
+take the `Spread` of the difference, the variance between images and between seeds, and the test of `crossed`.
 """
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 from scipy import optimize, special
 
+from sightline.evals.crossed import Spread, reach
 from sightline.evals.sums import FloatArray
 
 POWER, ALPHA = 0.8, 0.05
 _MOST_IMAGES = 10**9
+_MOST_SEEDS = 10**4
 _STRIPS = 2000
 
 
@@ -58,14 +63,60 @@ def images_needed(
     """
     if effect == 0:
         return None
+    return _fewest(
+        lambda images: power(effect, stderr * math.sqrt(clusters / images), images, alpha=alpha) >= at, _MOST_IMAGES
+    )
 
-    def found(images: int) -> bool:
-        return power(effect, stderr * math.sqrt(clusters / images), images, alpha=alpha) >= at
 
+def power_over_seeds(effect: float, spread: Spread, *, alpha: float = ALPHA) -> float:
+    """How probably the test over images and seeds finds a true effect, where `spread` is the true one."""
+    between = max(spread.between_seeds, spread.rest)
+    deviation = math.sqrt(spread.planned(spread.images, spread.seeds).variance)
+    if deviation == 0:
+        return 1.0 if effect else alpha
+    # The seeds' mean square is a chi-square by its degrees of freedom: the mean over evenly probable values of it.
+    drawn = between * _scales(spread.seeds - 1) ** 2
+    beyond = reach(spread.parts._replace(between_seeds=drawn), alpha)
+    away = abs(effect)
+    return float(np.mean(special.ndtr((away - beyond) / deviation) + special.ndtr((-beyond - away) / deviation)))
+
+
+def smallest_effect_over_seeds(spread: Spread, *, at: float = POWER, alpha: float = ALPHA) -> float:
+    """The effect that so many images and seeds find with probability `at`."""
+    unit = math.sqrt(spread.planned(spread.images, spread.seeds).variance)
+    if unit == 0:
+        return 0.0
+    ratio = optimize.brentq(lambda away: power_over_seeds(away * unit, spread, alpha=alpha) - at, 0.0, 1e4)
+    return float(ratio) * unit
+
+
+def images_needed_over_seeds(
+    effect: float, spread: Spread, *, seeds: int | None = None, at: float = POWER, alpha: float = ALPHA
+) -> int | None:
+    """How many images find the effect with so many seeds; None where seeds differ too much for any number of them."""
+    if effect == 0:
+        return None
+    trained = seeds or spread.seeds
+    return _fewest(
+        lambda images: power_over_seeds(effect, spread.planned(images, trained), alpha=alpha) >= at, _MOST_IMAGES
+    )
+
+
+def seeds_needed(effect: float, spread: Spread, *, at: float = POWER, alpha: float = ALPHA) -> int | None:
+    """How many seeds find the effect on the same images; None where these images are too few for any number of them."""
+    if effect == 0:
+        return None
+    return _fewest(
+        lambda seeds: power_over_seeds(effect, spread.planned(spread.images, seeds), alpha=alpha) >= at, _MOST_SEEDS
+    )
+
+
+def _fewest(found: Callable[[int], bool], most: int) -> int | None:
+    """The least number from 2 on that is found; None beyond the most."""
     low, high = 1, 2
     while not found(high):
         low, high = high, 2 * high
-        if high > _MOST_IMAGES:
+        if high > most:
             return None
     while high - low > 1:
         middle = (low + high) // 2

@@ -1,4 +1,4 @@
-"""Numbers with honest intervals: a bootstrap over images (clusters), for one model, for two, and over several seeds.
+"""Numbers with honest intervals: a bootstrap over images (clusters) for one model and for two, seeds too in `crossed`.
 
 It reads scores and metrics and knows no benchmark and no file. Questions on one image are answered by the same model
 from the same features, so the image is what is resampled, never the question (Miller 2024, arXiv 2411.00640, sec. 2.2).
@@ -6,19 +6,22 @@ from the same features, so the image is what is resampled, never the question (M
 A metric is made of sums (`metrics`, `sums`), so a resample is one row of cluster counts times the table of the
 clusters' sums, and ten thousand resamples are one matrix product. Intervals are percentile intervals, expanded for the
 number of clusters (Hesterberg 2015, arXiv 1411.5279, sec. 5.3), and not BCa: they cover as they promise from 20 images
-on (the tests check), and stay defined for shares near 0 and for several seeds, where BCa's jackknife is not.
+on (the tests check), and stay defined for shares near 0, where BCa's jackknife is not. Over several training seeds
+intervals and p are Student's, from the variance between images and between seeds: no bootstrap of three seeds knows
+how heavy their tails are.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special  # not stats, whose import takes seconds
 
 from sightline.errors import InputError
+from sightline.evals.crossed import Spread, spread_of
 from sightline.evals.metrics import AnyMetric, Metric
+from sightline.evals.robust import influences
 from sightline.evals.sums import FloatArray, Formulas, Table, add_up
 from sightline.records.rows import Estimate, Score
 
@@ -35,8 +38,10 @@ _COUNTS_AT_A_TIME = 4_000_000
 class Comparison:
     """A metric before and after, and after - before, all three over the items that every run scored.
 
-    `by_seed` holds the differences of the single (before, after) pairs; `clusters` is the number of images resampled.
-    `p` is the two-sided value of the same resamples, by their share on the far side of 0.
+    `by_seed` holds the differences of the single (before, after) pairs; `clusters` is the number of images. `p` is the
+    two-sided p of "no difference", from the same quantities as the interval; `p_at` is that of any other true
+    difference. `spread` splits the variance of the difference where there are several seeds that differ; None for one
+    seed, whose variance between seeds is unknown.
     """
 
     before: Estimate
@@ -45,6 +50,8 @@ class Comparison:
     by_seed: tuple[float | None, ...]
     clusters: int
     p: float | None
+    spread: Spread | None = None
+    p_at: Callable[[float], float | None] = field(default=lambda _: None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -118,39 +125,76 @@ def compare(
 
     `runs` holds one (before, after) pair of score lists for each training seed; numbers are means over the seeds. All
     of them answer the same samples; an item counts for a metric only where every run scored it, so that the three
-    numbers of a row belong together. Images and seeds are crossed, and both are resampled, so the interval is about
-    the recipe and not about these runs; where the same change was made in several `settings`, which are not resampled,
-    `runs[setting * seeds + seed]` are averaged over them first. A bootstrap of S seeds has (S - 1) / S of their
-    variance, so their deviations are scaled up by sqrt(S / (S - 1)) (Davison & Hinkley 1997, sec. 3.8). The luck of a
-    single seed is not in the interval, and three of them know their own spread but roughly.
+    numbers of a row belong together. Images and seeds are crossed, and both are samples, so the interval is about the
+    recipe and not about these runs (`crossed`); where the same change was made in several `settings`, which are no
+    sample, `runs[setting * seeds + seed]` are averaged over them first. Of a single seed, or of one run that stands on
+    its side for every seed, the interval is the bootstrap's over images: the luck of that seed is not in it.
     """
     if not runs:
         raise InputError("there is nothing to compare: give at least one pair of evaluations.")
-    table, formulas = add_up([scores for pair in runs for scores in pair], metrics)
-    points, draws = formulas.values(table.sums.sum(axis=1)), _resample(table, formulas, resamples, seed)
     if len(runs) % settings:
         raise ValueError(f"{len(runs)} runs are not the same seeds in {settings} settings")
-    befores, afters = (_over_settings(draws[:, side::2], settings) for side in (0, 1))
-    points_before, points_after = (_over_settings(points[None, side::2], settings)[0] for side in (0, 1))
-    seeds = len(runs) // settings
-    picked = np.random.default_rng([seed, 1]).integers(seeds, size=(resamples, seeds))
-    result = {}
-    for m, (name, metric) in enumerate(metrics.items()):
-        differences = points_after[:, m] - points_before[:, m]
-        before, after, spread = (
-            _over_seeds(values, picked)
-            for values in (befores[:, :, m], afters[:, :, m], afters[:, :, m] - befores[:, :, m])
+    table, formulas = add_up([scores for pair in runs for scores in pair], metrics)
+    points, draws = formulas.values(table.sums.sum(axis=1))[None], _resample(table, formulas, resamples, seed)
+    pulls = _influences(table, formulas) if len(runs) > settings else np.zeros((1, 2 * len(runs), len(metrics)))
+    before, after = (
+        _Side(
+            points=_over_settings(points[:, side::2], settings),
+            draws=_over_settings(draws[:, side::2], settings),
+            pulls=_over_settings(pulls[:, side::2], settings),
         )
+        for side in (0, 1)
+    )
+    difference, result = after.minus(before), {}
+    for m, (name, metric) in enumerate(metrics.items()):
         counts = _counts(table, name)
+        of_both, p_at, spread = difference.judged(m, metric, counts)
         result[name] = Comparison(
-            before=_single(metric, points_before[:, m].mean(), before, counts),
-            after=_single(metric, points_after[:, m].mean(), after, counts),
-            difference=_finish(differences.mean(), spread, counts),
-            by_seed=tuple(_number(value) for value in differences),
+            before=_bounded(before.judged(m, metric, counts)[0], metric, counts),
+            after=_bounded(after.judged(m, metric, counts)[0], metric, counts),
+            difference=of_both,
+            by_seed=tuple(_number(value) for value in difference.points[0, :, m]),
             clusters=counts.clusters,
-            p=_p_value(differences.mean(), spread, counts),
+            p=p_at(0.0),
+            spread=spread,
+            p_at=p_at,
         )
     return result
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Figures of one side of a comparison, or of the difference, each averaged over the settings.
+
+    `points` [1, seed, figure], `draws` [resample, seed, figure], `pulls` [cluster, seed, figure], the influences.
+    `least` is the least value of a share.
+    """
+
+    points: FloatArray
+    draws: FloatArray
+    pulls: FloatArray
+    least: float = 0.0
+
+    def minus(self, other: "_Side") -> "_Side":
+        return _Side(self.points - other.points, self.draws - other.draws, self.pulls - other.pulls, least=-1.0)
+
+    def judged(
+        self, m: int, metric: AnyMetric, counts: _Counts
+    ) -> tuple[Estimate, Callable[[float], float | None], Spread | None]:
+        """The mean over the seeds of a figure, the p of any true value of it, and its spread over images and seeds."""
+        values, pulls = self.points[0, :, m], self.pulls[:, :, m].T
+        if _is_one(values, pulls):
+            only, drawn = float(values[0]), self.draws[:, 0, m]
+            return _finish(only, drawn, counts), lambda true: _p_value(only - true, drawn - true, counts), None
+        point, draws = float(values.mean()), self.draws[:, :, m].mean(axis=1)
+        if np.isnan(pulls).any() or not _is_defined(point, draws):
+            return _without_interval(point, counts), lambda _: None, None
+        spread = spread_of(values, pulls)
+        low, high = point - spread.reach(), point + spread.reach()
+        if metric.unit == "share":
+            low, high = max(self.least, low), min(1.0, high)
+        made = Estimate(value=point, stderr=spread.stderr, ci95=(low, high), n=counts.scored, unscored=counts.unscored)
+        return made, lambda true: spread.p_value(point - true), spread
 
 
 def paired_difference(
@@ -187,26 +231,32 @@ def _resample(table: Table, formulas: Formulas, resamples: int, seed: int) -> Fl
 
 
 def _over_settings(values: FloatArray, settings: int) -> FloatArray:
-    """[resample, setting * seed, figure] -> [resample, seed, figure]: the mean over settings."""
-    resamples, runs, figures = values.shape
-    mean: FloatArray = values.reshape(resamples, settings, runs // settings, figures).mean(axis=1)
+    """[any, setting * seed, figure] -> [any, seed, figure]: the mean over settings."""
+    rows, runs, figures = values.shape
+    mean: FloatArray = values.reshape(rows, settings, runs // settings, figures).mean(axis=1)
     return mean
 
 
-def _over_seeds(values: FloatArray, picked: NDArray[np.int64]) -> FloatArray:
-    """[resample, seed] -> [resample]: the mean over resampled seeds, their deviations scaled to be unbiased."""
-    center: FloatArray = values.mean(axis=1)
-    seeds = values.shape[1]
-    if seeds == 1:
-        return center
-    drawn = np.take_along_axis(values, picked, axis=1).mean(axis=1)
-    scaled: FloatArray = center + np.sqrt(seeds / (seeds - 1)) * (drawn - center)
-    return scaled
+def _influences(table: Table, formulas: Formulas) -> FloatArray:
+    """What each cluster adds to each figure, [cluster, run, figure]; NaN where there are fewer than two clusters."""
+    if table.clusters < 2:
+        return np.full((1, len(table.sums), len(formulas.metrics)), np.nan)
+    return np.moveaxis(influences(table, formulas), 1, 0)
+
+
+def _is_one(values: FloatArray, pulls: FloatArray) -> bool:
+    """Whether there is one seed, or the same run for every seed, so that seeds do not differ at all."""
+    same = np.array_equal(values, np.broadcast_to(values[:1], values.shape), equal_nan=True)
+    return same and np.array_equal(pulls, np.broadcast_to(pulls[:1], pulls.shape), equal_nan=True)
 
 
 def _single(metric: AnyMetric, point: float, draws: FloatArray, counts: _Counts) -> Estimate:
-    """The estimate of one model's metric; a share of exactly 0 or 1 needs a bound that no resample can show."""
-    made = _finish(point, draws, counts)
+    """The estimate of one model's metric."""
+    return _bounded(_finish(point, draws, counts), metric, counts)
+
+
+def _bounded(made: Estimate, metric: AnyMetric, counts: _Counts) -> Estimate:
+    """An estimate of one model; a share of exactly 0 or 1 needs a bound that no resample and no spread can show."""
     if metric.unit == "share" and made.ci95 is not None:
         # Resamples of a constant are that constant: the exact binomial bound, with clusters as trials, is honest.
         bound = float(1 - 0.025 ** (1 / counts.clusters))
@@ -218,16 +268,24 @@ def _single(metric: AnyMetric, point: float, draws: FloatArray, counts: _Counts)
 
 
 def _finish(point: float, draws: FloatArray, counts: _Counts) -> Estimate:
-    scored, unscored = counts.scored, counts.unscored
+    if not _is_defined(point, draws):
+        return _without_interval(point, counts)
     defined = draws[np.isfinite(draws)]
-    if np.isnan(point) or len(defined) < max(2.0, (1 - _MOST_UNDEFINED) * len(draws)):
-        return Estimate(value=_number(point), stderr=None, ci95=None, n=scored, unscored=unscored)
     tail = 100 * _tail(counts.clusters)
     low, high = (float(bound) for bound in np.percentile(defined, [tail, 100 - tail]))
     # A constant has no spread; the mean that np.std subtracts may be off by a rounding.
     is_constant = low == high == defined[0] and np.all(defined == low)
     stderr = 0.0 if is_constant else _scale(counts) * float(np.std(defined, ddof=1))
-    return Estimate(value=float(point), stderr=stderr, ci95=(low, high), n=scored, unscored=unscored)
+    return Estimate(value=float(point), stderr=stderr, ci95=(low, high), n=counts.scored, unscored=counts.unscored)
+
+
+def _is_defined(point: float, draws: FloatArray) -> bool:
+    """Whether the figure is defined, and in nearly every resample too."""
+    return not np.isnan(point) and np.isfinite(draws).sum() >= max(2.0, (1 - _MOST_UNDEFINED) * len(draws))
+
+
+def _without_interval(point: float, counts: _Counts) -> Estimate:
+    return Estimate(value=_number(point), stderr=None, ci95=None, n=counts.scored, unscored=counts.unscored)
 
 
 def _scale(counts: _Counts) -> float:
@@ -246,9 +304,9 @@ def _p_value(point: float, draws: FloatArray, counts: _Counts) -> float | None:
 
     Where too few are beyond 0 to be counted, it is Student's, of the difference over its standard error.
     """
-    defined = draws[np.isfinite(draws)]
-    if np.isnan(point) or len(defined) < max(2.0, (1 - _MOST_UNDEFINED) * len(draws)):
+    if not _is_defined(point, draws):
         return None
+    defined = draws[np.isfinite(draws)]
     beyond = min(np.count_nonzero(defined <= 0), np.count_nonzero(defined >= 0))
     share = (beyond + 1) / (len(defined) + 1)
     if share >= 0.5:

@@ -10,7 +10,7 @@ from sightline.errors import InputError
 from sightline.evals.significance import holm
 from sightline.evals.statistics import RESAMPLES, compare
 from sightline.records.rows import Estimate, Row, Score
-from sightline.study.claims import ClaimFinding, ClaimSpec, judge_claim
+from sightline.study.claims import ClaimFinding, ClaimSpec, corrected, judge_claim
 from sightline.study.config import BASE, full_name
 from sightline.study.evidence import Evaluations, Evidence, gather
 from sightline.study.ledger import Entry
@@ -22,8 +22,8 @@ from sightline.study.report.results import verdict
 class Finding(Row):
     """One metric of one arm. `difference` is to the baseline, on the same images and with the same seeds.
 
-    `images` is the number of them that were resampled. `p` is of the same resamples, `p_holm` corrected for every
-    difference of the study whose metric has a direction.
+    `images` is the number of them. `p` is of the same test as the interval, `p_holm` corrected for every difference of
+    the study whose metric has a direction.
     """
 
     arm: str
@@ -102,7 +102,7 @@ def outcome(evidence: Evidence, resamples: int = RESAMPLES) -> Outcome:
         costs=costs,
         unequal=_unequal(costs),
         missing=evidence.missing,
-        claims=tuple(claims),
+        claims=corrected(claims),
     )
 
 

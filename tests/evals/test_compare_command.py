@@ -55,6 +55,35 @@ def test_the_table_says_how_many_images_an_effect_takes(sides: tuple[Path, Path]
     assert "images for 0.01" in done.output and "80 % power" in done.output
 
 
+def test_with_one_seed_the_table_says_that_seeds_are_unknown(sides: tuple[Path, Path]) -> None:
+    done = CliRunner().invoke(app, ["compare", *map(str, sides), "--resamples", "500"], env={"COLUMNS": "240"})
+    assert "variance between training seeds is unknown with one seed" in done.output and "seeds for" not in done.output
+
+
+def test_with_several_seeds_the_table_says_what_seeds_could_show(sides: tuple[Path, Path], tmp_path: Path) -> None:
+    """Three seeds that are right but for the first one, two and three pictures of thirty."""
+    lists = write_lists(tmp_path / "lists", pictures=30)
+    for seed in (1, 2, 3):
+        said = ["Yes" if n < 6 * seed or q["label"] == "yes" else "No" for n, q in enumerate(questions(lists))]
+        rows = [{"question_id": q["question_id"], "answer": t} for q, t in zip(questions(lists), said, strict=True)]
+        answers = write_answers(tmp_path / f"{seed}.jsonl", rows)
+        arguments = ["pope", "--answers", answers, "--data", lists, "--split", "random", "--out", tmp_path / str(seed)]
+        assert CliRunner().invoke(app, ["score", *map(str, arguments), "--resamples", "200"]).exit_code == 0
+    runs = [str(sides[0]), *(str(tmp_path / str(seed)) for seed in (1, 2, 3))]
+    done = CliRunner().invoke(app, ["compare", *runs, "--json", "--resamples", "200"])
+    accuracy = json.loads(done.stdout)["benchmarks"]["pope"]["metrics"]["accuracy"]
+    shares = [(90 - 3 * seed) / 180 for seed in (1, 2, 3)]
+    assert accuracy["by_seed"] == pytest.approx(shares)
+    # Of seeds alone: their standard deviation 3 / 180 over sqrt 3, by Student's 4.303 of two degrees.
+    low, high = accuracy["difference"]["ci95"]
+    assert (high - low) / 2 >= 4.302 * 3 / 180 / 3**0.5
+    assert accuracy["spread"]["seeds"] == 3 and accuracy["spread"]["between_seeds"] == pytest.approx((3 / 180) ** 2 / 3)
+    assert accuracy["smallest_effect"] > 2.8 * accuracy["difference"]["stderr"]
+    shown = CliRunner().invoke(app, ["compare", *runs, "--effect", "0.1", "--resamples", "200"], env={"COLUMNS": "260"})
+    assert "seeds for 0.1" in shown.output and "so many images and 3 seeds show" in shown.output
+    assert "unknown with one seed" not in shown.output
+
+
 def test_a_directory_without_an_evaluation_is_named(sides: tuple[Path, Path], tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["compare", str(sides[0]), str(tmp_path)])
     assert done.exit_code == 2 and "no finished benchmark" in done.stderr

@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sightline.evals.crossed import Spread, parts_of, reach
 from sightline.evals.metrics import AnyMetric, Derived, Metric, average, count, mean
-from sightline.evals.power import images_needed, power, smallest_effect
+from sightline.evals.power import (
+    images_needed,
+    images_needed_over_seeds,
+    power,
+    power_over_seeds,
+    seeds_needed,
+    smallest_effect,
+    smallest_effect_over_seeds,
+)
 from sightline.evals.robust import robust_difference_errors, robust_estimate
 from sightline.evals.significance import exact_binomial, holm, mcnemar
 from sightline.evals.statistics import compare, estimate
@@ -64,6 +73,46 @@ def test_the_smallest_effect_is_found_with_its_power_and_no_fewer_images_do() ->
     assert needed is not None and 150 < needed <= 160  # four times, less what the degrees of freedom give
     assert images_needed(0.0, 0.02, 40) is None and images_needed(1e-9, 1.0, 40) is None
     assert smallest_effect(0.0, 40) == 0.0 and math.isnan(smallest_effect(0.1, 1))
+
+
+@pytest.mark.parametrize(("seeds", "between"), [(3, 0.0), (3, 0.02), (5, 0.005)])
+def test_power_over_seeds_is_the_share_of_simulated_studies_that_find_it(seeds: int, between: float) -> None:
+    """100 images; half of the image variance common to the seeds, whose own variance is `between`."""
+    rest = 0.5 / (seeds * 100)
+    spread = Spread(
+        images=100,
+        seeds=seeds,
+        between_images=0.5 / 100 + rest,
+        between_seeds=between / seeds + rest,
+        rest=rest,
+    )
+    effect = smallest_effect_over_seeds(spread)
+    assert power_over_seeds(effect, spread) == pytest.approx(0.8, abs=1e-9)
+    rng = np.random.default_rng(seeds)
+    scores = (
+        effect
+        + rng.normal(0, math.sqrt(0.5), (4000, 1, 100))
+        + rng.normal(0, math.sqrt(0.5), (4000, seeds, 100))
+        + rng.normal(0, math.sqrt(between), (4000, seeds, 1))
+    )
+    values = scores.mean(axis=-1)
+    parts = parts_of(values, (scores - values[..., None]) / 100)
+    assert np.mean(np.abs(values.mean(axis=-1)) > reach(parts)) == pytest.approx(0.8, abs=0.02)
+
+
+def test_what_an_effect_takes_in_images_and_in_seeds() -> None:
+    """Seeds that differ bound what images can show, and images what seeds can."""
+    spread = Spread(images=150, seeds=3, between_images=0.004, between_seeds=0.003, rest=0.001)
+    effect = smallest_effect_over_seeds(spread)
+    assert images_needed_over_seeds(effect, spread) == 150 and seeds_needed(effect, spread) == 3
+    assert images_needed_over_seeds(effect / 2, spread) is None  # not with three seeds
+    assert seeds_needed(effect / 2, spread) is not None
+    alike = spread.model_copy(update={"between_seeds": 0.0})
+    more = images_needed_over_seeds(effect / 2, alike)
+    fewer = images_needed_over_seeds(effect / 2, alike, seeds=10)
+    assert more is not None and fewer is not None and fewer < more
+    assert seeds_needed(0.01, spread) is None  # 150 images have an error of 0.055 for any number of seeds
+    assert images_needed_over_seeds(0.0, spread) is None and seeds_needed(0.0, spread) is None
 
 
 def worlds(seed: int, clusters: int = 60, skill: float = 0.0) -> list[Score]:

@@ -29,7 +29,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "model": str(folder / "model"),
         "samples": {
             "train": {"match": {**reading, "set": {"split": "train", "noun": "lamp", "count": 9}}},
-            "test": {"match": {**reading, "set": {"split": "test", "noun": "lamp"}}},
+            "test": {"match": {**reading, "set": {"split": "test", "noun": "lamp", "rule_from": "${samples.train}"}}},
             "explained": {
                 "match": {"step": "explain", "of": "train", "set": {"format": "structured", "annotator": None}}
             },
@@ -47,7 +47,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "arm": "labels",
                 "against": "base",
                 "benchmark": "matching",
-                "metric": "f1_best",
+                "metric": "f1",
                 "expect": "higher",
             }
         ],
@@ -83,4 +83,6 @@ def test_explanations_are_trained_on_behind_the_label(done: Path) -> None:
 
 def test_the_report_has_the_arms_without_pictures(done: Path) -> None:
     page = (done / "report.md").read_text()
+    assert "F1 of yes to every pair (no model)" in page and "learned on 9 rows (no model)" in page
+    assert "p (Holm)" in page
     assert "labels" in page and "structured" in page and "F1, mean of the prompts" in page

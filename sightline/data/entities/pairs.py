@@ -14,6 +14,8 @@ from sightline.records.rows import Row, Sample
 
 #: `Sample.task` of a question about a pair.
 TASK = "matching"
+#: What the benchmark adds to a sample's truth: the prompt it is asked by, and what the rule of strings says of it.
+PROMPT_KEY, RULE_KEY = "prompt", "string_rule"
 
 
 class EntityPair(Row):
@@ -63,13 +65,14 @@ def sample_of(pair: EntityPair, prompt: str = TRAINING, explanation: str = "") -
 
 
 def pair_of(sample: Sample, where: str) -> EntityPair:
-    """The pair that a sample asks about.
+    """The pair that a sample asks about, one of `sightline match` or of the benchmark.
 
     Raises:
         InputError: its truth is not that of `sightline match`.
     """
     try:
-        return EntityPair.model_validate(sample.truth)
+        added = (PROMPT_KEY, RULE_KEY)
+        return EntityPair.model_validate({key: value for key, value in sample.truth.items() if key not in added})
     except ValidationError as error:
         raise InputError(
             f"{where}: sample {sample.id!r} asks about no pair of records ({describe(error, EntityPair)}); "

@@ -5,16 +5,17 @@ explain`. The samples stand in an order in which every beginning has the share o
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from sightline.config import Config
 from sightline.data.entities.layouts import LAYOUTS, Name, Source, layout_of
-from sightline.data.entities.pairs import EntityPair, sample_of
+from sightline.data.entities.pairs import EntityPair, pair_of, sample_of
+from sightline.data.entities.rule import StringRule, learn_rule, write_rule
 from sightline.data.entities.splitting import Split, split_of, stratified
 from sightline.data.progress import Progress, counted
-from sightline.data.samples import write_samples
+from sightline.data.samples import read_samples, samples_file, write_samples
 from sightline.errors import InputError
 from sightline.records.manifest import Manifest, Stage
 
@@ -34,13 +35,23 @@ class ReadConfig(Config):
     count: int | None = Field(default=None, ge=1)
     shares: tuple[int, int, int] = (3, 1, 1)
     split_seed: int = 0
+    rule_from: Path | None = Field(
+        default=None, description="samples of `match read` to learn the string rule on that `matching` shows"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_rule(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A config that learns no rule has the key that it had before there were rules."""
+        plain: dict[str, Any] = write(self)
+        return {key: value for key, value in plain.items() if key != "rule_from" or value is not None}
 
 
 def read_entities(place: Path, config: ReadConfig, seed: int, out: Path, progress: Progress | None = None) -> Manifest:
     """Write the samples of a split.
 
     Raises:
-        InputError: no or an unknown layout, a row that breaks it, an unknown field, or fewer pairs than `count`.
+        InputError: no or an unknown layout, a row that breaks it, an unknown field, fewer pairs than `count`, or no
+            pair to learn a rule on.
     """
     layout = LAYOUTS[layout_of(place) if config.layout == "auto" else config.layout]
     source = Source(place, config.split, config.named)
@@ -48,7 +59,10 @@ def read_entities(place: Path, config: ReadConfig, seed: int, out: Path, progres
     if not layout.is_split:
         pairs = split_of(pairs, config.split, config.shares, config.split_seed)
     _refuse(pairs, config, place)
+    rule = None if config.rule_from is None else _learned(config.rule_from)
     inputs = {f"rows_{number}": path for number, path in enumerate(layout.files(source))}
+    if config.rule_from is not None:
+        inputs["rule_from"] = config.rule_from
     stage = Stage.open(out, "match read", config, inputs, seed)
     if stage.done:
         return stage.manifest
@@ -56,7 +70,19 @@ def read_entities(place: Path, config: ReadConfig, seed: int, out: Path, progres
     chosen = stratified(pairs, seed)[: config.count]
     samples = (sample_of(pair.model_copy(update=told)) for pair in chosen)
     write_samples(out, counted(samples, progress, len(chosen)))
-    return stage.finish(counts={"samples": len(chosen), "matches": sum(pair.match for pair in chosen)})
+    if rule is not None:
+        write_rule(rule, out)
+    numbers = {} if rule is None else {"rule_threshold": rule.threshold, "rule_f1_on_its_rows": rule.f1}
+    counts = {"samples": len(chosen), "matches": sum(pair.match for pair in chosen)}
+    return stage.finish(counts=counts, numbers=numbers)
+
+
+def _learned(place: Path) -> StringRule:
+    path = samples_file(place)
+    pairs = [pair_of(sample, str(path)) for sample in read_samples(place)]
+    if not any(pair.match for pair in pairs):
+        raise InputError(f"{path} holds no pair that matches, so that no string rule can be learned; read more rows")
+    return learn_rule(pairs)
 
 
 def _refuse(pairs: list[EntityPair], config: ReadConfig, place: Path) -> None:

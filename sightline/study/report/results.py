@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from sightline.errors import InputError
+from sightline.evals.crossed import Spread
 from sightline.evals.directory import BenchmarkResult
 from sightline.evals.guard import ANSWER_METRICS
 from sightline.evals.metrics import AnyMetric, Metric
-from sightline.evals.power import smallest_effect
+from sightline.evals.power import smallest_effect, smallest_effect_over_seeds
 from sightline.evals.registry import COUNTER_SUFFIX
 from sightline.evals.significance import holm, mcnemar
 from sightline.evals.statistics import Comparison, compare
@@ -25,8 +26,10 @@ Verdict = Literal["better", "worse", "higher", "lower", "within noise", "not est
 class MetricResult(Row):
     """One metric on one benchmark. `by_seed` holds each training seed's difference, `images` the clusters resampled.
 
-    `p` is of the resamples, `p_holm` corrected for all metrics of the table that have a direction. `smallest_effect`
-    is what so many images show with 80 % power; `mcnemar_p` is exact, of one seed's answers that are right or wrong.
+    `p` is of the same test as the interval, `p_holm` corrected for all metrics of the table that have a direction.
+    `smallest_effect` is what so many images and seeds show with 80 % power; `spread` has the variance between images
+    and between seeds, None for one seed, whose figures say nothing of other seeds. `mcnemar_p` is exact, of one seed's
+    answers that are right or wrong.
     """
 
     label: str
@@ -43,6 +46,7 @@ class MetricResult(Row):
     p_holm: float | None = None
     smallest_effect: float | None = None
     mcnemar_p: float | None = None
+    spread: Spread | None = None
 
 
 class BenchmarkComparison(Row):
@@ -193,7 +197,6 @@ def _says_nothing(name: str, metric: AnyMetric, made: Comparison) -> bool:
 def _metric_result(
     metric: AnyMetric, made: Comparison, before: BenchmarkResult, afters: Sequence[BenchmarkResult]
 ) -> MetricResult:
-    stderr = made.difference.stderr
     exact = None
     if isinstance(metric, Metric) and len(afters) == 1:
         exact = mcnemar(before.scores, afters[0].scores, metric)
@@ -209,6 +212,14 @@ def _metric_result(
         by_seed=made.by_seed,
         images=made.clusters,
         p=made.p,
-        smallest_effect=None if stderr is None else smallest_effect(stderr, made.clusters),
+        smallest_effect=_smallest_effect(made),
         mcnemar_p=exact.p if exact else None,
+        spread=made.spread,
     )
+
+
+def _smallest_effect(made: Comparison) -> float | None:
+    if made.spread is not None:
+        return smallest_effect_over_seeds(made.spread)
+    stderr = made.difference.stderr
+    return None if stderr is None else smallest_effect(stderr, made.clusters)

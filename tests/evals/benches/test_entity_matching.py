@@ -7,14 +7,17 @@ from pathlib import Path
 import pytest
 
 from sightline.config import load_config
+from sightline.data.entities.pairs import EntityPair
 from sightline.data.entities.prompts import PROMPTS
 from sightline.data.entities.reading import ReadConfig, read_entities
+from sightline.data.entities.rule import RULE, likeness
 from sightline.errors import InputError
 from sightline.evals.benchmark import Setting
 from sightline.evals.registry import get_benchmark
 from sightline.evals.scoring import estimate_scores, score_answer
-from sightline.records import Answer, Estimate
-from tests.data.entities.rows import write_deepmatcher
+from sightline.records import Answer, Estimate, Sample
+from sightline.records.store import read_json, write_json
+from tests.data.entities.rows import write_deepmatcher, write_one_file
 
 #: What is said to the six pairs, of which the third and the first match, under each prompt.
 SAID: Mapping[str, Mapping[str, str]] = {
@@ -62,6 +65,43 @@ def test_figures_by_hand(data: Path) -> None:
     assert found["f1"].n == 24
     assert found["f1"].ci95 is None, "one resample in eleven of six pairs draws no match, and has no F1"
     assert found["accuracy"].ci95 is not None
+
+
+def test_yes_to_all_stands_beside_the_model(data: Path) -> None:
+    """Two of six match: 2 * 2 / (2 + 6). It has no direction, so that no model can be better or worse in it."""
+    found = estimates(data)
+    assert found["f1_yes_to_all"].value == pytest.approx(4 / 8) and found["f1_yes_to_all"].n == 24
+    metrics = get_benchmark("matching", Setting(data)).metrics
+    assert metrics["f1_yes_to_all"].higher_is_better is None
+    assert "f1_string_rule" not in metrics, "no rule was learned for these samples"
+
+
+def test_a_rule_learned_on_other_rows_stands_beside_the_model(tmp_path: Path) -> None:
+    """Learned on one file and asked of another: its threshold lies in the gap below the less alike of two matches."""
+    table = write_one_file(tmp_path / "lamps.csv", copies=4)
+    read_entities(table, load_config(ReadConfig, None, ["split=train"]), 0, tmp_path / "train")
+    told = load_config(ReadConfig, None, ["split=test", f"rule_from={tmp_path / 'train'}"])
+    manifest = read_entities(table, told, 0, tmp_path / "test")
+    rule = read_json(tmp_path / "test" / RULE)
+    assert manifest.numbers["rule_threshold"] == rule["threshold"] and manifest.inputs["rule_from"]
+    benchmark = get_benchmark("matching", Setting(tmp_path / "test"))
+    samples = list(benchmark.samples())
+    said = {sample.id: likeness(pair_of_truth(sample)) >= rule["threshold"] for sample in samples}
+    right = sum(said[s.id] and bool(s.truth["match"]) for s in samples)
+    expected = 2 * right / (sum(said.values()) + sum(bool(s.truth["match"]) for s in samples))
+    scores = [score_answer(benchmark, s, Answer(sample_id=s.id, cluster=s.cluster, text="No")) for s in samples]
+    found = estimate_scores(benchmark, scores, resamples=200)
+    assert found["f1_string_rule"].value == pytest.approx(expected) and expected > 0
+    assert found["recall"].value == 0.0, "whatever the model says"
+    metric = benchmark.metrics["f1_string_rule"]
+    assert str(rule["rows"]) in metric.label and metric.higher_is_better is None
+    write_json(tmp_path / "test" / RULE, {"threshold": "high"})
+    with pytest.raises(InputError, match="holds no string rule"):
+        _ = get_benchmark("matching", Setting(tmp_path / "test")).metrics
+
+
+def pair_of_truth(sample: Sample) -> EntityPair:
+    return EntityPair(**{k: v for k, v in sample.truth.items() if k in EntityPair.model_fields})
 
 
 def test_limit_counts_pairs_and_a_pair_is_one_cluster(data: Path) -> None:

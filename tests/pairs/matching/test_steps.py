@@ -10,8 +10,11 @@ from typer.testing import CliRunner, Result
 
 from sightline.cli import app
 from sightline.data.entities.pairs import sample_of
+from sightline.data.entities.rule import StringRule, write_rule
 from sightline.data.samples import read_samples, write_samples
 from sightline.endpoint import client
+from sightline.evals.benchmark import Setting
+from sightline.evals.registry import get_benchmark
 from sightline.pairs.matching.nearest import by_turns
 from sightline.records import Sample, Score, read_manifest, write_rows
 from tests.data.entities.rows import pair, write_deepmatcher
@@ -168,8 +171,12 @@ def test_errors_draw_what_is_like_them_out_of_the_pool(train: Path, tmp_path: Pa
     right = pair({"title": "Moka pot"}, {"title": "Moka pot, 3 cups"}, match=True, name="valid-2")
     folder = tmp_path / "eval/matching"
     folder.mkdir(parents=True)
-    asked = [sample_of(one).model_copy(update={"id": f"{one.id}/simple-free"}) for one in (wrong, right)]
-    write_samples(folder, asked)
+    (tmp_path / "valid").mkdir()
+    write_samples(tmp_path / "valid", [sample_of(one) for one in (wrong, right)])
+    write_rule(StringRule(threshold=0.5, rows=6, f1=1.0), tmp_path / "valid")
+    samples = get_benchmark("matching", Setting(tmp_path / "valid")).samples()
+    asked = [sample for sample in samples if sample.id.endswith("/simple-free")]
+    write_samples(folder, asked)  # as an evaluation keeps them
     values = ({"false_positive": 1.0}, {"false_positive": 0.0, "false_negative": 0.0, "unparsed": 0.0})
     write_rows(
         folder / "scores.jsonl",

@@ -41,19 +41,31 @@ def settings_text(config: Mapping[str, Any]) -> str:
 def statistics_text(evidence: Evidence, resamples: int) -> str:
     """How intervals, values of p, and stars are made."""
     seeds = evidence.plan.config.seeds
-    luck = (
-        f"Numbers are means over {len(seeds)} seeds, and seeds are resampled together with the images."
+    bootstrap = (
+        f"95 % percentile intervals of {resamples:,} bootstrap resamples of the images (clusters of questions),"
+        " expanded for their number"
+    )
+    intervals = (
+        f"Numbers are means over {len(seeds)} seeds. Intervals are for other images and other seeds: the variance is"
+        " that between images plus that between seeds, their interaction counted once; the degrees of freedom are"
+        f" Satterthwaite's; and where Student's interval of the {len(seeds)} seeds' own numbers is wider, it is taken."
+        f" A model that is the same for every seed has {bootstrap}. Values of p are of the same tests."
         if len(seeds) > 1
-        else "There is one seed, whose luck the intervals do not contain."
+        else f"Intervals are {bootstrap}. There is one seed: how much seeds differ is unknown, and no interval contains"
+        " it. Values of p come from the same resamples."
+    )
+    claims = (
+        " The word for a claim needs p below 5 % by Holm's correction over all claims of the study."
+        if evidence.plan.config.claims
+        else ""
     )
     return (
         f"A difference is paired: to {name(evidence.plan.config.baseline or BASE)} on the same images and with the same"
-        f" seed. Intervals are 95 % percentile intervals of {resamples:,} bootstrap resamples of the images (clusters"
-        f" of questions), expanded for their number. {luck} The word for a difference follows its interval alone:"
-        " within noise where it holds 0. Values of p come from the same resamples. A star means that p stays below 5 %"
+        f" seed. {intervals} The word for a difference follows its interval alone:"
+        " within noise where it holds 0. A star means that p stays below 5 %"
         " by Holm's correction, whose family is every difference of the study, of all arms, benchmarks and metrics that"
-        " have a direction. Effects of single ingredients are a family of their own, in primary metrics. What could not"
-        " be scored by every run is left out of a metric and counted."
+        f" have a direction.{claims} Effects of single ingredients are a family of their own, in primary metrics. What"
+        " could not be scored by every run is left out of a metric and counted."
     )
 
 
