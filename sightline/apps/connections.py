@@ -81,8 +81,8 @@ class _LimitedProtocol(H11Protocol):
 
     @property
     def is_spare(self) -> bool:
-        """Whether no request of it is being answered: it is idle, half sent, or closing."""
-        return self.transport.is_closing() or self._awaited is h11.IDLE
+        """Whether no whole request of it is being answered: it is idle, half sent, or closing."""
+        return self.transport.is_closing() or self._awaited is not None
 
     def _make_room(self) -> bool:
         """Close the connection that has waited longest without a request; False where all of them are in use.

@@ -142,7 +142,7 @@ class Guard:
             with self.uploads.coming(size):
                 await self.app(scope, counted, held)
                 if start is not None and start["status"] == 200:
-                    self.uploads.add(json.loads(bytes(body)))
+                    self.uploads.add(_json(bytes(body)))
         except UploadRefused as refused:
             await _refuse(send, refused.status, refused.sentence)
             return
@@ -190,6 +190,13 @@ class Guard:
                     return 403, "A file that was not sent to this page cannot be named."
         except (ValueError, RecursionError):
             return 400, "A call must be plain JSON in UTF-8, each key once."
+        return None
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
         return None
 
 

@@ -93,7 +93,7 @@ class Uploads:
                 raise InputError("the picture that was sent is gone; choose it again") from error
             finally:
                 place.unlink(missing_ok=True)
-                _remove_empty(place.parent)
+                self._remove_strays()  # Gradio leaves an empty file for each one that it hands over
 
     def _holds(self, path: object) -> bool:
         """Whether a path is one of a plain file in the folder, links resolved."""

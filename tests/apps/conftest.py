@@ -48,9 +48,8 @@ def standing_before(
     url: str, log: Path | None = None, gone: Callable[[], str | None] = lambda: None, **settings: Any
 ) -> Iterator[httpx2.Client]:
     """A client of the door before the server at `url`; settings are the config's, or the door's own."""
-    own = {
-        name: settings.pop(name) for name in ("model", "upstream", "by_stream", "api_key", "warn") if name in settings
-    }
+    names = {"model", "upstream", "by_stream", "api_key", "warn"} & settings.keys()
+    own = {name: settings.pop(name) for name in names}
     config = ServeConfig.model_validate(settings)
     kept = None if log is None else RequestLog(log, int(config.file_mb * 2**20))
     with standing(Door(url, config=config, gone=gone, log=kept, **{"model": "m", **own})) as client:
