@@ -73,10 +73,10 @@ class _LimitedProtocol(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._stalled = _cancelled(self._stalled)
+        self._stalled = _stop(self._stalled)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._deadline, self._stalled = _cancelled(self._deadline), _cancelled(self._stalled)
+        self._deadline, self._stalled = _stop(self._deadline), _stop(self._stalled)
         super().connection_lost(exc)
 
     @property
@@ -103,7 +103,7 @@ class _LimitedProtocol(H11Protocol):
         awaited = state if state in (h11.IDLE, h11.SEND_BODY) and not self.transport.is_closing() else None
         if awaited is self._awaited:
             return
-        self._deadline, self._awaited, self._since = _cancelled(self._deadline), awaited, time.monotonic()
+        self._deadline, self._awaited, self._since = _stop(self._deadline), awaited, time.monotonic()
         if awaited is not None:
             seconds = self.limits.header_seconds if awaited is h11.IDLE else self.limits.body_seconds
             self._deadline = self.loop.call_later(seconds, self._give_up)
@@ -114,6 +114,8 @@ class _LimitedProtocol(H11Protocol):
         self.transport.close()
 
 
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
+def _stop(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    """Cancel a timer; what takes its place is None."""
     if timer is not None:
         timer.cancel()
+    return None

@@ -123,13 +123,14 @@ class Guard:
         """Let Gradio write a file down, if there is room; its answer is read before the browser gets it."""
         assert self.uploads is not None
         size = int(headers["content-length"]) if "content-length" in headers else self.door.max_bytes
-        left, start, body = size, None, bytearray()
+        left, start, body, is_cut = size, None, bytearray(), False
 
         async def counted() -> Any:
-            nonlocal left
+            nonlocal left, is_cut
             message = await receive()
             left -= len(message.get("body", b""))
-            return message if left >= 0 else {"type": "http.disconnect"}
+            is_cut = left < 0 or message["type"] != "http.request"
+            return {"type": "http.disconnect"} if is_cut else message
 
         async def held(message: Any) -> None:
             nonlocal start
@@ -145,6 +146,13 @@ class Guard:
                     self.uploads.add(_json(bytes(body)))
         except UploadRefused as refused:
             await _refuse(send, refused.status, refused.sentence)
+            return
+        except Exception:  # what an application raises when its sender leaves is its own affair
+            if not is_cut:
+                raise
+            start = None
+        if is_cut:
+            await _refuse(send, 413, f"A request may have {size} bytes at most.")
             return
         if start is not None:
             await send(start)

@@ -58,7 +58,13 @@ def door() -> Any:
         seen.append(body)
         return say("A cup.")
 
-    limits = {"max_images": 3, "max_pixels": 1000, "max_call_pixels": 2000, "max_tokens": 50, "default_tokens": 20}
+    limits: dict[str, Any] = {
+        "max_images": 3,
+        "max_pixels": 1000,
+        "max_call_pixels": 2000,
+        "max_tokens": 50,
+        "default_tokens": 20,
+    }
     with door_before(script, **limits) as client:
         yield client, seen
 

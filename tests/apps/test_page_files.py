@@ -54,7 +54,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
             )
             for port in ports
         ]
-        yield Pages(*clients, folder / "work")
+        yield Pages(clients[0], clients[1], clients[2], folder / "work")
 
 
 def png(color: tuple[int, int, int] = (7, 77, 177)) -> bytes:
@@ -127,6 +127,10 @@ def test_uploads_are_limited_in_number_and_in_all(pages: Pages) -> None:
     """The page takes 3 files and 60,000 bytes, in requests of at most 50,000."""
     assert send(pages.chat, png(), png((1, 2, 3))).status_code == 413
     assert send(pages.chat, b"x" * 60_000).status_code == 413
+    head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    parts = (part for part in (head, *[b"x" * 10_000] * 6))  # a body whose length is not told
+    assert pages.chat.post("/gradio_api/upload", content=parts, headers=headers).status_code == 413
     assert files_in(pages.scratch) == []
     assert send(pages.chat, b"x" * 40_000).status_code == 200
     full = send(pages.chat, b"y" * 40_000)

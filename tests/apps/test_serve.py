@@ -172,12 +172,12 @@ def test_it_stops_in_order(serving_lab: tuple["subprocess.Popen[str]", str]) -> 
 
 
 def _no_large_files() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
 
 
 @pytest.fixture
 def limited_lab(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", httpx2.Client]]:
-    """The command with a key, a name and a log that is full after 3,000 bytes; and a client that knows the key."""
+    """The command with a key, a name and a log that is full after 1,500 bytes; and a client that knows the key."""
     (tmp_path / "key").write_text("s3cret")
     command = [sys.executable, "-m", "sightline", "serve", str(BASE), "--port", "0", "--log", str(tmp_path / "log")]
     command += ["--api-key", str(tmp_path / "key"), "--served-model-name", "a model"]
