@@ -21,6 +21,7 @@ from PIL import Image
 from sightline.apps.uploads import UploadRefused, Uploads
 from sightline.errors import InputError
 from sightline.lab import BASE
+from sightline.records import Pair, write_rows
 from tests.apps.serving import serving
 
 pytest.importorskip("gradio")
@@ -194,3 +195,30 @@ def test_the_command_keeps_its_files_to_their_owner(tmp_path: Path) -> None:
         modes = {place.relative_to(folder).as_posix(): place.stat().st_mode & 0o777 for place in folder.rglob("*")}
     assert folder.stat().st_mode & 0o777 == 0o700 and modes["images"] == 0o700 and modes["manifest.json"] == 0o600
     assert [mode for name, mode in modes.items() if name.startswith("images/")] == [0o600]
+
+
+@pytest.mark.slow
+def test_labels_are_their_owners(tmp_path: Path) -> None:
+    pair = Pair(id="p", images=("one.png",), prompt="?", chosen="A car.", rejected="A dog.", builder="x")
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "pairs" / "one.png").write_bytes(png())
+    write_rows(tmp_path / "pairs" / "pairs.jsonl", [pair])
+    shared = (tmp_path / "pairs" / "one.png").stat().st_mode & 0o777
+    folder = tmp_path / "labels"
+    with (
+        serving("label", str(tmp_path / "pairs"), "--out", str(folder), "--port", "0") as process,
+        httpx2.Client(base_url=process.address, timeout=60, trust_env=False, verify=False) as client,
+    ):
+        parts = client.get("/config").json()["components"]
+        number = next(part["id"] for part in parts if part["props"].get("elem_id") == "label")
+
+        def ask(function: str, **data: Any) -> Any:
+            body = {"session_hash": "l", "component_id": number, "fn_name": function, "data": data}
+            return client.post("/gradio_api/component_server/", json=body).json()
+
+        item = ask("enter", rater="me")["item"]["id"]
+        assert ask("keep", rater="me", item=item, verdict="left")["done"] == 1
+        modes = {place.relative_to(folder).as_posix(): place.stat().st_mode & 0o777 for place in folder.rglob("*")}
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (modes["items.jsonl"], modes["raters"], modes["raters/me.jsonl"]) == (0o600, 0o700, 0o600)
+    assert (tmp_path / "pairs" / "one.png").stat().st_mode & 0o777 == shared  # a picture may be a hard link
