@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+#: Connections that the event loop accepts before the protocol sees the first of them: more are in the system's queue.
+BACKLOG = 64
+
 
 @dataclass(frozen=True)
 class ConnectionLimits:

@@ -92,7 +92,7 @@ def serve(
     """Serve until Ctrl-C; `tell` gets the address, and a warning where others can reach it. `scratch` is emptied."""
     import uvicorn
 
-    from sightline.apps.connections import ConnectionLimits, limited_protocol
+    from sightline.apps.connections import BACKLOG, ConnectionLimits, limited_protocol
 
     host = f"[{door.host}]" if ":" in door.host else door.host
     if not door.is_local:
@@ -102,7 +102,9 @@ def serve(
         )
     tell(f"{name}: http://{host}:{listening.getsockname()[1]} (Ctrl-C ends it; what was saved stays)")
     protocol = limited_protocol(ConnectionLimits())
-    config = uvicorn.Config(app, log_level="warning", http=protocol, ws="none", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        app, log_level="warning", http=protocol, backlog=BACKLOG, ws="none", timeout_graceful_shutdown=2
+    )
     shutil.rmtree(scratch, ignore_errors=True)  # what an earlier server that was killed left
     try:
         uvicorn.Server(config).run(sockets=[listening])

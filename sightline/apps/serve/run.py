@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2
 import uvicorn
 
-from sightline.apps.connections import ConnectionLimits, limited_protocol
+from sightline.apps.connections import BACKLOG, ConnectionLimits, limited_protocol
 from sightline.apps.serve.config import ServeConfig
 from sightline.apps.serve.engine import Engine, Kind, code_text, command_of, free_port, resolved
 from sightline.apps.serve.proxy import LOOPBACK, Door, build_app
@@ -115,6 +115,7 @@ def server_settings(door: Door) -> uvicorn.Config:
     return uvicorn.Config(
         build_app(door),
         http=limited_protocol(limits),
+        backlog=BACKLOG,
         ws="none",
         log_level="warning",
         timeout_graceful_shutdown=5,
