@@ -34,7 +34,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
     """
     from sightline.apps.chat.config import ChatConfig
     from sightline.apps.chat.opening import Model, run_chat
-    from sightline.apps.web import Door
+    from sightline.apps.guard import Door
     from sightline.config import load_config
 
     settings = load_config(ChatConfig, config, overrides or ())

@@ -47,8 +47,8 @@ def label(  # noqa: PLR0913 - one parameter an option
         return
     if folder == dataset:
         raise InputError(f"{dataset} holds labels already; name what was labeled, or ask for --agreement or --grades")
+    from sightline.apps.guard import Door
     from sightline.apps.label.page import run_label
-    from sightline.apps.web import Door
 
     settings = load_config(LabelConfig, config, overrides or ())
     run_label(source, folder, settings, seed, Door(host, port), lambda line: typer.echo(line, err=True))

@@ -1,6 +1,7 @@
 """`sightline serve`: a model as a server of the OpenAI kind, with limits, log, feedback. The work is `apps.serve`."""
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,7 +17,7 @@ ENDED = 1  # the exit code where the model's server ended by itself
 
 
 @app.command()
-def serve(
+def serve(  # noqa: PLR0913 - one parameter an option
     model: Annotated[str, typer.Argument(help="Model directory, such as an exported one, or a hub id.")],
     host: Annotated[
         str, typer.Option(help="Address to listen at; anything but loopback lets others in.")
@@ -24,6 +25,16 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one and says which.")] = 8000,
     engine: Annotated[str, typer.Option(help="auto (vLLM where it is installed), vllm or transformers.")] = "auto",
     log: Annotated[Path | None, typer.Option(help="Directory of the request log; without it nothing is kept.")] = None,
+    served_model_name: Annotated[
+        str | None, typer.Option(help="What requests and answers call the model; default: its directory or hub id.")
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VARIABLE|FILE",
+            help="Environment variable or file that holds the key clients must send; never the key itself.",
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of limits and of what is logged.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
@@ -46,12 +57,21 @@ def serve(
     from sightline.apps.serve.run import serve as run
 
     settings = load_config(ServeConfig, config, overrides or ())
-    if host not in LOOPBACK:
+    key = None if api_key is None else read_key(api_key)
+    if served_model_name is not None and not (served_model_name.strip() and served_model_name.isprintable()):
+        raise InputError(f"--served-model-name {served_model_name!r} is no name; use letters and digits")
+    if host not in LOOPBACK and key is None:
         typer.secho(
-            f"note: {host} is no loopback address; who reaches it may ask the model, unasked for a key", err=True
+            f"note: {host} is no loopback address; who reaches it may ask the model, unasked for a key (--api-key)",
+            err=True,
         )
+    place = Place(host, port, kind, name=served_model_name, api_key=key)
+
+    def warn(line: str) -> None:
+        typer.secho(line, err=True)
+
     try:
-        run(model, Place(host, port, kind), settings, log, typer.echo)
+        run(model, place, settings, log, typer.echo, warn)
     except ServerEnded as ended:
         typer.secho(f"error: {ended}; it is not started again, and its last lines were:", fg=typer.colors.RED, err=True)
         for line in ended.lines:
@@ -59,6 +79,28 @@ def serve(
         raise typer.Exit(ENDED) from ended
     except KeyboardInterrupt:
         typer.echo("stopped")
+
+
+def read_key(source: str) -> str:
+    """The key in an environment variable of this name, or else in a file.
+
+    Raises:
+        InputError: there is neither, or no usable key in it.
+    """
+    if source in os.environ:
+        key, where = os.environ[source].strip(), f"environment variable {source}"
+    else:
+        where = f"file {source}"
+        try:
+            key = Path(source).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise InputError(
+                "--api-key names neither an environment variable that is set nor a file that can be read; "
+                "put the key into one of them"
+            ) from error
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise InputError(f"{where} holds no key; a key is one line of ASCII letters, digits and signs without blanks")
+    return key
 
 
 def printable(line: str) -> str:

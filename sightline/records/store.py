@@ -170,6 +170,19 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
         _sync_directory(path.parent)
 
 
+@contextmanager
+def private_files() -> Iterator[int]:
+    """While the body runs, files that this process makes are for their owner alone (0600), and folders too (0700).
+
+    It gives the mask that held before.
+    """
+    before = os.umask(0o077)
+    try:
+        yield before
+    finally:
+        os.umask(before)
+
+
 def _require_file(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a directory; a file is needed here")

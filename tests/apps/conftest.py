@@ -16,7 +16,8 @@ import uvicorn
 from PIL import Image
 
 from sightline.apps.serve.config import ServeConfig
-from sightline.apps.serve.proxy import Door, build_app
+from sightline.apps.serve.proxy import Door
+from sightline.apps.serve.run import server_settings
 from sightline.data.request_log import RequestLog
 from tests.pairs.judges.local_server import Script, serving
 
@@ -46,11 +47,21 @@ def door_before(
 def standing_before(
     url: str, log: Path | None = None, gone: Callable[[], str | None] = lambda: None, **settings: Any
 ) -> Iterator[httpx2.Client]:
-    """A client of the door before the server at `url`."""
+    """A client of the door before the server at `url`; settings are the config's, or the door's own."""
+    names = {"model", "upstream", "by_stream", "api_key", "warn"} & settings.keys()
+    own = {name: settings.pop(name) for name in names}
     config = ServeConfig.model_validate(settings)
     kept = None if log is None else RequestLog(log, int(config.file_mb * 2**20))
-    app = build_app(Door(url, "m", config, gone, kept))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1))
+    with standing(Door(url, config=config, gone=gone, log=kept, **{"model": "m", **own})) as client:
+        yield client
+
+
+@contextmanager
+def standing(door: Door) -> Iterator[httpx2.Client]:
+    """A client of a door, served as the command serves it."""
+    shown = server_settings(door)
+    shown.port, shown.log_level, shown.timeout_graceful_shutdown = 0, "error", 1
+    server = uvicorn.Server(shown)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

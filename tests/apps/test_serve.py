@@ -1,15 +1,19 @@
 """Starting, watching and ending the server behind the door; slow: the whole command with the lab's model."""
 
+import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 from sightline.apps.serve.config import ServeConfig
@@ -18,6 +22,7 @@ from sightline.cli import app
 from sightline.data.request_log import read_log
 from sightline.errors import InputError
 from sightline.lab import BASE
+from sightline.records.requests import Served
 from tests.apps.conftest import chat, data_url
 
 
@@ -92,6 +97,8 @@ def test_the_command_listens_on_loopback_alone() -> None:
         (("x/y", "--engine", "sglang"), "choose auto, vllm or transformers"),
         (("{base}", "--set", "max_md=1"), "did you mean 'max_mb'?"),
         (("{base}", "--host", "203.0.113.7"), "cannot be bound"),
+        (("{base}", "--api-key", "NO_SUCH_VARIABLE"), "neither an environment variable that is set nor a file"),
+        (("{base}", "--served-model-name", " "), "--served-model-name ' ' is no name"),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
@@ -139,10 +146,14 @@ def test_the_lab_is_served_and_its_death_reported(
     assert url.startswith("http://127.0.0.1:") and url.endswith("/v1")
     with httpx2.Client(timeout=60, trust_env=False, verify=False) as client:
         name = client.get(f"{url}/models").json()["data"][0]["id"]
+        assert name == "base"
         assert client.get(f"{url.removesuffix('/v1')}/health").json() == {"status": "ok"}
         body = chat("Describe the picture.", data_url((96, 96)), max_tokens=12) | {"model": name}
         answer = client.post(f"{url}/chat/completions", json=body)
     text = answer.json()["choices"][0]["message"]["content"]
+    assert answer.json()["model"] == "base" and str(BASE) not in answer.text
+    folder = tmp_path / "log"
+    assert {path.stat().st_mode & 0o077 for path in (folder, *folder.rglob("*"))} == {0}
     ((row, _),) = read_log(tmp_path / "log")
     assert row.answer == text and row.id == answer.headers["x-sightline-id"] and row.tokens == 12
     (server,) = _children(process.pid)
@@ -160,6 +171,71 @@ def test_it_stops_in_order(serving_lab: tuple["subprocess.Popen[str]", str]) -> 
     process.terminate()
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (0, "stopped\n", "") and _gone(server)
+
+
+def _no_large_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+
+
+@pytest.fixture
+def limited_lab(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", httpx2.Client]]:
+    """The command with a key, a name and a log that is full after 1,500 bytes; and a client that knows the key."""
+    (tmp_path / "key").write_text("s3cret")
+    command = [sys.executable, "-m", "sightline", "serve", str(BASE), "--port", "0", "--log", str(tmp_path / "log")]
+    command += ["--api-key", str(tmp_path / "key"), "--served-model-name", "a model"]
+    command += ["--set", "device=cpu", "--set", "max_tokens=100000"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, preexec_fn=_no_large_files, **pipes) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("serving a model at "), process.communicate()
+        url, headers = line.split(" at ")[-1].strip().removesuffix("/v1"), {"authorization": "Bearer s3cret"}
+        with httpx2.Client(base_url=url, headers=headers, timeout=120, trust_env=False, verify=False) as client:
+            yield process, client
+        process.kill()
+
+
+def _leave(client: httpx2.Client, body: dict[str, Any]) -> None:
+    """Ask, and leave after a second."""
+    began = time.monotonic()
+    with (
+        contextlib.suppress(httpx2.ReadTimeout),
+        client.stream("POST", "/v1/chat/completions", json=body, timeout=1) as answer,
+    ):
+        for _ in answer.iter_raw():
+            if time.monotonic() > began + 1:
+                break
+
+
+@pytest.mark.slow
+def test_who_leaves_frees_the_model_and_a_full_log_breaks_no_answer(
+    limited_lab: tuple["subprocess.Popen[str]", httpx2.Client], tmp_path: Path
+) -> None:
+    """Answers of 100,000 tokens are left after a second: the next call does not wait for their end."""
+    process, client = limited_lab
+    ends, took = AutoTokenizer.from_pretrained(BASE).eos_token_id, []
+    short = chat("x", max_tokens=2) | {"model": "a model"}
+    assert client.post("/v1/chat/completions", json=short, headers={"authorization": ""}).status_code == 401
+    for is_stream in (True, False):
+        _leave(client, short | {"max_tokens": 100_000, "logit_bias": {str(ends): -100}, "stream": is_stream})
+        began = time.monotonic()
+        answer = client.post("/v1/chat/completions", json=short)
+        took.append(time.monotonic() - began)
+        assert answer.json()["usage"]["completion_tokens"] == 2
+    assert max(took) < 20, took
+    assert [client.post("/v1/chat/completions", json=short).status_code for _ in range(4)] == [200] * 4
+    health = client.get("/health").json()
+    assert health["status"] == "ok" and health["log"]["lost"] > 0 and health["log"]["reason"] == "File too large"
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert err.count("warning: the log cannot be written (File too large)") == 1 and "Traceback" not in err
+    kept = list(rows_of(tmp_path / "log"))
+    assert kept[0].status == 200 and kept[0].note == "the client left before the end"
+    assert {row.model for row in kept} == {"a model"}
+
+
+def rows_of(log: Path) -> Iterator[Served]:
+    return (row for row, _ in read_log(log))
 
 
 @pytest.mark.slow

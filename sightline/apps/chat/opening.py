@@ -7,10 +7,16 @@ from pathlib import Path
 from sightline.apps.chat.config import ChatConfig
 from sightline.apps.chat.page import page
 from sightline.apps.chat.talk import Talk, Voice
-from sightline.apps.web import Door, gradio_quietly, guarded, open_door, page_file, serve
+from sightline.apps.guard import Door
+from sightline.apps.uploads import Uploads
+from sightline.apps.web import gradio_quietly, guarded, open_door, page_file, serve
 from sightline.config import Config
 from sightline.models.loading import load_vlm
 from sightline.records import Stage
+from sightline.records.store import private_files
+
+#: Largest uploads that may wait together, as a number of the largest picture.
+UPLOADS = 4
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ def run_chat(
     """
     scratch = out / "work"
     gradio = gradio_quietly(scratch)
-    with open_door(door) as listening:
+    with open_door(door) as listening, private_files():
         voices = tuple(
             Voice(name, load_vlm(model.path, adapter=model.adapter))
             for model, name in zip(models, names_of(models), strict=True)
@@ -60,7 +66,9 @@ def run_chat(
         talk = Talk.begin(out, voices, config, rater, seed)
         if talk.rater.torn:
             tell(f"a line that was cut off was moved to {talk.rater.torn}")
-        app = guarded(gradio, page(gradio, talk), door, css=page_file("chat/page.css"), title="chat")
+        uploads = Uploads(scratch, max_total=UPLOADS * door.max_bytes)
+        blocks = page(gradio, talk, uploads)
+        app = guarded(gradio, blocks, door, css=page_file("chat/page.css"), title="chat", uploads=uploads)
         tell(f"preferences: {out}")
         serve(app, door, listening, name="chat", scratch=scratch, tell=tell)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sightline.apps.chat.showing import card, past, picture, status
 from sightline.apps.chat.talk import Asked, Side, Talk
+from sightline.apps.uploads import Uploads
 from sightline.apps.web import page_file
 from sightline.errors import InputError
 from sightline.models.prompts import Generation
@@ -40,6 +41,7 @@ class Chat:
 
     gradio: Any
     talk: Talk
+    uploads: Uploads | None = None
 
     @property
     def titles(self) -> list[str]:
@@ -57,10 +59,18 @@ class Chat:
     def take(self, sent: Any, shown: Shown) -> Outputs:
         """A picture came in as a file: state, picture, status. Another picture is another talk."""
         try:
-            name = self.talk.take(_bytes_of(sent, self.talk.config.max_bytes), "that was sent")
+            name = self.talk.take(self._bytes_of(sent), "that was sent")
         except InputError as error:
             return shown, picture(self.place(shown.image)), status(str(error), bad=True)
         return Shown(image=name), picture(self.place(name)), status("")
+
+    def _bytes_of(self, sent: Any) -> bytes:
+        """What an upload holds, one byte more than allowed at most; the file is removed."""
+        if sent is None:
+            return b""
+        if self.uploads is None:
+            raise InputError("this page takes no pictures")
+        return self.uploads.take(sent, self.talk.config.max_bytes)
 
     def ask(self, prompt: str, shown: Shown) -> Iterator[Outputs]:
         """A question: the question's field, then `spoken`, token by token."""
@@ -113,9 +123,9 @@ class Chat:
         return shown, before, *cards, status(word, bad=bool(problem)), *choices
 
 
-def page(gradio: Any, talk: Talk) -> Any:
+def page(gradio: Any, talk: Talk, uploads: Uploads) -> Any:
     """The Gradio blocks of a talk."""
-    chat = Chat(gradio, talk)
+    chat = Chat(gradio, talk, uploads)
     with gradio.Blocks(analytics_enabled=False, title="Sightline: chat", fill_width=True) as blocks:
         state = gradio.State(Shown())
         with gradio.Row(elem_id="chat"):
@@ -160,16 +170,6 @@ def page(gradio: Any, talk: Talk) -> Any:
 
 def _html(gradio: Any, value: str, name: str) -> Any:
     return gradio.HTML(value, elem_id=name, apply_default_css=False, js_on_load=None, min_width=240)
-
-
-def _bytes_of(sent: Any, most: int) -> bytes:
-    """What a file that Gradio put down holds, one byte more than allowed at most; the file is taken away."""
-    if not isinstance(sent, str):
-        return b""
-    with Path(sent).open("rb") as file:
-        data = file.read(most + 1)
-    Path(sent).unlink(missing_ok=True)
-    return data
 
 
 def _choosing(chat: Chat, side: Side) -> Callable[[Shown], Outputs]:

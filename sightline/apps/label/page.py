@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sightline.apps.guard import Door
 from sightline.apps.label.config import LabelConfig
 from sightline.apps.label.desk import Desk, form_of
 from sightline.apps.label.items import Source, open_labels
-from sightline.apps.web import Door, gradio_quietly, guarded, open_door, page_file, serve
+from sightline.apps.web import gradio_quietly, guarded, open_door, page_file, serve
 from sightline.errors import InputError
+from sightline.records.store import private_files
 from sightline.study.report.pictures import data_uri
 
 #: Longest side and bytes of a picture on the page; larger ones are shrunk for the screen, not on disk.
@@ -28,8 +30,7 @@ def run_label(
     """
     scratch = out / "work"
     gradio = gradio_quietly(scratch)
-    listening = open_door(door)
-    with listening:
+    with open_door(door) as listening, private_files():
         opened = open_labels(source, out, config, seed)
         desk = Desk(out, tuple(opened.items.values()), config, seed, _shown)
         left_out = f", left out {opened.dropped}" if opened.dropped else ""

@@ -1,5 +1,6 @@
 """A call and its answer as a row of the log, with or without the words: what `proxy` writes when an answer is over."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -53,3 +54,22 @@ def write_call(log: RequestLog, row: Served, asked: Asked) -> None:
         for picture, data in zip(asked.pictures, asked.data, strict=True):
             log.keep(picture.sha256, data)
     log.add(row)
+
+
+@dataclass
+class Losses:
+    """What a log could not take. Answers do not wait for the log; the first loss is reported, all are counted."""
+
+    report: Callable[[str], None]
+    count: int = 0
+    reason: str = ""
+
+    def note(self, error: Exception) -> None:
+        """Count a row that was not written."""
+        self.reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+        self.count += 1
+        if self.count == 1:
+            self.report(
+                f"warning: the log cannot be written ({self.reason}); answers go on without it, and GET /health counts "
+                "the rows that are lost"
+            )

@@ -43,18 +43,27 @@ def code_text(code: int) -> str:
         return f"signal {-code}"
 
 
-def command_of(kind: Kind, model: str, port: int, config: ServeConfig, more: Sequence[str] = ()) -> list[str]:
-    """The command line of the server; `more` are arguments of its own.
+def resolved(kind: Kind) -> Literal["vllm", "transformers"]:
+    """Which server `kind` means here: vLLM where it is installed."""
+    if kind == "auto":
+        return "vllm" if importlib.util.find_spec("vllm") is not None else "transformers"
+    return kind
+
+
+def command_of(
+    kind: Kind, model: str, port: int, config: ServeConfig, more: Sequence[str] = (), *, name: str | None = None
+) -> list[str]:
+    """The command line of the server; `more` are arguments of its own, `name` is what vLLM calls the model.
 
     Raises:
         InputError: what is asked for is not installed.
     """
-    if kind == "vllm" or (kind == "auto" and importlib.util.find_spec("vllm") is not None):
+    if resolved(kind) == "vllm":
         program = _program("vllm")
         if program is None:
             raise InputError("vLLM is not installed; install it (pip install vllm), or leave --engine out")
         place = ["--host", "127.0.0.1", "--port", str(port)]
-        return [program, "serve", model, "--served-model-name", model, *place, "--dtype", config.dtype, *more]
+        return [program, "serve", model, "--served-model-name", name or model, *place, "--dtype", config.dtype, *more]
     program = _program("transformers")
     if program is None or any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "openai")):
         raise InputError("serving needs packages that are not installed; pip install 'sightline[serve]'")
@@ -70,9 +79,12 @@ def free_port() -> int:
 
 
 class Engine:
-    """A running server. `url` is where it listens; what it writes is kept, its last lines alone."""
+    """A running server. `url` is where it listens; what it writes is kept, its last lines alone.
 
-    def __init__(self, command: Sequence[str], port: int) -> None:
+    `umask` is for the files that it makes, such as a cache that it shares with others; -1 is this process's.
+    """
+
+    def __init__(self, command: Sequence[str], port: int, *, umask: int = -1) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -84,6 +96,7 @@ class Engine:
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
+            umask=umask,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

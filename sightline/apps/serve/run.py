@@ -8,17 +8,19 @@ import socket
 import threading
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
 import uvicorn
 
+from sightline.apps.connections import BACKLOG, ConnectionLimits, limited_protocol
 from sightline.apps.serve.config import ServeConfig
-from sightline.apps.serve.engine import Engine, Kind, code_text, command_of, free_port
+from sightline.apps.serve.engine import Engine, Kind, code_text, command_of, free_port, resolved
 from sightline.apps.serve.proxy import LOOPBACK, Door, build_app
 from sightline.data.request_log import RequestLog
 from sightline.errors import InputError
+from sightline.records.store import private_files
 
 Say = Callable[[str], None]
 _LOOK_EVERY = 0.2  # seconds
@@ -26,28 +28,47 @@ _LOOK_EVERY = 0.2  # seconds
 
 @dataclass(frozen=True)
 class Place:
-    """Where the door is, and what stands behind it; `more` are arguments for the server."""
+    """Where the door is, and what stands behind it; `more` are arguments for the server.
+
+    `name` is what the model is called in requests and answers (None: by its directory or hub id); who asks must know
+    `api_key`, if there is one.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
     engine: Kind = "auto"
     more: tuple[str, ...] = ()
+    name: str | None = None
+    api_key: str | None = field(default=None, repr=False)
 
 
-def serve(model: str, place: Place, config: ServeConfig, log: Path | None, say: Say) -> None:
-    """Serve a model until the process is told to stop; `say` hears where it is, once it is ready.
+def serve(model: str, place: Place, config: ServeConfig, log: Path | None, say: Say, warn: Say) -> None:
+    """Serve a model until the process is told to stop; `say` hears where it is, once it is ready, `warn` what fails.
 
     Raises:
         InputError: the model is no model, the port is taken, or it was not ready in time.
         ServerEnded: the server ended by itself, before it was ready or after.
         KeyboardInterrupt: somebody stopped it.
     """
-    name = _name(model)
-    with contextlib.closing(_listen(place)) as listening, _stopped_by_term():
+    source = _source(model)
+    name = place.name or _name(source)
+    with contextlib.closing(_listen(place)) as listening, _stopped_by_term(), private_files() as umask:
         port = free_port()
         kept = None if log is None else RequestLog(log, int(config.file_mb * 2**20))
-        engine = Engine(command_of(place.engine, name, port, config, place.more), port)
-        door = Door(engine.url, name, config, _gone(engine), kept, LOOPBACK if place.host in LOOPBACK else ("*",))
+        kind = resolved(place.engine)
+        engine = Engine(command_of(kind, source, port, config, place.more, name=name), port, umask=umask)
+        door = Door(
+            engine.url,
+            name,
+            config,
+            _gone(engine),
+            kept,
+            LOOPBACK if place.host in LOOPBACK else ("*",),
+            upstream=name if kind == "vllm" else source,
+            by_stream=kind == "transformers",
+            api_key=place.api_key,
+            warn=warn,
+        )
         try:
             engine.wait_ready(is_healthy, config.wait)
             host, bound = listening.getsockname()[:2]
@@ -67,8 +88,7 @@ def is_healthy(url: str) -> bool:
 
 async def _hold(engine: Engine, door: Door, listening: socket.socket, ready: Callable[[], None]) -> None:
     """Answer until Ctrl-C or a signal ends it, or the server behind the door does."""
-    settings = uvicorn.Config(build_app(door), log_level="warning", timeout_graceful_shutdown=5, server_header=False)
-    server = uvicorn.Server(settings)
+    server = uvicorn.Server(server_settings(door))
 
     async def watch() -> None:
         while not server.started:
@@ -88,7 +108,28 @@ async def _hold(engine: Engine, door: Door, listening: socket.socket, ready: Cal
         raise ended
 
 
-def _name(model: str) -> str:
+def server_settings(door: Door) -> uvicorn.Config:
+    """How the door is served: with limits of its connections, and as HTTP alone."""
+    config = door.config
+    limits = ConnectionLimits(config.max_connections, config.header_seconds, config.body_seconds, config.body_seconds)
+    return uvicorn.Config(
+        build_app(door),
+        http=limited_protocol(limits),
+        backlog=BACKLOG,
+        ws="none",
+        log_level="warning",
+        timeout_graceful_shutdown=5,
+        server_header=False,
+        proxy_headers=False,
+    )
+
+
+def _name(source: str) -> str:
+    """What a model is called where nobody says: the name of its directory, or its hub id."""
+    return Path(source).name if Path(source).is_absolute() else source
+
+
+def _source(model: str) -> str:
     """The model as its server is told: a directory's full path, or a hub id.
 
     Raises:

@@ -24,14 +24,14 @@ class Told:
 
 def read_answer(data: bytes, *, is_stream: bool) -> Told:
     """What the bytes of an answer say."""
-    pieces = list(_events(data)) if is_stream else [_json(data)]
+    pieces = list(events_of(data)) if is_stream else [as_json(data)]
     texts: list[str] = []
     reason, tokens, note = None, None, ""
     for piece in pieces:
         if not isinstance(piece, dict):
             continue
-        if (error := piece.get("error", piece.get("detail"))) is not None:  # OpenAI's form, and FastAPI's
-            note = " ".join(str(_message(error)).split())[:300]
+        if (error := error_of(piece)) is not None:
+            note = error
         usage = piece.get("usage")
         if isinstance(usage, dict) and isinstance(usage.get("completion_tokens"), int):
             tokens = usage["completion_tokens"]
@@ -43,22 +43,32 @@ def read_answer(data: bytes, *, is_stream: bool) -> Told:
         if isinstance(choice.get("finish_reason"), str):
             reason = choice["finish_reason"]
     finished = None if reason is None else reason != "length"
-    return Told("".join(texts) if texts else None, finished, tokens, note)
+    return Told(_whole("".join(texts)) if texts else None, finished, tokens, note)
 
 
-def _events(data: bytes) -> Iterator[Any]:
+def events_of(data: bytes) -> Iterator[Any]:
     """The JSON values of server-sent events; what stands in no event is left out, and so is a torn last one."""
     for line in data.replace(b"\r\n", b"\n").split(b"\n"):
         if line.startswith(b"data:"):
-            yield _json(line[5:])
+            yield as_json(line[5:])
 
 
-def _json(data: bytes) -> Any:
+def as_json(data: bytes) -> Any:
+    """A JSON value, None where it is none."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):  # "[DONE]", a torn event, or no JSON at all
         return None
 
 
-def _message(error: Any) -> Any:
-    return error.get("message", error) if isinstance(error, dict) else error
+def error_of(piece: dict[str, Any]) -> str | None:
+    """What an error says, in OpenAI's form or FastAPI's; None where a piece tells none."""
+    error = piece.get("error", piece.get("detail"))
+    if error is None:
+        return None
+    return _whole(" ".join(str(error.get("message", error) if isinstance(error, dict) else error).split())[:300])
+
+
+def _whole(text: str) -> str:
+    """A text without lone surrogates, which JSON can say and no file can hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -64,6 +64,10 @@ class Handler(BaseHTTPRequestHandler):
             with self.lock:
                 self.heard.now -= 1
 
+    def do_GET(self) -> None:
+        """It is well."""
+        status(200 if self.path == "/health" else 404, {})(self)
+
     def log_message(self, format: str, *args: Any) -> None:
         pass
 

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,7 +118,8 @@ def test_the_door_changes_nothing_and_writes_it_down(server: str, scenes: list[P
     """Through `sightline serve`'s door the model says what it says without; picture and answer are in the log."""
     ask = Ask(DESCRIBE, (scenes[0],))
     (direct,) = Endpoint(section(server)).ask([ask])
-    with standing_before(server.removesuffix("/v1"), tmp_path / "log", keep_images=True) as client:
+    settings: dict[str, Any] = {"model": str(BASE), "by_stream": True, "keep_images": True}
+    with standing_before(server.removesuffix("/v1"), tmp_path / "log", **settings) as client:
         (through,) = Endpoint(section(f"{client.base_url}/v1".replace("//v1", "/v1"), cache=False)).ask([ask])
         body = {**ask.body(section(server)), "stream": True}
         with client.stream("POST", "/v1/chat/completions", json=body) as streamed:
