@@ -1,0 +1,48 @@
+"""Whether two texts ask the same question: case, white space, punctuation and instructions around it do not count.
+
+It reads no file and knows no benchmark. `matching` compares with it what an answer file says was asked with the list.
+"""
+
+import re
+from functools import lru_cache
+
+#: Where a question, an instruction, an option or a role ends.
+_ENDS = re.compile(r"(?<=[.?!:;()\n])")
+_MARKS = re.compile(r"<(?:image|img|im|video)[^<>]{0,20}>|\[/?INST\]", re.IGNORECASE)
+_OTHER = re.compile(r"[^\w]+")
+#: Segments that say how to answer or whose turn it is.
+_AROUND = re.compile(
+    r"(?:please )?(?:answer|reply|respond)\b.*\b(?:yes or no|yes no|single word|one word|a word|phrase|options? letter"
+    r"|letter from|short answer|directly)\b.*"
+    r"|yes or no|one word"
+    r"|(?:the )?(?:user|assistant|human|system|ai|gpt|question|answer|context|hint|options?|choices?)"
+    r"|n a|[a-e]"
+)
+#: Misprints of published lists: POPE's first release has "imange" in 102 questions, its later one has "image".
+_MISPRINTS = {"imange": "image"}
+
+
+@lru_cache(maxsize=4096)
+def _segments(text: str) -> tuple[str, ...]:
+    found = []
+    for part in _ENDS.split(_MARKS.sub("\n", text)):
+        words = " ".join(_MISPRINTS.get(word, word) for word in _OTHER.sub(" ", part.casefold()).split())
+        if words and not _AROUND.fullmatch(words):
+            found.append(words + "?" * part.rstrip().endswith("?"))
+    return tuple(found)
+
+
+def same_question(asked: str, given: str) -> bool:
+    """Whether a text of an answer file repeats the question that a list asks.
+
+    It does where one holds every sentence of the other, in any order, or where it holds the question itself and half of
+    what the list puts around it, such as a context or options. A text without words contradicts nothing.
+    """
+    if asked == given:
+        return True
+    ours, theirs = _segments(asked), _segments(given)
+    one, other = {words.rstrip("?") for words in ours}, {words.rstrip("?") for words in theirs}
+    if not one or not other or one <= other or other <= one:
+        return True
+    questions = {words.rstrip("?") for words in ours if words.endswith("?")}
+    return bool(questions) and questions <= other and 2 * len(one & other) >= len(one)
