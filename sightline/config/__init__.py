@@ -31,6 +31,6 @@ class SparseConfig(Config):
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        made: dict[str, Any] = handler(self)
+        plain: dict[str, Any] = handler(self)
         fields = type(self).model_fields
-        return {k: v for k, v in made.items() if k not in self.SPARSE or v != fields[k].default}
+        return {k: v for k, v in plain.items() if k not in self.SPARSE or v != fields[k].default}

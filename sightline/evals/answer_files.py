@@ -94,16 +94,16 @@ def given(
             raise InputError(f"{where}: {shorten(found)} is no JSON object; an answer is one, with an id and a text")
         row = with_whole_ids(found)
         key = key_of(row) if key_of is not None else None
-        said = keys.read(row, where)
+        answer = keys.read(row, where)
         yield Given(
             where,
             normal_key(row_key(row, where) if key is None else key),
-            said.text,
-            question=said.question,
+            answer.text,
+            question=answer.question,
             tokens=row["tokens"] if type(row.get("tokens")) is int else None,
             finished=row["finished"] if isinstance(row.get("finished"), bool) else None,
             image=_image_in(row),
-            name=said.key,
+            name=answer.key,
         )
 
 
@@ -127,7 +127,7 @@ def whole(value: Any) -> Any:
 
 def with_whole_ids(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """A row whose ids are no floats."""
-    changed = {name: made for name in IDS if (made := whole(value := row.get(name))) is not value}
+    changed = {name: number for name in IDS if (number := whole(value := row.get(name))) is not value}
     return {**row, **changed} if changed else row
 
 

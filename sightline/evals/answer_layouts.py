@@ -85,13 +85,13 @@ def _unfolded(value: Any) -> Any:
         return value
     if isinstance(value.get("imgToEval"), dict):
         return list(value["imgToEval"].values())
-    outputs, parts = value.get("outputs"), (value.get("correct"), value.get("incorrect"))
+    outputs, right, wrong = value.get("outputs"), value.get("correct"), value.get("incorrect")
     if isinstance(outputs, dict) and isinstance(value.get("results"), dict | list):
         return _texts_by_id(outputs)  # LLaVA's --output-result
     if isinstance(outputs, list) and all(isinstance(row, dict) for row in outputs):
         return outputs
-    if all(isinstance(part, list) for part in parts):
-        return [row for part in parts for row in part]  # LLaVA's --output-file
+    if isinstance(right, list) and isinstance(wrong, list):
+        return right + wrong  # LLaVA's --output-file
     return value if not _NAMES.isdisjoint(value) else _texts_by_id(value)
 
 
@@ -127,15 +127,15 @@ def _sample_of_lmms_eval(row: Any, where: str) -> Any:
         return row
     doc = row["doc"] if isinstance(row.get("doc"), dict) else {}
     values = next((v for v in row.values() if isinstance(v, dict) and v is not doc and "question_id" in v), {})
-    asked = next((doc[key] for key in (*QUESTION_KEYS, "text") if isinstance(doc.get(key), str)), None)
-    asked = asked or _first_text(row.get("input")) or _first_text(row.get("arguments"))
+    question = next((doc[key] for key in (*QUESTION_KEYS, "text") if isinstance(doc.get(key), str)), None)
+    question = question or _first_text(row.get("input")) or _first_text(row.get("arguments"))
     name = next(name for name in _REPLIES if row.get(name) is not None)
     reply = _first_text(row[name])
     if reply is None:
         raise InputError(f"{where}: {name} = {shorten(row[name])} holds no text; log samples of a task that generates")
     found = {key: values[key] for key in ("question_id", "category") if key in values}
     found |= {key: value for key, value in doc.items() if key not in (*MODEL_KEYS, *OPEN_KEYS, *QUESTION_KEYS)}
-    return found | ({} if asked is None else {"question": asked}) | {name: reply}
+    return found | ({} if question is None else {"question": question}) | {name: reply}
 
 
 def _first_text(value: Any) -> str | None:

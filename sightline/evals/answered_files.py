@@ -11,6 +11,7 @@ from typing import Any
 
 from sightline.config import SparseConfig
 from sightline.evals.answer_files import AnswerSource, Given, file_rows, given, normal_key
+from sightline.evals.answer_keys import question_in
 from sightline.evals.benchmark import AnyMetric, Benchmark, Confusing, InFolders, Keyed, Numbering, Setting, Unlisted
 from sightline.evals.directory import ANSWERS, SAMPLES, read_result, relocated
 from sightline.evals.judging.applying import NOBODY, Judging, judged, require_judged
@@ -119,12 +120,14 @@ class AnsweredFile:
 
     def __init__(self, benchmark: Benchmark, source: AnswerSource) -> None:
         self.source = source
+        self._has_questions = False
+        rows = self._survey(benchmark)
         if isinstance(benchmark, Numbering):
-            benchmark = benchmark.numbered(row for _, row in self._raw(benchmark) if isinstance(row, dict))
+            benchmark = benchmark.numbered(rows)
         self.benchmark = benchmark
         self._open = isinstance(benchmark, Unlisted) and benchmark.asks_what_is_answered
         self._corrections = Corrections()
-        if not self._open:
+        if not self._open and (self._has_questions or any(self._has_questions for _ in rows)):
             self._corrections = corrections(benchmark.samples, lambda: self._rows(set()))
 
     def read(self, tally: Tally) -> Iterator[tuple[Sample, Answer | None]]:
@@ -134,14 +137,23 @@ class AnsweredFile:
         for sample, answer in match(self.benchmark.samples, rows, tally):
             if answer is None and self._open:
                 continue
-            asks_more = isinstance(self.benchmark, Confusing) and sample.id in taken
-            yield self.benchmark.confused(sample) if asks_more else sample, answer
+            if isinstance(self.benchmark, Confusing) and sample.id in taken:
+                yield self.benchmark.confused(sample), answer
+            else:
+                yield sample, answer
         if self._open:
             tally.samples, tally.missing = tally.samples - tally.missing, 0
 
     def to_judge(self) -> Iterator[tuple[Sample, Answer | None]]:
         """The samples with the answers as a judge is to read them."""
         return as_scored(self.read(Tally()), self.source.strip_reasoning)
+
+    def _survey(self, benchmark: Benchmark) -> Iterator[dict[str, Any]]:
+        """The rows of the file as they stand there, noting whether one says what was asked."""
+        for _, row in self._raw(benchmark):
+            if isinstance(row, dict):
+                self._has_questions = self._has_questions or question_in(row, "") != ""
+                yield row
 
     def _rows(self, taken: set[str]) -> Iterator[Given]:
         """The rows of the file. Those that may mean several samples mean the first, the second and so on, as they come.

@@ -100,7 +100,7 @@ class Corrections:
                 yield given._replace(key=None)
                 continue
             place = (given.where, given.key)
-            if place not in self.ids and _part(given) not in self.distrusted:
+            if place not in self.ids and _part(given.key) not in self.distrusted:
                 yield given
             elif (key := self.ids.get(place)) is not None:
                 tally.by_question += 1
@@ -161,7 +161,7 @@ def corrections(samples: Samples, answers: Callable[[], Iterable[Given]]) -> Cor
             return Corrections()  # where they are in no order, `match` says which is the first
         return Corrections({(row.where, None): key for row, key in _by_picture(samples, list(answers()))})
     astray = Astray()
-    fits = Counter(_part(found) for _, found in _by_id(samples, answers(), Tally(), astray) if found is not None)
+    fits = Counter(_part(found.key) for _, found in _by_id(samples, answers(), Tally(), astray) if found is not None)
     if not astray.asking and (fits or not astray.unknown):
         return Corrections()
     if _are_in_order(samples, answers):
@@ -169,7 +169,7 @@ def corrections(samples: Samples, answers: Callable[[], Iterable[Given]]) -> Cor
     ids = {(row.where, row.key): key for row, key in _by_picture(samples, astray.asking)}
     if not fits:  # ids of another numbering, and not answers to another part of the benchmark
         ids |= {(row.where, row.key): key for row, key in _by_picture(samples, astray.unknown) if key is not None}
-    lost = Counter(_part(row) for row in astray.asking if ids[row.where, row.key] is None)
+    lost = Counter(_part(row.key) for row in astray.asking if ids[row.where, row.key] is None)
     return Corrections(ids, frozenset(part for part, count in lost.items() if count > fits[part]))
 
 
@@ -256,9 +256,9 @@ def _by_order(
 
 def _are_in_order(samples: Samples, answers: Callable[[], Iterable[Given]]) -> bool:
     """Whether the rows ask the list's questions one after another, and these questions are not all the same."""
-    asked, prompts = iter(samples()), set[str]()
+    questions, prompts = iter(samples()), set[str]()
     for given in answers():
-        sample = next(asked, None)
+        sample = next(questions, None)
         if sample is None or not given.question or not same_question(sample.prompt, given.question):
             return False
         if len(prompts) < 2:
@@ -274,13 +274,14 @@ def _by_picture(samples: Samples, astray: list[Given]) -> Iterator[tuple[Given, 
         for name in {picture_name(image) for image in sample.images} & pictures:
             there.setdefault(name, []).append(sample)
     for given in astray:
-        asked = [one.id for one in there.get(given.image, ()) if same_question(one.prompt, given.question)]
-        yield given, normal_key(asked[0]) if len(asked) == 1 else None
+        alike = [one.id for one in there.get(given.image, ()) if same_question(one.prompt, given.question)]
+        alike = [key for key in alike if _part(key) == _part(given.key)] or alike
+        yield given, normal_key(alike[0]) if len(alike) == 1 else None
 
 
-def _part(given: Given) -> str:
+def _part(key: str | None) -> str:
     """The part of a list that an id names before a slash, empty where it names none."""
-    part, slash, _ = (given.key or "").partition("/")
+    part, slash, _ = (key or "").partition("/")
     return part if slash else ""
 
 
@@ -296,14 +297,14 @@ def _equals_truth(sample: Sample, text: str) -> bool:
     truth = [sample.reference, *(sample.truth.get(name) for name in ("answer", "label", "truth"))]
     if isinstance(there := sample.truth.get("there"), bool):
         truth.append("yes" if there else "no")
-    said = text.strip().casefold().removesuffix(".")
-    return any(isinstance(one, str) and said == one.strip().casefold().removesuffix(".") for one in truth)
+    answer = text.strip().casefold().removesuffix(".")
+    return any(isinstance(one, str) and answer == one.strip().casefold().removesuffix(".") for one in truth)
 
 
 def _all_ask_others(tally: Tally) -> InputError:
     return InputError(
         f"no answer asks what the list asks under its id ({tally.first_other}); check that list and answers are of one"
-        " version"
+        " version, and the answers' key (--answer-key)"
     )
 
 

@@ -32,15 +32,20 @@ def _segments(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def same_question(asked: str, given: str) -> bool:
+def repeats_question(listed: str, given: str) -> bool:
+    """Whether a text says something, and that is the question of a list."""
+    return bool(_segments(given)) and same_question(listed, given)
+
+
+def same_question(listed: str, given: str) -> bool:
     """Whether a text of an answer file repeats the question that a list asks.
 
     It does where one holds every sentence of the other, in any order, or where it holds the question itself and half of
     what the list puts around it, such as a context or options. A text without words contradicts nothing.
     """
-    if asked == given:
+    if listed == given:
         return True
-    ours, theirs = _segments(asked), _segments(given)
+    ours, theirs = _segments(listed), _segments(given)
     one, other = {words.rstrip("?") for words in ours}, {words.rstrip("?") for words in theirs}
     if not one or not other or one <= other or other <= one:
         return True

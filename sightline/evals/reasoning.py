@@ -61,6 +61,6 @@ def find_reasoning(text: str) -> Reasoning | None:
     start, end = closed, len(text)
     if (wrapped := _WRAPPED.fullmatch(text, closed)) is not None:
         start, end = wrapped.span("tagged" if wrapped["tagged"] is not None else "boxed")
-    said = text[start:end]
-    start += len(said) - len(said.lstrip())
-    return Reasoning(start, max(start, end - (len(said) - len(said.rstrip()))), is_cut=False)
+    answer = text[start:end]
+    start += len(answer) - len(answer.lstrip())
+    return Reasoning(start, max(start, end - (len(answer) - len(answer.rstrip()))), is_cut=False)

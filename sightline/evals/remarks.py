@@ -36,7 +36,7 @@ def _on_reasoning(reasoning: ReasoningTally) -> list[str]:
     share = f"{reasoning.found} of {reasoning.answers} answers"
     if not reasoning.strip:
         return [f"{share} hold reasoning in tags, read as part of the answer; --strip-reasoning scores what follows it"]
-    said = [f"the reasoning in {share} was left out before scoring"]
+    lines = [f"the reasoning in {share} was left out before scoring"]
     if reasoning.cut:
-        said.append(f"{reasoning.cut} answers were cut off within their reasoning and are scored as empty")
-    return said
+        lines.append(f"{reasoning.cut} answers were cut off within their reasoning and are scored as empty")
+    return lines
