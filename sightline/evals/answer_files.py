@@ -126,8 +126,13 @@ def whole(value: Any) -> Any:
 
 
 def with_whole_ids(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row whose ids are no floats."""
-    changed = {name: number for name in IDS if (number := whole(value := row.get(name))) is not value}
+    """A row without floats that are whole numbers, and without text such as "1.0" where an id belongs."""
+    changed = {
+        name: number
+        for name, value in row.items()
+        if isinstance(value, float | str) and (number := whole(value)) is not value
+        if isinstance(value, float) or name.lower().endswith("id")
+    }
     return {**row, **changed} if changed else row
 
 

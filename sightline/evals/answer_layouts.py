@@ -8,6 +8,7 @@ import csv
 import importlib
 import importlib.util
 import json
+import zipfile
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -185,7 +186,7 @@ def _sheet(path: Path) -> Iterator[tuple[str, list[str]]]:
         book = importlib.import_module("openpyxl").load_workbook(path, read_only=True, data_only=True)
         for number, row in enumerate(book.worksheets[0].iter_rows(values_only=True), 1):
             yield f"{path} row {number}", ["" if cell is None else str(cell) for cell in row]
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be read as an Excel table ({error}); save it as TSV or JSON lines") from error
 
 

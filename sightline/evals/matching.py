@@ -304,7 +304,7 @@ def _equals_truth(sample: Sample, text: str) -> bool:
 def _all_ask_others(tally: Tally) -> InputError:
     return InputError(
         f"no answer asks what the list asks under its id ({tally.first_other}); check that list and answers are of one"
-        " version, and the answers' key (--answer-key)"
+        " version, and the answers' key (--answer-key); leave out a question that is worded otherwise"
     )
 
 

@@ -10,14 +10,17 @@ from functools import lru_cache
 _ENDS = re.compile(r"(?<=[.?!:;()\n])")
 _MARKS = re.compile(r"<(?:image|img|im|video)[^<>]{0,20}>|\[/?INST\]", re.IGNORECASE)
 _OTHER = re.compile(r"[^\w]+")
-#: Segments that say how to answer or whose turn it is.
-_AROUND = re.compile(
-    r"(?:please )?(?:answer|reply|respond)\b.*\b(?:yes or no|yes no|single word|one word|a word|phrase|options? letter"
-    r"|letter from|short answer|directly)\b.*"
-    r"|yes or no|one word"
-    r"|(?:the )?(?:user|assistant|human|system|ai|gpt|question|answer|context|hint|options?|choices?)"
-    r"|n a|[a-e]"
+#: How to answer: the rest of a segment from here on, since some lists put no full stop before it (MME).
+_INSTRUCTION = re.compile(
+    r"\b(?:please )?(?:answer|reply|respond)\b.*\b(?:yes or no|yes no|single word|one word|a word|phrase"
+    r"|options? letter|letter from|short answer|directly)\b.*|^(?:yes or no|one word)$"
 )
+#: Segments that say whose turn it is, or what comes next; and letters of options.
+_LABELS = re.compile(
+    r"(?:the )?(?:user|assistant|human|system|ai|gpt|question|answer|context|hint|options?|choices?)|n a|[a-e]"
+)
+#: Words of a segment that may stand at the end of a longer one.
+_LONG = 3
 #: Misprints of published lists: POPE's first release has "imange" in 102 questions, its later one has "image".
 _MISPRINTS = {"imange": "image"}
 
@@ -27,7 +30,8 @@ def _segments(text: str) -> tuple[str, ...]:
     found = []
     for part in _ENDS.split(_MARKS.sub("\n", text)):
         words = " ".join(_MISPRINTS.get(word, word) for word in _OTHER.sub(" ", part.casefold()).split())
-        if words and not _AROUND.fullmatch(words):
+        words = _INSTRUCTION.sub("", words).strip()
+        if words and not _LABELS.fullmatch(words):
             found.append(words + "?" * part.rstrip().endswith("?"))
     return tuple(found)
 
@@ -47,7 +51,19 @@ def same_question(listed: str, given: str) -> bool:
         return True
     ours, theirs = _segments(listed), _segments(given)
     one, other = {words.rstrip("?") for words in ours}, {words.rstrip("?") for words in theirs}
+    one = {words if words in other else _ending_with(words, other) for words in one}
     if not one or not other or one <= other or other <= one:
         return True
     questions = {words.rstrip("?") for words in ours if words.endswith("?")}
-    return bool(questions) and questions <= other and 2 * len(one & other) >= len(one)
+    return (
+        bool(questions)
+        and {_ending_with(words, other) for words in questions} <= other
+        and 2 * len(one & other) >= len(one)
+    )
+
+
+def _ending_with(words: str, others: set[str]) -> str:
+    """A longer segment that only begins otherwise, such as "based on the image, is there a dog?"; else the words."""
+    if words.count(" ") + 1 < _LONG:
+        return words
+    return next((other for other in others if other.endswith(f" {words}")), words)

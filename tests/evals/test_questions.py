@@ -19,8 +19,10 @@ OPTIONS = (
         (DOG, f"USER: <image>\n{DOG} ASSISTANT:"),
         (DOG, f"Question: {DOG} Answer:"),
         (DOG, "Is there a dog in the imange?"),  # as POPE's first release has it
+        (DOG, f"Look closely and tell me, {DOG.lower()}"),
         (DOG, "<image>"),  # says nothing
         (f"{DOG} Please answer yes or no.", f"{DOG}\nAnswer the question using a single word or phrase."),
+        ("Is it on the right Please answer yes or no.", "Is it on the right\nAnswer the question using a single word."),
         ("What is the brand?", "What is the brand?\nReference OCR token: NOKIA, 3310\nAnswer in one word."),
         (OPTIONS, "<image>\nContext: N/A\nQuestion: Which?\nOptions: (A) one (B) two BECAUSE:"),
         (OPTIONS, "Which?"),
@@ -36,6 +38,7 @@ def test_the_same(listed: str, given: str) -> None:
         (DOG, "Is there a hot dog in the image?"),
         (DOG, "Is there a dog?"),
         ("Is there a car in the image?", "Is there a carrot in the image?"),
+        ("Is it?", "Where is it?"),
         ("What is this?", "What is this person doing?"),
         ("Is the cat on the dog?", "Is the dog on the cat?"),
         (DOG, "Yes"),
