@@ -43,7 +43,11 @@ def score(  # noqa: PLR0913 - one parameter an option
         typer.Option("--set", metavar="judge.KEY=VALUE", help="Set one key of the judge; may be repeated."),
     ] = None,
     verdicts: Annotated[
-        Path | None, typer.Option(help="What a judge said before: verdicts.jsonl, or a file of the official script.")
+        list[Path] | None,
+        typer.Option(
+            help="Earlier verdicts of a judge: verdicts.jsonl, files of the official script, or their folder; may be"
+            " repeated."
+        ),
     ] = None,
     anchors: Annotated[bool, typer.Option(help="Have the judge grade twelve known answers too; needs --out.")] = False,
     resamples: Annotated[int, typer.Option(min=100, help="Resamples behind the intervals.")] = RESAMPLES,

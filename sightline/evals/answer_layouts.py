@@ -86,6 +86,8 @@ def _unfolded(value: Any) -> Any:
         return value
     if isinstance(value.get("imgToEval"), dict):
         return list(value["imgToEval"].values())
+    if isinstance(value.get("sentences"), list):
+        return value["sentences"]  # Object HalBench's hall_*.json
     outputs, right, wrong = value.get("outputs"), value.get("correct"), value.get("incorrect")
     if isinstance(outputs, dict) and isinstance(value.get("results"), dict | list):
         return _texts_by_id(outputs)  # LLaVA's --output-result

@@ -4,6 +4,7 @@ No model answers here and nothing of torch is imported. What is written is an ev
 so that reports and comparisons read both alike.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,25 @@ from typing import Any
 from sightline.config import SparseConfig
 from sightline.evals.answer_files import AnswerSource, Given, file_rows, given, normal_key
 from sightline.evals.answer_keys import question_in
-from sightline.evals.benchmark import AnyMetric, Benchmark, Confusing, InFolders, Keyed, Numbering, Setting, Unlisted
+from sightline.evals.benchmark import (
+    Adapting,
+    AnyMetric,
+    Benchmark,
+    Confusing,
+    CountingAll,
+    InFolders,
+    Keyed,
+    Numbering,
+    Setting,
+    Unlisted,
+)
 from sightline.evals.directory import ANSWERS, SAMPLES, read_result, relocated
 from sightline.evals.judging.applying import NOBODY, Judging, judged, require_judged
 from sightline.evals.matching import Corrections, Tally, corrections, match
 from sightline.evals.reasoning import ReasoningTally
 from sightline.evals.registry import get_benchmark
 from sightline.evals.remarks import remarks_of
+from sightline.evals.repeats import copy_samples, count_answers, is_copy, number_answers
 from sightline.evals.scoring import all_metrics, as_scored, estimate_scores, score_all, write_scores
 from sightline.evals.statistics import RESAMPLES
 from sightline.records.manifest import Stage
@@ -68,6 +81,8 @@ def score_file(
     """
     source = answers if isinstance(answers, AnswerSource) else AnswerSource(answers)
     benchmark = get_benchmark(name, setting)
+    if isinstance(benchmark, Adapting):
+        benchmark = benchmark.adapted(source.path)
     require_judged(benchmark, judging)
     file = AnsweredFile(benchmark, source)
     if out is not None:
@@ -126,6 +141,8 @@ class AnsweredFile:
             benchmark = benchmark.numbered(rows)
         self.benchmark = benchmark
         self._open = isinstance(benchmark, Unlisted) and benchmark.asks_what_is_answered
+        counts_all = isinstance(benchmark, CountingAll) and benchmark.counts_every_answer
+        self._counts = count_answers(self._rows(set())) if counts_all else Counter[str]()
         self._corrections = Corrections()
         if not self._open and (self._has_questions or any(self._has_questions for _ in rows)):
             self._corrections = corrections(benchmark.samples, lambda: self._rows(set()))
@@ -134,15 +151,20 @@ class AnsweredFile:
         """The samples with the answers of the file; `tally` fills as they are read."""
         taken: set[str] = set()
         rows = self._corrections.applied(self._rows(taken), tally)
-        for sample, answer in match(self.benchmark.samples, rows, tally):
+        for sample, answer in match(self._samples, number_answers(rows) if self._counts else rows, tally):
             if answer is None and self._open:
                 continue
+            tally.further += answer is not None and is_copy(sample.id, self._counts)
             if isinstance(self.benchmark, Confusing) and sample.id in taken:
                 yield self.benchmark.confused(sample), answer
             else:
                 yield sample, answer
         if self._open:
             tally.samples, tally.missing = tally.samples - tally.missing, 0
+
+    def _samples(self) -> Iterator[Sample]:
+        """The samples; where every answer counts, a sample that has several as often as it has answers."""
+        return copy_samples(self.benchmark.samples(), self._counts) if self._counts else self.benchmark.samples()
 
     def to_judge(self) -> Iterator[tuple[Sample, Answer | None]]:
         """The samples with the answers as a judge is to read them."""

@@ -14,10 +14,12 @@ from sightline.records.rows import Answer, Sample, Score
 
 __all__ = [
     "TOUCHED",
+    "Adapting",
     "AnyMetric",
     "Benchmark",
     "Combining",
     "Confusing",
+    "CountingAll",
     "Derived",
     "Grouped",
     "InFolders",
@@ -163,3 +165,21 @@ class Unlisted(Protocol):
 
     @property
     def asks_what_is_answered(self) -> bool: ...
+
+
+@runtime_checkable
+class Adapting(Protocol):
+    """A benchmark whose owners score files of answers by their layout; `adapted` is the one that scores `answers`."""
+
+    def adapted(self, answers: Path) -> Benchmark: ...
+
+
+@runtime_checkable
+class CountingAll(Protocol):
+    """A benchmark whose owners score every answer in a file, also several to one sample.
+
+    Elsewhere the first answer to a sample counts and others are reported.
+    """
+
+    @property
+    def counts_every_answer(self) -> bool: ...

@@ -38,6 +38,7 @@ class Tally:
     scored: int = 0
     equal_truth: int = 0
     answer_key: str = ""
+    further: int = 0
 
     def sentences(self) -> list[str]:
         """What a user should be told; empty where every sample has one answer."""
@@ -49,6 +50,8 @@ class Tally:
             said.append(f"{self.missing} of {self.samples} samples have no answer and are unscored")
         if self.repeated:
             said.append(f"{self.repeated} answers are to a sample that was answered before; the first counts")
+        if self.further:
+            said.append(f"{self.further} answers are further ones to a sample that has several; each counts")
         if self.unknown:
             said.append(f"{self.unknown} answers are to no sample of the benchmark ({self.first_unknown})")
         if self.by_question:

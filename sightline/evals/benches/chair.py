@@ -42,7 +42,7 @@ def chair(name: str, setting: Setting) -> "Chair":
 
 @dataclass(frozen=True)
 class Chair:
-    """Every annotated picture may be described; those that are answered are scored."""
+    """Every annotated picture may be described, also several times; every description is scored."""
 
     name: str
     place: Path
@@ -51,6 +51,7 @@ class Chair:
     limit: int | None = None
     max_new_tokens: int = 512
     asks_what_is_answered: bool = True
+    counts_every_answer: bool = True
 
     @property
     def metrics(self) -> Mapping[str, AnyMetric]:

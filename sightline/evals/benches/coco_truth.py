@@ -16,6 +16,8 @@ from sightline.errors import InputError
 from sightline.evals.registry import get_entry
 
 PARTS = ("val", "train")
+#: The first byte of a pickle of protocol 2 or later.
+_PICKLE = b"\x80"
 #: What is read of COCO's files; outlines of objects, which are most of them, are dropped as they are parsed.
 _READ = frozenset(
     {"annotations", "caption", "categories", "category_id", "file_name", "id", "image_id", "images", "name"}
@@ -41,6 +43,7 @@ def read_truth(benchmark: str, place: Path) -> Mapping[str, Picture]:
         InputError: nothing of the kind is there, one of the two files of a part is missing, or a file is broken.
     """
     if place.is_file():
+        _refuse_pickle(benchmark, place)
         return _plain(place)
     parts = [(_find(place, f"instances_{part}2014.json"), _find(place, f"captions_{part}2014.json")) for part in PARTS]
     pictures: dict[str, Picture] = {}
@@ -58,6 +61,8 @@ def read_truth(benchmark: str, place: Path) -> Mapping[str, Picture]:
         return pictures
     found = [path for path in sorted(place.glob("*.json")) if _is_plain(path)] if place.is_dir() else []
     if len(found) != 1:
+        for path in sorted(place.glob("*.pkl")) if place.is_dir() and not found else ():
+            _refuse_pickle(benchmark, path)
         many = f" (found: {', '.join(path.name for path in found)})" if found else ""
         raise InputError(
             f"{benchmark} needs instances_val2014.json and captions_val2014.json in {place}, or one JSON"
@@ -108,13 +113,27 @@ def _add_captions(path: Path, pictures: dict[str, Picture]) -> None:
         raise InputError(f"{path} is not COCO's captions ({error!r}); fetch the official file again") from error
 
 
+def _refuse_pickle(benchmark: str, path: Path) -> None:
+    """Refuse the official `chair.pkl`, or any other pickle: to open one is to run the code in it."""
+    with path.open("rb") as file:
+        is_pickle = file.read(1) == _PICKLE or path.suffix == ".pkl"
+    if is_pickle:
+        raise InputError(
+            f"{path} is a Python pickle, as the cache chair.pkl that chair.py of CHAIR-metric-standalone writes and its"
+            " owner publishes; a pickle can run any code when it is opened and is not read. Give COCO's"
+            " instances_val2014.json and captions_val2014.json, from which it was made"
+            f" ({get_entry(benchmark).files}), or write its imid_to_objects to a JSON {{image_id: [object, ...]}} as"
+            " docs/benchmarks.md shows."
+        )
+
+
 def _plain(path: Path) -> dict[str, Picture]:
     value = _json(path)
     if not isinstance(value, dict):
         raise InputError(f"{path} holds {shorten(value)}; give an object {{image_id: [object, ...]}}")
     pictures = {}
     for name, objects in value.items():
-        if not isinstance(objects, list) or not all(isinstance(one, str) for one in objects):
+        if not _is_names(objects):
             raise InputError(f"{path}: {name!r} has {shorten(objects)}; give a list of names of objects")
         key = picture_key(name)
         pictures[key] = Picture(file=name if coco_id(name) else "", objects=objects)
@@ -126,7 +145,11 @@ def _is_plain(path: Path) -> bool:
         value = json.loads(path.read_bytes())
     except ValueError:
         return False
-    return isinstance(value, dict) and bool(value) and all(isinstance(one, list) for one in value.values())
+    return isinstance(value, dict) and bool(value) and all(map(_is_names, value.values()))
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def _needed(row: dict[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,19 @@ def read_objects(reply: str) -> list[str] | None:
     return found if isinstance(found, list) and all(isinstance(name, str) for name in found) else None
 
 
+def read_owners_mentions(reply: str) -> list[tuple[str, str]] | None:
+    """The (word, object) of each mention that the owners' script wrote into `hall_*.json`; None for other replies."""
+    if not reply.startswith('{"mscoco_generated_words"'):
+        return None
+    found = json.loads(reply)["mscoco_generated_words"]
+    return [(str(pair[0]), str(pair[-1])) for pair in found if isinstance(pair, list) and pair]
+
+
+def mentions_of_owners(found: Sequence[tuple[str, str]], vocabulary: Vocabulary) -> list[Mention]:
+    """The mentions in the owners' file, whose words and objects are final; they have no place in the answer."""
+    return [Mention(word, vocabulary.object_of(name), _NOWHERE) for word, name in found]
+
+
 def objects_of(names: Sequence[str], vocabulary: Vocabulary) -> list[Mention]:
     """The objects of COCO among the names, each word once; they have no place in the answer."""
     tag = tagger(vocabulary)

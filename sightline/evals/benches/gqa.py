@@ -1,17 +1,18 @@
 """GQA (Hudson & Manning 2019, arXiv 1902.09506): questions about scenes, right where answer and truth are one string.
 
-The rule is the owners' `eval.py` behind LLaVA's `convert_gqa_for_eval.py`; validity, plausibility, grounding and the
+The rule is the owners' `eval.py`. Answers in the owners' layout are compared as written, as that script does; others
+go through LLaVA's `convert_gqa_for_eval.py` first, as papers report them. Validity, plausibility, grounding and the
 distribution need annotations that the test-dev split lacks, and are not computed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sightline.errors import InputError
-from sightline.evals.benches.files import official_file
+from sightline.evals.benches.files import json_rows, official_file
 from sightline.evals.benches.short_answers import SHORT_ANSWER, first_pictures
 from sightline.evals.benchmark import AnyMetric, Metric, Setting, mean
 from sightline.records.rows import Answer, Sample, Score
@@ -30,15 +31,36 @@ def gqa(name: str, setting: Setting) -> "GQA":
 
 @dataclass(frozen=True)
 class GQA:
-    """12,578 questions of the balanced test-dev split; other splits where the folder has them."""
+    """12,578 questions of the balanced test-dev split; other splits where the folder has them.
+
+    `as_written` compares answers as the owners' script does, without LLaVA's conversion.
+    """
 
     name: str
     setting: Setting
+    as_written: bool = False
     max_new_tokens: int = 32
 
     @property
     def folder(self) -> Path:
         return self.setting.images or self.setting.folder
+
+    def adapted(self, answers: Path) -> "GQA":
+        """In the owners' layout, rows of `questionId` and `prediction`, answers are compared as written."""
+        try:
+            _, first = next(json_rows(answers), ("", {}))
+        except InputError:
+            return self  # another layout, or a broken file, which is reported where the answers are read
+        return replace(self, as_written="questionId" in first and "prediction" in first)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        if not self.as_written:
+            return ()
+        return (
+            "the answers are in the layout of GQA's eval.py and compared as written, as it does; accuracy_converted is"
+            " after LLaVA's conversion",
+        )
 
     @cached_property
     def _rows(self) -> dict[str, dict[str, Any]]:
@@ -61,6 +83,9 @@ class GQA:
             "open": mean("right", "Accuracy of open questions", higher_is_better=True, group="open"),
             "accuracy_strict": mean(
                 "right_as_written", "Accuracy, answers taken as written", higher_is_better=True, group=BALANCED
+            ),
+            "accuracy_converted": mean(
+                "right_converted", "Accuracy after LLaVA's conversion", higher_is_better=True, group=BALANCED
             ),
         }
         for group in sorted({group for row in self._rows.values() for group in _types(row)}):
@@ -98,13 +123,15 @@ class GQA:
 
     def score(self, sample: Sample, answer: Answer) -> Score:
         truth, said = sample.truth["answer"], converted(answer.text)
+        right, as_written = float(said == truth), float(answer.text == truth)
         values: dict[str, float | None] = {
-            "right": float(said == truth),
-            "right_as_written": float(answer.text == truth),
+            "right": as_written if self.as_written else right,
+            "right_as_written": as_written,
+            "right_converted": right,
             "consistent": None,
             "entails": None,
         }
-        details = {"answer": said, "truth": truth}
+        details = {"answer": answer.text if self.as_written else said, "truth": truth}
         return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details=details)
 
     def combine(self, scores: Iterable[Score]) -> Iterator[Score]:

@@ -1,7 +1,8 @@
 """HallusionBench (Guan et al. 2023, arXiv 2310.14566): yes/no questions whose pictures were altered to turn the answer.
 
 Right per question (aAcc), per figure (fAcc) and per question over all figures of its set (qAcc), as the owners'
-`utils.py` counts them. What an answer says is a judge's to tell, or, without one, a rule of words: `verdict_of`.
+`utils.py` counts them. What an answer says is a judge's to tell, or, without one, a rule of words: `verdict_of`. What
+several answers give together is computed in `hallusion_groups`.
 """
 
 import re
@@ -12,8 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from sightline.evals.benches.files import json_lines, official_file
+from sightline.evals.benches.hallusion_groups import (
+    CAUSES,
+    GROUP_VALUES,
+    INPUT,
+    RIGHT,
+    UNCLEAR,
+    WRONG,
+    combine_answers,
+)
 from sightline.evals.benches.short_answers import first_pictures
-from sightline.evals.benchmark import TOUCHED, AnyMetric, Setting, count, mean
+from sightline.evals.benchmark import TOUCHED, AnyMetric, Metric, Setting, count, mean
 from sightline.evals.judging.grading import Case, Grading, Reading
 from sightline.evals.judging.verdicts import Verdicts
 from sightline.records.rows import Answer, Sample, Score
@@ -21,13 +31,13 @@ from sightline.records.rows import Answer, Sample, Score
 FILE = "HallusionBench.json"
 #: By words alone, whatever judge there is.
 BY_WORDS = "hallusionbench-words"
-WRONG, RIGHT, UNCLEAR = 0.0, 1.0, 2.0
 _PLACE = ("category", "subcategory", "set_id", "figure_id", "question_id")
 #: Where official result files keep the judge's verdict on an answer.
 _CHECKED = re.compile(r"_gpt_check$|^correctness$")
 _WORDS = re.compile(r"\w+")
-#: The groups of rows that carry a value of several answers, and that value.
-_TOGETHER = {"figure": "figure_right", "pair": "pair_right", "easy": "easy_right", "hard": "hard_right"}
+#: The line of a verdict by which the owners' second judge says whether an answer agrees with that to the original.
+_SAME = re.compile(r"^same: ([01])$", re.MULTILINE)
+_VALUES = ("right", "unclear", "LH", "VI", "Mix", "wrong", "missed_no", "predicts_yes", "truth_yes", "same")
 
 JUDGE = (
     "You check answers to questions about a picture that you do not see. You are told the question, the truth, and an"
@@ -85,20 +95,14 @@ class HallusionBench:
                 ("aAcc", "", "Right questions"),
                 ("fAcc", "figure", "Figures with every question right"),
                 ("qAcc", "pair", "Questions right on every figure of their set"),
-                ("easy", "easy", "Easy questions (original figure, or none) right"),
-                ("hard", "hard", "Hard questions (altered figures) right on all"),
+                ("easy", "easy", "Easy questions (original figures, or none) right on all of them"),
+                ("hard", "hard", "Hard questions (altered figures) right on all of them"),
             ):
-                column, place = _TOGETHER.get(group, "right"), (group + part).removeprefix("_")
+                column, place = f"{group}_right".removeprefix("_"), (group + part).removeprefix("_")
                 found[name + part] = mean(
                     column, text + label, higher_is_better=True, primary=name + part == "qAcc", group=place
                 )
-        found["figure_score"] = mean(
-            "figure_share", "Share of a figure's questions that is right", higher_is_better=True, group="figure"
-        )
-        for column, text in (("LH", "language"), ("VI", "vision"), ("Mix", "either")):
-            found[column] = count(column, f"Wrong answers laid to {text}", higher_is_better=False)
-        found["unclear"] = mean("unclear", "Answers that leave the question open", higher_is_better=None)
-        return found
+        return {**found, **_FURTHER}
 
     def samples(self) -> Iterator[Sample]:
         rows = (row for _, row in json_lines(self._file))
@@ -131,12 +135,17 @@ class HallusionBench:
     def _keys(self) -> list[str]:
         return [sample_id(row) for _, row in json_lines(self._file)]
 
+    @cached_property
+    def _inputs(self) -> dict[str, str]:
+        """The visual input of each question: 0 is no figure, 1 an original one, 2 an altered one."""
+        return {sample_id(row): str(row["visual_input"]) for _, row in json_lines(self._file)}
+
     @property
     def _file(self) -> Path:
         return official_file(self.name, self.setting.folder, FILE, "HallusionBench_result.json")
 
     def groups(self, sample: Sample) -> tuple[str, ...]:
-        return (sample.truth["category"],)
+        return (sample.truth["category"], INPUT + self._inputs[sample.id])
 
     def case(self, sample: Sample, answer: Answer) -> Case:
         return Case(sample.prompt, answer.text, reference=sample.truth["details"])
@@ -145,14 +154,28 @@ class HallusionBench:
     def unjudged(self) -> str:
         return f"{self.name} is scored by words; its owners ask a judge, which --judge gives"
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        if not self.verdicts.given or any(
+            reply is not None and _SAME.search(reply) for replies in self.verdicts.replies.values() for reply in replies
+        ):
+            return ()
+        return (
+            "LH_share, VI_share and Mixed_share compare the answers' yes and no with those to the original figure;"
+            " the owners' script asks a language model whether both agree",
+        )
+
     def with_verdicts(self, verdicts: Verdicts) -> "HallusionBench":
         return self if self.name == BY_WORDS else replace(self, verdicts=verdicts)
 
     def review(self, row: Mapping[str, Any], number: int) -> tuple[str, tuple[str, ...]] | None:
-        """The owners' result files hold the judge's verdict as 0, 1 or 2 beside the answer."""
+        """The owners' graded files hold the judge's verdict as 0, 1 or 2 beside the answer, and `same` as 0 or 1."""
         found = next((str(row[name]) for name in row if _CHECKED.search(name)), None)
         words = {"0": "incorrect", "1": "correct", "2": "unclear"}
-        return (sample_id(row), (words[found],)) if found in words else None
+        if found not in words:
+            return None
+        same = str(row.get("same"))
+        return sample_id(row), (f"{words[found]}\nsame: {same}" if same in ("0", "1") else words[found],)
 
     def score(self, sample: Sample, answer: Answer) -> Score:
         if self.verdicts.given:
@@ -163,24 +186,53 @@ class HallusionBench:
             said, unread = None, False
             verdict = verdict_of(answer.text, sample.truth["answer"])
         values = {**_values(sample.truth, verdict), TOUCHED: float(unread)}
+        if said is not None and (same := _SAME.search(said)):
+            values["same"] = float(same[1])
         details = {"verdict": verdict, "by": "judge" if self.verdicts.given else "words", "reply": said}
         return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details=details)
 
     def combine(self, scores: Iterable[Score]) -> Iterator[Score]:
-        """Put what several answers make together on the first of them."""
-        kept = list(scores)
-        members: dict[tuple[str, str], list[float | None]] = {}
-        for score in kept:
-            for together in _together(score.sample_id):
-                members.setdefault(together, []).append(score.values["right"])
-        for score in kept:
-            values, groups = dict(score.values), list(score.groups)
-            for together in _together(score.sample_id):
-                if (right := members.pop(together, None)) is not None:
-                    kind = together[0]
-                    values |= _all_of(kind, right)
-                    groups += [kind, *(f"{kind}_{part}" for part in score.groups)]
-            yield score.model_copy(update={"values": values, "groups": tuple(groups)})
+        """Put what several answers give together on the first of them."""
+        return combine_answers(scores)
+
+
+def _further_metrics() -> dict[str, AnyMetric]:
+    """What evaluation.py prints beside the accuracies, and the counts of its `get_eval_all`."""
+    found: dict[str, AnyMetric] = {
+        "figure_score": mean(
+            "figure_share", "Share of a figure's questions that is right", higher_is_better=True, group="figure"
+        )
+    }
+    for name, better in (("correct", True), ("inconsistent", None), ("wrong", False)):
+        text = {"correct": "every", "inconsistent": "some, not every", "wrong": "no"}[name]
+        column = "figure_right" if name == "correct" else f"figure_{name}"
+        label = f"Consistency test: figures with {text} question right"
+        found[f"consistency_{name}"] = mean(column, label, higher_is_better=better, group="figure")
+    found["yes_difference"] = Metric(
+        label="Yes/no bias (Pct Diff): share of yes predicted less that of the truth",
+        numerator={"predicts_yes": 1, "truth_yes": -1},
+        higher_is_better=None,
+    )
+    found["false_positive_ratio"] = Metric(
+        label="Yes/no bias (FP Ratio): wrong answers where the truth is no",
+        numerator={"missed_no": 1},
+        denominator={"wrong": 1},
+        higher_is_better=None,
+    )
+    for name, text in zip(CAUSES, ("language", "vision", "either"), strict=True):
+        found[f"{name}_share"] = Metric(
+            label=f"Errors laid to {text}, of all errors, by the pair with the original figure",
+            numerator={f"cause_{name}": 1},
+            denominator={f"cause_{other}": 1 for other in CAUSES},
+            higher_is_better=None,
+        )
+    for column, text in (("LH", "language"), ("VI", "vision"), ("Mix", "either")):
+        found[column] = count(column, f"Wrong answers laid to {text}, each by itself", higher_is_better=False)
+    found["unclear"] = mean("unclear", "Answers that leave the question open", higher_is_better=None)
+    return found
+
+
+_FURTHER = _further_metrics()
 
 
 def sample_id(row: Mapping[str, Any]) -> str:
@@ -209,18 +261,24 @@ def _set(row: Mapping[str, Any]) -> str:
 
 
 def _values(truth: Mapping[str, Any], verdict: float | None) -> dict[str, float | None]:
-    names = ("right", "unclear", "LH", "VI", "Mix", "figure_share", *_TOGETHER.values())
+    nothing: dict[str, float | None] = dict.fromkeys((*_VALUES, *GROUP_VALUES))
     if verdict is None:
-        return dict.fromkeys(names)
+        return nothing
     without = truth["category"] == "VS" and truth["figure_id"] == "0"
     # Who is shown nothing and says so is right.
-    right = verdict == RIGHT or (without and verdict == UNCLEAR)
-    return {
-        **dict.fromkeys(names),
-        "right": float(right),
+    right = float(verdict == RIGHT or (without and verdict == UNCLEAR))
+    values = {
+        **nothing,
+        "right": right,
         "unclear": float(verdict == UNCLEAR),
+        "wrong": 1.0 - right,
         **{name: float(name == _blamed(truth, verdict)) for name in ("LH", "VI", "Mix")},
     }
+    if (answer := truth["answer"]) is not None:
+        # The owners take every answer that is not right for the opposite of the truth, an unclear one too.
+        values |= {"truth_yes": answer, "predicts_yes": float(right == answer)}
+        values["missed_no"] = float(right == 0.0 and answer == 0.0)
+    return values
 
 
 def _blamed(truth: Mapping[str, Any], verdict: float) -> str:
@@ -230,20 +288,3 @@ def _blamed(truth: Mapping[str, Any], verdict: float) -> str:
     if truth["category"] != "VD" and not truth["shown"]:
         return "LH" if verdict == WRONG else ""
     return {WRONG: "Mix", UNCLEAR: "VI"}.get(verdict, "")
-
-
-def _together(key: str) -> list[tuple[str, str]]:
-    """The figure, pair, and easy or hard pair that a question belongs to."""
-    category, *middle, figure, question = key.split("_")
-    rest = "_".join((category, *middle))
-    found = [("pair", f"{rest}_{question}"), ("easy" if figure == "0" else "hard", f"{rest}_{question}")]
-    return found if category == "VS" and figure == "0" else [("figure", f"{rest}_{figure}"), *found]
-
-
-def _all_of(kind: str, right: list[float | None]) -> dict[str, float | None]:
-    known = [one for one in right if one is not None]
-    whole = len(known) == len(right)
-    values: dict[str, float | None] = {_TOGETHER[kind]: float(all(known)) if whole else None}
-    if kind == "figure":
-        values["figure_share"] = sum(known) / len(known) if whole else None
-    return values

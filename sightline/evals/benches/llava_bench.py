@@ -120,7 +120,9 @@ class LLaVABench:
         found: dict[str, AnyMetric] = {"all": _relative("", "Grades relative to GPT-4", "", primary=True)}
         for category in CATEGORIES:
             found[category] = _relative("", f"Grades relative to GPT-4, {category}", category)
-        found["all_official"] = _relative("official_", "Grades relative to GPT-4, unread replies as -1", "")
+        for name in ("all", *CATEGORIES):
+            label = f"Grades relative to GPT-4, unread replies as -1{'' if name == 'all' else ', ' + name}"
+            found[f"{name}_official"] = _relative("official_", label, "" if name == "all" else name)
         for column, label in (("model", "Mean grade of the answers"), ("reference", "Mean grade of GPT-4's answers")):
             better = True if column == "model" else None
             found[column] = mean(column, label, higher_is_better=better, unit="number")
@@ -175,11 +177,17 @@ class LLaVABench:
         return replace(self, verdicts=verdicts)
 
     def review(self, row: Mapping[str, Any], number: int) -> tuple[str, tuple[str, ...]] | None:
-        """The owners' review files hold the judge's reply, or just the two grades."""
-        if "question_id" not in row or not ("content" in row or "tuple" in row):
+        """The owners' review files hold the two grades under `tuple` or `score`, which go before the judge's reply.
+
+        That is what `summarize_gpt_review.py` reads: where a reply could not be parsed, `tuple` is corrected by hand.
+        """
+        if "question_id" not in row:
             return None
-        reply = row["content"] if "content" in row else " ".join(str(grade) for grade in row["tuple"])
-        return str(row["question_id"]), (str(reply),)
+        grades = next((row[name] for name in ("tuple", "score") if _is_pair(row.get(name))), None)
+        if grades is None and not isinstance(row.get("content"), str):
+            return None
+        reply = row["content"] if grades is None else " ".join(str(grade) for grade in grades)
+        return str(row["question_id"]), (reply,)
 
     def score(self, sample: Sample, answer: Answer) -> Score:
         said = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
@@ -190,6 +198,10 @@ class LLaVABench:
             values[name] = None if reading is None else reading[name]
             values[f"official_{name}"] = -1.0 if unread else values[name]
         return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details={"reply": said})
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(grade) in (int, float) for grade in value)
 
 
 def _relative(prefix: str, label: str, group: str, *, primary: bool = False) -> Metric:

@@ -98,11 +98,17 @@ class MMHal:
         found: dict[str, AnyMetric] = {
             "score": mean("rating", "Mean rating, 0 to 6", higher_is_better=True, unit="number", primary=True),
             "hallucination_rate": mean("hallucinated", "Answers rated below 3", higher_is_better=False),
+            "informativeness": mean(
+                "informative", "Informativeness, from 0 to 1, with or without hallucination", higher_is_better=True
+            ),
             "score_official": mean(
                 "official_rating", "Mean rating, unread replies as 0", higher_is_better=True, unit="number"
             ),
             "hallucination_rate_official": mean(
                 "official_hallucinated", "Answers rated below 3, unread replies too", higher_is_better=False
+            ),
+            "informativeness_official": mean(
+                "official_informative", "Informativeness, unread replies as 0", higher_is_better=True
             ),
         }
         for kind in TYPES:
@@ -128,7 +134,7 @@ class MMHal:
     @cached_property
     def _by_question(self) -> dict[tuple[str, str], str]:
         rows = zip(self._keys, self._rows, strict=True)
-        return {(str(row["image_id"]), row["question"]): key for key, row in rows}
+        return {(name, row["question"]): key for key, row in rows for name in _picture_names(row)}
 
     def samples(self) -> Iterator[Sample]:
         for number, (key, row) in enumerate(zip(self._keys, self._rows, strict=True)):
@@ -148,8 +154,17 @@ class MMHal:
             )
 
     def answer_key(self, row: Mapping[str, Any]) -> str | None:
-        """The owners' response files repeat picture and question."""
-        return self._by_question.get((str(row.get("image_id")), str(row.get("question"))))
+        """The owners' response files repeat picture and question; RLAIF-V's have the picture's address as its id.
+
+        RLAIF-V numbers the questions besides; the number is taken where the row names the question of that place.
+        """
+        names = [str(row[name]) for name in ("image_id", "image_src", "image_url") if name in row]
+        asked = next((str(row[name]) for name in ("question", "prompt") if name in row), "")
+        found = next((key for name in names if (key := self._by_question.get((name, asked)))), None)
+        place = row.get("question_id")
+        if found is None and type(place) is int and 0 <= place < len(self._rows):
+            return self._keys[place] if self._rows[place]["question"] == asked else None
+        return found
 
     def groups(self, sample: Sample) -> tuple[str, ...]:
         return (sample.truth["type"],)
@@ -171,7 +186,13 @@ class MMHal:
         return replace(self, verdicts=verdicts)
 
     def review(self, row: Mapping[str, Any], number: int) -> tuple[str, tuple[str, ...]] | None:
-        """The owners' evaluation file holds the server's completions, in the order of the list."""
+        """The owners' evaluation file holds the server's completions, in the order of the list.
+
+        The file that they merge with the answers holds the reply as `gpt4_review` beside picture and question.
+        """
+        if isinstance(row.get("gpt4_review"), str):
+            key = self.answer_key(row)
+            return None if key is None else (key, (row["gpt4_review"],))
         choices = row.get("choices")
         if not isinstance(choices, list) or number >= len(self._keys):
             return None
@@ -187,6 +208,19 @@ class MMHal:
             "hallucinated": None if rating is None else float(rating < HONEST),
             "official_rating": official,
             "official_hallucinated": None if official is None else float(official < HONEST),
+            "informative": _informative(rating),
+            "official_informative": _informative(official),
             TOUCHED: float(said is not None and rating is None),
         }
         return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details={"reply": said})
+
+
+def _informative(rating: float | None) -> float | None:
+    """How much an answer tells, whether it hallucinates or not: ratings 0 to 2 and 3 to 5 alike, 6 as the most."""
+    if rating is None:
+        return None
+    return (rating - HONEST if rating >= HONEST else rating) / HONEST
+
+
+def _picture_names(row: Mapping[str, Any]) -> tuple[str, str]:
+    return str(row["image_id"]), str(row["image_src"])

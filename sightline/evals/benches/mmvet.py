@@ -14,7 +14,7 @@ from typing import Any
 from sightline.errors import InputError
 from sightline.evals.benches.files import official_file
 from sightline.evals.benches.short_answers import first_pictures
-from sightline.evals.benchmark import TOUCHED, AnyMetric, Setting, mean
+from sightline.evals.benchmark import TOUCHED, AnyMetric, Derived, Setting, mean
 from sightline.evals.judging.grading import Case, Grading, Reading
 from sightline.evals.judging.verdicts import HOW_TO_JUDGE, Verdicts
 from sightline.records.rows import Answer, Sample, Score
@@ -109,7 +109,12 @@ class MMVet:
         for just in dict.fromkeys(_just(row) for row in self._rows):
             label = just.removeprefix(_JUST).replace("_", ", ")
             found[just] = mean("grade", f"Mean grade where just {label} are needed", higher_is_better=True, group=just)
-        return found
+        return {**found, **_run_metrics(self._runs)}
+
+    @cached_property
+    def _runs(self) -> int:
+        """How often the judge graded each answer."""
+        return max((len(replies) for replies in self.verdicts.replies.values()), default=0)
 
     def samples(self) -> Iterator[Sample]:
         for row in self._rows:
@@ -155,8 +160,37 @@ class MMVet:
             "grade": sum(grades) / len(grades) if grades else None,
             "official_grade": sum(grades) / len(said) if said else None,
             TOUCHED: float(len(grades) < len(said)),
+            **{_run(number): None for number in range(self._runs)},
         }
+        for number, reply in enumerate(self.verdicts.of(sample, answer)):
+            if reply is not None:
+                reading = self.grading.read(reply)
+                values[_run(number)] = 0.0 if reading is None else reading["grade"]
         return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details={"replies": said})
+
+
+def _run(number: int) -> str:
+    """The name of a run's figure and of its value."""
+    return f"run_{number + 1}"
+
+
+def _run_metrics(runs: int) -> dict[str, AnyMetric]:
+    """The total of each run, and their spread as the owners print it: the population's standard deviation."""
+    if runs < 2:
+        return {}
+    found: dict[str, AnyMetric] = {
+        _run(number): mean(_run(number), f"Mean grade in run {number + 1}, unread replies as 0", higher_is_better=True)
+        for number in range(runs)
+    }
+    # `spread` divides by runs - 1, the owners by runs.
+    weight = math.sqrt((runs - 1) / runs)
+    found["std"] = Derived(
+        label="Standard deviation of the runs' totals",
+        kind="spread",
+        parts=dict.fromkeys(found, weight),
+        higher_is_better=None,
+    )
+    return found
 
 
 def _just(row: Mapping[str, Any]) -> str:

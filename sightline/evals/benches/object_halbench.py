@@ -6,6 +6,7 @@ synonyms, as the official script finds them without `--use_gpt`. Its recall is t
 """
 
 import functools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +17,13 @@ from sightline.errors import InputError
 from sightline.evals.benches.chair import DESCRIBE
 from sightline.evals.benches.coco_objects import Mention, Vocabulary, halbench_vocabulary
 from sightline.evals.benches.coco_truth import Picture, answer_picture, picture_key, read_truth
-from sightline.evals.benches.extracted_objects import has_official_tagger, objects_of, read_objects
+from sightline.evals.benches.extracted_objects import (
+    has_official_tagger,
+    mentions_of_owners,
+    objects_of,
+    read_objects,
+    read_owners_mentions,
+)
 from sightline.evals.benches.files import json_lines
 from sightline.evals.benches.lemmas import lemma
 from sightline.evals.benchmark import TOUCHED, AnyMetric, Metric, Setting, count, mean
@@ -108,6 +115,7 @@ class ObjectHalBench:
     grading: Grading = EXTRACTION
     verdicts: Verdicts = field(default_factory=Verdicts)
     max_new_tokens: int = 512
+    counts_every_answer: bool = True
 
     @property
     def unjudged(self) -> str:
@@ -155,12 +163,23 @@ class ObjectHalBench:
     def answer_key(self, row: Mapping[str, Any]) -> str | None:
         return answer_picture(row)
 
+    def review(self, row: Mapping[str, Any], number: int) -> tuple[str, tuple[str, ...]] | None:
+        """The owners' `hall_*.json` holds what they found in each answer, under `sentences`."""
+        mentions = row.get("mscoco_generated_words")
+        if "image_id" not in row or not isinstance(mentions, list):
+            return None
+        return picture_key(row["image_id"]), (json.dumps({"mscoco_generated_words": mentions}),)
+
     def score(self, sample: Sample, answer: Answer) -> Score:
         if not self.verdicts.given:
             return self._counted(sample, answer, self._mentions(_said(answer)), {"extraction": "synonyms"})
+        said = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
+        owners = None if said is None else read_owners_mentions(said)
+        if owners is not None:
+            found = mentions_of_owners(owners, self.vocabulary)
+            return self._counted(sample, answer, found, {"extraction": "owners' file"})
         if len(_said(answer).split()) <= SHORT:
             return self._counted(sample, answer, [], {"extraction": "short answer"})
-        said = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
         names = None if said is None else read_objects(said)
         details = {"extraction": "model", "reply": said, "nouns": "spacy" if has_official_tagger() else "own"}
         mentions = None if names is None else objects_of(names, self.vocabulary)

@@ -1,7 +1,7 @@
 """ScienceQA (Lu et al. 2022, arXiv 2209.09513): multiple choice, all questions or those with a picture.
 
-The rule is LLaVA's `eval_science_qa.py`, by which most VLMs are reported: an option's letter in a few forms, anything
-else is wrong. Problems and splits are read from the owners' files.
+The rule is that of `llava/eval/eval_science_qa.py` on LLaVA's main branch, by which most VLMs are reported: an option's
+letter in three forms, anything else is wrong. Problems and splits are read from the owners' files.
 """
 
 import re
@@ -23,8 +23,8 @@ SPLITS = ("test", "val", "minitest", "minival", "train")
 #: The benchmark that leaves out questions without a picture.
 IMAGES_ONLY = "scienceqa-img"
 _FOLDERS = ("", "data/scienceqa/")
-_SAYS_SO = "The answer is "
-_SAID = (re.compile(r"The answer is ([A-E])\."), re.compile(r"The answer is ([A-E])"))
+#: The full stop is any character but a line break, as in the owners' pattern.
+_STATED = re.compile(r"The answer is ([A-Z]).")
 
 
 def scienceqa(name: str, setting: Setting) -> "ScienceQA":
@@ -117,17 +117,16 @@ def prompt_of(problem: Mapping[str, Any]) -> str:
 
 
 def option_letter(text: str) -> str | None:
-    """The letter that an answer names, by LLaVA's rule with its quirks; None where it names none.
+    """The letter that an answer names, by the rule of LLaVA's main branch; None where it names none.
 
-    Line breaks count as ". ". Then, in this order: the letter alone; the letter with ". " at the very start; "The
-    answer is X", where X with a full stop anywhere goes before X without. So "A" and "A. Maine" are read, "A.", "(A)",
-    "a" and " A. Maine" are not, and "The answer is Both" names B.
+    In this order: the text is the letter itself; it begins with the letter and ". "; "The answer is X" with one more
+    character behind the letter occurs exactly once. So "A", "A. Maine" and "The answer is A." are read; " A", "A.",
+    "(A)", "a", "The answer is A" at the end, and an answer that names two letters are not; "The answer is Both" names
+    B. A letter beyond E counts as an occurrence and names no option.
     """
-    text = text.replace("\n", ". ")
-    if text.strip() in tuple(LETTERS):
-        return text.strip()
+    if text in tuple(LETTERS):
+        return text
     if len(text) >= 3 and text[0] in LETTERS and text[1:3] == ". ":
         return text[0]
-    if _SAYS_SO not in text:
-        return None
-    return next((found[1] for rule in _SAID if (found := rule.search(text))), None)
+    found = _STATED.findall(text)
+    return found[0] if len(found) == 1 and found[0] in LETTERS else None

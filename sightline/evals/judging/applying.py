@@ -4,7 +4,7 @@ A judge is a server that is asked, or a file of verdicts; with neither, a benchm
 is asked of a server is `asking`, what is kept `verdicts`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,16 +26,23 @@ def _unheard(line: str) -> None:
 
 @dataclass(frozen=True)
 class Judging:
-    """Who grades: a server by its config, or a file of verdicts. `say` is told of costs; nobody listens by default."""
+    """Who grades: a server by its config, or files of verdicts. `say` is told of costs; nobody listens by default."""
 
     config: JudgeConfig | None = None
-    verdicts: Path | None = None
+    verdicts: Path | Sequence[Path] | None = None
     say: Say = _unheard
 
     @property
     def given(self) -> bool:
         """Whether anybody grades."""
-        return self.config is not None or self.verdicts is not None
+        return self.config is not None or bool(self.files)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files and folders of verdicts."""
+        if self.verdicts is None:
+            return ()
+        return (self.verdicts,) if isinstance(self.verdicts, Path) else tuple(self.verdicts)
 
     def identity(self, benchmark: Benchmark) -> str | None:
         """A hash of all that decides the verdicts on a benchmark's answers; None where nobody grades."""
@@ -43,7 +50,7 @@ class Judging:
             return None
         if self.config is not None:
             return self.config.identity(benchmark.grading)
-        return read_verdicts(self.verdicts, benchmark).judge if self.verdicts else None
+        return read_verdicts(self.files, benchmark).judge
 
 
 #: No judge at all.
@@ -62,16 +69,30 @@ def judged(benchmark: Benchmark, answered: Answered, judging: Judging, folder: P
     if not isinstance(benchmark, Judged) or not judging.given:
         return benchmark, 0
     if judging.config is None:
-        found = read_verdicts(judging.verdicts, benchmark) if judging.verdicts else Verdicts()
-        return benchmark.with_verdicts(found), 0
+        found = read_verdicts(judging.files, benchmark)
+        graded = benchmark.with_verdicts(found)
+        if isinstance(graded, Judged) and graded.verdicts.given:  # not where a benchmark goes by words all the same
+            _report_ungraded(found, answered, judging)
+        return graded, 0
     pairs = ((sample, answer) for sample, answer in answered() if answer is not None)
     found = judge(benchmark, pairs, judging.config, None if folder is None else folder / VERDICTS, judging.say)
     return benchmark.with_verdicts(found), sum(None in replies for replies in found.replies.values())
 
 
+def _report_ungraded(verdicts: Verdicts, answered: Answered, judging: Judging) -> None:
+    """Say how many answers the files leave without a verdict, such as half of a benchmark whose owners write two."""
+    graded = [bool(verdicts.of(sample, answer)) for sample, answer in answered() if answer is not None]
+    if not all(graded):
+        files = ", ".join(str(path) for path in judging.files)
+        judging.say(
+            f"note: {graded.count(False)} of {len(graded)} answers have no verdict in {files} and are unscored;"
+            " --verdicts may be repeated"
+        )
+
+
 def require_judged(benchmark: Benchmark, judging: Judging) -> None:
     """An InputError where a judge is given to a benchmark that asks none, or two at once."""
-    if judging.config is not None and judging.verdicts is not None:
+    if judging.config is not None and judging.files:
         raise InputError("a judge and a file of verdicts are given; leave one of them out.")
     if judging.given and not isinstance(benchmark, Judged):
         raise InputError(f"answers to {benchmark.name!r} are scored by rule, without a judge; leave the judge out.")

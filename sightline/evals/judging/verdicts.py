@@ -5,16 +5,18 @@ does that), and no benchmark is known; those make the cases (`grading.Case`) and
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from sightline.errors import InputError
 from sightline.evals.benches.files import json_rows
-from sightline.evals.benchmark import Benchmark
+from sightline.evals.benchmark import Benchmark, CountingAll
 from sightline.evals.judging.grading import Case, Grading
-from sightline.records import hash_file, read_rows
+from sightline.evals.repeats import Numbering
+from sightline.records import hash_file, hash_json, read_rows
 from sightline.records.rows import Answer, Row, Sample
 
 VERDICTS = "verdicts.jsonl"
@@ -108,19 +110,62 @@ def kept(path: Path, judge: str) -> Verdicts:
     return gather(read_rows(path, Verdict, allow_torn_tail=True) if path.exists() else (), judge)
 
 
-def read_verdicts(path: Path, benchmark: Judged) -> Verdicts:
-    """Verdicts from a file: ours, of the judge that spoke last, or the layout of the benchmark's owners.
+def read_verdicts(paths: Sequence[Path], benchmark: Judged) -> Verdicts:
+    """Verdicts from files: one of ours, of the judge that spoke last, or some in the layout of the benchmark's owners.
+
+    A folder stands for its `verdicts.jsonl`, or else for all JSON files in it; those without a verdict are skipped.
 
     Raises:
-        InputError: no such file, or not one verdict in it.
+        InputError: no such file, not one verdict in them, ours beside others, or two files with verdicts on one answer.
     """
-    rows = [row for _, row in json_rows(path)]
-    if rows and {"sample_id", "judge", "reply"} <= rows[-1].keys():
-        return kept(path, str(rows[-1]["judge"]))
+    files = [file for path in paths for file in _files(path)]
     replies: dict[tuple[str, str], tuple[str | None, ...]] = {}
-    if isinstance(benchmark, Reviewed):
-        found = (benchmark.review(row, number) for number, row in enumerate(rows))
-        replies = {(one[0], ""): one[1] for one in found if one is not None}
+    source: dict[str, Path] = {}
+    for file in files:
+        rows = _rows(file)
+        if rows and {"sample_id", "judge", "reply"} <= rows[-1].keys():
+            if len(files) > 1:
+                raise InputError(f"{file} holds verdicts of our own judge; give it alone with --verdicts.")
+            return kept(file, str(rows[-1]["judge"]))
+        for sample_id, said in _reviews(rows, benchmark):
+            if (other := source.setdefault(sample_id, file)) != file:
+                raise InputError(
+                    f"{other} and {file} both hold a verdict on {sample_id}; give --verdicts the files of one model."
+                )
+            replies[sample_id, ""] = said
     if not replies:
-        raise InputError(f"{path} holds no verdict, neither of ours nor as the benchmark's owners write them.")
-    return Verdicts(given=True, judge=f"file {hash_file(path)[:16]}", replies=replies)
+        named = ", ".join(str(path) for path in paths)
+        raise InputError(f"{named} holds no verdict, neither of ours nor as the benchmark's owners write them.")
+    hashes = [hash_file(file)[:16] for file in files]
+    return Verdicts(given=True, judge=f"file {hashes[0] if len(hashes) == 1 else hash_json(hashes)}", replies=replies)
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    if (path / VERDICTS).is_file():
+        return [path / VERDICTS]
+    return sorted(file for file in path.iterdir() if file.suffix in (".json", ".jsonl") and file.is_file())
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file; those of Object HalBench's `hall_*.json` stand under `sentences`, beside its figures."""
+    if path.is_file() and path.suffix == ".json":
+        try:
+            value = json.loads(path.read_bytes())
+        except (ValueError, RecursionError):
+            value = None  # JSON lines, or an error that `json_rows` reports
+        if isinstance(value, dict) and isinstance(value.get("sentences"), list):
+            return [row for row in value["sentences"] if isinstance(row, dict)]
+    return [row for _, row in json_rows(path)]
+
+
+def _reviews(rows: Sequence[Mapping[str, Any]], benchmark: Judged) -> list[tuple[str, tuple[str, ...]]]:
+    """(sample, replies) of the rows of an owners' file that hold a verdict."""
+    if not isinstance(benchmark, Reviewed):
+        return []
+    found = [one for number, row in enumerate(rows) if (one := benchmark.review(row, number)) is not None]
+    if not (isinstance(benchmark, CountingAll) and benchmark.counts_every_answer):
+        return found
+    numbering = Numbering()
+    return [(numbering.key(sample_id), said) for sample_id, said in found]

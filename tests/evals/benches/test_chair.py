@@ -1,6 +1,7 @@
 """CHAIR by hand: mentions and objects, double words, the faults of the official script, truth from COCO's files."""
 
 import json
+import pickle
 import subprocess
 import sys
 import tracemalloc
@@ -48,6 +49,8 @@ def objects(text: str) -> list[str]:
         ("a wine-glass, **dog**, cat/dog, dog.cat", ["dog"]),
         ("A cell phone on a dining table. A laptop computer.", ["cell phone", "dining table", "laptop"]),
         ("no dog here", ["dog"]),  # a denial is a mention
+        # NLTK up to 3.9.1 leaves a dash and an opening quotation mark at the word.
+        ("A man stands\u2014a dog sits; a sign says 'Dog' to cats\u2013horses", ["person", "dog"]),
     ],
 )
 def test_objects(text: str, expected: list[str]) -> None:
@@ -132,6 +135,31 @@ def test_scores_by_hand(tmp_path: Path) -> None:
     assert result.estimates["chair_s"].n == 3 and result.notes == (OWN,)
 
 
+def test_every_caption_of_a_picture_counts(tmp_path: Path) -> None:
+    """The second caption of 1 names a dog, of 2 a dog that is absent; a third one of 1 names nothing.
+
+    Sentences 3 of 6 with an absent object; mentions 4 absent of 10; found 4 + 1 + 0 + 0 of 5 + 3 + 2 + 3.
+    """
+    more: list[dict[str, Any]] = [
+        {"image_id": 2, "caption": "A dog."},
+        {"image_id": 1, "caption": "A dog."},
+        {"image_id": "COCO_val2014_000000000001.jpg", "caption": "A road."},
+    ]
+    data, out = annotations(tmp_path / "coco"), tmp_path / "out"
+    for rows in ([*CAPTIONS, *more], [*more, *CAPTIONS]):
+        result = scored(data, rows, tmp_path)
+        assert values(result) == pytest.approx({"chair_s": 3 / 6, "chair_i": 4 / 10, "recall": 5 / 13})
+        assert result.estimates["chair_s"].n == 6
+        assert result.notes == ("3 answers are further ones to a sample that has several; each counts", OWN)
+    path = tmp_path / "captions.jsonl"
+    kept = score_file("chair", path, Setting(data), out=out, resamples=100)
+    assert values(kept) == values(result)
+    ids = [json.loads(line)["sample_id"] for line in (out / "chair/scores.jsonl").read_text().splitlines()]
+    assert ids == ["1", "1#2", "1#3", "2", "2#2", "3"]
+    clusters = [json.loads(line)["cluster"] for line in (out / "chair/scores.jsonl").read_text().splitlines()]
+    assert clusters == ["1", "1", "1", "2", "2", "3"]
+
+
 def test_pictures_that_nobody_described_are_not_missing(tmp_path: Path) -> None:
     result = scored(annotations(tmp_path / "coco"), CAPTIONS[:1], tmp_path)
     assert values(result) == {"chair_s": 1, "chair_i": 2 / 5, "recall": 2 / 3}
@@ -208,6 +236,24 @@ def test_a_folder_without_truth_is_named_with_the_source(tmp_path: Path) -> None
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"needs instances_val2014\.json and captions_val2014\.json in .*cocodataset"):
         scored(tmp_path / "empty", CAPTIONS, tmp_path)
+
+
+def test_the_official_pickle_is_refused_with_what_to_give(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    (folder / "chair.pkl").write_bytes(pickle.dumps({1: {"dog"}}))
+    for place in (folder / "chair.pkl", folder):
+        with pytest.raises(
+            InputError, match=r"chair\.pkl is a Python pickle.*instances_val2014\.json.*cocodataset\.org"
+        ):
+            scored(place, CAPTIONS, tmp_path)
+
+
+def test_another_json_in_the_folder_is_not_taken_for_the_truth(tmp_path: Path) -> None:
+    (tmp_path / "coco").mkdir()
+    (tmp_path / "coco" / "results.json").write_text(json.dumps({"runs": [1, 2]}))
+    with pytest.raises(InputError, match=r"needs instances_val2014\.json and captions_val2014\.json"):
+        scored(tmp_path / "coco", CAPTIONS, tmp_path)
 
 
 def test_answers_to_no_picture_of_the_truth_are_told(tmp_path: Path) -> None:

@@ -58,6 +58,33 @@ def test_the_owners_layout_of_predictions(data: Path, tmp_path: Path) -> None:
     assert found["accuracy"] == found["accuracy_strict"] == 1.0
 
 
+def test_the_owners_layout_is_compared_as_written(data: Path, tmp_path: Path) -> None:
+    """As eval.py does: "Yes" and "left." are wrong there, and right after LLaVA's conversion."""
+    said = {"q1": "Yes", "q2": "left.", "q3": "table", "q4": "red"}
+    owners = write_json(tmp_path / "p.json", [{"questionId": key, "prediction": text} for key, text in said.items()])
+    made = score("gqa", data, owners)
+    found = values(made)
+    assert [found[name] for name in ("accuracy", "accuracy_strict", "accuracy_converted")] == [1 / 4, 1 / 4, 3 / 4]
+    assert (found["binary"], found["open"], found["structural_verify"]) == (0.0, 1 / 2, 0.0)
+    assert made.notes == (
+        "the answers are in the layout of GQA's eval.py and compared as written, as it does; accuracy_converted is"
+        " after LLaVA's conversion",
+    )
+    others = values(score("gqa", data, [{"question_id": key, "text": text} for key, text in said.items()]))
+    assert [others[name] for name in ("accuracy", "accuracy_strict", "accuracy_converted")] == [3 / 4, 1 / 4, 3 / 4]
+
+
+def test_consistency_in_the_owners_layout_is_as_written(tmp_path: Path) -> None:
+    listed = {
+        "q1": question("n1", "yes", "verify", "attr", entailed=["q2"]),
+        "q2": question("n1", "no", "verify", "obj", entailed=[]),
+    }
+    write_json(tmp_path / "data/val_all_questions.json", listed)
+    said = [{"questionId": "q1", "prediction": "yes"}, {"questionId": "q2", "prediction": "No"}]
+    made = score("gqa", tmp_path / "data", write_json(tmp_path / "p.json", said), split="val_all")
+    assert values(made)["consistency"] == 0.0
+
+
 def test_consistency_is_over_right_answers_and_what_they_entail(tmp_path: Path) -> None:
     """q1 and q2 are right and entail something: half of it and all of it are right, so (0.5 + 1) / 2. q3 is wrong."""
     listed = {

@@ -14,23 +14,31 @@ from tests.evals.benches.official_files import score, values, write_json
     ("text", "letter"),
     [
         ("A", "A"),
-        (" B ", "B"),
         ("E", "E"),
         ("F", None),
         ("a", None),
+        (" B ", None),  # the text as such, white space and all
+        ("A\n", None),
+        ("A\nB", None),
         ("A.", None),  # neither the letter alone nor ". " behind it
         ("A. ", "A"),
-        ("A.\n", None),  # the line break is read as ". ", which makes "A.. "
-        ("A\n", "A"),
+        ("A.\n", None),
         ("A. Maine", "A"),
         (" A. Maine", None),
         ("A) Maine", None),
         ("(A)", None),
-        ("A\nB", "A"),
         ("The answer is C.", "C"),
-        ("The answer is C", "C"),
+        ("So: The answer is C. Because", "C"),
+        ("The answer is C", None),  # one more character must stand behind the letter
+        ("The answer is C\n", None),  # and it is no line break
+        ("The answer is C\nThe answer is D.", "D"),
         ("The answer is Both.", "B"),
-        ("The answer is B or so. The answer is C.", "C"),  # a full stop behind it goes first, wherever it stands
+        ("The answer is B. The answer is A.", None),  # exactly one
+        ("The answer is A.\nThe answer is A.", None),
+        ("The answer is BThe answer is C.", "B"),  # the second one begins in the first
+        ("The answer is B or so. The answer is C.", None),
+        ("The answer is F. The answer is C.", None),
+        ("The answer is F.", None),
         ("B. The answer is C.", "B"),
         ("the answer is C.", None),
         ("The answer is (C).", None),
@@ -78,6 +86,12 @@ def test_accuracy_of_all_and_of_pictures(data: Path) -> None:
     assert (found["accuracy"], found["img_accuracy"], found["failed"], found["touched"]) == (0.5, 0.5, 0.5, 2)
     found = values(score("scienceqa-img", data, rows[1:3]))
     assert (found["img_accuracy"], found["failed"]) == (0.5, 0.5) and "accuracy" not in found
+
+
+def test_letters_that_are_named_twice_or_at_the_end_are_wrong(data: Path) -> None:
+    said = {"4": "The answer is B", "5": "B\n", "11": "The answer is B. The answer is A.", "20": "The answer is A."}
+    found = values(score("scienceqa", data, [{"question_id": key, "text": text} for key, text in said.items()]))
+    assert (found["accuracy"], found["img_accuracy"], found["failed"]) == (1 / 4, 0.0, 3 / 4)
 
 
 def test_other_splits(data: Path) -> None:

@@ -76,3 +76,40 @@ def test_a_model_that_only_lists_has_no_anchors(data: Path, tmp_path: Path) -> N
     benchmark = get_benchmark("object-halbench", Setting(data))
     with serving(lambda body, number: say('["dog"]')) as (url, _), pytest.raises(InputError, match="leave --anchors"):
         check_anchors(benchmark, Judging(judge_at(url)), tmp_path)
+
+
+def hall_file(path: Path, *sentences: tuple[int, str, list[tuple[str, str]]]) -> Path:
+    """What the owners' script writes: what it found in each answer, and its figures."""
+    rows = [
+        {
+            "image_id": image,
+            "caption": text,
+            "mscoco_hallucinated_words": [],
+            "mscoco_gt_words": [],
+            "mscoco_generated_words": found,
+            "words": [word for word, _ in found] + ["sky"],
+            "metrics": {},
+        }
+        for image, text, found in sentences
+    ]
+    path.write_text(json.dumps({"sentences": rows, "overall_metrics": {"CHAIRs": 0.5}}, indent=4))
+    return path
+
+
+def test_the_owners_file_is_answers_and_verdicts(data: Path, tmp_path: Path) -> None:
+    """Mentions as found there: dog, man, kite, dog of 1 (one absent), orange chair's none of 2, a second answer to 1.
+
+    Found: dog and person of 2, none of 1 (cat), dog of 2; a word that our list lacks goes by the file's object.
+    """
+    file = hall_file(
+        tmp_path / "hall_answers_-1.json",
+        (1, "A young fellow, dogs, a kite.", [("dog", "dog"), ("fellow", "person"), ("kite", "kite"), ("dog", "dog")]),
+        (2, "An orange chair.", []),
+        (1, "Dogs.", [("dog", "dog")]),
+    )
+    made = score_file("object-halbench", file, Setting(data), judging=Judging(verdicts=file), resamples=100)
+    found = values(made)
+    assert (found["chair_i"], found["obj_rec"]) == (1 / 5, 3 / 5)
+    assert (found["chair_s_refine"], found["chair_s"], found["coco_sentence_num"]) == (1 / 2, 1 / 3, 2)
+    # Without the verdicts, the same file's answers are read by synonyms.
+    assert values(score_file("object-halbench", file, Setting(data), resamples=100))["coco_sentence_num"] == 3

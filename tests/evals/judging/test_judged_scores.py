@@ -79,6 +79,51 @@ def test_mmhals_evaluation_file_is_read(tmp_path: Path) -> None:
     assert (found["score"], found["score_official"], found["hallucination_rate_official"]) == (3.0, 2.0, 2 / 3)
 
 
+def test_mmhals_informativeness_is_that_of_ratings_with_and_without_hallucination(tmp_path: Path) -> None:
+    """Ratings 6 5 3 2 0 are 3 2 0 2 0 of 3, and what is unread 0: 7 / 15, and 7 / 18 as the owners print it."""
+    data = mmhal_folder(tmp_path / "data", 6)
+    answers = write_json(tmp_path / "a.json", mmhal_answers(data, *"abcdef"))
+    replies = ["Rating: 6", "Rating: 5", "Rating: 3", "Rating: 2", "Rating: 0", "no idea"]
+    theirs = write_json(tmp_path / "e.json", [{"choices": [{"message": {"content": text}}]} for text in replies])
+    found = values(score_file("mmhal", answers, Setting(data), judging=Judging(verdicts=theirs), resamples=100))
+    assert found["informativeness"] == pytest.approx(7 / 15)
+    assert found["informativeness_official"] == pytest.approx(7 / 18)
+
+
+def test_mmhals_merged_file_is_answers_and_verdicts(tmp_path: Path) -> None:
+    """The file that the owners write with `gpt4_review`, in any order; RLHF-V's has the rows of its answer file."""
+    data = mmhal_folder(tmp_path / "data", 3)
+    replies = ["Rating: 5", "Rating: 1", "no idea"]
+    merged = [
+        {**row, "gpt4_review": text} for row, text in zip(mmhal_answers(data, "a", "b", "c"), replies, strict=True)
+    ]
+    numbered = [
+        {"question_id": n, "prompt": row["question"], "text": row["model_answer"], "gpt4_review": row["gpt4_review"]}
+        for n, row in enumerate(merged)
+    ]
+    for rows in (merged[::-1], numbered):
+        file = write_json(tmp_path / "m.json", rows)
+        found = values(score_file("mmhal", file, Setting(data), judging=Judging(verdicts=file), resamples=100))
+        assert (found["score"], found["score_official"], found["score_attribute"]) == (3.0, 2.0, 5.0)
+
+
+def test_rlaif_vs_answers_to_mmhal_are_read(tmp_path: Path) -> None:
+    """Numbered from 0, the picture's address as its id, the question under `prompt`."""
+    data = mmhal_folder(tmp_path / "data", 3)
+    listed = mmhal_answers(data, "a", "b", "c")
+    rows = [
+        {"question_id": n, "image_id": row["image_src"], "prompt": row["question"], "text": f"t{n}", "model_id": "m"}
+        for n, row in enumerate(listed)
+    ]
+    made = score("mmhal", data, rows[::-1])
+    assert made.estimates["words"].n == 3 and len(made.notes) == 1  # that a judge is needed, and no unknown answer
+    moved = [{**row, "image_id": "elsewhere.jpg"} for row in rows]
+    assert score("mmhal", data, moved).estimates["words"].n == 3  # by number and question
+    other = [{**row, "prompt": "What else?"} for row in moved]
+    with pytest.raises(InputError, match="no answer is to a sample"):
+        score("mmhal", data, other)
+
+
 def llava_rows(*said: str) -> list[dict[str, Any]]:
     return [{"question_id": number, "text": text} for number, text in enumerate(said)]
 
@@ -113,6 +158,33 @@ def test_llava_benchs_review_files_are_read(tmp_path: Path) -> None:
     file, answers = write_lines(tmp_path / "r.jsonl", reviews), write_lines(tmp_path / "a.jsonl", llava_rows(*"abcd"))
     found = values(score_file("llava-bench", answers, Setting(data), judging=Judging(verdicts=file), resamples=100))
     assert found["all"] == pytest.approx(20 / 27) and found["all_official"] == pytest.approx(19 / 26)
+
+
+def test_grades_of_a_review_go_before_its_text(tmp_path: Path) -> None:
+    """A reply that could not be parsed is corrected by hand in `tuple`; older reviews have `score` alone."""
+    data = llava_folder(tmp_path / "data")
+    answers = write_lines(tmp_path / "a.jsonl", llava_rows(*"abcd"))
+    pairs = ([8, 4], [10, 9], [10, 2], [5, 5])
+    fixed = [
+        {"question_id": n, "category": "llava_bench_conv", "tuple": pair, "content": "1 10\nNo."}
+        for n, pair in enumerate(pairs)
+    ]
+    scores = [{"question_id": n, "score": pair, "text": "1 10"} for n, pair in enumerate(pairs)]
+    for rows in (fixed, scores):
+        file = write_lines(tmp_path / "r.jsonl", rows)
+        found = values(score_file("llava-bench", answers, Setting(data), judging=Judging(verdicts=file), resamples=100))
+        assert found["all"] == found["all_official"] == pytest.approx(20 / 33)
+
+
+def test_categories_in_the_official_form_count_unread_replies(tmp_path: Path) -> None:
+    """Of conv, one reply is read (8 6) and one is not (-1 -1): 6 / 8, and 5 / 7 as the owners print it."""
+    data = llava_folder(tmp_path / "data")
+    answers = write_lines(tmp_path / "a.jsonl", llava_rows(*"abcd"))
+    pairs = ([8, 6], [10, 5], [9, 9], [-1, -1])
+    file = write_lines(tmp_path / "r.jsonl", [{"question_id": n, "tuple": pair} for n, pair in enumerate(pairs)])
+    found = values(score_file("llava-bench", answers, Setting(data), judging=Judging(verdicts=file), resamples=100))
+    assert (found["conv"], found["conv_official"]) == (6 / 8, 5 / 7)
+    assert (found["detail_official"], found["complex_official"], found["all_official"]) == (1 / 2, 1.0, 19 / 26)
 
 
 MMVET = {"v1_0": "x = -1", "v1_1": "A mug.", "v1_2": "8", "v1_3": "a tower"}
@@ -153,6 +225,16 @@ def test_mm_vets_grade_files_and_answers_by_id_are_read(tmp_path: Path) -> None:
     found = values(score_file("mm-vet", answers, Setting(data), judging=Judging(verdicts=file), resamples=100))
     assert found["total"] == pytest.approx((0.45 + 1 + 0 + 0.4) / 4)
     assert found["ocr"] == pytest.approx(0.225)
+    # The runs' totals are 1.8 / 4 and 1.9 / 4; the owners divide by the number of runs, not by one less.
+    assert (found["run_1"], found["run_2"]) == pytest.approx((0.45, 0.475))
+    assert found["std"] == pytest.approx(0.0125)
+
+
+def test_mm_vet_of_one_run_has_no_spread(tmp_path: Path) -> None:
+    data, answers = mmvet_folder(tmp_path / "data"), write_json(tmp_path / "m.json", MMVET)
+    file = write_json(tmp_path / "grade.json", {key: {"score": [0.5]} for key in MMVET})
+    found = values(score_file("mm-vet", answers, Setting(data), judging=Judging(verdicts=file), resamples=100))
+    assert found["total"] == 0.5 and not {"std", "run_1"} & found.keys()
 
 
 def test_hallusionbench_with_its_judge(tmp_path: Path) -> None:
