@@ -132,10 +132,12 @@ def _sample_of_lmms_eval(row: Any, where: str) -> Any:
     values = next((v for v in row.values() if isinstance(v, dict) and v is not doc and "question_id" in v), {})
     question = next((doc[key] for key in (*QUESTION_KEYS, "text") if isinstance(doc.get(key), str)), None)
     question = question or _first_text(row.get("input")) or _first_text(row.get("arguments"))
-    name = next(name for name in _REPLIES if row.get(name) is not None)
-    reply = _first_text(row[name])
+    name = next((name for name in _REPLIES if row.get(name) is not None), _REPLIES[0])
+    reply = _first_text(row.get(name))
     if reply is None:
-        raise InputError(f"{where}: {name} = {shorten(row[name])} holds no text; log samples of a task that generates")
+        raise InputError(
+            f"{where}: {name} = {shorten(row.get(name))} holds no text; log samples of a task that generates"
+        )
     found = {key: values[key] for key in ("question_id", "category") if key in values}
     found |= {key: value for key, value in doc.items() if key not in (*MODEL_KEYS, *OPEN_KEYS, *QUESTION_KEYS)}
     return found | ({} if question is None else {"question": question}) | {name: reply}

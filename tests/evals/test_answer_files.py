@@ -148,9 +148,10 @@ def test_samples_that_lmms_eval_logged(row: dict[str, Any], key: str | None, tmp
     assert (given.key, given.text, given.question) == (key, "said", "Is?")
 
 
-def test_samples_without_a_text_are_refused(tmp_path: Path) -> None:
-    row = {"doc_id": 0, "doc": DOC, "resps": [[[-1.5, False]]]}
-    with pytest.raises(InputError, match=r"line 1: resps = .* holds no text"):
+@pytest.mark.parametrize("replies", [[[[-1.5, False]]], [], None])
+def test_samples_without_a_text_are_refused(replies: object, tmp_path: Path) -> None:
+    row = {"doc_id": 0, "doc": DOC, "resps": replies}
+    with pytest.raises(InputError, match=r"line 1: (?:filtered_)?resps = .* holds no text"):
         list(read_answers(written(tmp_path, json.dumps(row))))
 
 

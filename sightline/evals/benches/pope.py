@@ -115,7 +115,8 @@ class Pope:
         parts = [part.strip() for part in (_split(row) or "").split(",")]
         if len(parts) < 2:
             return [row]
-        return [{**row, "category": part} for part in parts if part in self.lists]
+        known = [part for part in parts if part in self.lists] or parts[:1]
+        return [{**row, "category": part} for part in known]
 
     def answer_key(self, row: Mapping[str, Any]) -> str | None:
         """`split/question_id`: the split from the id, from `category` or `split`, or the only one that is asked."""

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from sightline.cli import app
 from sightline.errors import InputError
 from sightline.evals.answered_files import Scored, score_file
 from sightline.evals.benchmark import Setting
@@ -245,3 +247,21 @@ def test_a_row_of_vlmevalkit_answers_in_every_list_that_it_names(lists: Path, tm
         expected = reference(said, [q["label"] for q in questions(lists, split)])
         assert values(made)[f"{split}_f1"] == pytest.approx(expected["f1"])
         assert (made.estimates[f"{split}_f1"].n, made.estimates[f"{split}_f1"].unscored) == (24, 0)
+    (tmp_path / "b.tsv").write_text("index\tcategory\tprediction\n1\tpopular, adversarial\tNo\n2\trandom\tNo\n")
+    assert score(tmp_path / "b.tsv", lists).notes[1] == (
+        f"1 answers are to no sample of the benchmark ({tmp_path / 'b.tsv'} line 2 answers 'popular/1')"
+    )
+
+
+def test_the_command_takes_the_key_of_the_answer(lists: Path, tmp_path: Path) -> None:
+    rows = [{"question_id": q["question_id"], "answer": q["label"], "her_output": "Yes"} for q in questions(lists)]
+    answers = write_answers(tmp_path / "a.jsonl", rows)
+    command = ["score", "pope", "--answers", str(answers), "--data", str(lists), "--split", "random", "--json"]
+    refused = CliRunner().invoke(app, [*command, "--resamples", "100"])
+    assert refused.exit_code != 0 and "her_output = 'Yes'" in str(refused.exception) + refused.output
+    out = tmp_path / "out"
+    done = CliRunner().invoke(
+        app, [*command, "--resamples", "100", "--answer-key", "her_output", "--out", str(out)], catch_exceptions=False
+    )
+    assert json.loads(done.stdout)["accuracy"]["value"] == 0.5
+    assert json.loads((out / "manifest.json").read_text())["config"]["answer_key"] == "her_output"
