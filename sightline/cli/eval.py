@@ -48,6 +48,9 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
     ] = None,
     judge: Annotated[Path | None, typer.Option(help="YAML of the judge that grades open answers.")] = None,
+    strip_reasoning: Annotated[
+        bool, typer.Option("--strip-reasoning", help="Score what follows <think> tags; answers are kept whole.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the resamples behind the intervals; answers are greedy.")] = 0,
 ) -> None:
     """Measure a model on benchmarks; started again, it goes on where it was stopped.
@@ -58,6 +61,7 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     if bench is not None:
         given.append(f"benchmarks=[{bench}]")
     options = {"limit": limit, "split": split, "shard": shard, "runtime.batch_size": batch_size}
+    given += ["strip_reasoning=true"] if strip_reasoning else []
     given += [f"{key}={value}" for key, value in options.items() if value is not None]
     settings = load_config(EvalSettings, config, given)
     asked = run.EvalConfig(**settings.model_dump(exclude={"runtime"}))

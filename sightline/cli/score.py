@@ -12,6 +12,7 @@ import typer
 
 from sightline.config import load_config
 from sightline.errors import InputError
+from sightline.evals.answer_files import AnswerSource
 from sightline.evals.answered_files import Scored, score_file
 from sightline.evals.benchmark import Setting
 from sightline.evals.judging.applying import Judging, check_anchors
@@ -28,7 +29,7 @@ JUDGE_KEY = "judge."
 @app.command()
 def score(  # noqa: PLR0913 - one parameter an option
     bench: Annotated[str, typer.Argument(help="The benchmark, such as pope.")],
-    answers: Annotated[Path, typer.Option(help="JSONL or JSON: an id and a text in each row, or our answers.jsonl.")],
+    answers: Annotated[Path, typer.Option(help="JSONL, JSON or TSV: id and text in each row; or our answers.jsonl.")],
     data: Annotated[Path, typer.Option(help="Folder with the benchmark's official files.")],
     split: Annotated[str | None, typer.Option(help="One official part; all of them where it is left out.")] = None,
     synonyms: Annotated[Path | None, typer.Option(help="Official word list, in place of ours.")] = None,
@@ -50,6 +51,12 @@ def score(  # noqa: PLR0913 - one parameter an option
     ] = None,
     anchors: Annotated[bool, typer.Option(help="Have the judge grade twelve known answers too; needs --out.")] = False,
     resamples: Annotated[int, typer.Option(min=100, help="Resamples behind the intervals.")] = RESAMPLES,
+    answer_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Key of the model's answer, where the file's names do not tell.")
+    ] = None,
+    strip_reasoning: Annotated[
+        bool, typer.Option("--strip-reasoning", help="Score what follows <think> tags, in place of the whole answer.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
 ) -> None:
     """Score answers by a benchmark's official rule, with n, standard error and interval; needs no model.
@@ -60,7 +67,8 @@ def score(  # noqa: PLR0913 - one parameter an option
     judging = Judging(judge_config(judge, overrides), verdicts, tell)
     if anchors and (out is None or judging.config is None):
         raise InputError("--anchors needs a judge, and --out to keep its grades in.")
-    scored = score_file(bench, answers, setting, judging=judging, out=out, resamples=resamples, seed=seed)
+    source = AnswerSource(answers, answer_key, strip_reasoning)
+    scored = score_file(bench, source, setting, judging=judging, out=out, resamples=resamples, seed=seed)
     if as_json:
         typer.echo(
             json.dumps({name: made.model_dump(mode="json") for name, made in scored.estimates.items()}, indent=2)
@@ -68,7 +76,7 @@ def score(  # noqa: PLR0913 - one parameter an option
     else:
         print_scored(bench, scored)
     for note in scored.notes:
-        typer.echo(f"note: {note}", err=True)
+        typer.echo(note if note.startswith("warning: ") else f"note: {note}", err=True)
     if anchors and out is not None:
         tell(check_anchors(get_benchmark(bench, setting), judging, out / bench))
     if out is not None:

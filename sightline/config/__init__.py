@@ -3,11 +3,13 @@
 Nothing here knows a stage, opens data or imports torch. Reading one from YAML and the command line is `loading`.
 """
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from sightline.config.loading import load_config
 
-__all__ = ["Config", "load_config"]
+__all__ = ["Config", "SparseConfig", "load_config"]
 
 
 class Config(BaseModel):
@@ -17,3 +19,18 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+class SparseConfig(Config):
+    """A config that leaves out the keys in `SPARSE` where they have their defaults.
+
+    A key that a later version adds goes there, so that directories of earlier versions keep their hashes.
+    """
+
+    SPARSE: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        return {k: v for k, v in plain.items() if k not in self.SPARSE or v != fields[k].default}

@@ -25,6 +25,7 @@ __all__ = [
     "InFolders",
     "Keyed",
     "Metric",
+    "Numbering",
     "Remarking",
     "Setting",
     "Unlisted",
@@ -119,6 +120,18 @@ class Keyed(Protocol):
     """
 
     def answer_key(self, row: Mapping[str, Any]) -> str | None: ...
+
+
+@runtime_checkable
+class Numbering(Benchmark, Keyed, Protocol):
+    """A benchmark whose answer files number their questions in several ways, or answer several samples by one row.
+
+    `numbered` is the benchmark as it reads the ids of these rows, `divided` a row as one row for each sample.
+    """
+
+    def numbered(self, rows: Iterable[Mapping[str, Any]]) -> "Benchmark": ...
+
+    def divided(self, row: dict[str, Any]) -> Iterable[dict[str, Any]]: ...
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ import re
 
 from sightline.evals.benchmark import TOUCHED, count, mean
 from sightline.evals.metrics import AnyMetric, Metric
+from sightline.evals.reasoning import Reasoning
 from sightline.records.rows import Answer
 
 _NGRAM = 4  # words; shorter phrases recur in honest prose
@@ -30,6 +31,12 @@ ANSWER_METRICS: dict[str, AnyMetric] = {
         higher_is_better=None,
     ),
     TOUCHED: count(TOUCHED, "Answers that an official default or quirk decided"),
+}
+
+#: Added where reasoning is left out before scoring.
+STRIPPED_METRICS: dict[str, AnyMetric] = {
+    "reasoning_stripped": count("answer_reasoning", "Answers whose reasoning was left out"),
+    "reasoning_cut": count("answer_reasoning_cut", "Answers cut off within their reasoning (empty)"),
 }
 
 #: Own list: phrases with which models decline, wherever they stand in the first 200 characters.
@@ -74,4 +81,12 @@ def answer_values(answer: Answer) -> dict[str, float | None]:
         "answer_yes": float(first == "yes"),
         "answer_no": float(first == "no"),
         TOUCHED: 0.0,
+    }
+
+
+def stripped_values(reasoning: Reasoning | None) -> dict[str, float | None]:
+    """The values that `STRIPPED_METRICS` sum."""
+    return {
+        "answer_reasoning": float(reasoning is not None),
+        "answer_reasoning_cut": float(reasoning is not None and reasoning.is_cut),
     }

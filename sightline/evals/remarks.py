@@ -8,10 +8,13 @@ from collections.abc import Mapping
 
 from sightline.evals.benchmark import TOUCHED, Benchmark, Remarking
 from sightline.evals.judging.verdicts import Judged
+from sightline.evals.reasoning import ReasoningTally
 from sightline.records.rows import Estimate
 
 
-def remarks_of(benchmark: Benchmark, estimates: Mapping[str, Estimate]) -> tuple[str, ...]:
+def remarks_of(
+    benchmark: Benchmark, estimates: Mapping[str, Estimate], reasoning: ReasoningTally | None = None
+) -> tuple[str, ...]:
     """Sentences on how a benchmark was scored, none where all was official and no answer unclear.
 
     `estimates` are those of the answers that were scored, from which the count of touched answers is taken.
@@ -24,4 +27,16 @@ def remarks_of(benchmark: Benchmark, estimates: Mapping[str, Estimate]) -> tuple
     touched = estimates.get(TOUCHED)
     if touched is not None and touched.value:
         said.append(f"{touched.value:.0f} of {touched.n} answers were decided by an official default or quirk")
+    if reasoning is not None and reasoning.found:
+        said += _on_reasoning(reasoning)
     return tuple(said)
+
+
+def _on_reasoning(reasoning: ReasoningTally) -> list[str]:
+    share = f"{reasoning.found} of {reasoning.answers} answers"
+    if not reasoning.strip:
+        return [f"{share} hold reasoning in tags, read as part of the answer; --strip-reasoning scores what follows it"]
+    lines = [f"the reasoning in {share} was left out before scoring"]
+    if reasoning.cut:
+        lines.append(f"{reasoning.cut} answers were cut off within their reasoning and are scored as empty")
+    return lines

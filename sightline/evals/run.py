@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 from rich.progress import Progress
 
-from sightline.config import Config
+from sightline.config import Config, SparseConfig
 from sightline.data.progress import open_bars
 from sightline.data.shard import Shard
 from sightline.errors import InputError
@@ -24,7 +24,7 @@ from sightline.evals.judging.asking import Say
 from sightline.evals.judging.config import JudgeConfig
 from sightline.evals.leaks import find_leaks, trained_on
 from sightline.evals.registry import get_benchmark
-from sightline.evals.scoring import score_directory
+from sightline.evals.scoring import as_scored, score_directory
 from sightline.evals.statistics import RESAMPLES
 from sightline.models.prompts import Request, Sampling, prefix_of
 from sightline.records.manifest import MANIFEST, Stage
@@ -39,12 +39,15 @@ if TYPE_CHECKING:
 WHOLE = "0/1"
 
 
-class EvalConfig(Config):
+class EvalConfig(SparseConfig):
     """What decides the numbers. `limit` keeps a benchmark's first so many pictures; `validation` asks of those on which
     settings may be chosen, never of the test's; `split` picks one official part; `shard` is this process's part, such
     as 0/4; `autocast` is bfloat16 autocast while generating; `max_new_tokens` replaces the benchmarks' own limits.
-    `judge` grades the answers to benchmarks that ask one; without it they stay unscored.
+    `judge` grades the answers to benchmarks that ask one; without it they stay unscored. `strip_reasoning` scores what
+    follows a model's reasoning tags; answers are kept whole.
     """
+
+    SPARSE = frozenset({"strip_reasoning"})
 
     benchmarks: tuple[str, ...] = Field(min_length=1)
     limit: int | None = Field(default=None, ge=1)
@@ -56,6 +59,7 @@ class EvalConfig(Config):
     resamples: int = Field(default=RESAMPLES, ge=100)
     max_new_tokens: int | None = Field(default=None, ge=1)
     judge: JudgeConfig | None = None
+    strip_reasoning: bool = False
 
 
 class EvalRuntime(Config):
@@ -206,10 +210,10 @@ def score_samples(
 
     def answered() -> Iterator[tuple[Sample, Answer | None]]:
         answers = {answer.sample_id: answer for answer in read_rows(folder / ANSWERS, Answer)}
-        return ((sample, answers.get(sample.id)) for sample in samples)
+        return as_scored(((sample, answers.get(sample.id)) for sample in samples), config.strip_reasoning)
 
     scoring, failed = judged(benchmark, answered, Judging(config.judge, say=say), folder)
-    score_directory(scoring, out, resamples=config.resamples, seed=seed)
+    score_directory(scoring, out, resamples=config.resamples, seed=seed, strip_reasoning=config.strip_reasoning)
     if failed:
         say(f"{failed} calls of the judge failed; run the same command again to ask for them alone")
     return failed

@@ -7,6 +7,7 @@ from `statistics`.
 import re
 
 from sightline.evals.benchmark import TOUCHED, AnyMetric, Metric, count, mean
+from sightline.evals.reasoning import find_reasoning
 from sightline.records.rows import Answer, Score
 
 #: Any of these as a word of the first sentence makes the answer a no; everything else is a yes, even nothing at all.
@@ -26,8 +27,11 @@ def parse_yes_no(text: str) -> bool:
 def is_touched(text: str) -> bool:
     """Whether the official rule decided by a default or a quirk: plainly read, the answer says otherwise, or neither.
 
-    The plain reading is the answer's first "yes", "no" or "not", whatever its case and place.
+    The plain reading is the answer's first "yes", "no" or "not", whatever its case and place. Reasoning in tags is no
+    part of the answer, but the rule reads it, so that it decides.
     """
+    if find_reasoning(text) is not None:
+        return True
     found = _PLAIN.search(text)
     return found is None or (found.group().lower() == "yes") is not parse_yes_no(text)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from sightline.config.problems import shorten
 from sightline.errors import InputError
+from sightline.evals.answer_files import whole
 from sightline.evals.benches.amber_metrics import KINDS, discriminative_metrics, generative_metrics, score_metric
 from sightline.evals.benches.amber_nouns import Tools, installed_tools
 from sightline.evals.benches.files import json_lines, official_file
@@ -138,9 +139,11 @@ class Amber:
     def samples(self) -> Iterator[Sample]:
         pictures: set[str] = set()
         for where, row in json_lines(self.annotations):
-            number, kind, truth = row.get("id"), row.get("type"), row.get("truth")
+            number, kind, truth = whole(row.get("id")), row.get("type"), row.get("truth")
             if not isinstance(number, int) or not isinstance(kind, str) or truth is None:
                 raise InputError(f"{where}: {shorten(row)} lacks id, type or truth; fetch annotations.json again")
+            if kind != GENERATIVE:
+                truth = _label(truth, where)
             if self.part and self.part not in groups_of(kind):
                 continue
             default = f"AMBER_{number}.jpg" if kind == GENERATIVE else ""
@@ -216,6 +219,14 @@ def _yes_no(sample: Sample, answer: Answer) -> tuple[dict[str, float | None], di
         TOUCHED: float(answer.text not in ("Yes", "No")),
     }
     return values, {"answer": answer.text[:80], "truth": sample.truth["truth"]}
+
+
+def _label(truth: object, where: str) -> str:
+    """The script takes what is neither yes nor no for one thing here and for the other there; it is refused here."""
+    label = truth.strip().lower() if isinstance(truth, str) else ""
+    if label not in ("yes", "no"):
+        raise InputError(f"{where}: truth = {shorten(truth)} is neither yes nor no; correct the row")
+    return label
 
 
 def _association(path: Path) -> dict[str, list[str]]:

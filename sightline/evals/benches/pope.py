@@ -4,15 +4,15 @@ The rule of reading an answer is `evals.yes_no`; pictures are not needed to scor
 and every figure is the mean of the three, as the papers report it, beside each split's own.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sightline.config.problems import shorten
 from sightline.errors import InputError
-from sightline.evals.answer_files import IDS
+from sightline.evals.answer_files import whole
 from sightline.evals.benches.files import json_lines, official_file
 from sightline.evals.benchmark import AnyMetric, Metric, Setting, average
 from sightline.evals.registry import get_entry
@@ -22,6 +22,12 @@ from sightline.records.rows import Answer, Sample, Score
 _SOURCES = {"pope": "coco", "pope-aokvqa": "aokvqa", "pope-gqa": "gqa"}
 _SHARES = ("accuracy", "precision", "recall", "f1", "yes_ratio")
 _SPLIT_KEYS = ("category", "split")
+#: Of a row's ids, those that may number questions; `image_id` names the picture.
+_IDS = ("sample_id", "question_id", "questionId", "id")
+#: LLaVA numbers the questions of all lists in one file: a list's first id is 1 behind this.
+_LLAVA_STEP = 10_000_000
+_LLAVA_SPLITS = ("adversarial", "random", "popular")
+_LABELS = {"yes": True, "no": False}
 
 
 def pope(name: str, setting: Setting) -> "Pope":
@@ -36,13 +42,17 @@ def pope(name: str, setting: Setting) -> "Pope":
 
 @dataclass(frozen=True)
 class Pope:
-    """Questions of one or several splits, whose official lists are `lists`; ids are `split/question_id`."""
+    """Questions of one or several splits, whose official lists are `lists`; ids are `split/question_id`.
+
+    `is_llava` says that answers are numbered as in LLaVA's one file of answers to all lists.
+    """
 
     name: str
     lists: Mapping[str, Path]
     folder: Path
     limit: int | None = None
     max_new_tokens: int = 16
+    is_llava: bool = False
 
     @cached_property
     def metrics(self) -> Mapping[str, AnyMetric]:
@@ -76,13 +86,12 @@ class Pope:
                 if self.limit is not None and len(pictures) > self.limit:
                     break
                 yield Sample(
-                    id=f"{split}/{row.get('question_id', number)}",
+                    id=f"{split}/{whole(row.get('question_id', number))}",
                     images=(image,),
                     prompt=question,
                     task="yes-no",
                     cluster=image,
-                    # As the official script has it: what is not "no" is a yes.
-                    truth={"split": split, "there": _text(row, "label", where) != "no"},
+                    truth={"split": split, "there": _label(row, where)},
                 )
 
     def groups(self, sample: Sample) -> tuple[str, ...]:
@@ -91,18 +100,61 @@ class Pope:
     def score(self, sample: Sample, answer: Answer) -> Score:
         return score_yes_no(answer, truth=sample.truth["there"])
 
+    def numbered(self, rows: Iterable[Mapping[str, Any]]) -> "Pope":
+        """With LLaVA's numbers where a row has one beyond all lists and none names its list."""
+        for row in rows:
+            found = whole(_id(row))
+            if found is None or "/" in str(found) or _split(row) is not None:
+                return self
+            if str(found).isdecimal() and int(found) > _LLAVA_STEP:
+                return replace(self, is_llava=True)
+        return self
+
+    def divided(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """VLMEvalKit asks once what several lists ask: a row whose category is "random,popular" answers in both."""
+        parts = [part.strip() for part in (_split(row) or "").split(",")]
+        if len(parts) < 2:
+            return [row]
+        known = [part for part in parts if part in self.lists] or parts[:1]
+        return [{**row, "category": part} for part in known]
+
     def answer_key(self, row: Mapping[str, Any]) -> str | None:
         """`split/question_id`: the split from the id, from `category` or `split`, or the only one that is asked."""
-        found = next((row[name] for name in IDS if row.get(name) is not None), None)
+        found = whole(_id(row))
         if found is None or "/" in str(found):
-            return None if found is None else str(found)
-        split = next((row[name] for name in _SPLIT_KEYS if isinstance(row.get(name), str)), None)
+            return None if found is None else _whole_number(str(found))
+        if self.is_llava and str(found).isdecimal() and int(found) // _LLAVA_STEP < len(_LLAVA_SPLITS):
+            return f"{_LLAVA_SPLITS[int(found) // _LLAVA_STEP]}/{int(found) % _LLAVA_STEP}"
+        split = _split(row)
         if split is None and len(self.lists) > 1:
             raise InputError(
                 f"an answer's id {shorten(found)} occurs in every split ({', '.join(self.lists)}); choose one with"
                 " --split, or give each answer its 'category'"
             )
         return f"{split or next(iter(self.lists))}/{found}"
+
+
+def _id(row: Mapping[str, Any]) -> Any:
+    return next((row[name] for name in _IDS if row.get(name) is not None), None)
+
+
+def _split(row: Mapping[str, Any]) -> str | None:
+    return next((row[name] for name in _SPLIT_KEYS if isinstance(row.get(name), str)), None)
+
+
+def _whole_number(key: str) -> str:
+    """`random/1.0` as `random/1`."""
+    split, _, number = key.rpartition("/")
+    return f"{split}/{whole(number)}"
+
+
+def _label(row: Mapping[str, Any], where: str) -> bool:
+    """The official scripts take whatever is not "no" for a yes; a label that is neither is refused here."""
+    label = _text(row, "label", where)
+    there = _LABELS.get(label.strip().lower())
+    if there is None:
+        raise InputError(f"{where}: label = {shorten(label)} is neither yes nor no; correct the row")
+    return there
 
 
 def _text(row: Mapping[str, Any], name: str, where: str) -> str:

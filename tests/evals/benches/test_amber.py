@@ -235,3 +235,12 @@ def test_the_official_files_are_read(tmp_path: Path) -> None:
     assert len(samples) == 40 and samples[0].prompt == "Is the sky sunny in this image?"
     assert {groups_of(sample.truth["kind"])[1] for sample in samples} == {"attribute"}
     assert samples[0].cluster == "AMBER_1.jpg"
+
+
+def test_labels_in_capitals_are_read_and_others_refused(data: Path) -> None:
+    path = data / "annotations.json"
+    path.write_text(path.read_text().replace('"yes"', '"Yes"').replace('"no"', '"No "'))
+    assert value(scored("amber-discriminative", data, ANSWERS), "accuracy") == pytest.approx(5 / 8.001)
+    path.write_text(path.read_text().replace('"No "', '"maybe"', 1))
+    with pytest.raises(InputError, match=r"annotations\.json entry 4: truth = 'maybe' is neither yes nor no"):
+        scored("amber-discriminative", data, ANSWERS)

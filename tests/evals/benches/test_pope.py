@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from sightline.cli import app
 from sightline.errors import InputError
 from sightline.evals.answered_files import Scored, score_file
 from sightline.evals.benchmark import Setting
@@ -159,3 +161,107 @@ def test_the_command_prints_one_object_and_needs_no_torch(lists: Path, tmp_path:
     assert "1 answers are to no sample of the benchmark" in done.stderr and "line 26 answers 'random/77'" in done.stderr
     kept = json.loads((tmp_path / "out" / "pope" / "estimates.json").read_text())
     assert kept == made
+
+
+LLAVA = {"adversarial": 0, "random": 10_000_000, "popular": 20_000_000}
+
+
+def test_llavas_one_file_of_all_lists_scores_right_as_it_is(lists: Path, tmp_path: Path) -> None:
+    """Its ids go on from list to list, a row names no list, and adversarial's come first."""
+    rng = np.random.default_rng(2)
+    rows, expected = [], {}
+    for split, before in LLAVA.items():
+        asked = questions(lists, split)
+        said = [str(rng.choice(("Yes", "No", "No, not"))) for _ in asked]
+        expected[split] = reference(said, [q["label"] for q in asked])
+        rows += [
+            {"question_id": before + q["question_id"], "prompt": f"{q['text']}\nAnswer with one word.", "text": text}
+            for q, text in zip(asked, said, strict=True)
+        ]
+    path = write_answers(tmp_path / "llava.jsonl", rows)
+    for split, figures in expected.items():
+        made = score(path, lists, split)
+        assert {name: values(made)[name] for name in figures} == pytest.approx(figures, abs=1e-15)
+        assert (made.estimates["f1"].n, made.estimates["f1"].unscored) == (24, 0)
+    every = score(path, lists, None)
+    assert values(every)["f1"] == pytest.approx(sum(figures["f1"] for figures in expected.values()) / 3)
+    assert every.notes == ()
+
+
+def test_answers_to_another_list_get_no_figure(lists: Path, tmp_path: Path) -> None:
+    """The numbers are those of the list, but most of the questions are not; the same by other names is found."""
+    rows = [
+        {"question_id": q["question_id"], "prompt": q["text"], "text": "Yes"} for q in questions(lists, "adversarial")
+    ]
+    with pytest.raises(InputError, match=r"no answer asks what the list asks under its id .*line 1 asks 'Is there a"):
+        score(write_answers(tmp_path / "a.jsonl", rows), lists, "random")
+    pictures = [{**row, "image": q["image"]} for row, q in zip(rows, questions(lists, "adversarial"), strict=True)]
+    made = score(write_answers(tmp_path / "b.jsonl", pictures), lists, "random")
+    assert (values(made)["accuracy"], made.estimates["accuracy"].n) == (0.5, 24)  # the same questions in another order
+    assert "24 answers were matched by picture and question; their ids mean other questions" in made.notes
+
+
+def test_the_models_key_wins_over_the_truth(lists: Path, tmp_path: Path) -> None:
+    rows = [
+        {"question_id": q["question_id"], "question": q["text"], "answer": q["label"], "pred": "Yes"}
+        for q in questions(lists)
+    ]
+    assert values(score(write_answers(tmp_path / "a.jsonl", rows), lists))["accuracy"] == 0.5
+
+
+def test_labels_in_capitals_are_read_and_others_refused(tmp_path: Path) -> None:
+    data = write_lists(tmp_path / "capitals")
+    path = data / "coco_pope_random.json"
+    path.write_text(path.read_text().replace('"yes"', '"Yes"').replace('"no"', '" No"'))
+    rows = [{"question_id": q["question_id"], "text": q["label"].strip()} for q in questions(data)]
+    found = values(score(write_answers(tmp_path / "a.jsonl", rows), data))
+    assert (found["accuracy"], found["tp"], found["tn"]) == (1.0, 12, 12)
+    path.write_text(path.read_text().replace('" No"', '"maybe"', 1))
+    with pytest.raises(InputError, match=r"random\.json line 2: label = 'maybe' is neither yes nor no"):
+        score(tmp_path / "a.jsonl", data)
+
+
+def test_ids_that_pandas_made_floats(lists: Path, tmp_path: Path) -> None:
+    rows = [{"question_id": float(q["question_id"]), "text": "Yes"} for q in questions(lists)]
+    made = score(write_answers(tmp_path / "a.jsonl", rows), lists)
+    assert (values(made)["accuracy"], made.notes) == (0.5, ())
+    table = "".join(f"{q['question_id']}.0\tYes\n" for q in questions(lists))
+    (tmp_path / "a.tsv").write_text(f"question_id\tprediction\n{table}")
+    assert values(score(tmp_path / "a.tsv", lists))["accuracy"] == 0.5
+
+
+def test_a_row_of_vlmevalkit_answers_in_every_list_that_it_names(lists: Path, tmp_path: Path) -> None:
+    """Each question on a picture stands once, with all lists that ask it; its index is no id of the lists."""
+    asked: dict[tuple[str, str], list[str]] = {}
+    for split in LLAVA:
+        for q in questions(lists, split):
+            asked.setdefault((q["image"], q["text"]), []).append(split)
+    lines = [
+        f"{number}\t{text}\tYes\t{','.join(splits)}\t{image}\t{'No' if 'cup' in text else 'Yes'}\n"
+        for number, ((image, text), splits) in enumerate(asked.items())
+    ]
+    (tmp_path / "a.tsv").write_text("index\tquestion\tanswer\tcategory\timage_path\tprediction\n" + "".join(lines))
+    made = score(tmp_path / "a.tsv", lists, None)
+    for split in LLAVA:
+        said = ["No" if "cup" in q["text"] else "Yes" for q in questions(lists, split)]
+        expected = reference(said, [q["label"] for q in questions(lists, split)])
+        assert values(made)[f"{split}_f1"] == pytest.approx(expected["f1"])
+        assert (made.estimates[f"{split}_f1"].n, made.estimates[f"{split}_f1"].unscored) == (24, 0)
+    (tmp_path / "b.tsv").write_text("index\tcategory\tprediction\n1\tpopular, adversarial\tNo\n2\trandom\tNo\n")
+    assert score(tmp_path / "b.tsv", lists).notes[1] == (
+        f"1 answers are to no sample of the benchmark ({tmp_path / 'b.tsv'} line 2 answers 'popular/1')"
+    )
+
+
+def test_the_command_takes_the_key_of_the_answer(lists: Path, tmp_path: Path) -> None:
+    rows = [{"question_id": q["question_id"], "answer": q["label"], "her_output": "Yes"} for q in questions(lists)]
+    answers = write_answers(tmp_path / "a.jsonl", rows)
+    command = ["score", "pope", "--answers", str(answers), "--data", str(lists), "--split", "random", "--json"]
+    refused = CliRunner().invoke(app, [*command, "--resamples", "100"])
+    assert refused.exit_code != 0 and "her_output = 'Yes'" in str(refused.exception) + refused.output
+    out = tmp_path / "out"
+    done = CliRunner().invoke(
+        app, [*command, "--resamples", "100", "--answer-key", "her_output", "--out", str(out)], catch_exceptions=False
+    )
+    assert json.loads(done.stdout)["accuracy"]["value"] == 0.5
+    assert json.loads((out / "manifest.json").read_text())["config"]["answer_key"] == "her_output"
