@@ -16,11 +16,12 @@ from peft.utils.save_and_load import load_peft_weights
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.models.fused_lora import fuse_lora
 from sightline.models.full import save_model
+from sightline.models.fused_lora import fuse_lora
 from sightline.models.loading import peft_warnings_ignored
 from sightline.models.merging import merge_adapter
 from sightline.models.routing import is_routed, route
+from sightline.models.soundness import ADAPTER_CONFIG, check_adapter
 from sightline.models.targets import target_pattern
 from sightline.models.vlm import VLM
 
@@ -31,10 +32,10 @@ class LoraSettings:
 
     `targets` is a regular expression over whole module names or a tuple of name endings; None is every linear layer of
     the language model. They match the language model and its head alone, so the vision tower stays frozen, unless
-    `vision_tower` lets them match vision tower and projector too. `train_projector` also trains the projector between vision and language in full, as the BDHS
-    study does (2407.02477, app. A): a copy of it is saved in the adapter, and switching the adapter off restores the
-    original. With `decoupled` there are two adapters, one for the tokens of images and one for all others, as DAMC trains
-    them (2402.12750).
+    `vision_tower` lets them match vision tower and projector too. `train_projector` also trains the projector between
+    vision and language in full, as the BDHS study does (2407.02477, app. A): a copy of it is saved in the adapter, and
+    switching the adapter off restores the original. With `decoupled` there are two adapters, one for the tokens of
+    images and one for all others, as DAMC trains them (2402.12750).
     """
 
     rank: int
@@ -59,8 +60,8 @@ def add_lora(vlm: VLM, settings: LoraSettings, *, seed: int = 0) -> VLM:
         raise InputError(f"{vlm.path} has no vision tower; leave lora.vision_tower off")
     if settings.vision_tower and (settings.decoupled or vlm.family.names):
         raise InputError(
-            "lora.vision_tower does not go with lora.decoupled or a composed model, whose adapters are chosen by token; "
-            "leave one of them off"
+            "lora.vision_tower does not go with lora.decoupled or a composed model, whose adapters are chosen by "
+            "token; leave one of them off"
         )
     if isinstance(vlm.model, PeftModel):
         raise InputError(f"the model of {vlm.path} has an adapter already; merge it first")
@@ -97,6 +98,8 @@ def start_from(vlm: VLM, directory: Path) -> None:
         InputError: no adapter there, or one of another rank, alpha or other layers.
     """
     model = _adapted(vlm)
+    if (directory / ADAPTER_CONFIG).is_file():
+        check_adapter(directory)
     try:
         told, weights = LoraConfig.from_pretrained(str(directory)), load_peft_weights(str(directory), device="cpu")
     except (OSError, ValueError, TypeError) as error:

@@ -21,10 +21,11 @@ def published_names(model: Any) -> Iterator[None]:
     """Inside, `model.save_pretrained` names the weights of a vision tower as published checkpoints do."""
     known = getattr(model, "_weight_conversions", None)
     mapping = get_model_conversion_mapping(model, add_legacy=False)
-    # Without a record of its loading, Transformers saves by the mapping of the class, less every prefix change.
-    own = [each for each in mapping if not isinstance(each, PrefixChange)] if known is None else list(known)
-    levels = [each for each in mapping if _is_tower_level(each)]
-    model._weight_conversions = [each for each in own if not _is_tower_level(each)] + levels
+    # All names of the class, and not those alone that the file had which the model was opened from: a head that was
+    # untied since is in no such file. A prefix change is kept where the file needed it.
+    names = [each for each in mapping if not isinstance(each, PrefixChange)]
+    prefixes = [each for each in known or () if isinstance(each, PrefixChange) and not _is_tower_level(each)]
+    model._weight_conversions = [*names, *prefixes, *filter(_is_tower_level, mapping)]
     try:
         yield
     finally:

@@ -11,6 +11,8 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
+from sightline.models.loading import peft_warnings_ignored
+
 
 def merge_adapter(model: PeftModel) -> Any:
     """The base model with the adapter in its weights; `model` is used up.
@@ -19,7 +21,8 @@ def merge_adapter(model: PeftModel) -> Any:
     """
     base = model.get_base_model()
     _split_shared_matrix(base)
-    merged: Any = model.merge_and_unload()
+    with peft_warnings_ignored():
+        merged: Any = model.merge_and_unload()
     head, embedding = merged.get_output_embeddings(), merged.get_input_embeddings()
     if head is not None and head.weight is not embedding.weight and not torch.equal(head.weight, embedding.weight):
         for config in (merged.config, merged.config.get_text_config()):

@@ -78,15 +78,14 @@ def _unmatched(vlm: VLM, target: str, known: Mapping[str, nn.Module], other: Map
 
 
 def _modules(vlm: VLM, *, projector: bool) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
-    """The modules of language model and head by name, and all others; those that hold the language model are neither."""
-    decoder, head = _decoder_name(vlm), _head_name(vlm)
+    """The modules of language model and head by name, and all others; what holds the language model is neither."""
+    decoder, head, own = _decoder_name(vlm), _head_name(vlm), vlm.family.projector
     language, other = dict[str, nn.Module](), dict[str, nn.Module]()
     for name, module in vlm.base.named_modules():
         if name.startswith(f"{decoder}.") or name == head:
             language[name] = module
-        elif name and not f"{decoder}.".startswith(f"{name}."):
-            if projector or vlm.family.projector not in name.split("."):
-                other[name] = module
+        elif name and not f"{decoder}.".startswith(f"{name}.") and (projector or own not in name.split(".")):
+            other[name] = module
     return language, other
 
 
