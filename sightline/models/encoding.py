@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sightline.data.images import open_image
@@ -32,17 +33,18 @@ class RowTooLong(InputError):
 class Images:
     """The processed images of one prefix: tensors as the processor names them, and the paths they came from.
 
-    `media` is `Prefix.media`: a file may be shown as one kind here and as another there.
+    `media` and `zeroed` are those of `Prefix`: a file may be shown as one kind here, as another or as zeros there.
     """
 
     paths: tuple[Path, ...]
     tensors: dict[str, Tensor]
     media: tuple[str, ...] = ()
+    zeroed: bool = False
 
     @property
-    def shown(self) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-        """Equal for the same files shown as the same kinds."""
-        return self.paths, self.media
+    def shown(self) -> tuple[tuple[Path, ...], tuple[str, ...], bool]:
+        """Equal for the same files shown in the same way."""
+        return self.paths, self.media, self.zeroed
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ def _encode_prefix(vlm: VLM, prefix: Prefix) -> EncodedPrefix:
     text, lead, end = _render(vlm, prefix)
     encoded = _process(vlm, prefix, text, where)
     tensors = {key: value for key, value in encoded.items() if key not in TEXT_KEYS}
-    images = Images(prefix.images, tensors, prefix.media)
+    shown = _zeroed(vlm, tensors) if prefix.zeroed else tensors
+    images = Images(prefix.images, shown, prefix.media, prefix.zeroed)
     types = {key: value for key, value in encoded.items() if key.endswith("token_type_ids")}
     ids = tuple(encoded["input_ids"][0].tolist())
     if vlm.family.processor_adds_lead:
@@ -128,6 +131,14 @@ def _process(vlm: VLM, prefix: Prefix, text: str, where: str) -> Any:
         return vlm.processor(images=pictures or None, **told, **asked)
     except ValueError as error:
         raise InputError(f"{where}: the processor of {vlm.path} refuses it ({str(error).splitlines()[0]})") from error
+
+
+def _zeroed(vlm: VLM, tensors: dict[str, Any]) -> dict[str, Any]:
+    """The same with zeros for pixels; sizes, masks and places of patches stay."""
+    pixels = [name for name in tensors if name.rpartition(".")[2].startswith("pixel_values")]
+    if not pixels:
+        raise InputError(f"the processor of {vlm.path} makes no pixel_values that could be zeros; set blind=none")
+    return {**tensors, **{name: torch.zeros_like(tensors[name]) for name in pixels}}
 
 
 def model_inputs(vlm: VLM, images: Images) -> dict[str, Tensor]:

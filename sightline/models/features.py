@@ -24,8 +24,8 @@ SMALL = 128
 #: Small pictures in one pass.
 TOGETHER = 4
 
-#: Files, and the kinds that they are shown as (`Images.shown`).
-Shown = tuple[tuple[Path, ...], tuple[str, ...]]
+#: Files, the kinds that they are shown as, and whether as zeros (`Images.shown`).
+Shown = tuple[tuple[Path, ...], tuple[str, ...], bool]
 
 
 def image_features(vlm: VLM, images: Sequence[Images]) -> list[Features | None]:

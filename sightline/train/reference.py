@@ -83,5 +83,5 @@ class Reference:
         formats = (str(self._vlm.dtype), self._vlm.device.type, str(self._halved), torch.__version__)
         told = [part for turn in prefix.history for part in (turn.role, turn.text)]
         counts = (len(told), len(scored.answers), len(pictures))  # lest a turn be taken for an answer
-        texts = (*told, prefix.prompt, *scored.answers, *prefix.media)
+        texts = (*told, prefix.prompt, *scored.answers, *prefix.media, *(["zeroed"] if prefix.zeroed else []))
         return content_key("reference", self._frozen.identity, *formats, *counts, *texts, *pictures)
