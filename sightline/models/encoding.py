@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sightline.data.images import open_image
@@ -17,6 +16,7 @@ from sightline.data.turns import messages
 from sightline.errors import InputError
 from sightline.models.prompts import Prefix
 from sightline.models.vlm import VLM
+from sightline.models.zeroed import zero_pixels
 from sightline.records.rows import IMAGE
 
 #: What a processor returns for the text; the rest belongs to the images.
@@ -109,7 +109,7 @@ def _encode_prefix(vlm: VLM, prefix: Prefix) -> EncodedPrefix:
     text, lead, end = _render(vlm, prefix)
     encoded = _process(vlm, prefix, text, where)
     tensors = {key: value for key, value in encoded.items() if key not in TEXT_KEYS}
-    shown = _zeroed(vlm, tensors) if prefix.zeroed else tensors
+    shown = zero_pixels(vlm.path, tensors) if prefix.zeroed else tensors
     images = Images(prefix.images, shown, prefix.media, prefix.zeroed)
     types = {key: value for key, value in encoded.items() if key.endswith("token_type_ids")}
     ids = tuple(encoded["input_ids"][0].tolist())
@@ -131,14 +131,6 @@ def _process(vlm: VLM, prefix: Prefix, text: str, where: str) -> Any:
         return vlm.processor(images=pictures or None, **told, **asked)
     except ValueError as error:
         raise InputError(f"{where}: the processor of {vlm.path} refuses it ({str(error).splitlines()[0]})") from error
-
-
-def _zeroed(vlm: VLM, tensors: dict[str, Any]) -> dict[str, Any]:
-    """The same with zeros for pixels; sizes, masks and places of patches stay."""
-    pixels = [name for name in tensors if name.rpartition(".")[2].startswith("pixel_values")]
-    if not pixels:
-        raise InputError(f"the processor of {vlm.path} makes no pixel_values that could be zeros; set blind=none")
-    return {**tensors, **{name: torch.zeros_like(tensors[name]) for name in pixels}}
 
 
 def model_inputs(vlm: VLM, images: Images) -> dict[str, Tensor]:

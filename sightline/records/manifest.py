@@ -128,7 +128,8 @@ class Stage:
             if record in self.manifest.computed or self.done:
                 return
             self.manifest = self.manifest.model_copy(update={"computed": (*self.manifest.computed, record)})
-            write_json(self.directory / MANIFEST, self.manifest)
+            if (self.directory / MANIFEST).exists():  # a directory that was removed is not made anew by this
+                write_json(self.directory / MANIFEST, self.manifest)
 
     def finish(
         self,
@@ -140,7 +141,6 @@ class Stage:
         """Write the complete manifest, the last act of a stage."""
         if self.done:
             raise ValueError(f"stage '{self.manifest.stage}' in {self.directory} is complete already")
-        forget(self)
         self.manifest = Manifest.model_validate(
             self.manifest.model_dump()
             | {
@@ -153,6 +153,7 @@ class Stage:
             }
         )
         write_json(self.directory / MANIFEST, self.manifest)
+        forget(self)
         _release(self.directory)
         return self.manifest
 
