@@ -81,8 +81,9 @@ def add_lora(vlm: VLM, settings: LoraSettings, *, seed: int = 0) -> VLM:
         try:
             model = get_peft_model(vlm.model, config)
         except ValueError as error:
-            asked = settings.targets if settings.targets is not None else targets
-            raise InputError(f"lora.targets {asked!r}: PEFT puts no LoRA there in {vlm.path} ({error})") from error
+            raise InputError(
+                f"lora.targets {settings.targets or targets!r}: PEFT puts no LoRA there in {vlm.path} ({error})"
+            ) from error
         if settings.decoupled:
             for name in vlm.family.adapters:
                 model.add_adapter(name, replace(config, modules_to_save=None))

@@ -57,7 +57,7 @@ class Forced:
 
 @dataclass(frozen=True)
 class _Row:
-    asked: Prefix
+    source: Prefix
     prefix: EncodedPrefix
     true: Ids
     free: int  # tokens of the text; behind them the end of turn
@@ -130,7 +130,7 @@ def _drawn(vlm: VLM, rows: Sequence[_Row], temperature: float, top_p: float) -> 
         if logits.isnan().any():
             ends = np.cumsum([len(row.true) for row in rows])
             first = len(tokens) + int(logits.isnan().any(-1).nonzero()[0])
-            raise not_a_number(vlm.path, rows[int((ends <= first).sum())].asked)
+            raise not_a_number(vlm.path, rows[int((ends <= first).sum())].source)
         some = uniforms[len(tokens) : len(tokens) + len(logits)]
         chosen = choose_tokens(logits, some, temperature=temperature, top_p=top_p)
         barred = _barred(vlm, logits.shape[-1]) if barred is None else barred

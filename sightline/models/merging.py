@@ -36,6 +36,10 @@ def _split_shared_matrix(base: Any) -> None:
     head, embedding = base.get_output_embeddings(), base.get_input_embeddings()
     if head is None or not any(isinstance(each, BaseTunerLayer) for each in (head, embedding)):
         return
-    own = head.get_base_layer() if isinstance(head, BaseTunerLayer) else head
-    if own.weight is (embedding.get_base_layer() if isinstance(embedding, BaseTunerLayer) else embedding).weight:
+    own, other = _layer_below(head), _layer_below(embedding)
+    if own.weight is other.weight:
         own.weight = nn.Parameter(own.weight.detach().clone(), requires_grad=own.weight.requires_grad)
+
+
+def _layer_below(module: Any) -> Any:
+    return module.get_base_layer() if isinstance(module, BaseTunerLayer) else module

@@ -99,7 +99,8 @@ def _head_name(vlm: VLM) -> str:
 
 
 def _name_of(vlm: VLM, part: Any) -> str:
-    return next(name for name, module in vlm.base.named_modules() if module is part)
+    name: str = next(name for name, module in vlm.base.named_modules() if module is part)
+    return name
 
 
 def _pattern(vlm: VLM, names: list[str]) -> str:

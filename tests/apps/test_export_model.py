@@ -138,8 +138,8 @@ def test_an_adapter_on_a_tied_head_or_embedding_is_merged_into_a_model_that_comp
     picture = tied / "picture-0.png"
     assert (plain(tied / "model", picture) - values).abs().max() > 0.1  # the adapter does something
     assert torch.allclose(plain(tmp_path / "out", picture), values, atol=1e-4)
-    told = json.loads((tmp_path / "out/config.json").read_text())
-    assert told["tie_word_embeddings"] is False and told["text_config"]["tie_word_embeddings"] is False
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    assert config["tie_word_embeddings"] is False and config["text_config"]["tie_word_embeddings"] is False
     weights, base = load_file(tmp_path / "out/model.safetensors"), load_file(tied / "model/model.safetensors")
     matrix = "language_model.model.embed_tokens.weight"
     assert torch.equal(weights[matrix], base[matrix]) is ("embed_tokens" not in targets)

@@ -167,7 +167,7 @@ def broken(vlm: VLM) -> VLM:
     return vlm
 
 
-def asked(pictures: list[Path]) -> list[Prefix]:
+def prefixes_of(pictures: list[Path]) -> list[Prefix]:
     return [Prefix((pictures[0],), "Describe the picture."), Prefix((pictures[1],), "Where is an umbrella?")]
 
 
@@ -179,7 +179,7 @@ ROW = r"computes NaN for the prompt 'Where is an umbrella\?' about picture-1\.pn
 def test_sampling_names_the_row_whose_logits_are_nan(
     broken: VLM, pictures: list[Path], proved: bool, temperature: float
 ) -> None:
-    vlm, prefixes = replace(broken, proved=proved), asked(pictures)
+    vlm, prefixes = replace(broken, proved=proved), prefixes_of(pictures)
     how = Sampling(4, temperature=temperature)
     assert generate(vlm, [Request(prefixes[0])], how, batch_size=2)[0].tokens > 0
     with pytest.raises(InputError, match=ROW):
@@ -189,7 +189,7 @@ def test_sampling_names_the_row_whose_logits_are_nan(
 @pytest.mark.parametrize("proved", [True, False])
 def test_scoring_names_the_row_whose_log_probs_are_nan(broken: VLM, pictures: list[Path], proved: bool) -> None:
     vlm = replace(broken, proved=proved)
-    items = [Scored(prefix, ("A red cup.", "A blue plate stands here.")) for prefix in asked(pictures)]
+    items = [Scored(prefix, ("A red cup.", "A blue plate stands here.")) for prefix in prefixes_of(pictures)]
     with torch.no_grad():
         assert answer_logps(vlm, items[:1]).sums().isfinite().all()
         with pytest.raises(InputError, match=ROW):

@@ -43,10 +43,10 @@ def test_keys_that_came_later_are_told_where_they_are_set_so_that_old_runs_go_on
     plainly = load_config(TrainConfig, None, GIVEN).model_dump(mode="json")
     assert "blind" not in plainly and "vision_tower" not in plainly["lora"]
     more = (*GIVEN[2:], "loss={name: v-dpo, beta: 0.1, gamma: 2.0, guide: policy}", "lora.vision_tower=true")
-    told = load_config(TrainConfig, None, [*more, "blind=zero-image"])
-    assert told.model_dump(mode="json")["blind"] == "zero-image"
-    assert told.model_dump(mode="json")["lora"]["vision_tower"] is True
-    assert TrainConfig.model_validate(told.model_dump(mode="json")) == told
+    config = load_config(TrainConfig, None, [*more, "blind=zero-image"])
+    assert config.model_dump(mode="json")["blind"] == "zero-image"
+    assert config.model_dump(mode="json")["lora"]["vision_tower"] is True
+    assert TrainConfig.model_validate(config.model_dump(mode="json")) == config
 
 
 def test_losses_are_a_list_with_weights(tmp_path: Path) -> None:

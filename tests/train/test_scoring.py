@@ -134,8 +134,8 @@ def test_a_zero_image_is_zeros_in_the_place_of_the_picture_for_policy_reference_
     stir(vlm)
     zeros, none = (Scoring(frozenset({Need.BLIND}), blind=blind) for blind in ("zero-image", "none"))
     found, other = (score_pairs(vlm, pairs[:3], scoring, autocast=False) for scoring in (zeros, none))
-    asked = [(place, pair, side) for place, pair in enumerate(pairs[:3]) for side in ("chosen", "rejected")]
-    for place, pair, side in asked:
+    sides = [(place, pair, side) for place, pair in enumerate(pairs[:3]) for side in ("chosen", "rejected")]
+    for place, pair, side in sides:
         blind = found.field(f"blind_{side}")[place].item()
         assert blind == pytest.approx(blind_sum(vlm, pair, getattr(pair, side)), rel=1e-4)
         own = plain_sum(vlm, [Path(pair.images[0])], pair.prompt, getattr(pair, side))
