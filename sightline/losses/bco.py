@@ -1,7 +1,8 @@
 """Binary classifier optimization: chosen answers are to have a reward above a shift, rejected ones one below it.
 
-The quality term of MPO. The shift is a running mean of past rewards, which `sightline.train` keeps; TRL's paired form
-has none, and peers that reproduce InternVL have one, so both are in the table.
+The quality term of MPO. The shift is a running mean of past rewards, which `sightline.train` keeps. InternVL's MPO runs
+on TRL 0.10.1, whose `bco_pair` has such a shift, the batch under way included; later TRL (1.16) has none. Both are in
+the table.
 """
 
 from torch.nn.functional import logsigmoid
@@ -21,6 +22,6 @@ def bco(policy: PairLogps, reference: PairLogps, *, beta: float, shift: float) -
 
 
 def unshifted_bco(policy: PairLogps, reference: PairLogps, *, beta: float) -> LossOut:
-    """BCO with a shift of 0, which is the `bco_pair` of TRL."""
+    """BCO with a shift of 0, which is the `bco_pair` of TRL 1.16."""
     out = bco(policy, reference, beta=beta, shift=0.0)
     return LossOut(out.loss, out.chosen_reward, out.rejected_reward)

@@ -54,13 +54,17 @@ def k1(logps: Float[Tensor, "*shape"], reference: Float[Tensor, "*shape"]) -> Fl
     """log(pi / ref) of drawn tokens: an estimate of KL(pi || ref) without bias that may be below 0.
 
     Schulman 2020, "Approximating KL divergence". As a penalty in the reward it gives the gradient of the KL; as a
-    loss of its own its gradient is 0 on average, so there `k3` is the one to take.
+    loss of its own its gradient is 0 on average; `k3` has one, that of KL(ref || pi).
     """
     return logps - reference
 
 
 def k3(logps: Float[Tensor, "*shape"], reference: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """As `k1`, by ref / pi - 1 - log(ref / pi): never below 0, less variance (Schulman 2020; 2402.03300, Eq. 4)."""
+    """As `k1`, by ref / pi - 1 - log(ref / pi): never below 0, less variance (Schulman 2020; 2402.03300, Eq. 4).
+
+    Its value estimates KL(pi || ref). As a loss of its own, on tokens drawn from pi, its gradient is on average that of
+    the other one, KL(ref || pi), which GRPO takes.
+    """
     difference = reference - logps
     return difference.expm1() - difference
 

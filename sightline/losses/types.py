@@ -22,7 +22,7 @@ class Need(StrEnum):
     SECOND_REJECTED = "second rejected"  # another rejected answer to the same prefix
     SPANS = "spans"  # sums over the tokens inside the correction spans of both answers
     WEAKENED = "weakened"  # the chosen answer given a weakened picture
-    BLIND = "blind"  # both answers given the prompt without its picture
+    BLIND = "blind"  # both answers given the prompt without its picture, or with zeros for its pixels
     MISMATCHED = "mismatched"  # another pair's answer after this pair's prefix
     SHIFT = "shift"  # the running mean of `LossOut.level`, as the keyword `shift`
     REWARDS = "rewards"  # `chosen` and `rejected` are scores of a reward head and no log-probs

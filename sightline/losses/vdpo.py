@@ -1,7 +1,7 @@
-"""Vision-guided DPO: the policy is scored as if it were sampled with guidance away from what it says without a picture.
+"""Vision-guided DPO: the policy is scored as if it were sampled with guidance away from what it says without sight.
 
 The margin that must be won is so much wider as the blind model already prefers the chosen answer, so a pair that the
-language alone decides teaches less. How the blind scores come about is `sightline.train`.
+language alone decides teaches less. What the blind side is shown, nothing or zeros, is decided by `sightline.train`.
 """
 
 from torch.nn.functional import logsigmoid
@@ -16,10 +16,11 @@ def vdpo(policy: PairLogps, reference: PairLogps, *, beta: float, gamma: float, 
     """V-DPO loss of each pair (Xie et al. 2024, 2411.02712), on log-probs of whole answers.
 
     The policy's log-prob becomes gamma * log pi(y|v,x) - (gamma - 1) * log pi(y|x), the second without gradient and by
-    the `guide`: the policy as it is ("policy") or the frozen reference. gamma = 1 is DPO. The rewards are those of the
-    policy without guidance. The printed equation was not at hand: the form is pieced together from copies of the
-    authors' code (guidance of logits, the blind side detached, the reference unguided), whose own scale of gamma may
-    be another one. Summed log-probs leave out the guided distribution's norm.
+    the `guide`: the policy as it is ("policy", the authors' `dynamic_llm`) or the frozen reference. The reference is
+    not guided, and the rewards are those of the policy without guidance. This is the default of the authors' released
+    code (YuxiXie/V-DPO, `calculate_log_probs`); its `use_logits`, which normalizes the guided distribution, is not
+    here. gamma = 1 is DPO and below 1 the guidance turns round, so gamma is above 1. The released script has gamma 0,
+    with which the policy drops out of the loss.
     """
     blind = policy if guide == "policy" else reference
     chosen = gamma * policy.chosen - (gamma - 1) * blind.field("blind_chosen").detach()

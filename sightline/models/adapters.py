@@ -6,7 +6,6 @@ a loss. Loading an adapter again is `loading.load_vlm(path, adapter=...)`.
 
 import contextlib
 import copy
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +13,16 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.utils.save_and_load import load_peft_weights
-from torch import Tensor, nn
+from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.models.full import save_model
 from sightline.models.fused_lora import fuse_lora
 from sightline.models.loading import peft_warnings_ignored
+from sightline.models.merging import merge_adapter
 from sightline.models.routing import is_routed, route
+from sightline.models.soundness import ADAPTER_CONFIG, check_adapter
+from sightline.models.targets import target_pattern
 from sightline.models.vlm import VLM
 
 
@@ -28,10 +31,11 @@ class LoraSettings:
     """Low-rank adaptation (Hu et al. 2021); the update is scaled by alpha / rank.
 
     `targets` is a regular expression over whole module names or a tuple of name endings; None is every linear layer of
-    the language model. `train_projector` also trains the projector between vision and language in full, as the BDHS
-    study does (2407.02477, app. A): a copy of it is saved in the adapter, and switching the adapter off restores the
-    original. The vision tower stays frozen. With `decoupled` there are two adapters, one for the tokens of images and
-    one for all others, as DAMC trains them (2402.12750).
+    the language model. They match the language model and its head alone, so the vision tower stays frozen, unless
+    `vision_tower` lets them match vision tower and projector too. `train_projector` also trains the projector between
+    vision and language in full, as the BDHS study does (2407.02477, app. A): a copy of it is saved in the adapter, and
+    switching the adapter off restores the original. With `decoupled` there are two adapters, one for the tokens of
+    images and one for all others, as DAMC trains them (2402.12750).
     """
 
     rank: int
@@ -40,25 +44,35 @@ class LoraSettings:
     targets: str | tuple[str, ...] | None = None
     train_projector: bool = False
     decoupled: bool = False
+    vision_tower: bool = False
 
 
 def add_lora(vlm: VLM, settings: LoraSettings, *, seed: int = 0) -> VLM:
     """Freeze `vlm` and put a fresh LoRA adapter into its modules, in place; until trained it computes what it did.
 
     Raises:
-        InputError: there is an adapter already, no module answers to `settings.targets`, or adapters are to be chosen
-            by token in a model without a proof.
+        InputError: there is an adapter already, no module answers to `settings.targets`, adapters are to be chosen by
+            token in a model without a proof, or a vision tower is to be trained that is not there.
     """
     if settings.decoupled and not (vlm.proved and vlm.sees):
         raise InputError(f"{vlm.path} tells no image tokens from text; leave lora.decoupled off")
+    if settings.vision_tower and not vlm.sees:
+        raise InputError(f"{vlm.path} has no vision tower; leave lora.vision_tower off")
+    if settings.vision_tower and (settings.decoupled or vlm.family.names):
+        raise InputError(
+            "lora.vision_tower does not go with lora.decoupled or a composed model, whose adapters are chosen by "
+            "token; leave one of them off"
+        )
     if isinstance(vlm.model, PeftModel):
         raise InputError(f"the model of {vlm.path} has an adapter already; merge it first")
-    targets = settings.targets if settings.targets is not None else _language_layers(vlm)
+    targets = target_pattern(
+        vlm, settings.targets, vision=settings.vision_tower, projector=not settings.train_projector
+    )
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]  # PEFT only divides by the rank
         lora_dropout=settings.dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
+        target_modules=targets,
         modules_to_save=_projector(vlm) if settings.train_projector else None,
         task_type="CAUSAL_LM",
     )
@@ -67,7 +81,9 @@ def add_lora(vlm: VLM, settings: LoraSettings, *, seed: int = 0) -> VLM:
         try:
             model = get_peft_model(vlm.model, config)
         except ValueError as error:
-            raise InputError(f"LoRA targets {targets!r} fit no module of {vlm.path} ({error})") from error
+            raise InputError(
+                f"lora.targets {settings.targets or targets!r}: PEFT puts no LoRA there in {vlm.path} ({error})"
+            ) from error
         if settings.decoupled:
             for name in vlm.family.adapters:
                 model.add_adapter(name, replace(config, modules_to_save=None))
@@ -83,6 +99,8 @@ def start_from(vlm: VLM, directory: Path) -> None:
         InputError: no adapter there, or one of another rank, alpha or other layers.
     """
     model = _adapted(vlm)
+    if (directory / ADAPTER_CONFIG).is_file():
+        check_adapter(directory)
     try:
         told, weights = LoraConfig.from_pretrained(str(directory)), load_peft_weights(str(directory), device="cpu")
     except (OSError, ValueError, TypeError) as error:
@@ -133,9 +151,7 @@ def merge_and_save(vlm: VLM, directory: Path) -> None:
     """
     if is_routed(_adapted(vlm)) or vlm.family.names:
         raise InputError(f"the adapters of {vlm.path} are chosen by token or kind and cannot be merged; keep them")
-    merged = copy.deepcopy(_adapted(vlm)).merge_and_unload()
-    merged.save_pretrained(str(directory))
-    vlm.processor.save_pretrained(str(directory))
+    save_model(replace(vlm, model=merge_adapter(copy.deepcopy(_adapted(vlm)))), directory)
 
 
 def _adapted(vlm: VLM) -> PeftModel:
@@ -148,13 +164,3 @@ def _projector(vlm: VLM) -> list[str]:
     if vlm.family.projector is None:
         raise InputError(f"{vlm.path} has no projector to train; leave lora.train_projector off")
     return [vlm.family.projector]
-
-
-def _language_layers(vlm: VLM) -> str:
-    """A regular expression for the linear layers inside the language model; the head is outside of it."""
-    language_model = vlm.base.get_decoder()
-    prefix = next(name for name, module in vlm.base.named_modules() if module is language_model)
-    endings = {
-        name.rpartition(".")[2] for name, module in language_model.named_modules() if isinstance(module, nn.Linear)
-    }
-    return rf"{re.escape(prefix)}\..*\.({'|'.join(sorted(endings))})"

@@ -16,6 +16,7 @@ from sightline.data.turns import messages
 from sightline.errors import InputError
 from sightline.models.prompts import Prefix
 from sightline.models.vlm import VLM
+from sightline.models.zeroed import zero_pixels
 from sightline.records.rows import IMAGE
 
 #: What a processor returns for the text; the rest belongs to the images.
@@ -32,17 +33,18 @@ class RowTooLong(InputError):
 class Images:
     """The processed images of one prefix: tensors as the processor names them, and the paths they came from.
 
-    `media` is `Prefix.media`: a file may be shown as one kind here and as another there.
+    `media` and `zeroed` are those of `Prefix`: a file may be shown as one kind here, as another or as zeros there.
     """
 
     paths: tuple[Path, ...]
     tensors: dict[str, Tensor]
     media: tuple[str, ...] = ()
+    zeroed: bool = False
 
     @property
-    def shown(self) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-        """Equal for the same files shown as the same kinds."""
-        return self.paths, self.media
+    def shown(self) -> tuple[tuple[Path, ...], tuple[str, ...], bool]:
+        """Equal for the same files shown in the same way."""
+        return self.paths, self.media, self.zeroed
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ def _encode_prefix(vlm: VLM, prefix: Prefix) -> EncodedPrefix:
     text, lead, end = _render(vlm, prefix)
     encoded = _process(vlm, prefix, text, where)
     tensors = {key: value for key, value in encoded.items() if key not in TEXT_KEYS}
-    images = Images(prefix.images, tensors, prefix.media)
+    shown = zero_pixels(vlm.path, tensors) if prefix.zeroed else tensors
+    images = Images(prefix.images, shown, prefix.media, prefix.zeroed)
     types = {key: value for key, value in encoded.items() if key.endswith("token_type_ids")}
     ids = tuple(encoded["input_ids"][0].tolist())
     if vlm.family.processor_adds_lead:

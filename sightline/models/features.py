@@ -1,6 +1,7 @@
 """Image features, each computed once: while vision tower and projector are frozen they come from a cache on disk.
 
-The key is content: weights of the vision part, processed pixels, number formats. Where anything of the vision part is
+The key is content: weights of the vision part, whether its adapter layers are on, processed pixels, number formats.
+Where anything of the vision part is
 trained nothing is cached and gradients flow.
 """
 
@@ -8,6 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from sightline.models.encoding import Images, model_inputs
@@ -20,8 +24,8 @@ SMALL = 128
 #: Small pictures in one pass.
 TOGETHER = 4
 
-#: Files, and the kinds that they are shown as (`Images.shown`).
-Shown = tuple[tuple[Path, ...], tuple[str, ...]]
+#: Files, the kinds that they are shown as, and whether as zeros (`Images.shown`).
+Shown = tuple[tuple[Path, ...], tuple[str, ...], bool]
 
 
 def image_features(vlm: VLM, images: Sequence[Images]) -> list[Features | None]:
@@ -44,7 +48,8 @@ def _frozen(vlm: VLM, images: Mapping[Shown, Images], weights: Sequence[tuple[st
     """Features from the cache, or made and kept there."""
     cache, made = vlm.cache, {}
     if cache is not None:
-        parts = (_vision_key(vlm, weights), *_formats(vlm)) if images else ()
+        off = ("adapter off",) if _adapter_is_off(vlm, weights) else ()
+        parts = (_vision_key(vlm, weights), *off, *_formats(vlm)) if images else ()
         keys = {paths: content_key("features", *parts, *_pixels(each)) for paths, each in images.items()}
         found = {paths: cache.get(key) for paths, key in keys.items()}
         made = {paths: tensors for paths, tensors in found.items() if tensors is not None}
@@ -114,6 +119,16 @@ def _vision_weights(vlm: VLM) -> Iterator[tuple[str, nn.Parameter]]:
     for name, weight in vlm.base.named_parameters():
         if id(weight) not in told:
             yield name, weight
+
+
+def _adapter_is_off(vlm: VLM, weights: Sequence[tuple[str, Tensor]]) -> bool:
+    """Whether the vision part has adapter layers that are switched off: the same weights, other features."""
+    if not isinstance(vlm.model, PeftModel) or not any(
+        f".{kind}" in name for name, _ in weights for kind in ("lora_", "modules_to_save")
+    ):
+        return False
+    layers = (BaseTunerLayer, AuxiliaryTrainingWrapper)
+    return any(module.disable_adapters for module in vlm.base.modules() if isinstance(module, layers))
 
 
 def _vision_key(vlm: VLM, weights: Sequence[tuple[str, Tensor]]) -> str:

@@ -22,6 +22,7 @@ from sightline.models.precision import in_format
 from sightline.models.prompts import Prefix
 from sightline.models.sampler import LOOK_BACK
 from sightline.models.scorer import hidden_states
+from sightline.models.soundness import not_a_number
 from sightline.models.vlm import VLM, evaluating
 
 #: Answer tokens whose logits exist at a time; choosing takes some copies of them in float64.
@@ -56,6 +57,7 @@ class Forced:
 
 @dataclass(frozen=True)
 class _Row:
+    source: Prefix
     prefix: EncodedPrefix
     true: Ids
     free: int  # tokens of the text; behind them the end of turn
@@ -77,7 +79,7 @@ def forced_tokens(
     another special one, gives way to the likeliest that is none.
 
     Raises:
-        InputError, RowTooLong: a prefix or an answer that `encoding` refuses.
+        InputError, RowTooLong: a prefix or an answer that `encoding` refuses; a row whose logits are NaN.
     """
     made: list[Forced] = []
     with evaluating(vlm):
@@ -115,7 +117,7 @@ def _encode(vlm: VLM, asked: Forcing) -> _Row:
     true, text = whole.ids[whole.start :], open_ended.ids[open_ended.start :]
     # A template may put more than one token behind the text, and may melt the first of them with its last.
     same = [one == other for one, other in zip(true, text, strict=False)]
-    return _Row(prefix, true, [*same, False].index(False), asked.seed)
+    return _Row(asked.prefix, prefix, true, [*same, False].index(False), asked.seed)
 
 
 def _drawn(vlm: VLM, rows: Sequence[_Row], temperature: float, top_p: float) -> list[int]:
@@ -125,6 +127,10 @@ def _drawn(vlm: VLM, rows: Sequence[_Row], temperature: float, top_p: float) -> 
     barred: Tensor | None = None
     tokens: list[int] = []
     for logits in forced_logits(vlm, [PackRow(row.prefix, (row.true,)) for row in rows]):
+        if logits.isnan().any():
+            ends = np.cumsum([len(row.true) for row in rows])
+            first = len(tokens) + int(logits.isnan().any(-1).nonzero()[0])
+            raise not_a_number(vlm.path, rows[int((ends <= first).sum())].source)
         some = uniforms[len(tokens) : len(tokens) + len(logits)]
         chosen = choose_tokens(logits, some, temperature=temperature, top_p=top_p)
         barred = _barred(vlm, logits.shape[-1]) if barred is None else barred

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from sightline.models.checkpoint_names import published_names
 from sightline.models.vlm import VLM
 
 
@@ -22,9 +23,10 @@ def train_fully(vlm: VLM) -> VLM:
 
 
 def save_model(vlm: VLM, directory: Path, weights: dict[str, Tensor] | None = None) -> None:
-    """Write model and processor, which Transformers opens as it would the original.
+    """Write model and processor, which Transformers and vLLM open as they would the original.
 
     `weights` are the model's by name where it has only a part of them itself.
     """
-    vlm.base.save_pretrained(str(directory), state_dict=weights)
+    with published_names(vlm.base):
+        vlm.base.save_pretrained(str(directory), state_dict=weights)
     vlm.processor.save_pretrained(str(directory))

@@ -23,12 +23,21 @@ from sightline.models.composed import ADAPTER, is_composed, join
 from sightline.models.families import FAMILIES, Family, Text
 from sightline.models.gguf import gguf_of, packed_arguments, unpacked
 from sightline.models.routing import route
+from sightline.models.soundness import (
+    ADAPTER_CONFIG,
+    check_adapter,
+    check_headers,
+    check_template,
+    first_line,
+    refusing,
+    require_finite,
+)
 from sightline.models.tensor_cache import TensorCache, content_key
 from sightline.models.vlm import VLM
 from sightline.records.hashing import hash_file, hash_json
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf", "config.json", "adapter_config.json")
+WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf", "config.json", ADAPTER_CONFIG)
 log = logging.getLogger(__name__)
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -47,10 +56,11 @@ def load_vlm(
     `path` is a directory or, as a string, a hub id; nothing is asked of the network for a directory. A directory may
     hold one GGUF file of a language model in the place of a checkpoint (`gguf`). `dtype` is one of
     `DTYPES`. Pickled weights and code of the checkpoint's own are refused unless `trust_remote_code`. `cache` keeps the
-    features of images. A composed directory (`compose`) brings its own adapters.
+    features of images. A composed directory (`compose`) brings its own adapters. Pickled adapters are always refused.
 
     Raises:
-        InputError: no such directory, no config.json, no processor, no adapter where one is named.
+        InputError: no such directory, no config.json, no processor, no adapter where one is named; a file that is
+            damaged, a weight that is not finite, a chat template that cannot be rendered.
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
@@ -61,9 +71,12 @@ def load_vlm(
     else:
         use_layouts(model)
     found = family or Family()
+    check_template(path, processor, sees=not isinstance(family, Text))
     if is_composed(path):
-        processor, found = join(Path(path), model, processor, DTYPES[dtype])
+        with refusing(f"{path} is no composed model that can be opened", "; compose it again"):
+            processor, found = join(Path(path), model, processor, DTYPES[dtype])
         adapter = _of_composed(Path(path), adapter)
+    require_finite(model, path)
     if adapter is not None:
         model = _load_adapter(model, adapter, found.adapters)
     model = model.to(device).eval().requires_grad_(False)  # who trains says what
@@ -76,10 +89,8 @@ def _read(path: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> tupl
     packed = gguf_of(path)
     told = packed_arguments(packed)
     with quiet():
-        try:
+        with refusing(f"{path} has no usable config.json"):
             config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code, **told)
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path} has no usable config.json ({_first_line(error)})") from error
         family = FAMILIES.get(config.model_type)
         if packed is not None and not isinstance(family, Text):
             raise InputError(
@@ -87,8 +98,9 @@ def _read(path: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> tupl
             )
         is_text = isinstance(family, Text)
         processor = _load_tokenizer(path, told) if is_text else _load_processor(path, trust_remote_code)
+        check_headers(path)
         loader: Any = AutoModelForCausalLM if is_text else AutoModelForImageTextToText
-        try:
+        with refusing(f"{path} has no weights that can be loaded", "; copy or download the model again"):
             model: Any = loader.from_pretrained(
                 path,
                 **(told or {"config": config}),
@@ -96,9 +108,7 @@ def _read(path: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> tupl
                 trust_remote_code=trust_remote_code,
                 use_safetensors=None if trust_remote_code else True,
             )
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} has no weights that can be loaded ({_first_line(error)})") from error
-        model = model if packed is None else unpacked(model)
+            model = model if packed is None else unpacked(model)
     return model, processor, family
 
 
@@ -127,7 +137,7 @@ def content_of(vlm: VLM) -> str:
 
 def _files(directory: Path, kinds: Sequence[str]) -> list[Path]:
     """The files of a model or an adapter; only adapters by token and composed models have folders of further ones."""
-    deep = is_composed(directory) or any(directory.glob("*/adapter_config.json"))
+    deep = is_composed(directory) or any(directory.glob(f"*/{ADAPTER_CONFIG}"))
     return sorted({file for kind in kinds for file in (directory.rglob(kind) if deep else directory.glob(kind))})
 
 
@@ -152,9 +162,9 @@ def _load_processor(path: str | Path, trust_remote_code: bool) -> Any:
             path, trust_remote_code=trust_remote_code
         )
     except ImportError as error:
-        raise InputError(f"the processor of {path} needs a package ({_first_line(error)}); install it") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} has no usable processor ({_first_line(error)}); {remedy}") from error
+        raise InputError(f"the processor of {path} needs a package ({first_line(error)}); install it") from error
+    except Exception as error:
+        raise InputError(f"{path} has no usable processor ({first_line(error)}); {remedy}") from error
     if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
         raise InputError(f"{path} has no processor for images and text; {remedy}")
     if not getattr(processor, "chat_template", None):
@@ -163,10 +173,8 @@ def _load_processor(path: str | Path, trust_remote_code: bool) -> Any:
 
 
 def _load_tokenizer(path: str | Path, told: dict[str, str]) -> Any:
-    try:
+    with refusing(f"{path} has no usable tokenizer", "; save one there"):
         tokenizer: Any = AutoTokenizer.from_pretrained(path, **told)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} has no usable tokenizer ({_first_line(error)}); save one there") from error
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(f"the tokenizer of {path} has no chat template; add chat_template.jinja to it")
     return tokenizer
@@ -182,27 +190,22 @@ def _of_composed(path: Path, adapter: Path | None) -> Path | None:
 
 def _load_adapter(model: Any, adapter: Path, members: tuple[str, ...]) -> PeftModel:
     """One adapter, or beside that of text those of image tokens, `members`, each in a folder of its name."""
-    if not (adapter / "adapter_config.json").is_file():
-        raise InputError(f"{adapter} is not an adapter directory: it has no adapter_config.json")
-    try:
-        with peft_warnings_ignored():
-            made = PeftModel.from_pretrained(model, str(adapter))
-            own = [name for name in members if (adapter / name / "adapter_config.json").is_file()]
-            for name in own:
-                made.load_adapter(str(adapter / name), name)
-            return route(made, members) if own else made
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"adapter {adapter} does not fit the model ({_first_line(error)})") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    own = [name for name in members if (adapter / name / ADAPTER_CONFIG).is_file()]
+    for folder in (adapter, *(adapter / name for name in own)):
+        check_adapter(folder)
+    with refusing(f"adapter {adapter} does not fit the model"), peft_warnings_ignored():
+        made = PeftModel.from_pretrained(model, str(adapter))
+        for name in own:
+            made.load_adapter(str(adapter / name), name)
+        return route(made, members) if own else made
 
 
 @contextlib.contextmanager
 def peft_warnings_ignored() -> Iterator[None]:
-    """PEFT asks Transformers for a name that is on its way out; its user can do nothing about that."""
+    """PEFT asks Transformers for a name that is on its way out, and warns of merging a tied head, which we untie."""
     with warnings.catch_warnings():
+        for words in ("Model (has|with) `tie_word_embeddings=True`", "Input and output embeddings are no longer tied"):
+            warnings.filterwarnings("ignore", message=words, category=UserWarning)
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         yield
 

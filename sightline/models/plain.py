@@ -51,8 +51,11 @@ def plain_inputs(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> dict[str, Any]
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **types, **model_inputs(vlm, prefix.images)}
 
 
-def plain_continuation(vlm: VLM, prefix: EncodedPrefix, said: Ids, sampling: Sampling, seed: int) -> list[int]:
-    """The tokens that Transformers' own sampling puts behind what was said; `seed` decides them."""
+def plain_continuation(vlm: VLM, prefix: EncodedPrefix, said: Ids, sampling: Sampling, seed: int) -> list[int] | None:
+    """The tokens that Transformers' own sampling puts behind what was said; `seed` decides them.
+
+    None where the model's logits are NaN.
+    """
     drawn = sampling.temperature > 0
     wanted = GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=sampling.max_new_tokens,
@@ -66,9 +69,22 @@ def plain_continuation(vlm: VLM, prefix: EncodedPrefix, said: Ids, sampling: Sam
     inputs = plain_inputs(vlm, prefix, said)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
-        made = vlm.model.generate(**inputs, generation_config=wanted)
+        try:
+            made = vlm.model.generate(**inputs, generation_config=wanted, logits_processor=[_refuse_nan])
+        except _NaNLogits:
+            return None
     ids: list[int] = made[0, inputs["input_ids"].shape[1] :].tolist()
     return ids
+
+
+class _NaNLogits(Exception):
+    """Logits that are NaN, on the way out of Transformers' `generate`."""
+
+
+def _refuse_nan(_: Tensor, logits: Tensor) -> Tensor:
+    if logits.isnan().any():
+        raise _NaNLogits
+    return logits
 
 
 def _row_logps(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> Float[Tensor, "answer_token"]:

@@ -5,15 +5,20 @@ digit by it. It decides nothing about the format of weights: that is `loading`.
 """
 
 import logging
+import platform
 from contextlib import AbstractContextManager
 from functools import cache
+from pathlib import Path
 
 import torch
 
 from sightline.models.vlm import VLM
+from sightline.records.computed import Computed, note
 
 #: What torch calls the vector units of CPUs on which bfloat16 is slow; AVX-512 and SVE have instructions for it.
 SLOW = frozenset({"DEFAULT", "NO AVX", "AVX2"})
+#: Where Linux names the processor.
+CPU_INFO = Path("/proc/cpuinfo")
 log = logging.getLogger(__name__)
 
 
@@ -31,8 +36,37 @@ def computes_bfloat16(device: str) -> bool:
 
 
 def in_format(vlm: VLM, autocast: bool) -> AbstractContextManager[object]:
-    """The context of a forward pass."""
-    return torch.autocast(vlm.device.type, torch.bfloat16, enabled=uses_bfloat16(vlm, autocast))
+    """The context of a forward pass; what it is computed in goes into the manifests of open stages."""
+    halved = uses_bfloat16(vlm, autocast)
+    note(_record(vlm.device, vlm.dtype, halved))
+    return torch.autocast(vlm.device.type, torch.bfloat16, enabled=halved)
+
+
+def device_name(device: torch.device) -> str:
+    """What the card, or the CPU, calls itself."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return _cpu_name() if device.type == "cpu" else device.type
+
+
+@cache
+def _record(device: torch.device, dtype: torch.dtype, autocast: bool) -> Computed:
+    return Computed(
+        device=device.type,
+        device_name=device_name(device),
+        dtype=str(dtype).removeprefix("torch."),
+        autocast=autocast,
+    )
+
+
+def _cpu_name() -> str:
+    """The model's name as Linux has it; elsewhere what Python knows."""
+    try:
+        lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (value for key, _, value in (line.partition(":") for line in lines) if key.strip() == "model name")
+    return " ".join(next(names, "").split()) or platform.processor() or platform.machine() or "unknown"
 
 
 @cache

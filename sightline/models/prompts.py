@@ -13,13 +13,15 @@ from sightline.records.rows import IMAGE, Pair, Sample, Turn
 class Prefix:
     """The user's last turn and those before it: absolute image paths, texts; images stand as `records.Sample` says.
 
-    `media` names the kind of each image for a composed model; empty is its first kind throughout.
+    `media` names the kind of each image for a composed model; empty is its first kind throughout. With `zeroed`, the
+    processor's pixels of all images are replaced by zeros: the same image tokens, and nothing to see.
     """
 
     images: tuple[Path, ...]
     prompt: str
     history: tuple[Turn, ...] = ()
     media: tuple[str, ...] = ()
+    zeroed: bool = False
 
 
 def prefix_of(row: Sample | Pair, folder: Path) -> Prefix:

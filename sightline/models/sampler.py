@@ -25,6 +25,7 @@ from sightline.models.precision import in_format
 from sightline.models.prompts import Generation, Prefix, Request, Sampling
 from sightline.models.scorer import hidden_states
 from sightline.models.sharing import Told, share
+from sightline.models.soundness import not_a_number
 from sightline.models.vlm import VLM, evaluating
 
 #: Batches' worth of requests that are encoded together and then sorted by length; bounds the images held in memory.
@@ -75,7 +76,7 @@ def generate(
 
     Raises:
         InputError: what `encoding` refuses; `hidden` outside the image tokens; a temperature below 0, a top_p outside
-            of (0, 1], no new tokens, or an empty stop string.
+            of (0, 1], no new tokens, or an empty stop string; a row whose logits are NaN.
         RowTooLong: a row could outgrow the model's positions.
     """
     _check_sampling(sampling)
@@ -190,8 +191,11 @@ def _steps(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[list[
     finished: set[int] = set()
     while True:
         logits = logits_of(vlm, last).float()
+        broken = logits.amax(-1).isnan()  # NaN in a row is its maximum
         uniforms = _draw(rows, vlm.device)
         tokens = choose_tokens(logits, uniforms, temperature=sampling.temperature, top_p=sampling.top_p)
+        if broken.any():
+            raise not_a_number(vlm.path, rows[int(broken.nonzero()[0])].request.prefix)
         told: list[tuple[int, Generation]] = []
         for place, (running, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
             if place not in finished:
@@ -219,7 +223,10 @@ def _decode_plainly(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Itera
         if running.request.hidden:
             raise InputError(f"image tokens of {vlm.path} cannot be hidden: its family has no proof yet")
         said = running.row.ids[running.row.start :]
-        for token in plain_continuation(vlm, running.prefix, said, sampling, running.request.seed):
+        ids = plain_continuation(vlm, running.prefix, said, sampling, running.request.seed)
+        if ids is None:
+            raise not_a_number(vlm.path, running.request.prefix)
+        for token in ids:
             running.ids.append(token)
             ended = _ended(vlm.tokenizer, running, sampling, vlm.end_ids)
             if ended is not None:

@@ -20,6 +20,7 @@ from sightline.models.packing import PackRow
 from sightline.models.precision import in_format
 from sightline.models.prompts import Scored
 from sightline.models.scorer import answer_states, encode_row
+from sightline.models.soundness import not_a_number
 from sightline.models.vlm import VLM
 from sightline.records.store import write_json
 
@@ -53,9 +54,13 @@ def answer_scores(
     Gradients flow to the head and to whatever in the model requires them.
 
     Raises:
-        InputError: a prefix or an answer that `encoding` refuses.
+        InputError: a prefix or an answer that `encoding` refuses; without gradients, a score that is NaN.
     """
-    return row_scores(vlm, head, [encode_row(vlm, item) for item in items], autocast=autocast)
+    scores = row_scores(vlm, head, [encode_row(vlm, item) for item in items], autocast=autocast)
+    if not torch.is_grad_enabled() and scores.isnan().any():
+        owners = [item for item in items for _ in item.answers]
+        raise not_a_number(vlm.path, owners[int(scores.isnan().nonzero()[0])].prefix)
+    return scores
 
 
 def row_scores(
@@ -95,6 +100,8 @@ def load_head(vlm: VLM, kind: Kind, directory: Path) -> ScalarHead:
         weight = load_file(directory / WEIGHTS)["weight"]
     except (OSError, SafetensorError, KeyError) as error:
         raise InputError(f"{directory / WEIGHTS} cannot be read ({error}); train the {kind} model again") from error
+    if not torch.isfinite(weight).all():
+        raise InputError(f"{directory / WEIGHTS} has NaN or infinite values; train the {kind} model again")
     head = new_head(vlm)
     if weight.shape != head.weight.shape:
         raise InputError(

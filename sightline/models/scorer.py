@@ -20,6 +20,7 @@ from sightline.models.packing import Packed, PackRow, pack
 from sightline.models.plain import plain_logps, plain_scores, plain_states
 from sightline.models.precision import in_format
 from sightline.models.prompts import Scored
+from sightline.models.soundness import not_a_number
 from sightline.models.vlm import VLM
 
 
@@ -49,7 +50,8 @@ def answer_logps(vlm: VLM, items: Sequence[Scored], *, autocast: bool = False) -
     the model computes in bfloat16 where torch deems it safe; the log-softmax is float32 always.
 
     Raises:
-        InputError: a prefix or an answer that `encoding` refuses.
+        InputError: a prefix or an answer that `encoding` refuses; without gradients, a log-prob that is NaN. With
+            gradients that is for the training loop to refuse, which knows the step.
         ValueError: no items, or items with different numbers of answers.
     """
     counts = {len(item.answers) for item in items}
@@ -67,6 +69,7 @@ def flat_logps(
     rows = [encode_row(vlm, item) for item in items]
     with in_format(vlm, autocast):
         logps = score_rows(vlm, rows) if vlm.proved else plain_logps(vlm, rows)
+    _require_numbers(vlm, items, rows, logps)
     mask = _mask(vlm, rows)
     return _table(logps, mask), mask
 
@@ -86,6 +89,7 @@ def flat_scores(vlm: VLM, items: Sequence[Scored], *, autocast: bool = False) ->
         logps, entropy = _row_scores(vlm, rows, entropy=True) if vlm.proved else plain_scores(vlm, rows)
     if entropy is None:
         raise ValueError("entropies were asked for and none were made")
+    _require_numbers(vlm, items, rows, logps)
     mask = _mask(vlm, rows)
     return FlatScores(_table(logps, mask), _table(entropy, mask), mask)
 
@@ -147,6 +151,16 @@ def _row_scores(vlm: VLM, rows: Sequence[PackRow], *, entropy: bool = False) -> 
     packed = pack(vlm, rows)
     hidden = hidden_states(vlm, packed, PackedLayout(packed))
     return token_scores(vlm, hidden[packed.predicting()], packed.answered(), entropy=entropy)
+
+
+def _require_numbers(
+    vlm: VLM, items: Sequence[Scored], rows: Sequence[PackRow], logps: Float[Tensor, "answer_token"]
+) -> None:
+    if torch.is_grad_enabled() or not logps.isnan().any():
+        return
+    lengths = torch.tensor([sum(map(len, row.answers)) for row in rows])
+    first = int(logps.isnan().nonzero()[0])
+    raise not_a_number(vlm.path, items[int((lengths.cumsum(0) <= first).sum())].prefix)
 
 
 def _mask(vlm: VLM, rows: Sequence[PackRow]) -> Bool[Tensor, "answer token"]:

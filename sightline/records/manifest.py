@@ -7,6 +7,7 @@ files are written by `store`.
 import fcntl
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -18,6 +19,7 @@ from pydantic import BaseModel, Field, ValidationError
 import sightline
 from sightline.config.problems import shorten
 from sightline.errors import InputError
+from sightline.records.computed import Computed, forget, listen
 from sightline.records.hashing import hash_file, hash_json, hash_tree
 from sightline.records.rows import Row
 from sightline.records.store import read_json, write_json
@@ -32,7 +34,8 @@ _held: dict[tuple[int, int], int] = {}
 class Manifest(Row):
     """The origin of a directory. `inputs` maps a name to a content hash, `dropped` a reason to a count.
 
-    `warnings` are lines that were said on the way.
+    `warnings` are lines that were said on the way. `computed` has the conditions of all forward passes, of every
+    process that worked; it is empty where no model ran here, and in manifests of before there was such a record.
     `seconds` is the wall time of the process that finished; `runs` counts the processes that worked, so where it is
     above 1 earlier ones were stopped and their time is not in `seconds`. `git_revision` ends in `-dirty` where tracked
     files were changed, and is None outside a checkout.
@@ -49,6 +52,7 @@ class Manifest(Row):
     dropped: dict[str, int] = Field(default_factory=dict)
     numbers: dict[str, float] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    computed: tuple[Computed, ...] = ()
     seconds: float = 0.0
     runs: int = 1
     complete: bool = False
@@ -66,6 +70,7 @@ class Stage:
         self.directory = directory
         self.manifest = manifest
         self._start = time.monotonic()
+        self._lock = threading.Lock()
 
     @classmethod
     def open(cls, directory: Path, stage: str, config: BaseModel, inputs: Mapping[str, Path], seed: int = 0) -> "Stage":
@@ -104,14 +109,27 @@ class Stage:
             _release(directory)
             return cls(directory, found)
         if found is not None:
-            manifest = manifest.model_copy(update={"runs": found.runs + 1})
+            manifest = manifest.model_copy(update={"runs": found.runs + 1, "computed": found.computed})
         write_json(directory / MANIFEST, manifest)
-        return cls(directory, manifest)
+        opened = cls(directory, manifest)
+        listen(opened)
+        return opened
 
     @property
     def done(self) -> bool:
         """Whether the directory is complete, so that there is nothing to do."""
         return self.manifest.complete
+
+    def add_computed(self, record: Computed) -> None:
+        """Put the conditions of a forward pass into the manifest, at once, so that a kill does not lose them."""
+        if record in self.manifest.computed:
+            return
+        with self._lock:
+            if record in self.manifest.computed or self.done:
+                return
+            self.manifest = self.manifest.model_copy(update={"computed": (*self.manifest.computed, record)})
+            if (self.directory / MANIFEST).exists():  # a directory that was removed is not made anew by this
+                write_json(self.directory / MANIFEST, self.manifest)
 
     def finish(
         self,
@@ -135,6 +153,7 @@ class Stage:
             }
         )
         write_json(self.directory / MANIFEST, self.manifest)
+        forget(self)
         _release(self.directory)
         return self.manifest
 

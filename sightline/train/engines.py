@@ -18,6 +18,7 @@ from sightline.errors import InputError
 from sightline.models.adapters import save_adapter
 from sightline.models.prompts import Generation, Request, Sampling
 from sightline.models.sampler import generate
+from sightline.models.targets import adapts_vision
 from sightline.models.vlm import VLM
 from sightline.train.processes import Processes, present_processes
 
@@ -117,6 +118,8 @@ class ServerEngine:
     def refresh(self, step: int) -> None:
         if self._vlm.model.active_peft_config.modules_to_save:
             raise InputError("servers take no adapter with a trained projector; set lora.train_projector=false")
+        if adapts_vision(self._vlm):
+            raise InputError("servers take no adapter of a vision tower; set lora.vision_tower=false")
         name = f"sightline-{self._run}-{step:08d}"
         self._processes.first(lambda: self._hand_over(name))
         self._loaded = name

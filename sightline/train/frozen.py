@@ -17,6 +17,7 @@ from transformers import AutoTokenizer
 from sightline.errors import InputError
 from sightline.models.adapters import reference_mode
 from sightline.models.loading import content_of, load_vlm, weights_hash
+from sightline.models.soundness import check_adapter
 from sightline.models.vlm import VLM, evaluating
 from sightline.records.hashing import hash_json
 
@@ -118,6 +119,7 @@ def _check_adapter(policy: VLM, directory: Path) -> None:
     if not path.is_file():
         raise InputError(f"references: {directory} has no {ADAPTER_WEIGHTS}; name an adapter that has")
     bare = {name.replace(".base_layer", ""): module for name, module in policy.base.named_modules()}
+    check_adapter(directory)
     with safe_open(str(path), "pt") as file:
         for name in file.keys():  # noqa: SIM118  # safe_open is no mapping
             layer, found, _ = name.removeprefix("base_model.model.").partition(".lora_A.")

@@ -81,7 +81,7 @@ def prepare(job: Job, data: Data, bars: Progress) -> Prepared:
         return _by_rewards(job, config.rl, bars)
     vlm = _open(job)
     objective = make_objective(config.terms)
-    scoring = Scoring(objective.needs, _weakener(config.weakened, job.out / VIEWS, job.seed))
+    scoring = Scoring(objective.needs, _weakener(config.weakened, job.out / VIEWS, job.seed), config.blind)
     frozen = [_primary(vlm, config), *(further_reference(vlm, path) for path in config.references)]
     admitted = _admitted(data, vlm, scoring, config, bars)
     kept, held = admitted.pairs, list[Pair]()
@@ -226,7 +226,7 @@ def _admitted(data: Data, vlm: VLM, scoring: Scoring, config: TrainConfig, bars:
     # A weakened picture takes as many tokens as the picture itself, and none is made before the directory is ours.
     # Where the given pairs are not trained on themselves, they need not have what the loss needs.
     needs = scoring.needs if offline else frozenset()
-    measured = Scoring(needs, lambda pair: tuple(Path(image) for image in pair.images))
+    measured = replace(scoring, needs=needs, weaken=lambda pair: tuple(Path(image) for image in pair.images))
     admitted = admit(data.pairs, vlm, measured, max_length=config.max_length, seen=lambda: bars.advance(task))
     if data.pairs and not admitted.pairs:
         reasons = ", ".join(f"{count} {reason}" for reason, count in admitted.dropped.items())

@@ -79,7 +79,7 @@ class Reference:
 
     def _key(self, scored: Scored) -> str:
         prefix = scored.prefix
-        pictures = [hash_file(Path(image)) for image in prefix.images]
+        pictures = [hash_file(Path(image)) + (" zeroed" if prefix.zeroed else "") for image in prefix.images]
         formats = (str(self._vlm.dtype), self._vlm.device.type, str(self._halved), torch.__version__)
         told = [part for turn in prefix.history for part in (turn.role, turn.text)]
         counts = (len(told), len(scored.answers), len(pictures))  # lest a turn be taken for an answer

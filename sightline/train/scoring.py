@@ -7,6 +7,7 @@ forward pass is the models room's. `reference` keeps what a frozen model says, `
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -34,6 +35,7 @@ LACKS: dict[Need, tuple[Callable[[Pair], bool], str]] = {
 }
 
 Weaken = Callable[[Pair], tuple[Path, ...]]
+Blind = Literal["none", "zero-image"]
 
 
 def to_scored(pair: Pair) -> Scored:
@@ -51,10 +53,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is scored of each pair. `weaken` gives the files of its weakened pictures, for those who need them."""
+    """What is scored of each pair. `weaken` gives the files of its weakened pictures, for those who need them.
+
+    `blind` is what stands for a pair's pictures on the blind side: nothing ("none"), or all-zero pixels in the same
+    place ("zero-image"), as in the released code of V-DPO (YuxiXie/V-DPO, `n_random_images 0`).
+    """
 
     needs: frozenset[Need] = frozenset()
     weaken: Weaken | None = None
+    blind: Blind = "none"
 
     def lacking(self, pair: Pair) -> str | None:
         """Why a pair cannot be scored so, or None."""
@@ -73,7 +80,9 @@ class Scoring:
             weak: Prefix = replace(own.prefix, images=self.weaken(pair))
             groups.append(Group(WEAKENED, Scored(weak, (pair.chosen,))))
         if Need.BLIND in self.needs:
-            groups.append(Group(BLIND, Scored(without_pictures(own.prefix), (pair.chosen, pair.rejected))))
+            zeroed = self.blind == "zero-image"
+            blind = replace(own.prefix, zeroed=True) if zeroed else without_pictures(own.prefix)
+            groups.append(Group(BLIND, Scored(blind, (pair.chosen, pair.rejected))))
         return groups
 
 

@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from typer.testing import CliRunner, Result
 
 from sightline.cli import app
 from sightline.models.adapters import LoraSettings, add_lora, save_adapter
+from sightline.models.full import save_model
 from sightline.models.loading import load_vlm
 from sightline.models.prompts import Prefix, Scored
 from sightline.models.scorer import answer_logps
+from sightline.models.vlm import VLM
 from sightline.records.manifest import read_manifest
 from tests.models.plain import token_logps
 from tests.models.tiny import save_pictures, save_tiny_llava
@@ -93,6 +96,119 @@ def test_bfloat16_is_rounded_once_and_reloads_exactly(place: Path, whole: Path, 
         assert torch.equal(weight, exact[name].bfloat16()), name
     again = export(place, out)  # done already
     assert again.exit_code == 0 and again.stdout == done.stdout
+
+
+def changed_by(model: Path, folder: Path, *targets: str) -> tuple[Path, torch.Tensor]:
+    """An adapter on these modules that changes what the model says, and the log-probs that it gives."""
+    vlm = add_lora(load_vlm(model), LoraSettings(4, 8.0, targets=targets), seed=1)
+    torch.manual_seed(0)
+    for name, weight in vlm.model.named_parameters():
+        if "lora_B" in name or "lora_embedding_A" in name:
+            weight.data.normal_(0, 0.2)
+    save_adapter(vlm, folder)
+    opened = load_vlm(model, adapter=folder)
+    own = answer_logps(opened, [Scored(Prefix((model.parent / "picture-0.png",), PROMPT), (ANSWER,))])
+    return folder, own.values[0, 0][own.mask[0, 0]].double()
+
+
+@pytest.fixture(scope="module")
+def tied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with one matrix for embedding and head, as the lab's has it."""
+    root = tmp_path_factory.mktemp("tied")
+    save_pictures(root)
+    model: Any = AutoModelForImageTextToText.from_pretrained(save_tiny_llava(root / "whole"))
+    for config in (model.config, model.config.text_config):
+        config.tie_word_embeddings = True
+    model.lm_head.weight = model.model.language_model.embed_tokens.weight
+    model.save_pretrained(root / "model")
+    AutoProcessor.from_pretrained(root / "whole").save_pretrained(root / "model")  # type: ignore[no-untyped-call]
+    assert "language_model.lm_head.weight" not in load_file(root / "model/model.safetensors")
+    return root
+
+
+@pytest.mark.parametrize("targets", [("lm_head", "q_proj"), ("embed_tokens",), ("lm_head", "embed_tokens", "v_proj")])
+def test_an_adapter_on_a_tied_head_or_embedding_is_merged_into_a_model_that_computes_the_same(
+    tied: Path, tmp_path: Path, targets: tuple[str, ...]
+) -> None:
+    """Head and embedding are split: plain Transformers gives the adapter's log-probs, the other matrix is as it was."""
+    adapter, values = changed_by(tied / "model", tmp_path / "adapter", *targets)
+    words = ["export", "model", tied / "model", "--adapter", adapter, "--out", tmp_path / "out"]
+    done = CliRunner().invoke(app, [str(word) for word in (*words, "--set", "weights=float32")])
+    assert done.exit_code == 0, done.output
+    picture = tied / "picture-0.png"
+    assert (plain(tied / "model", picture) - values).abs().max() > 0.1  # the adapter does something
+    assert torch.allclose(plain(tmp_path / "out", picture), values, atol=1e-4)
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    assert config["tie_word_embeddings"] is False and config["text_config"]["tie_word_embeddings"] is False
+    weights, base = load_file(tmp_path / "out/model.safetensors"), load_file(tied / "model/model.safetensors")
+    matrix = "language_model.model.embed_tokens.weight"
+    assert torch.equal(weights[matrix], base[matrix]) is ("embed_tokens" not in targets)
+    assert torch.equal(weights["language_model.lm_head.weight"], base[matrix]) is ("lm_head" not in targets)
+
+
+def test_a_tied_model_stays_tied_where_neither_matrix_is_changed(tied: Path, tmp_path: Path) -> None:
+    adapter, values = changed_by(tied / "model", tmp_path / "adapter", "q_proj")
+    words = ["export", "model", tied / "model", "--adapter", adapter, "--out", tmp_path / "out"]
+    done = CliRunner().invoke(app, [str(word) for word in (*words, "--set", "weights=float32")])
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "out/config.json").read_text())["tie_word_embeddings"] is True
+    assert "language_model.lm_head.weight" not in load_file(tmp_path / "out/model.safetensors")
+    assert torch.allclose(plain(tmp_path / "out", tied / "picture-0.png"), values, atol=1e-4)
+
+
+@pytest.mark.parametrize("place_of_fault", ["merging", "saving"])
+def test_a_model_that_does_not_score_as_it_should_is_refused_and_removed(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place_of_fault: str
+) -> None:
+    """With a merge that loses the adapter, or a file that lost a weight, nothing is left but the open manifest."""
+
+    def unmerged(model: Any) -> Any:
+        return model.unload()
+
+    def spoiled(vlm: VLM, folder: Path) -> None:
+        save_model(vlm, folder)
+        weights = load_file(folder / "model.safetensors")
+        weights["language_model.model.norm.weight"] *= 1.01
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    fault = {"merging": ("merge_adapter", unmerged), "saving": ("save_model", spoiled)}[place_of_fault]
+    with monkeypatch.context() as patched:
+        patched.setattr(f"sightline.apps.export.run.{fault[0]}", fault[1])
+        done = export(place, tmp_path / "out")
+    assert done.exit_code == 2 and "nats a token apart from" in done.stderr and "tolerance is 0.001" in done.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.json"]
+    assert not read_manifest(tmp_path / "out").complete
+    assert export(place, tmp_path / "out").exit_code == 0  # the same command, without the fault, fills it
+
+
+#: What vLLM's LLaVA finds: its tower has the level `vision_model`, and head and layers lie below `language_model`.
+VLLM_NAMES = (
+    "vision_tower.vision_model.embeddings.class_embedding",
+    "vision_tower.vision_model.embeddings.patch_embedding.weight",
+    "vision_tower.vision_model.pre_layrnorm.weight",
+    "vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.weight",
+    "multi_modal_projector.linear_1.weight",
+    "language_model.model.embed_tokens.weight",
+    "language_model.model.layers.0.self_attn.q_proj.weight",
+    "language_model.model.norm.weight",
+    "language_model.lm_head.weight",
+)
+
+
+def test_weights_have_the_names_of_published_checkpoints(place: Path, whole: Path, tmp_path: Path) -> None:
+    """Whichever names the model was opened from, and again when what was saved is saved again."""
+    names = set(load_file(whole / "model.safetensors"))
+    assert set(VLLM_NAMES) <= names
+    assert all(name.startswith(("vision_tower.vision_model.", "multi_", "language_model.")) for name in names)
+    before = set(load_file(place / "model/model.safetensors"))
+    assert {name.replace("vision_tower.vision_model.", "vision_tower.") for name in names} == {
+        name.replace("vision_tower.vision_model.", "vision_tower.") for name in before
+    }
+    vlm = load_vlm(whole)
+    save_model(vlm, tmp_path / "again")
+    assert set(load_file(tmp_path / "again/model.safetensors")) == names
+    again = load_vlm(tmp_path / "again").model.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in vlm.model.state_dict().items())
 
 
 @pytest.mark.skipif(importlib.util.find_spec("compressed_tensors") is None, reason="needs compressed-tensors")

@@ -13,6 +13,7 @@ from sightline.models.loading import load_vlm, peft_warnings_ignored
 from sightline.models.prompts import Prefix, Request, Sampling, Scored
 from sightline.models.sampler import generate
 from sightline.models.scorer import answer_logps
+from sightline.models.tensor_cache import TensorCache
 from sightline.models.vlm import VLM
 from tests.models import plain
 
@@ -24,11 +25,16 @@ def trainable(vlm: VLM) -> dict[str, torch.nn.Parameter]:
 def trained(vlm: VLM, *, train_projector: bool = True) -> VLM:
     """An adapter whose every weight has moved."""
     vlm = add_lora(vlm, LoraSettings(rank=4, alpha=8.0, train_projector=train_projector))
+    stir(vlm)
+    return vlm
+
+
+def stir(vlm: VLM) -> None:
+    """Move every weight that is trained."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in trainable(vlm).values():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return vlm
 
 
 @pytest.fixture
@@ -54,10 +60,70 @@ def test_targets_can_be_named(vlm: VLM, tiny_directory: Path) -> None:
     by_pattern = trainable(
         add_lora(load_vlm(tiny_directory), LoraSettings(4, 8.0, targets=r".*\.0\.self_attn\.q_proj"))
     )
-    assert len(by_ending) == 2
-    assert len(by_pattern) == 4  # the vision tower has such layers too
-    with pytest.raises(InputError, match="fit no module"):
-        add_lora(load_vlm(tiny_directory), LoraSettings(4, 8.0, targets=("no_such_layer",)))
+    assert len(by_ending) == 2 and by_ending.keys() == by_pattern.keys()  # the vision tower has such layers too
+
+
+@pytest.mark.parametrize("targets", [("q_proj", "v_proj"), r".*\.(q_proj|v_proj)"])
+def test_targets_leave_the_vision_tower_frozen_unless_it_is_asked_for(
+    tiny_directory: Path, targets: str | tuple[str, ...]
+) -> None:
+    """Both towers have two layers with q_proj and v_proj: 2 x 2 x (A, B) weights each."""
+    names = trainable(add_lora(load_vlm(tiny_directory), LoraSettings(4, 8.0, targets=targets)))
+    assert len(names) == 8 and all(".language_model.layers." in name for name in names)
+    both = trainable(add_lora(load_vlm(tiny_directory), LoraSettings(4, 8.0, targets=targets, vision_tower=True)))
+    assert len(both) == 16 and sum(".vision_tower.encoder.layers." in name for name in both) == 8
+    every = trainable(add_lora(load_vlm(tiny_directory), LoraSettings(4, 8.0, train_projector=True, vision_tower=True)))
+    # language 2 x 7 and vision 2 x (q, k, v, out, fc1, fc2) layers, A and B; the projector's two layers whole
+    assert len(every) == 2 * (2 * 7 + 2 * 6) + 4
+    assert sum(".multi_modal_projector.modules_to_save." in name for name in every) == 4
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        (("no_such_layer",), r"'no_such_layer' fits no module of the language model .*down_proj, gate_proj, k_proj, l"),
+        (("q_proj", "qproj"), r"'qproj' fits no module .* q_proj, up_proj, v_proj$"),
+        (("fc1",), r"'fc1' fits no module .*set lora\.vision_tower=true"),
+        (r".*vision_tower.*\.q_proj", "fits no module"),
+        ("(", "is no regular expression"),
+    ],
+)
+def test_a_target_that_matches_nothing_is_refused_with_the_names_there_are(
+    vlm: VLM, targets: str | tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        add_lora(vlm, LoraSettings(4, 8.0, targets=targets))
+    assert not isinstance(vlm.model, PeftModel)
+
+
+def test_a_trained_vision_tower_is_in_scores_gradients_and_never_in_a_stale_cache(
+    tiny_directory: Path, tmp_path: Path, items: list[Scored], pictures: list[Path]
+) -> None:
+    """Scores by the plain forward, with the adapter on and off, from a cold and a warm cache; gradients reach it."""
+    cache = TensorCache(tmp_path / "cache", max_bytes=10**8)
+    settings = LoraSettings(4, 8.0, targets=("q_proj", "v_proj"), vision_tower=True)
+    vlm = add_lora(load_vlm(tiny_directory, cache=cache), settings, seed=3)
+    before = score(load_vlm(tiny_directory), items)
+    stir(vlm)
+    answer_logps(vlm, items).sums().sum().backward()
+    slopes = [weight.grad for name, weight in trainable(vlm).items() if ".vision_tower." in name]
+    assert len(slopes) == 8 and all(slope is not None and slope.abs().max() > 0 for slope in slopes)
+    expected = score(vlm, items)
+    save_adapter(vlm, tmp_path / "adapter")
+    opened = load_vlm(tiny_directory, adapter=tmp_path / "adapter", cache=cache)
+    for _ in range(2):
+        torch.testing.assert_close(score(opened, items), expected, rtol=1e-5, atol=0)
+        with reference_mode(opened):
+            torch.testing.assert_close(score(opened, items), before, rtol=1e-5, atol=0)
+    assert (expected - before).abs().max() > 0.01
+    with torch.no_grad():
+        tokens = plain.token_logps(vlm.model, vlm.processor, [pictures[0]], "Describe.", "A red cup.")
+    assert tokens.sum().item() == pytest.approx(expected[0, 0].item(), rel=1e-5)
+
+
+def test_a_vision_tower_is_not_trained_by_token_nor_where_there_is_none(vlm: VLM) -> None:
+    with pytest.raises(InputError, match=r"lora\.vision_tower does not go with lora\.decoupled"):
+        add_lora(vlm, LoraSettings(4, 8.0, decoupled=True, vision_tower=True))
 
 
 def test_a_fresh_adapter_changes_nothing_and_its_seed_decides_its_weights(

@@ -1,5 +1,6 @@
 """Hashes tell contents apart and nothing else; a stage is begun, gone on with, found done, or refused."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import sightline
 from sightline.config import Config
 from sightline.errors import InputError
 from sightline.records import Manifest, Stage, content_hash, hash_file, hash_json, hash_tree, read_manifest
+from sightline.records.computed import Computed, note
 from sightline.records.manifest import git_revision, installed_versions
 from sightline.records.store import write_json
 
@@ -254,3 +256,38 @@ def test_revision_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_manifest_survives_the_disk(tmp_path: Path) -> None:
     manifest = Stage.open(tmp_path, "pairs", Settings(), {}).finish({"kept": 1})
     assert Manifest.model_validate_json((tmp_path / "manifest.json").read_bytes()) == manifest
+
+
+CPU = Computed(device="cpu", device_name="A CPU", dtype="float32", autocast=False)
+CARD = Computed(device="cuda", device_name="A card", dtype="bfloat16", autocast=True)
+
+
+def test_a_stage_has_what_passes_were_computed_in_while_it_was_open(tmp_path: Path) -> None:
+    """Each record once, in the file at once, kept by the process that goes on, and none from after the end."""
+    note(CARD)  # before: none of this stage's
+    stage = Stage.open(tmp_path / "out", "pairs", Settings(), {})
+    assert read_manifest(tmp_path / "out").computed == ()
+    for record in (CPU, CPU):
+        note(record)
+    assert read_manifest(tmp_path / "out").computed == (CPU,) and not read_manifest(tmp_path / "out").complete
+    del stage  # killed; another machine goes on
+    again = Stage.open(tmp_path / "out", "pairs", Settings(), {})
+    other = Stage.open(tmp_path / "other", "pairs", Settings(), {})
+    note(CARD)
+    other.finish()
+    note(CPU)
+    again.finish(counts={"pairs": 1})
+    note(CPU.model_copy(update={"dtype": "float16"}))
+    done = read_manifest(tmp_path / "out")
+    assert done.computed == (CPU, CARD) and done.runs == 2 and done.complete and done.counts == {"pairs": 1}
+    assert read_manifest(tmp_path / "other").computed == (CARD,)
+    assert done.key == read_manifest(tmp_path / "other").key  # where it was computed makes no other run
+
+
+def test_a_manifest_of_before_there_were_such_records_is_read(tmp_path: Path) -> None:
+    Stage.open(tmp_path / "out", "pairs", Settings(), {}).finish()
+    path = tmp_path / "out/manifest.json"
+    old = {key: value for key, value in json.loads(path.read_text()).items() if key != "computed"}
+    path.write_text(json.dumps(old))
+    assert read_manifest(tmp_path / "out").computed == ()
+    assert Stage.open(tmp_path / "out", "pairs", Settings(), {}).done

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import InputError
+from sightline.records.computed import Computed
+from sightline.records.manifest import read_manifest
+from sightline.records.store import write_json
 from sightline.study.report.formatting import effect_text, p_text
 from sightline.study.report.gallery import evenly
 from sightline.study.report.results import Results
@@ -255,3 +259,18 @@ def test_evenly_picks_across_the_whole() -> None:
     assert evenly(range(10), 3) == [1, 5, 8]
     assert evenly(range(2), 5) == [0, 1]
     assert evenly([], 5) == []
+
+
+def test_methods_say_what_each_stage_was_computed_in(run: dict[str, Path], tmp_path: Path) -> None:
+    """By its manifest, and nothing of manifests that have no such record."""
+    copies = {name: tmp_path / name for name in ("base", "aligned-0", "train-0", "pairs")}
+    for name, folder in copies.items():
+        shutil.copytree(run[name], folder)
+    record = Computed(device="cuda", device_name="A <card>", dtype="bfloat16", autocast=True)
+    path = copies["train-0"] / "manifest.json"
+    write_json(path, read_manifest(path.parent).model_copy(update={"computed": (record,)}))
+    report(copies, tmp_path / "out")
+    words = "train-0 was computed on A <card> (cuda), weights in bfloat16, with bfloat16 autocast."
+    page = Page((tmp_path / "out/report.html").read_text(encoding="utf-8"))
+    assert words in page.text and page.text.count("was computed on") == 1
+    assert "was computed on A" in (tmp_path / "out/report.md").read_text(encoding="utf-8")

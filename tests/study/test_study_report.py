@@ -12,17 +12,21 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
+from sightline.records.computed import Computed
+from sightline.records.manifest import MANIFEST, read_manifest
+from sightline.records.store import write_json
 from sightline.study.config import ModelSpec
+from sightline.study.evidence import gather
 from sightline.study.plan import StudyPlan
 from sightline.study.report.arms.answers import BENCHMARKS, CARDS
-from sightline.study.report.arms.methods import origin_of
+from sightline.study.report.arms.methods import methods, origin_of
 from sightline.study.report.arms.page import PAIRS_IN_ALL, PICTURE_BYTES, PICTURE_SIDE
 from sightline.study.report.arms.writing import write_study_report
 from sightline.study.report.pictures import data_uri
 from sightline.study.upkeep import outcome_in, study_in
 from tests.chromium import CHROMIUM, FLAGS
 from tests.study.directories import HOSTILE
-from tests.study.study_directories import NAME, study
+from tests.study.study_directories import CONFIG, NAME, study
 from tests.study.test_report import Page
 
 SHOWN = " ".join(HOSTILE.split())
@@ -268,3 +272,36 @@ def test_the_page_prints(made: tuple[StudyPlan, Path], tmp_path: Path) -> None:
     subprocess.run([str(CHROMIUM), *flags, page], capture_output=True, timeout=240, check=True)
     content = target.read_bytes()
     assert content.startswith(b"%PDF-") and len(re.findall(rb"/Type\s*/Page\b", content)) > 8
+
+
+def record(plan: StudyPlan, out: Path, kind: str, *records: Computed) -> None:
+    """Put records of computing into the manifests of all finished pieces of a kind, one each by turns."""
+    pieces = [piece for piece in plan.pieces.values() if piece.kind == kind]
+    for number, piece in enumerate(pieces):
+        path = out / piece.folder / MANIFEST
+        if path.exists():
+            own = records[number % len(records)]
+            write_json(path, read_manifest(path.parent).model_copy(update={"computed": (own,)}))
+
+
+def test_methods_speak_of_what_was_computed_in_and_not_of_what_was_asked_for(tmp_path: Path) -> None:
+    """autocast is asked for everywhere and was off; evaluations were made on two machines."""
+    train = {"set": {**CONFIG["train"]["set"], "autocast": True, "device": "auto", "dtype": "float32"}}
+    plan, out = study(tmp_path, count=12, train=train)
+    before = paragraphs(plan, out)
+    assert "autocast yes" in before["Training, all arms"] and "computed on" not in str(before)  # manifests of before
+    cpu = Computed(device="cpu", device_name="A CPU", dtype="float32", autocast=False)
+    card = Computed(device="cuda", device_name="A card", dtype="bfloat16", autocast=True)
+    record(plan, out, "train", cpu)
+    record(plan, out, "eval", cpu, card)
+    record(plan, out, "pairs", card)
+    after = paragraphs(plan, out)
+    assert "autocast no, " in after["Training, all arms"] and "autocast yes" not in after["Training, all arms"]
+    assert "computed on A CPU (cpu)" in after["Training, all arms"]
+    assert "computed on A CPU (cpu) and A card (cuda)" in after["Evaluation"]
+    assert "dtype float32 and bfloat16" in after["Evaluation"] and "device auto" not in after["Evaluation"]
+    assert "autocast yes, dtype bfloat16, computed on A card (cuda)" in after["Pairs bdhs"]
+
+
+def paragraphs(plan: StudyPlan, out: Path) -> dict[str, str]:
+    return {each.title: each.text for each in methods(gather(plan, NAME, out), 300)}

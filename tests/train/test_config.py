@@ -38,6 +38,17 @@ def test_a_config_survives_the_manifest() -> None:
     assert TrainConfig.model_validate(config.model_dump(mode="json")) == config
 
 
+def test_keys_that_came_later_are_told_where_they_are_set_so_that_old_runs_go_on() -> None:
+    """A manifest of the time before has neither key; the config of the same run must have the same hash."""
+    plainly = load_config(TrainConfig, None, GIVEN).model_dump(mode="json")
+    assert "blind" not in plainly and "vision_tower" not in plainly["lora"]
+    more = (*GIVEN[2:], "loss={name: v-dpo, beta: 0.1, gamma: 2.0, guide: policy}", "lora.vision_tower=true")
+    config = load_config(TrainConfig, None, [*more, "blind=zero-image"])
+    assert config.model_dump(mode="json")["blind"] == "zero-image"
+    assert config.model_dump(mode="json")["lora"]["vision_tower"] is True
+    assert TrainConfig.model_validate(config.model_dump(mode="json")) == config
+
+
 def test_losses_are_a_list_with_weights(tmp_path: Path) -> None:
     path = tmp_path / "train.yaml"
     path.write_text(

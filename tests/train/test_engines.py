@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from sightline.errors import InputError
+from sightline.models.adapters import LoraSettings, add_lora
+from sightline.models.loading import load_vlm
 from sightline.models.prompts import Prefix, Request, Sampling
 from sightline.models.vlm import VLM
 from sightline.records.rows import IMAGE, Pair, Turn
@@ -139,6 +141,8 @@ def test_faults_are_one_sentence_with_the_remedy(
     refused(r"no server answers at http.*start it, or correct base_url", url)
     with serving_adapters(model_dir) as (url, served):
         refused("a trained projector", url, make_policy(train_projector=True))
+        seeing = add_lora(load_vlm(model_dir), LoraSettings(4, 8.0, targets=("q_proj",), vision_tower=True))
+        refused("adapter of a vision tower", url, seeing)
         refused("source.engine.name=local", url, asked=[Request(requests(pairs)[0].prefix, prefill="A")])
         engine = ServerEngine(vlm, ServerConfig(name="server", base_url=url), tmp_path / "rollouts")
         engine.refresh(0)

@@ -115,6 +115,55 @@ def test_full_training_is_measured_against_the_weights_before_it(
         assert moved < 1e-4 if row.step == 0 else moved > 0.05
 
 
+def blind_sum(vlm: VLM, pair: Pair, answer: str) -> float:
+    """The log-prob of an answer by Transformers' own forward over the processor's tensors with zeros for pixels."""
+    text = plain.prompt_text([Path(pair.images[0])], pair.prompt)
+    whole = plain.inputs_of(vlm.processor, [Path(pair.images[0])], f"{text} {answer}</s>")
+    start = plain.inputs_of(vlm.processor, [Path(pair.images[0])], text)["input_ids"].shape[1]
+    whole["pixel_values"] = torch.zeros_like(whole["pixel_values"])
+    with torch.no_grad():
+        logps = vlm.model(**whole).logits[0, start - 1 : -1].double().log_softmax(-1)
+    return float(logps.gather(-1, whole["input_ids"][0, start:, None]).sum())
+
+
+def test_a_zero_image_is_zeros_in_the_place_of_the_picture_for_policy_reference_and_cache(
+    make_policy: Make, pairs: list[Pair], tmp_path: Path
+) -> None:
+    """Beside the pair's own rows, which have the same files; and never the number that the other blind side has."""
+    vlm = replace(make_policy(), cache=TensorCache(tmp_path / "cache", max_bytes=10**8))
+    stir(vlm)
+    zeros, none = (Scoring(frozenset({Need.BLIND}), blind=blind) for blind in ("zero-image", "none"))
+    found, other = (score_pairs(vlm, pairs[:3], scoring, autocast=False) for scoring in (zeros, none))
+    sides = [(place, pair, side) for place, pair in enumerate(pairs[:3]) for side in ("chosen", "rejected")]
+    for place, pair, side in sides:
+        blind = found.field(f"blind_{side}")[place].item()
+        assert blind == pytest.approx(blind_sum(vlm, pair, getattr(pair, side)), rel=1e-4)
+        own = plain_sum(vlm, [Path(pair.images[0])], pair.prompt, getattr(pair, side))
+        assert found.field(side)[place].item() == pytest.approx(own, rel=1e-4)
+        assert abs(blind - own) > 1e-3 and abs(blind - other.field(f"blind_{side}")[place].item()) > 1e-3
+    numbers = [Reference(vlm, scoring, autocast=False, keep=False)(pairs[:3]) for scoring in (zeros, none, zeros)]
+    with vlm.model.disable_adapter():
+        before = [[blind_sum(vlm, pair, answer) for answer in (pair.chosen, pair.rejected)] for pair in pairs[:3]]
+    for each in (numbers[0], numbers[2]):
+        sums = torch.stack([each.field("blind_chosen"), each.field("blind_rejected")], 1)
+        torch.testing.assert_close(sums.double(), torch.tensor(before).double(), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(numbers[0].field("blind_chosen"), numbers[1].field("blind_chosen"), atol=1e-3)
+
+
+def test_training_with_either_blind_side_steps_apart(model_dir: Path, pairs: list[Pair], tmp_path: Path) -> None:
+    """The second step sees the first one's update; with the same guide the losses differ by the blind side alone."""
+    loss = "loss={name: v-dpo, beta: 0.5, gamma: 1.5, guide: reference}"
+    given = write_pairs(tmp_path / "pairs", pairs)
+    rows = [
+        list(read_log(train(model_dir, given, tmp_path / blind, config_with(loss, f"blind={blind}"), 0) / "log.jsonl"))
+        for blind in ("none", "zero-image")
+    ]
+    assert rows[0][0].chosen_logps == pytest.approx(known(rows[1][0].chosen_logps), rel=1e-5)
+    assert abs(rows[0][0].loss - rows[1][0].loss) > 1e-3
+    with pytest.raises(InputError, match="blind is zero-image and no loss has a blind side"):
+        config_with("blind=zero-image")
+
+
 def test_spans_pick_the_tokens_of_their_characters(make_policy: Make, full_pairs: list[Pair]) -> None:
     """The spelled-out tokens inside the last word's span are that word, and their sum is the field."""
     vlm = make_policy()

@@ -14,6 +14,7 @@ from PIL import Image
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from sightline.models.plain import plain_logps
+from sightline.models.precision import in_format
 from sightline.models.prompts import Prefix, Scored
 from sightline.models.recent import Recent
 from sightline.models.scorer import encode_row
@@ -50,7 +51,7 @@ def save_probes(folder: Path, *, sees: bool) -> list[Scored]:
 
 def logps_of(vlm: VLM, items: Sequence[Scored]) -> torch.Tensor:
     """Log-probs (nats) of all answer tokens, by Transformers' own forward of each row."""
-    with torch.no_grad():
+    with torch.no_grad(), in_format(vlm, False):
         return plain_logps(vlm, [encode_row(vlm, item) for item in items]).double().cpu()
 
 

@@ -16,7 +16,7 @@ class ExportModelConfig(Config):
     tolerance: float = Field(
         default=1e-3,
         gt=0,
-        description="largest difference of a log-prob between what was written and plain Transformers",
+        description="largest difference of a log-prob (nats) by merging, and by writing and reading again",
     )
     name: str = Field(default="", max_length=100, description="what the card calls it; empty: the directory's name")
     license: str = Field(default="other", pattern=r"^[\w.-]+$", description="of the weights; the base model's decides")

@@ -26,13 +26,14 @@ def require_quantizer() -> None:
 
 
 def quantize(vlm: VLM, bits: Bits) -> dict[str, Any]:
-    """Round the weights of the language model's linear layers, in place; the quantization_config for `config.json`.
+    """Round the weights of the language model's linear layers; the quantization_config for `config.json`.
+
+    Until `pack` changes the weights themselves, the model computes with the rounded ones.
 
     Raises:
         InputError: the package is missing, or 4 bits where no group size divides a layer's columns.
     """
     require_quantizer()
-    from compressed_tensors.compressors import ModelCompressor
     from compressed_tensors.quantization import (
         QuantizationArgs,
         QuantizationConfig,
@@ -59,9 +60,15 @@ def quantize(vlm: VLM, bits: Bits) -> dict[str, Any]:
         module.weight_scale.data = scale.to(module.weight_scale.dtype)
         module.weight_zero_point.data = zero.to(module.weight_zero_point.dtype)
         module.quantization_status = QuantizationStatus.FROZEN
-    ModelCompressor.from_pretrained_model(model, quantization_format="pack-quantized").compress_model(model)
     made: dict[str, Any] = config.to_dict()
     return {**made, "quantization_status": "compressed"}
+
+
+def pack(vlm: VLM) -> None:
+    """Put the rounded weights into as few bits as they have, in place; the model is to be saved then."""
+    from compressed_tensors.compressors import ModelCompressor
+
+    ModelCompressor.from_pretrained_model(vlm.base, quantization_format="pack-quantized").compress_model(vlm.base)
 
 
 def write_quantization(directory: Path, told: dict[str, Any]) -> None:

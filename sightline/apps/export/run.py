@@ -1,11 +1,13 @@
 """`sightline export model`: model and adapter -> one directory that others open, with card, checksums and a check.
 
-The sum is made in float32 and rounded once. What is written is opened again by plain Transformers and must score as it
-was meant to; what rounding changed is measured and told.
+The sum is made in float32, must score as model and adapter do, and is rounded once. What is written is opened again by
+plain Transformers and must score as it was meant to; what rounding changed is measured and told.
 """
 
+import contextlib
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -16,17 +18,19 @@ from peft import PeftModel
 from sightline.apps.export.card import CARD, Origins, read_origins, write_card
 from sightline.apps.export.check import Apart, apart, logps_of, reopened, save_probes
 from sightline.apps.export.config import ExportModelConfig
-from sightline.apps.export.quantized import Bits, quantize, require_quantizer, write_quantization
+from sightline.apps.export.quantized import Bits, pack, quantize, require_quantizer, write_quantization
 from sightline.errors import InputError
 from sightline.models.full import save_model
 from sightline.models.loading import DTYPES, load_vlm, quiet
+from sightline.models.merging import merge_adapter
+from sightline.models.prompts import Scored
 from sightline.models.recent import Recent
 from sightline.models.vlm import VLM
 from sightline.records.hashing import hash_file
 from sightline.records.manifest import MANIFEST, Manifest, Stage
 from sightline.records.store import replacing, write_json
 
-SUMS, CHECK = "SHA256SUMS", "export.json"
+SUMS, CHECK, UNCHECKED = "SHA256SUMS", "export.json", ".unchecked"
 _BITS = {"int8": 8, "int4": 4}
 
 
@@ -43,9 +47,13 @@ class Told:
 def export_model(model: Path, out: Path, config: ExportModelConfig, adapter: Path | None, told: Told) -> Manifest:
     """Write the model to `out`; the manifest's numbers say how far it is from the model in float32.
 
+    The files are written to a hidden folder in `out`, opened again there, and moved into `out` once the model has
+    scored as it should. A model that fails the check is removed.
+
     Raises:
-        InputError: what the model, the adapter or a quoted directory refuse, a package that is missing, or a directory
-            that does not score as it should when it is opened again.
+        InputError: what the model, the adapter or a quoted directory refuse, a package that is missing, a merged
+            model that does not compute what model and adapter compute, or saved files that do not score as they
+            should when they are opened again.
     """
     if config.weights in _BITS:
         require_quantizer()
@@ -56,26 +64,53 @@ def export_model(model: Path, out: Path, config: ExportModelConfig, adapter: Pat
     if stage.done:
         return stage.manifest
     vlm = vlm or load_vlm(model, adapter=adapter)
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        probes = save_probes(Path(folder), sees=vlm.sees)
-        before = logps_of(vlm, probes)
-        if isinstance(vlm.model, PeftModel):
-            vlm = replace(vlm, model=vlm.model.merge_and_unload(), prefixes=Recent())
-        dtype = DTYPES[config.weights if config.weights in DTYPES else "bfloat16"]
-        vlm = replace(_rounded(vlm, dtype), prefixes=Recent())
-        meant = logps_of(vlm, probes)
-        quantization = quantize(vlm, cast(Bits, _BITS[config.weights])) if config.weights in _BITS else None
-        save_model(vlm, out)
-        if quantization is not None:
-            write_quantization(out, quantization)
-        found = logps_of(reopened(out, vlm), probes)
-    reloaded, changed = apart(found, meant), apart(found, before)
-    if quantization is None and reloaded.largest > config.tolerance:
-        raise InputError(
-            f"{out} scores {reloaded.largest:.3g} nats a token apart from what was written into it; "
-            "this Transformers does not keep this model, try another version or set tolerance"
-        )
+    with _unchecked(out) as folder, tempfile.TemporaryDirectory() as pictures, quiet():
+        reloaded, changed = _write(vlm, config, folder, save_probes(Path(pictures), sees=vlm.sees))
+        for path in folder.iterdir():
+            path.replace(out / path.name)
     return _finish(stage, origins, reloaded, changed)
+
+
+@contextlib.contextmanager
+def _unchecked(out: Path) -> Iterator[Path]:
+    """A folder for files that nobody may take for the result; it is gone in the end, whatever happens."""
+    folder = out / UNCHECKED
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(vlm: VLM, config: ExportModelConfig, folder: Path, probes: Sequence[Scored]) -> tuple[Apart, Apart]:
+    """Merge, round and save; how far the saved model is from what was meant, and from the model in float32."""
+    before = logps_of(vlm, probes)
+    if isinstance(vlm.model, PeftModel):
+        vlm = replace(vlm, model=merge_adapter(vlm.model), prefixes=Recent())
+        _require(apart(logps_of(vlm, probes), before), config, "the merged model", "model and adapter")
+    dtype = DTYPES[config.weights if config.weights in DTYPES else "bfloat16"]
+    vlm = replace(_rounded(vlm, dtype), prefixes=Recent())
+    quantization = quantize(vlm, cast(Bits, _BITS[config.weights])) if config.weights in _BITS else None
+    meant = logps_of(vlm, probes)
+    if quantization is not None:
+        pack(vlm)
+    save_model(vlm, folder)
+    if quantization is not None:
+        write_quantization(folder, quantization)
+    found = logps_of(reopened(folder, vlm), probes)
+    reloaded = apart(found, meant)
+    _require(reloaded, config, "the saved model, opened again by Transformers,", "what was written")
+    return reloaded, apart(found, before)
+
+
+def _require(distance: Apart, config: ExportModelConfig, one: str, other: str) -> None:
+    """Raise InputError where two models are further apart than the tolerance, or NaN."""
+    if not distance.largest <= config.tolerance:
+        raise InputError(
+            f"{one} scores {distance.largest:.3g} nats a token apart from {other}, and tolerance is "
+            f"{config.tolerance:g}; nothing was kept. Serve model and adapter apart, or set tolerance"
+        )
 
 
 def write_sums(directory: Path) -> int:

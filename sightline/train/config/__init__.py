@@ -22,6 +22,7 @@ from sightline.train.config.stopping import GuardConfig, ValidationConfig
 from sightline.train.config.weights import LoraConfig, OptimizerConfig
 from sightline.train.monitors import MonitorConfig
 from sightline.train.rl.config import RLConfig
+from sightline.train.scoring import Blind
 from sightline.train.tracking import TrackingConfig
 
 __all__ = ["SUPPLIED", "LoraConfig", "LossConfig", "OptimizerConfig", "TrainConfig"]
@@ -55,10 +56,10 @@ class TrainConfig(Config):
     the gradient: less memory, a third more work, the same numbers. `checkpoint_every` is in steps.
 
     `references` are directories of adapters or models beside the primary reference, for losses with several.
-    `weakened` is the view of the picture (`pairs.views`) that mDPO's loss turns from. `shift_momentum` makes BCO's
-    running mean forget; null is the mean of all steps. `track` shows the log in a tracker besides; `monitors` are the
-    limits beyond which the run warns. `source` says where pairs come from, `validation` holds some out, and `guard`
-    stops a loss that explodes.
+    `weakened` is the view of the picture (`pairs.views`) that mDPO's loss turns from, `blind` what V-DPO's blind side
+    is shown in its place (`train.scoring`). `shift_momentum` makes BCO's running mean forget; null is the mean of all
+    steps. `track` shows the log in a tracker besides; `monitors` are the limits beyond which the run warns. `source`
+    says where pairs come from, `validation` holds some out, and `guard` stops a loss that explodes.
     """
 
     loss: Annotated[tuple[LossConfig, ...] | None, BeforeValidator(_as_list)] = None
@@ -79,6 +80,7 @@ class TrainConfig(Config):
     activation_checkpointing: bool = False
     references: tuple[Path, ...] = ()
     weakened: str = "crop"
+    blind: Blind = Field(default="none", exclude_if=lambda blind: blind == "none")
     shift_momentum: float | None = Field(default=None, ge=0, lt=1)
     track: TrackingConfig | None = None
     monitors: MonitorConfig = MonitorConfig()
@@ -149,6 +151,12 @@ class TrainConfig(Config):
                 if several
                 else "references names some and no loss compares with several; leave it out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _blind_side_is_needed(self) -> "TrainConfig":
+        if self.blind != "none" and (self.loss is None or Need.BLIND not in make_objective(self.terms).needs):
+            raise ValueError(f"blind is {self.blind} and no loss has a blind side; choose v-dpo, or leave it out")
         return self
 
     @model_validator(mode="after")

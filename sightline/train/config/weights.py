@@ -26,7 +26,11 @@ class OptimizerConfig(Config):
 
 
 class LoraConfig(Config):
-    """The adapter that is trained; `sightline.models.adapters.LoraSettings` says what each field does."""
+    """The adapter that is trained; `sightline.models.adapters.LoraSettings` says what each field does.
+
+    A field that was added later is written into manifests where it differs from its default, so that runs from before
+    it can go on.
+    """
 
     rank: int = Field(default=16, ge=1)
     alpha: float = Field(default=32.0, gt=0)
@@ -34,6 +38,7 @@ class LoraConfig(Config):
     targets: str | tuple[str, ...] | None = None
     train_projector: bool = False
     decoupled: bool = False
+    vision_tower: bool = Field(default=False, exclude_if=lambda on: not on)
 
     def settings(self) -> LoraSettings:
         """The same in the terms of the models room."""

@@ -1,12 +1,14 @@
 """The methods of a study in words, every setting among them, from the config and the manifests of what was done.
 
-What differs between arms is told for each; what all share is told once. How to make it again is on the page beside it.
+What differs between arms is told for each; what all share is told once. Number formats and devices are those that were
+computed in, by the manifests, and not those that a config asks for. How to make it again is on the page beside it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sightline.records.computed import Computed
 from sightline.study.config import BASE, LAB, ModelSpec, SamplesSpec
 from sightline.study.evidence import Evidence
 from sightline.study.report.arms.ingredients import level_text
@@ -27,7 +29,7 @@ def methods(evidence: Evidence, resamples: int) -> list[Paragraph]:
     return [
         Paragraph("Model and samples", _model(evidence)),
         *_pairs(evidence, recipes),
-        *_training(recipes),
+        *_training(evidence, recipes),
         Paragraph("Evaluation", _evaluation(evidence)),
         Paragraph("Statistics", statistics_text(evidence, resamples)),
     ]
@@ -36,6 +38,26 @@ def methods(evidence: Evidence, resamples: int) -> list[Paragraph]:
 def settings_text(config: Mapping[str, Any]) -> str:
     """Every setting as `a.b value`, in order; sections that are absent are left out."""
     return ", ".join(f"{key} {level_text(value)}" for key, value in _flat(config) if value is not None)
+
+
+def in_effect(config: Mapping[str, Any], records: Iterable[Computed]) -> dict[str, Any]:
+    """Settings with the number formats and the device that were computed in, in the place of those that were asked for.
+
+    Without records (manifests of before there were any, or no model that ran here) the settings stay as they are.
+    """
+    found = list(dict.fromkeys(records))
+    if not found:
+        return dict(config)
+    values = {
+        "autocast": _each("yes" if record.autocast else "no" for record in found),
+        "dtype": _each(record.dtype for record in found),
+    }
+    rest = {key: values.get(key, value) for key, value in config.items() if key != "device"}
+    return {**rest, **values, "computed on": _each(f"{record.device_name} ({record.device})" for record in found)}
+
+
+def _each(values: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(values))
 
 
 def statistics_text(evidence: Evidence, resamples: int) -> str:
@@ -99,9 +121,11 @@ def _samples(spec: SamplesSpec) -> str:
 
 def _pairs(evidence: Evidence, recipes: Mapping[str, Mapping[str, Any]]) -> Iterator[Paragraph]:
     told: dict[str, Mapping[str, Any]] = {}
-    for recipe in recipes.values():
+    for arm, recipe in recipes.items():
         if recipe["pairs"] is not None:
-            told.setdefault(recipe["pairs"]["called"], recipe["pairs"])
+            keys = [evidence.plan.pieces[run.train].inputs.get("pairs") for run in evidence.runs(arm)]
+            records = computed_in(evidence, [key for key in keys if key in evidence.plan.pieces])
+            told.setdefault(recipe["pairs"]["called"], in_effect(recipe["pairs"], records))
     for called, settings in told.items():
         spec = evidence.plan.config.pairs.get(called)
         often = "" if spec is None or spec.path else ", built anew for each seed" if spec.per_seed else ", built once"
@@ -109,9 +133,13 @@ def _pairs(evidence: Evidence, recipes: Mapping[str, Mapping[str, Any]]) -> Iter
         yield Paragraph(f"Pairs {called}", f"{settings_text(rest) or 'given'}{often}.")
 
 
-def _training(recipes: Mapping[str, Mapping[str, Any]]) -> Iterator[Paragraph]:
+def _training(evidence: Evidence, recipes: Mapping[str, Mapping[str, Any]]) -> Iterator[Paragraph]:
     """The settings that all arms share, then each arm's own."""
-    flat = {arm: dict(_flat({**recipe, "pairs": _called(recipe)})) for arm, recipe in recipes.items()}
+    effective = {
+        arm: in_effect(recipe, computed_in(evidence, [run.train for run in evidence.runs(arm)]))
+        for arm, recipe in recipes.items()
+    }
+    flat = {arm: dict(_flat({**recipe, "pairs": _called(recipe)})) for arm, recipe in effective.items()}
     if not flat:
         return
     first = next(iter(flat.values()))
@@ -127,7 +155,11 @@ def _training(recipes: Mapping[str, Mapping[str, Any]]) -> Iterator[Paragraph]:
 
 def _evaluation(evidence: Evidence) -> str:
     told = manifest_of(evidence, next(iter(evidence.plan.bases.values())))
-    config = dict(told.config) if told else evidence.plan.config.evaluate.model_dump(mode="json")
+    evals = [*evidence.plan.bases.values(), *(run.eval for arm in evidence.arms for run in evidence.runs(arm))]
+    config = in_effect(
+        told.config if told else evidence.plan.config.evaluate.model_dump(mode="json"),
+        computed_in(evidence, [key for key in evals if key is not None]),
+    )
     remarks = dict.fromkeys(
         f"{bench}: {remark}"
         for base in evidence.bases.values()
@@ -136,6 +168,12 @@ def _evaluation(evidence: Evidence) -> str:
     )
     text = f"Every model answers the same prompts by greedy decoding, scored by the same rule: {settings_text(config)}."
     return " ".join((text, *(remark.rstrip(".") + "." for remark in remarks)))
+
+
+def computed_in(evidence: Evidence, keys: Iterable[str]) -> list[Computed]:
+    """The conditions of the forward passes of some pieces, from their manifests."""
+    manifests = (manifest_of(evidence, key) for key in dict.fromkeys(keys))
+    return [record for manifest in manifests if manifest is not None for record in manifest.computed]
 
 
 def _called(recipe: Mapping[str, Any]) -> str | None:

@@ -1,0 +1,210 @@
+"""Broken and hostile files and weights: one sentence at load or at the row, never a traceback and never an answer."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from sightline.cli import app
+from sightline.errors import InputError
+from sightline.models.adapters import LoraSettings, add_lora, save_adapter, start_from
+from sightline.models.forced import Forcing, forced_tokens
+from sightline.models.loading import load_vlm
+from sightline.models.prompts import Prefix, Request, Sampling, Scored
+from sightline.models.sampler import generate
+from sightline.models.scalar_head import answer_scores, load_head, new_head, save_head
+from sightline.models.scorer import answer_logps
+from sightline.models.vlm import VLM
+
+Change = Callable[[Path], object]
+
+
+@pytest.fixture
+def adapter(vlm: VLM, tmp_path: Path) -> Path:
+    save_adapter(add_lora(vlm, LoraSettings(4, 8.0)), tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def write(name: str, content: bytes) -> Change:
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def cut(name: str) -> Change:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-100])
+
+
+def spoil(name: str, part: str, value: float) -> Change:
+    """Put one value into the first tensor whose name has `part`."""
+
+    def change(folder: Path) -> None:
+        tensors = load_file(folder / name)
+        key = next(key for key in sorted(tensors) if part in key)
+        tensors[key].view(-1)[-1] = value
+        save_file(tensors, folder / name, metadata={"format": "pt"})
+
+    return change
+
+
+def configure(key: str, value: object) -> Change:
+    def change(folder: Path) -> None:
+        path = folder / "adapter_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+
+    return change
+
+
+def pickle_weights(folder: Path) -> None:
+    weights = load_file(folder / "adapter_model.safetensors")
+    torch.save(weights, folder / "adapter_model.bin")
+    (folder / "adapter_model.safetensors").unlink()
+
+
+ADAPTERS: list[tuple[str, Change, str]] = [
+    ("huge header", write("adapter_model.safetensors", b"\xff" * 8 + b"{}"), r"adapter_model\.safetensors is damaged"),
+    ("cut off", cut("adapter_model.safetensors"), r"adapter_model\.safetensors is damaged"),
+    ("empty", write("adapter_model.safetensors", b""), r"adapter_model\.safetensors is damaged"),
+    ("pickled", pickle_weights, r"adapter_model\.bin is pickled.*convert it to adapter_model\.safetensors"),
+    ("absent", lambda folder: (folder / "adapter_model.safetensors").unlink(), r"has no adapter_model\.safetensors"),
+    ("unknown type", configure("peft_type", "NOSUCH"), "peft_type is 'NOSUCH', which this PEFT does not know"),
+    ("no type", configure("peft_type", None), "peft_type is None"),
+    ("tokens", configure("peft_type", "PROMPT_TUNING"), "PROMPT_TUNING puts tokens before the prompt"),
+    ("rank", configure("r", 10**9), "rank 1000000000, its weights have 4"),
+    (
+        "NaN",
+        spoil("adapter_model.safetensors", "v_proj.lora_B", float("nan")),
+        r"the tensor .*v_proj\.lora_B",
+    ),
+    (
+        "infinite",
+        spoil("adapter_model.safetensors", "q_proj.lora_A", float("inf")),
+        r"q_proj\.lora_A.* NaN",
+    ),
+    ("config", write("adapter_config.json", b"["), r"adapter_config\.json is not JSON"),
+    ("alpha", configure("lora_alpha", "x"), "does not fit the model"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), [each[1:] for each in ADAPTERS], ids=[each[0] for each in ADAPTERS])
+def test_a_broken_adapter_is_refused_in_a_sentence(
+    tiny_directory: Path, adapter: Path, change: Change, words: str
+) -> None:
+    change(adapter)
+    with pytest.raises(InputError, match=words) as caught:
+        load_vlm(tiny_directory, adapter=adapter)
+    assert "\n" not in str(caught.value)
+
+
+MODELS: list[tuple[str, Change, str]] = [
+    ("huge header", write("model.safetensors", b"\xff" * 8 + b"{}"), r"/model\.safetensors is damaged"),
+    ("cut off", cut("model.safetensors"), r"/model\.safetensors is damaged"),
+    (
+        "NaN",
+        spoil("model.safetensors", "linear_1.bias", float("nan")),
+        r"model\.safetensors: the tensor .*linear_1",
+    ),
+    (
+        "infinite",
+        spoil("model.safetensors", "lm_head", float("-inf")),
+        r"tensor language_model\.lm_head\.weight",
+    ),
+    ("tokenizer", write("tokenizer.json", b"{}"), "no usable processor"),
+    ("config", write("config.json", b'{"model_type": "llava", "text_config": 5}'), r"no usable config\.json"),
+    ("deep config", write("config.json", b"[" * 100_000), r"no usable config\.json"),
+    ("hostile template", write("chat_template.jinja", b"{{ ''.__class__.__mro__ }}"), "cannot be rendered .*unsafe"),
+    ("broken template", write("chat_template.jinja", b"{% for %}"), r"cannot be rendered .*chat_template\.jinja"),
+    ("raising template", write("chat_template.jinja", b"{{ raise_exception('no users') }}"), r"rendered \(no users\)"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), [each[1:] for each in MODELS], ids=[each[0] for each in MODELS])
+def test_a_broken_model_is_refused_in_a_sentence(
+    tiny_directory: Path, tmp_path: Path, change: Change, words: str
+) -> None:
+    shutil.copytree(tiny_directory, tmp_path / "model")
+    change(tmp_path / "model")
+    with pytest.raises(InputError, match=words) as caught:
+        load_vlm(tmp_path / "model")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_weight_beyond_the_number_format_is_told_apart_from_a_bad_file(tiny_directory: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_directory, tmp_path / "model")
+    spoil("model.safetensors", "linear_1.bias", 1e6)(tmp_path / "model")
+    assert load_vlm(tmp_path / "model").dtype == torch.float32
+    with pytest.raises(InputError, match=r"multi_modal_projector\.linear_1\.bias .* no finite float16; set dtype=floa"):
+        load_vlm(tmp_path / "model", dtype="float16")
+
+
+def test_an_adapter_to_start_from_is_looked_at_too(vlm: VLM, tiny_directory: Path, adapter: Path) -> None:
+    fresh = add_lora(load_vlm(tiny_directory), LoraSettings(4, 8.0))
+    start_from(fresh, adapter)
+    spoil("adapter_model.safetensors", "v_proj.lora_B", float("nan"))(adapter)
+    with pytest.raises(InputError, match="has NaN or infinite values"):
+        start_from(fresh, adapter)
+
+
+def test_the_command_ends_with_code_2_and_one_line(tiny_directory: Path, adapter: Path, tmp_path: Path) -> None:
+    spoil("adapter_model.safetensors", "v_proj.lora_B", float("nan"))(adapter)
+    words = ["eval", "--model", tiny_directory, "--adapter", adapter, "--out", tmp_path / "out"]
+    words += ["--bench", "lab-vqa", "--limit", 2]
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 2 and "NaN or infinite values" in done.stderr, done.output
+    assert "Traceback" not in done.output
+
+
+@pytest.fixture
+def broken(vlm: VLM) -> VLM:
+    """A model whose second picture alone makes NaN: a prompt's token has an embedding that is NaN."""
+    token = vlm.tokenizer.encode(" umbrella", add_special_tokens=False)[0]
+    with torch.no_grad():
+        vlm.base.get_input_embeddings().weight[token] = float("nan")
+    return vlm
+
+
+def prefixes_of(pictures: list[Path]) -> list[Prefix]:
+    return [Prefix((pictures[0],), "Describe the picture."), Prefix((pictures[1],), "Where is an umbrella?")]
+
+
+ROW = r"computes NaN for the prompt 'Where is an umbrella\?' about picture-1\.png"
+
+
+@pytest.mark.parametrize("proved", [True, False])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_sampling_names_the_row_whose_logits_are_nan(
+    broken: VLM, pictures: list[Path], proved: bool, temperature: float
+) -> None:
+    vlm, prefixes = replace(broken, proved=proved), prefixes_of(pictures)
+    how = Sampling(4, temperature=temperature)
+    assert generate(vlm, [Request(prefixes[0])], how, batch_size=2)[0].tokens > 0
+    with pytest.raises(InputError, match=ROW):
+        generate(vlm, [Request(prefix) for prefix in prefixes], how, batch_size=2)
+
+
+@pytest.mark.parametrize("proved", [True, False])
+def test_scoring_names_the_row_whose_log_probs_are_nan(broken: VLM, pictures: list[Path], proved: bool) -> None:
+    vlm = replace(broken, proved=proved)
+    items = [Scored(prefix, ("A red cup.", "A blue plate stands here.")) for prefix in prefixes_of(pictures)]
+    with torch.no_grad():
+        assert answer_logps(vlm, items[:1]).sums().isfinite().all()
+        with pytest.raises(InputError, match=ROW):
+            answer_logps(vlm, items)
+        with pytest.raises(InputError, match=ROW):
+            answer_scores(vlm, new_head(vlm), items)
+        with pytest.raises(InputError, match=ROW):
+            forced_tokens(vlm, [Forcing(item.prefix, item.answers[0]) for item in items], temperature=0.0, batch_size=2)
+    assert answer_logps(vlm, items).sums().isnan().any(1).tolist() == [False, True]  # with gradients the loop decides
+
+
+def test_a_head_that_is_not_finite_is_refused(vlm: VLM, tmp_path: Path) -> None:
+    head = new_head(vlm)
+    with torch.no_grad():
+        head.weight[3] = float("nan")
+    save_head(head, "reward", tmp_path)
+    with pytest.raises(InputError, match=r"head\.safetensors has NaN or infinite values"):
+        load_head(vlm, "reward", tmp_path)
