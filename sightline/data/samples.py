@@ -8,6 +8,7 @@ It does not decode images (`images.open_image` does, where they are used) and do
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from sightline.config.problems import shorten
 from sightline.data.images import image_path
 from sightline.data.preference_dataset import PAIRS, read_pairs
 from sightline.errors import InputError
@@ -70,7 +71,7 @@ def _from_pair(pair: Pair) -> Sample:
 def _checked(rows: Iterable[tuple[int, Sample]], path: Path, require_reference: bool) -> Iterator[Sample]:
     seen: set[str] = set()
     for line, sample in rows:
-        where = f"{path} line {line} (id {sample.id!r})"
+        where = f"{path} line {line} (id {shorten(sample.id)})"
         if not sample.id or sample.id in seen:
             raise InputError(
                 f"{where}: {'the id is empty' if not sample.id else 'this id occurs twice'}; give it another"

@@ -25,7 +25,9 @@ ROW: dict[str, Any] = {"image": "a.png", "question": "What?", "chosen": GOOD, "r
         ({"image": "no.png"}, "image .*no.png does not exist", "image missing, remote or damaged"),
         ({"image": "../a.png"}, "does not stay in", "image missing, remote or damaged"),
         ({"image": "https://x.org/a.png"}, "is an address and not a path", "image missing, remote or damaged"),
-        ({"image": "data:image/png;base64,AA"}, "is an address", "image missing, remote or damaged"),
+        ({"image": "data:image/png;base64,AA"}, "is a data URI of no kind of pic", "image missing, remote or damaged"),
+        ({"image": "data:image/png,AA"}, "is a data URI without base64", "image missing, remote or damaged"),
+        ({"image": "data:image/png;base64,iVBORw0K*"}, "is damaged or cut off", "image missing, remote or damaged"),
         ({"image": ""}, "neither bytes nor a path", "image missing, remote or damaged"),
         ({"image": ["a.png", 3]}, "image 3 is neither", "image missing, remote or damaged"),
         ({"question": 5}, "question = 5 is not a text", "malformed"),
@@ -118,7 +120,7 @@ def test_what_breaks_a_layout(folder: Folder, layout: str, change: dict[str, Any
 
 def test_lines_that_are_no_json_are_skipped_on_demand(folder: Folder) -> None:
     place = folder.path / "mmpr.jsonl"
-    lines = [json.dumps(ROW).encode(), b"{oops", b"", b"[1]", b"\xff\xfe", json.dumps(ROW).encode()]
+    lines = [json.dumps(ROW).encode(), b"{oops", b"", b"[1]", b'{"a": "cut', json.dumps(ROW).encode()]
     place.write_bytes(b"\xef\xbb\xbf" + b"\n".join(lines))
     with pytest.raises(InputError, match=r"mmpr\.jsonl row 2: not JSON, '\{oops'"):
         folder.read(place)
