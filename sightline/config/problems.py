@@ -69,7 +69,9 @@ def shorten(value: object) -> str:
 
 def brief(text: object) -> str:
     """A path, or a reason that others gave, on one line; the middle of a long one is left out."""
-    told = " ".join(str(text).split())
+    told = str(text)
+    if len(told.splitlines()) > 1:
+        told = " ".join(told.split())
     return told if len(told) <= MAX_TEXT else f"{told[: MAX_TEXT // 2]}...{told[3 - MAX_TEXT // 2 :]}"
 
 

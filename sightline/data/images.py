@@ -149,7 +149,7 @@ def adopt_image(source: Path, name: str, directory: Path, where: str) -> str:
         InputError: the image is missing or its path escapes, or another image has this name there already.
     """
     origin, target = image_path(source, name, where), directory / name
-    if target.exists():
+    if target.exists() and not target.is_symlink():  # a link is what earlier versions left
         if origin.samefile(target) or origin.read_bytes() == target.read_bytes():
             return name
         raise InputError(f"{where}: {target} is another image already; choose another --out")

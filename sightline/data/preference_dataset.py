@@ -79,6 +79,19 @@ def read_pairs(directory: Path) -> Iterator[Pair]:
     return _checked(_from_parquet(directory, files), directory)
 
 
+def pair_place(directory: Path, pair_id: str) -> str:
+    """Where the pair of that id stands, as errors name it: file and line or row; the directory if it is not found.
+
+    Raises:
+        InputError: as `read_pairs`, of a file or a row before it.
+    """
+    if (directory / PAIRS).exists():
+        placed = _from_jsonl(directory)
+    else:
+        placed = _from_parquet(directory, sorted(directory.glob("data/*.parquet")))
+    return next((where.partition(" (id ")[0] for where, pair in placed if pair.id == pair_id), str(directory))
+
+
 def write_preference_dataset(directory: Path) -> int:
     """Write the Parquet file and the dataset card for `pairs.jsonl`, images embedded; returns the number of pairs.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sightline.config.problems import shorten
 from sightline.data.images import image_path
-from sightline.data.preference_dataset import PAIRS, read_pairs
+from sightline.data.preference_dataset import PAIRS, pair_place, read_pairs
 from sightline.errors import InputError
 from sightline.records.rows import Pair, Sample
 from sightline.records.store import numbered_rows, write_rows
@@ -44,6 +44,15 @@ def write_samples(directory: Path, samples: Iterable[Sample]) -> int:
     """Write `samples.jsonl` in one piece, checked as `read_samples` does; the image files must be there already."""
     path = directory / SAMPLES
     return write_rows(path, _checked(enumerate(samples, 1), path, False))
+
+
+def row_place(place: Path, row_id: str) -> str:
+    """Where the row of that id stands, as errors name it: file and line; the file alone where it is not found."""
+    path = samples_file(place)
+    if place.is_dir() and not (place / SAMPLES).exists():
+        return pair_place(place, row_id)
+    found = (number for number, sample in numbered_rows(path, Sample) if sample.id == row_id)
+    return f"{path}{f' line {number}' if (number := next(found, 0)) else ''}"
 
 
 def _holds_pairs(directory: Path) -> bool:

@@ -24,6 +24,8 @@ from sightline.records.rows import IMAGE
 TEXT_KEYS = frozenset({"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels"})
 #: What a chat template raises: its own refusals, the sandbox's, and mistakes in its expressions.
 _OF_TEMPLATES = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+#: Names how system turns are rendered, for keys of what is kept of a row that has one.
+SYSTEM_RULE = "system turns open the first user turn where a template has no place for them"
 #: Stands for the answer while the template is rendered, to learn what the template puts around one.
 STAND_IN = "Answer"
 
@@ -217,15 +219,19 @@ def _templated(vlm: VLM, told: Sequence[Message], *, opens_answer: bool) -> str:
 def _with_system_told(vlm: VLM, told: list[Message]) -> list[Message]:
     """The turns; system turns open the first user turn where the template would render them as the assistant's words.
 
-    So do templates that know two roles, `user` and all others. One that refuses system turns is left to refuse them.
+    Templates do so that know two roles, `user` and all others. As with `data.tiers`, the text stands behind the images.
+    A template that refuses system turns is left to refuse them.
     """
     system = [entries for role, entries in told if role == "system"]
     if not system or not _takes_for_assistant(vlm):
         return told
     rest = [(role, entries) for role, entries in told if role != "system"]
     first = next(place for place, (role, _) in enumerate(rest) if role == "user")
-    opening: list[str | None] = ["".join(entry or "" for entry in entries) + "\n" for entries in system]
-    return [*rest[:first], ("user", [*opening, *rest[first][1]]), *rest[first + 1 :]]
+    opening = "".join(f"{entry}\n" for entries in system for entry in entries if entry is not None)
+    entries = rest[first][1]
+    place = next((place for place, entry in enumerate(entries) if entry is not None), len(entries))
+    opened = [*entries[:place], opening + "".join(entry or "" for entry in entries[place : place + 1])]
+    return [*rest[:first], ("user", [*opened, *entries[place + 1 :]]), *rest[first + 1 :]]
 
 
 def _takes_for_assistant(vlm: VLM) -> bool:

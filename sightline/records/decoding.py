@@ -6,6 +6,7 @@ What rows mean is `store`'s affair, and `data.formats`'.
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +146,8 @@ class NotingDecoder(json.JSONDecoder):
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        counts = Counter(key for key, _ in pairs)
+        twice = next(key for key, count in counts.items() if count > 1)
         raise NotStrict(f"key {shorten(twice)} occurs twice in one object")
     return made
 

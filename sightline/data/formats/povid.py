@@ -13,8 +13,8 @@ def _fits(columns: Columns) -> bool:
 
 
 def _read(columns: Columns, _: ReadConfig) -> Drafts:
-    sides = [turns_of(columns.get(name), name) for name in ("conversations", "rejected_conversations")]
-    (better, left_out), (worse, _) = (from_the_user(turns) for turns in sides)
+    better, left_out = from_the_user(turns_of(columns.get("conversations"), "conversations"))
+    worse = from_the_user(turns_of(columns.get("rejected_conversations"), "rejected_conversations"))[0]
     yield from left_out
     yield from pair_drafts(better, worse, pictures_of(columns, "image", "images"), known(columns, "id"))
 
