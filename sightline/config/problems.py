@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 MAX_SHOWN = 80  # characters of a refused value that a sentence repeats
+MAX_TEXT = 200  # characters of a path or a reason of others that it repeats
 
 
 def describe(error: ValidationError, model: type[BaseModel], data: object = None) -> str:
@@ -22,7 +23,7 @@ def describe(error: ValidationError, model: type[BaseModel], data: object = None
     """
     problem = first_problem(error)
     keys = key_path(problem, data)
-    name = ".".join(map(str, keys))
+    name = brief(".".join(map(str, keys)))
     if problem["type"] == "extra_forbidden":
         phrase = f"unknown key '{name}'{_suggestion(model, keys)}"
     elif problem["type"] == "missing":
@@ -66,6 +67,14 @@ def shorten(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
+def brief(text: object) -> str:
+    """A path, or a reason that others gave, on one line; the middle of a long one is left out."""
+    told = str(text)
+    if len(told.splitlines()) > 1:
+        told = " ".join(told.split())
+    return told if len(told) <= MAX_TEXT else f"{told[: MAX_TEXT // 2]}...{told[3 - MAX_TEXT // 2 :]}"
+
+
 def missing_key(model: type[BaseModel], name: str) -> str:
     """The key to set where `name` is missing: itself, or the first required value in it where it is a section."""
     inner = [key for key, field in all_fields(model) if key.startswith(name + ".") and field.is_required()]
@@ -78,7 +87,7 @@ def _wrong_tag(problem: ErrorDetails) -> str:
     known = [part.strip(" '") for part in told["expected_tags"].split(",")]
     near = get_close_matches(told["tag"], known, n=1)
     remedy = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
-    return f"{told['discriminator'].strip(chr(39))} = {told['tag']!r} is unknown; {remedy}"
+    return f"{told['discriminator'].strip(chr(39))} = {shorten(told['tag'])} is unknown; {remedy}"
 
 
 def _problems(error: ValidationError) -> list[ErrorDetails]:

@@ -4,8 +4,6 @@ With HF_HUB_OFFLINE=1 only the hub's cache on this machine is asked. What the fi
 by the room `models`.
 """
 
-import os
-import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +12,7 @@ from pydantic import Field
 from sightline.config import Config
 from sightline.errors import InputError
 from sightline.records.manifest import MANIFEST, Manifest, Stage
+from sightline.records.store import link_or_copy
 
 Type = Literal["model", "dataset"]
 #: OWNER/NAME, as models and data sets are called on the hub.
@@ -48,7 +47,7 @@ def fetch(config: FetchConfig, out: Path) -> Manifest:
     if not found:
         raise InputError(f"{config.hub} holds no files that are wanted; is it a {config.type}?")
     for path in found:
-        adopt(path.resolve(), out / path.relative_to(snapshot))
+        link_or_copy(path, out / path.relative_to(snapshot))
     size = sum(path.stat().st_size for path in found)
     told = (f"{config.hub} was fetched at commit {snapshot.name}",)
     return stage.finish(counts={"files": len(found)}, numbers={"bytes": float(size)}, warnings=told)
@@ -69,18 +68,6 @@ def _snapshot(config: FetchConfig) -> Path:
             f"{config.type} {config.hub} cannot be fetched ({reason}); check the name, the network and HF_HUB_OFFLINE,"
             " or name a directory of your own"
         ) from error
-
-
-def adopt(origin: Path, target: Path) -> None:
-    """A link to the file where that is possible, or a copy."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(origin, temporary)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(origin, temporary)
-    temporary.replace(target)
 
 
 def _is_hidden(path: Path, below: Path) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sightline.config.problems import shorten
 from sightline.errors import InputError
 from sightline.records.ratings import LabelItem, Rating
 from sightline.records.rows import Grade
@@ -55,7 +56,7 @@ def read_items(directory: Path) -> dict[str, LabelItem]:
     items: dict[str, LabelItem] = {}
     for line, item in numbered_rows(path, LabelItem, allow_torn_tail=True):
         if not item.id or item.id in items:
-            raise InputError(f"{path} line {line}: id {item.id!r} is empty or occurs twice; give it another")
+            raise InputError(f"{path} line {line}: id {shorten(item.id)} is empty or occurs twice; give it another")
         items[item.id] = item
     return items
 

@@ -18,9 +18,9 @@ from typing import Literal
 from pydantic import Field
 
 from sightline.config import Config
-from sightline.data.fetching import adopt
 from sightline.errors import InputError
 from sightline.records.manifest import MANIFEST, Manifest, Stage
+from sightline.records.store import link_or_copy
 
 #: NAME==VERSION.
 PACKAGE = r"^[A-Za-z0-9][\w.-]*==[\w.!+-]+$"
@@ -58,7 +58,7 @@ def fetch_package(config: PackageConfig, out: Path) -> Manifest:
         if not (out / MANIFEST).exists():  # only now, so that after a mistake the same directory can be given
             stage = Stage.open(out, "fetch package", config, {})
         for path in found:
-            adopt(path, out / path.relative_to(below))
+            link_or_copy(path, out / path.relative_to(below))
         size = sum(path.stat().st_size for path in found)
     return stage.finish(counts={"files": len(found)}, numbers={"bytes": float(size)})
 

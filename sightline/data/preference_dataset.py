@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from sightline.config.problems import describe
+from sightline.config.problems import brief, describe, shorten
 from sightline.data.images import image_path, keep_embedded, open_image
 from sightline.data.turns import entries_of, messages, to_turns
 from sightline.errors import InputError
+from sightline.records.decoding import strict_json
 from sightline.records.hashing import hash_file
 from sightline.records.rows import Pair
 from sightline.records.store import numbered_rows, replacing
@@ -72,10 +73,23 @@ def read_pairs(directory: Path) -> Iterator[Pair]:
     """
     if (directory / PAIRS).exists():
         return _checked(_from_jsonl(directory), directory)
-    files = sorted(directory.glob("data/*.parquet"))
+    files = sorted(path for path in directory.glob("data/*.parquet") if path.is_file())
     if not files:
         raise InputError(f"{directory} holds neither {PAIRS} nor data/*.parquet; is it a directory of pairs?")
     return _checked(_from_parquet(directory, files), directory)
+
+
+def pair_place(directory: Path, pair_id: str) -> str:
+    """Where the pair of that id stands, as errors name it: file and line or row; the directory if it is not found.
+
+    Raises:
+        InputError: as `read_pairs`, of a file or a row before it.
+    """
+    if (directory / PAIRS).exists():
+        placed = _from_jsonl(directory)
+    else:
+        placed = _from_parquet(directory, sorted(directory.glob("data/*.parquet")))
+    return next((where.partition(" (id ")[0] for where, pair in placed if pair.id == pair_id), str(directory))
 
 
 def write_preference_dataset(directory: Path) -> int:
@@ -151,11 +165,11 @@ def _groups(pairs: Iterable[Pair], directory: Path) -> Iterator[list[dict[str, A
 def _row(pair: Pair, directory: Path) -> dict[str, Any]:
     images = []
     for name in pair.images:
-        where = f"{directory / PAIRS} (id {pair.id!r})"
+        where = f"{directory / PAIRS} (id {shorten(pair.id)})"
         path = image_path(directory, name, where)
         open_image(path, where)
         images.append({"bytes": path.read_bytes(), "path": name})
-    told = messages(pair.history, pair.prompt, len(images), f"{directory / PAIRS} (id {pair.id!r})")
+    told = messages(pair.history, pair.prompt, len(images), f"{directory / PAIRS} (id {shorten(pair.id)})")
     return {
         "images": images,
         "prompt": [_message(role, entries) for role, entries in told],
@@ -181,7 +195,7 @@ def _message(role: str, entries: Sequence[str | None]) -> dict[str, Any]:
 
 def _from_jsonl(directory: Path) -> Iterator[tuple[str, Pair]]:
     for line, pair in numbered_rows(directory / PAIRS, Pair):
-        yield f"{directory / PAIRS} line {line} (id {pair.id!r})", pair
+        yield f"{directory / PAIRS} line {line} (id {shorten(pair.id)})", pair
 
 
 def _from_parquet(directory: Path, files: Iterable[Path]) -> Iterator[tuple[str, Pair]]:
@@ -192,7 +206,7 @@ def _from_parquet(directory: Path, files: Iterable[Path]) -> Iterator[tuple[str,
                 for batch in file.iter_batches(batch_size=32):
                     for row in batch.to_pylist():
                         number += 1
-                        where = f"{path} row {number} (id {row.get('id')!r})"
+                        where = f"{path} row {number} (id {shorten(row.get('id'))})"
                         yield where, pair_of_columns(row, directory, where)
         except (pa.ArrowException, OSError) as error:
             reason = " ".join(str(error).split())
@@ -215,12 +229,12 @@ def pair_of_columns(row: Mapping[str, Any], directory: Path, where: str) -> Pair
             "rejected_spans": row.get("rejected_spans") or (),
             "builder": row["builder"],
             "cluster": row["cluster"],
-            "provenance": json.loads(row["provenance"]),
+            "provenance": strict_json(row["provenance"]),
         }
         images = row["images"] or []
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{where}: not a row of Sightline's preference columns ({error!r}); write the dataset again"
+            f"{where}: not a row of Sightline's preference columns ({brief(repr(error))}); write the dataset again"
         ) from error
     try:
         return Pair(images=tuple(_extracted(image, directory, where) for image in images), **columns)

@@ -8,8 +8,9 @@ It does not decode images (`images.open_image` does, where they are used) and do
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from sightline.config.problems import shorten
 from sightline.data.images import image_path
-from sightline.data.preference_dataset import PAIRS, read_pairs
+from sightline.data.preference_dataset import PAIRS, pair_place, read_pairs
 from sightline.errors import InputError
 from sightline.records.rows import Pair, Sample
 from sightline.records.store import numbered_rows, write_rows
@@ -45,6 +46,15 @@ def write_samples(directory: Path, samples: Iterable[Sample]) -> int:
     return write_rows(path, _checked(enumerate(samples, 1), path, False))
 
 
+def row_place(place: Path, row_id: str) -> str:
+    """Where the row of that id stands, as errors name it: file and line; the file alone where it is not found."""
+    path = samples_file(place)
+    if place.is_dir() and not (place / SAMPLES).exists():
+        return pair_place(place, row_id)
+    found = (number for number, sample in numbered_rows(path, Sample) if sample.id == row_id)
+    return f"{path}{f' line {number}' if (number := next(found, 0)) else ''}"
+
+
 def _holds_pairs(directory: Path) -> bool:
     """A directory without samples whose pairs are to be worked on."""
     return not (directory / SAMPLES).exists() and (
@@ -70,7 +80,7 @@ def _from_pair(pair: Pair) -> Sample:
 def _checked(rows: Iterable[tuple[int, Sample]], path: Path, require_reference: bool) -> Iterator[Sample]:
     seen: set[str] = set()
     for line, sample in rows:
-        where = f"{path} line {line} (id {sample.id!r})"
+        where = f"{path} line {line} (id {shorten(sample.id)})"
         if not sample.id or sample.id in seen:
             raise InputError(
                 f"{where}: {'the id is empty' if not sample.id else 'this id occurs twice'}; give it another"

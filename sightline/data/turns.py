@@ -6,6 +6,7 @@ The place of an image is where the text says `<image>`; where no text does, all 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sightline.config.problems import shorten
 from sightline.data.tiers import fold, unfold
 from sightline.errors import InputError
 from sightline.records.rows import IMAGE, Turn
@@ -65,7 +66,7 @@ def _entry(entry: Mapping[str, Any]) -> str | None:
     if entry["type"] == "image":
         return None
     if entry["type"] != "text" or not isinstance(entry["text"], str):
-        raise ValueError(f"an entry of type {entry['type']!r} is neither text nor image")
+        raise ValueError(f"an entry of type {shorten(entry['type'])} is neither text nor image")
     return entry["text"]
 
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
 from torch import Tensor
 
+from sightline.config.problems import brief
 from sightline.data.images import open_image
-from sightline.data.turns import messages
+from sightline.data.turns import Message, messages
 from sightline.errors import InputError
 from sightline.models.prompts import Prefix
 from sightline.models.vlm import VLM
@@ -21,6 +23,10 @@ from sightline.records.rows import IMAGE
 
 #: What a processor returns for the text; the rest belongs to the images.
 TEXT_KEYS = frozenset({"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels"})
+#: What a chat template raises: its own refusals, the sandbox's, and mistakes in its expressions.
+_OF_TEMPLATES = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+#: Names how system turns are rendered, for keys of what is kept of a row that has one.
+SYSTEM_RULE = "system turns open the first user turn where a template has no place for them"
 #: Stands for the answer while the template is rendered, to learn what the template puts around one.
 STAND_IN = "Answer"
 
@@ -129,8 +135,8 @@ def _process(vlm: VLM, prefix: Prefix, text: str, where: str) -> Any:
     pictures = [open_image(path, where) for path in prefix.images]
     try:
         return vlm.processor(images=pictures or None, **told, **asked)
-    except ValueError as error:
-        raise InputError(f"{where}: the processor of {vlm.path} refuses it ({str(error).splitlines()[0]})") from error
+    except (ValueError, LookupError, ArithmeticError) as error:
+        raise InputError(f"{where}: the processor of {vlm.path} refuses it ({_reason(error)})") from error
 
 
 def model_inputs(vlm: VLM, images: Images) -> dict[str, Tensor]:
@@ -186,10 +192,15 @@ def _continue(vlm: VLM, prefix: EncodedPrefix, continuation: str, said: str) -> 
 def _render(vlm: VLM, prefix: Prefix) -> tuple[str, str, str]:
     """The rendered prefix, and the strings that the template puts before and after an answer."""
     told = messages(prefix.history, prefix.prompt, len(prefix.images), _where(prefix))
-    asked = [{"role": role, "content": _content(vlm, entries)} for role, entries in told]
-    answered = [*asked, {"role": "assistant", "content": _content(vlm, [STAND_IN])}]
-    text: str = vlm.processor.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
-    whole: str = vlm.processor.apply_chat_template(answered, add_generation_prompt=False, tokenize=False)
+    try:
+        told = _with_system_told(vlm, told)
+        text = _templated(vlm, told, opens_answer=True)
+        whole = _templated(vlm, [*told, ("assistant", [STAND_IN])], opens_answer=False)
+    except _OF_TEMPLATES as error:
+        roles = ", ".join(role for role, _ in told)
+        raise InputError(
+            f"{_where(prefix)}: the chat template of {vlm.path} refuses it ({_reason(error)}); its turns are {roles}"
+        ) from error
     before, found, tail = whole.rpartition(STAND_IN)
     # Some published templates open an answer's turn with other white space than their generation prompt has: what the
     # model is asked with is the latter.
@@ -200,6 +211,39 @@ def _render(vlm: VLM, prefix: Prefix) -> tuple[str, str, str]:
             f"({text[-20:]!r} against {whole[-40:]!r}); give it one that does"
         )
     return text, lead, _end_of_turn(vlm, tail)
+
+
+def _templated(vlm: VLM, told: Sequence[Message], *, opens_answer: bool) -> str:
+    asked = [{"role": role, "content": _content(vlm, entries)} for role, entries in told]
+    text: str = vlm.processor.apply_chat_template(asked, add_generation_prompt=opens_answer, tokenize=False)
+    return text
+
+
+def _with_system_told(vlm: VLM, told: list[Message]) -> list[Message]:
+    """The turns; system turns open the first user turn where the template would render them as the assistant's words.
+
+    Templates do so that know two roles, `user` and all others. As with `data.tiers`, the text stands behind the images.
+    A template that refuses system turns is left to refuse them.
+    """
+    system = [entries for role, entries in told if role == "system"]
+    if not system or not _takes_for_assistant(vlm):
+        return told
+    rest = [(role, entries) for role, entries in told if role != "system"]
+    first = next(place for place, (role, _) in enumerate(rest) if role == "user")
+    opening = "".join(f"{entry}\n" for entries in system for entry in entries if entry is not None)
+    entries = rest[first][1]
+    place = next((place for place, entry in enumerate(entries) if entry is not None), len(entries))
+    opened = [*entries[:place], opening + "".join(entry or "" for entry in entries[place : place + 1])]
+    return [*rest[:first], ("user", [*opened, *entries[place + 1 :]]), *rest[first + 1 :]]
+
+
+def _takes_for_assistant(vlm: VLM) -> bool:
+    """Whether the template renders a system turn as it renders an answer."""
+    asked: Message = ("user", [STAND_IN])
+    system, assistant = (
+        _templated(vlm, [(role, [STAND_IN]), asked], opens_answer=True) for role in ("system", "assistant")
+    )
+    return system == assistant
 
 
 def _content(vlm: VLM, entries: Sequence[str | None]) -> Any:
@@ -241,6 +285,12 @@ def _refuse_special_tokens(vlm: VLM, text: str, where: str) -> None:
 
 def _first_of(tokens: Iterable[str], text: str) -> str | None:
     return next((token for token in tokens if token in text), None)
+
+
+def _reason(error: Exception) -> str:
+    """What an error of others says, its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return brief(lines[0]) if lines else type(error).__name__
 
 
 def _where(prefix: Prefix) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from sightline.config import Config
+from sightline.config.problems import shorten
 from sightline.data.formats.drafts import SAME
 from sightline.data.images import adopt_image, open_image
 from sightline.data.preference_dataset import PAIRS, write_preference_dataset
@@ -104,7 +105,7 @@ def _count(part: Iterable[Sample], samples: Path, *, decode: bool) -> int:
     for sample in part:
         count += 1
         for image in sample.images if decode else ():
-            open_image(samples_file(samples).parent / image, f"{samples_file(samples)} (id {sample.id!r})")
+            open_image(samples_file(samples).parent / image, f"{samples_file(samples)} (id {shorten(sample.id)})")
     if not count:
         raise InputError(f"{samples_file(samples)} holds no samples; make some first.")
     return count
@@ -117,16 +118,28 @@ def _built(out: Path) -> Iterator[Made]:
 
 
 def _append(out: Path, rows: Iterable[Made]) -> None:
-    """Put rows on disk as they come; an interruption loses none that was made, and doubles none."""
+    """Put rows on disk as they come; an interruption loses none that was made, and doubles none.
+
+    Raises:
+        InputError: the directory was removed or replaced, so that earlier rows are gone.
+    """
     waiting: list[Made] = []
     try:
         for made in rows:
             waiting.append(made)
             if len(waiting) == _ROWS_AT_ONCE:
                 ready, waiting = waiting, []  # first, lest an interrupted write be repeated below
+                _require_claimed(out)
                 append_rows(out / BUILT, ready)
     finally:
+        _require_claimed(out)
         append_rows(out / BUILT, waiting)
+
+
+def _require_claimed(out: Path) -> None:
+    """Refuse to go on in a directory that is not the one that was claimed."""
+    if not (out / MANIFEST).exists():
+        raise InputError(f"{out} was removed while the command worked in it, and pairs with it; run it again")
 
 
 def _finish(stage: Stage, source: Path, samples: int, numbers: dict[str, float], remedy: str) -> Manifest:
@@ -134,9 +147,12 @@ def _finish(stage: Stage, source: Path, samples: int, numbers: dict[str, float],
     out = stage.directory
     reasons = Counter[str]()
     tallies: defaultdict[str, float] = defaultdict(float)
+    tried = Counter[str]()
     images: dict[str, None] = {}
-    kept = 0
+    kept, built = 0, set[str]()
     for made in _built(out):
+        built.add(made.sample_id)
+        tried.update(made.tallies.keys())
         for name, value in made.tallies.items():
             tallies[name] += value
         if made.dropped:
@@ -147,6 +163,11 @@ def _finish(stage: Stage, source: Path, samples: int, numbers: dict[str, float],
             else:
                 kept += 1
                 images |= dict.fromkeys(pair.images)
+    if len(built) != samples:
+        raise InputError(
+            f"{out / BUILT} holds {len(built)} of {samples} samples; rows of it were removed, or the samples changed, "
+            "while the command ran; run it again"
+        )
     if not kept:
         raise InputError(f"{source}: no pair is left, dropped were {dict(reasons)}; {remedy}.")
     for image in images:
@@ -154,7 +175,7 @@ def _finish(stage: Stage, source: Path, samples: int, numbers: dict[str, float],
     write_rows(out / PAIRS, _teaching(out))
     write_preference_dataset(out)
     shutil.rmtree(out / SCRATCH, ignore_errors=True)
-    shares = {name: value / samples for name, value in tallies.items() if name.startswith("share_")}
+    shares = {name: value / tried[name] for name, value in tallies.items() if name.startswith("share_")}
     return stage.finish(
         counts={"samples": samples, "pairs": kept},
         dropped=dict(reasons),

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from sightline.config import Config
+from sightline.config.problems import shorten
 from sightline.errors import InputError
 from sightline.models.prompts import Generation, Request, Sampling
 from sightline.models.vlm import VLM
@@ -30,7 +31,7 @@ class Made(Row):
     """What a builder made of one sample: its pairs, or else why there is none, and what that took.
 
     `tallies` are numbers such as tokens and calls; the manifest has their sums, and for names that begin with `share_`
-    their means over samples.
+    their means over the samples that have one. A sample that was not tried (too long, no picture) has none.
     """
 
     sample_id: str
@@ -131,7 +132,9 @@ def reference_of(sample: Sample) -> str:
     """
     reference = (sample.reference or "").strip()
     if not reference:
-        raise InputError(f"sample {sample.id!r} has no reference, and this builder needs one; write it or drop the row")
+        raise InputError(
+            f"sample {shorten(sample.id)} has no reference, and this builder needs one; write it or drop the row"
+        )
     return reference
 
 

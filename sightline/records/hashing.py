@@ -7,6 +7,7 @@ SHA-256 throughout, of contents and relative names alone, never of times or plac
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,9 +29,11 @@ def hash_file(path: Path) -> str:
     """The hash of a file's bytes; read again only if the file changed.
 
     Raises:
-        InputError: no such file.
+        InputError: no such file, or one that is not regular: reading a FIFO or a device may never end.
     """
     try:
+        if kind := special_kind(path.stat().st_mode):
+            raise InputError(f"{path} is {kind} and not a regular file; check the path")
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
@@ -47,7 +50,8 @@ def hash_file(path: Path) -> str:
 def hash_tree(directory: Path, *, leave_out: frozenset[str] = frozenset()) -> str:
     """The hash of every file below a directory with its relative path; hidden files and caches do not count.
 
-    `leave_out` names files at the top that do not count either. Links are followed.
+    `leave_out` names files at the top that do not count either. Links are followed; those that lead nowhere or in a
+    circle hold nothing and do not count, and neither do FIFOs, sockets and devices, which are not opened.
 
     Raises:
         InputError: no such directory.
@@ -62,6 +66,18 @@ def hash_tree(directory: Path, *, leave_out: frozenset[str] = frozenset()) -> st
     return digest.hexdigest()
 
 
+def special_kind(mode: int) -> str:
+    """What a file is that is not regular, by its mode; empty for a regular one."""
+    kinds = {
+        stat.S_IFDIR: "a directory",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return "" if stat.S_ISREG(mode) else kinds.get(stat.S_IFMT(mode), "a special file")
+
+
 def _files(directory: Path) -> Iterator[Path]:
     """Files below a directory in an order that depends on their names alone."""
     seen: set[str] = set()
@@ -72,4 +88,13 @@ def _files(directory: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
-        yield from (Path(root, name) for name in sorted(files) if not name.startswith("."))
+        yield from (Path(root, name) for name in sorted(files) if not name.startswith(".") and _holds(root, name))
+
+
+def _holds(root: str, name: str) -> bool:
+    """Whether it is a regular file, also behind links; one that cannot be looked at is left to `hash_file`."""
+    path = Path(root, name)
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return not path.is_symlink()

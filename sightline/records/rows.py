@@ -3,13 +3,24 @@
 How a file of them is read and written is `store`; who made it, and from what, is `manifest`.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 #: Where a prompt or an earlier turn says this, the row's next image stands.
 IMAGE = "<image>"
 Span = tuple[int, int]
+
+
+def _name(value: object) -> object:
+    """A whole number as text: tables turn ids into numbers, and 7 into 7.0 where a value of the column is missing."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+#: An id. Rows of others may give a whole number, which is read as text.
+Name = Annotated[str, BeforeValidator(_name)]
 
 
 class Row(BaseModel):
@@ -38,14 +49,14 @@ class Sample(Row):
     `truth` is ground truth in the form its benchmark or judge understands.
     """
 
-    id: str
+    id: Name
     images: tuple[str, ...] = ()
     media: tuple[str, ...] = ()
     history: tuple[Turn, ...] = ()
     prompt: str
     reference: str | None = None
     task: str = ""
-    cluster: str = ""
+    cluster: Name = ""
     truth: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -57,7 +68,7 @@ class Pair(Row):
     `provenance` says who made the pair and how.
     """
 
-    id: str
+    id: Name
     images: tuple[str, ...] = ()
     media: tuple[str, ...] = ()
     history: tuple[Turn, ...] = ()
@@ -68,7 +79,7 @@ class Pair(Row):
     chosen_spans: tuple[Span, ...] = ()
     rejected_spans: tuple[Span, ...] = ()
     builder: str
-    cluster: str = ""
+    cluster: Name = ""
     provenance: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -5,6 +5,7 @@ It knows no particular record and keeps no index. What a directory of such files
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +15,18 @@ from pydantic import BaseModel, ValidationError
 
 from sightline.config.problems import describe
 from sightline.errors import InputError
+from sightline.records.decoding import (
+    BYTE_ORDER_MARK,
+    is_cut_off,
+    refuse_undecodable,
+    require_text,
+    strict_problem,
+    undecodable,
+)
 
 T = TypeVar("T", bound=BaseModel)
 
 MAX_LINE = 64 * 2**20  # bytes; a longer line is no row, and must not be read into memory whole
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors write it
 
 
 def read_rows(path: Path, row_type: type[T], *, allow_torn_tail: bool = False) -> Iterator[T]:
@@ -28,7 +36,8 @@ def read_rows(path: Path, row_type: type[T], *, allow_torn_tail: bool = False) -
     with `allow_torn_tail`; `append_rows` removes it.
 
     Raises:
-        InputError: no such file (at the call), or a line that is no JSON or no such row (with its number).
+        InputError: no such file, or one that is compressed or in another encoding than UTF-8 (at the call); a line that
+            is no JSON or no such row (with its number), or that gives a key twice.
     """
     return (row for _, row in numbered_rows(path, row_type, allow_torn_tail=allow_torn_tail))
 
@@ -36,6 +45,7 @@ def read_rows(path: Path, row_type: type[T], *, allow_torn_tail: bool = False) -
 def numbered_rows(path: Path, row_type: type[T], *, allow_torn_tail: bool = False) -> Iterator[tuple[int, T]]:
     """As `read_rows`, each row with the number of its line, counted from 1."""
     _require_file(path)
+    require_text(path)
     return ((number, row) for number, _, row in _placed_rows(path, row_type, allow_torn_tail))
 
 
@@ -47,13 +57,14 @@ def sorted_rows(
     Memory holds the keys and where each row begins, not the rows. Errors as `read_rows`, at the first row.
     """
     _require_file(path)
+    require_text(path)
     keyed = ((key(row), start) for _, start, row in _placed_rows(path, row_type, allow_torn_tail))
     places = sorted((name, start) for name, start in keyed if name is not None)
     with path.open("rb") as file:
         for _, start in places:
             file.seek(start)
             line = file.readline(MAX_LINE)
-            yield row_type.model_validate_json(line if start else line.removeprefix(_BYTE_ORDER_MARK))
+            yield row_type.model_validate_json(line if start else line.removeprefix(BYTE_ORDER_MARK))
 
 
 def _placed_rows(path: Path, row_type: type[T], allow_torn_tail: bool) -> Iterator[tuple[int, int, T]]:
@@ -64,16 +75,23 @@ def _placed_rows(path: Path, row_type: type[T], allow_torn_tail: bool) -> Iterat
             number, start, end = number + 1, end, end + len(line)
             if len(line) == MAX_LINE and not line.endswith(b"\n"):
                 raise InputError(f"{path} line {number}: longer than {MAX_LINE} bytes; is this a JSONL file?")
+            whole = line
             if number == 1:
-                line = line.removeprefix(_BYTE_ORDER_MARK)
+                line = line.removeprefix(BYTE_ORDER_MARK)
             if not line.strip():
                 continue
             if allow_torn_tail and _is_torn(line):
                 return
             try:
-                yield number, start, row_type.model_validate_json(line)
+                row = row_type.model_validate_json(line)
             except ValidationError as error:
-                raise InputError(f"{path} line {number}: {_line_problem(line, error, row_type)}") from error
+                where = f"{path} line {number}"
+                if not is_cut_off(line) and (problem := undecodable(whole, start)) is not None:
+                    raise refuse_undecodable(problem, path, where) from error
+                raise InputError(f"{where}: {_line_problem(line, error, row_type)}") from error
+            if (problem := strict_problem(line)) is not None:
+                raise InputError(f"{path} line {number}: {problem}; correct the row or delete it")
+            yield number, start, row
 
 
 def append_rows(path: Path, rows: Iterable[BaseModel]) -> int:
@@ -181,6 +199,20 @@ def private_files() -> Iterator[int]:
         yield before
     finally:
         os.umask(before)
+
+
+def link_or_copy(origin: Path, target: Path) -> None:
+    """Give `target` the file that `origin` is, also behind symbolic links: a hard link where possible, else a copy.
+
+    Linked is the file and never a symbolic link, which would lead elsewhere from its new place.
+    """
+    file = origin.resolve(strict=True)
+    with replacing(target, sync=False) as temporary:
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(file, temporary)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(file, temporary)
 
 
 def _require_file(path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from sightline.models.encoding import RowTooLong, encode_answer, encode_prefix
 from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
+from sightline.train.naming import naming
 from sightline.train.scoring import Scoring
 
 
@@ -30,18 +31,26 @@ class Admitted:
 
 
 def admit(
-    pairs: Iterable[Pair], vlm: VLM, scoring: Scoring, *, max_length: int | None, seen: Callable[[], None]
+    pairs: Iterable[Pair],
+    vlm: VLM,
+    scoring: Scoring,
+    *,
+    max_length: int | None,
+    seen: Callable[[], None],
+    place: Path | None = None,
 ) -> Admitted:
-    """Look at every pair; `seen` is called after each.
+    """Look at every pair; `seen` is called after each, and `place` is where the pairs are, for errors.
 
     Raises:
-        InputError: an image that cannot be opened, or text that cannot be encoded, as `models.encoding` says.
+        InputError: an image that cannot be opened, or text that cannot be encoded, as `models.encoding` says; the pair
+            stands before it.
     """
     kept: list[Pair] = []
     dropped: Counter[str] = Counter()
     tokens = 0
     for pair in pairs:
-        found = _tokens_or_reason(pair, vlm, scoring, max_length)
+        with naming([pair], vlm, place):
+            found = _tokens_or_reason(pair, vlm, scoring, max_length)
         if isinstance(found, int):
             kept.append(pair)
             tokens += found

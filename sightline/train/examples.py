@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sightline.config.problems import shorten
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import read_samples, samples_file
 from sightline.errors import InputError
@@ -113,8 +114,8 @@ def _sample_of(pair: Pair, samples: dict[str, Sample]) -> Sample:
     found = samples.get(pair.id) or samples.get(pair.id.rpartition("/")[0])
     if found is None:
         raise InputError(
-            f"the sample of pair {pair.id!r} is not among the samples; give those that the pairs were built from, or "
-            "leave --samples out"
+            f"the sample of pair {shorten(pair.id)} is not among the samples; give those that the pairs were built "
+            "from, or leave --samples out"
         )
     return found.model_copy(update={"id": pair.id})
 

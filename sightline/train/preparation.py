@@ -37,6 +37,7 @@ from sightline.train.frozen import Frozen, OtherModel, WithoutAdapter, further_r
 from sightline.train.job import VIEWS, Job
 from sightline.train.loop import TrainState, trainable_weights
 from sightline.train.mixing import StreamSource
+from sightline.train.naming import naming
 from sightline.train.optimizer import make_optimizer
 from sightline.train.preference import PreferenceTask, RunningMean
 from sightline.train.reference import Reference
@@ -83,7 +84,7 @@ def prepare(job: Job, data: Data, bars: Progress) -> Prepared:
     objective = make_objective(config.terms)
     scoring = Scoring(objective.needs, _weakener(config.weakened, job.out / VIEWS, job.seed), config.blind)
     frozen = [_primary(vlm, config), *(further_reference(vlm, path) for path in config.references)]
-    admitted = _admitted(data, vlm, scoring, config, bars)
+    admitted = _admitted(data, vlm, scoring, job, bars)
     kept, held = admitted.pairs, list[Pair]()
     if config.validation is not None:
         kept, held = held_out(kept, config.validation.share, job.seed)
@@ -218,8 +219,9 @@ def _weakener(view: str, folder: Path, seed: int) -> Weaken:
     return weaken
 
 
-def _admitted(data: Data, vlm: VLM, scoring: Scoring, config: TrainConfig, bars: Progress) -> Admitted:
+def _admitted(data: Data, vlm: VLM, scoring: Scoring, job: Job, bars: Progress) -> Admitted:
     """What to train on, after some of it has shown that the model looks at pictures."""
+    config = job.config
     task = bars.add_task("reading", total=len(data.pairs), note="", visible=bool(data.pairs))
     streams = streams_of(config.source)
     offline = any(isinstance(stream, OfflineConfig) for stream in streams)
@@ -227,21 +229,29 @@ def _admitted(data: Data, vlm: VLM, scoring: Scoring, config: TrainConfig, bars:
     # Where the given pairs are not trained on themselves, they need not have what the loss needs.
     needs = scoring.needs if offline else frozenset()
     measured = replace(scoring, needs=needs, weaken=lambda pair: tuple(Path(image) for image in pair.images))
-    admitted = admit(data.pairs, vlm, measured, max_length=config.max_length, seen=lambda: bars.advance(task))
+    admitted = admit(
+        data.pairs,
+        vlm,
+        measured,
+        max_length=config.max_length,
+        seen=lambda: bars.advance(task),
+        place=job.pairs or job.samples,
+    )
     if data.pairs and not admitted.pairs:
         reasons = ", ".join(f"{count} {reason}" for reason, count in admitted.dropped.items())
         raise InputError(
             f"none of the {len(data.pairs)} pairs can be trained on ({reasons}); give others or raise max_length."
         )
+    shown = [] if data.pairs else [sample for sample in data.samples if sample.images]
     asked = [replace(to_scored(pair), answers=(pair.chosen,)) for pair in admitted.pairs if pair.images]
     if not data.pairs:
-        told = (sample for sample in data.samples if sample.images)
-        asked = [Scored(prefix_of(sample, Path()), (sample.reference or "Yes.",)) for sample in told]
-    require_image_use(vlm, asked[:PROBED], autocast=config.autocast)
-    if offline:
-        return admitted
-    new = max(stream.max_new_tokens for stream in streams if not isinstance(stream, OfflineConfig))
-    prefixes = [len(encode_prefix(vlm, each.prefix).ids) for each in asked[:MEASURED]]
+        asked = [Scored(prefix_of(sample, Path()), (sample.reference or "Yes.",)) for sample in shown]
+    with naming(shown[:MEASURED], vlm, job.samples):
+        require_image_use(vlm, asked[:PROBED], autocast=config.autocast)
+        if offline:
+            return admitted
+        new = max(stream.max_new_tokens for stream in streams if not isinstance(stream, OfflineConfig))
+        prefixes = [len(encode_prefix(vlm, each.prefix).ids) for each in asked[:MEASURED]]
     return replace(admitted, mean_tokens=2.0 * new + sum(prefixes) / max(1, len(prefixes)))
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sightline.losses.types import Need, PairLogps
+from sightline.models.encoding import SYSTEM_RULE
 from sightline.models.precision import uses_bfloat16
 from sightline.models.prompts import Scored
 from sightline.models.scorer import flat_logps
@@ -83,5 +84,7 @@ class Reference:
         formats = (str(self._vlm.dtype), self._vlm.device.type, str(self._halved), torch.__version__)
         told = [part for turn in prefix.history for part in (turn.role, turn.text)]
         counts = (len(told), len(scored.answers), len(pictures))  # lest a turn be taken for an answer
-        texts = (*told, prefix.prompt, *scored.answers, *prefix.media)
+        # What was kept of rows with system turns under an earlier rule was of another text.
+        rules = (SYSTEM_RULE,) if any(turn.role == "system" for turn in prefix.history) else ()
+        texts = (*told, prefix.prompt, *scored.answers, *prefix.media, *rules)
         return content_key("reference", self._frozen.identity, *formats, *counts, *texts, *pictures)

@@ -21,6 +21,7 @@ from sightline.pairs.ranked import ALIKE, CUT_OFF, TIED, UNSCORED, ranked
 from sightline.records.rows import Pair, Sample
 from sightline.train.config.source import OfflineConfig, OnlineBDHSConfig, OnlineConfig, StreamConfig
 from sightline.train.engines import Engine, make_engine
+from sightline.train.naming import naming
 from sightline.train.processes import Processes
 
 NO_VERDICT = "the judge preferred neither"
@@ -87,7 +88,7 @@ class OnlineStream:
     def make(self, examples: Sequence[Example], epoch: int) -> list[Made]:
         samples = [example.sample for example in examples]
         tools = _of_epoch(self._tools, epoch)
-        with evaluating(tools.vlm):  # for judges that ask the policy itself
+        with naming(samples, tools.vlm), evaluating(tools.vlm):  # for judges that ask the policy itself
             if self._config.choose == "comparison":
                 made = compared(samples, tools, self._config, self._judge)
             else:
@@ -112,7 +113,9 @@ class BDHSStream:
 
     def make(self, examples: Sequence[Example], epoch: int) -> list[Made]:
         samples = [example.sample for example in examples]
-        found = {made.sample_id: made for made in build_bdhs(samples, _of_epoch(self._tools, epoch), self._config)}
+        tools = _of_epoch(self._tools, epoch)
+        with naming(samples, tools.vlm):
+            found = {made.sample_id: made for made in build_bdhs(samples, tools, self._config)}
         return [_renamed(self._averaged(found[each.sample.id], each), epoch) for each in examples]
 
     def close(self) -> None:

@@ -5,11 +5,13 @@ import random
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from sightline.data.images import FORMATS, adopt_image, image_path, open_image, open_upload, save_image
@@ -230,3 +232,92 @@ def test_what_may_not_be_sent_is_refused_before_it_is_decoded(data: bytes, probl
         open_upload(data, "sent.png", max_bytes=2000, max_pixels=200)
     assert problem in str(caught.value)
     assert "; choose" in str(caught.value)
+
+
+RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+def opened(path: Path) -> Any:
+    """The gray values that a picture shows."""
+    pixels = np.asarray(open_image(path, ""))
+    assert (pixels == pixels[..., :1]).all()
+    return pixels[..., 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("a.png", RAMP.astype(np.uint16) * 257),
+        ("a.tif", RAMP.astype(np.uint16) * 257),
+        ("a.tif", RAMP.astype(np.int32) * 257),
+        ("a.tif", RAMP.astype(np.int32)),
+        ("a.tif", RAMP.astype(np.int32) * 8_000_000),
+        ("a.tif", RAMP.astype(np.int32) * 8_000_000 - 10**9),
+        ("a.tif", RAMP.astype(np.float32) / 255),
+        ("a.tif", RAMP.astype(np.float32)),
+        ("a.tif", RAMP.astype(np.float32) * 257),
+        ("a.tif", RAMP.astype(np.float32) - 100),
+    ],
+)
+def test_a_deep_ramp_shows_as_the_ramp_of_eight_bits(tmp_path: Path, name: str, values: NDArray[Any]) -> None:
+    assert np.array_equal(opened(saved(tmp_path / name, Image.fromarray(values))), RAMP)
+
+
+@pytest.mark.parametrize("most", [65535, 1023])
+def test_a_pgm_of_more_than_eight_bits_is_scaled_by_what_it_says_is_white(tmp_path: Path, most: int) -> None:
+    """Also where all of it is dark, which the values alone would not tell."""
+    values = np.array([[0, most // 4, most // 2, most], [1, 1, 1, 1]], dtype=">u2")
+    (tmp_path / "a.pgm").write_bytes(b"P5 4 2 %d\n" % most + values.tobytes())
+    assert opened(tmp_path / "a.pgm").tolist() == [[0, 63, 127, 255], [0, 0, 0, 0]]
+    (tmp_path / "b.pgm").write_bytes(b"P5 4 1 65535\n" + np.full(4, 200, dtype=">u2").tobytes())
+    assert opened(tmp_path / "b.pgm").tolist() == [[0] * 4]
+
+
+def test_unsigned_32_bits_are_not_taken_for_negative_ones(tmp_path: Path) -> None:
+    values = (RAMP.astype(np.uint64) * 16_843_009).astype(np.uint32)
+    path = saved(tmp_path / "a.tif", Image.fromarray(values.view(np.int32)))
+    tag = b"\x53\x01\x03\x00\x01\x00\x00\x00"  # SampleFormat, one short number: 2 is signed, 1 unsigned
+    assert path.read_bytes().count(tag + b"\x02") == 1
+    path.write_bytes(path.read_bytes().replace(tag + b"\x02", tag + b"\x01"))
+    assert np.array_equal(opened(path), RAMP)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "shown"),
+    [
+        (0, np.int32, 0),
+        (-5, np.int32, 0),
+        (2**30, np.int32, 0),
+        (0.0, np.float32, 0),
+        (1.0, np.float32, 255),
+        (-2.5, np.float32, 0),
+    ],
+)
+def test_a_constant_deep_picture_has_one_color(tmp_path: Path, value: float, kind: Any, shown: int) -> None:
+    image = Image.fromarray(np.full((3, 3), value, dtype=kind))
+    assert (opened(saved(tmp_path / "a.tif", image)) == shown).all()
+
+
+def test_values_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    values = np.full((3, 3), np.nan, dtype=np.float32)
+    assert "are not finite numbers" in refusal(saved(tmp_path / "a.tif", Image.fromarray(values)))
+
+
+def test_a_deep_picture_is_turned_upright_and_scaled(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(RAMP.astype(np.uint16) * 257)
+    assert np.array_equal(opened(saved(tmp_path / "a.png", image, exif=exif)), np.rot90(RAMP, -1))
+
+
+def test_a_decompression_bomb_is_called_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(bomb())
+    text = refusal(tmp_path / "a.png")
+    assert "a.png has so many pixels that it may be a decompression bomb" in text and "900000000" in text
+
+
+def test_a_long_name_is_cut_in_errors(tmp_path: Path) -> None:
+    for name in ("x" * 100_000, "deep/" * 20_000, "/" + "x" * 100_000):
+        with pytest.raises(InputError) as caught:
+            image_path(tmp_path, name, "row 7")
+        assert len(str(caught.value)) < 600 + len(str(tmp_path))

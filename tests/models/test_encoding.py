@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import InputError
+from sightline.lab import BASE
 from sightline.models.encoding import RowTooLong, encode_answer, encode_prefill, encode_prefix
+from sightline.models.loading import load_vlm
 from sightline.models.prompts import Prefix
 from sightline.models.sampler import image_token_count
 from sightline.models.vlm import VLM
@@ -71,6 +73,56 @@ def test_other_chat_templates(vlm: VLM, pictures: list[Path], template: str, ren
     vlm.processor.chat_template = template
     row = encode_answer(vlm, encode_prefix(vlm, Prefix((pictures[0],), "Which one?")), "Red cup.")
     assert readable(vlm, row.ids[: row.start]) + "|" + readable(vlm, row.ids[row.start :]) == rendered
+
+
+REFUSING = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
+)
+SYSTEM = (Turn(role="system", text="Answer briefly."),)
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        (REFUSING, "System role not supported"),
+        ("{{ messages[0]['content'] + 'text' }}", "can only concatenate list"),
+        ("{{ nothing.at.all }}", "'nothing' is undefined"),
+        ("{{ messages[0]['content'].__class__.__mro__[1].__subclasses__() }}", "unsafe"),
+        ("{% for %}", "Expected"),
+        ("{{ 1 / 0 }}", "division by zero"),
+    ],
+)
+def test_a_template_that_raises_is_one_sentence(vlm: VLM, pictures: list[Path], template: str, reason: str) -> None:
+    vlm.processor.chat_template = template
+    with pytest.raises(InputError) as caught:
+        encode_prefix(vlm, Prefix((pictures[0],), "Which one?", SYSTEM))
+    text = str(caught.value)
+    assert text.startswith("prompt 'Which one?': the chat template of ") and "\n" not in text
+    assert "refuses it (" in text and reason in text and "its turns are system, user" in text
+
+
+def test_a_system_turn_is_never_put_into_the_mouth_of_the_assistant(vlm: VLM, pictures: list[Path]) -> None:
+    """The tiny template, as the lab's own, knows the user and all others."""
+    prefix = Prefix((pictures[0],), "Which one?", SYSTEM)
+    assert readable(vlm, encode_prefix(vlm, prefix).ids) == "<s>USER: <images>\nAnswer briefly.\nWhich one? ASSISTANT:"
+    later = (*SYSTEM, Turn(role="user", text="See <image>."), Turn(role="assistant", text="Yes."))
+    told = readable(vlm, encode_prefix(vlm, Prefix((pictures[0],), "Which?", later)).ids)
+    assert told.startswith("<s>USER: <images>\nAnswer briefly.\nSee") and told.count("Answer briefly.") == 1
+    assert "ASSISTANT: Yes.</s>USER: Which? ASSISTANT:" in told
+    vlm.processor.chat_template = CHATML
+    told = readable(vlm, encode_prefix(vlm, prefix).ids)
+    assert told == "<s>[system]\nAnswer briefly.</s>\n[user]\n<images>Which one?</s>\n[assistant]\n"
+
+
+def test_the_lab_says_a_system_turn_with_the_first_question() -> None:
+    """And a conversation without one as its template renders it, to the byte."""
+    vlm = load_vlm(BASE)
+    turns = (Turn(role="user", text="Is there a cup?"), Turn(role="assistant", text="Yes."))
+    plain = encode_prefix(vlm, Prefix((), "Is it red?", turns))
+    assert plain.text == "<s>USER: Is there a cup? ASSISTANT: Yes.</s>USER: Is it red? ASSISTANT:"
+    told = encode_prefix(vlm, Prefix((), "Is it red?", (*SYSTEM, *turns)))
+    assert told.text == plain.text.replace("<s>USER: ", "<s>USER: Answer briefly.\n")
+    assert encode_answer(vlm, told, "Yes.").ids[-1] in vlm.end_ids
 
 
 def test_a_template_that_treats_finished_answers_otherwise_is_refused(vlm: VLM) -> None:

@@ -119,6 +119,17 @@ def test_a_row_that_does_not_fit_the_model_is_dropped_and_counted(
     assert told == [0, 1, 2, 3]
 
 
+def test_shares_are_of_the_samples_that_were_tried(model_dir: Path, samples_dir: Path, tmp_path: Path) -> None:
+    """A sample that does not fit was never tried, and says nothing of how many tries were similar."""
+    images = copied(samples_dir, tmp_path / "samples")
+    asked = ((DESCRIBE, "A cup. A pan."), (DESCRIBE, "There is a cup. " * 60), (DESCRIBE, "There is a pan. " * 60))
+    write_samples(images, make_samples(["images/0.png"] * 3, asked))
+    config = CONFIG.model_copy(update={"tries": 1, "threshold": 1e-9})
+    manifest = build_dataset(Plan(BDHS, config), model_dir, images, tmp_path / "out")
+    assert manifest.counts == {"samples": 3, "pairs": 1} and manifest.dropped == {"too long for the model": 2}
+    assert manifest.numbers["share_similar_after_try_1"] == 1.0
+
+
 def test_what_fits_is_counted_with_the_new_tokens(vlm: VLM, samples: list[Sample], samples_dir: Path) -> None:
     prefix = Prefix((samples_dir / samples[0].images[0],), samples[0].prompt)
     assert samples[0].reference is not None
@@ -199,6 +210,50 @@ def test_an_interruption_loses_no_row_and_the_same_pairs_come_out(
     assert told == [3, 4, 5, 6]
     assert_the_same(out, whole)
     assert read_manifest(out).runs == 2
+
+
+def test_an_output_that_vanishes_is_an_error(model_dir: Path, samples_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+
+    def remove(done: int, total: int) -> None:
+        if done == 3:
+            shutil.rmtree(out)
+
+    with pytest.raises(InputError, match=r"pairs was removed while the command worked in it"):
+        build_dataset(Plan(BDHS, CONFIG), model_dir, samples_dir, out, remove)
+    assert not (out / "pairs.jsonl").exists()
+    assert build_dataset(Plan(BDHS, CONFIG), model_dir, samples_dir, out).counts == {"samples": 6, "pairs": 6}
+
+
+def test_rows_that_vanish_are_missed(
+    model_dir: Path, samples_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written two at a time, and the first two removed on the way: four of six are no whole."""
+    monkeypatch.setattr("sightline.pairs.build._ROWS_AT_ONCE", 2)
+    out = tmp_path / "pairs"
+
+    def remove(done: int, total: int) -> None:
+        if done == 3:
+            (out / "work/built.jsonl").unlink()
+
+    with pytest.raises(InputError, match=r"built\.jsonl holds 4 of 6 samples; rows of it were removed"):
+        build_dataset(Plan(BDHS, CONFIG), model_dir, samples_dir, out, remove)
+    assert not read_manifest(out).complete
+    build_dataset(Plan(BDHS, CONFIG), model_dir, samples_dir, out)
+    assert read_manifest(out).counts == {"samples": 6, "pairs": 6}
+
+
+def test_linked_pictures_reach_the_pairs(model_dir: Path, samples_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(samples_dir / "images", tmp_path / "cache/blobs")
+    for number in range(6):
+        link = tmp_path / f"cache/snapshots/abc/images/{number}.png"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(f"../../../blobs/{number}.png")
+    shutil.copyfile(samples_dir / "samples.jsonl", tmp_path / "cache/snapshots/abc/samples.jsonl")
+    build_dataset(Plan(BDHS, CONFIG), model_dir, tmp_path / "cache/snapshots/abc", tmp_path / "out")
+    for pair in read_pairs(tmp_path / "out"):
+        found = tmp_path / "out" / pair.images[0]
+        assert not found.is_symlink() and found.read_bytes() == (samples_dir / pair.images[0]).read_bytes()
 
 
 @pytest.mark.parametrize("kept", [0, 2, 6])

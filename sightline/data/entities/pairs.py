@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
-from sightline.config.problems import describe
+from sightline.config.problems import describe, shorten
 from sightline.data.entities.prompts import TRAINING, prompt_of
 from sightline.errors import InputError
 from sightline.records.rows import Row, Sample
@@ -75,6 +75,6 @@ def pair_of(sample: Sample, where: str) -> EntityPair:
         return EntityPair.model_validate({key: value for key, value in sample.truth.items() if key not in added})
     except ValidationError as error:
         raise InputError(
-            f"{where}: sample {sample.id!r} asks about no pair of records ({describe(error, EntityPair)}); "
+            f"{where}: sample {shorten(sample.id)} asks about no pair of records ({describe(error, EntityPair)}); "
             "make samples with `sightline match read`"
         ) from error

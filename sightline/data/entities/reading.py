@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from sightline.config import Config
+from sightline.config.problems import shorten
 from sightline.data.entities.layouts import LAYOUTS, Name, Source, layout_of
 from sightline.data.entities.pairs import EntityPair, pair_of, sample_of
 from sightline.data.entities.rule import StringRule, learn_rule, write_rule
@@ -98,4 +99,6 @@ def _refuse(pairs: list[EntityPair], config: ReadConfig, place: Path) -> None:
     for pair in pairs:
         told = pair.model_copy(update={"fields": config.fields})
         if not all(told.texts):
-            raise InputError(f"{place}: pair {pair.id!r} has a record without any value; name other fields or drop it")
+            raise InputError(
+                f"{place}: pair {shorten(pair.id)} has a record without any value; name other fields or drop it"
+            )

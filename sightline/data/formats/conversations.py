@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sightline.config.problems import shorten
+from sightline.config.problems import brief, shorten
 from sightline.data.formats.drafts import SAME, BadRow, Draft, Drafts, Dropped, Picture
 from sightline.data.tiers import unfold
 from sightline.data.turns import entries_of
 from sightline.records.rows import IMAGE, Turn
 
+#: Why an assistant's turn before the first of the user's is left out.
+OPENING = "opening turn of the assistant"
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 Turns = tuple[Turn, ...]
 
@@ -40,7 +42,17 @@ def turn_of(message: object, column: str) -> Turn:
         text = content if isinstance(content, str) else _joined(entries_of(content))
         return Turn.model_validate({"role": _ROLES[role.lower()], "text": text})
     except (KeyError, TypeError, ValueError) as error:
-        raise BadRow(f"{column} = {shorten(content)} is not the content of a turn ({error})") from error
+        raise BadRow(f"{column} = {shorten(content)} is not the content of a turn ({brief(error)})") from error
+
+
+def from_the_user(turns: Turns) -> tuple[Turns, Drafts]:
+    """The turns without those of the assistant before the user's first, and a reason for each that is left out.
+
+    LLaVA's own loader skips such an opening, since nobody asked for it.
+    """
+    first = next((place for place, turn in enumerate(turns) if turn.role == "user"), 0)
+    kept = tuple(turn for place, turn in enumerate(turns) if place >= first or turn.role == "system")
+    return kept, (Dropped(OPENING) for _ in range(len(turns) - len(kept)))
 
 
 def question(text: str, answer: str) -> Turns:

@@ -3,7 +3,6 @@
 A draft's images are still where the row has them; `importing` stores them and makes the record.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,14 +13,16 @@ from pydantic import Field
 
 from sightline.config import Config
 from sightline.config.problems import shorten
+from sightline.data.formats.embedded import NotEmbedded, embedded_picture
+from sightline.records.decoding import NotStrict, strict_json
 from sightline.records.rows import Pair, Sample
 
 MALFORMED, IMAGE_TROUBLE = "malformed", "image missing, remote or damaged"
 TIE, SAME = "tie", "rejected equals chosen"
 Columns = Mapping[str, Any]
 
-#: RFC 3986; `data:` has no slashes.
-_SCHEME = re.compile(r"(?:[a-z][a-z0-9+.-]*://|data:)", re.IGNORECASE)
+#: RFC 3986.
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 class ReadConfig(Config):
@@ -108,7 +109,9 @@ def text_of(columns: Columns, name: str) -> str:
 def object_of(text: str, name: str) -> dict[str, Any]:
     """A column of text that must be a JSON object."""
     try:
-        value = json.loads(text)
+        value = strict_json(text)
+    except NotStrict as error:
+        raise BadRow(f"{name}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise BadRow(f"{name} = {shorten(text)} is not JSON") from error
     if not isinstance(value, dict):
@@ -117,7 +120,7 @@ def object_of(text: str, name: str) -> dict[str, Any]:
 
 
 def pictures_of(columns: Columns, *names: str) -> tuple[Picture, ...]:
-    """The images of the first of these columns that has a value: one or a list, as bytes, path or struct of both."""
+    """The images of the first of these columns that has a value: one or a list, as bytes, base64, path or a struct."""
     value = next((columns[name] for name in names if columns.get(name) is not None), None)
     values = value if isinstance(value, list) else [] if value is None else [value]
     return tuple(_picture(one) for one in values)
@@ -140,6 +143,11 @@ def _picture(value: object) -> Picture:
         value = name
     if not isinstance(value, str) or not value:
         raise BadRow(f"image {shorten(value)} is neither bytes nor a path", IMAGE_TROUBLE)
+    try:
+        if (embedded := embedded_picture(value)) is not None:
+            return Picture(*embedded)
+    except NotEmbedded as error:
+        raise BadRow(f"image {shorten(value)} {error}", IMAGE_TROUBLE) from error
     if _SCHEME.match(value):
         raise BadRow(f"image {shorten(value)} is an address and not a path; fetch it first", IMAGE_TROUBLE)
     return Picture(value)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sightline.config import Config
+from sightline.config.problems import shorten
 from sightline.data.formats import llama_factory, ms_swift
-from sightline.data.images import adopt_image
+from sightline.data.images import adopt_image, open_image
 from sightline.data.preference_dataset import PAIRS, read_pairs, write_preference_dataset
 from sightline.data.progress import Progress, counted
 from sightline.errors import InputError
@@ -39,13 +40,13 @@ def _write_own(directory: Path, pairs: Iterator[Pair]) -> None:
 
 def _write_llama_factory(directory: Path, pairs: Iterator[Pair]) -> None:
     """One array; `dataset_info.json` beside it."""
-    lines = _lines(pairs, llama_factory.row_of)
+    lines = _lines(directory, pairs, llama_factory.row_of)
     _write_text(directory / llama_factory.FILE, _array(lines))
     llama_factory.write_info(directory)
 
 
 def _write_ms_swift(directory: Path, pairs: Iterator[Pair]) -> None:
-    _write_text(directory / ms_swift.FILE, (f"{line}\n" for line in _lines(pairs, ms_swift.row_of)))
+    _write_text(directory / ms_swift.FILE, (f"{line}\n" for line in _lines(directory, pairs, ms_swift.row_of)))
 
 
 TARGETS: dict[str, Target] = {
@@ -59,7 +60,7 @@ def export_pairs(layout: str, pairs: Path, out: Path, progress: Progress | None 
     """Write the pairs of a directory in another layout; `progress(done, total)` is told as pairs are done.
 
     Raises:
-        InputError: no such layout, no or bad pairs, or a pair that the layout cannot hold.
+        InputError: no such layout, no or bad pairs, a pair that the layout cannot hold, or an image that does not open.
     """
     if layout not in TARGETS:
         near = get_close_matches(layout, TARGETS, n=1, cutoff=0.0)[0]
@@ -80,8 +81,16 @@ def _with_images(pairs: Iterable[Pair], source: Path, out: Path) -> Iterator[Pai
         yield pair
 
 
-def _lines(pairs: Iterator[Pair], row_of: Callable[[Pair, str], dict[str, Any]]) -> Iterator[str]:
-    return (json.dumps(row_of(pair, f"pair {pair.id!r}"), ensure_ascii=False) for pair in pairs)
+def _lines(directory: Path, pairs: Iterator[Pair], row_of: Callable[[Pair, str], dict[str, Any]]) -> Iterator[str]:
+    """A peer's rows. Each image is opened where it was put: a peer would stop at one that is damaged."""
+    sound: set[str] = set()
+    for pair in pairs:
+        where = f"pair {shorten(pair.id)}"
+        for image in pair.images:
+            if image not in sound:
+                open_image(directory / image, where)
+                sound.add(image)
+        yield json.dumps(row_of(pair, where), ensure_ascii=False)
 
 
 def _array(lines: Iterator[str]) -> Iterator[str]:

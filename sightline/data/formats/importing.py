@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from sightline.config.problems import describe
+from sightline.config.problems import describe, shorten
 from sightline.data.formats.drafts import IMAGE_TROUBLE, BadRow, Draft, Dropped, Layout, Picture, ReadConfig
 from sightline.data.formats.raw import Raw, data_files, read_raw
 from sightline.data.formats.registry import AUTO, detect_layout, get_layout
@@ -185,7 +185,7 @@ def _made(source: _Source, raw: Raw, keep: Keep, tally: _Tally) -> list[Pair | S
         made.append(_record(source, raw, draft, images, f"{source.config.prefix}-{tally.rows:08d}{suffix}"))
     own = [record.id for draft, record in zip(drafts, made, strict=True) if "id" in draft.fields]
     if len({*own}) < len(own) or tally.own_ids & {*own}:
-        raise BadRow(f"id {own[0]!r} occurs twice")
+        raise BadRow(f"id {shorten(own[0])} occurs twice")
     tally.own_ids.update(own)
     tally.dropped.update(one.reason for one in read if isinstance(one, Dropped))
     return made

@@ -2,14 +2,15 @@
 
 Columns as in LLaVA's own `train.py`: `id`, `image` (missing in rows of text alone), `conversations` of `from`/`value`.
 The type of an instruction stands in the name of its file (conversation_58k.json, detail_23k.json, ...) and becomes the
-sample's task.
+sample's task. A turn of `gpt` before the first of `human` is left out, as in the same file.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sightline.data.formats.conversations import sample_drafts, turns_of
+from sightline.config.problems import shorten
+from sightline.data.formats.conversations import from_the_user, sample_drafts, turns_of
 from sightline.data.formats.drafts import Columns, Drafts, Layout, ReadConfig, holds, pictures_of
 from sightline.data.tiers import fold
 from sightline.records.rows import IMAGE, Sample, Turn
@@ -25,7 +26,8 @@ def _fits(columns: Columns) -> bool:
 
 
 def _read(columns: Columns, config: ReadConfig) -> Drafts:
-    turns = turns_of(columns.get("conversations"), "conversations")
+    turns, left_out = from_the_user(turns_of(columns.get("conversations"), "conversations"))
+    yield from left_out
     yield from sample_drafts(turns, pictures_of(columns, "image", "images"), every=config.turns == "every")
 
 
@@ -37,7 +39,7 @@ def type_of(file: Path) -> str:
 def row_of(sample: Sample) -> dict[str, Any]:
     """A sample with its reference as a row."""
     answer = Turn(role="assistant", text=sample.reference or "")
-    turns = fold([*sample.history, Turn(role="user", text=sample.prompt), answer], f"sample {sample.id!r}")
+    turns = fold([*sample.history, Turn(role="user", text=sample.prompt), answer], f"sample {shorten(sample.id)}")
     if sample.images and not any(IMAGE in turn.text for turn in turns):
         first = next(place for place, turn in enumerate(turns) if turn.role == "user")
         turns[first] = Turn(role="user", text=f"{IMAGE}\n" * len(sample.images) + turns[first].text)

@@ -5,7 +5,7 @@ Columns as in the authors' `data_utils_rm.py`: `image`, `conversations` (sometim
 """
 
 from sightline.config.problems import shorten
-from sightline.data.formats.conversations import pair_drafts, reply, turn_of, turns_of
+from sightline.data.formats.conversations import from_the_user, pair_drafts, reply, turn_of, turns_of
 from sightline.data.formats.drafts import BadRow, Columns, Drafts, Layout, ReadConfig, holds, known, pictures_of
 from sightline.records.rows import Turn
 
@@ -18,7 +18,8 @@ def _read(columns: Columns, _: ReadConfig) -> Drafts:
     told = columns.get("conversations")
     nested = isinstance(told, list) and len(told) == 1 and isinstance(told[0], list)
     turns = turns_of(told[0] if nested and isinstance(told, list) else told, "conversations")
-    asked = turns[:-1] if turns and turns[-1].role == "assistant" else turns
+    asked, left_out = from_the_user(turns[:-1] if turns and turns[-1].role == "assistant" else turns)
+    yield from left_out
     preference = columns.get("preference")
     if preference not in (1, 2):
         raise BadRow(f"preference = {shorten(preference)} is neither 1 nor 2")

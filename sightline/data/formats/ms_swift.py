@@ -1,9 +1,12 @@
 """ms-swift's layout for preferences: `messages` with the chosen answer last, and what was rejected, `images`.
 
-As in its guide to custom datasets: `rejected_response` is one answer or a list, `rejected_messages` a whole
-conversation (with `rejected_images`, which must be the same); `<image>` in the text marks an image.
+As in its guide to custom datasets: `rejected_response` is one answer, or a list of the messages that stand in the place
+of all after the user's last (ms-swift 3.12 and later); a list of answers is read too, as so many pairs.
+`rejected_messages` is a whole conversation. `rejected_images` must be the same as `images`: a pair has one set of
+pictures. `<image>` in the text marks an image.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from sightline.config.problems import shorten
@@ -14,10 +17,13 @@ from sightline.data.formats.placing import refuse_media, spelled_out
 from sightline.records.rows import Pair, Turn
 
 FILE = "preferences.jsonl"
+OTHER_IMAGES = "rejected side with other images"
 
 
 def _fits(columns: Columns) -> bool:
-    return holds(columns, "messages") and (holds(columns, "rejected_response") or holds(columns, "rejected_messages"))
+    return holds(columns, "messages") and any(
+        holds(columns, name) for name in ("rejected_response", "rejected_messages", "rejected_images")
+    )
 
 
 def _read(columns: Columns, _: ReadConfig) -> Drafts:
@@ -28,7 +34,7 @@ def _read(columns: Columns, _: ReadConfig) -> Drafts:
     if not chosen or chosen[-1].role != "assistant":
         raise BadRow("messages do not end with the assistant's answer")
     if columns.get("rejected_images") and pictures_of(columns, "rejected_images") != pictures:
-        raise BadRow("rejected_images differ from images")
+        raise BadRow("rejected_images differ from images, and a pair has one set of pictures", OTHER_IMAGES)
     for rejected in _rejected(columns, chosen):
         yield from restored(columns, pair_drafts(chosen, rejected, pictures))
 
@@ -40,11 +46,27 @@ def _rejected(columns: Columns, chosen: Turns) -> list[Turns]:
         lacks_system = chosen[0].role == "system" and told[:1] != chosen[:1]
         return [(chosen[0], *told) if lacks_system else told]
     told_answers = columns.get("rejected_response")
+    if isinstance(told_answers, list) and told_answers and all(isinstance(one, Mapping) for one in told_answers):
+        return [(*chosen[: _after_user(chosen)], *_rejected_turns(told_answers))]
     answers = told_answers if isinstance(told_answers, list) else [told_answers]
     texts = [answer for answer in answers if isinstance(answer, str)]
     if not texts or len(texts) < len(answers):
-        raise BadRow(f"rejected_response = {shorten(told_answers)} is not an answer or a list of them")
+        raise BadRow(
+            f"rejected_response = {shorten(told_answers)} is not an answer, a list of answers or a list of messages"
+        )
     return [(*chosen[:-1], reply(text)) for text in texts]
+
+
+def _after_user(turns: Turns) -> int:
+    """Where the answer to the user's last turn begins."""
+    return max((place for place, turn in enumerate(turns, 1) if turn.role == "user"), default=0)
+
+
+def _rejected_turns(messages: list[Any]) -> Turns:
+    turns = turns_of(messages, "rejected_response")
+    if any(turn.role != "assistant" for turn in turns):
+        raise BadRow("rejected_response holds a message that is not the assistant's")
+    return turns
 
 
 def row_of(pair: Pair, where: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def _own(columns: Columns) -> dict[str, Any]:
     if isinstance(columns.get(_COLUMN), str):
         told: Mapping[str, Any] = {**object_of(columns[_COLUMN], _COLUMN), "id": columns.get("id")}
         if unknown := told.keys() - {"id", *_FIELDS}:
-            raise BadRow(f"{_COLUMN} = {shorten(columns[_COLUMN])} has an unknown key {min(unknown)!r}")
+            raise BadRow(f"{_COLUMN} = {shorten(columns[_COLUMN])} has an unknown key {shorten(min(unknown))}")
         return dict(told)
     if not (holds(columns, "id", "builder", "cluster") and isinstance(columns.get("provenance"), str)):
         return {}

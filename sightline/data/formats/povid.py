@@ -4,7 +4,7 @@ Columns as in the authors' `train_dpo.py`: `id`, `image`, and `conversations` an
 `rejected_conversations` of turns with `from` and `value`.
 """
 
-from sightline.data.formats.conversations import pair_drafts, turns_of
+from sightline.data.formats.conversations import from_the_user, pair_drafts, turns_of
 from sightline.data.formats.drafts import Columns, Drafts, Layout, ReadConfig, holds, known, pictures_of
 
 
@@ -13,7 +13,9 @@ def _fits(columns: Columns) -> bool:
 
 
 def _read(columns: Columns, _: ReadConfig) -> Drafts:
-    better, worse = (turns_of(columns.get(name), name) for name in ("conversations", "rejected_conversations"))
+    better, left_out = from_the_user(turns_of(columns.get("conversations"), "conversations"))
+    worse = from_the_user(turns_of(columns.get("rejected_conversations"), "rejected_conversations"))[0]
+    yield from left_out
     yield from pair_drafts(better, worse, pictures_of(columns, "image", "images"), known(columns, "id"))
 
 

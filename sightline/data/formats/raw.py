@@ -13,7 +13,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sightline.config.problems import brief, shorten
 from sightline.errors import InputError
+from sightline.records.decoding import (
+    BYTE_ORDER_MARK,
+    NotingDecoder,
+    NotStrict,
+    first_undecodable,
+    is_cut_off,
+    refuse_undecodable,
+    require_text,
+    strict_json,
+    undecodable,
+)
 from sightline.records.manifest import MANIFEST
 from sightline.records.store import MAX_LINE
 
@@ -22,7 +34,6 @@ SUFFIXES = (".parquet", ".jsonl", ".json")
 _NO_ROWS = frozenset({MANIFEST, "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
 _CHUNK = 2**20  # characters of a JSON array read at once
 _BETWEEN = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,8 @@ def read_raw(files: Sequence[Path]) -> Iterator[Raw]:
     """The rows of all files in order. Memory holds a batch of Parquet rows, or one JSON row and a chunk of the file.
 
     Raises:
-        InputError: a file that cannot be read, a JSON array that is broken, or a line longer than any row.
+        InputError: a file that cannot be read or is not UTF-8 (also where bad rows are dropped, since its rows cannot
+            be told apart); a JSON array that is broken, or a line longer than any row.
     """
     for path in files:
         yield from _from_parquet(path) if path.suffix.lower() == ".parquet" else _from_json(path)
@@ -87,30 +99,50 @@ def _from_parquet(path: Path) -> Iterator[Raw]:
 
 def _from_json(path: Path) -> Iterator[Raw]:
     """An array, or one object a line, whatever the file is called: `.json` is used for both."""
+    require_text(path)
     with path.open("rb") as file:
-        start = file.read(4096).removeprefix(_BYTE_ORDER_MARK).lstrip()
+        start = file.read(4096).removeprefix(BYTE_ORDER_MARK).lstrip()
     yield from _from_array(path) if start.startswith(b"[") else _from_lines(path)
 
 
 def _from_lines(path: Path) -> Iterator[Raw]:
     with path.open("rb") as file:
-        number = 0
+        number, start, end = 0, 0, 0
         while line := file.readline(MAX_LINE):
-            number += 1
+            number, start, end = number + 1, end, end + len(line)
             if len(line) == MAX_LINE and not line.endswith(b"\n"):
                 raise InputError(f"{path} row {number}: longer than {MAX_LINE} bytes; is this a JSONL file?")
-            line = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
+            if (problem := undecodable(line, start)) is not None and not is_cut_off(line):
+                raise refuse_undecodable(problem, path, f"{path} row {number}")
+            line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
             if not line.strip():
                 continue
-            try:
-                yield _row(path, number, json.loads(line))
-            except (ValueError, RecursionError):
-                shown = line.strip().decode("utf-8", errors="replace")[:60]
-                yield Raw(path, number, problem=f"not JSON, {shown!r}")
+            yield _from_line(path, number, line)
+
+
+def _from_line(path: Path, number: int, line: bytes) -> Raw:
+    try:
+        return _row(path, number, strict_json(line.decode("utf-8")))
+    except NotStrict as error:
+        return Raw(path, number, problem=str(error))
+    except json.JSONDecodeError as error:
+        if number == 1 and _opens_object(line):
+            reason = "an object over several lines; give one object a line, or an array of them"
+        else:
+            reason = f"{error.msg.lower()} at character {error.pos + 1}"
+        return Raw(path, number, problem=f"not JSON, {shorten(line.strip().decode('utf-8'))} ({reason})")
+    except (ValueError, RecursionError) as error:  # cut within a character, digits without end, nested too deeply
+        shown = shorten(line.strip().decode("utf-8", errors="replace"))
+        return Raw(path, number, problem=f"not JSON, {shown} ({brief(error)})")
+
+
+def _opens_object(line: bytes) -> bool:
+    """Whether a line is the first of an object that is spread over several."""
+    return line.strip() == b"{"
 
 
 def _from_array(path: Path) -> Iterator[Raw]:
-    decoder, number = json.JSONDecoder(), 0
+    decoder, number = NotingDecoder(), 0
     try:
         with path.open(encoding="utf-8-sig") as file:
             buffer, at = "", 0
@@ -121,6 +153,7 @@ def _from_array(path: Path) -> Iterator[Raw]:
                 at = _end(_BETWEEN.match(buffer, at))
                 if buffer.startswith("]", at):
                     return
+                decoder.problem = ""
                 try:
                     value, at = decoder.raw_decode(buffer, at)
                 except json.JSONDecodeError as error:  # the row is broken, or goes on in the next chunk
@@ -133,8 +166,11 @@ def _from_array(path: Path) -> Iterator[Raw]:
                     buffer, at = buffer[at:] + more, 0
                     continue
                 number += 1
-                yield _row(path, number, value)
-    except (UnicodeDecodeError, RecursionError) as error:
+                yield Raw(path, number, problem=decoder.problem) if decoder.problem else _row(path, number, value)
+    except UnicodeDecodeError as error:
+        problem = first_undecodable(path) or brief(error)
+        raise refuse_undecodable(problem, path, f"{path} row {number + 1}") from error
+    except RecursionError as error:
         raise InputError(f"{path} row {number + 1}: not JSON ({error}); fetch the file again") from error
 
 
@@ -146,4 +182,4 @@ def _end(match: re.Match[str] | None) -> int:
 def _row(path: Path, number: int, value: object) -> Raw:
     if isinstance(value, dict):
         return Raw(path, number, value)
-    return Raw(path, number, problem=f"a row is an object with columns and not {str(value)[:60]!r}")
+    return Raw(path, number, problem=f"a row is an object with columns and not {shorten(value)}")

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from itertools import islice
 
+from sightline.config.problems import brief
 from sightline.data.formats.drafts import Layout
 from sightline.data.formats.llama_factory import LLAMA_FACTORY
 from sightline.data.formats.llava_instruct import LLAVA_INSTRUCT
@@ -59,7 +60,7 @@ def detect_layout(rows: Iterable[Raw]) -> Layout:
     if fitting:
         names = " and ".join(layout.name for layout in fitting)
         raise InputError(f"{looked[0].where}: the rows fit the layouts {names}; name the one that is meant")
-    columns = ", ".join(looked[0].columns) or "none"
+    columns = brief(", ".join(looked[0].columns)) or "none"
     raise InputError(
         f"{looked[0].where}: the columns ({columns}) are of no one layout that is known ({', '.join(LAYOUTS)});"
         " name one, or rename the columns"

@@ -13,6 +13,7 @@ from typing import Any
 from sightline.data.images import FORMATS
 from sightline.errors import InputError
 from sightline.records import Sample
+from sightline.records.decoding import require_text
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
 _LISTS = (".jsonl", ".json")
@@ -86,6 +87,7 @@ def _listed(path: Path) -> Iterator[Item]:
 
 def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The JSON objects of a file, each with its place."""
+    require_text(path)
     with path.open("rb") as file:
         is_list = file.read(1) == b"["
     if is_list:

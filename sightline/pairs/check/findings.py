@@ -56,6 +56,7 @@ CHECKS: dict[str, Check] = {
     "image-alike": Check("picture much like another", look=0.01, bad=NEVER, removes=False),
     "text-repeated": Check("same texts with another picture", look=0.05, bad=NEVER, removes=False),
     "image-blank": Check("image of one color", bad=NEVER, removes=False),
+    "image-linked": Check("image behind a link out of the folder (followed)", look=NEVER, bad=NEVER, removes=False),
     "image-rotated": Check("image turned by EXIF (handled)", look=NEVER, bad=NEVER, removes=False),
     "image-cmyk": Check("image in CMYK (handled)", look=NEVER, bad=NEVER, removes=False),
     "image-animated": Check("animated image (first frame)", look=NEVER, bad=NEVER, removes=False),

@@ -17,6 +17,8 @@ from sightline.records import IMAGE, Pair
 
 _AROUND = 32  # tokens that a chat template puts around a turn, at most
 Sizes = tuple[tuple[int, int], ...]
+#: What decides how a chat template treats a row, beside its words, and how many tokens its pictures take.
+_Form = tuple[Sizes, tuple[str, ...], tuple[str, ...]]
 
 
 class Fitting:
@@ -24,7 +26,7 @@ class Fitting:
 
     def __init__(self, vlm: VLM) -> None:
         self._vlm = vlm
-        self._taken: dict[Sizes, int] = {}
+        self._taken: dict[_Form, int] = {}
         special = {str(t) for t in vlm.tokenizer.added_tokens_decoder.values() if t.special}
         names = sorted({*vlm.tokenizer.all_special_tokens, *special} - {IMAGE})
         self._special = re.compile("|".join(map(re.escape, names)) or r"(?!)")
@@ -41,18 +43,22 @@ class Fitting:
             return "too-long", str(error)
         except InputError as error:
             return "refused", str(error)
-        self._taken.setdefault(sizes, len(prefix.ids))
+        self._taken.setdefault(_form(pair, sizes), len(prefix.ids))
         return None
 
     def _surely_fits(self, pair: Pair, sizes: Sizes) -> bool:
         """Whether the row fits by its bytes, and holds nothing that an encoder is known to refuse."""
-        taken = self._taken.get(sizes)
+        taken = self._taken.get(_form(pair, sizes))
         answers = _answers(pair)
         texts = [*(turn.text for turn in pair.history), pair.prompt, *answers]
         if taken is None or any(self._special.search(text) for text in texts) or any(a != a.strip() for a in answers):
             return False
         asked = sum(map(_most_tokens, texts[: -len(answers)])) + _AROUND * (len(pair.history) + 2)
         return taken + asked + max(map(_most_tokens, answers)) <= self._vlm.max_tokens
+
+
+def _form(pair: Pair, sizes: Sizes) -> _Form:
+    return sizes, tuple(turn.role for turn in pair.history), pair.media
 
 
 def _answers(pair: Pair) -> list[str]:

@@ -7,12 +7,12 @@ is found after (`repeats`, `overlap`).
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sightline.config.problems import shorten
+from sightline.config.problems import brief, shorten
 from sightline.data.coco import coco_id
-from sightline.data.images import image_path
+from sightline.data.images import image_path, leaves_folder
 from sightline.data.texts import digest, normalize
 from sightline.data.turns import messages
 from sightline.errors import InputError
@@ -148,6 +148,9 @@ class Gathering:
         named, troubles = [], []
         for key, (image, source) in fresh.items():
             look = source if isinstance(source, Look) else next(opened)
+            if isinstance(source, Path) and (file := leaves_folder(source, self.directory)) is not None:
+                found = ("image-linked", f"a link to {brief(file)}, which is outside of the folder")
+                look = replace(look, findings=(*look.findings, found))
             numbers[key] = len(self.images)
             named.append((key, numbers[key]))
             troubles += [(numbers[key], check, reason) for check, reason in look.findings]

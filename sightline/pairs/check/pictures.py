@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from scipy.fft import dctn
 
+from sightline.config.problems import brief
 from sightline.data.fingerprint import picture_digest
 from sightline.data.images import DAMAGE, FORMATS, open_embedded, open_image
 from sightline.errors import InputError
@@ -93,7 +94,7 @@ def _header(source: Path | bytes, limits: Limits) -> tuple[tuple[int, int], tupl
     except Image.DecompressionBombError:
         raise
     except DAMAGE as error:
-        raise InputError(f"damaged ({error})") from error
+        raise InputError(f"damaged ({brief(error)})") from error
 
 
 def _oddities(image: Image.Image) -> Iterator[tuple[str, str]]:

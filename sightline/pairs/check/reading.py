@@ -16,9 +16,9 @@ from sightline.config.problems import describe
 from sightline.data.preference_dataset import PAIRS, pair_of_columns
 from sightline.errors import InputError
 from sightline.records import Pair
+from sightline.records.decoding import BYTE_ORDER_MARK, require_text, strict_problem, undecodable
 from sightline.records.store import MAX_LINE
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BATCH = 64  # rows of a Parquet file in memory
 
 
@@ -45,10 +45,11 @@ def count_rows(directory: Path) -> int:
     """How many rows there are, to show how far the work is and to draw samples: lines, or what Parquet files declare.
 
     Raises:
-        InputError: the directory holds no pairs, or a Parquet file that is none.
+        InputError: the directory holds no pairs, a file of them is compressed or UTF-16, or a Parquet file is none.
     """
     path = directory / PAIRS
     if path.is_file():
+        require_text(path)
         with path.open("rb") as file:
             lines, last = 0, b"\n"
             while block := file.read(2**20):
@@ -72,17 +73,21 @@ def read_raw(directory: Path) -> Iterator[RawRow]:
 def _lines(path: Path) -> Iterator[tuple[str, bytes | str]]:
     """Each line with its place; an endless one gives its problem, and its rest is passed over."""
     with path.open("rb") as file:
-        number = 0
+        number, start, end = 0, 0, 0
         while line := file.readline(MAX_LINE):
-            number += 1
+            number, start, end = number + 1, end, end + len(line)
             where = f"{path.name} line {number}"
             if len(line) == MAX_LINE and not line.endswith(b"\n"):
                 while (rest := file.readline(MAX_LINE)) and not rest.endswith(b"\n"):
                     pass
+                end = file.tell()
                 yield where, f"longer than {MAX_LINE} bytes"
                 continue
+            if (problem := undecodable(line, start)) is not None:
+                yield where, problem
+                continue
             if number == 1:
-                line = line.removeprefix(_BYTE_ORDER_MARK)
+                line = line.removeprefix(BYTE_ORDER_MARK)
             if line.strip():
                 yield where, line
 
@@ -108,6 +113,8 @@ def _parsed(value: bytes | dict[str, Any], where: str) -> tuple[Pair | None, tup
         pair = Pair.model_validate_json(value)
     except ValidationError as error:
         return None, (), describe(error, Pair)
+    if (problem := strict_problem(value)) is not None:
+        return None, (), problem
     return pair, tuple(map(Shown, pair.images)), ""
 
 
@@ -123,7 +130,7 @@ def _from_columns(row: dict[str, Any], where: str) -> tuple[Pair | None, tuple[S
 
 
 def _parquet_files(directory: Path) -> list[Path]:
-    files = sorted(directory.glob("data/*.parquet"))
+    files = sorted(path for path in directory.glob("data/*.parquet") if path.is_file())
     if not files:
         raise InputError(f"{directory} holds neither {PAIRS} nor data/*.parquet; is it a directory of pairs?")
     return files

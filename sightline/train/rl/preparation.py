@@ -19,6 +19,7 @@ from sightline.pairs.builder import Tools
 from sightline.pairs.judges.base import Judge
 from sightline.records.rows import Sample
 from sightline.train.frozen import Frozen
+from sightline.train.naming import naming
 from sightline.train.processes import Processes
 from sightline.train.rl.config import RLConfig
 from sightline.train.rl.credit import Scorer
@@ -66,7 +67,9 @@ def admit_prompts(place: Path, vlm: VLM, config: RLConfig, seen: Callable[[], No
     tokens = 0
     for sample in read_samples(place):
         prefix = prefix_of(sample, folder)
-        if fits(vlm, prefix, "", config.max_new_tokens):
+        with naming([sample], vlm, place, folder):
+            fitting = fits(vlm, prefix, "", config.max_new_tokens)
+        if fitting:
             kept.append(sample)
             tokens += len(encode_prefix(vlm, prefix).ids) + config.answers * config.max_new_tokens
         else:

@@ -1,10 +1,15 @@
 """What cannot be read is said in one sentence with file and row, or dropped and counted; what is not known is asked."""
 
+import base64
+import gzip
+import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from sightline.cli import app
@@ -25,7 +30,9 @@ ROW: dict[str, Any] = {"image": "a.png", "question": "What?", "chosen": GOOD, "r
         ({"image": "no.png"}, "image .*no.png does not exist", "image missing, remote or damaged"),
         ({"image": "../a.png"}, "does not stay in", "image missing, remote or damaged"),
         ({"image": "https://x.org/a.png"}, "is an address and not a path", "image missing, remote or damaged"),
-        ({"image": "data:image/png;base64,AA"}, "is an address", "image missing, remote or damaged"),
+        ({"image": "data:image/png;base64,AA"}, "is a data URI of no kind of pic", "image missing, remote or damaged"),
+        ({"image": "data:image/png,AA"}, "is a data URI without base64", "image missing, remote or damaged"),
+        ({"image": "data:image/png;base64,iVBORw0K*"}, "is damaged or cut off", "image missing, remote or damaged"),
         ({"image": ""}, "neither bytes nor a path", "image missing, remote or damaged"),
         ({"image": ["a.png", 3]}, "image 3 is neither", "image missing, remote or damaged"),
         ({"question": 5}, "question = 5 is not a text", "malformed"),
@@ -118,13 +125,127 @@ def test_what_breaks_a_layout(folder: Folder, layout: str, change: dict[str, Any
 
 def test_lines_that_are_no_json_are_skipped_on_demand(folder: Folder) -> None:
     place = folder.path / "mmpr.jsonl"
-    lines = [json.dumps(ROW).encode(), b"{oops", b"", b"[1]", b"\xff\xfe", json.dumps(ROW).encode()]
+    lines = [json.dumps(ROW).encode(), b"{oops", b"", b"[1]", b'{"a": "cut', json.dumps(ROW).encode()]
     place.write_bytes(b"\xef\xbb\xbf" + b"\n".join(lines))
     with pytest.raises(InputError, match=r"mmpr\.jsonl row 2: not JSON, '\{oops'"):
         folder.read(place)
     manifest, out = folder.read(place, skip_bad=True)
     assert manifest.dropped == {"malformed": 3} and manifest.counts == {"rows": 5, "pairs": 2}
     assert [pair.provenance["row"] for pair in read_pairs(out)] == [1, 6]
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+@pytest.mark.parametrize("suffix", ["jsonl", "json"])
+@pytest.mark.parametrize(
+    ("encoding", "sentence"),
+    [
+        ("utf-16", "is UTF-16 (byte order mark FF FE at byte 0)"),
+        ("utf-16-be", "seems to be UTF-16BE"),
+        ("latin-1", "is 0xE9, which is not UTF-8 (Latin-1 or Windows-1252?); convert it with `iconv -f WINDOWS-1252"),
+    ],
+)
+def test_a_file_in_another_encoding_loses_no_row(
+    folder: Folder, encoding: str, sentence: str, suffix: str, skip_bad: bool
+) -> None:
+    rows = [json.dumps({**ROW, "question": asked}, ensure_ascii=False) for asked in ("What?", "Café?", "Why?")]
+    place = folder.path / f"rows.{suffix}"
+    place.write_bytes(("\n".join(rows) if suffix == "jsonl" else f"[{','.join(rows)}]").encode(encoding))
+    with pytest.raises(InputError) as caught:
+        folder.read(place, "mmpr", skip_bad=skip_bad)
+    assert sentence in str(caught.value) and not (folder.path.parent / "out-0").exists()
+    if encoding == "latin-1":
+        at = place.read_bytes().index(b"\xe9")
+        assert f"byte {at} is 0xE9" in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json"])
+def test_a_compressed_file_is_called_so(folder: Folder, suffix: str) -> None:
+    place = folder.path / f"rows.{suffix}"
+    place.write_bytes(gzip.compress(json.dumps(ROW).encode()))
+    with pytest.raises(InputError, match=rf"rows\.{suffix} is gzip and not text; unpack it with `gunzip -c rows"):
+        folder.read(place, skip_bad=True)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json"])
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [('"question": "Who?", ', "key 'question' occurs twice in one object"), ('"idx": 1e999, ', "'1e999' is too large")],
+)
+def test_a_row_that_says_a_thing_twice_or_beyond_numbers_is_bad(
+    folder: Folder, told: str, sentence: str, suffix: str
+) -> None:
+    good = json.dumps(ROW)
+    rows = [good, good.replace("{", "{" + told, 1), good]
+    place = folder.path / f"rows.{suffix}"
+    place.write_text("\n".join(rows) if suffix == "jsonl" else f"[{','.join(rows)}]")
+    with pytest.raises(InputError, match=f"row 2: .*{sentence}"):
+        folder.read(place, "mmpr")
+    manifest, out = folder.read(place, "mmpr", skip_bad=True)
+    assert manifest.dropped == {"malformed": 1} and len(list(read_pairs(out))) == 2
+
+
+def test_an_object_over_several_lines_is_explained(folder: Folder) -> None:
+    place = folder.path / "rows.json"
+    place.write_text("\n".join([json.dumps(ROW, indent=1)] * 2))
+    with pytest.raises(
+        InputError, match=r"row 1: not JSON, '\{' \(an object over several lines; give one object a line"
+    ):
+        folder.read(place, "mmpr")
+
+
+def as_base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        lambda data: f"data:image/png;base64,{as_base64(data)}",
+        lambda data: f"data:;base64,{as_base64(data).rstrip('=')}",
+        as_base64,
+        lambda data: base64.encodebytes(data).decode(),
+    ],
+)
+def test_a_picture_in_base64_is_read(folder: Folder, spelled: Callable[[bytes], str]) -> None:
+    (pair,) = folder.pairs(folder.put("rows.jsonl", [{**ROW, "image": spelled(folder.data("a.png"))}]), "mmpr")
+    (image,) = pair.images
+    assert image.endswith(".png") and (folder.path.parent / "out-0" / image).read_bytes() == folder.data("a.png")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "AVIF"])
+def test_every_kind_is_known_by_its_base64(folder: Folder, kind: str) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (24, 24), "teal").save(buffer, kind)
+    place = folder.put("rows.jsonl", [{**ROW, "image": as_base64(buffer.getvalue())}])
+    assert len(folder.pairs(place, "mmpr")[0].images) == 1
+
+
+def test_paths_are_not_taken_for_base64(folder: Folder) -> None:
+    name = "9j/" + "/".join(["abcdefgh"] * 12)  # only characters of base64
+    (folder.path / name).parent.mkdir(parents=True)
+    (folder.path / name).write_bytes(folder.data("a.png"))
+    (pair,) = folder.pairs(folder.put("rows.jsonl", [{**ROW, "image": name}]), "mmpr")
+    assert len(pair.images) == 1
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "A" * 200_000,
+        "x/" * 100_000,
+        "data:image/png;base64," + "A" * 200_000,
+        "data:image/png," + "A" * 200_000,
+        as_base64(b"\x89PNG\r\n\x1a\n" + b"0" * 200_000) + "!",
+        as_base64(b"\x89PNG\r\n\x1a\n" + b"0" * 200_000),
+        "https://example.org/" + "a" * 200_000,
+        ["a" * 200_000, {"path": 7}],
+    ],
+)
+def test_no_error_repeats_a_long_value(folder: Folder, image: object) -> None:
+    for columns in ({"image": image}, {"image": image, "id": "i" * 200_000}):
+        with pytest.raises(InputError, match="row 1: ") as caught:
+            folder.read(folder.put("rows.jsonl", [{**ROW, **columns}]), "mmpr")
+        assert len(str(caught.value)) < 500 + 2 * len(str(folder.path)) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 2**20])

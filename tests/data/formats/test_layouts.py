@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from sightline.data.formats.registry import LAYOUTS
+from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import read_samples
 from sightline.errors import InputError
 from sightline.records import Turn
@@ -207,6 +208,7 @@ def test_system_prompts_of_peers(folder: Folder) -> None:
     ("rejected", "expected"),
     [
         ({"rejected_response": ["No.", "Never."]}, ["No.", "Never."]),
+        ({"rejected_response": [assistant("No.")]}, ["No."]),
         ({"rejected_messages": [user("<image>What?"), assistant("No.")]}, ["No."]),
         ({"rejected_messages": [user("<image>What?"), assistant("No.")], "rejected_images": ["a.png"]}, ["No."]),
     ],
@@ -221,6 +223,57 @@ def test_what_ms_swift_may_reject(folder: Folder, rejected: dict[str, object], e
     pairs = folder.pairs(folder.put("swift.jsonl", [row]))
     assert [pair.rejected for pair in pairs] == expected
     assert all(pair.prompt == "What?" and pair.history[0].text == "Be brief." for pair in pairs)
+
+
+def test_messages_of_ms_swift_stand_for_all_after_the_last_user_turn(folder: Folder) -> None:
+    """As its `rejected_response` of messages does; earlier answers are history."""
+    turns = [user("<image>What?"), assistant("A cup."), user("Which color?"), assistant("Red.")]
+    row = {"messages": turns, "images": ["a.png"], "rejected_response": [assistant("Blue.")]}
+    (pair,) = folder.pairs(folder.put("swift.jsonl", [row]))
+    assert (pair.prompt, pair.chosen, pair.rejected) == ("Which color?", "Red.", "Blue.")
+    assert [turn.text for turn in pair.history] == ["What?", "A cup."]
+    for told, sentence in (
+        ([user("No?"), assistant("No.")], "holds a message that is not the assistant's"),
+        ([assistant("No."), assistant("Never.")], "have different turns"),
+        ([{"role": "assistant"}], "is not the content of a turn"),
+        ([assistant("No."), "No."], "is not an answer, a list of answers or a list of messages"),
+    ):
+        with pytest.raises(InputError, match=f"row 1: .*{sentence}"):
+            folder.read(folder.put("swift.jsonl", [{**row, "rejected_response": told}]))
+
+
+def test_a_pair_of_pictures_alone_is_refused_by_name(folder: Folder) -> None:
+    row = {"messages": [user("<image>What?"), assistant("Yes.")], "images": ["a.png"], "rejected_images": ["b.png"]}
+    with pytest.raises(InputError, match=r"row 1: rejected_images differ from images, and a pair has one set"):
+        folder.read(folder.put("swift.jsonl", [row]))
+
+
+@pytest.mark.parametrize("every", ["last", "every"])
+def test_an_opening_turn_of_the_assistant_is_left_out_and_counted(folder: Folder, every: str) -> None:
+    turns = [gpt("Welcome."), human("<image>\nName a color."), gpt("Red."), human("Another?"), gpt("Blue.")]
+    place = folder.put("chat.json", [{"image": "a.png", "conversations": turns}])
+    manifest, out = folder.read(place, "llava-instruct", turns=every)
+    samples = list(read_samples(out))
+    assert manifest.dropped == {"opening turn of the assistant": 1}
+    assert [sample.reference for sample in samples] == (["Red.", "Blue."] if every == "every" else ["Blue."])
+    assert all("Welcome." not in [turn.text for turn in sample.history] for sample in samples)
+    assert samples[-1].history[0].text == "Name a color."
+
+
+def test_opening_turns_of_pairs_are_left_out_too(folder: Folder) -> None:
+    asked = [gpt("Welcome."), human("<image>\nWhat?")]
+    povid: dict[str, Any] = {
+        "image": "a.png",
+        "conversations": [*asked, gpt(GOOD)],
+        "rejected_conversations": [*asked, gpt(BAD)],
+    }
+    compared: dict[str, Any] = {"image": "a.png", "conversations": [*asked, gpt("")], "preference": 1}
+    rated = {**compared, "output_1": gpt(GOOD), "output_2": gpt(BAD)}
+    for number, row in enumerate((povid, rated)):
+        manifest, out = folder.read(folder.put(f"{number}.json", [row]))
+        assert manifest.dropped == {"opening turn of the assistant": 1}
+        (pair,) = read_pairs(out)
+        assert (pair.history, pair.prompt, pair.chosen, pair.rejected) == ((), "What?", GOOD, BAD)
 
 
 def test_rejected_images_are_not_read(folder: Folder) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from sightline.pairs.check.giveaways import measure_giveaways
 from sightline.pairs.check.intervals import Bootstrap, auc_estimate, mean_estimate
 from sightline.pairs.check.prior import measure_prior
 from sightline.records import Pair
+from tests.models.tiny import TEMPLATE
 from tests.pairs.check.datasets import checked, row, write
 
 CONFIG = CheckConfig(resamples=100)
@@ -177,6 +179,26 @@ def test_what_the_model_cannot_take(model_dir: Path, tmp_path: Path) -> None:
     assert "'</s>'" in found.reason("refused")
     assert found.line("language prior: share").n == 3
     assert found.line("give-away: tokens").n == 3
+
+
+#: As Gemma's and Mistral's: no system turn, turns of user and assistant in turn.
+REFUSING = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Roles must alternate') }}{% endif %}{% endfor %}" + TEMPLATE
+)
+
+
+def test_a_template_that_raises_is_a_finding(model_dir: Path, tmp_path: Path) -> None:
+    """Also where a row of the same pictures has shown how many tokens these take, and bytes would say that it fits."""
+    model = Path(shutil.copytree(model_dir, tmp_path / "model"))
+    (model / "chat_template.jinja").write_text(REFUSING)
+    rows = [row(n, prompt="What?", chosen=f"{n} cups.", rejected=f"{n} dogs.") for n in range(4)]
+    rows[2]["history"] = [{"role": "system", "text": "Be brief."}]
+    rows[3]["history"] = [{"role": "user", "text": "Hi."}]
+    found = checked(write(tmp_path / "pairs", [*rows]), tmp_path / "out", model=model)
+    assert found.rows["refused"] == [3, 4]
+    assert "refuses it (System role not supported); its turns are system, user" in found.reason("refused")
 
 
 def test_the_short_way_says_what_the_encoder_says(vlm: VLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """What is found in single rows and among rows, each planted once in a dataset of good ones."""
 
+import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,55 @@ def test_a_row_that_cannot_be_read_is_a_finding(tmp_path: Path, line: str, reaso
     assert reason.lower() in found.reason("row").lower()
     assert (found.report.rows, found.report.readable) == (3, 2)
     assert found.line("row").examples == ("pairs.jsonl line 2",)
+
+
+def test_a_line_that_is_not_utf_8_is_a_finding_that_names_the_byte(tmp_path: Path) -> None:
+    place = write(tmp_path / "pairs", [row(n) for n in range(3)])
+    lines = (place / "pairs.jsonl").read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1].replace(b"red cups", b"caf\xe9 cups")
+    (place / "pairs.jsonl").write_bytes(b"".join(lines))
+    found = checked(place, tmp_path / "out")
+    at = (place / "pairs.jsonl").read_bytes().index(b"\xe9")
+    assert dict(found.rows) == {"row": [2]}
+    assert found.reason("row") == f"byte {at} is 0xE9, which is not UTF-8 (Latin-1 or Windows-1252?)"
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ('"prompt": "Who?", ', "key 'prompt' occurs twice in one object"),
+        ('"provenance": {"score": 1e999}, ', "number '1e999' is too large"),
+    ],
+)
+def test_a_row_that_would_be_read_as_another_is_a_finding(tmp_path: Path, columns: str, reason: str) -> None:
+    rows: list[dict[str, Any] | str] = [row(0), json.dumps(row(1)).replace("{", "{" + columns, 1), row(2)]
+    found = checked(write(tmp_path / "pairs", rows), tmp_path / "out")
+    assert dict(found.rows) == {"row": [2]} and found.reason("row") == reason
+
+
+@pytest.mark.parametrize(
+    ("packed", "name"), [(gzip.compress, "gzip"), (lambda data: data.decode().encode("utf-16"), "UTF-16")]
+)
+def test_a_file_that_is_no_utf_8_text_is_refused_by_its_name(
+    tmp_path: Path, packed: Callable[[bytes], bytes], name: str
+) -> None:
+    place = write(tmp_path / "pairs", [row(n) for n in range(3)])
+    (place / "pairs.jsonl").write_bytes(packed((place / "pairs.jsonl").read_bytes()))
+    with pytest.raises(InputError, match=rf"pairs\.jsonl is {name} "):
+        checked(place, tmp_path / "out")
+
+
+def test_a_reason_repeats_no_long_value(tmp_path: Path) -> None:
+    rows: list[dict[str, Any] | str] = [
+        row(0, images=["x" * 300_000]),
+        row(1, images=["iVBORw0KGgo" + "A" * 300_000]),
+        row(2, **{"k" * 300_000: 1}),
+        row(3, prompt=["p" * 300_000]),
+        row(4),
+    ]
+    found = checked(write(tmp_path / "pairs", rows), tmp_path / "out")
+    assert dict(found.rows) == {"image-path": [1, 2], "row": [3, 4]}
+    assert all(len(finding.reason) < 400 for finding in found.findings)
 
 
 def test_an_endless_line_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
