@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from sightline.data.terminal import say
+
 app = typer.Typer()
 
 
@@ -44,6 +46,6 @@ def chat(  # noqa: PLR0913 - one parameter an option
     door = Door(host, port, max_bytes=settings.max_bytes + 2**20)
 
     def tell(line: str) -> None:
-        typer.echo(line, err=True)
+        say(line, err=True)
 
     run_chat(tuple(models), out, settings, rater=rater, seed=seed, door=door, tell=tell)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sightline.data.terminal import say
+
 if TYPE_CHECKING:
     from sightline.data.progress import Progress
     from sightline.pairs.check.benchmark_files import Against
@@ -71,9 +73,9 @@ def check(  # noqa: PLR0913 - one parameter an option
             fixed = [fix_dataset(plan, (out or folder) / FINDINGS, stage, bar("copy")) for stage in stages]
     print_report(report)
     if out is not None:
-        typer.echo(f"check: {out}")
+        say(f"check: {out}")
     for copy in fixed:
-        typer.echo(f"pairs: {fix} ({copy.counts['pairs']} kept, removed {copy.dropped or 'none'})")
+        say(f"pairs: {fix} ({copy.counts['pairs']} kept, removed {copy.dropped or 'none'})")
     if strict and report.is_bad:
         raise typer.Exit(1)
 

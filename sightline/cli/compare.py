@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.data.terminal import Screen, say
 from sightline.evals.directory import read_evaluation
 from sightline.evals.power import images_needed
 from sightline.evals.statistics import RESAMPLES
@@ -35,14 +36,13 @@ def compare(
     sides = [read_evaluation(path) for path in after]
     results = compare_evaluations(read_evaluation(before), sides, resamples=resamples, seed=seed)
     if as_json:
-        typer.echo(results.model_dump_json(indent=2))
+        say(results.model_dump_json(indent=2))
     else:
         print_comparison(results, effect)
 
 
 def print_comparison(results: Results, effect: float | None) -> None:
     """Print every metric of every benchmark; shares are in percent, differences of shares in points."""
-    from rich.console import Console
     from rich.table import Table
 
     heads = ["benchmark", "metric", "before", "after", "difference", "95 % interval", "p", "p (Holm)", "McNemar"]
@@ -62,7 +62,7 @@ def print_comparison(results: Results, effect: float | None) -> None:
                 made.verdict,
             )
         table.add_section()
-    console = Console()
+    console = Screen()
     console.print(table)
     console.print("smallest: the true difference that so many images show with 80 % power at the 5 % level")
 

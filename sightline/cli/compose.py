@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sightline.data.terminal import say
+
 app = typer.Typer()
 
 
@@ -31,4 +33,4 @@ def compose(
     from sightline.models.compose.run import compose as run_stage
 
     directory = run_stage(load_config(ComposeConfig, config, overrides or ()), out, seed)
-    typer.echo(f"model: {directory}")
+    say(f"model: {directory}")

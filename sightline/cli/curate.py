@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from sightline.data.terminal import say
+
 app = typer.Typer()
 
 
@@ -34,4 +36,4 @@ def curate(
     with one_bar("scores") as progress:
         manifest = run_stage(asked, out, progress)
     counts = manifest.counts
-    typer.echo(f"samples: {out} ({counts['kept']} of {counts['conversations']} conversations kept)")
+    say(f"samples: {out} ({counts['kept']} of {counts['conversations']} conversations kept)")

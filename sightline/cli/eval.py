@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from sightline.config import load_config
+from sightline.data.terminal import Screen, say
 from sightline.evals import run
 from sightline.evals.directory import BenchmarkResult, read_evaluation
 from sightline.evals.judging.config import JudgeConfig
@@ -68,8 +68,8 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     made = read_evaluation(out, asked.benchmarks)
     print_estimates(made)
     for name, remark in ((name, remark) for name, result in made.items() for remark in result.remarks):
-        typer.echo(f"note: {remark if remark.startswith(name) else f'{name}: {remark}'}")
-    typer.echo(f"evaluation: {out}")
+        say(f"note: {remark if remark.startswith(name) else f'{name}: {remark}'}")
+    say(f"evaluation: {out}")
 
 
 def print_estimates(evaluation: Mapping[str, BenchmarkResult]) -> None:
@@ -81,4 +81,4 @@ def print_estimates(evaluation: Mapping[str, BenchmarkResult]) -> None:
             value, interval = value_text(estimate.value, unit), interval_text(estimate.ci95, unit, signed=False)
             table.add_row(result.name, name, value, interval, str(estimate.n))
         table.add_section()
-    Console().print(table)
+    Screen().print(table)

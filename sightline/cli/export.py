@@ -12,6 +12,7 @@ import typer
 from sightline.config import load_config
 from sightline.data.formats.exporting import TARGETS, export_pairs
 from sightline.data.progress import one_bar
+from sightline.data.terminal import say
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -28,7 +29,7 @@ def _command(layout: str) -> Callable[..., None]:
     ) -> None:
         with one_bar("pairs") as progress:
             manifest = export_pairs(layout, pairs, out, progress)
-        typer.echo(f"{manifest.stage}: {out} ({manifest.counts['pairs']} pairs)")
+        say(f"{manifest.stage}: {out} ({manifest.counts['pairs']} pairs)")
 
     run.__doc__ = f"Write pairs for {layout}: {TARGETS[layout].summary}."
     return run
@@ -67,4 +68,4 @@ def model(  # noqa: PLR0913 - one parameter an option
     change = (
         f"log-probs {numbers['changed_mean']:.2g} nats a token from float32, {numbers['changed_largest']:.2g} at most"
     )
-    typer.echo(f"export model: {out} ({settings.weights}, {numbers['bytes'] / 2**20:.1f} MiB, {change})")
+    say(f"export model: {out} ({settings.weights}, {numbers['bytes'] / 2**20:.1f} MiB, {change})")

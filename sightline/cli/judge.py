@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sightline.data.terminal import say
+
 app = typer.Typer()
 
 
@@ -55,7 +57,7 @@ def judge(
         found = accuracy_of(opened, rows, folder, seen, seed=seed)
     share = found.share
     interval = "" if share.ci95 is None else f" (95 % interval {100 * share.ci95[0]:.1f} to {100 * share.ci95[1]:.1f})"
-    typer.echo(
+    say(
         f"the chosen answer is preferred in {100 * (share.value or 0.0):.1f} % of {share.n} pairs{interval}; "
         f"{found.ties} ties, {share.unscored} unscored"
     )

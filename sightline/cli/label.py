@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.data.terminal import say
 from sightline.errors import InputError
 
 app = typer.Typer()
@@ -51,7 +52,7 @@ def label(  # noqa: PLR0913 - one parameter an option
     from sightline.apps.web import Door
 
     settings = load_config(LabelConfig, config, overrides or ())
-    run_label(source, folder, settings, seed, Door(host, port), lambda line: typer.echo(line, err=True))
+    run_label(source, folder, settings, seed, Door(host, port), lambda line: say(line, err=True))
 
 
 def _tell_of(folder: Path, grades: Path | None, *, agreement: bool, seed: int) -> None:
@@ -60,7 +61,7 @@ def _tell_of(folder: Path, grades: Path | None, *, agreement: bool, seed: int) -
 
     if grades is not None:
         count = write_rows(grades, read_grades(folder))
-        typer.echo(f"grades: {grades} ({count} rows)")
+        say(f"grades: {grades} ({count} rows)")
     if agreement:
         from sightline.cli.agreement_table import print_agreement
         from sightline.evals.agreement import agreements

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.data.terminal import say
 from sightline.pairs.matching.steps import STEPS, Step
 
 app = typer.Typer(no_args_is_help=True)
@@ -35,7 +36,7 @@ def _command(name: str, step: Step) -> Callable[..., None]:
         settings = load_config(step.config, config, overrides or ())
         with one_bar(name) as progress:
             manifest = step.run(place, settings, seed, out, progress)
-        typer.echo(f"samples: {out} ({manifest.counts['samples']} kept, dropped {manifest.dropped or 'none'})")
+        say(f"samples: {out} ({manifest.counts['samples']} kept, dropped {manifest.dropped or 'none'})")
 
     run.__doc__ = step.help
     return run

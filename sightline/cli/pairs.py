@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.data.terminal import say
 from sightline.pairs.registry import BUILDERS
 
 app = typer.Typer(no_args_is_help=True)
@@ -38,7 +39,7 @@ def merge(
     from sightline.pairs.merge import merge_datasets
 
     manifest = merge_datasets(parts, out)
-    typer.echo(f"pairs: {out} ({manifest.counts['pairs']} of {len(parts)} directories)")
+    say(f"pairs: {out} ({manifest.counts['pairs']} of {len(parts)} directories)")
 
 
 @app.command()
@@ -51,7 +52,7 @@ def average(
     from sightline.pairs.average import average_datasets
 
     manifest = average_datasets(first, second, out)
-    typer.echo(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
+    say(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
 
 
 @app.command()
@@ -65,7 +66,7 @@ def take(
     from sightline.pairs.take import TakeConfig, take_rows
 
     manifest = take_rows(source, TakeConfig(count=count, random_seed=random_seed), out)
-    typer.echo(f"{manifest.stage.split()[0]}: {out} ({count} of {source})")
+    say(f"{manifest.stage.split()[0]}: {out} ({count} of {source})")
 
 
 @app.command("from-feedback")
@@ -77,7 +78,7 @@ def from_feedback(
     from sightline.pairs.feedback import pairs_from_feedback
 
     manifest = pairs_from_feedback(logs, out)
-    typer.echo(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
+    say(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
 
 
 @app.command("from-labels")
@@ -92,7 +93,7 @@ def from_labels(
     from sightline.pairs.from_labels import FromLabelsConfig, pairs_from_labels
 
     manifest = pairs_from_labels(labels, out, load_config(FromLabelsConfig, config, overrides or ()))
-    typer.echo(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
+    say(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
 
 
 def _command(name: str) -> Callable[..., None]:
@@ -116,7 +117,7 @@ def _command(name: str) -> Callable[..., None]:
         plan = Plan(builder, settings, seed, Shard.parse(shard))
         with one_bar("pairs") as progress:
             manifest = build_dataset(plan, model, samples, out, progress)
-        typer.echo(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
+        say(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
 
     run.__doc__ = BUILDERS[name].help
     return run

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from sightline.config import load_config
+from sightline.data.terminal import Screen, say
 from sightline.errors import InputError
 from sightline.evals.answered_files import Scored, score_file
 from sightline.evals.benchmark import Setting
@@ -58,17 +59,15 @@ def score(  # noqa: PLR0913 - one parameter an option
         raise InputError("--anchors needs a judge, and --out to keep its grades in.")
     scored = score_file(bench, answers, setting, judging=judging, out=out, resamples=resamples, seed=seed)
     if as_json:
-        typer.echo(
-            json.dumps({name: made.model_dump(mode="json") for name, made in scored.estimates.items()}, indent=2)
-        )
+        say(json.dumps({name: made.model_dump(mode="json") for name, made in scored.estimates.items()}, indent=2))
     else:
         print_scored(bench, scored)
     for note in scored.notes:
-        typer.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     if anchors and out is not None:
         tell(check_anchors(get_benchmark(bench, setting), judging, out / bench))
     if out is not None:
-        typer.echo(f"evaluation: {out}", err=as_json)
+        say(f"evaluation: {out}", err=as_json)
 
 
 def judge_config(path: Path | None, overrides: Sequence[str] | None) -> JudgeConfig | None:
@@ -87,12 +86,11 @@ def judge_config(path: Path | None, overrides: Sequence[str] | None) -> JudgeCon
 
 def tell(line: str) -> None:
     """Print what a judge costs and found where it disturbs no result."""
-    typer.echo(line, err=True)
+    say(line, err=True)
 
 
 def print_scored(name: str, scored: Scored) -> None:
     """Print every metric that has a value, with its interval; shares are in percent."""
-    from rich.console import Console
     from rich.table import Table
 
     from sightline.study.report.formatting import interval_text, value_text
@@ -110,4 +108,4 @@ def print_scored(name: str, scored: Scored) -> None:
             str(made.n),
             str(made.unscored),
         )
-    Console().print(table)
+    Screen().print(table)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from sightline.config import load_config
+from sightline.data.terminal import say
 from sightline.errors import InputError
 
 app = typer.Typer()
@@ -47,20 +48,13 @@ def serve(
 
     settings = load_config(ServeConfig, config, overrides or ())
     if host not in LOOPBACK:
-        typer.secho(
-            f"note: {host} is no loopback address; who reaches it may ask the model, unasked for a key", err=True
-        )
+        say(f"note: {host} is no loopback address; who reaches it may ask the model, unasked for a key", err=True)
     try:
-        run(model, Place(host, port, kind), settings, log, typer.echo)
+        run(model, Place(host, port, kind), settings, log, say)
     except ServerEnded as ended:
-        typer.secho(f"error: {ended}; it is not started again, and its last lines were:", fg=typer.colors.RED, err=True)
+        say(f"error: {ended}; it is not started again, and its last lines were:", err=True, red=True)
         for line in ended.lines:
-            typer.echo(f"  {printable(line)}", err=True)
+            say(f"  {line}", err=True)
         raise typer.Exit(ENDED) from ended
     except KeyboardInterrupt:
-        typer.echo("stopped")
-
-
-def printable(line: str) -> str:
-    """A line of another program without what a terminal would obey."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+        say("stopped")

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sightline.data.terminal import say
+
 app = typer.Typer()
 
 
@@ -40,4 +42,4 @@ def train(
 
     directory = run_stage(model, pairs, out, load_config(TrainConfig, config, overrides or ()), seed, samples)
     made = next(name for name in ("adapter", "model") if (directory / name).is_dir())
-    typer.echo(f"{made}: {directory / made}")
+    say(f"{made}: {directory / made}")
