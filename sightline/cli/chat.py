@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 
 app = typer.Typer()
@@ -28,7 +29,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of sampled answers and of their sides.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of sampled answers and of their sides.")] = 0,
 ) -> None:
     """Ask a model, or two beside each other, about your pictures, in a browser on this machine.
 

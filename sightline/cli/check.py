@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def check(  # noqa: PLR0913 - one parameter an option
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of what is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of what is drawn.")] = 0,
 ) -> None:
     """Look at every row and image of a dataset of pairs, and say what would spoil training or its measurement.
 

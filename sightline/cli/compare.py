@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.config import MAX_SEED
 from sightline.data.terminal import Screen, say
 from sightline.evals.directory import read_evaluation
 from sightline.evals.power import images_needed
@@ -27,7 +28,7 @@ def compare(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     resamples: Annotated[int, typer.Option(min=100, help="Resamples behind the intervals.")] = RESAMPLES,
-    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the resamples.")] = 0,
 ) -> None:
     """Compare two models on the same items: paired difference, interval, p, p by Holm, smallest effect in sight.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 
 app = typer.Typer()
@@ -20,7 +21,7 @@ def compose(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of merges that drop at random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of merges that drop at random.")] = 0,
 ) -> None:
     """Compose models of several kinds of media that share a base language model into one (NaiveMC, DAMC).
 

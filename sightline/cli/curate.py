@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 
 app = typer.Typer()
@@ -20,7 +21,7 @@ def curate(
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder that LLaVA-Instruct's image paths are below.")] = None,
     model: Annotated[Path | None, typer.Option(help="Model, for judges and writers that ask it.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of what is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of what is drawn.")] = 0,
 ) -> None:
     """Rank conversations by their questions, what is left by its answers, and keep the best share of each type.
 

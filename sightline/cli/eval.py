@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sightline.config import load_config
+from sightline.config import MAX_SEED, load_config
 from sightline.data.terminal import Screen, say
 from sightline.evals import run
 from sightline.evals.directory import BenchmarkResult, read_evaluation
@@ -48,7 +48,9 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
     ] = None,
     judge: Annotated[Path | None, typer.Option(help="YAML of the judge that grades open answers.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the resamples behind the intervals; answers are greedy.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="Seed of the resamples behind the intervals; answers are greedy.")
+    ] = 0,
 ) -> None:
     """Measure a model on benchmarks; started again, it goes on where it was stopped.
 

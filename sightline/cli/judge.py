@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 
 app = typer.Typer()
@@ -22,7 +23,7 @@ def judge(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the resamples behind the interval.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the resamples behind the interval.")] = 0,
 ) -> None:
     """Measure a judge on pairs whose better answer is known.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 from sightline.errors import InputError
 
@@ -30,7 +31,7 @@ def label(  # noqa: PLR0913 - one parameter an option
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the answers' order on the screen.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the answers' order on the screen.")] = 0,
 ) -> None:
     """Compare the two answers of each pair, or of two models, in a browser on this machine; saved row by row.
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 from sightline.pairs.registry import BUILDERS
 
@@ -21,7 +22,7 @@ ConfigFile = Annotated[Path | None, typer.Option(help="YAML file of the builder'
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything that is drawn.")]
 ShardText = Annotated[str, typer.Option("--shard", help="INDEX/COUNT: this process's part of the samples.")]
 
 
@@ -60,7 +61,9 @@ def take(
     source: Annotated[Path, typer.Argument(help="Directory of pairs, or of samples.")],
     count: Annotated[int, typer.Option(min=1, help="How many rows.")],
     out: Out,
-    random_seed: Annotated[int | None, typer.Option(help="Draw them; by default it is the first ones.")] = None,
+    random_seed: Annotated[
+        int | None, typer.Option(min=0, max=MAX_SEED, help="Draw them; by default it is the first ones.")
+    ] = None,
 ) -> None:
     """Take some rows of a directory, so that several have equally many."""
     from sightline.pairs.take import TakeConfig, take_rows

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.config import load_config
+from sightline.config import MAX_SEED, load_config
 from sightline.data.terminal import Screen, say
 from sightline.errors import InputError
 from sightline.evals.answered_files import Scored, score_file
@@ -47,7 +47,7 @@ def score(  # noqa: PLR0913 - one parameter an option
     ] = None,
     anchors: Annotated[bool, typer.Option(help="Have the judge grade twelve known answers too; needs --out.")] = False,
     resamples: Annotated[int, typer.Option(min=100, help="Resamples behind the intervals.")] = RESAMPLES,
-    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the resamples.")] = 0,
 ) -> None:
     """Score answers by a benchmark's official rule, with n, standard error and interval; needs no model.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 
 app = typer.Typer()
@@ -27,7 +28,9 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the adapter, the order of pairs and dropout.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="Seed of the adapter, the order of pairs and dropout.")
+    ] = 0,
 ) -> None:
     """Train a LoRA adapter on preference pairs; started again, it goes on where it was stopped.
 

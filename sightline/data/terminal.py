@@ -55,7 +55,7 @@ class Screen(Console):
 
 
 def code_of(character: str) -> str:
-    """A character as its code in the form of JSON, such as `\\u001b`: two of four digits where four are too few."""
+    r"""A character as its code in the form of JSON, such as `\u001b`: two of four digits where four are too few."""
     units = character.encode("utf-16-be", errors="surrogatepass")
     return "".join(f"\\u{unit.hex()}" for unit in (units[:2], units[2:]) if unit)
 
