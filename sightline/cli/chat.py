@@ -36,11 +36,13 @@ def chat(  # noqa: PLR0913 - one parameter an option
     For example: sightline chat MODEL_DIR --beside-adapter TRAIN_DIR/adapter --set blind=true
     """
     from sightline.apps.chat.config import ChatConfig
-    from sightline.apps.chat.opening import Model, run_chat
-    from sightline.apps.web import Door
     from sightline.config import load_config
 
     settings = load_config(ChatConfig, config, overrides or ())
+    # torch takes seconds to import, which help and mistakes should not
+    from sightline.apps.chat.opening import Model, run_chat
+    from sightline.apps.web import Door
+
     models = [Model(model, adapter)]
     if beside is not None or beside_adapter is not None:
         models.append(Model(beside or model, beside_adapter))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sightline.cli.early import check_places
 from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 
@@ -46,14 +47,17 @@ def check(  # noqa: PLR0913 - one parameter an option
 
     For example: sightline check PAIRS_DIR --model DIR --against lab-vqa --against photos/ --fix CLEAN_DIR
     """
-    from sightline.cli.check_table import print_report
     from sightline.config import load_config
-    from sightline.data.progress import open_bars
     from sightline.pairs.check.config import CheckConfig
+
+    settings = load_config(CheckConfig, config, [*(overrides or ()), *(["allow_remote=true"] if allow_remote else ())])
+    check_places(dataset=dataset)
+    # what takes a second to import comes after what is answered at once
+    from sightline.cli.check_table import print_report
+    from sightline.data.progress import open_bars
     from sightline.pairs.check.fix import begin_fix, fix_dataset
     from sightline.pairs.check.run import FINDINGS, Plan, check_dataset, check_into
 
-    settings = load_config(CheckConfig, config, [*(overrides or ()), *(["allow_remote=true"] if allow_remote else ())])
     with tempfile.TemporaryDirectory(prefix="sightline-check-") as temporary:
         folder = Path(temporary)
         benches = tuple(_against(name, data or folder / "data") for name in against or ())

@@ -28,10 +28,12 @@ def compose(
     For example: sightline compose --out DIR --set members.picture.model=DIR --set members.picture.adapter=DIR
     --set members.sound.model=DIR --set members.sound.adapter=DIR
     """
-    # torch takes seconds to import, which `sightline --help` should not
     from sightline.config import load_config
     from sightline.models.compose.config import ComposeConfig
+
+    settings = load_config(ComposeConfig, config, overrides or ())
+    # torch takes seconds to import, which help and mistakes should not
     from sightline.models.compose.run import compose as run_stage
 
-    directory = run_stage(load_config(ComposeConfig, config, overrides or ()), out, seed)
+    directory = run_stage(settings, out, seed)
     say(f"model: {directory}")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.early import check_early
 from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 
@@ -27,6 +28,7 @@ def curate(
 
     For example: sightline curate SAMPLES --out DIR --config sightline/lab/configs/curate.yaml
     """
+    check_early("curate", config, overrides, samples=place, images=images, model=model)
     from sightline.config import load_config
     from sightline.data.progress import one_bar
     from sightline.pairs.curation.config import CurateConfig

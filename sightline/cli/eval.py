@@ -10,11 +10,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from sightline.cli.early import check_places
 from sightline.config import MAX_SEED, load_config
 from sightline.data.terminal import Screen, say
 from sightline.evals import run
 from sightline.evals.directory import BenchmarkResult, read_evaluation
 from sightline.evals.judging.config import JudgeConfig
+from sightline.evals.run import is_hub_id
 from sightline.study.report.formatting import interval_text, value_text
 
 app = typer.Typer()
@@ -65,6 +67,7 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     asked = run.EvalConfig(**settings.model_dump(exclude={"runtime"}))
     if judge is not None:
         asked = asked.model_copy(update={"judge": load_config(JudgeConfig, judge)})
+    check_places(adapter=adapter, images=images, synonyms=synonyms, model=None if is_hub_id(model) else Path(model))
     files = run.Files(data, images, synonyms)
     run.evaluate(model, out, asked, adapter=adapter, files=files, seed=seed, runtime=settings.runtime)
     made = read_evaluation(out, asked.benchmarks)

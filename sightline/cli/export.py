@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.early import check_places
 from sightline.config import load_config
 from sightline.data.formats.exporting import TARGETS, export_pairs
 from sightline.data.progress import one_bar
@@ -60,9 +61,14 @@ def model(  # noqa: PLR0913 - one parameter an option
     For example: sightline export model MODEL --adapter TRAIN_DIR/adapter --out DIR --set weights=int8
     """
     from sightline.apps.export.config import ExportModelConfig
-    from sightline.apps.export.run import Told, export_model
 
     settings = load_config(ExportModelConfig, config, overrides or ())
+    check_places(model=model, adapter=adapter, train=train, pairs=pairs, report=report)
+    for directory in evaluation or ():
+        check_places(eval=directory)
+    # torch takes seconds to import, which help and mistakes should not
+    from sightline.apps.export.run import Told, export_model
+
     told = Told(train, pairs, tuple(evaluation or ()), report)
     numbers = export_model(model, out, settings, adapter, told).numbers
     change = (

@@ -47,15 +47,18 @@ def train_base(
     device: Annotated[str, typer.Option(help="Where it trains: cpu, cuda, or auto.")] = "cpu",
 ) -> None:
     """Train the lab's VLM from seed: a tower that sees, a biased language prior, then the two joined."""
+    from sightline.config import load_config
+    from sightline.lab.recipe.config import RecipeConfig
+
+    settings = load_config(RecipeConfig, config, overrides or ())
+    # torch takes seconds to import, which help and mistakes should not
     import torch
 
-    from sightline.config import load_config
     from sightline.lab.recipe import train_base as recipe
-    from sightline.lab.recipe.config import RecipeConfig
 
     torch.set_num_threads(threads)
     console = Screen(stderr=True, width=120)
-    recipe.train_base(load_config(RecipeConfig, config, overrides or ()), out, console, device)
+    recipe.train_base(settings, out, console, device)
     say(f"model: {out}")
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.early import check_early, check_places
 from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 from sightline.pairs.registry import BUILDERS
@@ -78,6 +79,8 @@ def from_feedback(
     out: Out,
 ) -> None:
     """Turn thumbs and corrections on a served model's answers into pairs; the log must hold texts and pictures."""
+    for log in logs:
+        check_places(log=log)
     from sightline.pairs.feedback import pairs_from_feedback
 
     manifest = pairs_from_feedback(logs, out)
@@ -109,6 +112,7 @@ def _command(name: str) -> Callable[..., None]:
         seed: Seed = 0,
         shard: ShardText = "0/1",
     ) -> None:
+        check_early(f"pairs {name}", config, overrides, model=model, samples=samples)
         from sightline.config import load_config
         from sightline.data.progress import one_bar
         from sightline.data.shard import Shard

@@ -5,7 +5,7 @@
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -14,7 +14,9 @@ from typer.core import TyperGroup
 from sightline.data.terminal import Screen, say
 from sightline.study.launch import LaunchKind, write_scripts
 from sightline.study.ledger import Ledger
-from sightline.study.outcome import Outcome
+
+if TYPE_CHECKING:
+    from sightline.study.outcome import Outcome
 
 Out = Annotated[Path, typer.Option(help="Directory of the study: its work, its ledger, its tables.")]
 _STYLES = {"better": "green", "worse": "red"}
@@ -52,8 +54,11 @@ def run(
 ) -> None:
     """Do what is not done yet of a study, then write its tables; started again, it goes on where it was stopped."""
     from sightline.config import load_config
-    from sightline.data.progress import open_bars
     from sightline.study.config import StudyConfig
+
+    config = load_config(StudyConfig, file, overrides or ())
+    # what takes a second to import comes after what is answered at once
+    from sightline.data.progress import open_bars
     from sightline.study.counts import refuse_unequal
     from sightline.study.estimate import estimate
     from sightline.study.plan import plan_study
@@ -61,7 +66,6 @@ def run(
     from sightline.study.runner import run_study
     from sightline.study.workers import Done
 
-    config = load_config(StudyConfig, file, overrides or ())
     plan, name = plan_study(config), file.stem
     out = out or Path("runs") / name
     unequal = refuse_unequal(plan)
@@ -160,7 +164,7 @@ def rm(
     say(f"{len(gone)} pieces removed")
 
 
-def print_outcome(outcome: Outcome, metrics: list[tuple[str, str]] | None = None) -> None:
+def print_outcome(outcome: "Outcome", metrics: list[tuple[str, str]] | None = None) -> None:
     """Print the primary metrics, or those named, of every arm; shares are in percent."""
     from sightline.study.tables import terminal_rows
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.early import check_early
 from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 
@@ -38,7 +39,8 @@ def train(
     sightline train --model DIR --pairs DIR --out DIR --set loss.name=dpo --set loss.beta=0.1 --set optim.lr=1e-4
     --set epochs=1
     """
-    # torch takes seconds to import, which `sightline --help` should not
+    check_early("train", config, overrides, model=model, pairs=pairs, samples=samples)
+    # torch takes seconds to import, which help and mistakes should not
     from sightline.config import load_config
     from sightline.train.config import TrainConfig
     from sightline.train.run import train as run_stage

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from sightline.config.problems import describe, first_problem, key_path, missing_key, shorten
+from sightline.config.outline import Outline
+from sightline.config.problems import describe, first_problem, key_path, missing_key, shorten, unknown_key
 from sightline.config.yaml_values import parse_yaml
 from sightline.errors import InputError
 
@@ -25,23 +26,44 @@ def load_config(model: type[T], path: Path | None, overrides: Sequence[str] = ()
     Raises:
         InputError: the file or an override cannot be read, a key is unknown or missing, a value is refused.
     """
+    data, keys_of = _read(path, overrides)
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problem = first_problem(error)
+        place = key_path(problem, data)
+        origin = _origin(place, path, keys_of)
+        name = missing_key(model, ".".join(map(str, place)))
+        remedy = f"; set it in a file or with {name}=VALUE" if problem["type"] == "missing" else ""
+        raise InputError(f"{origin}: {describe(error, model, data)}{remedy}") from error
+
+
+def check_keys(outline: Outline, path: Path | None, overrides: Sequence[str] = ()) -> None:
+    """Refuse, as `load_config` would, what cannot be read and a key that the outline of a model does not have.
+
+    Raises:
+        InputError: the file or an override cannot be read, or a key is unknown.
+    """
+    data, keys_of = _read(path, overrides)
+    for place in outline.unknown(data):
+        raise InputError(f"{_origin(place, path, keys_of)}: {unknown_key(place, outline.known)}")
+
+
+def _read(path: Path | None, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
+    """The file's mapping with the overrides set, and the keys of each override."""
     data = {} if path is None else read_yaml(path)
     keys_of: dict[str, tuple[str, ...]] = {}
     for override in overrides:
         keys, value = parse_override(override)
         data = _with_value(data, keys, value, override)
         keys_of[override] = keys
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        problem = first_problem(error)
-        place = key_path(problem, data)
-        origin = next((f"override '{text}'" for text, keys in keys_of.items() if _touches(keys, place)), None)
-        if origin is None:
-            origin = "config" if path is None else str(path)
-        name = missing_key(model, ".".join(map(str, place)))
-        remedy = f"; set it in a file or with {name}=VALUE" if problem["type"] == "missing" else ""
-        raise InputError(f"{origin}: {describe(error, model, data)}{remedy}") from error
+    return data, keys_of
+
+
+def _origin(place: tuple[str | int, ...], path: Path | None, keys_of: Mapping[str, tuple[str, ...]]) -> str:
+    """Where a value was set: by an override, or in the file."""
+    origin = next((f"override '{text}'" for text, keys in keys_of.items() if _touches(keys, place)), None)
+    return origin or ("config" if path is None else str(path))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -5,11 +5,12 @@ cursor, set the window's title or hide text, a bidirectional one would turn the 
 as Rich's markup. Everything that a command prints goes through `say` or a `Screen`; a test looks for other ways.
 """
 
+import os
+import sys
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
@@ -32,7 +33,11 @@ def one_line(text: str) -> str:
 
 def say(text: str, *, err: bool = False, red: bool = False, end: str = "\n") -> None:
     """Write a line on stdout, or on stderr."""
-    typer.secho(visible(text) + end, fg=typer.colors.RED if red else None, err=err, nl=False)
+    stream = sys.stderr if err else sys.stdout
+    shown = visible(text)
+    is_colored = red and stream.isatty() and not os.environ.get("NO_COLOR")
+    stream.write((f"\x1b[31m{shown}\x1b[0m" if is_colored else shown) + end)
+    stream.flush()
 
 
 class Screen(Console):

@@ -68,7 +68,7 @@ def html_segments(segments: Iterable[Segment], kind: str) -> Markup:
 
 
 def html_text(value: object) -> object:
-    """A value as it comes into a page: hidden characters of a text as their codes; what is markup already, unchanged."""
+    """A value as it comes into a page: a text's hidden characters as codes, what is markup unchanged."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
