@@ -72,7 +72,7 @@ class Log:
         if now - self._last < EVERY:
             return
         self._last = now
-        lines = [self._line(task, now) for task in tasks if not task.finished]
+        lines = [self._line(task, now) for task in tasks if task.total is None or task.completed < task.total]
         for line in lines or [f"at work for {_span(now - self._began)}"]:
             self._bars.console.print(line, soft_wrap=True)
 
