@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -138,6 +138,7 @@ def _signals_held_back() -> Iterator[None]:
         number: signal.signal(number, lambda found, _: arrived.append(found))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
+    resource_tracker.ensure_running()  # now, since its own start, which the first process brings, ends the block
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

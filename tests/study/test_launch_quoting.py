@@ -128,6 +128,22 @@ def test_hostile_names_are_data(kind: LaunchKind, text: str, tmp_path: Path, mon
         assert task["file_mounts"] == {f"~/sky_workdir/{out.as_posix()}/launch": f"{out.as_posix()}/launch"}
 
 
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_the_folder_of_the_plan_is_found_from_elsewhere(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OUT outside of it: the way back, which holds the folder's name, is in `env.sh`."""
+    home = tmp_path / f"home {text.replace('/', '')}."
+    home.mkdir()
+    monkeypatch.chdir(home)
+    write_scripts(hostile_plan("x"), "s", tmp_path / "elsewhere", "slurm")
+    line = 'source "$1" && printf %s "$ROOT"'
+    command = ["bash", "-c", line, "bash", str(tmp_path / "elsewhere/launch/env.sh")]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=True)
+    assert done.stdout == str(home)
+    assert list(tmp_path.rglob("MARK*")) == []
+
+
 def test_a_comment_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_scripts(hostile_plan("x\r\ntouch MARK\x1b[2J\u2028y"), "s", Path("out"), "accelerate")
