@@ -8,6 +8,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from sightline.config.loading import check_keys
 from sightline.config.outline import Outline, outline_of
 from sightline.data.terminal import say
@@ -45,9 +47,8 @@ def outlines() -> dict[str, dict[str, list[str]]]:
     from sightline.train.config import TrainConfig
 
     builders = {f"pairs {name}": get_builder(name).config for name in BUILDERS}
-    made = {
-        name: outline_of(model) for name, model in {"train": TrainConfig, "curate": CurateConfig, **builders}.items()
-    }
+    configs: dict[str, type[BaseModel]] = {"train": TrainConfig, "curate": CurateConfig, **builders}
+    made = {name: outline_of(model) for name, model in configs.items()}
     return {name: {"known": list(each.known), "opaque": sorted(each.opaque)} for name, each in made.items()}
 
 

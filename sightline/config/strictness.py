@@ -24,7 +24,7 @@ def _walk(part: Any) -> Any:
         return part
     if part.get("type") in _STRICT:
         strict = {**part, "strict": True}
-        return strict if part["type"] != "int" else core_schema.no_info_before_validator_function(_whole, strict)  # type: ignore[arg-type]
+        return strict if part["type"] != "int" else core_schema.no_info_before_validator_function(_whole, strict)
     if part.get("type") == "function-before" and part.get("function", {}).get("function") is _whole:
         return part
     # Defaults are values and `metadata` is the JSON schema's: neither is a schema
@@ -34,4 +34,4 @@ def _walk(part: Any) -> Any:
 def _whole(value: object) -> object:
     """A float that is a whole number, as that number."""
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**63
-    return int(value) if is_whole else value  # type: ignore[call-overload,no-any-return]
+    return int(value) if is_whole else value  # type: ignore[call-overload]

@@ -109,7 +109,7 @@ class _Loader(yaml.SafeLoader):
 
 def _shown(node: yaml.Node) -> str:
     """What was written, cut short."""
-    text = repr(node.value) if isinstance(node, yaml.ScalarNode) else f"this {node.id}"
+    text = repr(node.value) if isinstance(node, yaml.ScalarNode) else "what stands there"
     return text if len(text) <= 40 else f"{text[:36]}...'"
 
 

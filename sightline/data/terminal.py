@@ -49,7 +49,7 @@ class Screen(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """A text as it will stand there, measured after its hidden characters are written as codes."""
         return super().render_str(visible(text), **{**options, "markup": False, "emoji": False})
 

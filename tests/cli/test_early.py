@@ -9,6 +9,7 @@ import pytest
 
 import sightline
 from sightline.cli import early
+from sightline.config import Config
 from sightline.config.loading import check_keys
 from sightline.config.outline import Outline, outline_of
 from sightline.errors import InputError
@@ -93,10 +94,9 @@ def test_shipped_configs_have_known_keys(path: Path) -> None:
     from sightline.pairs.registry import BUILDERS, get_builder
 
     data = read_yaml(path)
-    for name, model in {
-        "train": TrainConfig,
-        **{f"pairs {name}": get_builder(name).config for name in BUILDERS},
-    }.items():
+    builders = {f"pairs {name}": get_builder(name).config for name in BUILDERS}
+    models: dict[str, type[Config]] = {"train": TrainConfig, **builders}
+    for name, model in models.items():
         try:
             model.model_validate(data)
         except ValidationError:

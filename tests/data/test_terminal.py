@@ -54,9 +54,10 @@ def test_red_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
             return True
 
     monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setattr(sys, "stderr", Terminal())
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
     say("a\x1b[2J", err=True, red=True)
-    assert sys.stderr.getvalue() == "\x1b[31ma\\u001b[2J\x1b[0m\n"  # type: ignore[attr-defined]
+    assert terminal.getvalue() == "\x1b[31ma\\u001b[2J\x1b[0m\n"
 
 
 def test_a_screen_escapes_whatever_is_printed() -> None:
