@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -98,15 +99,17 @@ def test_a_signal_while_a_process_starts_ends_in_no_trace(number: signal.Signals
 
 
 def test_a_piece_that_the_disk_refuses_is_a_sentence(tmp_path: Path) -> None:
-    job = scenes(tmp_path, 2)
-    job.out.parent.mkdir(parents=True)
-    job.out.mkdir()
-    (job.out / "work").write_text("in the way")
-    (job.out / "images").write_text("in the way")
+    """The process inherits a limit on the size of files, which stands for a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Workers(1) as pool:
-        pool.begin(job, tmp_path / "x.log")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+        try:
+            pool.begin(scenes(tmp_path, 40), tmp_path / "x.log")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         (done,) = pool.ended()
-    assert done.manifest is None and "Traceback" not in done.error, done.error
+    assert done.manifest is None and "Traceback" not in done.error
+    assert "the file would be larger than the system allows" in done.error and "run the same command" in done.error
 
 
 def test_what_fails_is_told_and_the_process_goes_on(tmp_path: Path) -> None:
