@@ -1,6 +1,7 @@
 """Configs: what YAML and overrides mean, and that every mistake is one sentence that names the key and the remedy."""
 
 import re
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from sightline.config import Config, load_config
-from sightline.config.loading import parse_override
+from sightline.config.loading import parse_override, read_yaml
 from sightline.config.problems import all_fields
 from sightline.errors import InputError
 
@@ -231,3 +232,124 @@ def test_a_wrong_name_among_several_sections(override: str, said: str) -> None:
 def test_an_unknown_key_in_one_of_several_sections() -> None:
     with pytest.raises(InputError, match=r"unknown key 'pet\.livse'; did you mean 'pet\.lives'"):
         load_config(_Pet, None, ["pet.name=cat", "pet.livse=3"])
+
+
+def _bomb(levels: int) -> str:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("form", ["list", "merge", "override"])
+def test_aliases_are_counted_with_what_they_stand_for(tmp_path: Path, form: str) -> None:
+    """Nine levels of nine aliases are 400 million values in half a kilobyte."""
+    text = _bomb(9)
+    if form == "merge":
+        text = "a0: &a0 {x: 1}\n" + "\n".join(
+            f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 9)
+        )
+    began = time.monotonic()
+    if form == "override":
+        flow = ", ".join(text.splitlines())
+        assert "more than 100,000 values" in sentence(tmp_path, COMPLETE, f"stop={{{flow}}}")
+    else:
+        assert re.match(r"train\.yaml line \d: not YAML, more than 100,000 values", sentence(tmp_path, text))
+    assert time.monotonic() - began < 5
+
+
+def test_aliases_within_bounds_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path, _bomb(4))
+    assert len(read_yaml(path)["a3"]) == 9
+
+
+def test_an_alias_of_what_holds_it_is_refused(tmp_path: Path) -> None:
+    assert "stands for what it is part of" in sentence(tmp_path, "a: &a {b: [*a]}")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("!!int abc", "'abc' is no int"),
+        ("!!float abc", "'abc' is no float"),
+        ("!!bool abc", "'abc' is no bool"),
+        ("!!int ''", "'' is no int"),
+        ("!!map [1]", "expected a mapping node"),
+        ("!!timestamp 2020-99-99", "the tag !!timestamp is not supported here"),
+        ("!!binary x", "the tag !!binary is not supported here"),
+        ("!!set {a}", "the tag !!set is not supported here"),
+        ("!!nosuch 1", "the tag !!nosuch is not supported here"),
+        ("!mine 1", "could not determine a constructor for the tag '!mine'"),
+        ("9" * 5000, "is beyond 9223372036854775807 (64 bits)"),
+        ("-" + "9" * 20, "is beyond 9223372036854775807 (64 bits)"),
+        ("0x" + "f" * 16, "is beyond 9223372036854775807 (64 bits)"),
+        ("1e999", "the number '1e999' is too large for a float"),
+    ],
+)
+def test_tags_and_numbers_out_of_bounds_are_sentences_with_their_line(tmp_path: Path, text: str, said: str) -> None:
+    found = sentence(tmp_path, f"{COMPLETE}\nsteps: {text}\n")
+    assert found.startswith("train.yaml line 5: not YAML, ") and said in found and len(found) < 200
+
+
+def test_numbers_within_bounds_are_read() -> None:
+    assert parse_override("a=9223372036854775807")[1] == 2**63 - 1
+    assert parse_override("a=.inf")[1] == float("inf")
+
+
+class _Values(Config):
+    count: int | None = None
+    share: float = 0.5
+    flag: bool = False
+    several: tuple[int, ...] = ()
+    named: dict[str, int] = Field(default_factory=dict)
+    bounded: int = Field(default=1, ge=1)
+    place: Path | None = None
+    mode: Literal["a", "b"] = "a"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "count=true",
+        "count='1'",
+        "count=1.5",
+        "count=1e30",
+        "share=true",
+        "share='0.5'",
+        "flag=1",
+        "flag=yes",
+        "flag='true'",
+        "several=[1, true]",
+        "several=['1']",
+        "named={x: true}",
+        "bounded=true",
+        "bounded=0",
+    ],
+)
+def test_no_value_is_converted(override: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"override '{override}': ")):
+        load_config(_Values, None, [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("count=1e3", 1000),
+        ("count=null", None),
+        ("share=1", 1.0),
+        ("flag=true", True),
+        ("several=[1, 2]", (1, 2)),
+        ("named={x: 1}", {"x": 1}),
+        ("bounded=2.0", 2),
+        ("place=x/y", Path("x/y")),
+        ("mode=b", "b"),
+    ],
+)
+def test_what_yaml_writes_otherwise_is_read(override: str, value: object) -> None:
+    found = getattr(load_config(_Values, None, [override]), override.split("=")[0])
+    assert found == value and type(found) is type(value)
+
+
+def test_a_config_survives_json() -> None:
+    made = _Values(count=3, share=1, several=(1, 2), named={"x": 1}, place=Path("x"))
+    assert _Values.model_validate_json(made.model_dump_json()) == made
+    assert _Values.model_validate(made.model_dump(mode="json")) == made

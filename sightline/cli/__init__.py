@@ -4,8 +4,14 @@ Each command is a file of this folder that holds a typer `app`; it is imported w
 answer at once instead of after torch. To add one, write the file and its line in `COMMANDS`.
 """
 
+import os
+import signal
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import typer
@@ -13,9 +19,15 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
 import sightline
-from sightline.errors import InputError
+from sightline.data.terminal import one_line, say
+from sightline.errors import InputError, disk_problem
 
-INPUT_ERROR, INTERRUPTED = 2, 130  # exit codes; 130 is what a shell reports for a program ended by Ctrl-C
+#: Exit codes; the last two are what a shell reports for programs that these signals ended.
+INPUT_ERROR, INTERRUPTED, TERMINATED = 2, 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived: the work ends as after Ctrl-C, with temporary files removed and helpers stopped."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +77,11 @@ class Commands(TyperGroup):
         super().__init__(**attributes)
         # What help lists and misspellings are compared with; the commands themselves are imported to run.
         self.commands = {name: TyperCommand(name, help=entry.help) for name, entry in COMMANDS.items()}
+        self._words: list[str] = []
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
         """The command that `args` names, imported, with the rest of them."""
+        self._words = args
         name, listed, rest = super().resolve_command(ctx, args)
         if name is None or listed is None:
             return name, listed, rest
@@ -80,16 +94,40 @@ class Commands(TyperGroup):
         return name, command, rest
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
-        """Run; a mistake in the input ends with code 2 and one sentence, Ctrl-C with code 130, neither with a trace."""
+        """Run; what people or their disk did wrong ends with code 2 and one sentence, a signal with its code.
+
+        None of these shows a trace: a trace is a bug's.
+        """
         try:
             return super().invoke(ctx)
         except InputError as error:
-            sentence = " ".join(str(error).split())
-            typer.secho(f"error: {sentence}", fg=typer.colors.RED, err=True)
-            raise typer.Exit(INPUT_ERROR) from error
+            raise _fail(str(error)) from error
+        except Terminated as error:
+            say("ended by SIGTERM; run the same command again to go on", err=True)
+            raise typer.Exit(TERMINATED) from error
         except KeyboardInterrupt as error:
-            typer.secho("interrupted; run the same command again to go on", err=True)
+            say("interrupted; run the same command again to go on", err=True)
             raise typer.Exit(INTERRUPTED) from error
+        except Exception as error:
+            problem = disk_problem(error, _out_of(self._words))
+            if problem is None:
+                raise
+            raise _fail(problem) from error
+
+
+def _fail(sentence: str) -> typer.Exit:
+    """Print the sentence of an error; the exit to raise."""
+    say(f"error: {one_line(sentence)}", err=True, red=True)
+    return typer.Exit(INPUT_ERROR)
+
+
+def _out_of(words: Sequence[str]) -> Path | None:
+    """What a command line gives as `--out`: where a full disk is, if the error does not name a file."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name == "--out":
+            return Path(value if equals else following)
+    return None
 
 
 app = typer.Typer(
@@ -104,7 +142,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"sightline {sightline.__version__}")
+        say(f"sightline {sightline.__version__}")
         raise typer.Exit
 
 
@@ -117,4 +155,23 @@ def _root(
 
 def main() -> None:
     """The console script `sightline`."""
+    _end_with_sigterm()
     app()
+
+
+def _end_with_sigterm() -> None:
+    """Let SIGTERM end the work as Ctrl-C does, in this process alone and not in those that it forks.
+
+    A process of a distributed run keeps the system's way: while it waits for the others it could not answer.
+    """
+    if threading.current_thread() is not threading.main_thread() or int(os.environ.get("WORLD_SIZE", "1") or 1) > 1:
+        return
+    own = os.getpid()
+
+    def end(number: int, _: FrameType | None) -> None:
+        if os.getpid() != own:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, end)

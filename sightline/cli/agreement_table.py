@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
+from sightline.data.terminal import Screen
 from sightline.evals.agreement import Agreement
 
 
@@ -22,4 +22,4 @@ def print_agreement(found: Sequence[Agreement]) -> None:
             "" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}",
             str(one.estimate.n),
         )
-    Console().print(table)
+    Screen().print(table)

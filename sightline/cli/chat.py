@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+from sightline.config import MAX_SEED
+from sightline.data.terminal import say
+
 app = typer.Typer()
 
 
@@ -26,24 +29,26 @@ def chat(  # noqa: PLR0913 - one parameter an option
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of sampled answers and of their sides.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of sampled answers and of their sides.")] = 0,
 ) -> None:
     """Ask a model, or two beside each other, about your pictures, in a browser on this machine.
 
     For example: sightline chat MODEL_DIR --beside-adapter TRAIN_DIR/adapter --set blind=true
     """
     from sightline.apps.chat.config import ChatConfig
-    from sightline.apps.chat.opening import Model, run_chat
-    from sightline.apps.guard import Door
     from sightline.config import load_config
 
     settings = load_config(ChatConfig, config, overrides or ())
+    # torch takes seconds to import, which help and mistakes should not
+    from sightline.apps.chat.opening import Model, run_chat
+    from sightline.apps.guard import Door
+
     models = [Model(model, adapter)]
     if beside is not None or beside_adapter is not None:
         models.append(Model(beside or model, beside_adapter))
     door = Door(host, port, max_bytes=settings.max_bytes + 2**20)
 
     def tell(line: str) -> None:
-        typer.echo(line, err=True)
+        say(line, err=True)
 
     run_chat(tuple(models), out, settings, rater=rater, seed=seed, door=door, tell=tell)

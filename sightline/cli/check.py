@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sightline.cli.early import check_places
+from sightline.config import MAX_SEED
+from sightline.data.terminal import say
+
 if TYPE_CHECKING:
     from sightline.data.progress import Progress
     from sightline.pairs.check.benchmark_files import Against
@@ -37,20 +41,23 @@ def check(  # noqa: PLR0913 - one parameter an option
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of what is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of what is drawn.")] = 0,
 ) -> None:
     """Look at every row and image of a dataset of pairs, and say what would spoil training or its measurement.
 
     For example: sightline check PAIRS_DIR --model DIR --against lab-vqa --against photos/ --fix CLEAN_DIR
     """
-    from sightline.cli.check_table import print_report
     from sightline.config import load_config
-    from sightline.data.progress import open_bars
     from sightline.pairs.check.config import CheckConfig
+
+    settings = load_config(CheckConfig, config, [*(overrides or ()), *(["allow_remote=true"] if allow_remote else ())])
+    check_places(dataset=dataset)
+    # what takes a second to import comes after what is answered at once
+    from sightline.cli.check_table import print_report
+    from sightline.data.progress import open_bars
     from sightline.pairs.check.fix import begin_fix, fix_dataset
     from sightline.pairs.check.run import FINDINGS, Plan, check_dataset, check_into
 
-    settings = load_config(CheckConfig, config, [*(overrides or ()), *(["allow_remote=true"] if allow_remote else ())])
     with tempfile.TemporaryDirectory(prefix="sightline-check-") as temporary:
         folder = Path(temporary)
         benches = tuple(_against(name, data or folder / "data") for name in against or ())
@@ -71,9 +78,9 @@ def check(  # noqa: PLR0913 - one parameter an option
             fixed = [fix_dataset(plan, (out or folder) / FINDINGS, stage, bar("copy")) for stage in stages]
     print_report(report)
     if out is not None:
-        typer.echo(f"check: {out}")
+        say(f"check: {out}")
     for copy in fixed:
-        typer.echo(f"pairs: {fix} ({copy.counts['pairs']} kept, removed {copy.dropped or 'none'})")
+        say(f"pairs: {fix} ({copy.counts['pairs']} kept, removed {copy.dropped or 'none'})")
     if strict and report.is_bad:
         raise typer.Exit(1)
 

@@ -3,23 +3,22 @@
 import unicodedata
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sightline.data.terminal import Screen, code_of, visible
 from sightline.pairs.check.findings import GIVE_AWAY, Line, Report
 from sightline.records import Estimate
 
 _ORDER = {"bad": 0, "look": 1, "ok": 2}
 _STYLES = {"bad": "bold red", "look": "yellow", "ok": "green"}
 _MOST, _WHOLE = 24, 10_000  # characters of an id, and of a sentence
-#: Categories of characters that move the cursor, are not seen, or are no characters; and letters that run leftward.
-_HIDDEN, _LEFTWARD = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"), ("R", "AL", "AN")
+_LEFTWARD = ("R", "AL", "AN")  # letters that run leftward, which would turn the cells of a row around
 
 
-def print_report(report: Report, console: Console | None = None) -> None:
+def print_report(report: Report, console: Screen | None = None) -> None:
     """Print what was found, what was measured, and what was not looked at."""
-    console = console or Console()
+    console = console or Screen()
     table = Table("verdict", "check", "found", "first rows, or within pairs", box=SIMPLE_HEAD)
     lines = sorted(report.lines, key=lambda line: (_ORDER[line.verdict], -_size(line)))
     shown = [line for line in lines if _is_shown(line)]
@@ -65,8 +64,8 @@ def plain(text: str, most: int = _MOST) -> str:
 
 
 def _shown(character: str) -> str:
-    hidden = unicodedata.category(character) in _HIDDEN or unicodedata.bidirectional(character) in _LEFTWARD
-    return f"\\u{ord(character):04x}" if hidden else character
+    is_leftward = unicodedata.bidirectional(character) in _LEFTWARD
+    return code_of(character) if is_leftward else visible(character, kept="")
 
 
 def _summary(report: Report) -> str:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sightline.config import MAX_SEED
+from sightline.data.terminal import Screen, say
 from sightline.evals.directory import read_evaluation
 from sightline.evals.power import images_needed, images_needed_over_seeds, seeds_needed
 from sightline.evals.statistics import RESAMPLES
@@ -26,7 +28,7 @@ def compare(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     resamples: Annotated[int, typer.Option(min=100, help="Resamples behind the intervals.")] = RESAMPLES,
-    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the resamples.")] = 0,
 ) -> None:
     """Compare two models on the same items: paired difference, interval, p, p by Holm, smallest effect in sight.
 
@@ -35,14 +37,13 @@ def compare(
     sides = [read_evaluation(path) for path in after]
     results = compare_evaluations(read_evaluation(before), sides, resamples=resamples, seed=seed)
     if as_json:
-        typer.echo(results.model_dump_json(indent=2))
+        say(results.model_dump_json(indent=2))
     else:
         print_comparison(results, effect)
 
 
 def print_comparison(results: Results, effect: float | None) -> None:
     """Print every metric of every benchmark; shares are in percent, differences of shares in points."""
-    from rich.console import Console
     from rich.table import Table
 
     heads = ["benchmark", "metric", "before", "after", "difference", "95 % interval", "p", "p (Holm)", "McNemar"]
@@ -63,7 +64,7 @@ def print_comparison(results: Results, effect: float | None) -> None:
                 made.verdict,
             )
         table.add_section()
-    console = Console()
+    console = Screen()
     console.print(table)
     for sentence in _power_sentences(results.seeds, effect):
         console.print(sentence)

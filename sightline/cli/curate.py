@@ -5,6 +5,10 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.early import check_early
+from sightline.config import MAX_SEED
+from sightline.data.terminal import say
+
 app = typer.Typer()
 
 
@@ -18,12 +22,13 @@ def curate(
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder that LLaVA-Instruct's image paths are below.")] = None,
     model: Annotated[Path | None, typer.Option(help="Model, for judges and writers that ask it.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of what is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of what is drawn.")] = 0,
 ) -> None:
     """Rank conversations by their questions, what is left by its answers, and keep the best share of each type.
 
     For example: sightline curate SAMPLES --out DIR --config sightline/lab/configs/curate.yaml
     """
+    check_early("curate", config, overrides, samples=place, images=images, model=model)
     from sightline.config import load_config
     from sightline.data.progress import one_bar
     from sightline.pairs.curation.config import CurateConfig
@@ -34,4 +39,4 @@ def curate(
     with one_bar("scores") as progress:
         manifest = run_stage(asked, out, progress)
     counts = manifest.counts
-    typer.echo(f"samples: {out} ({counts['kept']} of {counts['conversations']} conversations kept)")
+    say(f"samples: {out} ({counts['kept']} of {counts['conversations']} conversations kept)")

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from sightline.config import load_config
+from sightline.cli.early import check_places
+from sightline.config import MAX_SEED, load_config
+from sightline.data.terminal import Screen, say
 from sightline.evals import run
 from sightline.evals.directory import BenchmarkResult, read_evaluation
 from sightline.evals.judging.config import JudgeConfig
+from sightline.evals.run import is_hub_id
 from sightline.study.report.formatting import interval_text, value_text
 
 app = typer.Typer()
@@ -51,7 +53,9 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     strip_reasoning: Annotated[
         bool, typer.Option("--strip-reasoning", help="Score what follows <think> tags; answers are kept whole.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the resamples behind the intervals; answers are greedy.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="Seed of the resamples behind the intervals; answers are greedy.")
+    ] = 0,
 ) -> None:
     """Measure a model on benchmarks; started again, it goes on where it was stopped.
 
@@ -67,13 +71,14 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     asked = run.EvalConfig(**settings.model_dump(exclude={"runtime"}))
     if judge is not None:
         asked = asked.model_copy(update={"judge": load_config(JudgeConfig, judge)})
+    check_places(adapter=adapter, images=images, synonyms=synonyms, model=None if is_hub_id(model) else Path(model))
     files = run.Files(data, images, synonyms)
     run.evaluate(model, out, asked, adapter=adapter, files=files, seed=seed, runtime=settings.runtime)
     made = read_evaluation(out, asked.benchmarks)
     print_estimates(made)
     for name, remark in ((name, remark) for name, result in made.items() for remark in result.remarks):
-        typer.echo(f"note: {remark if remark.startswith(name) else f'{name}: {remark}'}")
-    typer.echo(f"evaluation: {out}")
+        say(f"note: {remark if remark.startswith(name) else f'{name}: {remark}'}")
+    say(f"evaluation: {out}")
 
 
 def print_estimates(evaluation: Mapping[str, BenchmarkResult]) -> None:
@@ -85,4 +90,4 @@ def print_estimates(evaluation: Mapping[str, BenchmarkResult]) -> None:
             value, interval = value_text(estimate.value, unit), interval_text(estimate.ci95, unit, signed=False)
             table.add_row(result.name, name, value, interval, str(estimate.n))
         table.add_section()
-    Console().print(table)
+    Screen().print(table)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.data.terminal import say
 from sightline.evals.merging import merge_evaluations
 from sightline.evals.run import Files
 
@@ -23,4 +24,4 @@ def merge(
     For example: sightline eval-merge EVAL_0 EVAL_1 --data DIR --out EVAL
     """
     manifest = merge_evaluations(parts, out, Files(data, None, synonyms))
-    typer.echo(f"evaluation: {out} ({sum(manifest.counts.values())} answers of {len(parts)} shards)")
+    say(f"evaluation: {out} ({sum(manifest.counts.values())} answers of {len(parts)} shards)")

@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.early import check_places
 from sightline.config import load_config
 from sightline.data.formats.exporting import TARGETS, export_pairs
 from sightline.data.progress import one_bar
+from sightline.data.terminal import say
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -28,7 +30,7 @@ def _command(layout: str) -> Callable[..., None]:
     ) -> None:
         with one_bar("pairs") as progress:
             manifest = export_pairs(layout, pairs, out, progress)
-        typer.echo(f"{manifest.stage}: {out} ({manifest.counts['pairs']} pairs)")
+        say(f"{manifest.stage}: {out} ({manifest.counts['pairs']} pairs)")
 
     run.__doc__ = f"Write pairs for {layout}: {TARGETS[layout].summary}."
     return run
@@ -59,12 +61,17 @@ def model(  # noqa: PLR0913 - one parameter an option
     For example: sightline export model MODEL --adapter TRAIN_DIR/adapter --out DIR --set weights=int8
     """
     from sightline.apps.export.config import ExportModelConfig
-    from sightline.apps.export.run import Told, export_model
 
     settings = load_config(ExportModelConfig, config, overrides or ())
+    check_places(model=model, adapter=adapter, train=train, pairs=pairs, report=report)
+    for directory in evaluation or ():
+        check_places(eval=directory)
+    # torch takes seconds to import, which help and mistakes should not
+    from sightline.apps.export.run import Told, export_model
+
     told = Told(train, pairs, tuple(evaluation or ()), report)
     numbers = export_model(model, out, settings, adapter, told).numbers
     change = (
         f"log-probs {numbers['changed_mean']:.2g} nats a token from float32, {numbers['changed_largest']:.2g} at most"
     )
-    typer.echo(f"export model: {out} ({settings.weights}, {numbers['bytes'] / 2**20:.1f} MiB, {change})")
+    say(f"export model: {out} ({settings.weights}, {numbers['bytes'] / 2**20:.1f} MiB, {change})")

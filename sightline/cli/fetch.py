@@ -10,6 +10,7 @@ import typer
 
 from sightline.config import load_config
 from sightline.data import fetching, packages
+from sightline.data.terminal import say
 
 app = typer.Typer()
 
@@ -33,4 +34,4 @@ def fetch(
     else:
         told = [f"type={type}", f"hub={name}", *([f"revision={revision}"] if revision is not None else [])]
         manifest = fetching.fetch(load_config(fetching.FetchConfig, None, told), out)
-    typer.echo(f"{type}: {out} ({manifest.counts['files']} files, {manifest.numbers['bytes'] / 1e9:.2f} GB)")
+    say(f"{type}: {out} ({manifest.counts['files']} files, {manifest.numbers['bytes'] / 1e9:.2f} GB)")

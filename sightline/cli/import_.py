@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sightline.data.formats.registry import AUTO, LAYOUTS
+from sightline.data.terminal import say
 
 app = typer.Typer()
 
@@ -40,4 +41,4 @@ def import_(
     with one_bar("rows") as progress:
         manifest = import_layout(request, out, progress)
     made = ", ".join(f"{count} {name}" for name, count in manifest.counts.items())
-    typer.echo(f"{manifest.stage}: {out} ({made}, dropped {manifest.dropped or 'none'})")
+    say(f"{manifest.stage}: {out} ({made}, dropped {manifest.dropped or 'none'})")

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from sightline.config import MAX_SEED
+from sightline.data.terminal import say
+
 app = typer.Typer()
 
 
@@ -20,7 +23,7 @@ def judge(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the resamples behind the interval.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the resamples behind the interval.")] = 0,
 ) -> None:
     """Measure a judge on pairs whose better answer is known.
 
@@ -55,7 +58,7 @@ def judge(
         found = accuracy_of(opened, rows, folder, seen, seed=seed)
     share = found.share
     interval = "" if share.ci95 is None else f" (95 % interval {100 * share.ci95[0]:.1f} to {100 * share.ci95[1]:.1f})"
-    typer.echo(
+    say(
         f"the chosen answer is preferred in {100 * (share.value or 0.0):.1f} % of {share.n} pairs{interval}; "
         f"{found.ties} ties, {share.unscored} unscored"
     )

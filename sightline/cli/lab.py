@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from sightline.data.terminal import Screen, say
+
 app = typer.Typer(no_args_is_help=True)
 
 Overrides = Annotated[
@@ -33,7 +35,7 @@ def scenes(
 
     with one_bar("scenes") as progress:
         write_scenes(load_config(ScenesConfig, config, overrides or ()), split, count, out, progress)
-    typer.echo(f"samples: {out} ({count} scenes of split {split})")
+    say(f"samples: {out} ({count} scenes of split {split})")
 
 
 @app.command("train-base")
@@ -45,17 +47,19 @@ def train_base(
     device: Annotated[str, typer.Option(help="Where it trains: cpu, cuda, or auto.")] = "cpu",
 ) -> None:
     """Train the lab's VLM from seed: a tower that sees, a biased language prior, then the two joined."""
-    import torch
-    from rich.console import Console
-
     from sightline.config import load_config
-    from sightline.lab.recipe import train_base as recipe
     from sightline.lab.recipe.config import RecipeConfig
 
+    settings = load_config(RecipeConfig, config, overrides or ())
+    # torch takes seconds to import, which help and mistakes should not
+    import torch
+
+    from sightline.lab.recipe import train_base as recipe
+
     torch.set_num_threads(threads)
-    console = Console(stderr=True, width=120)
-    recipe.train_base(load_config(RecipeConfig, config, overrides or ()), out, console, device)
-    typer.echo(f"model: {out}")
+    console = Screen(stderr=True, width=120)
+    recipe.train_base(settings, out, console, device)
+    say(f"model: {out}")
 
 
 @app.command()
@@ -69,7 +73,7 @@ def measure(
     from sightline.lab.card import measure_base
 
     measure_base(model or BASE, out, count)
-    typer.echo(f"card: {out / 'README.md'}")
+    say(f"card: {out / 'README.md'}")
 
 
 @app.command()
@@ -88,5 +92,5 @@ def compose(
 
     study = Study(out, load_config(StudyConfig, config, overrides or ()), one_bar)
     results = run_study(study, tuple(range(seeds)))
-    typer.echo(as_table(results), nl=False)
-    typer.echo(f"results: {out / 'results.md'}")
+    say(as_table(results), end="")
+    say(f"results: {out / 'results.md'}")

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sightline.config import MAX_SEED
+from sightline.data.terminal import say
 from sightline.errors import InputError
 
 app = typer.Typer()
@@ -29,7 +31,7 @@ def label(  # noqa: PLR0913 - one parameter an option
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the answers' order on the screen.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the answers' order on the screen.")] = 0,
 ) -> None:
     """Compare the two answers of each pair, or of two models, in a browser on this machine; saved row by row.
 
@@ -51,7 +53,7 @@ def label(  # noqa: PLR0913 - one parameter an option
     from sightline.apps.label.page import run_label
 
     settings = load_config(LabelConfig, config, overrides or ())
-    run_label(source, folder, settings, seed, Door(host, port), lambda line: typer.echo(line, err=True))
+    run_label(source, folder, settings, seed, Door(host, port), lambda line: say(line, err=True))
 
 
 def _tell_of(folder: Path, grades: Path | None, *, agreement: bool, seed: int) -> None:
@@ -60,7 +62,7 @@ def _tell_of(folder: Path, grades: Path | None, *, agreement: bool, seed: int) -
 
     if grades is not None:
         count = write_rows(grades, read_grades(folder))
-        typer.echo(f"grades: {grades} ({count} rows)")
+        say(f"grades: {grades} ({count} rows)")
     if agreement:
         from sightline.cli.agreement_table import print_agreement
         from sightline.evals.agreement import agreements

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from sightline.config import MAX_SEED
+from sightline.data.terminal import say
 from sightline.pairs.matching.steps import STEPS, Step
 
 app = typer.Typer(no_args_is_help=True)
@@ -27,7 +29,7 @@ def _command(name: str, step: Step) -> Callable[..., None]:
         overrides: Annotated[
             list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
         ] = None,
-        seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0,
+        seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything that is drawn.")] = 0,
     ) -> None:
         from sightline.config import load_config
         from sightline.data.progress import one_bar
@@ -35,7 +37,7 @@ def _command(name: str, step: Step) -> Callable[..., None]:
         settings = load_config(step.config, config, overrides or ())
         with one_bar(name) as progress:
             manifest = step.run(place, settings, seed, out, progress)
-        typer.echo(f"samples: {out} ({manifest.counts['samples']} kept, dropped {manifest.dropped or 'none'})")
+        say(f"samples: {out} ({manifest.counts['samples']} kept, dropped {manifest.dropped or 'none'})")
 
     run.__doc__ = step.help
     return run

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from sightline.config import load_config
+from sightline.data.terminal import Screen, say
 from sightline.errors import InputError
 from sightline.study.report.formatting import value_text
 
@@ -62,7 +62,7 @@ def monitor(  # noqa: PLR0913 - one parameter an option
         values = (value_text(one.baseline, one.kind), value_text(one.now, one.kind), str(one.n))
         evidence = f"{one.evidence:.3g} of {one.bar:.0f}"
         table.add_row(one.title, *values, evidence, one.state, style="red" if one.state == "alarm" else None)
-    Console().print(table)
-    typer.echo(f"monitor: {out / PAGE} ({found.new_rows} new rows, {len(found.alarms)} alarms)")
+    Screen().print(table)
+    say(f"monitor: {out / PAGE} ({found.new_rows} new rows, {len(found.alarms)} alarms)")
     if found.alarms:
         raise typer.Exit(ALARM)

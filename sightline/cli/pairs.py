@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.early import check_early, check_places
+from sightline.config import MAX_SEED
+from sightline.data.terminal import say
 from sightline.pairs.registry import BUILDERS
 
 app = typer.Typer(no_args_is_help=True)
@@ -20,7 +23,7 @@ ConfigFile = Annotated[Path | None, typer.Option(help="YAML file of the builder'
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything that is drawn.")]
 ShardText = Annotated[str, typer.Option("--shard", help="INDEX/COUNT: this process's part of the samples.")]
 
 
@@ -38,7 +41,7 @@ def merge(
     from sightline.pairs.merge import merge_datasets
 
     manifest = merge_datasets(parts, out)
-    typer.echo(f"pairs: {out} ({manifest.counts['pairs']} of {len(parts)} directories)")
+    say(f"pairs: {out} ({manifest.counts['pairs']} of {len(parts)} directories)")
 
 
 @app.command()
@@ -51,7 +54,7 @@ def average(
     from sightline.pairs.average import average_datasets
 
     manifest = average_datasets(first, second, out)
-    typer.echo(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
+    say(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
 
 
 @app.command()
@@ -59,13 +62,15 @@ def take(
     source: Annotated[Path, typer.Argument(help="Directory of pairs, or of samples.")],
     count: Annotated[int, typer.Option(min=1, help="How many rows.")],
     out: Out,
-    random_seed: Annotated[int | None, typer.Option(help="Draw them; by default it is the first ones.")] = None,
+    random_seed: Annotated[
+        int | None, typer.Option(min=0, max=MAX_SEED, help="Draw them; by default it is the first ones.")
+    ] = None,
 ) -> None:
     """Take some rows of a directory, so that several have equally many."""
     from sightline.pairs.take import TakeConfig, take_rows
 
     manifest = take_rows(source, TakeConfig(count=count, random_seed=random_seed), out)
-    typer.echo(f"{manifest.stage.split()[0]}: {out} ({count} of {source})")
+    say(f"{manifest.stage.split()[0]}: {out} ({count} of {source})")
 
 
 @app.command("from-feedback")
@@ -74,10 +79,12 @@ def from_feedback(
     out: Out,
 ) -> None:
     """Turn thumbs and corrections on a served model's answers into pairs; the log must hold texts and pictures."""
+    for log in logs:
+        check_places(log=log)
     from sightline.pairs.feedback import pairs_from_feedback
 
     manifest = pairs_from_feedback(logs, out)
-    typer.echo(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
+    say(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
 
 
 @app.command("from-labels")
@@ -92,7 +99,7 @@ def from_labels(
     from sightline.pairs.from_labels import FromLabelsConfig, pairs_from_labels
 
     manifest = pairs_from_labels(labels, out, load_config(FromLabelsConfig, config, overrides or ()))
-    typer.echo(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
+    say(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
 
 
 def _command(name: str) -> Callable[..., None]:
@@ -105,6 +112,7 @@ def _command(name: str) -> Callable[..., None]:
         seed: Seed = 0,
         shard: ShardText = "0/1",
     ) -> None:
+        check_early(f"pairs {name}", config, overrides, model=model, samples=samples)
         from sightline.config import load_config
         from sightline.data.progress import one_bar
         from sightline.data.shard import Shard
@@ -116,7 +124,7 @@ def _command(name: str) -> Callable[..., None]:
         plan = Plan(builder, settings, seed, Shard.parse(shard))
         with one_bar("pairs") as progress:
             manifest = build_dataset(plan, model, samples, out, progress)
-        typer.echo(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
+        say(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
 
     run.__doc__ = BUILDERS[name].help
     return run

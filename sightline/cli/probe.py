@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from sightline.data.terminal import say
+
 app = typer.Typer()
 
 
@@ -35,7 +37,7 @@ def probe(
     found = image_use(vlm, items)
     if found is None:
         raise InputError(f"{pairs} holds no pair with a picture; name pairs that have some")
-    typer.echo(
+    say(
         f"gray pictures move the log-probs of {found.answers} answers by {found.mean:.3g} nats (most: {found.most:.3g})"
     )
     require_image_use(vlm, items)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sightline.cli.table import print_results
+from sightline.data.terminal import say
 from sightline.study.report.writing import HTML, write_report
 
 app = typer.Typer()
@@ -21,4 +22,4 @@ def report(
 ) -> None:
     """Compare a base and an aligned model, every difference paired and with its interval."""
     print_results(write_report(out, base=base, aligned=aligned, trainings=train or (), pairs=pairs))
-    typer.echo(f"report: {out / HTML}")
+    say(f"report: {out / HTML}")

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from sightline.config import load_config
+from sightline.config import MAX_SEED, load_config
+from sightline.data.terminal import Screen, say
 from sightline.errors import InputError
 from sightline.evals.answer_files import AnswerSource
 from sightline.evals.answered_files import Scored, score_file
@@ -57,7 +58,7 @@ def score(  # noqa: PLR0913 - one parameter an option
     strip_reasoning: Annotated[
         bool, typer.Option("--strip-reasoning", help="Score what follows <think> tags, in place of the whole answer.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the resamples.")] = 0,
 ) -> None:
     """Score answers by a benchmark's official rule, with n, standard error and interval; needs no model.
 
@@ -70,17 +71,15 @@ def score(  # noqa: PLR0913 - one parameter an option
     source = AnswerSource(answers, answer_key, strip_reasoning)
     scored = score_file(bench, source, setting, judging=judging, out=out, resamples=resamples, seed=seed)
     if as_json:
-        typer.echo(
-            json.dumps({name: made.model_dump(mode="json") for name, made in scored.estimates.items()}, indent=2)
-        )
+        say(json.dumps({name: made.model_dump(mode="json") for name, made in scored.estimates.items()}, indent=2))
     else:
         print_scored(bench, scored)
     for note in scored.notes:
-        typer.echo(note if note.startswith("warning: ") else f"note: {note}", err=True)
+        say(note if note.startswith("warning: ") else f"note: {note}", err=True)
     if anchors and out is not None:
         tell(check_anchors(get_benchmark(bench, setting), judging, out / bench))
     if out is not None:
-        typer.echo(f"evaluation: {out}", err=as_json)
+        say(f"evaluation: {out}", err=as_json)
 
 
 def judge_config(path: Path | None, overrides: Sequence[str] | None) -> JudgeConfig | None:
@@ -99,12 +98,11 @@ def judge_config(path: Path | None, overrides: Sequence[str] | None) -> JudgeCon
 
 def tell(line: str) -> None:
     """Print what a judge costs and found where it disturbs no result."""
-    typer.echo(line, err=True)
+    say(line, err=True)
 
 
 def print_scored(name: str, scored: Scored) -> None:
     """Print every metric that has a value, with its interval; shares are in percent."""
-    from rich.console import Console
     from rich.table import Table
 
     from sightline.study.report.formatting import interval_text, value_text
@@ -122,4 +120,4 @@ def print_scored(name: str, scored: Scored) -> None:
             str(made.n),
             str(made.unscored),
         )
-    Console().print(table)
+    Screen().print(table)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from sightline.config import load_config
+from sightline.data.terminal import say
 from sightline.errors import InputError
 
 app = typer.Typer()
@@ -61,24 +62,24 @@ def serve(  # noqa: PLR0913 - one parameter an option
     if served_model_name is not None and not (served_model_name.strip() and served_model_name.isprintable()):
         raise InputError(f"--served-model-name {served_model_name!r} is no name; use letters and digits")
     if host not in LOOPBACK and key is None:
-        typer.secho(
-            f"note: {host} is no loopback address; who reaches it may ask the model, unasked for a key (--api-key)",
+        say(
+            f"note: {host} is no loopback address; anyone who reaches it may use the model, since no --api-key is set",
             err=True,
         )
     place = Place(host, port, kind, name=served_model_name, api_key=key)
 
     def warn(line: str) -> None:
-        typer.secho(line, err=True)
+        say(line, err=True)
 
     try:
-        run(model, place, settings, log, typer.echo, warn)
+        run(model, place, settings, log, say, warn)
     except ServerEnded as ended:
-        typer.secho(f"error: {ended}; it is not started again, and its last lines were:", fg=typer.colors.RED, err=True)
+        say(f"error: {ended}; it is not started again, and its last lines were:", err=True, red=True)
         for line in ended.lines:
-            typer.echo(f"  {printable(line)}", err=True)
+            say(f"  {line}", err=True)
         raise typer.Exit(ENDED) from ended
     except KeyboardInterrupt:
-        typer.echo("stopped")
+        say("stopped")
 
 
 def read_key(source: str) -> str:
@@ -101,8 +102,3 @@ def read_key(source: str) -> str:
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise InputError(f"{where} holds no key; a key is one line of ASCII letters, digits and signs without blanks")
     return key
-
-
-def printable(line: str) -> str:
-    """A line of another program without what a terminal would obey."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)

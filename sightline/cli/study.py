@@ -5,16 +5,18 @@
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
+from sightline.data.terminal import Screen, say
 from sightline.study.launch import LaunchKind, write_scripts
 from sightline.study.ledger import Ledger
-from sightline.study.outcome import Outcome
+
+if TYPE_CHECKING:
+    from sightline.study.outcome import Outcome
 
 Out = Annotated[Path, typer.Option(help="Directory of the study: its work, its ledger, its tables.")]
 _STYLES = {"better": "green", "worse": "red"}
@@ -52,8 +54,11 @@ def run(
 ) -> None:
     """Do what is not done yet of a study, then write its tables; started again, it goes on where it was stopped."""
     from sightline.config import load_config
-    from sightline.data.progress import open_bars
     from sightline.study.config import StudyConfig
+
+    config = load_config(StudyConfig, file, overrides or ())
+    # what takes a second to import comes after what is answered at once
+    from sightline.data.progress import open_bars
     from sightline.study.counts import refuse_unequal
     from sightline.study.estimate import estimate
     from sightline.study.plan import plan_study
@@ -61,15 +66,14 @@ def run(
     from sightline.study.runner import run_study
     from sightline.study.workers import Done
 
-    config = load_config(StudyConfig, file, overrides or ())
     plan, name = plan_study(config), file.stem
     out = out or Path("runs") / name
     unequal = refuse_unequal(plan)
     for line in (*estimate(plan, out).lines(), *(f"  {sentence}, as the study allows" for sentence in unequal)):
-        typer.echo(line)
+        say(line)
     if launch is not None:
         first, *_ = write_scripts(plan, name, out, launch)
-        typer.echo(f"scripts: {first.parent}; nothing is started, {first.name} starts it")
+        say(f"scripts: {first.parent}; nothing is started, {first.name} starts it")
     if dry_run or launch is not None:
         return
     failed = []
@@ -79,14 +83,14 @@ def run(
         def told(done: Done) -> None:
             bars.update(task, advance=1, note=f"{done.piece.kind} {done.piece.label}"[:40])
 
-        def say(text: str) -> None:
+        def note(text: str) -> None:
             bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-        failed = run_study(plan, name, out, workers=workers, told=told, say=say)
+        failed = run_study(plan, name, out, workers=workers, told=told, say=note)
     for done in failed:
-        typer.secho(f"{done.piece.kind} {done.piece.label}: {done.error}", fg=typer.colors.RED, err=True)
+        say(f"{done.piece.kind} {done.piece.label}: {done.error}", err=True, red=True)
     print_outcome(write_study_report(plan, name, out))
-    typer.echo(f"report: {report_folder(out, name) / HTML}")
+    say(f"report: {report_folder(out, name) / HTML}")
     if failed:
         raise typer.Exit(1)
 
@@ -99,7 +103,7 @@ def list_pieces(out: Out) -> None:
         seconds = "" if entry.seconds is None else f"{entry.seconds:,.0f}"
         note = entry.note.strip().rpartition("\n")[2]
         table.add_row(entry.kind, entry.label, entry.key[:10], entry.state, seconds, note)
-    Console().print(table)
+    Screen().print(table)
 
 
 @app.command()
@@ -108,12 +112,12 @@ def show(key: Annotated[str, typer.Argument(help="The key of a piece, or its beg
     from sightline.study.upkeep import piece_of
 
     entry = piece_of(Ledger(out), key)
-    typer.echo(f"{entry.kind} {entry.label} ({entry.state}), {out / entry.folder}")
-    typer.echo(entry.command)
+    say(f"{entry.kind} {entry.label} ({entry.state}), {out / entry.folder}")
+    say(entry.command)
     for name, value in {**entry.counts, **entry.numbers}.items():
-        typer.echo(f"  {name}: {value:g}")
+        say(f"  {name}: {value:g}")
     if entry.note:
-        typer.echo(entry.note)
+        say(entry.note)
 
 
 @app.command()
@@ -142,7 +146,7 @@ def report(
 
     name, plan = study_in(out, study)
     print_outcome(write_study_report(plan, name, out))
-    typer.echo(f"report: {report_folder(out, name) / HTML}")
+    say(f"report: {report_folder(out, name) / HTML}")
 
 
 @app.command()
@@ -156,18 +160,18 @@ def rm(
 
     gone = remove(out, keys or (), unused=unused)
     for entry in gone:
-        typer.echo(f"removed {entry.kind} {entry.label} ({entry.key[:10]})")
-    typer.echo(f"{len(gone)} pieces removed")
+        say(f"removed {entry.kind} {entry.label} ({entry.key[:10]})")
+    say(f"{len(gone)} pieces removed")
 
 
-def print_outcome(outcome: Outcome, metrics: list[tuple[str, str]] | None = None) -> None:
+def print_outcome(outcome: "Outcome", metrics: list[tuple[str, str]] | None = None) -> None:
     """Print the primary metrics, or those named, of every arm; shares are in percent."""
     from sightline.study.tables import terminal_rows
 
     table = Table("arm", "benchmark", "metric", "value", "difference", "95 % interval", "verdict")
     for row in terminal_rows(outcome, metrics or ()):
         table.add_row(*row, style=_STYLES.get(row[-1]))
-    console = Console()
+    console = Screen()
     console.print(table)
     for sentence in outcome.unequal:
         console.print(sentence)

@@ -1,8 +1,8 @@
 """The result table on the terminal: base, aligned, paired difference with its interval, and the verdict word."""
 
-from rich.console import Console
 from rich.table import Table
 
+from sightline.data.terminal import Screen
 from sightline.study.report.formatting import difference_text, interval_text, value_text
 from sightline.study.report.results import Results
 
@@ -26,6 +26,6 @@ def print_results(results: Results) -> None:
                 style=_STYLES.get(metric.verdict),
             )
         table.add_section()
-    console = Console()
+    console = Screen()
     console.print(table)
     console.print(results.headline)

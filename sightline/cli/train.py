@@ -8,6 +8,10 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.early import check_early
+from sightline.config import MAX_SEED
+from sightline.data.terminal import say
+
 app = typer.Typer()
 
 
@@ -25,7 +29,9 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the adapter, the order of pairs and dropout.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="Seed of the adapter, the order of pairs and dropout.")
+    ] = 0,
 ) -> None:
     """Train a LoRA adapter on preference pairs; started again, it goes on where it was stopped.
 
@@ -33,11 +39,12 @@ def train(
     sightline train --model DIR --pairs DIR --out DIR --set loss.name=dpo --set loss.beta=0.1 --set optim.lr=1e-4
     --set epochs=1
     """
-    # torch takes seconds to import, which `sightline --help` should not
+    check_early("train", config, overrides, model=model, pairs=pairs, samples=samples)
+    # torch takes seconds to import, which help and mistakes should not
     from sightline.config import load_config
     from sightline.train.config import TrainConfig
     from sightline.train.run import train as run_stage
 
     directory = run_stage(model, pairs, out, load_config(TrainConfig, config, overrides or ()), seed, samples)
     made = next(name for name in ("adapter", "model") if (directory / name).is_dir())
-    typer.echo(f"{made}: {directory / made}")
+    say(f"{made}: {directory / made}")

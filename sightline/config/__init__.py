@@ -3,22 +3,39 @@
 Nothing here knows a stage, opens data or imports torch. Reading one from YAML and the command line is `loading`.
 """
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+from pydantic_core import CoreSchema
 
 from sightline.config.loading import load_config
+from sightline.config.strictness import without_conversion
 
-__all__ = ["Config", "SparseConfig", "load_config"]
+__all__ = ["MAX_SEED", "Config", "Seed", "SparseConfig", "load_config"]
+
+#: The largest seed that NumPy, torch and Transformers all take.
+MAX_SEED = 2**32 - 1
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 
 class Config(BaseModel):
-    """A frozen section that rejects unknown keys and numbers that are not finite. Use tuples for lists.
+    """A frozen section that rejects unknown keys, numbers that are not finite and values of another type.
 
-    A number that decides the science has no default, so that whoever runs it has to say it.
+    Use tuples for lists. A number that decides the science has no default, so that whoever runs it has to say it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return without_conversion(handler(source))
 
 
 class SparseConfig(Config):

@@ -1,18 +1,20 @@
 """Reading a config: a YAML file, then `a.b=c` overrides, into a closed pydantic model.
 
 It opens nothing but the YAML file, and has no includes, environment variables or search path: what a run was told
-is in its manifest. The base class of configs is in this package's `__init__`, how a mistake is named in `problems`.
+is in its manifest. The base class of configs is in this package's `__init__`, how a mistake is named in `problems`,
+which YAML is read in `yaml_values`.
 """
 
-import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from sightline.config.problems import describe, first_problem, key_path, missing_key, shorten
+from sightline.config.outline import Outline
+from sightline.config.problems import describe, first_problem, key_path, missing_key, shorten, unknown_key
+from sightline.config.yaml_values import parse_yaml
 from sightline.errors import InputError
 
 T = TypeVar("T", bound=BaseModel)
@@ -24,23 +26,44 @@ def load_config(model: type[T], path: Path | None, overrides: Sequence[str] = ()
     Raises:
         InputError: the file or an override cannot be read, a key is unknown or missing, a value is refused.
     """
+    data, keys_of = _read(path, overrides)
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problem = first_problem(error)
+        place = key_path(problem, data)
+        origin = _origin(place, path, keys_of)
+        name = missing_key(model, ".".join(map(str, place)))
+        remedy = f"; set it in a file or with {name}=VALUE" if problem["type"] == "missing" else ""
+        raise InputError(f"{origin}: {describe(error, model, data)}{remedy}") from error
+
+
+def check_keys(outline: Outline, path: Path | None, overrides: Sequence[str] = ()) -> None:
+    """Refuse, as `load_config` would, what cannot be read and a key that the outline of a model does not have.
+
+    Raises:
+        InputError: the file or an override cannot be read, or a key is unknown.
+    """
+    data, keys_of = _read(path, overrides)
+    for place in outline.unknown(data):
+        raise InputError(f"{_origin(place, path, keys_of)}: {unknown_key(place, outline.known)}")
+
+
+def _read(path: Path | None, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
+    """The file's mapping with the overrides set, and the keys of each override."""
     data = {} if path is None else read_yaml(path)
     keys_of: dict[str, tuple[str, ...]] = {}
     for override in overrides:
         keys, value = parse_override(override)
         data = _with_value(data, keys, value, override)
         keys_of[override] = keys
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        problem = first_problem(error)
-        place = key_path(problem, data)
-        origin = next((f"override '{text}'" for text, keys in keys_of.items() if _touches(keys, place)), None)
-        if origin is None:
-            origin = "config" if path is None else str(path)
-        name = missing_key(model, ".".join(map(str, place)))
-        remedy = f"; set it in a file or with {name}=VALUE" if problem["type"] == "missing" else ""
-        raise InputError(f"{origin}: {describe(error, model, data)}{remedy}") from error
+    return data, keys_of
+
+
+def _origin(place: tuple[str | int, ...], path: Path | None, keys_of: Mapping[str, tuple[str, ...]]) -> str:
+    """Where a value was set: by an override, or in the file."""
+    origin = next((f"override '{text}'" for text, keys in keys_of.items() if _touches(keys, place)), None)
+    return origin or ("config" if path is None else str(path))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -95,38 +118,9 @@ def _touches(keys: tuple[str, ...], place: tuple[str | int, ...]) -> bool:
 
 def _parse(text: str, origin: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader
+        return parse_yaml(text)
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise InputError(f"{origin}{line}: not YAML, {error.problem}; quote the value if it is text") from error
     except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{origin}: not YAML ({' '.join(str(error).split())})") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain values, since 1.1 reads `1e-4` as text, `off` as false and `12:30` as 750; no key twice."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - pyyaml's own name
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        problem=f"key '{key.value}' is written twice", problem_mark=key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_DIGITS = "-+0123456789"
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+", _DIGITS),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", _DIGITS + "."),
-    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("merge", r"<<", "<"),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))

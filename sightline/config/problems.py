@@ -3,7 +3,7 @@
 It raises nothing and reads nothing; `loading` (configs) and `records.store` (rows) put the file and the line in front.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, get_args
 
@@ -25,7 +25,7 @@ def describe(error: ValidationError, model: type[BaseModel], data: object = None
     keys = key_path(problem, data)
     name = brief(".".join(map(str, keys)))
     if problem["type"] == "extra_forbidden":
-        phrase = f"unknown key '{name}'{_suggestion(model, keys)}"
+        phrase = unknown_key(keys, [field_name for field_name, _ in all_fields(model)])
     elif problem["type"] == "missing":
         phrase = f"key '{missing_key(model, name)}' is missing"
     elif problem["type"] == "union_tag_invalid":
@@ -94,18 +94,22 @@ def _problems(error: ValidationError) -> list[ErrorDetails]:
     return error.errors(include_url=False)
 
 
-def _suggestion(model: type[BaseModel], keys: tuple[str | int, ...]) -> str:
-    """The nearest key: first among its neighbors, then by name anywhere in the model, else the list of neighbors."""
+def unknown_key(keys: tuple[str | int, ...], known: Sequence[str]) -> str:
+    """That a key is none of those `known`, written with dots from the top; with the nearest of them, or its neighbors.
+
+    The nearest key is looked for first among its neighbors, then by name anywhere.
+    """
+    name = ".".join(map(str, keys))
     *section, key = (str(part) for part in keys if isinstance(part, str))
     prefix = "".join(f"{part}." for part in section)
-    known = [name for name, _ in all_fields(model)]
-    neighbors = [name[len(prefix) :] for name in known if name.startswith(prefix) and "." not in name[len(prefix) :]]
-    near = [prefix + name for name in get_close_matches(key, neighbors, n=1)]
-    elsewhere = get_close_matches(key, [name.rpartition(".")[2] for name in known], n=1)
-    near += [name for name in known if name.rpartition(".")[2] in elsewhere]
+    inside = [other[len(prefix) :] for other in known if other.startswith(prefix)]
+    neighbors = list(dict.fromkeys(other for other in inside if "." not in other))
+    near = [prefix + found for found in get_close_matches(key, neighbors, n=1)]
+    elsewhere = get_close_matches(key, [other.rpartition(".")[2] for other in known], n=1)
+    near += [other for other in known if other.rpartition(".")[2] in elsewhere]
     if near:
-        return f"; did you mean '{near[0]}'?"
-    return f"; known keys here: {', '.join(neighbors)}" if neighbors else ""
+        return f"unknown key '{name}'; did you mean '{near[0]}'?"
+    return f"unknown key '{name}'" + (f"; known keys here: {', '.join(neighbors)}" if neighbors else "")
 
 
 def all_fields(
@@ -114,13 +118,14 @@ def all_fields(
     """Every dotted key of a model, sections before what is in them; a section that holds itself is entered once."""
     for name, field in model.model_fields.items():
         yield prefix + name, field
-        for section in _sections(field.annotation):
+        for section in sections(field.annotation):
             if section not in (*above, model):
                 yield from all_fields(section, f"{prefix}{name}.", (*above, model))
 
 
-def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+def sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models among which a value of this annotation may be one."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
-        yield from _sections(argument)
+        yield from sections(argument)

@@ -133,11 +133,11 @@ def evaluate(
     """
     runtime = runtime or EvalRuntime()
     benchmarks = [get_benchmark(name, setting_of(files, out / "data", config)) for name in config.benchmarks]
-    is_hub_id = isinstance(model, str) and model.count("/") == 1 and not Path(model).parent.exists()
-    inputs = ({} if is_hub_id else {"model": Path(model)}) | read_beside(config, files)
+    on_hub = is_hub_id(model)
+    inputs = ({} if on_hub else {"model": Path(model)}) | read_beside(config, files)
     if adapter is not None:
         inputs["adapter"] = adapter
-    recorded = HubEvalConfig(**config.model_dump(), model=str(model)) if is_hub_id else config
+    recorded = HubEvalConfig(**config.model_dump(), model=str(model)) if on_hub else config
     answering = Model(model, adapter, config, runtime)
     shard, seen = Shard.parse(config.shard), trained_on(adapter, Path(model))
     if not (out / MANIFEST).exists():
@@ -162,6 +162,11 @@ def evaluate(
     numbers = {"batch_size": float(runtime.batch_size), **answering.cache_use()}
     stage.finish(counts=counts, dropped={}, numbers=numbers, warnings=warnings)
     return out
+
+
+def is_hub_id(model: str | Path) -> bool:
+    """Whether a model is named as the hub names one, and no folder is meant."""
+    return isinstance(model, str) and model.count("/") == 1 and not Path(model).parent.exists()
 
 
 def read_beside(config: EvalConfig, files: Files) -> dict[str, Path]:

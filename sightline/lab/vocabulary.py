@@ -5,6 +5,8 @@ Only names and numbers; sampling a scene is `world`, drawing one is `drawing`, t
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sightline.config import Seed
+
 #: theme -> kinds; both from the most to the least frequent. A long tail is what makes some kinds popular.
 THEMES: dict[str, tuple[str, ...]] = {
     "kitchen": ("cup", "plate", "pan", "kettle", "spoon"),
@@ -54,7 +56,7 @@ class WorldConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: int = 0
+    seed: Seed = 0
     theme_decay: float = Field(
         default=0.8, gt=0, le=1, description="frequency of the next theme relative to the one before: a long tail"
     )

@@ -15,33 +15,53 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """Where a builder is, its line of help, and whether it works with the model that is to be aligned."""
+    """Where a builder is, its line of help, and whether it works with the model that is to be aligned.
+
+    `most` is how many pairs it makes of one sample at most, for plans: a number, or the config key that holds it (1
+    where the config leaves it out). None where only the samples decide.
+    """
 
     place: str
     help: str
     needs_model: bool = True
+    most: int | str | None = None
 
 
 BUILDERS: dict[str, Entry] = {
-    "bdhs": Entry("sightline.pairs.bdhs:BDHS", "Hide the picture, let the model go on from the reference (BDHS)."),
+    "bdhs": Entry(
+        "sightline.pairs.bdhs:BDHS", "Hide the picture, let the model go on from the reference (BDHS).", most=1
+    ),
     "corrupted": Entry(
-        "sightline.pairs.corrupted:CORRUPTED", "Let a writer put mistakes into the reference (POVID).", False
+        "sightline.pairs.corrupted:CORRUPTED", "Let a writer put mistakes into the reference (POVID).", False, most=1
     ),
     "claims": Entry("sightline.pairs.divided:CLAIMS", "Ask about every claim of several answers, yes or no (RLAIF-V)."),
     "altered": Entry(
-        "sightline.pairs.altered:ALTERED", "Let a writer alter one phrase of the reference (HALVA).", False
+        "sightline.pairs.altered:ALTERED",
+        "Let a writer alter one phrase of the reference (HALVA).",
+        False,
+        most="twins",
     ),
-    "corrected": Entry("sightline.pairs.corrected:CORRECTED", "Let a writer mend the model's own answer (RLHF-V)."),
-    "beam": Entry("sightline.pairs.beam:BEAM", "Search sentence by sentence for the best and the worst answer (CSR)."),
+    "corrected": Entry(
+        "sightline.pairs.corrected:CORRECTED", "Let a writer mend the model's own answer (RLHF-V).", most=1
+    ),
+    "beam": Entry(
+        "sightline.pairs.beam:BEAM", "Search sentence by sentence for the best and the worst answer (CSR).", most=1
+    ),
     "correctness": Entry("sightline.pairs.correctness:CORRECTNESS", "Pair right answers with wrong ones (MPO)."),
-    "dropout-ntp": Entry("sightline.pairs.dropout_ntp:DROPOUT_NTP", "Go on from half an answer without picture (MPO)."),
+    "dropout-ntp": Entry(
+        "sightline.pairs.dropout_ntp:DROPOUT_NTP", "Go on from half an answer without picture (MPO).", most=1
+    ),
     "ranked": Entry("sightline.pairs.ranked:RANKED", "Let a judge grade several answers and pair them (VLFeedback)."),
     "conditioned": Entry(
         "sightline.pairs.conditioned:CONDITIONED", "Let stated wishes decide the label (MetaAlign).", False
     ),
     "graded": Entry("sightline.pairs.graded:GRADED", "Pair graded questions or answers for a reward model.", False),
-    "weakened": Entry("sightline.pairs.weakened:WEAKENED", "Spoil the picture or the prompt (BPO, SeVa, STIC)."),
-    "distorted": Entry("sightline.pairs.distorted:DISTORTED", "Redraw the reference under a noised picture (POVID)."),
+    "weakened": Entry(
+        "sightline.pairs.weakened:WEAKENED", "Spoil the picture or the prompt (BPO, SeVa, STIC).", most=1
+    ),
+    "distorted": Entry(
+        "sightline.pairs.distorted:DISTORTED", "Redraw the reference under a noised picture (POVID).", most=1
+    ),
 }
 
 

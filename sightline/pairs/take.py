@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from pydantic import Field
 
-from sightline.config import Config
+from sightline.config import Config, Seed
 from sightline.data.images import adopt_image
 from sightline.data.preference_dataset import PAIRS, read_pairs, write_preference_dataset
 from sightline.data.samples import SAMPLES, read_samples, samples_file, write_samples
@@ -25,7 +25,7 @@ class TakeConfig(Config):
     """How many rows, and which: the first ones where `random_seed` is left out."""
 
     count: int = Field(ge=1)
-    random_seed: int | None = Field(default=None, ge=0)
+    random_seed: Seed | None = None
 
 
 def take_rows(source: Path, config: TakeConfig, out: Path) -> Manifest:

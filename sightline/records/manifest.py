@@ -138,9 +138,18 @@ class Stage:
         numbers: Mapping[str, float] | None = None,
         warnings: Sequence[str] = (),
     ) -> Manifest:
-        """Write the complete manifest, the last act of a stage."""
+        """Write the complete manifest, the last act of a stage.
+
+        Raises:
+            InputError: the directory was removed meanwhile.
+        """
         if self.done:
             raise ValueError(f"stage '{self.manifest.stage}' in {self.directory} is complete already")
+        if not (self.directory / MANIFEST).exists():  # written when the stage began: later files are not all of it
+            raise InputError(
+                f"{self.directory} was removed or replaced while '{self.manifest.stage}' wrote to it, so that a part is"
+                " lost; delete what is left of it and run the same command again"
+            )
         self.manifest = Manifest.model_validate(
             self.manifest.model_dump()
             | {

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -103,7 +103,7 @@ def append_rows(path: Path, rows: Iterable[BaseModel]) -> int:
     is_new = not path.exists()
     if not is_new:
         _mend_tail(path)
-    with path.open("ab") as file:
+    with naming(path), path.open("ab") as file:
         count = _write_lines(file, rows)
         file.flush()
         os.fsync(file.fileno())
@@ -177,13 +177,15 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        yield temporary
-        if sync:
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-        temporary.replace(path)
+        with naming(path):
+            yield temporary
+            if sync:
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be gone, and why the body failed is what to report
+            temporary.unlink(missing_ok=True)
     if sync:
         _sync_directory(path.parent)
 
@@ -213,6 +215,17 @@ def link_or_copy(origin: Path, target: Path) -> None:
             os.link(file, temporary)
         except OSError:  # another file system, or one without links
             shutil.copyfile(file, temporary)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an error of the disk the path that was written: a write to an open file that fails names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def _require_file(path: Path) -> None:

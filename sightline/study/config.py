@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from sightline.config import Config
+from sightline.config import Config, Seed
 from sightline.data.fetching import HUB_NAME
 from sightline.data.packages import PACKAGE
 from sightline.pairs.matching.steps import STEPS
 from sightline.study.claims import ClaimSpec
+from sightline.study.names import check_names, refuse_ring
 
 #: The model that ships with Sightline.
 LAB = "lab"
@@ -123,7 +124,7 @@ class TakeSpec(Config):
 
     of: str
     count: int = Field(ge=1)
-    random_seed: int | None = Field(default=None, ge=0)
+    random_seed: Seed | None = None
 
 
 class PairsSpec(Settings):
@@ -269,7 +270,7 @@ class StudyConfig(Config):
     about: str = ""
     model: str = LAB
     models: dict[str, ModelSpec] = Field(default_factory=dict)
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1)
     samples: dict[str, SamplesSpec] = Field(default_factory=dict)
     pairs: dict[str, PairsSpec]
     train: Settings
@@ -281,6 +282,13 @@ class StudyConfig(Config):
     rates: RatesSpec | None = None
     evaluate: EvaluateSpec
     claims: tuple[ClaimSpec, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_are_plain(self) -> "StudyConfig":
+        kinds = ("models", "samples", "pairs", "axes", "arms")
+        named = [(kind, name) for kind in kinds for name in getattr(self, kind)]
+        check_names([*named, *((f"axes.{axis}", level) for axis, levels in self.axes.items() for level in levels)])
+        return self
 
     @model_validator(mode="after")
     def _names_exist(self) -> "StudyConfig":
@@ -298,11 +306,14 @@ class StudyConfig(Config):
             known = {**self.samples, **self.pairs} if spec.builder is not None else self.pairs
             for below in spec.below:
                 _known(below, known, f"pairs.{name}{'.samples' if spec.builder is not None else ''}")
-            _no_ring(name, self.pairs)
+        below_pairs = {name: spec.below for name, spec in self.pairs.items()}
+        refuse_ring(below_pairs, "pairs {} are built on each other; give one of them samples")
         plain = {name: spec for name, spec in self.samples.items() if spec.curate is None}
         for name, made in self.samples.items():
             _known(made.match.of if made.match is not None else None, self.samples, f"samples.{name}.match.of")
-            _no_ring_of_samples(name, self.samples)
+        matched = {name: made.match for name, made in self.samples.items()}
+        below_samples = {name: () if match is None else (match.of,) for name, match in matched.items()}
+        refuse_ring(below_samples, "samples {} are made of each other; give one of them files")
         _known(self.evaluate.samples, self.samples, "evaluate.samples")
         for name, kept in self.samples.items():
             _known(kept.curate.of if kept.curate is not None else None, plain, f"samples.{name}.curate.of")
@@ -362,24 +373,6 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
         inner = isinstance(old, Mapping) and isinstance(value, Mapping) and "name" not in value
         made[key] = merged(old, value) if inner and isinstance(old, Mapping) else value
     return made
-
-
-def _no_ring(name: str, pairs: Mapping[str, PairsSpec], above: tuple[str, ...] = ()) -> None:
-    """Pairs that are made of pairs must come down to samples or files."""
-    if name in above:
-        raise ValueError(f"the pairs {' and '.join(above)} are built on each other; give one of them samples")
-    for below in pairs[name].below:
-        if below in pairs:
-            _no_ring(below, pairs, (*above, name))
-
-
-def _no_ring_of_samples(name: str, samples: Mapping[str, SamplesSpec], above: tuple[str, ...] = ()) -> None:
-    """Samples that are made of samples must come down to files or scenes."""
-    if name in above:
-        raise ValueError(f"the samples {' and '.join(above)} are made of each other; give one of them files")
-    made = samples[name].match
-    if made is not None and made.of is not None and made.of in samples:
-        _no_ring_of_samples(made.of, samples, (*above, name))
 
 
 def _known(name: str | None, known: Mapping[str, object], what: str) -> None:

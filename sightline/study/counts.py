@@ -8,12 +8,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sightline.config.problems import shorten
 from sightline.errors import InputError
+from sightline.pairs.registry import get_entry
 from sightline.study.plan import Piece, StudyPlan
 from sightline.study.work import sort_of
 
-#: Builders that make at most one pair of a sample; others have settings that say how many.
-ONE_EACH = frozenset({"bdhs", "corrupted", "corrected", "dropout-ntp", "weakened", "distorted", "beam"})
 #: Benchmark -> (answers, pictures) of the official files; of the lab's, of one scene.
 ANSWERS: dict[str, tuple[int, int]] = {
     **dict.fromkeys(("pope", "pope-aokvqa", "pope-gqa"), (9000, 500)),
@@ -49,10 +49,8 @@ def rows_of(plan: StudyPlan, place: str | None) -> int | None:
     if sort_of(piece) == "average":
         return rows_of(plan, piece.inputs["first"])
     if sort_of(piece) == "builder":
-        each = 1 if settings["builder"] in ONE_EACH else settings["config"].get("twins", 1)
-        known = settings["builder"] in ONE_EACH or settings["builder"] == "altered"
-        below = rows_of(plan, piece.inputs.get("samples"))
-        return below * int(each) if known and below is not None else None
+        each, below = _pairs_each(piece), rows_of(plan, piece.inputs.get("samples"))
+        return None if each is None or below is None else below * each
     return None
 
 
@@ -64,20 +62,44 @@ def trained_rows(plan: StudyPlan, piece: Piece) -> int | None:
 def examples_of(plan: StudyPlan, piece: Piece) -> int | None:
     """The pairs or prompts that a training takes in all its steps, each as often as it comes."""
     config, rows = piece.settings["config"], trained_rows(plan, piece)
-    if config.get("max_steps") is not None:
-        return int(config["max_steps"]) * step_rows(config)
-    return None if rows is None or config.get("epochs") is None else int(config["epochs"]) * rows
+    steps, epochs = (_whole(config, key, None, piece) for key in ("max_steps", "epochs"))
+    if steps is not None:
+        return steps * step_rows(piece)
+    return None if rows is None or epochs is None else epochs * rows
 
 
-def step_rows(config: Mapping[str, Any]) -> int:
-    """The pairs or prompts of one step."""
-    return int(config.get("batch_size", _BATCH)) * int(config.get("accumulation", _ACCUMULATION))
+def step_rows(piece: Piece) -> int:
+    """The pairs or prompts of one step of a training."""
+    config = piece.settings["config"]
+    batch = _whole(config, "batch_size", _BATCH, piece) or _BATCH
+    return batch * (_whole(config, "accumulation", _ACCUMULATION, piece) or _ACCUMULATION)
+
+
+def _pairs_each(piece: Piece) -> int | None:
+    """The most pairs that a builder makes of a sample, by its entry in the registry."""
+    most = get_entry(piece.settings["builder"]).most
+    return _whole(piece.settings["config"], most, 1, piece) if isinstance(most, str) else most
+
+
+def _whole(config: Mapping[str, Any], key: str, default: int | None, piece: Piece) -> int | None:
+    """A number of a config that nothing has checked yet; None where it is left out or null.
+
+    Raises:
+        InputError: it is no whole number from 1 on.
+    """
+    value = config.get(key, default)
+    if value is None:
+        return None
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if not is_whole or isinstance(value, bool) or value < 1:
+        raise InputError(f"study: {piece.kind} {piece.label}: {key} = {shorten(value)} is no whole number from 1 on")
+    return int(value)
 
 
 def steps_of(plan: StudyPlan, piece: Piece) -> int | None:
     """The steps of a training."""
     examples = examples_of(plan, piece)
-    return None if examples is None else math.ceil(examples / step_rows(piece.settings["config"]))
+    return None if examples is None else math.ceil(examples / step_rows(piece))
 
 
 def answers_of(benchmark: str, limit: int | None) -> int | None:

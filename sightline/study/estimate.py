@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sightline.errors import InputError
 from sightline.study.config import RatesSpec
@@ -18,6 +18,9 @@ from sightline.study.ledger import Entry, Ledger, has_ledger
 from sightline.study.plan import Piece, StudyPlan, plan_of_text
 from sightline.study.work import sort_of
 
+N = TypeVar("N", int, float)
+
+_NAMED = 5  # trainings of unknown size that are named
 UNITS = {"samples": "scenes", "pairs": "rows", "train": "examples", "eval": "answers", "fetch": "repositories"}
 
 
@@ -25,7 +28,8 @@ UNITS = {"samples": "scenes", "pairs": "rows", "train": "examples", "eval": "ans
 class Forecast:
     """Pieces by kind: how many there are and are done, what is to do of each, and its seconds, where they are known.
 
-    `loads` and `seconds` are of pieces that are left; `open` counts those whose load or time nothing tells.
+    `loads` and `seconds` are of pieces that are left, without those `unmeasured`, whose load nothing says, and those
+    `open`, whose time nothing says.
     """
 
     arms: int
@@ -34,6 +38,7 @@ class Forecast:
     pieces: Mapping[str, int]
     done: Mapping[str, int]
     loads: Mapping[str, int]
+    unmeasured: Mapping[str, int]
     seconds: Mapping[str, float]
     open: Mapping[str, int]
     details: tuple[str, ...]
@@ -46,21 +51,29 @@ class Forecast:
         yield f"{models}{self.arms} arms, {self.seeds} seeds: {count} pieces of work, each done once"
         for kind, count in self.pieces.items():
             left = count - self.done[kind]
-            load = f" ({self.loads[kind]:,} {UNITS[kind]})" if left and self.loads[kind] else ""
-            yield f"  {kind}: {count}, of which {left} to do{load}{self._time(kind) if left else ''}"
+            yield f"  {kind}: {count}, of which {left} to do{self._load(kind) + self._time(kind) if left else ''}"
         yield from (f"  {detail}" for detail in self.details)
         total = sum(self.seconds.values())
         if total:
-            hours = f"about {total / 3600:.1f} hours" if total > 5400 else f"about {total / 60:.1f} min"
             lacking = sum(self.open.values())
+            about = "at least" if lacking else "about"
+            hours = f"{about} {total / 3600:.1f} hours" if total > 5400 else f"{about} {total / 60:.1f} min"
             rest = f", without {lacking} pieces of which nothing is known" if lacking else ""
             yield f"  in all: {hours} of one {self.device}{rest}"
+
+    def _load(self, kind: str) -> str:
+        load, unknown = self.loads[kind], self.unmeasured[kind]
+        if not unknown:
+            return f" ({load:,} {UNITS[kind]})" if load else ""
+        if not load:
+            return f" (unknown {UNITS[kind]})"
+        return f" (at least {load:,} {UNITS[kind]}, with {unknown} of unknown size)"
 
     def _time(self, kind: str) -> str:
         seconds, unknown = self.seconds[kind], self.open[kind]
         if not seconds:
             return ", time not known yet" if unknown else ""
-        guess = f", about {seconds / 60:.1f} min"
+        guess = f", {'at least' if unknown else 'about'} {seconds / 60:.1f} min"
         return guess + (f" and {unknown} of which nothing is known" if unknown else "")
 
 
@@ -74,6 +87,7 @@ def estimate(plan: StudyPlan, out: Path) -> Forecast:
         for kind, pieces in by_kind.items()
     }
     rates = _measured(plan, out)
+    loads = {kind: [load_of(plan, piece) for piece in pieces] for kind, pieces in left.items()}
     priced = {kind: [_seconds(plan, piece, rates) for piece in pieces] for kind, pieces in left.items()}
     stated = plan.config.rates
     return Forecast(
@@ -82,27 +96,38 @@ def estimate(plan: StudyPlan, out: Path) -> Forecast:
         seeds=len(plan.config.seeds),
         pieces={kind: len(pieces) for kind, pieces in by_kind.items()},
         done={kind: len(pieces) - len(left[kind]) for kind, pieces in by_kind.items()},
-        loads={kind: sum(load_of(plan, piece) or 0 for piece in pieces) for kind, pieces in left.items()},
-        seconds={kind: sum(found for found in each if found is not None) for kind, each in priced.items()},
+        loads={kind: _known_sum(each) for kind, each in loads.items()},
+        unmeasured={kind: each.count(None) for kind, each in loads.items()},
+        seconds={kind: _known_sum(each) for kind, each in priced.items()},
         open={kind: each.count(None) for kind, each in priced.items()},
         details=tuple(_details(plan, left.get("train", []))),
         device="process" if stated is None or rates else stated.device,
     )
 
 
+def _known_sum(values: Iterable[N | None]) -> N | int:
+    """The sum of those that are known."""
+    return sum(value for value in values if value is not None)
+
+
 def _details(plan: StudyPlan, trainings: Iterable[Piece]) -> Iterator[str]:
-    """Steps, sampled answers, and tokens where the study says how long its texts are."""
+    """Steps, sampled answers, and tokens where the study says how long its texts are; trainings of unknown size."""
     trainings = list(trainings)
-    steps = sum(steps_of(plan, piece) or 0 for piece in trainings)
-    if not steps:
-        return
-    sampled = sum((examples_of(plan, piece) or 0) * _sampled(piece.settings["config"]) for piece in trainings)
-    yield f"in training: {steps:,} steps" + (f", {sampled:,.0f} answers sampled by the policy" if sampled else "")
+    sizes = {piece.label: examples_of(plan, piece) for piece in trainings}
+    examples, unknown = _known_sum(sizes.values()), [label for label, size in sizes.items() if size is None]
+    at_least = "at least " if unknown else ""
+    steps = _known_sum(steps_of(plan, piece) for piece in trainings)
+    if steps:
+        sampled = sum((examples_of(plan, piece) or 0) * _sampled(piece.settings["config"]) for piece in trainings)
+        answers = f", {at_least}{sampled:,.0f} answers sampled by the policy" if sampled else ""
+        yield f"in training: {at_least}{steps:,} steps{answers}"
     rates = plan.config.rates
-    if rates is not None and rates.prefix_tokens is not None and rates.answer_tokens is not None:
-        examples = sum(examples_of(plan, piece) or 0 for piece in trainings)
+    if examples and rates is not None and rates.prefix_tokens is not None and rates.answer_tokens is not None:
         tokens = examples * (rates.prefix_tokens + 2 * rates.answer_tokens)
-        yield f"in training: {tokens:,} tokens forward and backward"
+        yield f"in training: {at_least}{tokens:,} tokens forward and backward"
+    if unknown:
+        more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+        yield f"unknown examples and steps: {', '.join(unknown[:_NAMED])}{more}; their rows are counted when made"
 
 
 def _sampled(config: Mapping[str, Any]) -> float:
@@ -122,7 +147,7 @@ def _like(piece: Piece) -> tuple[str, ...]:
     settings, model = piece.settings, piece.inputs.get("model", "lab")
     if piece.kind == "train":
         config = settings["config"]
-        batch = str(step_rows(config))
+        batch = str(step_rows(piece))
         return ("train", model, "rl" if "rl" in config else config.get("source", {}).get("name", "offline"), batch)
     if piece.kind == "eval":
         return ("eval", model, *settings["benchmarks"])

@@ -5,12 +5,16 @@ that what the scripts have done is found by the next run or report. Which pieces
 """
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
+import yaml
+
+from sightline.data.terminal import one_line
 from sightline.errors import InputError
 from sightline.pairs.registry import get_entry
 from sightline.records.store import replacing
@@ -22,12 +26,13 @@ from sightline.study.work import Job, lab_base
 LaunchKind = Literal["accelerate", "slurm", "skypilot"]
 FOLDER, PIECES, ENVIRONMENT, COMMANDS = "launch", "pieces", "env.sh", "commands.sh"
 
-_HERE = """here="$(cd "$(dirname "${BASH_SOURCE[0]}")%s" && pwd)"
+_HERE = """here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")%s" && pwd)"
 """
 _ENVIRONMENT = """# shellcheck shell=bash disable=SC2034
 # Where every script of this study begins. Edit it for your machine: it is written once and then left alone.
-ROOT="$(cd "$(dirname "${{BASH_SOURCE[0]}}")/{root}" && pwd)" # where the study was planned; paths are relative to it
-cd "$ROOT" || exit 1
+# ROOT is where the study was planned; paths are relative to it.
+ROOT="$(cd -- "$(dirname -- "${{BASH_SOURCE[0]}}")"/{root} && pwd)"
+cd -- "$ROOT" || exit 1
 PYTHON="${{PYTHON:-python}}" # or the one of an environment, such as .venv/bin/python
 """
 _COMMANDS = """# shellcheck shell=bash disable=SC2034
@@ -53,10 +58,10 @@ exit "$failed"
 _SUBMIT = """# shellcheck source=/dev/null
 source "$here/env.sh"
 export STUDY_LAUNCH="$here"
-mkdir -p {logs}
+mkdir -p -- {logs}
 previous=""
 for stage in {stages}; do
-    options=(--parsable)
+    options=(--parsable --job-name={name}"-$stage" --output={output}"/stage-$stage-%a.log")
     if [ -n "$previous" ]; then options+=("--dependency=afterany:$previous"); fi # a failed piece stops only its own
     previous="$(sbatch "${{options[@]}}" "$here/stage-$stage.sbatch")"
     previous="${{previous%%;*}}"
@@ -64,10 +69,8 @@ for stage in {stages}; do
 done
 """
 _ARRAY = """#!/usr/bin/env bash
-# Stage {stage}: {what}. `submit.sh` submits it; time and memory are guesses to be edited.
-#SBATCH --job-name={name}-{stage}
+# Stage {stage}: {what}. `submit.sh` submits it and names its logs; time and memory are guesses to be edited.
 #SBATCH --array=0-{last}
-#SBATCH --output={logs}/stage-{stage}-%a.log
 #SBATCH --cpus-per-task=8
 #SBATCH --mem={memory}
 #SBATCH --time={time}
@@ -75,20 +78,7 @@ _ARRAY = """#!/usr/bin/env bash
 mapfile -t pieces < "$STUDY_LAUNCH/stage-{stage}.txt"
 exec bash "$STUDY_LAUNCH/pieces/${{pieces[$SLURM_ARRAY_TASK_ID]}}"
 """
-_SKY = """# sky launch {launch}/study.sky.yaml
-# All pieces one after the other on one machine; afterwards: rsync -a CLUSTER:sky_workdir/{out}/ {out}/
-name: {name}
-resources:
-  accelerators: A100-80GB:1
-  disk_size: 512
-workdir: .
-file_mounts: # git ignores the folder, so that it is no part of workdir
-  ~/sky_workdir/{launch}: {launch}
-setup: |
-  python -m pip install --quiet -e .
-run: |
-  bash {launch}/run.sh
-"""
+_SKY_SETUP = "python -m pip install --quiet -e .\n"
 
 
 def write_scripts(plan: StudyPlan, name: str, out: Path, kind: LaunchKind) -> list[Path]:
@@ -96,12 +86,18 @@ def write_scripts(plan: StudyPlan, name: str, out: Path, kind: LaunchKind) -> li
 
     Scripts of an earlier plan are removed; `env.sh` is kept, since it is the user's.
 
+    Names and paths may hold anything that a file system takes: the shell gets them from `shlex.quote`, YAML from
+    `yaml.safe_dump`, comments on one line, and lines of #SBATCH hold none.
+
     Raises:
-        InputError: for SkyPilot, which takes the working directory along, `out` is not below it.
+        InputError: for SkyPilot, which takes the working directory along, `out` is not below it; or a folder's name
+            ends in a newline, which no shell reads back.
     """
     out = Path(os.path.relpath(out)) if out.absolute().is_relative_to(Path.cwd()) else out
     if kind == "skypilot" and out.is_absolute():
         raise InputError(f"SkyPilot takes the working directory along, and {out} is not below it; choose another --out")
+    if any(part.endswith("\n") for part in out.absolute().parts):
+        raise InputError(f"a folder of {str(out)!r} has a name that ends in a newline; choose another --out")
     launch = out / FOLDER
     jobs = jobs_of(plan, out)
     scripts = {key: f"{number:04d}-{Path(job.piece.folder).name}.sh" for number, (key, job) in enumerate(jobs.items())}
@@ -111,7 +107,7 @@ def write_scripts(plan: StudyPlan, name: str, out: Path, kind: LaunchKind) -> li
         _write(launch / PIECES / scripts[key], _script(job))
     if not (launch / ENVIRONMENT).exists():
         root = os.path.relpath(Path.cwd(), launch)
-        _write(launch / ENVIRONMENT, _ENVIRONMENT.format(root=root))
+        _write(launch / ENVIRONMENT, _ENVIRONMENT.format(root=shlex.quote(root)))
     _write(launch / COMMANDS, f"{_COMMANDS}{_TRAINING[kind]}\n")
     writers: dict[LaunchKind, Callable[[], list[Path]]] = {
         "accelerate": lambda: _for_accelerate(launch),
@@ -142,10 +138,15 @@ def _script(job: Job) -> str:
     words = words_of(job)
     command = ["sightline", *words] if words[0] != "train" else ["sightline_train", *words[1:]]
     base = str(lab_base())
-    told = " ".join('"$LAB"' if word == base else shlex.quote(word) for word in command)
-    about = f"# {job.piece.kind} {job.piece.label}; key {job.piece.key[:10]}\nset -euo pipefail\n"
+    line = " ".join('"$LAB"' if word == base else shlex.quote(word) for word in command)
+    about = _comment(f"{job.piece.kind} {job.piece.label}; key {job.piece.key[:10]}")
     source = '# shellcheck source=/dev/null\nsource "$here/commands.sh"\n'
-    return f"#!/usr/bin/env bash\n{about}{_HERE % '/..'}{source}{told}\n"
+    return f"#!/usr/bin/env bash\n{about}set -euo pipefail\n{_HERE % '/..'}{source}{line}\n"
+
+
+def _comment(text: str) -> str:
+    """A comment of shell or YAML: one line, whatever the text holds."""
+    return f"# {one_line(text)}\n"
 
 
 def _for_accelerate(launch: Path) -> list[Path]:
@@ -158,7 +159,7 @@ def _for_accelerate(launch: Path) -> list[Path]:
 
 
 def _for_slurm(plan: StudyPlan, scripts: Mapping[str, str], name: str, out: Path) -> list[Path]:
-    launch, logs = out / FOLDER, shlex.quote(str(out / "logs"))
+    launch, logs = out / FOLDER, str(out / "logs")
     stages = stages_of(plan)
     arrays = []
     for number, pieces in enumerate(stages, 1):
@@ -168,16 +169,19 @@ def _for_slurm(plan: StudyPlan, scripts: Mapping[str, str], name: str, out: Path
         text = _ARRAY.format(
             stage=number,
             what=f"{len(pieces)} pieces ({', '.join(kinds)})",
-            name=shlex.quote(name),
             last=len(pieces) - 1,
-            logs=logs,
             memory="64G" if gpu else "16G",
             time="24:00:00" if gpu else "04:00:00",
             gpu="#SBATCH --gres=gpu:1\n" if gpu else "",
         )
         arrays.append(_write(launch / f"stage-{number}.sbatch", text))
     about = "# Submits an array for each stage; each waits for the one before.\n"
-    submit = _SUBMIT.format(logs=logs, stages=" ".join(str(number) for number in range(1, len(stages) + 1)))
+    submit = _SUBMIT.format(
+        logs=shlex.quote(logs),
+        output=shlex.quote(logs.replace("%", "%%")),  # Slurm fills in what follows a single one
+        name=shlex.quote(_plain_name(name)),
+        stages=" ".join(str(number) for number in range(1, len(stages) + 1)),
+    )
     text = f"#!/usr/bin/env bash\n{about}set -euo pipefail\n{_HERE % ''}{submit}"
     return [_write(launch / "submit.sh", text), *arrays]
 
@@ -186,8 +190,29 @@ def _for_skypilot(name: str, out: Path) -> list[Path]:
     launch = out / FOLDER
     about = "# Every piece in its order. Started again, it goes on.\n"
     _write(launch / "run.sh", f"#!/usr/bin/env bash\n{about}set -uo pipefail\n{_HERE % ''}{_ALL}")
-    text = _SKY.format(name=name, out=out.as_posix(), launch=launch.as_posix())
+    here, script = launch.as_posix(), shlex.quote(f"{launch.as_posix()}/run.sh")
+    task = {
+        "name": _plain_name(name),
+        "resources": {"accelerators": "A100-80GB:1", "disk_size": 512},
+        "workdir": ".",
+        "file_mounts": {f"~/sky_workdir/{here}": here},
+        "setup": _SKY_SETUP,
+        "run": f"bash -- {script}\n",
+    }
+    started = shlex.join(["sky", "launch", f"{here}/study.sky.yaml"])
+    copied = shlex.join(["rsync", "-a", f"CLUSTER:sky_workdir/{out.as_posix()}/", f"{out.as_posix()}/"])
+    about = (
+        _comment(started)
+        + _comment(f"All pieces one after the other on one machine; afterwards: {copied}")
+        + _comment("git ignores the folder of file_mounts, so that it is no part of workdir.")
+    )
+    text = about + yaml.safe_dump(task, sort_keys=False, allow_unicode=True)
     return [_write(launch / "study.sky.yaml", text), launch / "run.sh"]
+
+
+def _plain_name(name: str) -> str:
+    """A study's name as schedulers take it: letters, digits, and single signs between them."""
+    return "-".join(re.findall(r"[A-Za-z0-9]+(?:[._][A-Za-z0-9]+)*", name)) or "study"
 
 
 def _write(path: Path, text: str) -> Path:

@@ -12,13 +12,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
 
-from sightline.errors import InputError
+from sightline.errors import InputError, disk_problem
 from sightline.records.manifest import Manifest
 from sightline.study.plan import Piece
 from sightline.study.work import Job, do
@@ -93,8 +93,9 @@ class Workers:
         """Give a piece to a process that is free, or to a new one."""
         idle = next((worker for worker in self._all if worker.piece is None), None)
         if idle is None:
-            idle = _Worker(self._threads)
-            self._all.append(idle)
+            with _signals_held_back():
+                idle = _Worker(self._threads)
+                self._all.append(idle)
         idle.begin(job, log)
 
     def ended(self) -> Iterator[Done]:
@@ -122,9 +123,37 @@ class Workers:
                 worker.process.join()
 
 
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait while a process is started, and take effect after.
+
+    A parent that leaves between starting a process and sending it what to run leaves one behind that ends in a trace.
+    The process inherits the block of SIGINT, so that Ctrl-C on a terminal does not end its imports in a trace either.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    before = {
+        number: signal.signal(number, lambda found, _: arrived.append(found))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    resource_tracker.ensure_running()  # now, since its own start, which the first process brings, ends the block
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # what waits now goes to the lines above
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for late in dict.fromkeys(arrived):
+            signal.raise_signal(late)
+
+
 def _serve(connection: Connection, threads: int) -> None:
     """The life of a process: one piece after the other until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one sees to it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)  # which torch reads when a piece first needs it
     if (torch := sys.modules.get("torch")) is not None:
@@ -152,8 +181,9 @@ def _attempt(job: Job, log: Path) -> Done:
             manifest = do(job)
     except InputError as error:
         return Done(job.piece, None, time.monotonic() - began, str(error))
-    except Exception:  # noqa: BLE001 - one piece's fault must not lose the others; it is told in full
-        return Done(job.piece, None, time.monotonic() - began, traceback.format_exc())
+    except Exception as error:  # noqa: BLE001 - one piece's fault must not lose the others; a bug is shown in full
+        reason = disk_problem(error, job.out) or traceback.format_exc()
+        return Done(job.piece, None, time.monotonic() - began, reason)
     return Done(job.piece, manifest, time.monotonic() - began)
 
 

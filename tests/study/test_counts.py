@@ -12,11 +12,10 @@ from sightline.data.formats.registry import LAYOUTS
 from sightline.errors import InputError
 from sightline.evals.registry import BENCHMARKS
 from sightline.evals.run import EvalConfig
-from sightline.pairs.registry import BUILDERS, get_builder
+from sightline.pairs.registry import BUILDERS, Entry, get_builder
 from sightline.study.config import StudyConfig
 from sightline.study.counts import (
     ANSWERS,
-    ONE_EACH,
     answers_of,
     examples_of,
     load_of,
@@ -63,7 +62,6 @@ def test_defaults_are_those_of_training() -> None:
 
 
 def test_what_a_builder_makes_of_a_sample() -> None:
-    assert set(BUILDERS) >= ONE_EACH
     pairs = {
         "twins": {"builder": "altered", "samples": "scenes", "set": {"twins": 3}},
         "ranked": {"builder": "ranked", "samples": "scenes"},
@@ -74,6 +72,52 @@ def test_what_a_builder_makes_of_a_sample() -> None:
     plan = planned(pairs=pairs, arms=arms, seeds=[0])
     found = [rows_of(plan, plan.pieces[run.train].inputs["pairs"]) for run in plan.runs]
     assert found == [24, None, 5, 24]
+
+
+def test_a_builders_entry_alone_says_how_many_pairs_it_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new builder is one line of the registry; a config key that is named there exists, with the default 1."""
+    monkeypatch.setitem(BUILDERS, "new", Entry("nowhere:NEW", "Three each.", False, most=3))
+    monkeypatch.setitem(BUILDERS, "open", Entry("nowhere:OPEN", "Nobody knows.", False))
+    for name, rows in (("new", 24), ("open", None)):
+        plan = planned(pairs={"set": {"builder": name, "samples": "scenes"}}, arms={"a": {"pairs": "set"}}, seeds=[0])
+        assert rows_of(plan, plan.pieces[plan.runs[0].train].inputs["pairs"]) == rows
+    monkeypatch.undo()
+    for name, entry in BUILDERS.items():
+        if isinstance(entry.most, str):
+            assert get_builder(name).config.model_fields[entry.most].default == 1
+
+
+EPOCHS = {"set": {**STUDY["train"]["set"], "max_steps": None, "epochs": 2}}
+
+
+def test_an_arm_of_unknown_size_is_not_counted_as_nothing(tmp_path: Path) -> None:
+    """One arm has 8 pairs in 2 epochs, the other as many as a judge's ranking leaves."""
+    pairs = {**STUDY["pairs"], "ranked": {"builder": "ranked", "samples": "scenes"}}
+    arms = {"dpo": {"pairs": "corrupted"}, "free": {"pairs": "ranked"}}
+    lines = list(estimate(planned(pairs=pairs, arms=arms, seeds=[0], train=EPOCHS), tmp_path).lines())
+    assert "  train: 2, of which 2 to do (at least 16 examples, with 1 of unknown size), time not known yet" in lines
+    assert "  in training: at least 2 steps" in lines
+    assert "  unknown examples and steps: free 0; their rows are counted when made" in lines
+    alone = list(estimate(planned(pairs=pairs, arms={"free": arms["free"]}, seeds=[0], train=EPOCHS), tmp_path).lines())
+    assert "  train: 1, of which 1 to do (unknown examples), time not known yet" in alone
+    assert not any("0 examples" in line or "0 steps" in line for line in alone)
+
+
+def test_known_times_beside_unknown_ones_are_lower_bounds(tmp_path: Path) -> None:
+    pairs = {**STUDY["pairs"], "ranked": {"builder": "ranked", "samples": "scenes"}}
+    arms = {"dpo": {"pairs": "corrupted"}, "free": {"pairs": "ranked"}}
+    rates = {"device": "GPU", "example": {"other": 30.0}}
+    lines = list(estimate(planned(pairs=pairs, arms=arms, seeds=[0], train=EPOCHS, rates=rates), tmp_path).lines())
+    assert any("at least 8.0 min and 1 of which nothing is known" in line for line in lines), lines
+    assert any(line.startswith("  in all: at least 8.0 min of one GPU") for line in lines), lines
+
+
+@pytest.mark.parametrize("value", [{}, [1], "many", True, 0, 2.5, float("inf")])
+def test_a_number_that_is_none_is_refused_with_the_piece(value: Any, tmp_path: Path) -> None:
+    for key in ("max_steps", "batch_size"):
+        plan = planned(train={"set": {**STUDY["train"]["set"], key: value}})
+        with pytest.raises(InputError, match=rf"study: train dpo 0: {key} = .* is no whole number from 1 on"):
+            estimate(plan, tmp_path)
 
 
 def test_which_builders_need_a_model_is_as_they_say() -> None:

@@ -2,8 +2,11 @@
 
 import fcntl
 import os
+import resource
 import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +48,68 @@ def test_a_killed_process_loses_its_own_piece(tmp_path: Path) -> None:
     assert killed.manifest is None and "killed by signal 9" in killed.error and "fewer --workers" in killed.error
     assert [found[name].manifest.counts["samples"] for name in ("scenes 3", "scenes 2")] == [3, 2]  # type: ignore[union-attr]
     assert not any(worker.process.is_alive() for worker in pool._all)
+
+
+INTERRUPTED_AT_ITS_START = """
+import multiprocessing.util as util
+import os
+import signal
+import sys
+from pathlib import Path
+
+from sightline.study.workers import Workers
+from tests.study.test_workers import scenes
+
+start = util.spawnv_passfds
+
+
+def interrupted(path, arguments, descriptors):
+    number = start(path, arguments, descriptors)
+    if b"spawn_main" in b" ".join(map(os.fsencode, arguments)):
+        os.kill(os.getpid(), SIGNAL)  # the process runs, and has not been sent yet what to run
+        os.kill(number, signal.SIGINT)  # as Ctrl-C on a terminal reaches it too
+    return number
+
+
+def end(*_):
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    util.spawnv_passfds = interrupted
+    signal.signal(signal.SIGTERM, end)
+    out = Path(sys.argv[1])
+    try:
+        with Workers(1) as pool:
+            pool.begin(scenes(out, 3), out / "x.log")
+    except KeyboardInterrupt:
+        print("interrupted", [worker.process.exitcode for worker in pool._all])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_process_starts_ends_in_no_trace(number: signal.Signals, tmp_path: Path) -> None:
+    """Between the start of a process and the message that says what to run: it used to end in an EOFError's trace."""
+    script = tmp_path / "interrupted.py"
+    script.write_text(INTERRUPTED_AT_ITS_START.replace("SIGNAL", str(int(number))))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, str(script), str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("interrupted [0]\n", "", 0)
+
+
+def test_a_piece_that_the_disk_refuses_is_a_sentence(tmp_path: Path) -> None:
+    """The process inherits a limit on the size of files, which stands for a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Workers(1) as pool:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+        try:
+            pool.begin(scenes(tmp_path, 40), tmp_path / "x.log")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        (done,) = pool.ended()
+    assert done.manifest is None and "Traceback" not in done.error
+    assert "the file would be larger than the system allows" in done.error and "run the same command" in done.error
 
 
 def test_what_fails_is_told_and_the_process_goes_on(tmp_path: Path) -> None:

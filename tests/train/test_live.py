@@ -4,10 +4,10 @@ import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from sightline.config import load_config
 from sightline.data.progress import open_bars
+from sightline.data.terminal import Screen
 from sightline.records.manifest import read_manifest
 from sightline.records.rows import Pair
 from sightline.train.config import TrainConfig
@@ -33,8 +33,8 @@ def test_the_line_says_loss_margin_accuracy_and_speed() -> None:
 def test_at_80_columns_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(
-        "sightline.data.progress.Console",
-        lambda **_: Console(file=screen, width=80, force_terminal=True, color_system=None),
+        "sightline.data.progress.Screen",
+        lambda **_: Screen(file=screen, width=80, force_terminal=True, color_system=None),
     )
     with open_bars() as bars:
         bars.add_task("reading", total=20000, completed=20000, note="")

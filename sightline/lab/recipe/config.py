@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from sightline.config import Config
+from sightline.config import Config, Seed
 from sightline.lab.language import ReferenceNoise
 from sightline.lab.vocabulary import WorldConfig
 
@@ -22,7 +22,7 @@ class Phase(Config):
 class RecipeConfig(Config):
     """Settings of `sightline lab train-base`. Steps, not minutes, so that a seed gives the same model everywhere."""
 
-    seed: int = 0
+    seed: Seed = 0
     world: WorldConfig = WorldConfig()
     noise: ReferenceNoise = Field(default=ReferenceNoise(), description="of the descriptions that are trained on")
 

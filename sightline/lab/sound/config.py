@@ -2,14 +2,14 @@
 
 from pydantic import Field
 
-from sightline.config import Config
+from sightline.config import Config, Seed
 from sightline.lab.vocabulary import WorldConfig
 
 
 class EarConfig(Config):
     """The sound encoder, from scratch: a ViT over spectrograms, and the projector into the base's language model."""
 
-    seed: int = 0
+    seed: Seed = 0
     width: int = 128
     layers: int = 2
     sounds: int = Field(default=6000, description="unbiased spectrograms, drawn once")

@@ -14,6 +14,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sightline.data.terminal import visible
+
 #: Lines that are told apart by color; further ones by dashes too (`arms.drawings`).
 ARM_COLORS = tuple(f"arm-{number}" for number in range(8))
 #: Stand-ins that no plot would choose; each becomes a variable of the style sheet.
@@ -78,7 +80,7 @@ def svg_text(figure: Figure, name: str) -> str:
     """The figure as an <svg> element that scales with its box; the same figure gives the same text."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
+    text = visible(buffer.getvalue())
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     # Names of groups are for editors and would repeat over the plots of a page; references keep theirs, salted by name.

@@ -1,7 +1,8 @@
 """How pages are written: the templates, and the filters by which numbers, marked words and plots get into them.
 
-Everything that a model or a file said is escaped: autoescape is on for HTML and Markdown, and only plots and the two
-marking filters below make markup. What is on a page is `page` and `arms.page`.
+Everything that a model or a file said is escaped, by `html_text` on every value of a template and by `markdown_text`
+where a template asks for it: markup means nothing, and hidden characters are written as their codes. Only plots and the
+two marking filters below make markup. What is on a page is `page` and `arms.page`.
 """
 
 import re
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 import jinja2
 from markupsafe import Markup, escape
 
+from sightline.data.terminal import one_line, visible
 from sightline.study.report import formatting
 from sightline.study.report.marking import Segment
 
@@ -27,6 +29,7 @@ def environment() -> jinja2.Environment:
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("sightline.study.report", "templates"),
         autoescape=True,
+        finalize=html_text,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -56,15 +59,22 @@ def place(difference: float, scale: float) -> str:
 def html_segments(segments: Iterable[Segment], kind: str) -> Markup:
     """Segments with the marked ones in <mark class="kind">."""
     parts = (
-        Markup('<mark class="{}">{}</mark>').format(kind, segment.text) if segment.marked else escape(segment.text)
+        Markup('<mark class="{}">{}</mark>').format(kind, html_text(segment.text))
+        if segment.marked
+        else escape(html_text(segment.text))
         for segment in segments
     )
     return Markup("").join(parts)
 
 
+def html_text(value: object) -> object:
+    """A value as it comes into a page: a text's hidden characters as codes, what is markup unchanged."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def markdown_text(text: str) -> Markup:
-    """Text on one line in which neither Markdown nor HTML means anything."""
-    return escape(_MARKDOWN_SPECIAL.sub(r"\\\1", " ".join(text.split())))  # entities have a # of their own
+    """Text on one line in which neither Markdown nor HTML means anything, nor any hidden character."""
+    return escape(_MARKDOWN_SPECIAL.sub(r"\\\1", one_line(text)))  # entities have a # of their own
 
 
 def markdown_segments(segments: Iterable[Segment]) -> Markup:

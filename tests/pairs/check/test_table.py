@@ -4,9 +4,9 @@ import io
 from pathlib import Path
 
 from rich.cells import cell_len
-from rich.console import Console
 
 from sightline.cli.check_table import plain, print_report
+from sightline.data.terminal import Screen
 from tests.pairs.check.datasets import Checked, checked, row, write
 
 HOSTILE = (
@@ -22,7 +22,7 @@ HOSTILE = (
 
 def printed(found: Checked) -> str:
     file = io.StringIO()
-    print_report(found.report, Console(file=file, width=80, force_terminal=False))
+    print_report(found.report, Screen(file=file, width=80, force_terminal=False))
     return file.getvalue()
 
 
