@@ -10,23 +10,25 @@ from sightline.pairs.registry import BUILDERS
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_NUMBERS += ("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
+_ONES = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_TEENS = ("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
 NUMBERS = {
+    **{word: number for number, word in enumerate(_ONES, 1)},
+    "ten": 10,
+    **{word: number for number, word in enumerate(_TEENS, 11)},
     "twenty": 20,
+    **{f"twenty-{word}": 20 + number for number, word in enumerate(_ONES, 1)},
     "thirty": 30,
-    **{word: number for number, word in enumerate(_NUMBERS)},
-    **{f"twenty-{word}": 20 + number for number, word in enumerate(_NUMBERS[1:10], 1)},
-    **{f"thirty-{word}": 30 + number for number, word in enumerate(_NUMBERS[1:10], 1)},
+    **{f"thirty-{word}": 30 + number for number, word in enumerate(_ONES, 1)},
 }
-COUNTED = {"builders": BUILDERS, "losses": LOSSES}
+COUNTED = {"builders": len(BUILDERS), "losses": len(LOSSES)}
 
 
 def wrong_counts(text: str) -> list[str]:
     """Phrases such as "eleven builders" where there are not as many."""
     found = re.findall(rf"\b([a-z-]+|\d+) ({'|'.join(COUNTED)})\b", text.lower())
     counts = [(number, what, NUMBERS.get(number, int(number) if number.isdigit() else None)) for number, what in found]
-    return [f"{number} {what}" for number, what, count in counts if count is not None and count != len(COUNTED[what])]
+    return [f"{number} {what}" for number, what, count in counts if count is not None and count != COUNTED[what]]
 
 
 def table_of(page: Path, heading: str) -> list[str]:

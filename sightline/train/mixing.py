@@ -246,7 +246,7 @@ def share_name(stream: str) -> str:
 
 
 def _share(stream: str, pairs: Sequence[Pair]) -> float:
-    return sum(pair.provenance[STREAM] == stream for pair in pairs) / len(pairs)
+    return sum(1 for pair in pairs if pair.provenance[STREAM] == stream) / len(pairs)
 
 
 def _renamed(example: Example, attempt: str) -> Example:

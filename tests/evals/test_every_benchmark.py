@@ -8,7 +8,7 @@ import pytest
 from sightline.config import load_config
 from sightline.data.entities.reading import ReadConfig, read_entities
 from sightline.evals.benchmark import Benchmark, Setting
-from sightline.evals.judging.verdicts import Judged, Verdicts
+from sightline.evals.judging.verdicts import Judged, Verdicts, hash_text
 from sightline.evals.registry import BENCHMARKS, get_benchmark
 from sightline.evals.scoring import score_answer
 from sightline.records.rows import Answer, Sample, Score
@@ -26,7 +26,7 @@ TEXTS = (
     "blue",
     "",
 )
-#: A reply that the judge of a benchmark could give to each of the texts, in their order, again and again.
+#: Replies that the judge of a benchmark could give, to the answers by turns.
 REPLIES: dict[str, tuple[str, ...]] = {
     "mmhal": ("Rating: 4", "Rating: 0", "no rating"),
     "mmhal-v": ("Rating: 6", "Rating: 1", "no rating"),
@@ -147,9 +147,10 @@ def opened(name: str, folder: Path) -> Benchmark:
     benchmark = get_benchmark(name, Setting(folder, limit=None if name == "matching" else 3))
     if not isinstance(benchmark, Judged) or name not in REPLIES:
         return benchmark
+    said = REPLIES[name]
     replies = {
-        (sample.id, ""): (REPLIES[name][number % len(REPLIES[name])],)
-        for number, sample in enumerate(benchmark.samples())
+        (sample.id, hash_text(answer.text)): (said[number % len(said)],)
+        for number, (sample, answer) in enumerate(answered(benchmark))
     }
     return benchmark.with_verdicts(Verdicts(given=True, judge="judge", replies=replies))
 

@@ -213,7 +213,7 @@ def test_right_ones_are_chosen_over_wrong_ones(fluent: Tools) -> None:
     texts = [answer.text.strip() for answer in answers]
     wrong = {text for text, answer in zip(texts, answers, strict=True) if text != SAYS}
     assert SAYS in texts and len(wrong) > 4  # the model knows it, and gets it wrong too
-    assert {pair.chosen for pair in made.pairs} <= {SAYS} | {t for t in wrong if "there is no spoon." in t}
+    assert {pair.chosen for pair in made.pairs} <= {SAYS} | {t for t in wrong if "there is no spoon." in t.lower()}
     assert {pair.rejected for pair in made.pairs} <= wrong
     assert len(made.pairs) == 4 == len({pair.rejected for pair in made.pairs})
     assert [pair.id for pair in made.pairs] == [f"a/correctness-00{number}" for number in range(4)]
