@@ -4,6 +4,7 @@ The model is real: it knows a few answers by heart, and at a high temperature it
 """
 
 import math
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -219,7 +220,7 @@ def test_right_ones_are_chosen_over_wrong_ones(fluent: Tools) -> None:
     assert [pair.id for pair in made.pairs] == [f"a/correctness-00{number}" for number in range(4)]
     for pair in made.pairs:
         assert (pair.prompt, pair.images, pair.cluster) == (ASK, ("images/0.png",), "c")
-        assert pair.provenance["chosen_final"] == pair.chosen.rpartition("there is ")[2]
+        assert pair.provenance["chosen_final"] == re.split("there is ", pair.chosen, flags=re.IGNORECASE)[-1]
         assert pair.provenance["chosen_final"].startswith("no spoon.")
         assert pair.provenance["rejected_final"] != "no spoon."
         assert pair.provenance["tokens"] == sum(answer.tokens for answer in answers)
