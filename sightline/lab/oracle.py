@@ -1,7 +1,7 @@
 """The lab's truth as a judge: how right an answer is, for `pairs.judges.oracle`; as a writer it is `rewriting`."""
 
 from sightline.evals.yes_no import parse_yes_no
-from sightline.lab.parser import Judgement, judge, parse_claims
+from sightline.lab.parser import Claims, Judgement, judge, parse_claims
 from sightline.lab.questions import CAPTION_PROMPTS, DESCRIBE_PROMPTS, question_score
 from sightline.lab.vocabulary import COLORS
 from sightline.lab.words import COUNT_WORDS
@@ -9,30 +9,56 @@ from sightline.lab.world import Scene
 from sightline.pairs.curation.conversations import ASK
 from sightline.pairs.judges.base import Judged, Verdict
 
+MISTAKE = 0.1  # what a mistake takes off the answer to a question
+_FACTS = 3  # of each kind in a scene: that it is there, its color, its number
 _PLACES = frozenset({"left", "right", "top", "bottom", "above", "below"})
 _NUMBERS = {name: number for number, name in COUNT_WORDS.items()} | {str(number): number for number in COUNT_WORDS}
 
 
 def score(asked: Judged) -> Verdict:
-    """Minus the mistakes, and for what is right: the share of the scene's kinds that a description names, or 1.
+    """How right and how complete an answer is; 1 is the whole truth, and to leave a true fact out never helps.
 
-    A question's answer that differs from the reference in what was asked for is one mistake more.
+    A description: the F1 of the facts it states, as `facts_f1`. A question's answer: 1 where it agrees with the
+    reference in what was asked for, else 0, less 0.1 for each mistake; a wrong answer is itself a mistake. The
+    aspects are `right` (the share of the scene's kinds that a description names; whether an answer agrees) and
+    `mistakes` (their number, negative).
     """
     if "objects" not in asked.truth:
         return Verdict(None, note="the sample has no truth of the lab")
     scene = Scene.from_truth(asked.truth)
     if asked.prefix.prompt == ASK:
         return Verdict(question_score(asked.answer, scene))
-    verdict = judge(parse_claims(asked.answer), scene)
+    claims = parse_claims(asked.answer)
+    verdict = judge(claims, scene)
     wrong = float(mistakes(verdict))
     if is_description(asked.prefix.prompt):
         right = len(verdict.mentioned) / len(scene.kinds)
-    elif asked.reference is None:
+        return Verdict(facts_f1(claims, verdict, scene), {"mistakes": -wrong, "right": right})
+    if asked.reference is None:
         return Verdict(None, note="a question without a reference answer")
-    else:
-        right = float(_agree(asked.answer, asked.reference))
-        wrong += 1 - right
-    return Verdict(right - wrong, {"mistakes": -wrong, "right": right})
+    right = float(_agree(asked.answer, asked.reference))
+    wrong += 1 - right
+    return Verdict(right - MISTAKE * wrong, {"mistakes": -wrong, "right": right})
+
+
+def facts_f1(claims: Claims, verdict: Judgement, scene: Scene) -> float:
+    """F1 of the facts that a text states against those of the scene, from 0 to 1.
+
+    The scene has three facts a kind: that it is there, its color, its number. A text states those that it names, once
+    however often; all of an absent kind are false, and so is each relation that does not hold. To state a further fact
+    raises the expected score where it is right with a probability above half the score, so never below one half.
+    """
+    stated: set[tuple[str, str]] = set()
+    for mention in claims.mentions:
+        if not mention.negated:
+            stated |= {(mention.kind, "there")}
+            stated |= {(mention.kind, "color")} if mention.color is not None else set()
+            stated |= {(mention.kind, "number")} if mention.count is not None else set()
+    false = {fact for fact in stated if fact[0] in {mention.kind for mention in verdict.hallucinated}}
+    false |= {(mention.kind, "color") for mention in verdict.wrong_colors}
+    false |= {(mention.kind, "number") for mention in verdict.wrong_counts}
+    true = len(stated - false)
+    return 2 * true / (len(stated) + len(verdict.wrong_relations) + _FACTS * len(scene.kinds))
 
 
 def is_description(prompt: str) -> bool:

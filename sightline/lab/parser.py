@@ -93,15 +93,17 @@ def judge(claims: Claims, scene: Scene) -> Judgement:
     """Compare claims with a scene's truth.
 
     An absent kind is hallucinated wherever it is named and not denied. A count is wrong unless it is the scene's or the
-    text's counts of that kind add up to the scene's. A relation is judged by `language.relation`, and only where the
-    scene has exactly one object of either kind and these lie far enough apart to say.
+    text's other counts of that kind add up to the scene's ("three cups: one at the top, two at the left"). A relation
+    is judged by `language.relation`, and only where the scene has exactly one object of either kind and these lie far
+    enough apart to say.
     """
     asserted = [mention for mention in claims.mentions if not mention.negated]
     groups = {group.kind: group for group in groups_of(scene)}
     present = [mention for mention in asserted if mention.kind in groups]
     totals: Counter[str] = Counter()
     for mention in present:
-        totals[mention.kind] += mention.count or 0
+        if mention.count != groups[mention.kind].count:
+            totals[mention.kind] += mention.count or 0
     wrong_relations = []
     for claim in claims.relations:
         one, other = groups.get(claim.subject_kind), groups.get(claim.object_kind)

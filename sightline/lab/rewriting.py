@@ -49,7 +49,8 @@ def rewrite(draft: Draft) -> Written:
         return Written("\n".join(_claim(claim) for claim in claims) or None)
     if draft.task == "correct":
         if draft.about.reference and not is_description(draft.about.prefix.prompt):
-            return Written(text if (score(draft.about).score or 0) > 0 else draft.about.reference)
+            aspects = score(draft.about).aspects
+            return Written(draft.about.reference if aspects.get("mistakes") else text)
         mended = _correct(text, scene)
         return Written(mended, note="" if mended else "what is wrong cannot be taken out by rule")
     rng = np.random.default_rng(draft.seed)

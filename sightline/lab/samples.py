@@ -3,12 +3,12 @@
 Used by `sightline lab scenes` and, for test questions, by `benches`; the world itself is `world`.
 """
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from pydantic import Field
 
 from sightline.config import Config
@@ -23,6 +23,7 @@ from sightline.lab.recipe.corpus import caption, description
 from sightline.lab.vocabulary import WorldConfig
 from sightline.lab.world import SPLITS, Scene, sample_scene, scene_rng
 from sightline.records import Sample
+from sightline.records.concurrent import remove_leftovers, replacing_concurrently
 from sightline.records.hashing import hash_json
 from sightline.records.manifest import Stage
 
@@ -54,12 +55,17 @@ def image_path(folder: Path, scene: Scene) -> str:
     """Render the scene into `folder/images` unless it is there; returns the path relative to `folder`."""
     relative = image_name(scene)
     target = folder / relative
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp")  # others may draw the same scene now
-        render(scene).save(temporary, format="PNG")
-        temporary.replace(target)  # a kill leaves no half image
+    draw_once(target, lambda: render(scene))
     return relative
+
+
+def draw_once(target: Path, draw: Callable[[], Image.Image]) -> None:
+    """Write a picture as PNG unless it is there; other processes may draw the same one at the same time."""
+    if target.exists():
+        remove_leftovers(target)
+        return
+    with replacing_concurrently(target) as temporary:
+        draw().save(temporary, format="PNG")
 
 
 def lab_samples(config: ScenesConfig, split: str, count: int, folder: Path) -> Iterator[Sample]:

@@ -2,7 +2,7 @@
 
 The decoding loop is ours, over the language model with keys and values of `attention`; which token comes next is
 `choosing`. Hidden image tokens are left out while rotary positions stay as they were, which is what a mask over all
-layers and heads would do, as bottom-driven hallucination sampling needs it (BDHS; arXiv 2407.02477, sec. 3.4).
+layers and heads would do, as Bias-Driven Hallucination Sampling needs it (BDHS; arXiv 2407.02477, sec. 3.4).
 """
 
 from collections.abc import Callable, Iterator, Sequence

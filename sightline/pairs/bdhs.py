@@ -1,4 +1,4 @@
-"""Bottom-driven hallucination sampling (BDHS): arXiv 2407.02477, sec. 3.4, Algorithm 1, by attention and by noise.
+"""Bias-Driven Hallucination Sampling (BDHS): arXiv 2407.02477, sec. 3.4, Algorithm 1, by attention and by noise.
 
 Most image tokens are hidden from attention, the reference answer is cut somewhere in every sentence, and the policy
 continues from its prior; what it makes up is the rejected answer. No annotator is asked. Where the paper is silent, the

@@ -24,7 +24,8 @@ class MonitorConfig(Config):
     150 times less likely; a policy 0.5 nats a token from its reference shares few answers with it. `length` is a share:
     answers that differ by a quarter can be told apart by counting. `yes` is a difference of shares: benchmarks of
     yes/no questions move by less when models get better. `entropy` is the share left of the first entropy. `ties`:
-    where most prompts give no pair, steps are small and come from the easy prompts. `accuracy` is that of implicit
+    where most prompts give no pair at the first attempt, pairs cost much and come from prompts whose answers differ
+    most, or steps are small (`redraws: 0`). `accuracy` is that of implicit
     rewards, 0.5 being a coin.
     """
 
@@ -159,7 +160,9 @@ MONITORS = (
         "ties",
         _named("ties"),
         lambda _, now, limit: (
-            f"{now:.0%} of the prompts gave no pair, their answers being tied" if now > limit else None
+            f"{now:.0%} of the prompts gave no pair at the first attempt, their answers being tied"
+            if now > limit
+            else None
         ),
         "sample more answers a prompt, raise the temperature, or take a judge with finer scores",
     ),

@@ -160,12 +160,14 @@ def _source(job: Job, data: Data, vlm: VLM, scoring: Scoring) -> Source[Pair]:
     wanted = streams_of(config.source)
     how: dict[str, Any] = {"seed": job.seed, "autocast": config.autocast, "processes": job.processes}
     streams = [Shared(make_stream(each, vlm, job.out, **how), job.processes) for each in wanted]
+    own = next(each for each in wanted if not isinstance(each, OfflineConfig))
     return StreamSource(
         examples,
         streams,
         Order(len(examples), per_step, job.seed, config.epochs, config.max_steps),
         p=config.source.p if isinstance(config.source, MixedConfig) else 1.0,
-        every=next(each.every for each in wanted if not isinstance(each, OfflineConfig)),
+        every=own.every,
+        redraws=own.redraws,
         refuse=scoring.lacking,
     )
 

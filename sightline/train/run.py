@@ -26,11 +26,13 @@ from sightline.records.rows import Pair, Sample
 from sightline.records.store import append_rows
 from sightline.train.checkpoint import load_checkpoint, save_checkpoint
 from sightline.train.config import TrainConfig
+from sightline.train.config.source import MixedConfig
 from sightline.train.examples import Data, read_data, read_prompts
 from sightline.train.job import VIEWS, Job
 from sightline.train.live import looking_on
 from sightline.train.log import LOG_NAME, cut_log, read_log
 from sightline.train.loop import StepSettings, TrainState, fit
+from sightline.train.mixing import share_name
 from sightline.train.monitors import Watch
 from sightline.train.optimizer import make_schedule
 from sightline.train.preparation import Prepared, passes, prepare
@@ -113,7 +115,7 @@ def _finish(stage: Stage, job: Job, prepared: Prepared) -> None:
     stage.finish(
         counts=_counts(job.out, prepared),
         dropped=_dropped(prepared, job.out),
-        numbers=_numbers(job.out, prepared.state),
+        numbers=_numbers(job.out, prepared.state) | _shares(job),
         warnings=Watch(job.config.monitors, tuple(read_log(job.out / LOG_NAME))).lines,
     )
 
@@ -191,6 +193,16 @@ def _left_out(out_dir: Path) -> dict[str, int]:
     """Answers of the policy that no judge scored, over all steps."""
     unscored = sum(row.numbers.get(UNSCORED, 0.0) for row in read_log(out_dir / LOG_NAME))
     return {"unscored answers": round(unscored)} if unscored else {}
+
+
+def _shares(job: Job) -> dict[str, float]:
+    """Of a mixture: what share of all pairs came from its first stream."""
+    source = job.config.source
+    if not isinstance(source, MixedConfig):
+        return {}
+    rows, first = list(read_log(job.out / LOG_NAME)), source.first.name
+    pairs = sum(row.pairs for row in rows)
+    return {share_name(first): sum(row.streams.get(first, {}).get("pairs", 0.0) for row in rows) / pairs}
 
 
 def _numbers(out_dir: Path, state: TrainState[Any]) -> dict[str, float]:

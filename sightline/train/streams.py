@@ -1,7 +1,7 @@
 """What pairs are made of examples: given ones, or such as the current policy makes.
 
-A stream answers for some examples at once, each by (seed, epoch, example) and the policy alone. Which stream an example
-goes to, and when, is `mixing`.
+A stream answers for some examples at once, each by (seed, epoch, the example's id) and the policy alone. Which stream
+an example goes to, when, and how often it is tried, is `mixing`.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from sightline.train.engines import Engine, make_engine
 from sightline.train.naming import naming
 from sightline.train.processes import Processes
 
-NO_VERDICT = "the judge preferred neither"
+OFFLINE = "offline"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Stream(Protocol):
 class OfflineStream:
     """The pairs that were given."""
 
-    name = "offline"
+    name = OFFLINE
 
     def refresh(self, step: int) -> None:
         """Nothing to do."""

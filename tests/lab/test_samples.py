@@ -14,6 +14,7 @@ from sightline.lab.language import ReferenceNoise, groups_of
 from sightline.lab.parser import Judgement, judge, parse_claims
 from sightline.lab.questions import CAPTION_PROMPTS, DESCRIBE_PROMPTS
 from sightline.lab.samples import ScenesConfig, image_name, image_path, lab_samples, write_scenes
+from sightline.lab.sound.soundscape import SOUND, media_paths, soundscapes
 from sightline.lab.vocabulary import COMPANION, THEME_OF, THEMES, WorldConfig
 from sightline.lab.world import SPLITS, Scene, sample_scene
 from sightline.records import Sample, read_manifest
@@ -190,16 +191,27 @@ def test_the_directory_is_one_that_every_stage_reads(tmp_path: Path) -> None:
         assert picture.tobytes() == render(sample_scene(WorldConfig(), "validation", number)).tobytes()
 
 
-def test_half_a_picture_is_never_taken_for_one(tmp_path: Path) -> None:
-    """What a kill leaves behind is hidden under another name, each process its own; the picture is drawn again."""
+@pytest.mark.parametrize("drawn", [False, True])
+def test_half_a_picture_is_never_taken_for_one_and_is_removed(tmp_path: Path, drawn: bool) -> None:
+    """A killed process leaves a hidden file, while another may have drawn the picture."""
     scene = sample_scene(WorldConfig(), "preference", 0)
-    (tmp_path / "images").mkdir()
-    left = (tmp_path / image_name(scene)).with_suffix(".1.tmp")
-    left.with_name(f".{left.name}").write_bytes(b"half")
+    if drawn:
+        image_path(tmp_path, scene)
+    (tmp_path / "images").mkdir(exist_ok=True)
+    left = tmp_path / image_name(scene)
+    left.with_name(f".{left.name}.0.tmp").write_bytes(b"half")
     name = image_path(tmp_path, scene)
     assert open_image(tmp_path / name, "here").size == (96, 96)
-    visible = [path.name for path in (tmp_path / "images").iterdir() if not path.name.startswith(".")]
-    assert visible == [Path(name).name]
+    assert [path.name for path in (tmp_path / "images").iterdir()] == [Path(name).name]
+
+
+def test_a_sound_leaves_nothing_behind_either(tmp_path: Path) -> None:
+    (made,) = soundscapes(WorldConfig(), "train", 1)
+    sound = tmp_path / media_paths(tmp_path, made)[SOUND]
+    sound.with_name(f".{sound.name}.0.tmp").write_bytes(b"half")
+    sound.unlink()
+    media_paths(tmp_path, made)
+    assert list(tmp_path.rglob(".*")) == [] and open_image(sound, "here").size
 
 
 def test_a_picture_of_another_world_is_not_taken(tmp_path: Path) -> None:

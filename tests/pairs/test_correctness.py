@@ -4,6 +4,7 @@ The model is real: it knows a few answers by heart, and at a high temperature it
 """
 
 import math
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -213,13 +214,13 @@ def test_right_ones_are_chosen_over_wrong_ones(fluent: Tools) -> None:
     texts = [answer.text.strip() for answer in answers]
     wrong = {text for text, answer in zip(texts, answers, strict=True) if text != SAYS}
     assert SAYS in texts and len(wrong) > 4  # the model knows it, and gets it wrong too
-    assert {pair.chosen for pair in made.pairs} <= {SAYS} | {t for t in wrong if "there is no spoon." in t}
+    assert {pair.chosen for pair in made.pairs} <= {SAYS} | {t for t in wrong if "there is no spoon." in t.lower()}
     assert {pair.rejected for pair in made.pairs} <= wrong
     assert len(made.pairs) == 4 == len({pair.rejected for pair in made.pairs})
     assert [pair.id for pair in made.pairs] == [f"a/correctness-00{number}" for number in range(4)]
     for pair in made.pairs:
         assert (pair.prompt, pair.images, pair.cluster) == (ASK, ("images/0.png",), "c")
-        assert pair.provenance["chosen_final"] == pair.chosen.rpartition("there is ")[2]
+        assert pair.provenance["chosen_final"] == re.split("there is ", pair.chosen, flags=re.IGNORECASE)[-1]
         assert pair.provenance["chosen_final"].startswith("no spoon.")
         assert pair.provenance["rejected_final"] != "no spoon."
         assert pair.provenance["tokens"] == sum(answer.tokens for answer in answers)

@@ -1,6 +1,7 @@
 """Pairs that the policy makes while it trains: what a coin decides, what waits, what is dropped, what a pause keeps."""
 
 import dataclasses
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import InputError
-from sightline.pairs.builder import Made
+from sightline.pairs.builder import TOO_LONG, Made
 from sightline.pairs.ranked import TIED, UNSCORED
 from sightline.records.rows import Pair, Sample
 from sightline.train.mixing import StreamSource
@@ -35,6 +36,7 @@ class Told:
     reason: str = ""
     of: tuple[str, ...] = ()
     refreshed: list[int] = dataclasses.field(default_factory=list)
+    asked: list[str] = dataclasses.field(default_factory=list)
     fails: bool = False
     closed: bool = False
 
@@ -50,6 +52,7 @@ class Told:
         self.closed = True
 
     def _made(self, name: str, epoch: int) -> Made:
+        self.asked.append(name)
         if self.reason and (not self.of or name in self.of):
             return Made(sample_id=name, dropped=self.reason, tallies={"generated_tokens": 5})
         said = f"Yes, {self.refreshed[-1]}"
@@ -154,3 +157,112 @@ def test_a_refused_pair_is_dropped_with_its_reason(tmp_path: Path) -> None:
     order = Order(9, 4, 5, 1)
     made = StreamSource(EXAMPLES, (Told(),), order, refuse=lambda pair: "odd" if pair.id[1] in "13579" else None)
     assert sum(len(step) for step in made) == 5 and made.dropped() == {"odd": 4}
+
+
+# --- prompts without a pair are drawn again ---------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Tying:
+    """A judge's stream that ties in a share of all attempts, by the attempt's id and epoch; some prompts always tie."""
+
+    share: float
+    always: tuple[str, ...] = ()
+    name: str = "online"
+    asked: list[tuple[int, str]] = dataclasses.field(default_factory=list)
+
+    def refresh(self, step: int) -> None:
+        """Nothing to do."""
+
+    def make(self, examples: Sequence[Example], epoch: int) -> list[Made]:
+        return [self._made(each.sample.id, epoch) for each in examples]
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+    def _made(self, name: str, epoch: int) -> Made:
+        self.asked.append((epoch, name))
+        number = int.from_bytes(hashlib.sha256(f"{epoch} {name}".encode()).digest()[:4], "little") / 2**32
+        if number < self.share or name.partition("~")[0] in self.always:
+            return Made(sample_id=name, dropped=TIED, tallies={"generated_tokens": 5})
+        pair = Pair(id=f"{name}@{epoch}", prompt="?", chosen="Yes.", rejected="No.", builder="tying")
+        return Made(sample_id=name, pairs=(pair,), tallies={"generated_tokens": 5})
+
+
+def mixture(stream: Tying, p: float, redraws: int, count: int = 40, epochs: int = 50) -> StreamSource:
+    examples = [example(number) for number in range(count)]
+    return StreamSource(examples, (OfflineStream(), stream), Order(count, 8, 3, epochs), p=p, redraws=redraws)
+
+
+@pytest.mark.parametrize("p", [0.5, 0.2])
+def test_the_share_of_given_pairs_is_that_of_the_coin_though_answers_tie(p: float) -> None:
+    """2,000 coins, 30 % of all attempts tied, two prompts of forty always: without redraws 0.5 would be 0.6."""
+    stream = Tying(0.3, always=("s3", "s17"))
+    made = mixture(stream, p, redraws=3)
+    sides, shares = Counter[str](), []
+    for step in made:
+        sides.update(pair.provenance[STREAM] for pair in step)
+        shares.append((made.numbers()["offline_share"], sum(pair.provenance[STREAM] == "offline" for pair in step)))
+        assert shares[-1][0] == shares[-1][1] / len(step)
+    assert sides.total() >= 0.995 * 2000
+    error = (p * (1 - p) / sides.total()) ** 0.5
+    assert abs(sides["offline"] / sides.total() - p) < 2.6 * error
+    assert made.dropped()[TIED] >= 50 * 2 * (1 - p) * 0.7, "a prompt that always ties is counted each time"
+    assert len(stream.asked) == len(set(stream.asked)), "no two attempts draw by the same id"
+
+    before = Counter[str]()
+    for step in mixture(Tying(0.3, always=("s3", "s17")), p, redraws=0):
+        before.update(pair.provenance[STREAM] for pair in step)
+    assert before["offline"] / before.total() - p > 5 * error
+
+
+def test_a_prompt_is_tried_again_before_another_takes_its_place() -> None:
+    stream = Tying(0.0, always=("s3",))
+    examples = [example(number) for number in range(4)]
+    made = StreamSource(examples, (stream,), Order(4, 4, 5, 1), redraws=2)
+    (step,) = list(made)
+    assert [name for _, name in stream.asked if name.startswith("s3")] == ["s3", "s3~1", "s3~2"]
+    (other,) = {name for _, name in stream.asked} - {"s0", "s1", "s2", "s3", "s3~1", "s3~2"}
+    assert other in {"s0~3-3", "s1~3-3", "s2~3-3"}
+    assert sorted(ids(step)) == sorted(["s0@0", "s1@0", "s2@0", f"{other}@0"])
+    assert made.dropped() == {TIED: 1}
+    numbers = made.numbers()
+    assert (numbers["ties"], numbers["redrawn"], numbers["replaced"], numbers["without_pair"]) == (0.25,) * 3 + (0.0,)
+    assert numbers["generated_tokens"] == 7 * 5 and "offline_share" not in numbers
+
+
+def test_what_stays_tied_after_all_attempts_is_left_out() -> None:
+    stream = Tying(0.0, always=("s0", "s1", "s2"))
+    examples = [example(number) for number in range(3)]
+    made = StreamSource([*examples, example(3)], (stream,), Order(4, 4, 5, 1), redraws=1)
+    (step,) = list(made)
+    assert made.dropped()[TIED] == 3
+    assert len(stream.asked) == 4 + 3 + 3 and 1 <= len(step) <= 4
+    alone = StreamSource(examples[:1], (Tying(1.0),), Order(1, 1, 5, 1), redraws=2)
+    assert list(alone) == [] and alone.dropped() == {TIED: 1}
+
+
+def test_a_prompt_that_is_too_long_is_replaced_at_once() -> None:
+    stream = Told(reason=TOO_LONG, of=("s2",))
+    made = StreamSource(EXAMPLES[:4], (stream,), Order(4, 4, 5, 1), redraws=3)
+    (step,) = list(made)
+    assert len(step) == 4 and made.dropped() == {TOO_LONG: 1}
+    assert [name for name in stream.asked if name.startswith("s2")] == ["s2"]
+
+
+def test_redraws_are_the_same_after_a_restart_and_with_the_coin_on_one_side() -> None:
+    for p in (0.5, 0.0):
+        expected = list(mixture(Tying(0.3), p, 3, count=10, epochs=3))
+        for drawn in range(len(expected)):
+            first, second = (mixture(Tying(0.3), p, 3, count=10, epochs=3) for _ in range(2))
+            for _ in range(drawn):
+                next(first)
+            second.restore(json.loads(json.dumps(first.state())))
+            assert list(second) == expected[drawn:]
+            assert list(first) == expected[drawn:] and second.dropped() == first.dropped()
+    examples = [example(number) for number in range(10)]
+    online = StreamSource(examples, (Tying(0.3),), Order(10, 8, 3, 3), redraws=3)
+    assert [ids(step) for step in online] == [ids(step) for step in expected]
+    given = [each.pair for each in examples if each.pair is not None]
+    offline = [ids(step) for step in OfflineSource(given, pairs_per_step=8, seed=3, epochs=3)]
+    assert [ids(step) for step in mixture(Tying(1.0), 1.0, 3, count=10, epochs=3)] == offline

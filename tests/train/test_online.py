@@ -51,6 +51,8 @@ def test_with_the_coin_on_one_side_the_weights_are_those_of_that_source_bit_for_
     assert_same_adapter(runs["own"], runs["zero"])
     with pytest.raises(AssertionError):
         assert_same_adapter(runs["offline"], runs["own"])
+    shares = {name: read_manifest(out).numbers.get("offline_share") for name, out in runs.items()}
+    assert shares == {"offline": None, "one": 1.0, "own": None, "zero": 0.0}
     rows = list(read_log(runs["zero"] / "log.jsonl"))
     assert all(set(row.streams) == {"online" if second == ONLINE else "bdhs"} for row in rows)
     assert all(row.numbers["generated_tokens"] > 0 for row in rows)
@@ -92,6 +94,35 @@ def test_bdhs_pairs_are_those_of_the_builder_and_may_bring_the_external_one_alon
     for each, pair in zip(made, pairs, strict=True):
         assert each.pairs[0].chosen == pair.chosen and each.pairs[0].second_rejected == pair.rejected
     assert len({each.pairs[0].rejected for each in made}) > 1
+
+
+def test_tied_prompts_are_drawn_again_so_that_every_step_is_full(
+    model_dir: Path, pairs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A judge that ties two of three first attempts: real samples of the policy, drawn anew until they differ."""
+    real = self_judge._Self.score
+
+    def rounded(self: self_judge._Self, asked: Sequence[Judged]) -> list[Verdict]:
+        ties = len(asked[0].answer) % 3 > 0
+        return [Verdict(0.0) for _ in asked] if ties else real(self, asked)
+
+    def one_by_one(self: self_judge._Self, asked: Sequence[Judged]) -> list[Verdict]:
+        return [verdict for start in range(0, len(asked), 2) for verdict in rounded(self, asked[start : start + 2])]
+
+    monkeypatch.setattr(self_judge._Self, "score", one_by_one)
+    found = {}
+    for redraws in (0, 8):
+        source = MIXED.replace("every: 2", f"every: 2, redraws: {redraws}")
+        out = train(model_dir, pairs_dir, tmp_path / f"{redraws}", config_with("epochs=4", f"source={source}"), seed=4)
+        rows, manifest = list(read_log(out / "log.jsonl")), read_manifest(out)
+        offline = sum(row.streams.get("offline", {}).get("pairs", 0.0) for row in rows)
+        assert manifest.numbers["offline_share"] == offline / sum(row.pairs for row in rows)
+        for row in rows:
+            assert row.numbers["offline_share"] == row.streams.get("offline", {}).get("pairs", 0.0) / row.pairs
+        found[redraws] = (sum(row.pairs for row in rows), offline, sum(row.numbers.get("redrawn", 0.0) for row in rows))
+    assert found[8][0] == 24 > found[0][0], "six prompts in each of four epochs"
+    assert found[8][1] == found[0][1], "given pairs are those of the coin in both"
+    assert found[8][2] > 0 == found[0][2]
 
 
 def test_prompts_alone_are_enough(model_dir: Path, pairs_dir: Path, pairs: list[Pair], tmp_path: Path) -> None:

@@ -4,14 +4,13 @@ A pure function of (world, split, index). Of each soundscape something is both s
 something only heard, so that no kind of media can stand for the other; scenes without two audible kinds have none.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sightline.lab.samples import image_path
+from sightline.lab.samples import draw_once, image_path
 from sightline.lab.sound.voices import AUDIBLE, Source, render_sound
 from sightline.lab.vocabulary import WorldConfig
 from sightline.lab.world import Scene, sample_scene, scene_rng
@@ -77,12 +76,7 @@ def media_paths(folder: Path, made: Soundscape) -> dict[str, str]:
     """Draw picture and sound into `folder` unless they are there; their paths relative to it, by kind."""
     told = [[source.kind, source.look] for source in made.sources]
     relative = f"sounds/{made.scene.id}-{hash_json([told, made.look])[:8]}.png"
-    target = folder / relative
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp")
-        render_sound(made.sources, made.look).save(temporary, format="PNG")
-        temporary.replace(target)  # a kill leaves no half file
+    draw_once(folder / relative, lambda: render_sound(made.sources, made.look))
     return {PICTURE: image_path(folder, made.scene), SOUND: relative}
 
 

@@ -11,10 +11,11 @@ from sightline.records import hash_json
 
 #: Whose truth: an import path, since the lab is imported by no other room.
 ORACLES = {"lab": "sightline.lab.oracle:score"}
+VERSION = 2  # of the measure, in the judge's identity: scores of another measure are not compared or kept
 
 
 class OracleJudgeConfig(Config):
-    """Scores by ground truth: a right answer beats a wrong one, and fewer mistakes beat more."""
+    """Scores by ground truth: the whole truth is best; a mistake and a fact left out both cost."""
 
     name: Literal["oracle"]
     world: Literal["lab"] = "lab"
@@ -28,7 +29,7 @@ class _Oracle:
     def __init__(self, world: str) -> None:
         module, _, function = ORACLES[world].partition(":")
         self._score = getattr(import_module(module), function)
-        self.identity = hash_json(["oracle", world])
+        self.identity = hash_json(["oracle", world, VERSION])
 
     def score(self, asked: Sequence[Judged]) -> list[Verdict]:
         return [cast(Verdict, self._score(one)) for one in asked]

@@ -28,9 +28,10 @@ class OnlineConfig(Config):
 
     The paper samples two and has a larger model compare them; the temperature it leaves open. `choose: comparison`
     shows a judge that can compare both at once, in both orders; `scores` goes by its scores, for any number of answers.
-    Ties and answers without a verdict make no pair. `every` is the steps between two refreshes: the answers to the
-    prompts of so many steps are sampled together, by the policy as it is at the first of them. `unfinished` lets an
-    answer be chosen that `max_new_tokens` cut off.
+    Ties and answers without a verdict make no pair: the prompt is answered anew up to `redraws` times, then up to
+    `redraws` other prompts are answered in its place, so that a mixture keeps its shares. `every` is the steps between
+    two refreshes: the answers to the prompts of so many steps are sampled together, by the policy as it is at the first
+    of them. `unfinished` lets an answer be chosen that `max_new_tokens` cut off.
     """
 
     name: Literal["online"]
@@ -42,6 +43,7 @@ class OnlineConfig(Config):
     max_new_tokens: int = Field(default=256, gt=0)
     unfinished: bool = False
     every: int = Field(default=1, ge=1)
+    redraws: int = Field(default=3, ge=0)
     engine: EngineConfig = LocalConfig()
 
     @model_validator(mode="after")
@@ -72,13 +74,14 @@ class OnlineConfig(Config):
 class OnlineBDHSConfig(BDHSConfig):
     """BDHS by the current policy: chosen is the reference, rejected what the policy makes up (arXiv 2407.02477).
 
-    With `average` the external pair's rejected answer is the second one, for averaged DPO (eq. 5). `every` as in
-    `OnlineConfig`.
+    With `average` the external pair's rejected answer is the second one, for averaged DPO (eq. 5). `every` and
+    `redraws` as in `OnlineConfig`.
     """
 
     name: Literal["bdhs"]
     average: bool = False
     every: int = Field(default=1, ge=1)
+    redraws: int = Field(default=3, ge=0)
 
     @property
     def lacks(self) -> frozenset[Need]:
@@ -101,9 +104,9 @@ class MixedConfig(Config):
     def _two_streams(self) -> "MixedConfig":
         if self.first.name == self.second.name:
             raise ValueError(f"both streams of the mixture are {self.first.name}; name two kinds")
-        rhythms = {stream.every for stream in (self.first, self.second) if not isinstance(stream, OfflineConfig)}
-        if len(rhythms) > 1:
-            raise ValueError("the streams of a mixture refresh together; give both the same source.*.every")
+        own = [stream for stream in (self.first, self.second) if not isinstance(stream, OfflineConfig)]
+        if len({(stream.every, stream.redraws) for stream in own}) > 1:
+            raise ValueError("the streams of a mixture are drawn together; give both the same every and redraws")
         return self
 
 

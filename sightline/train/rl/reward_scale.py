@@ -52,8 +52,9 @@ def answers_in(place: Path) -> Iterator[Judged]:
     """The answers that the data have: chosen and rejected ones of pairs, or else references."""
     if place.is_dir() and not (place / SAMPLES).exists():
         for pair in read_pairs(place):
-            prefix = prefix_of(pair, place.absolute())
-            yield from (Judged(prefix, answer, pair.chosen) for answer in (pair.chosen, pair.rejected))
+            prefix, known = prefix_of(pair, place.absolute()), pair.provenance.get("truth")
+            truth = known if isinstance(known, dict) else {}
+            yield from (Judged(prefix, answer, pair.chosen, truth) for answer in (pair.chosen, pair.rejected))
         return
     folder = samples_file(place).parent.absolute()
     for sample in read_samples(place):

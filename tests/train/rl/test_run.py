@@ -1,6 +1,7 @@
 """The whole stage by rewards: from samples of the lab to an adapter, its log and manifest, killed and resumed."""
 
 import json
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,17 @@ from sightline.config import load_config
 from sightline.errors import InputError
 from sightline.lab.samples import ScenesConfig, write_scenes
 from sightline.models.prompts import Prefix
+from sightline.pairs.build import Plan, build_dataset
+from sightline.pairs.builder import Tools
 from sightline.pairs.judges.base import Judged, Verdict
+from sightline.pairs.judges.oracle import OracleJudgeConfig
+from sightline.pairs.registry import get_builder
 from sightline.records.manifest import read_manifest
 from sightline.train import run
 from sightline.train.checkpoint import save_checkpoint
 from sightline.train.config import TrainConfig
 from sightline.train.log import read_log
-from sightline.train.rl.reward_scale import RewardScale, measure
+from sightline.train.rl.reward_scale import RewardScale, answers_in, measure
 from tests.train.rl.rolling import PPO, RLOO
 
 CONFIGS = Path(run.__file__).parents[1] / "lab/configs"
@@ -111,6 +116,20 @@ def test_the_scale_is_mean_and_deviation_of_what_was_scored() -> None:
         measure(Fixed(1.0, None), asked[:2])
     with pytest.raises(InputError, match="not with two different scores"):
         measure(Fixed(1.0, 1.0), asked[:2])
+
+
+def test_both_answers_of_pairs_give_a_scale_and_the_truth_goes_with_them(scenes: Path, tmp_path: Path) -> None:
+    """Corrupted pairs of the lab, scored by its truth: two answers a pair, the rejected ones lower."""
+    builder = get_builder("corrupted")
+    config = load_config(builder.config, None, ["writer.name=oracle"])
+    build_dataset(Plan(builder, config), None, scenes, tmp_path / "pairs")
+    judge = OracleJudgeConfig(name="oracle").open(Tools(tmp_path, tmp_path, 0))
+    asked = list(answers_in(tmp_path / "pairs"))
+    scores = [verdict.score for verdict in judge.score(asked)]
+    assert len(scores) == 2 * read_manifest(tmp_path / "pairs").counts["pairs"] and None not in scores
+    assert all((good or 0) > (bad or 0) for good, bad in zip(scores[::2], scores[1::2], strict=True))
+    scale = measure(judge, asked)
+    assert scale.n == len(scores) and scale.std == pytest.approx(statistics.pstdev(float(s or 0) for s in scores))
 
 
 def test_references_give_a_scale_of_the_data(model_dir: Path, scenes: Path, tmp_path: Path) -> None:

@@ -1,0 +1,94 @@
+"""Files that several processes may write at the same time, each in one piece, where what a kill leaves is removed.
+
+`store.replacing` has one temporary name a file and so one writer at a time. Here each writer takes a numbered name and
+holds a lock on it while it writes, so that the next writer can tell an abandoned file from one that is being written.
+"""
+
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+_ALWAYS_SEARCHED = 8  # numbers that may be free between two that are taken
+
+
+@contextmanager
+def replacing_concurrently(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place if the body succeeds, and disappears if it fails.
+
+    The body writes to the temporary path. The file survives a kill but not a power failure. Temporary files that
+    killed processes left for the same `path` are removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, descriptor = _claim(path)
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    remove_leftovers(path)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of `path` whose writers no longer run."""
+    for number in count():
+        temporary = _name(path, number)
+        if not temporary.exists():
+            if number >= _ALWAYS_SEARCHED:
+                return
+            continue
+        with suppress(OSError):  # another process removed it, or the folder is read-only
+            descriptor = os.open(temporary, os.O_RDWR)
+            try:
+                if _lock(descriptor) and _is_at(descriptor, temporary):
+                    temporary.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _claim(path: Path) -> tuple[Path, int]:
+    """A temporary path that no other process writes to, with the open file whose lock says so."""
+    number = 0
+    while True:
+        temporary = _name(path, number)
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            locked = _lock(descriptor)
+        except OSError:  # a file system without locks
+            os.close(descriptor)
+            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+            return temporary, os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+        if locked and _is_at(descriptor, temporary):
+            return temporary, descriptor
+        os.close(descriptor)
+        if not locked:
+            number += 1
+
+
+def _name(path: Path, number: int) -> Path:
+    return path.with_name(f".{path.name}.{number}.tmp")
+
+
+def _lock(descriptor: int) -> bool:
+    """Whether the file was locked; False where another process holds it, OSError where files have no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file still has that name: it may have been renamed or removed before the lock was taken."""
+    try:
+        named = path.stat()
+    except FileNotFoundError:
+        return False
+    status = os.fstat(descriptor)
+    return (status.st_dev, status.st_ino) == (named.st_dev, named.st_ino)
