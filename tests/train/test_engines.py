@@ -141,11 +141,18 @@ def test_faults_are_one_sentence_with_the_remedy(
     refused(r"no server answers at http.*start it, or correct base_url", url)
     with serving_adapters(model_dir) as (url, served):
         refused("a trained projector", url, make_policy(train_projector=True))
-        seeing = add_lora(load_vlm(model_dir), LoraSettings(4, 8.0, targets=("q_proj",), vision_tower=True))
-        refused("adapter of a vision tower", url, seeing)
         refused("source.engine.name=local", url, asked=[Request(requests(pairs)[0].prefix, prefill="A")])
         engine = ServerEngine(vlm, ServerConfig(name="server", base_url=url), tmp_path / "rollouts")
         engine.refresh(0)
         served.adapters.clear()  # it was started again in between, and knows our adapter no longer
         with pytest.raises(InputError, match="does not know 'sightline-"):
             engine.sample(requests(pairs), SAMPLING)
+
+
+def test_a_server_gets_no_adapter_of_a_vision_tower(model_dir: Path, tmp_path: Path) -> None:
+    """Refused before the server is asked for anything: none listens here."""
+    vlm = add_lora(load_vlm(model_dir), LoraSettings(4, 8.0, targets=("q_proj",), vision_tower=True))
+    engine = ServerEngine(vlm, ServerConfig(name="server", base_url="http://127.0.0.1:9"), tmp_path / "rollouts")
+    with pytest.raises(InputError, match=r"no adapter of a vision tower; set lora\.vision_tower=false"):
+        engine.refresh(0)
+    assert not (tmp_path / "rollouts").exists()
