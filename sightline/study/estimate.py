@@ -62,6 +62,8 @@ class Forecast:
             yield f"  in all: {hours} of one {self.device}{rest}"
 
     def _load(self, kind: str) -> str:
+        if kind == "fetch":
+            return ""  # pieces are all that can be counted
         load, unknown = self.loads[kind], self.unmeasured[kind]
         if not unknown:
             return f" ({load:,} {UNITS[kind]})" if load else ""
