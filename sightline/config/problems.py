@@ -99,7 +99,7 @@ def unknown_key(keys: tuple[str | int, ...], known: Sequence[str]) -> str:
 
     The nearest key is looked for first among its neighbors, then by name anywhere.
     """
-    name = ".".join(map(str, keys))
+    name = brief(".".join(map(str, keys)))
     *section, key = (str(part) for part in keys if isinstance(part, str))
     prefix = "".join(f"{part}." for part in section)
     inside = [other[len(prefix) :] for other in known if other.startswith(prefix)]

@@ -25,7 +25,7 @@ LINE = '{"id": "a", "prompt": "Où?"}\n'
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (gzip.compress(LINE.encode()), "is gzip and not text; unpack it with `gunzip -c rows.jsonl > NEW`"),
+        (gzip.compress(LINE.encode(), mtime=0), "is gzip and not text; unpack it with `gunzip -c rows.jsonl > NEW`"),
         (bz2.compress(LINE.encode()), "is bzip2 and not text"),
         (lzma.compress(LINE.encode()), "is xz and not text"),
         (b"PK\x03\x04rest", "is a ZIP archive and not text"),
