@@ -15,7 +15,7 @@ def check_names(names: Iterable[tuple[str, str]]) -> None:
     """
     for what, name in names:
         if visible(name, kept="") != name:
-            raise ValueError(f"{what} {visible(name, kept='')!r}: a name has no newline, tab or other hidden character")
+            raise ValueError(f"{what} '{visible(name, kept='')}': a name has no newline, tab or other hidden character")
         if not name or name != name.strip():
             raise ValueError(f"{what} {name!r}: a name is not empty and has no blank at its ends")
 
