@@ -8,7 +8,6 @@ other models or fetch files. A call whose sender leaves is ended. What starts th
 import asyncio
 import hmac
 import json
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -34,6 +33,7 @@ from sightline.apps.serve.refusing import Refused
 from sightline.apps.serve.telling import MOST_BYTES, Told, read_answer
 from sightline.config.problems import describe
 from sightline.data.request_log import RequestLog
+from sightline.data.terminal import say
 from sightline.records.requests import Feedback
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ _PER_HOP = frozenset(
 
 
 def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    say(line, err=True)
 
 
 @dataclass(frozen=True)
