@@ -108,7 +108,7 @@ def test_strict_is_about_the_verdict(spoiled: Path, tmp_path: Path) -> None:
 
 def test_bad_input_is_one_sentence(spoiled: Path, tmp_path: Path) -> None:
     for words, sentence in (
-        (("check", tmp_path / "none"), "holds neither"),
+        (("check", tmp_path / "none"), "none does not exist; check the path"),
         (("check", spoiled, "--model", tmp_path / "none"), "does not exist"),
         (("check", spoiled, "--against", "lab-vqe"), "did you mean 'lab-vqa'?"),
         (("check", spoiled, "--set", "min_sid=3"), "did you mean 'min_side'?"),
