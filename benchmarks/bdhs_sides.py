@@ -19,17 +19,17 @@ from common import LAB
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from sightline.builders.bdhs import BDHS, BDHSConfig, cut_sentence, hidden_tokens
+from sightline.builders.build import BuildPlan, build_dataset
+from sightline.builders.similarity import make_similarity
 from sightline.config import load_config
 from sightline.data.samples import read_samples
+from sightline.data.sentences import split_sentences
 from sightline.lab.samples import ScenesConfig, write_scenes
+from sightline.models.device import SLOW
 from sightline.models.loading import load_vlm
-from sightline.models.precision import SLOW
-from sightline.models.prompts import Prefix, Request, Sampling
+from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.sampler import generate
-from sightline.pairs.bdhs import BDHS, BDHSConfig, cut_sentence, hidden_tokens
-from sightline.pairs.build import Plan, build_dataset
-from sightline.pairs.sentences import split_sentences
-from sightline.pairs.similarity import make_similarity
 from sightline.records import Sample
 
 MODEL = LAB / "base"
@@ -44,7 +44,7 @@ def make(folder: Path, count: int, **_: Any) -> dict[str, Any]:
 def sightline(folder: Path, out: Path, config: BDHSConfig, seed: int, **_: Any) -> dict[str, Any]:
     """The builder, from opening the model to the finished dataset."""
     started = time.perf_counter()
-    manifest = build_dataset(Plan(BDHS, config, seed), MODEL, folder / "samples", out)
+    manifest = build_dataset(BuildPlan(BDHS, config, seed), MODEL, folder / "samples", out)
     seconds = time.perf_counter() - started
     again = (manifest.numbers[f"share_similar_after_try_{number}"] for number in range(1, config.tries))
     return {"seconds": seconds, "samples": manifest.counts["samples"], "tries": 1 + sum(again)}
@@ -141,7 +141,7 @@ def agree(folder: Path, count: int, config: BDHSConfig, seed: int, **_: Any) -> 
         hidden = hidden_tokens(rng, writer.image_tokens(sample.prompt, picture), exact.rho)
         said = cut_sentence(rng, split_sentences((sample.reference or "").strip())[0])
         texts.append(writer.go_on(sample.prompt, picture, said, hidden, ".", sample=False))
-        requests.append(Request(Prefix((path,), sample.prompt), said, hidden))
+        requests.append(GenerateRequest(Prefix((path,), sample.prompt), said, hidden))
     sampling = Sampling(exact.max_new_tokens, stop=(".",))
     ours = [generation.text for generation in generate(vlm, requests, sampling, batch_size=16)]
     return {"same": sum(a == b for a, b in zip(ours, texts, strict=True)), "of": len(texts)}

@@ -40,16 +40,16 @@ def main() -> None:
 
 def shares(folder: Path, weakened: tuple[float, int], count: int, threshold: float) -> list[float]:
     """Shares still similar after the first, second, ... try."""
+    from sightline.builders.bdhs import BDHS, BDHSConfig
+    from sightline.builders.build import BuildPlan, build_dataset
     from sightline.config import load_config
     from sightline.lab.samples import ScenesConfig, write_scenes
-    from sightline.pairs.bdhs import BDHS, BDHSConfig
-    from sightline.pairs.build import Plan, build_dataset
 
     samples = write_scenes(ScenesConfig(described=1.0), "preference", count, folder / "samples")
     rho, steps = weakened
     settings = (f"rho={rho}", f"noise_steps={steps}", f"threshold={threshold}")
     config = load_config(BDHSConfig, LAB / "configs" / "bdhs.yaml", settings)
-    manifest = build_dataset(Plan(BDHS, config), LAB / "base", samples, folder / f"pairs-{rho}-{steps}")
+    manifest = build_dataset(BuildPlan(BDHS, config), LAB / "base", samples, folder / f"pairs-{rho}-{steps}")
     return [manifest.numbers[f"share_similar_after_try_{number}"] for number in range(1, config.tries + 1)]
 
 

@@ -55,12 +55,12 @@ def main() -> None:
 
 def measure(name: str, settings: tuple[str, ...], count: int, folder: Path) -> dict[str, Any]:
     """One builder's row."""
+    from sightline.builders.build import CheckPlan, build_dataset
+    from sightline.builders.registry import get_builder
     from sightline.config import load_config
     from sightline.data.preference_dataset import read_pairs
     from sightline.data.samples import read_samples
     from sightline.lab.samples import ScenesConfig, write_scenes
-    from sightline.pairs.build import Plan, build_dataset
-    from sightline.pairs.registry import get_builder
 
     builder = get_builder(name.partition(",")[0])
     asks = {"described": 0.0, "captioned": 0.0} if builder.name == "correctness" else {"described": 1.0}
@@ -68,7 +68,7 @@ def measure(name: str, settings: tuple[str, ...], count: int, folder: Path) -> d
     config = load_config(builder.config, LAB / "configs" / f"{builder.name}.yaml", settings)
     out = folder / name.replace(", ", "-")
     start = time.monotonic()
-    manifest = build_dataset(Plan(builder, config), LAB / "base" if builder.needs_model else None, samples, out)
+    manifest = build_dataset(CheckPlan(builder, config), LAB / "base" if builder.needs_model else None, samples, out)
     seconds = time.monotonic() - start
     truths = {sample.id: sample for sample in read_samples(samples)}
     pairs = list(read_pairs(out))
@@ -89,16 +89,16 @@ def measure(name: str, settings: tuple[str, ...], count: int, folder: Path) -> d
 
 def judged(sample: Any, pair: Any) -> dict[str, float]:
     """What the lab's truth says of both answers; `wrong` is any mistake, `hallucinated` an absent object named."""
+    from sightline.judges.judge import JudgeInput
     from sightline.lab.oracle import score
     from sightline.lab.parser import judge, parse_claims
     from sightline.lab.world import Scene
-    from sightline.models.prompts import Prefix
-    from sightline.pairs.judges.base import Judged
+    from sightline.models.requests import Prefix
 
     scene = Scene.from_truth(sample.truth)
     found: dict[str, float] = {"words_ratio": len(pair.rejected.split()) / max(1, len(pair.chosen.split()))}
     for side, text in (("chosen", pair.chosen), ("rejected", pair.rejected)):
-        verdict = score(Judged(Prefix((), sample.prompt), text, sample.reference, sample.truth))
+        verdict = score(JudgeInput(Prefix((), sample.prompt), text, sample.reference, sample.truth))
         found[f"{side}_wrong"] = float(verdict.aspects.get("mistakes", 0) < 0)
         found[f"{side}_hallucinated"] = float(bool(judge(parse_claims(text), scene).hallucinated))
     return found
@@ -110,11 +110,10 @@ def _no_bar(_label: str) -> Any:
 
 def give_away(pairs: Path, out: Path) -> dict[str, Any]:
     """AUC of a bag of words that never saw a picture, cross-validated, with its interval."""
-    from sightline.pairs.check.config import CheckConfig
-    from sightline.pairs.check.findings import GIVE_AWAY
-    from sightline.pairs.check.run import Plan, check_into
+    from sightline.check.findings import GIVE_AWAY, CheckConfig
+    from sightline.check.run import CheckPlan, check_into
 
-    report = check_into(Plan(pairs, CheckConfig()), out, _no_bar)
+    report = check_into(CheckPlan(pairs, CheckConfig()), out, _no_bar)
     line = next(line for line in report.lines if line.check == f"{GIVE_AWAY}bag of words")
     assert line.value is not None and line.value.value is not None
     return {"auc": round(line.value.value, 3), "ci95": [round(x, 3) for x in line.value.ci95 or ()], "n": line.n}

@@ -13,10 +13,10 @@ from typing import Any
 
 from common import LAB
 
-from sightline.evals.benchmark import Setting
+from sightline.evals.benchmark import BenchmarkSetting
 from sightline.evals.registry import get_benchmark
 from sightline.models.loading import load_vlm
-from sightline.models.prompts import Request, Sampling, prefix_of
+from sightline.models.requests import GenerateRequest, Sampling, prefix_of
 from sightline.models.sampler import generate
 from sightline.models.tensor_cache import open_cache
 from sightline.records import Sample
@@ -24,7 +24,7 @@ from sightline.records import Sample
 
 def answer(folder: Path, scenes: int, batch: int, side: str) -> dict[str, Any]:
     """Seconds and answers of one side, the answers in the order of the benchmark."""
-    benchmark = get_benchmark("lab-pope-random", Setting(folder, limit=scenes))
+    benchmark = get_benchmark("lab-pope-random", BenchmarkSetting(folder, limit=scenes))
     samples = list(benchmark.samples())
     order = _apart(samples) if side == "apart" else list(range(len(samples)))
     size = 1 if side == "one by one" else batch
@@ -33,7 +33,7 @@ def answer(folder: Path, scenes: int, batch: int, side: str) -> dict[str, Any]:
     started = time.perf_counter()
     for start in range(0, len(order), size):
         places = order[start : start + size]
-        requests = [Request(prefix_of(samples[place], benchmark.folder)) for place in places]
+        requests = [GenerateRequest(prefix_of(samples[place], benchmark.folder)) for place in places]
         made = generate(vlm, requests, sampling, batch_size=size)
         texts.update(zip(places, (generation.text for generation in made), strict=True))
     seconds = time.perf_counter() - started

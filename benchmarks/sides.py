@@ -23,13 +23,13 @@ from common import LAB, Job
 from flops import Flops
 from shapes import save_model, save_pairs
 
+from sightline.builders.bdhs import BDHS, BDHSConfig
+from sightline.builders.build import BuildPlan, build_dataset
 from sightline.config import load_config
 from sightline.data.preference_dataset import PAIRS, read_pairs, write_preference_dataset
 from sightline.lab.samples import ScenesConfig, write_scenes
 from sightline.models.adapters import LoraSettings, add_lora, save_adapter
 from sightline.models.loading import load_vlm
-from sightline.pairs.bdhs import BDHS, BDHSConfig
-from sightline.pairs.build import Plan, build_dataset
 from sightline.records import write_rows
 from sightline.train.config import TrainConfig
 from sightline.train.log import LOG_NAME, read_log
@@ -183,7 +183,7 @@ def _lab_pairs(folder: Path, job: Job) -> None:
     """Pairs as the demo makes them; a few more are built than are asked for, since some are dropped."""
     samples = write_scenes(ScenesConfig(), "preference", job.pairs * 5 // 4 + 8, folder / "samples")
     config = load_config(BDHSConfig, LAB / "configs" / "bdhs.yaml", ())
-    build_dataset(Plan(BDHS, config, job.seed), LAB / "base", samples, folder / "built")
+    build_dataset(BuildPlan(BDHS, config, job.seed), LAB / "base", samples, folder / "built")
     pairs = list(read_pairs(folder / "built"))[: job.pairs]
     pairs = pairs[: len(pairs) // job.batch * job.batch]  # whole steps, or the epochs of both sides would part
     (folder / "pairs").mkdir()

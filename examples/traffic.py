@@ -14,9 +14,9 @@ import httpx2
 from PIL import Image
 
 from sightline.data.samples import read_samples
+from sightline.judges.judge import JudgeInput
 from sightline.lab.oracle import score
-from sightline.models.prompts import prefix_of
-from sightline.pairs.judges.base import Judged
+from sightline.models.requests import prefix_of
 from sightline.records import Sample
 
 OTHER = ("Write a poem about it, please.", "Which stocks should I buy after seeing that?", "Translate the menu for me.")
@@ -43,7 +43,7 @@ def ask(client: httpx2.Client, model: str, prompt: str, url: str) -> tuple[str, 
 
 def opinion(sample: Sample, folder: Path, answer: str) -> dict[str, str] | None:
     """What somebody who sees the picture says: thumb up, or thumb down and what it should have said."""
-    verdict = score(Judged(prefix_of(sample, folder), answer, sample.reference, sample.truth))
+    verdict = score(JudgeInput(prefix_of(sample, folder), answer, sample.reference, sample.truth))
     if verdict.score is None:
         return None
     if verdict.aspects["mistakes"] == 0:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from sightline.builders.registry import BUILDERS
 from sightline.losses.table import LOSSES
-from sightline.pairs.registry import BUILDERS
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

@@ -13,8 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from sightline.apps.guard import Door, Guard
-from sightline.apps.uploads import Uploads
+from sightline.apps.guard import BindAddress, Guard, Uploads
 from sightline.errors import InputError
 
 
@@ -45,7 +44,9 @@ def page_file(name: str) -> str:
     return files("sightline.apps").joinpath(name).read_text(encoding="utf-8")
 
 
-def guarded(gradio: Any, blocks: Any, door: Door, *, css: str, title: str, uploads: Uploads | None = None) -> Any:
+def guarded(
+    gradio: Any, blocks: Any, door: BindAddress, *, css: str, title: str, uploads: Uploads | None = None
+) -> Any:
     """The ASGI application of a page behind its `Guard`; without `uploads` the page takes no files."""
     from fastapi import FastAPI
 
@@ -70,7 +71,7 @@ def guarded(gradio: Any, blocks: Any, door: Door, *, css: str, title: str, uploa
     return Guard(app, door, uploads)
 
 
-def open_door(door: Door) -> socket.socket:
+def open_door(door: BindAddress) -> socket.socket:
     """A socket that listens there.
 
     Raises:
@@ -87,7 +88,7 @@ def open_door(door: Door) -> socket.socket:
 
 
 def serve(
-    app: Any, door: Door, listening: socket.socket, *, name: str, scratch: Path, tell: Callable[[str], None]
+    app: Any, door: BindAddress, listening: socket.socket, *, name: str, scratch: Path, tell: Callable[[str], None]
 ) -> None:
     """Serve until Ctrl-C; `tell` gets the address, and a warning where others can reach it. `scratch` is emptied."""
     import uvicorn

@@ -31,7 +31,7 @@ class Terminated(KeyboardInterrupt):
 
 
 @dataclass(frozen=True)
-class Entry:
+class CommandEntry:
     """Where a command is: the module whose `app` it is, its line of help, and whether it has commands of its own."""
 
     module: str
@@ -39,34 +39,42 @@ class Entry:
     is_group: bool = False
 
 
-COMMANDS: dict[str, Entry] = {
-    "demo": Entry("sightline.cli.demo", "Run the whole way on the embedded lab: pictures, pairs, training, report."),
-    "lab": Entry("sightline.cli.lab", "The embedded world: draw scenes, train its base model.", is_group=True),
-    "fetch": Entry("sightline.cli.fetch", "Fetch a model or a data set from the hub."),
-    "import": Entry("sightline.cli.import_", "Read published and peers' layouts of preferences and instructions."),
-    "export": Entry(
-        "sightline.cli.export", "Write pairs in a peer's layout, or a model to be deployed.", is_group=True
+COMMANDS: dict[str, CommandEntry] = {
+    "demo": CommandEntry(
+        "sightline.cli.lab", "Run the whole way on the embedded lab: pictures, pairs, training, report."
     ),
-    "pairs": Entry("sightline.cli.pairs", "Build preference pairs from samples.", is_group=True),
-    "match": Entry("sightline.cli.match", "Make training rows for entity matching.", is_group=True),
-    "probe": Entry("sightline.cli.probe", "Ask whether a model uses its pictures at all."),
-    "judge": Entry("sightline.cli.judge", "Measure how often a judge prefers the chosen answer of pairs."),
-    "compose": Entry("sightline.cli.compose", "Make one model of several that take different media."),
-    "label": Entry("sightline.cli.label", "Let people compare answers in a browser, and measure how far they agree."),
-    "chat": Entry("sightline.cli.chat", "Talk with one model or two beside each other in a browser."),
-    "train": Entry("sightline.cli.train", "Train a model on preference pairs."),
-    "curate": Entry("sightline.cli.curate", "Keep the best of instruction data, by two reward models."),
-    "check": Entry("sightline.cli.check", "Look for what is wrong with a dataset of pairs."),
-    "eval": Entry("sightline.cli.eval", "Measure a model on benchmarks."),
-    "eval-merge": Entry("sightline.cli.eval_merge", "Bring the shards of an evaluation together."),
-    "score": Entry("sightline.cli.score", "Score a file of answers by a benchmark's official rule."),
-    "compare": Entry("sightline.cli.compare", "Compare two models' evaluations, item by item, with tests and power."),
-    "study": Entry("sightline.cli.study", "Run a grid of arms and seeds, and compare them.", is_group=True),
-    "serve": Entry("sightline.cli.serve", "Serve a model, with limits, a log and feedback."),
-    "monitor": Entry(
+    "lab": CommandEntry("sightline.cli.lab", "The embedded world: draw scenes, train its base model.", is_group=True),
+    "fetch": CommandEntry("sightline.cli.exchange", "Fetch a model or a data set from the hub."),
+    "import": CommandEntry(
+        "sightline.cli.exchange", "Read published and peers' layouts of preferences and instructions."
+    ),
+    "export": CommandEntry(
+        "sightline.cli.exchange", "Write pairs in a peer's layout, or a model to be deployed.", is_group=True
+    ),
+    "pairs": CommandEntry("sightline.cli.pairs", "Build preference pairs from samples.", is_group=True),
+    "match": CommandEntry("sightline.cli.recipes", "Make training rows for entity matching.", is_group=True),
+    "probe": CommandEntry("sightline.cli.measure", "Ask whether a model uses its pictures at all."),
+    "judge": CommandEntry("sightline.cli.measure", "Measure how often a judge prefers the chosen answer of pairs."),
+    "compose": CommandEntry("sightline.cli.recipes", "Make one model of several that take different media."),
+    "label": CommandEntry(
+        "sightline.cli.people", "Let people compare answers in a browser, and measure how far they agree."
+    ),
+    "chat": CommandEntry("sightline.cli.people", "Talk with one model or two beside each other in a browser."),
+    "train": CommandEntry("sightline.cli.train", "Train a model on preference pairs."),
+    "curate": CommandEntry("sightline.cli.recipes", "Keep the best of instruction data, by two reward models."),
+    "check": CommandEntry("sightline.cli.check", "Look for what is wrong with a dataset of pairs."),
+    "eval": CommandEntry("sightline.cli.measure", "Measure a model on benchmarks."),
+    "eval-merge": CommandEntry("sightline.cli.measure", "Bring the shards of an evaluation together."),
+    "score": CommandEntry("sightline.cli.score", "Score a file of answers by a benchmark's official rule."),
+    "compare": CommandEntry(
+        "sightline.cli.report", "Compare two models' evaluations, item by item, with tests and power."
+    ),
+    "study": CommandEntry("sightline.cli.study", "Run a grid of arms and seeds, and compare them.", is_group=True),
+    "serve": CommandEntry("sightline.cli.serve", "Serve a model, with limits, a log and feedback."),
+    "monitor": CommandEntry(
         "sightline.cli.monitor", "Watch a served model's log for drift, with tests that may be looked at."
     ),
-    "report": Entry("sightline.cli.report", "Write the report of a base and an aligned model."),
+    "report": CommandEntry("sightline.cli.report", "Write the report of a base and an aligned model."),
 }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from sightline.config.loading import check_keys
-from sightline.config.outline import Outline, outline_of
+from sightline.config.problems import Outline, outline_of
 from sightline.data.terminal import say
 from sightline.errors import InputError
 
@@ -42,8 +42,8 @@ def check_places(**places: Path | None) -> None:
 
 def outlines() -> dict[str, dict[str, list[str]]]:
     """The outline of every config that needs torch, by command, as they belong into the file."""
-    from sightline.pairs.curation.config import CurateConfig
-    from sightline.pairs.registry import BUILDERS, get_builder
+    from sightline.builders.registry import BUILDERS, get_builder
+    from sightline.recipes.curation.config import CurateConfig
     from sightline.train.config import TrainConfig
 
     builders = {f"pairs {name}": get_builder(name).config for name in BUILDERS}

@@ -7,7 +7,7 @@ import typer
 
 from sightline.data.terminal import Screen, say
 
-app = typer.Typer(no_args_is_help=True)
+lab_app = typer.Typer(no_args_is_help=True)
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
@@ -15,12 +15,12 @@ Overrides = Annotated[
 Config = Annotated[Path | None, typer.Option(help="YAML file of the config.")]
 
 
-@app.callback()
+@lab_app.callback()
 def _root() -> None:
     """The embedded world: draw scenes, train its base model, measure it."""
 
 
-@app.command()
+@lab_app.command()
 def scenes(
     out: Annotated[Path, typer.Option(help="Directory to write: samples.jsonl, images/, manifest.json.")],
     split: Annotated[str, typer.Option(help="Which scenes; splits never share one.")] = "preference",
@@ -30,7 +30,7 @@ def scenes(
 ) -> None:
     """Draw scenes with prompts and (imperfect) reference answers as a samples directory."""
     from sightline.config import load_config
-    from sightline.data.progress import one_bar
+    from sightline.data.terminal import one_bar
     from sightline.lab.samples import ScenesConfig, write_scenes
 
     with one_bar("scenes") as progress:
@@ -38,7 +38,7 @@ def scenes(
     say(f"samples: {out} ({count} scenes of split {split})")
 
 
-@app.command("train-base")
+@lab_app.command("train-base")
 def train_base(
     out: Annotated[Path, typer.Option(help="Directory to write the checkpoint to.")],
     config: Config = None,
@@ -62,7 +62,7 @@ def train_base(
     say(f"model: {out}")
 
 
-@app.command()
+@lab_app.command()
 def measure(
     out: Annotated[Path, typer.Option(help="Directory to write: answers, scores, card.json, README.md.")],
     model: Annotated[Path | None, typer.Option(help="Model directory; by default the committed base.")] = None,
@@ -76,7 +76,7 @@ def measure(
     say(f"card: {out / 'README.md'}")
 
 
-@app.command()
+@lab_app.command()
 def compose(
     out: Annotated[Path, typer.Option(help="Directory to write: models, evaluations, results.json, results.md.")],
     seeds: Annotated[int, typer.Option(min=1, help="How often members are trained anew.")] = 3,
@@ -85,12 +85,31 @@ def compose(
 ) -> None:
     """Compose a model that sees with one that hears, against each alone and against training on both."""
     from sightline.config import load_config
-    from sightline.data.progress import one_bar
-    from sightline.lab.sound.config import StudyConfig
-    from sightline.lab.sound.results import as_table
-    from sightline.lab.sound.study import Study, run_study
+    from sightline.data.terminal import one_bar
+    from sightline.lab.sound.ear import SoundStudyConfig
+    from sightline.lab.sound.study import Study, as_table, run_study
 
-    study = Study(out, load_config(StudyConfig, config, overrides or ()), one_bar)
+    study = Study(out, load_config(SoundStudyConfig, config, overrides or ()), one_bar)
     results = run_study(study, tuple(range(seeds)))
     say(as_table(results), end="")
     say(f"results: {out / 'results.md'}")
+
+
+demo_app = typer.Typer()
+
+
+@demo_app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Directory of all stages and of the report.")] = Path("runs/aligned"),
+    pairs: Annotated[int, typer.Option(min=8, help="Preference scenes.")] = 320,
+    scenes: Annotated[int, typer.Option(min=10, help="Test scenes of each kind, natural and counter-prior.")] = 300,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds of pairs and training.")] = 1,
+) -> None:
+    """Run the whole way on the embedded lab: pictures, pairs, training, measuring, report."""
+    from sightline.cli.table import print_results
+    from sightline.data.terminal import one_bar
+    from sightline.lab.demo import run_demo
+
+    results = run_demo(out, pairs=pairs, scenes=scenes, seeds=tuple(range(seeds)), bar=one_bar)
+    print_results(results)
+    say(f"report: {out / 'report.html'}")

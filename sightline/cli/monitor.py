@@ -12,7 +12,7 @@ from rich.table import Table
 from sightline.config import load_config
 from sightline.data.terminal import Screen, say
 from sightline.errors import InputError
-from sightline.study.report.formatting import value_text
+from sightline.report.formatting import value_text
 
 app = typer.Typer()
 
@@ -38,8 +38,7 @@ def monitor(  # noqa: PLR0913 - one parameter an option
 
     For example: sightline monitor LOG_DIR --baseline EVAL_DIR --out WATCH_DIR
     """
-    from sightline.apps.monitor.config import MonitorConfig
-    from sightline.apps.monitor.run import PAGE
+    from sightline.apps.monitor.run import PAGE, MonitorConfig
     from sightline.apps.monitor.run import monitor as run
     from sightline.records.hashing import hash_json
 

@@ -1,4 +1,4 @@
-"""`sightline pairs`: preference pairs from samples, one command a builder; the stages are in `sightline.pairs`.
+"""`sightline pairs`: preference pairs from samples, one command a builder; the stages are in `sightline.builders`.
 
 The commands are made from the registry of builders, so that a new builder needs no line here.
 """
@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
+from sightline.builders.registry import BUILDERS
 from sightline.cli.early import check_early, check_places
 from sightline.config import MAX_SEED
 from sightline.data.terminal import say
-from sightline.pairs.registry import BUILDERS
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -38,7 +38,7 @@ def merge(
     out: Out,
 ) -> None:
     """Bring directories of pairs together, such as the shards of one builder."""
-    from sightline.pairs.merge import merge_datasets
+    from sightline.builders.dataset_ops import merge_datasets
 
     manifest = merge_datasets(parts, out)
     say(f"pairs: {out} ({manifest.counts['pairs']} of {len(parts)} directories)")
@@ -51,7 +51,7 @@ def average(
     out: Out,
 ) -> None:
     """Give each pair a second rejected answer, for averaged DPO (arXiv 2407.02477, eq. 5)."""
-    from sightline.pairs.average import average_datasets
+    from sightline.builders.dataset_ops import average_datasets
 
     manifest = average_datasets(first, second, out)
     say(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
@@ -67,7 +67,7 @@ def take(
     ] = None,
 ) -> None:
     """Take some rows of a directory, so that several have equally many."""
-    from sightline.pairs.take import TakeConfig, take_rows
+    from sightline.builders.dataset_ops import TakeConfig, take_rows
 
     manifest = take_rows(source, TakeConfig(count=count, random_seed=random_seed), out)
     say(f"{manifest.stage.split()[0]}: {out} ({count} of {source})")
@@ -81,7 +81,7 @@ def from_feedback(
     """Turn thumbs and corrections on a served model's answers into pairs; the log must hold texts and pictures."""
     for log in logs:
         check_places(log=log)
-    from sightline.pairs.feedback import pairs_from_feedback
+    from sightline.builders.feedback import pairs_from_feedback
 
     manifest = pairs_from_feedback(logs, out)
     say(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
@@ -95,8 +95,8 @@ def from_labels(
     overrides: Overrides = None,
 ) -> None:
     """Make pairs of what people chose, and of answers that they put right (RLHF-V, arXiv 2312.00849)."""
+    from sightline.builders.from_labels import FromLabelsConfig, pairs_from_labels
     from sightline.config import load_config
-    from sightline.pairs.from_labels import FromLabelsConfig, pairs_from_labels
 
     manifest = pairs_from_labels(labels, out, load_config(FromLabelsConfig, config, overrides or ()))
     say(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
@@ -113,15 +113,15 @@ def _command(name: str) -> Callable[..., None]:
         shard: ShardText = "0/1",
     ) -> None:
         check_early(f"pairs {name}", config, overrides, model=model, samples=samples)
+        from sightline.builders.build import BuildPlan, build_dataset
+        from sightline.builders.registry import get_builder
         from sightline.config import load_config
-        from sightline.data.progress import one_bar
-        from sightline.data.shard import Shard
-        from sightline.pairs.build import Plan, build_dataset
-        from sightline.pairs.registry import get_builder
+        from sightline.data.samples import Shard
+        from sightline.data.terminal import one_bar
 
         builder = get_builder(name)
         settings = load_config(builder.config, config, overrides or ())
-        plan = Plan(builder, settings, seed, Shard.parse(shard))
+        plan = BuildPlan(builder, settings, seed, Shard.parse(shard))
         with one_bar("pairs") as progress:
             manifest = build_dataset(plan, model, samples, out, progress)
         say(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")

@@ -6,13 +6,19 @@ from typing import Annotated
 import typer
 
 from sightline.cli.table import print_results
-from sightline.data.terminal import say
-from sightline.study.report.writing import HTML, write_report
+from sightline.config import MAX_SEED
+from sightline.data.terminal import Screen, say
+from sightline.evals.directory import read_evaluation
+from sightline.evals.significance import images_needed, images_needed_over_seeds, seeds_needed
+from sightline.evals.statistics import RESAMPLES
+from sightline.report.comparison import MetricResult, Results, compare_evaluations
+from sightline.report.formatting import NOTHING, difference_text, interval_text, p_text, value_text
+from sightline.report.writing import HTML, write_report
 
-app = typer.Typer()
+report_app = typer.Typer()
 
 
-@app.command()
+@report_app.command()
 def report(
     base: Annotated[Path, typer.Option(help="Evaluation directory of the base model.")],
     aligned: Annotated[list[Path], typer.Option(help="Evaluation directory of the aligned model; repeat for seeds.")],
@@ -23,3 +29,85 @@ def report(
     """Compare a base and an aligned model, every difference paired and with its interval."""
     print_results(write_report(out, base=base, aligned=aligned, trainings=train or (), pairs=pairs))
     say(f"report: {out / HTML}")
+
+
+compare_app = typer.Typer()
+
+
+@compare_app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="Evaluation directory of one model, of `eval` or `score --out`.")],
+    after: Annotated[list[Path], typer.Argument(help="That of another; several are training seeds of one recipe.")],
+    effect: Annotated[
+        float | None, typer.Option(help="Also say how many images (or seeds) would show so large a difference.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    resamples: Annotated[int, typer.Option(min=100, help="Resamples behind the intervals.")] = RESAMPLES,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the resamples.")] = 0,
+) -> None:
+    """Compare two models on the same items: paired difference, interval, p, p by Holm, smallest effect in sight.
+
+    For example: sightline compare EVAL_BASE EVAL_ALIGNED
+    """
+    sides = [read_evaluation(path) for path in after]
+    results = compare_evaluations(read_evaluation(before), sides, resamples=resamples, seed=seed)
+    if as_json:
+        say(results.model_dump_json(indent=2))
+    else:
+        print_comparison(results, effect)
+
+
+def print_comparison(results: Results, effect: float | None) -> None:
+    """Print every metric of every benchmark; shares are in percent, differences of shares in points."""
+    from rich.table import Table
+
+    heads = ["benchmark", "metric", "before", "after", "difference", "95 % interval", "p", "p (Holm)", "McNemar"]
+    needed = [] if effect is None else [f"images for {effect:g}", *([f"seeds for {effect:g}"] * (results.seeds > 1))]
+    table = Table(*heads, "smallest", *needed, "verdict")
+    for benchmark in results.benchmarks.values():
+        for name, made in benchmark.metrics.items():
+            table.add_row(
+                benchmark.name,
+                name,
+                value_text(made.base.value, made.unit),
+                value_text(made.aligned.value, made.unit),
+                difference_text(made.difference.value, made.unit),
+                interval_text(made.difference.ci95, made.unit, signed=True),
+                *(p_text(p) for p in (made.p, made.p_holm, made.mcnemar_p)),
+                value_text(made.smallest_effect, made.unit),
+                *([] if effect is None else _needed_texts(made, effect)[: len(needed)]),
+                made.verdict,
+            )
+        table.add_section()
+    console = Screen()
+    console.print(table)
+    for sentence in _power_sentences(results.seeds, effect):
+        console.print(sentence)
+
+
+def _power_sentences(seeds: int, effect: float | None) -> list[str]:
+    """What the columns on power mean."""
+    if seeds == 1:
+        return [
+            "smallest: the true difference that so many images show with 80 % power at the 5 % level, of this one "
+            "training seed",
+            "The variance between training seeds is unknown with one seed: no interval, p or power here contains it.",
+        ]
+    told = [
+        f"smallest: the true difference that so many images and {seeds} seeds show with 80 % power at the 5 % level"
+    ]
+    if effect is not None:
+        told.append(
+            f"images: how many with {seeds} seeds; seeds: how many on the same images; a dash where no number is enough"
+        )
+    return told
+
+
+def _needed_texts(made: MetricResult, effect: float) -> list[str]:
+    """Images that the effect takes, and seeds where there are several."""
+    if made.spread is not None:
+        found = [images_needed_over_seeds(effect, made.spread), seeds_needed(effect, made.spread)]
+    else:
+        stderr = made.difference.stderr
+        found = [images_needed(effect, stderr, made.images) if stderr else None, None]
+    return [NOTHING if number is None else str(number) for number in found]

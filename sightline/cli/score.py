@@ -1,6 +1,6 @@
 """`sightline score`: a file of answers becomes a benchmark's official numbers, without the model that gave them.
 
-The work is `sightline.evals.answered_files`; names of benchmarks are in `sightline.evals.registry`.
+The work is `sightline.evals.offline_scoring`; names of benchmarks are in `sightline.evals.registry`.
 """
 
 import json
@@ -13,11 +13,11 @@ import typer
 from sightline.config import MAX_SEED, load_config
 from sightline.data.terminal import Screen, say
 from sightline.errors import InputError
-from sightline.evals.answer_files import AnswerSource
-from sightline.evals.answered_files import Scored, score_file
-from sightline.evals.benchmark import Setting
-from sightline.evals.judging.applying import Judging, check_anchors
-from sightline.evals.judging.config import JudgeConfig
+from sightline.evals.answer_reader import AnswerSource
+from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.judging.judge_client import JudgeConfig
+from sightline.evals.judging.judged_scoring import Judging, check_anchors
+from sightline.evals.offline_scoring import ScoredFile, score_file
 from sightline.evals.registry import get_benchmark
 from sightline.evals.statistics import RESAMPLES
 
@@ -64,7 +64,7 @@ def score(  # noqa: PLR0913 - one parameter an option
 
     For example: sightline score pope --answers answers.jsonl --data POPE_DIR --split random
     """
-    setting = Setting(data, images=images, limit=limit, split=split, synonyms=synonyms)
+    setting = BenchmarkSetting(data, images=images, limit=limit, split=split, synonyms=synonyms)
     judging = Judging(judge_config(judge, overrides), verdicts, tell)
     if anchors and (out is None or judging.config is None):
         raise InputError("--anchors needs a judge, and --out to keep its grades in.")
@@ -101,11 +101,11 @@ def tell(line: str) -> None:
     say(line, err=True)
 
 
-def print_scored(name: str, scored: Scored) -> None:
+def print_scored(name: str, scored: ScoredFile) -> None:
     """Print every metric that has a value, with its interval; shares are in percent."""
     from rich.table import Table
 
-    from sightline.study.report.formatting import interval_text, value_text
+    from sightline.report.formatting import interval_text, value_text
 
     table = Table("metric", "value", "std. error", "95 % interval", "n", "unscored", title=name)
     for key, made in scored.estimates.items():

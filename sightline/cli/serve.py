@@ -54,7 +54,7 @@ def serve(  # noqa: PLR0913 - one parameter an option
     from sightline.apps.serve.config import ServeConfig
     from sightline.apps.serve.engine import ServerEnded
     from sightline.apps.serve.proxy import LOOPBACK
-    from sightline.apps.serve.run import Place
+    from sightline.apps.serve.run import ServerAddress
     from sightline.apps.serve.run import serve as run
 
     settings = load_config(ServeConfig, config, overrides or ())
@@ -66,7 +66,7 @@ def serve(  # noqa: PLR0913 - one parameter an option
             f"note: {host} is no loopback address; anyone who reaches it may use the model, since no --api-key is set",
             err=True,
         )
-    place = Place(host, port, kind, name=served_model_name, api_key=key)
+    place = ServerAddress(host, port, kind, name=served_model_name, api_key=key)
 
     def warn(line: str) -> None:
         say(line, err=True)

@@ -16,7 +16,7 @@ from sightline.study.launch import LaunchKind, write_scripts
 from sightline.study.ledger import Ledger
 
 if TYPE_CHECKING:
-    from sightline.study.outcome import Outcome
+    from sightline.study.results import Outcome
 
 Out = Annotated[Path, typer.Option(help="Directory of the study: its work, its ledger, its tables.")]
 _STYLES = {"better": "green", "worse": "red"}
@@ -58,11 +58,10 @@ def run(
 
     config = load_config(StudyConfig, file, overrides or ())
     # what takes a second to import comes after what is answered at once
-    from sightline.data.progress import open_bars
-    from sightline.study.counts import refuse_unequal
-    from sightline.study.estimate import estimate
+    from sightline.data.terminal import open_bars
+    from sightline.study.estimate import estimate, refuse_unequal
     from sightline.study.plan import plan_study
-    from sightline.study.report.arms.writing import HTML, report_folder, write_study_report
+    from sightline.study.report.writing import HTML, report_folder, write_study_report
     from sightline.study.runner import run_study
     from sightline.study.workers import Done
 
@@ -109,7 +108,7 @@ def list_pieces(out: Out) -> None:
 @app.command()
 def show(key: Annotated[str, typer.Argument(help="The key of a piece, or its beginning.")], out: Out) -> None:
     """One piece of work: the command that does it by hand, and what it counted."""
-    from sightline.study.upkeep import piece_of
+    from sightline.study.maintenance import piece_of
 
     entry = piece_of(Ledger(out), key)
     say(f"{entry.kind} {entry.label} ({entry.state}), {out / entry.folder}")
@@ -130,7 +129,7 @@ def compare(
     study: Annotated[str | None, typer.Option(help="Which study of the directory, where it has several.")] = None,
 ) -> None:
     """The arms side by side, each difference with its interval, from what is done so far."""
-    from sightline.study.upkeep import outcome_in
+    from sightline.study.maintenance import outcome_in
 
     print_outcome(outcome_in(out, study, baseline), [tuple(name.split("/", 1)) for name in metrics or ()])  # type: ignore[misc]
 
@@ -141,8 +140,8 @@ def report(
     study: Annotated[str | None, typer.Option(help="Which study of the directory, where it has several.")] = None,
 ) -> None:
     """Write the report, the tables and the numbers again, from what is done so far; no model is needed."""
-    from sightline.study.report.arms.writing import HTML, report_folder, write_study_report
-    from sightline.study.upkeep import study_in
+    from sightline.study.maintenance import study_in
+    from sightline.study.report.writing import HTML, report_folder, write_study_report
 
     name, plan = study_in(out, study)
     print_outcome(write_study_report(plan, name, out))
@@ -156,7 +155,7 @@ def rm(
     unused: Annotated[bool, typer.Option("--unused", help="All pieces that no study of the directory needs.")] = False,
 ) -> None:
     """Delete pieces of work and what stands on them; a study run again makes what it needs."""
-    from sightline.study.upkeep import remove
+    from sightline.study.maintenance import remove
 
     gone = remove(out, keys or (), unused=unused)
     for entry in gone:
@@ -166,7 +165,7 @@ def rm(
 
 def print_outcome(outcome: "Outcome", metrics: list[tuple[str, str]] | None = None) -> None:
     """Print the primary metrics, or those named, of every arm; shares are in percent."""
-    from sightline.study.tables import terminal_rows
+    from sightline.study.report.study_results import terminal_rows
 
     table = Table("arm", "benchmark", "metric", "value", "difference", "95 % interval", "verdict")
     for row in terminal_rows(outcome, metrics or ()):

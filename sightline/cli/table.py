@@ -1,10 +1,13 @@
 """The result table on the terminal: base, aligned, paired difference with its interval, and the verdict word."""
 
+from collections.abc import Sequence
+
 from rich.table import Table
 
 from sightline.data.terminal import Screen
-from sightline.study.report.formatting import difference_text, interval_text, value_text
-from sightline.study.report.results import Results
+from sightline.evals.agreement import Agreement
+from sightline.report.comparison import Results
+from sightline.report.formatting import difference_text, interval_text, value_text
 
 _STYLES = {"better": "green", "worse": "red"}
 
@@ -29,3 +32,20 @@ def print_results(results: Results) -> None:
     console = Screen()
     console.print(table)
     console.print(results.headline)
+
+
+def print_agreement(found: Sequence[Agreement]) -> None:
+    """Print every figure with its interval, the plain share of agreement, and over how many units it is."""
+    table = Table("about", "measure", "raters", "agreement", "corrected for chance", "95 % interval", "n")
+    for one in found:
+        value, ends = one.estimate.value, one.estimate.ci95
+        table.add_row(
+            one.about,
+            one.measure,
+            ", ".join(one.raters) if len(one.raters) < 5 else f"{len(one.raters)} raters",
+            "" if one.observed is None else f"{100 * one.observed:.1f} %",
+            "undefined" if value is None else f"{value:.3f}",
+            "" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}",
+            str(one.estimate.n),
+        )
+    Screen().print(table)

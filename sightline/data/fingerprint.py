@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sightline.data.coco import coco_id
+from sightline.data.images import coco_id
 from sightline.data.texts import digest, normalize
 from sightline.errors import InputError
 from sightline.records.hashing import hash_file

@@ -9,6 +9,7 @@ pictures on another disk, every picture is a link out of the folder. What is lin
 
 import hashlib
 import io
+import re
 import struct
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -271,3 +272,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     layer = image.convert("RGBA")
     page = Image.new("RGBA", layer.size, "white")
     return Image.alpha_composite(page, layer).convert("RGB")
+
+
+_NAME = re.compile(r"(?:^|[/\\])(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})\.\w+$", re.IGNORECASE)
+_STEM = re.compile(r"(?:^|[/\\])COCO_(?:train|val|test)\d{4}_(\d{12})$", re.IGNORECASE)
+
+
+def coco_id(name: str) -> int:
+    """The id in a name of COCO's, such as COCO_val2014_000000391895.jpg or 000000391895.jpg; 0 where there is none."""
+    found = _NAME.search(name) or _STEM.search(name)
+    return int(found.group(1)) if found else 0

@@ -1,7 +1,7 @@
 """A directory of labels: `items.jsonl` with its pictures, and one file a rater under `raters/`, appended row by row.
 
 It checks names and rows and counts nothing; pages that fill such a directory are in `apps`, what is made of it in
-`pairs.from_labels`, and how far raters agree is `evals.agreement`.
+`builders.from_labels`, and how far raters agree is `evals.agreement`.
 """
 
 import re

@@ -1,19 +1,23 @@
 """The log of a served model: a folder of `requests-NUMBER.jsonl`, `feedback.jsonl` and, if wanted, the pictures.
 
 Rows are appended and forced to the disk; a new file begins where one has grown to its size. Reading starts anywhere:
-a `Place` says how far somebody has read. What is in a row is `records.requests`; who serves is `apps.serve`.
+a `LogPosition` says how far somebody has read. What is in a row is `records.ratings`; who serves is `apps.serve`.
 """
 
+import hashlib
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from pydantic import ValidationError
 
 from sightline.config.problems import describe
 from sightline.errors import InputError
-from sightline.records.requests import Feedback, Served
+from sightline.records.ratings import BUCKETS, Feedback, LoggedPicture, LoggedRequest, Wording
 from sightline.records.rows import Row
 from sightline.records.store import append_rows, numbered_rows, replacing
 
@@ -21,7 +25,7 @@ FEEDBACK, PICTURES = "feedback.jsonl", "images"
 _FILE = re.compile(r"^requests-(\d{6,})\.jsonl$")
 
 
-class Place(Row):
+class LogPosition(Row):
     """How far a log was read: up to this byte of this file; earlier files are read whole."""
 
     file: int = 0
@@ -38,7 +42,7 @@ class RequestLog:
             raise InputError(f"log directory {directory} cannot be made ({error.strerror}); choose another") from error
         self.directory, self._max_bytes, self._lock = directory, max_bytes, threading.Lock()
 
-    def add(self, row: Served) -> None:
+    def add(self, row: LoggedRequest) -> None:
         """Append a row; it is on the disk when this returns."""
         with self._lock:
             number = max(log_numbers(self.directory), default=1)
@@ -81,7 +85,7 @@ def picture_file(directory: Path, sha256: str) -> Path:
     return directory / PICTURES / sha256[:32]
 
 
-def read_log(directory: Path, since: Place | None = None) -> Iterator[tuple[Served, Place]]:
+def read_log(directory: Path, since: LogPosition | None = None) -> Iterator[tuple[LoggedRequest, LogPosition]]:
     """The rows after `since`, in order, each with the place behind it. A row that is being written is left for later.
 
     Raises:
@@ -91,7 +95,7 @@ def read_log(directory: Path, since: Place | None = None) -> Iterator[tuple[Serv
         raise InputError(
             f"{directory} holds no log of a served model; make one with `sightline serve --log {directory}`"
         )
-    return _rows(directory, since or Place())
+    return _rows(directory, since or LogPosition())
 
 
 def read_feedback(directory: Path) -> Iterator[tuple[int, Feedback]]:
@@ -100,7 +104,7 @@ def read_feedback(directory: Path) -> Iterator[tuple[int, Feedback]]:
     return numbered_rows(path, Feedback, allow_torn_tail=True) if path.exists() else iter(())
 
 
-def _rows(directory: Path, since: Place) -> Iterator[tuple[Served, Place]]:
+def _rows(directory: Path, since: LogPosition) -> Iterator[tuple[LoggedRequest, LogPosition]]:
     for number in log_numbers(directory):
         if number < since.file:
             continue
@@ -112,9 +116,72 @@ def _rows(directory: Path, since: Place) -> Iterator[tuple[Served, Place]]:
             file.seek(start)
             while (line := file.readline()).endswith(b"\n"):
                 try:
-                    row = Served.model_validate_json(line)
+                    row = LoggedRequest.model_validate_json(line)
                 except ValidationError as error:
                     where = f"{path} byte {start}"
-                    raise InputError(f"{where}: {describe(error, Served)}; correct the row or delete it") from error
+                    raise InputError(
+                        f"{where}: {describe(error, LoggedRequest)}; correct the row or delete it"
+                    ) from error
                 start += len(line)
-                yield row, Place(file=number, byte=start)
+                yield row, LogPosition(file=number, byte=start)
+
+
+_WORD = re.compile(r"[^\W_]+(?:['\N{RIGHT SINGLE QUOTATION MARK}][^\W_]+)*")
+#: Only the first so many words are measured: a prompt may be a megabyte.
+_MOST_WORDS = 5000
+#: How answers begin that say no more than that there will be none. Ours; English.
+_REFUSAL = re.compile(
+    r"\b(?:i(?:\s+am|['\N{RIGHT SINGLE QUOTATION MARK}]m)\s+(?:sorry|unable|not\s+able)"
+    r"|i\s+(?:can\s?not|can['\N{RIGHT SINGLE QUOTATION MARK}]t|could\s+not|won['\N{RIGHT SINGLE QUOTATION MARK}]t"
+    r"|will\s+not)"
+    r"\s+(?:help|assist|answer|see|view|describe|identify|provide|comply|do|tell|say)"
+    r"|as\s+an?\s+(?:ai|language\s+model|assistant)\b)",
+    re.IGNORECASE,
+)
+_REFUSAL_WITHIN = 200  # characters; later on it is part of an answer
+_PLAIN = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
+_LOOK = 256  # pixels of the longer side on which a picture's look is measured
+
+
+def wording_of(text: str) -> Wording:
+    """How many words, and by their hash which; the same in every process."""
+    words = [word.lower() for word in _WORD.findall(text)[:_MOST_WORDS]]
+    counts = Counter(hashlib.blake2b(word.encode(), digest_size=4).digest() for word in words)
+    buckets = Counter[int]()
+    for digest, count in counts.items():
+        buckets[int.from_bytes(digest, "little") % BUCKETS] += count
+    return Wording(words=len(words), buckets=dict(sorted(buckets.items())))
+
+
+def plain_yes(text: str) -> bool | None:
+    """Whether an answer begins with yes (True) or no (False); None for any other answer."""
+    found = _PLAIN.match(text)
+    return None if found is None else found.group(1).lower() == "yes"
+
+
+def is_refusal(text: str) -> bool:
+    """Whether an answer begins by saying that it will not or cannot be given (a list of English phrases)."""
+    return _REFUSAL.search(text[:_REFUSAL_WITHIN]) is not None
+
+
+def picture_of(image: Image.Image, data: bytes) -> LoggedPicture:
+    """The measures of an RGB image whose file's bytes are `data`; looks are taken from a small copy."""
+    small = image.copy()
+    small.thumbnail((_LOOK, _LOOK), Image.Resampling.BOX)
+    luma = np.asarray(small.convert("L"), dtype=np.float64) / 255
+    saturation = np.asarray(small.convert("HSV"), dtype=np.float64)[..., 1] / 255
+    steps = np.concatenate([np.abs(np.diff(luma, axis=axis)).ravel() for axis in (0, 1)])
+    return LoggedPicture(
+        sha256=hashlib.sha256(data).hexdigest(),
+        width=image.width,
+        height=image.height,
+        brightness=_rounded(luma.mean()),
+        contrast=_rounded(luma.std()),
+        saturation=_rounded(saturation.mean()),
+        detail=_rounded(steps.mean() if steps.size else 0.0),
+    )
+
+
+def _rounded(value: float) -> float:
+    """Six digits are more than any of it means, and make rows short."""
+    return round(float(value), 6)

@@ -5,8 +5,10 @@ A directory of pairs serves too: its prompts with the chosen answers as referenc
 It does not decode images (`images.open_image` does, where they are used) and does not shuffle or split.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from sightline.config.problems import shorten
 from sightline.data.images import image_path
@@ -93,3 +95,34 @@ def _checked(rows: Iterable[tuple[int, Sample]], path: Path, require_reference: 
             image_path(path.parent, name, where)
         seen.add(sample.id)
         yield sample
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The `index`-th (from 0) of `count` parts."""
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """`2/8` is the third of eight.
+
+        Raises:
+            InputError: it has another form, or the index is not below the count.
+        """
+        index, slash, count = text.partition("/")
+        if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+            raise InputError(f"shard {text!r} must have the form INDEX/COUNT, such as 0/4 to 3/4")
+        return cls(int(index), int(count))
+
+    def of(self, rows: Iterable[T]) -> Iterator[T]:
+        """Every `count`-th row from the `index`-th on: even parts of a stream of unknown length."""
+        return (row for number, row in enumerate(rows) if number % self.count == self.index)
+
+    def stretch_of(self, rows: Sequence[T]) -> Sequence[T]:
+        """Rows that stand together, as questions on one picture do; the parts in order are the whole."""
+        return rows[len(rows) * self.index // self.count : len(rows) * (self.index + 1) // self.count]

@@ -4,6 +4,11 @@ import hashlib
 import re
 import sys
 import unicodedata
+from collections.abc import Collection, Sequence
+from difflib import SequenceMatcher
+from typing import NamedTuple
+
+from sightline.records.rows import Span
 
 #: Punctuation, separators and controls. A percent sign and the minus of a number carry meaning, as all symbols do.
 _BREAKS = {
@@ -29,3 +34,81 @@ def digest(*parts: str) -> int:
     """64 bits that say whether texts are equal, part by part."""
     joined = "\x1f".join(parts).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(joined, digest_size=8).digest(), "little")
+
+
+_TOKEN = re.compile(r"\w+(?:['\N{RIGHT SINGLE QUOTATION MARK}-]\w+)*|[^\w\s]")
+Spans = tuple[tuple[int, int], ...]
+
+
+def changed_spans(one: str, other: str) -> tuple[Spans, Spans]:
+    """Characters `[start, end)` of either text that the other lacks at that place; case and punctuation count."""
+    found = [list(_TOKEN.finditer(text)) for text in (one, other)]
+    words = [[match.group() for match in matches] for matches in found]
+    spans: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
+    matcher = SequenceMatcher(a=words[0], b=words[1], autojunk=False)
+    for kind, first, first_end, second, second_end in matcher.get_opcodes():
+        if kind == "equal":
+            continue
+        for side, (start, end) in enumerate(((first, first_end), (second, second_end))):
+            if end > start:
+                spans[side].append((found[side][start].start(), found[side][end - 1].end()))
+    return tuple(spans[0]), tuple(spans[1])
+
+
+_WORD = re.compile(r"\w+(?:['\N{RIGHT SINGLE QUOTATION MARK}-]\w+)*")
+
+
+class TextPiece(NamedTuple):
+    """A part of a text; `word` is its number where it is a word, else None."""
+
+    text: str
+    word: int | None
+
+
+def word_spans(text: str) -> list[Span]:
+    """Characters `[start, end)` of each word, in order; hyphens and apostrophes within belong to it."""
+    return [match.span() for match in _WORD.finditer(text)]
+
+
+def pieces(text: str) -> list[TextPiece]:
+    """The text in parts, words and what is between them; joined they are the text."""
+    made: list[TextPiece] = []
+    reached = 0
+    for number, (start, end) in enumerate(word_spans(text)):
+        if start > reached:
+            made.append(TextPiece(text[reached:start], None))
+        made.append(TextPiece(text[start:end], number))
+        reached = end
+    if reached < len(text):
+        made.append(TextPiece(text[reached:], None))
+    return made
+
+
+def spans_of_words(text: str, marked: Collection[int]) -> tuple[Span, ...]:
+    """Spans of the marked words; words side by side make one.
+
+    Raises:
+        ValueError: the text has no word of such a number.
+    """
+    places = word_spans(text)
+    if strange := [number for number in marked if not 0 <= number < len(places)]:
+        raise ValueError(f"the answer has {len(places)} words and none of number {strange[0]}")
+    spans: list[Span] = []
+    last = None
+    for number in sorted(set(marked)):
+        start, end = places[number]
+        if spans and last == number - 1:
+            spans[-1] = (spans[-1][0], end)
+        else:
+            spans.append((start, end))
+        last = number
+    return tuple(spans)
+
+
+def words_of_spans(text: str, spans: Sequence[Span]) -> list[int]:
+    """Numbers of the words that a span touches: the inverse of `spans_of_words`."""
+    return [
+        number
+        for number, (start, end) in enumerate(word_spans(text))
+        if any(start < until and since < end for since, until in spans)
+    ]

@@ -4,9 +4,8 @@ What concerns a single call makes that call fail; what concerns the server (nobo
 stops the run, since all that came after would be lost. What was answered is kept on disk and never asked again.
 """
 
-from sightline.endpoint.adapters import load_adapter, unload_adapter
 from sightline.endpoint.client import Endpoint
 from sightline.endpoint.config import EndpointConfig
-from sightline.endpoint.request import Ask, Reply
+from sightline.endpoint.request import Ask, Reply, load_adapter, unload_adapter
 
 __all__ = ["Ask", "Endpoint", "EndpointConfig", "Reply", "load_adapter", "unload_adapter"]

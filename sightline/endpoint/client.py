@@ -4,23 +4,120 @@ Retries are ours and not the `openai` package's: its pauses cannot be interrupte
 off or is no JSON. One call is `call`; the answers on disk are `replies`.
 """
 
+import contextlib
 import random
 import time
-from collections.abc import Sequence
-from threading import Event, Lock
-from typing import TYPE_CHECKING
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ValidationError
 
 from sightline.endpoint.config import EndpointConfig
-from sightline.endpoint.replies import Kept, ReplyCache
 from sightline.endpoint.request import Ask, Reply
-from sightline.endpoint.threads import in_threads
 from sightline.errors import InputError
-from sightline.records.places import default_directory
+from sightline.records import Row, hash_json
+from sightline.records.store import default_directory
 
 if TYPE_CHECKING:
     import openai
 
     from sightline.endpoint.call import Fault
+
+K = TypeVar("K")
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def in_threads(work: Callable[[T, Event], R], items: Mapping[K, T], threads: int) -> Iterator[tuple[K, R]]:
+    """`work(item, stop)` of every item, as they are finished; what one raises is raised here.
+
+    After that, and when the caller leaves early, `stop` is set and no further item is begun. The threads are
+    daemons and not an executor's: Python waits for those when it ends, and a call may take minutes.
+    """
+    waiting, finished, stop = SimpleQueue[tuple[K, T]](), SimpleQueue[tuple[K, Future[R]]](), Event()
+    for item in items.items():
+        waiting.put(item)
+
+    def run() -> None:
+        while not stop.is_set():
+            try:
+                key, item = waiting.get_nowait()
+            except Empty:
+                return
+            result = Future[R]()
+            try:
+                result.set_result(work(item, stop))
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+                stop.set()  # here, lest another item is begun before the caller hears of it
+                result.set_exception(error)
+            finished.put((key, result))
+
+    for _ in range(min(threads, len(items))):
+        Thread(target=run, daemon=True).start()
+    try:
+        for _ in items:
+            key, result = finished.get()
+            yield key, result.result()
+    finally:
+        stop.set()
+
+
+class Kept(Row):
+    """An answer; `check` is a hash of the rest."""
+
+    text: str
+    tokens: int
+    cut_off: bool
+    prompt_tokens: int = 0
+    check: str = ""
+
+    def checked(self) -> "Kept":
+        """The same with its check."""
+        said = [self.text, self.tokens, self.cut_off]
+        # Answers from before prompts were counted stay good.
+        return self.model_copy(update={"check": hash_json([*said, self.prompt_tokens] if self.prompt_tokens else said)})
+
+
+class ReplyCache:
+    """The answers in a directory. A full disk or a directory of no use stops nothing; one warning is given."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory, self._warned = directory, False
+
+    def get(self, key: str) -> Kept | None:
+        """The answer, None where there is none or it is damaged."""
+        try:
+            kept = Kept.model_validate_json(self._path(key).read_bytes())
+        except (OSError, ValidationError):
+            return None
+        return kept if kept == kept.checked() else None
+
+    def put(self, key: str, kept: Kept) -> None:
+        """Keep an answer, in one piece."""
+        path = self._path(key)
+        # Not `records.store.replacing`: its temporary name is the same for all writers, and these run side by side.
+        temporary = path.with_name(f".{key}.{uuid.uuid4().hex}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(kept.checked().model_dump_json(), encoding="utf-8")
+            temporary.replace(path)  # not synced: what a power failure tears, the check finds
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                warnings.warn(f"answers cannot be kept in {self._directory} ({error.strerror})", stacklevel=2)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+    def _path(self, key: str) -> Path:
+        return self._directory / key[:2] / f"{key}.json"
+
 
 CUT_OFF = "cut off at max_tokens"
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between two tries: doubled each time, with jitter

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.data.labels import Ratings, read_items, read_ratings
-from sightline.data.words import word_spans, words_of_spans
+from sightline.data.texts import word_spans, words_of_spans
 from sightline.errors import InputError
+from sightline.evals.cluster_sums import FloatArray
 from sightline.evals.statistics import RESAMPLES, estimate_figure
-from sightline.evals.sums import FloatArray
-from sightline.records import Estimate, LabelItem, Noted, Rating
+from sightline.records import AnswerAnnotation, Estimate, LabelItem, Rating
 
 Codes = NDArray[np.int64]  # [unit, rater], -1 where a rater said nothing
 VERDICTS = ("first", "second", "tie")
@@ -223,7 +223,7 @@ def _spoken(rating: Rating | None) -> Rating | None:
     return None if rating is None or rating.verdict == "skip" else rating
 
 
-def _sides(rating: Rating) -> tuple[Noted, Noted]:
+def _sides(rating: Rating) -> tuple[AnswerAnnotation, AnswerAnnotation]:
     return rating.first, rating.second
 
 

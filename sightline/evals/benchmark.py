@@ -17,6 +17,7 @@ __all__ = [
     "Adapting",
     "AnyMetric",
     "Benchmark",
+    "BenchmarkSetting",
     "Combining",
     "Confusing",
     "CountingAll",
@@ -27,7 +28,6 @@ __all__ = [
     "Metric",
     "Numbering",
     "Remarking",
-    "Setting",
     "Unlisted",
     "average",
     "count",
@@ -39,7 +39,7 @@ TOUCHED = "touched"
 
 
 @dataclass(frozen=True)
-class Setting:
+class BenchmarkSetting:
     """What a benchmark is made with: `folder` is where its files are or may be put, `images` its pictures if elsewhere.
 
     `limit` keeps its first so many pictures. With `validation` it asks of other pictures, those on which settings may

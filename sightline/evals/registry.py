@@ -11,20 +11,20 @@ from difflib import get_close_matches
 from typing import cast
 
 from sightline.errors import InputError
-from sightline.evals.benchmark import Benchmark, Setting
+from sightline.evals.benchmark import Benchmark, BenchmarkSetting
 
 #: A benchmark whose name ends so asks the same of pictures that break the co-occurrence its twin's pictures keep.
 COUNTER_SUFFIX = "-counter"
 
-Factory = Callable[[str, Setting], Benchmark]
+Factory = Callable[[str, BenchmarkSetting], Benchmark]
 
 
 @dataclass(frozen=True)
-class Entry:
+class BenchmarkEntry:
     """A benchmark by name: who makes it, one line of help, and where its owners publish its files.
 
     `files` is empty where it makes its own. `needs_images` says whether `eval` must be given pictures too.
-    `splits` are its official parts, of which `Setting.split` picks one; only a benchmark with `has_validation` has
+    `splits` are its official parts, of which `BenchmarkSetting.split` picks one; only a benchmark with `has_validation` has
     other pictures on which settings may be chosen.
     """
 
@@ -122,19 +122,19 @@ _QUESTIONS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     ),
 }
 
-BENCHMARKS: dict[str, Entry] = {
+BENCHMARKS: dict[str, BenchmarkEntry] = {
     **{
-        name + suffix: Entry("sightline.lab.benches:lab_benchmark", text, has_validation=True)
+        name + suffix: BenchmarkEntry("sightline.lab.benches:lab_benchmark", text, has_validation=True)
         for suffix in ("", COUNTER_SUFFIX)
         for name, text in _LAB.items()
     },
-    "matching": Entry(
-        "sightline.evals.benches.entity_matching:entity_matching",
+    "matching": BenchmarkEntry(
+        "sightline.recipes.matching.benchmark:entity_matching",
         "Pairs of records: F1 of match under four prompts, mean, best and spread.",
         files="the data sets' owners, as docs/match.md says; `sightline match read` makes the folder",
     ),
     **{
-        f"shared-media{suffix}": Entry("sightline.lab.sound.bench:shared_media", text, has_validation=True)
+        f"shared-media{suffix}": BenchmarkEntry("sightline.lab.sound.bench:shared_media", text, has_validation=True)
         for suffix, text in (
             ("", "The lab's pictures and sounds: what is seen, heard, shared; for composed models."),
             ("-picture", "The same, shown the picture alone."),
@@ -142,7 +142,7 @@ BENCHMARKS: dict[str, Entry] = {
         )
     },
     **{
-        name: Entry(
+        name: BenchmarkEntry(
             "sightline.evals.benches.pope:pope",
             f"Is there an X? On {where}; each split and their mean.",
             files=_POPE,
@@ -151,46 +151,46 @@ BENCHMARKS: dict[str, Entry] = {
         )
         for name, where in (("pope", "COCO"), ("pope-aokvqa", "A-OKVQA's pictures"), ("pope-gqa", "GQA's pictures"))
     },
-    "amber": Entry(
+    "amber": BenchmarkEntry(
         "sightline.evals.benches.amber:amber",
         "Descriptions and yes/no questions; every dimension and the AMBER score.",
         files=_AMBER,
         needs_images=True,
         splits=("generative", "discriminative", "existence", "attribute", "relation"),
     ),
-    "amber-generative": Entry(
+    "amber-generative": BenchmarkEntry(
         "sightline.evals.benches.amber:amber",
         "Descriptions alone: absent nouns, true objects named, expected hallucinations.",
         files=_AMBER,
         needs_images=True,
     ),
-    "amber-discriminative": Entry(
+    "amber-discriminative": BenchmarkEntry(
         "sightline.evals.benches.amber:amber",
         "Yes/no questions alone: accuracy, and precision, recall and F1 of No.",
         files=_AMBER,
         needs_images=True,
         splits=("existence", "attribute", "relation"),
     ),
-    "object-halbench": Entry(
+    "object-halbench": BenchmarkEntry(
         "sightline.evals.benches.object_halbench:object_halbench",
         "Detailed descriptions of 300 COCO pictures: absent objects, and the recall of present ones.",
         files=f"{_COCO}; the questions at https://github.com/RLHF-V/RLHF-V (eval/data/)",
         needs_images=True,
     ),
-    "chair": Entry(
+    "chair": BenchmarkEntry(
         "sightline.evals.benches.chair:chair",
         "Descriptions of COCO pictures: absent objects named, present ones named.",
         files=_COCO,
         needs_images=True,
     ),
     **{
-        name: Entry(_BENCHES + factory, text, files=files, needs_images=True, splits=splits)
+        name: BenchmarkEntry(_BENCHES + factory, text, files=files, needs_images=True, splits=splits)
         for name, (factory, text, files, splits) in _QUESTIONS.items()
     },
 }
 
 
-def get_benchmark(name: str, setting: Setting) -> Benchmark:
+def get_benchmark(name: str, setting: BenchmarkSetting) -> Benchmark:
     """The benchmark of that name, made with a setting.
 
     Raises:
@@ -207,7 +207,7 @@ def get_benchmark(name: str, setting: Setting) -> Benchmark:
     return factory(name, setting)
 
 
-def get_entry(name: str) -> Entry:
+def get_entry(name: str) -> BenchmarkEntry:
     """What is known of a benchmark without making it; an InputError names the nearest spelling where there is none."""
     if name not in BENCHMARKS:
         near = get_close_matches(name, BENCHMARKS, n=1, cutoff=0.0)

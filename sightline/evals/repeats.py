@@ -7,7 +7,7 @@ so that intervals know that both are on one picture. Which answer belongs to whi
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from sightline.evals.answer_files import Given, normal_key
+from sightline.evals.answer_reader import Given, normal_key
 from sightline.records.rows import Sample
 
 

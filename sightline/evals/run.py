@@ -14,19 +14,18 @@ from pydantic import Field
 from rich.progress import Progress
 
 from sightline.config import Config, SparseConfig
-from sightline.data.progress import open_bars
-from sightline.data.shard import Shard
+from sightline.data.samples import Shard
+from sightline.data.terminal import open_bars
 from sightline.errors import InputError
-from sightline.evals.benchmark import Benchmark, Setting
+from sightline.evals.benchmark import Benchmark, BenchmarkSetting
+from sightline.evals.contamination import find_leaks, trained_on
 from sightline.evals.directory import ANSWERS, SAMPLES, relocated
-from sightline.evals.judging.applying import Judging, judged
-from sightline.evals.judging.asking import Say
-from sightline.evals.judging.config import JudgeConfig
-from sightline.evals.leaks import find_leaks, trained_on
+from sightline.evals.judging.judge_client import JudgeConfig, Say
+from sightline.evals.judging.judged_scoring import Judging, judged
 from sightline.evals.registry import get_benchmark
 from sightline.evals.scoring import as_scored, score_directory
 from sightline.evals.statistics import RESAMPLES
-from sightline.models.prompts import Request, Sampling, prefix_of
+from sightline.models.requests import GenerateRequest, Sampling, prefix_of
 from sightline.records.manifest import MANIFEST, Stage
 from sightline.records.rows import Answer, Sample
 from sightline.records.store import append_rows, read_rows, write_rows
@@ -86,7 +85,7 @@ class HubEvalConfig(EvalConfig):
     model: str
 
 
-class Model:
+class LazyModel:
     """A model that is opened when it is needed, so that a finished evaluation needs none."""
 
     def __init__(self, path: str | Path, adapter: Path | None, config: EvalConfig, runtime: EvalRuntime) -> None:
@@ -96,11 +95,11 @@ class Model:
     def open(self) -> "VLM":
         """The model itself, opened once."""
         if self._vlm is None:
+            from sightline.models.device import resolve_device
             from sightline.models.loading import load_vlm
-            from sightline.models.placing import place_of
             from sightline.models.tensor_cache import open_cache
 
-            device = place_of(self.runtime.device)
+            device = resolve_device(self.runtime.device)
             self._vlm = load_vlm(
                 self.path, adapter=self.adapter, device=device, dtype=self.config.dtype, cache=open_cache()
             )
@@ -138,7 +137,7 @@ def evaluate(
     if adapter is not None:
         inputs["adapter"] = adapter
     recorded = HubEvalConfig(**config.model_dump(), model=str(model)) if on_hub else config
-    answering = Model(model, adapter, config, runtime)
+    answering = LazyModel(model, adapter, config, runtime)
     shard, seen = Shard.parse(config.shard), trained_on(adapter, Path(model))
     if not (out / MANIFEST).exists():
         answering.open()  # now, so that a model that cannot be opened does not claim the directory
@@ -176,9 +175,9 @@ def read_beside(config: EvalConfig, files: Files) -> dict[str, Path]:
     return {name: path for name, path in named.items() if path is not None}
 
 
-def setting_of(files: Files, default: Path, config: EvalConfig) -> Setting:
+def setting_of(files: Files, default: Path, config: EvalConfig) -> BenchmarkSetting:
     """What the benchmarks of an evaluation are made with; their data is in `default` where `files` does not say."""
-    return Setting(
+    return BenchmarkSetting(
         files.data or default,
         images=files.images,
         limit=config.limit,
@@ -188,7 +187,9 @@ def setting_of(files: Files, default: Path, config: EvalConfig) -> Setting:
     )
 
 
-def answer_samples(benchmark: Benchmark, samples: Sequence[Sample], out: Path, model: Model, bars: Progress) -> None:
+def answer_samples(
+    benchmark: Benchmark, samples: Sequence[Sample], out: Path, model: LazyModel, bars: Progress
+) -> None:
     """Answer those samples of a benchmark that have no answer in `out` yet."""
     folder = out / benchmark.name
     _write_samples(benchmark, samples, folder)
@@ -224,10 +225,10 @@ def score_samples(
     return failed
 
 
-def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: Model) -> list[Answer]:
+def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: LazyModel) -> list[Answer]:
     from sightline.models.sampler import generate
 
-    requests = [Request(prefix_of(sample, benchmark.folder)) for sample in batch]
+    requests = [GenerateRequest(prefix_of(sample, benchmark.folder)) for sample in batch]
     made = generate(
         model.open(),
         requests,

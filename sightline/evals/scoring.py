@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import InputError
+from sightline.evals.answer_stats import ANSWER_METRICS, STRIPPED_METRICS, answer_values, remarks_of, stripped_values
 from sightline.evals.benchmark import TOUCHED, AnyMetric, Benchmark, Combining, Grouped
+from sightline.evals.cluster_sums import Sums
 from sightline.evals.directory import ANSWERS, ESTIMATES, METRICS, REMARKS, SAMPLES, SCORES
-from sightline.evals.guard import ANSWER_METRICS, STRIPPED_METRICS, answer_values, stripped_values
 from sightline.evals.metrics import needed_values
-from sightline.evals.reasoning import Reasoning, ReasoningTally, find_reasoning
-from sightline.evals.remarks import remarks_of
+from sightline.evals.questions import Reasoning, ReasoningTally, find_reasoning
 from sightline.evals.statistics import RESAMPLES, estimate_sums
-from sightline.evals.sums import Sums
 from sightline.records.rows import Answer, Estimate, Sample, Score
 from sightline.records.store import read_rows, write_json, write_rows
 

@@ -19,10 +19,9 @@ import numpy as np
 from scipy import special  # not stats, whose import takes seconds
 
 from sightline.errors import InputError
-from sightline.evals.crossed import Spread, spread_of
+from sightline.evals.cluster_sums import ClusterSums, CompiledMetrics, FloatArray, add_up
+from sightline.evals.crossed import Spread, influences, spread_of
 from sightline.evals.metrics import AnyMetric, Metric
-from sightline.evals.robust import influences
-from sightline.evals.sums import FloatArray, Formulas, Table, add_up
 from sightline.records.rows import Estimate, Score
 
 RESAMPLES = 10_000
@@ -75,7 +74,7 @@ def estimate(
 
 
 def estimate_sums(
-    table: Table, formulas: Formulas, *, resamples: int = RESAMPLES, seed: int = 0
+    table: ClusterSums, formulas: CompiledMetrics, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Estimate]:
     """As `estimate`, of scores that are added up already."""
     points, draws = formulas.values(table.sums.sum(axis=1)), _resample(table, formulas, resamples, seed)
@@ -204,7 +203,7 @@ def paired_difference(
     return compare([(before, after)], {"metric": metric}, resamples=resamples, seed=seed)["metric"].difference
 
 
-def _counts(table: Table, name: str) -> _Counts:
+def _counts(table: ClusterSums, name: str) -> _Counts:
     return _Counts(table.scored[name], table.unscored[name], table.clusters)
 
 
@@ -218,7 +217,7 @@ def _cluster_counts(clusters: int, resamples: int, seed: int) -> Iterator[FloatA
         yield np.bincount(drawn.ravel(), minlength=size * clusters).reshape(size, clusters).astype(np.float64)
 
 
-def _resample(table: Table, formulas: Formulas, resamples: int, seed: int) -> FloatArray:
+def _resample(table: ClusterSums, formulas: CompiledMetrics, resamples: int, seed: int) -> FloatArray:
     """Figures [resample, run, figure]; one product per run, so that equal runs give equal values to the bit."""
     runs, clusters, _ = table.sums.shape
     if clusters < 2:
@@ -237,7 +236,7 @@ def _over_settings(values: FloatArray, settings: int) -> FloatArray:
     return mean
 
 
-def _influences(table: Table, formulas: Formulas) -> FloatArray:
+def _influences(table: ClusterSums, formulas: CompiledMetrics) -> FloatArray:
     """What each cluster adds to each figure, [cluster, run, figure]; NaN where there are fewer than two clusters."""
     if table.clusters < 2:
         return np.full((1, len(table.sums), len(formulas.metrics)), np.nan)

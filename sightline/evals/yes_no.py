@@ -5,9 +5,10 @@ from `statistics`.
 """
 
 import re
+from collections.abc import Callable, Iterable, Iterator
 
 from sightline.evals.benchmark import TOUCHED, AnyMetric, Metric, count, mean
-from sightline.evals.reasoning import find_reasoning
+from sightline.evals.questions import find_reasoning
 from sightline.records.rows import Answer, Score
 
 #: Any of these as a word of the first sentence makes the answer a no; everything else is a yes, even nothing at all.
@@ -86,3 +87,25 @@ CELL_METRICS: dict[str, AnyMetric] = {
     "tn": count("true_negative", "No, and it is not there"),
     "fn": count("false_negative", "No, and it is there"),
 }
+
+
+def both_right(
+    scores: Iterable[Score], right: str, both: str, groups: Callable[[Score], tuple[str, ...]]
+) -> Iterator[Score]:
+    """The scores in order; the second of each cluster gets the value `both`: 1 where `right` is 1 on both, else 0.
+
+    It is None where either is unscored. `groups` are what the second one belongs to besides, so that a metric over
+    them counts each two once. The two may stand apart; what waits is the first ones alone.
+    """
+    first: dict[str, Score] = {}
+    for score in scores:
+        other = first.pop(score.cluster, None)
+        if other is None:
+            first[score.cluster] = score
+            yield score
+            continue
+        values = (score.values[right], other.values[right])
+        found = None if None in values else float(values == (1.0, 1.0))
+        yield score.model_copy(
+            update={"values": {**score.values, both: found}, "groups": (*score.groups, *groups(score))}
+        )

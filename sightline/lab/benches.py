@@ -14,13 +14,12 @@ from typing import cast
 
 import numpy as np
 
-from sightline.evals.benchmark import AnyMetric, Benchmark, Metric, Setting, mean
+from sightline.evals.benchmark import AnyMetric, Benchmark, BenchmarkSetting, Metric, mean
 from sightline.evals.yes_no import YES_NO_METRICS, score_yes_no
-from sightline.lab.language import Group, groups_of, horizontal, vertical
+from sightline.lab.language import ObjectGroup, groups_of, horizontal, vertical
 from sightline.lab.parser import judge, parse_claims
 from sightline.lab.samples import image_path
-from sightline.lab.vocabulary import COLORS, KINDS, THEME_OF, WorldConfig
-from sightline.lab.words import COUNT_WORDS, article, plural
+from sightline.lab.words import COLORS, COUNT_WORDS, KINDS, THEME_OF, WorldConfig, article, plural
 from sightline.lab.world import Scene, sample_scene, scene_rng
 from sightline.records import Answer, Sample, Score
 
@@ -30,7 +29,7 @@ DEFAULT_SCENES = 500
 DESCRIBE = "Describe the image."
 
 
-def lab_benchmark(name: str, setting: Setting) -> Benchmark:
+def lab_benchmark(name: str, setting: BenchmarkSetting) -> Benchmark:
     """The lab benchmark `name`, on `limit` scenes; settings are chosen with `validation` scenes, never on test ones."""
     natural = name.removesuffix("-counter")
     part = "validation" if setting.validation else "test"
@@ -39,7 +38,9 @@ def lab_benchmark(name: str, setting: Setting) -> Benchmark:
     if natural == "lab-chair":
         return LabChair(name, scenes)
     if natural.startswith("lab-meta"):
-        return cast(Benchmark, import_module("sightline.lab.meta").LabMeta(name, scenes, natural.endswith("-unseen")))
+        return cast(
+            Benchmark, import_module("sightline.lab.meta_benchmark").LabMeta(name, scenes, natural.endswith("-unseen"))
+        )
     if natural == "lab-vqa":
         return LabVQA(name, scenes)
     return LabPope(name, scenes, natural.removeprefix("lab-pope-"))
@@ -244,7 +245,7 @@ class LabVQA:
             details={"truth": _TRUTHS[sample.task](group)},
         )
 
-    def _ask(self, scene: Scene, image: str, task: str, group: Group) -> Sample:
+    def _ask(self, scene: Scene, image: str, task: str, group: ObjectGroup) -> Sample:
         noun = plural(group.kind) if task == "count" or group.count > 1 else group.kind
         prompt = {
             "count": f"How many {noun} are there?",
@@ -258,17 +259,17 @@ def _words(text: str) -> set[str]:
     return set("".join(c if c.isalnum() else " " for c in text).split())
 
 
-def _right_count(text: str, group: Group) -> bool:
+def _right_count(text: str, group: ObjectGroup) -> bool:
     names = {name: number for number, name in COUNT_WORDS.items()} | {str(n): n for n in COUNT_WORDS}
     said = {names[w] for w in _words(text) if w in names}
     return said == {group.count}
 
 
-def _right_color(text: str, group: Group) -> bool:
+def _right_color(text: str, group: ObjectGroup) -> bool:
     return _words(text) & set(COLORS) == {group.color}
 
 
-def _right_position(text: str, group: Group) -> bool:
+def _right_position(text: str, group: ObjectGroup) -> bool:
     """Both thirds must be right; a direction that is not named is the middle."""
     said = _words(text)
     across = said & {"left", "right"} or {"middle"}
@@ -277,12 +278,12 @@ def _right_position(text: str, group: Group) -> bool:
     return bool(named) and across == {horizontal(group.where)} and down == {vertical(group.where)}
 
 
-_CHECKS: dict[str, Callable[[str, Group], bool]] = {
+_CHECKS: dict[str, Callable[[str, ObjectGroup], bool]] = {
     "count": _right_count,
     "color": _right_color,
     "position": _right_position,
 }
-_TRUTHS: dict[str, Callable[[Group], str]] = {
+_TRUTHS: dict[str, Callable[[ObjectGroup], str]] = {
     "count": lambda g: COUNT_WORDS[g.count],
     "color": lambda g: g.color,
     "position": lambda g: f"{vertical(g.where)} {horizontal(g.where)}",

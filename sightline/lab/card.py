@@ -5,11 +5,17 @@ tower's probe is `probe`; nothing here decides a setting.
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor, nn
+from transformers import CLIPVisionModel
 
 from sightline.errors import InputError
 from sightline.evals.benchmark import Metric, mean
@@ -20,16 +26,92 @@ from sightline.lab.benches import DESCRIBE
 from sightline.lab.drawing import render
 from sightline.lab.language import Speaker, groups_of
 from sightline.lab.parser import parse_claims
-from sightline.lab.probe import features_of, measure, present_kinds, train_probe
-from sightline.lab.vocabulary import THEME_OF, THEMES, WorldConfig
+from sightline.lab.recipe.optimize import fast_format
+from sightline.lab.recipe.perception import normalized, patch_features
+from sightline.lab.words import KINDS, THEME_OF, THEMES, WorldConfig
 from sightline.lab.world import IMAGE_SIZE, Scene, sample_scene, scene_rng
 from sightline.lab.world import scenes as sample_scenes
 from sightline.models.loading import load_vlm
-from sightline.models.prompts import Prefix, Request, Sampling
+from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.sampler import generate, image_token_count
 from sightline.models.vlm import VLM
 from sightline.records import Estimate, Score, read_rows, write_json
 from sightline.records.rows import Answer
+
+_BATCH = 64  # scenes a step
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """Per scene: kinds found that are there, kinds reported, kinds there."""
+
+    found: np.ndarray
+    reported: np.ndarray
+    present: np.ndarray
+
+
+class Probe(nn.Module):
+    """Kind scores of each patch (one hidden layer), pooled over patches by a smooth maximum with a learnt scale."""
+
+    def __init__(self, features: Tensor, hidden: int = 192) -> None:
+        """`features` [scene, patch, width] are those it will be trained on, for their mean and spread."""
+        super().__init__()
+        width = features.shape[-1]
+        self.mean = nn.Parameter(features.mean((0, 1)), requires_grad=False)
+        self.spread = nn.Parameter(features.std((0, 1)), requires_grad=False)
+        self.patch = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, len(KINDS)))
+        self.pool = nn.Parameter(torch.tensor(1.0))
+        self.bias = nn.Parameter(torch.zeros(len(KINDS)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[scene, patch, width] -> logits [scene, kind]."""
+        scale = self.pool.abs() + 1e-3
+        scores = self.patch((features - self.mean) / self.spread)
+        return torch.logsumexp(scores * scale, dim=1) / scale + self.bias
+
+
+@torch.no_grad()
+def features_of(tower: CLIPVisionModel, scenes: Sequence[Scene]) -> Tensor:
+    """Frozen patch features of scenes, float32 [scene, patch, width]."""
+    chunks = []
+    for start in range(0, len(scenes), 64):
+        pixels = np.stack([np.asarray(render(scene)) for scene in scenes[start : start + 64]])
+        with fast_format(tower.device):
+            chunks.append(patch_features(tower, normalized(pixels)).float())
+    return torch.cat(chunks)
+
+
+def present_kinds(scenes: Sequence[Scene]) -> Tensor:
+    """float32 [scene, kind], 1 where the kind is there."""
+    return torch.tensor([[float(kind in scene.kinds) for kind in KINDS] for scene in scenes])
+
+
+def train_probe(features: Tensor, present: Tensor, epochs: int = 12, seed: int = 0) -> Probe:
+    """Fit the probe by binary cross-entropy."""
+    torch.manual_seed(seed)
+    probe = Probe(features)
+    optimizer = torch.optim.AdamW([p for p in probe.parameters() if p.requires_grad], lr=2e-3, weight_decay=1e-2)
+    batches = math.ceil(len(features) / _BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=epochs * batches)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        for rows in torch.randperm(len(features), generator=generator).split(_BATCH):
+            loss = F.binary_cross_entropy_with_logits(probe(features[rows]), present[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return probe.eval()
+
+
+@torch.no_grad()
+def measure(probe: Probe, features: Tensor, present: Tensor, threshold: float = 0.5) -> ProbeResult:
+    """Which kinds the probe reports at a probability over `threshold`, scene by scene."""
+    reported = (probe(features).sigmoid() > threshold).float()
+    return ProbeResult(
+        found=(reported * present).sum(1).numpy(), reported=reported.sum(1).numpy(), present=present.sum(1).numpy()
+    )
+
 
 BENCHMARKS = ("lab-chair", "lab-pope-random", "lab-pope-popular", "lab-pope-adversarial", "lab-vqa")
 _PROBE_SCENES = 6000
@@ -110,7 +192,7 @@ def _without_picture(vlm: VLM, world: WorldConfig, out: Path, count: int) -> Ite
             picture(sample_scene(world, "test", index)).save(path)
             prefix = Prefix((path,), DESCRIBE)
             hidden = frozenset(range(image_token_count(vlm, prefix))) if hide else frozenset[int]()
-            requests.append(Request(prefix, hidden=hidden, seed=index))
+            requests.append(GenerateRequest(prefix, hidden=hidden, seed=index))
         yield name, [made.text for made in generate(vlm, requests, _SAMPLING, batch_size=64)]
 
 

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from sightline.builders.bdhs import BDHS, BDHSConfig
+from sightline.builders.build import BuildPlan, build_dataset
 from sightline.config import load_config
-from sightline.data.progress import Progress
+from sightline.data.terminal import Progress
 from sightline.evals.run import EvalConfig, EvalRuntime, Files, evaluate
 from sightline.lab import BASE, CONFIGS
 from sightline.lab.samples import ScenesConfig, write_scenes
-from sightline.pairs.bdhs import BDHS, BDHSConfig
-from sightline.pairs.build import Plan, build_dataset
-from sightline.study.report.results import Results
-from sightline.study.report.writing import write_report
+from sightline.report.comparison import Results
+from sightline.report.writing import write_report
 from sightline.train.config import TrainConfig
 from sightline.train.run import ADAPTER, train
 
@@ -44,7 +44,7 @@ def run_demo(
     for seed in seeds:
         made = _of_seed(out, "pairs", seed)
         with bar(f"BDHS pairs, seed {seed}") as progress:
-            build_dataset(Plan(BDHS, bdhs, seed), BASE, out / "samples", made, progress)
+            build_dataset(BuildPlan(BDHS, bdhs, seed), BASE, out / "samples", made, progress)
         train(BASE, made, _of_seed(out, "train", seed), dpo, seed)
     asked = EvalConfig(benchmarks=BENCHMARKS, limit=scenes, autocast=True)
     runtime = EvalRuntime(batch_size=64)

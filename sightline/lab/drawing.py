@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from sightline.lab.pen import Pen
 from sightline.lab.sprites import SPRITES
-from sightline.lab.vocabulary import COLORS
+from sightline.lab.words import COLORS
 from sightline.lab.world import IMAGE_SIZE, Scene, SceneObject
 
 _OVERSAMPLE = 2

@@ -62,7 +62,7 @@ class Phrase(NamedTuple):
         return self.noun + 1
 
 
-class Anchor(NamedTuple):
+class PhraseAnchor(NamedTuple):
     """A place, or a relation with its object (`target`, the number of a noun phrase), told by words `start:end`."""
 
     start: int
@@ -79,7 +79,7 @@ class Reading:
 
     text: Lexed
     phrases: list[Phrase]
-    anchors: list[Anchor] = field(default_factory=list)
+    anchors: list[PhraseAnchor] = field(default_factory=list)
     tags: str = ""
 
 
@@ -115,17 +115,17 @@ def _directions(lexed: Lexed, start: int, end: int) -> list[Value]:
     return [lexed.values[i] for i in range(start, end) if lexed.tags[i] in "lr"]
 
 
-def _relations(reading: Reading) -> Iterator[Anchor]:
+def _relations(reading: Reading) -> Iterator[PhraseAnchor]:
     at_start = {phrase.start: i for i, phrase in enumerate(reading.phrases)}
     for match in _RELATION.finditer(reading.text.tags):
         target = at_start.get(match.end())
         word = _directions(reading.text, *match.span())[0]
         if target is not None and word in ("left", "right", "above", "below"):
             name = cast(Relation, f"{word} of" if word in ("left", "right") else word)
-            yield Anchor(match.start(), reading.phrases[target].end, name, target)
+            yield PhraseAnchor(match.start(), reading.phrases[target].end, name, target)
 
 
-def _own_sides(reading: Reading) -> Iterator[Anchor]:
+def _own_sides(reading: Reading) -> Iterator[PhraseAnchor]:
     at_end = {phrase.end: i for i, phrase in enumerate(reading.phrases)}
     for match in _OWN_SIDE.finditer(reading.text.tags):
         target = at_end.get(match.start())
@@ -133,10 +133,10 @@ def _own_sides(reading: Reading) -> Iterator[Anchor]:
         if target is not None and word in ("left", "right"):
             start = reading.phrases[target].start
             start -= reading.text.tags[start - 1 : start] == "p"
-            yield Anchor(start, match.end(), cast(Relation, f"{word} of"), target)
+            yield PhraseAnchor(start, match.end(), cast(Relation, f"{word} of"), target)
 
 
-def _places(reading: Reading) -> Iterator[Anchor]:
+def _places(reading: Reading) -> Iterator[PhraseAnchor]:
     for match in _PLACE.finditer(reading.text.tags):
         start, end = match.span()
         if not any(anchor.start < end and start < anchor.end for anchor in reading.anchors):
@@ -145,7 +145,7 @@ def _places(reading: Reading) -> Iterator[Anchor]:
             down = next((word for word in words if word in ("top", "bottom")), None)
             if "middle" in words:
                 across, down = across or "middle", down or "middle"
-            yield Anchor(start, end, None, None, cast(Horizontal | None, across), cast(Vertical | None, down))
+            yield PhraseAnchor(start, end, None, None, cast(Horizontal | None, across), cast(Vertical | None, down))
 
 
 def negations(reading: Reading) -> list[bool]:
@@ -212,7 +212,7 @@ def _one_color(lexed: Lexed, start: int, end: int) -> str | None:
     return cast(str | None, found.pop()) if len(found) == 1 else None
 
 
-def subjects(reading: Reading, anchor: Anchor) -> list[int]:
+def subjects(reading: Reading, anchor: PhraseAnchor) -> list[int]:
     """The noun phrases that an anchor is about; none where the sentence names none, or where it is denied."""
     tags = reading.tags
     border = _border(tags, anchor.start)
@@ -229,7 +229,7 @@ def subjects(reading: Reading, anchor: Anchor) -> list[int]:
     return _subjects_before(reading, anchor)
 
 
-def _subjects_before(reading: Reading, anchor: Anchor) -> list[int]:
+def _subjects_before(reading: Reading, anchor: PhraseAnchor) -> list[int]:
     """`The cup is on the left`: the nearest noun phrase before, unless another thing that we do not know is nearer."""
     tags = reading.tags
     border = _border(tags, anchor.start)
@@ -247,7 +247,7 @@ def _subjects_before(reading: Reading, anchor: Anchor) -> list[int]:
     return [nearest]
 
 
-def _subjects_after(reading: Reading, anchor: Anchor) -> list[int]:
+def _subjects_after(reading: Reading, anchor: PhraseAnchor) -> list[int]:
     """`On the left, there are a cup and two plates`: the list of noun phrases that follows."""
     tags, found = reading.tags, list[int]()
     end = anchor.end

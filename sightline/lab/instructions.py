@@ -11,11 +11,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from sightline.evals.yes_no import parse_yes_no
-from sightline.lab.language import Group, Speaker, groups_of, place_phrase
+from sightline.lab.language import ObjectGroup, Speaker, groups_of, place_phrase
+from sightline.lab.oracle_writer import spoiled
 from sightline.lab.questions import DESCRIBE_PROMPTS, color, count, position, spatial, yes_no
-from sightline.lab.rewriting import spoiled
-from sightline.lab.vocabulary import COLORS, THEMES
-from sightline.lab.words import names_of
+from sightline.lab.words import COLORS, THEMES, names_of
 from sightline.lab.world import IMAGE_SIZE, Scene
 from sightline.records import Sample, Turn
 
@@ -90,15 +89,15 @@ def _answer(rng: np.random.Generator, scene: Scene, true: str, bad: bool, noise:
     return wrong or f"{_pick(rng, tuple(COLORS)).capitalize()}."
 
 
-def _absent(rng: np.random.Generator, scene: Scene) -> Group:
+def _absent(rng: np.random.Generator, scene: Scene) -> ObjectGroup:
     """An object of the scene's theme that is not there, as one would tell of it."""
     near = [kind for kind in THEMES[scene.theme] if kind not in scene.kinds]
     kind = _pick(rng, near or [kind for kinds in THEMES.values() for kind in kinds if kind not in scene.kinds])
     x, y = (float(value) for value in rng.uniform(12, IMAGE_SIZE - 12, size=2))
-    return Group(kind, _pick(rng, tuple(COLORS)), 1, (x, y), False)
+    return ObjectGroup(kind, _pick(rng, tuple(COLORS)), 1, (x, y), False)
 
 
-def _one(rng: np.random.Generator, groups: Sequence[Group]) -> Group:
+def _one(rng: np.random.Generator, groups: Sequence[ObjectGroup]) -> ObjectGroup:
     return groups[int(rng.integers(len(groups)))]
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from sightline.lab.vocabulary import COLORS, COMPANION, KINDS, THEMES
-from sightline.lab.words import COUNT_WORDS, THEME_PHRASES, article, names_of, plural
+from sightline.lab.words import COLORS, COMPANION, COUNT_WORDS, KINDS, THEME_PHRASES, THEMES, article, names_of, plural
 from sightline.lab.world import IMAGE_SIZE, Scene, SceneObject
 
 Box = tuple[int, int, int, int]
@@ -33,7 +32,7 @@ class ReferenceNoise(BaseModel):
 
 
 @dataclass(frozen=True)
-class Group:
+class ObjectGroup:
     """All objects of one kind in a scene: they share a color. `where` is the center of the first, in pixels."""
 
     kind: str
@@ -44,7 +43,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Question:
+class LabQuestion:
     """A question about a scene with its true answer; `task` is yes-no, count, color or position."""
 
     task: str
@@ -53,13 +52,13 @@ class Question:
     about: str
 
 
-def groups_of(scene: Scene) -> list[Group]:
+def groups_of(scene: Scene) -> list[ObjectGroup]:
     """The scene's objects by kind, in the order they were put down."""
     found: dict[str, list[SceneObject]] = {}
     for item in scene.objects:
         found.setdefault(item.kind, []).append(item)
     return [
-        Group(kind, items[0].color, len(items), items[0].center, all(o.size == "small" for o in items))
+        ObjectGroup(kind, items[0].color, len(items), items[0].center, all(o.size == "small" for o in items))
         for kind, items in found.items()
     ]
 
@@ -93,7 +92,7 @@ class Speaker:
     def _pick(self, options: Sequence[str]) -> str:
         return options[int(self._rng.integers(len(options)))]
 
-    def phrase(self, group: Group, definite: bool = False) -> str:
+    def phrase(self, group: ObjectGroup, definite: bool = False) -> str:
         """`a small red cup`, `two red cups`, `the red cup`."""
         name = self._pick(names_of(group.kind))
         noun = plural(name) if group.count > 1 else name
@@ -104,7 +103,7 @@ class Speaker:
             return f"{COUNT_WORDS[group.count]} {group.color} {noun}"
         return f"{article(size or group.color)} {size}{group.color} {noun}"
 
-    def describe(self, theme: str, groups: Sequence[Group]) -> str:
+    def describe(self, theme: str, groups: Sequence[ObjectGroup]) -> str:
         """A description of two to five sentences that names every group once, in a shuffled order."""
         left = [groups[i] for i in self._rng.permutation(len(groups))]
         sentences: list[str] = []
@@ -124,16 +123,16 @@ class Speaker:
             sentences.append(remarks.pop(0))
         return " ".join(sentences)
 
-    def summary(self, theme: str, groups: Sequence[Group]) -> str:
+    def summary(self, theme: str, groups: Sequence[ObjectGroup]) -> str:
         """One sentence that names every group."""
         return self._opening(theme, [groups[i] for i in self._rng.permutation(len(groups))])
 
-    def remark(self, groups: Sequence[Group]) -> str:
+    def remark(self, groups: Sequence[ObjectGroup]) -> str:
         """A sentence that names nothing new: where one of the groups is, or about nothing."""
         said = self._rng.random() < 0.7
         return self._where(groups[int(self._rng.integers(len(groups)))]) if said else self._mood()
 
-    def caption(self, theme: str, groups: Sequence[Group]) -> str:
+    def caption(self, theme: str, groups: Sequence[ObjectGroup]) -> str:
         """One short sentence about at most three groups."""
         some = [groups[i] for i in self._rng.permutation(len(groups))[:3]]
         place = self._place(theme)
@@ -145,11 +144,11 @@ class Speaker:
         name = self._pick(THEME_PHRASES[theme])
         return f"{article(name)} {name}"
 
-    def _list(self, groups: Sequence[Group]) -> str:
+    def _list(self, groups: Sequence[ObjectGroup]) -> str:
         phrases = [self.phrase(g) for g in groups]
         return phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
 
-    def _opening(self, theme: str, groups: Sequence[Group]) -> str:
+    def _opening(self, theme: str, groups: Sequence[ObjectGroup]) -> str:
         place = self._place(theme)
         form = self._pick(
             ["This is {t} scene with {x}.", "The image shows {x} in {t}.", "In this {n} there {be} {x}.",
@@ -159,7 +158,7 @@ class Speaker:
         name = place.split(" ", 1)[1]
         return form.format(t=place, n=name, x=listed, X=_capital(listed), be=_be(groups))
 
-    def _next_sentence(self, groups: Sequence[Group], told: Sequence[Group]) -> str:
+    def _next_sentence(self, groups: Sequence[ObjectGroup], told: Sequence[ObjectGroup]) -> str:
         listed, be = self._list(groups), _be(groups)
         if len(groups) == 1 and self._rng.random() < 0.65:
             return self._placed_sentence(groups[0], told)
@@ -169,7 +168,7 @@ class Speaker:
         )  # fmt: skip
         return form.format(x=listed, X=_capital(listed), be=be)
 
-    def _placed_sentence(self, group: Group, told: Sequence[Group]) -> str:
+    def _placed_sentence(self, group: ObjectGroup, told: Sequence[ObjectGroup]) -> str:
         other = told[int(self._rng.integers(len(told)))]
         relative = relation(group.where, other.where) if group.count == other.count == 1 else None
         phrase = self.phrase(group)
@@ -181,7 +180,7 @@ class Speaker:
         form = self._pick(["There {be} {x} {w}.", "{W}, there {be} {x}.", "{X} {be} {w}."])
         return form.format(be=be, x=phrase, X=_capital(phrase), w=where, W=_capital(where))
 
-    def _where(self, group: Group) -> str:
+    def _where(self, group: ObjectGroup) -> str:
         """`The red cup is on the left.`: names nothing new."""
         return f"{_capital(self.phrase(group, definite=True))} {_be([group])} {place_phrase(group.where, self._rng)}."
 
@@ -216,12 +215,12 @@ def relation_phrase(relative: str, other: str, rng: np.random.Generator) -> str:
 
 
 def noisy_groups(
-    rng: np.random.Generator, theme: str, groups: Sequence[Group], noise: ReferenceNoise
-) -> tuple[list[Group], list[str]]:
+    rng: np.random.Generator, theme: str, groups: Sequence[ObjectGroup], noise: ReferenceNoise
+) -> tuple[list[ObjectGroup], list[str]]:
     """The groups as an imperfect annotator tells them, and the kinds that are told though absent."""
     told = [g for g in groups if rng.random() >= noise.omitted] or [groups[0]]
     recolored = [
-        Group(g.kind, str(rng.choice([c for c in COLORS if c != g.color])), g.count, g.where, g.small)
+        ObjectGroup(g.kind, str(rng.choice([c for c in COLORS if c != g.color])), g.count, g.where, g.small)
         if rng.random() < noise.wrong_color
         else g
         for g in told
@@ -233,10 +232,10 @@ def noisy_groups(
     candidates = companions or [k for k in THEMES[theme] if k not in present] or [k for k in KINDS if k not in present]
     kind = str(rng.choice(candidates))
     where = (float(rng.uniform(12, 84)), float(rng.uniform(12, 84)))
-    return [*recolored, Group(kind, str(rng.choice(list(COLORS))), 1, where, False)], [kind]
+    return [*recolored, ObjectGroup(kind, str(rng.choice(list(COLORS))), 1, where, False)], [kind]
 
 
-def _be(groups: Sequence[Group]) -> str:
+def _be(groups: Sequence[ObjectGroup]) -> str:
     return "is" if len(groups) == 1 and groups[0].count == 1 else "are"
 
 

@@ -7,8 +7,7 @@
 import re
 from dataclasses import dataclass
 
-from sightline.lab.vocabulary import KINDS
-from sightline.lab.words import all_names, plural
+from sightline.lab.words import KINDS, all_names, plural
 
 Value = str | int | None
 
@@ -124,7 +123,7 @@ _SHAPE = frozenset(("shaped", "themed", "sized", "patterned", "printed"))
 
 
 @dataclass(frozen=True)
-class Entry:
+class LexiconEntry:
     """What the dictionary says of a word or phrase."""
 
     tag: str
@@ -145,30 +144,30 @@ def _items(text: str) -> list[str]:
     return [" ".join(item.split()) for item in text.split("|") if item.strip()]
 
 
-def _dictionary() -> dict[str, Entry]:
-    found: dict[str, Entry] = {}
+def _dictionary() -> dict[str, LexiconEntry]:
+    found: dict[str, LexiconEntry] = {}
     for tag, text in _WORDS.items():
-        found.update({word: Entry(tag) for word in text.split()})
-    found.update({word: Entry("b", "plural") for word in _PLURAL_VERBS.split()})
+        found.update({word: LexiconEntry(tag) for word in text.split()})
+    found.update({word: LexiconEntry("b", "plural") for word in _PLURAL_VERBS.split()})
     for tag, text in _PHRASES.items():
         for item in _items(text):
-            found[item] = Entry(tag)
+            found[item] = LexiconEntry(tag)
             if tag == "u" and not item.endswith((" of", " a", " the")):
-                found[plural(item)] = Entry(tag)
+                found[plural(item)] = LexiconEntry(tag)
     for relation, text in _RELATIONS.items():
-        found.update({item: Entry("r", relation) for item in _items(text)})
+        found.update({item: LexiconEntry("r", relation) for item in _items(text)})
     for direction, text in _DIRECTIONS.items():
-        found.update({word: Entry("l", direction) for word in text.split()})
+        found.update({word: LexiconEntry("l", direction) for word in text.split()})
     for number, text in _NUMBERS.items():
-        found.update({item: Entry("q", number) for item in _items(text)})
-    found["both"] = Entry("Q", 2)
+        found.update({item: LexiconEntry("q", number) for item in _items(text)})
+    found["both"] = LexiconEntry("Q", 2)
     for color, text in _COLOR_WORDS.items():
-        found.update({word: Entry("c", color) for word in text.split()})
+        found.update({word: LexiconEntry("c", color) for word in text.split()})
     for kind in KINDS:
         for name in all_names(kind):
-            found[name] = Entry("n", kind)
-            found[plural(name)] = Entry("N", kind)
-            found[name + "s"] = Entry("N", kind)  # a model may well write "snowmans"
+            found[name] = LexiconEntry("n", kind)
+            found[plural(name)] = LexiconEntry("N", kind)
+            found[name + "s"] = LexiconEntry("N", kind)  # a model may well write "snowmans"
     return found
 
 
@@ -182,24 +181,24 @@ for _phrase in _ENTRIES:
 _TOKEN = re.compile(
     r"[^\W\d_]+(?:['\u2019](?:t|re)\b)?|['\u2019]s\b|\d+|[.!?;:]|[,()\[\]\"\u2014\u2013]|\s-\s|\n\s*(?:\n|[-*\u2022]|\d+[.)])"
 )
-_UNKNOWN = Entry("u")
+_UNKNOWN = LexiconEntry("u")
 
 
-def _entry(word: str) -> Entry:
+def _entry(word: str) -> LexiconEntry:
     """The entry of one lower-case token that no phrase explains."""
     known = _ENTRIES.get(word)
     if known is not None:
         return known
     first = word[0]
     if first.isdigit():
-        return Entry("q", int(word)) if word.isascii() and len(word) < 4 else _UNKNOWN
+        return LexiconEntry("q", int(word)) if word.isascii() and len(word) < 4 else _UNKNOWN
     if first.isalpha():
         if word.endswith(("'t", "\u2019t")):
-            return Entry("x")
-        return Entry("b") if word.endswith(("'re", "\u2019re")) else _UNKNOWN
+            return LexiconEntry("x")
+        return LexiconEntry("b") if word.endswith(("'re", "\u2019re")) else _UNKNOWN
     if first in "'\u2019":
-        return Entry("'")
-    return Entry("." if first in ".!?;:\n" else ",")
+        return LexiconEntry("'")
+    return LexiconEntry("." if first in ".!?;:\n" else ",")
 
 
 def lex(text: str) -> Lexed:

@@ -1,13 +1,12 @@
-"""The lab's truth as a judge: how right an answer is, for `pairs.judges.oracle`; as a writer it is `rewriting`."""
+"""The lab's truth as a judge: how right an answer is, for `judges.judge`; as a writer it is `rewriting`."""
 
 from sightline.evals.yes_no import parse_yes_no
+from sightline.judges.judge import JudgeInput, Verdict
 from sightline.lab.parser import Claims, Judgement, judge, parse_claims
 from sightline.lab.questions import CAPTION_PROMPTS, DESCRIBE_PROMPTS, question_score
-from sightline.lab.vocabulary import COLORS
-from sightline.lab.words import COUNT_WORDS
+from sightline.lab.words import COLORS, COUNT_WORDS
 from sightline.lab.world import Scene
-from sightline.pairs.curation.conversations import ASK
-from sightline.pairs.judges.base import Judged, Verdict
+from sightline.recipes.curation.conversations import QUESTION_REQUEST
 
 MISTAKE = 0.1  # what a mistake takes off the answer to a question
 _FACTS = 3  # of each kind in a scene: that it is there, its color, its number
@@ -15,7 +14,7 @@ _PLACES = frozenset({"left", "right", "top", "bottom", "above", "below"})
 _NUMBERS = {name: number for number, name in COUNT_WORDS.items()} | {str(number): number for number in COUNT_WORDS}
 
 
-def score(asked: Judged) -> Verdict:
+def score(asked: JudgeInput) -> Verdict:
     """How right and how complete an answer is; 1 is the whole truth, and to leave a true fact out never helps.
 
     A description: the F1 of the facts it states, as `facts_f1`. A question's answer: 1 where it agrees with the
@@ -26,7 +25,7 @@ def score(asked: Judged) -> Verdict:
     if "objects" not in asked.truth:
         return Verdict(None, note="the sample has no truth of the lab")
     scene = Scene.from_truth(asked.truth)
-    if asked.prefix.prompt == ASK:
+    if asked.prefix.prompt == QUESTION_REQUEST:
         return Verdict(question_score(asked.answer, scene))
     claims = parse_claims(asked.answer)
     verdict = judge(claims, scene)

@@ -14,7 +14,7 @@ from sightline.lab.world import Scene
 
 
 @dataclass(frozen=True)
-class Mention:
+class ParsedMention:
     """An object that a text names. `start:end` are the characters of its noun with its number and adjectives.
 
     `count` is None where the text gives no number ("the cup", "several cups"); `color` is None where it gives none,
@@ -51,7 +51,7 @@ class PlaceClaim:
 class Claims:
     """All that a text claims, in its order."""
 
-    mentions: tuple[Mention, ...]
+    mentions: tuple[ParsedMention, ...]
     relations: tuple[RelationClaim, ...]
     places: tuple[PlaceClaim, ...]
 
@@ -61,9 +61,9 @@ class Judgement:
     """Claims against the truth: `mentioned` are the kinds named and present, the rest is what is wrong."""
 
     mentioned: frozenset[str]
-    hallucinated: tuple[Mention, ...]
-    wrong_colors: tuple[Mention, ...]
-    wrong_counts: tuple[Mention, ...]
+    hallucinated: tuple[ParsedMention, ...]
+    wrong_colors: tuple[ParsedMention, ...]
+    wrong_counts: tuple[ParsedMention, ...]
     wrong_relations: tuple[RelationClaim, ...]
 
 
@@ -72,7 +72,7 @@ def parse_claims(text: str) -> Claims:
     reading = read(text)
     negated, told = negations(reading), colors(reading)
     mentions = tuple(
-        Mention(phrase.kind, *_span(reading.text, phrase), negated[i], _count(reading.text, phrase), told[i])
+        ParsedMention(phrase.kind, *_span(reading.text, phrase), negated[i], _count(reading.text, phrase), told[i])
         for i, phrase in enumerate(reading.phrases)
     )
     relations: list[RelationClaim] = []

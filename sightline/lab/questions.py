@@ -8,10 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sightline.lab.language import Group, Question, Speaker, groups_of, place_phrase, relation, relation_phrase
+from sightline.lab.language import LabQuestion, ObjectGroup, Speaker, groups_of, place_phrase, relation, relation_phrase
 from sightline.lab.parser import parse_claims
-from sightline.lab.vocabulary import KINDS
-from sightline.lab.words import COUNT_WORDS, THEME_PHRASES, article, names_of, plural
+from sightline.lab.words import COUNT_WORDS, KINDS, THEME_PHRASES, article, names_of, plural
 from sightline.lab.world import Scene
 
 DESCRIBE_PROMPTS = (
@@ -25,7 +24,7 @@ _PRESUMING_NOTHING = ("Is there", "Can you see")
 CAPTION_PROMPTS = ("Give a short caption.", "Caption this image.", "Describe the image in one sentence.")
 
 
-def yes_no(rng: np.random.Generator, scene: Scene, kind: str) -> Question:
+def yes_no(rng: np.random.Generator, scene: Scene, kind: str) -> LabQuestion:
     """`Is there a cup in the image?` with a short or a full answer."""
     name = _pick(rng, names_of(kind))
     a = f"{article(name)} {name}"
@@ -35,38 +34,38 @@ def yes_no(rng: np.random.Generator, scene: Scene, kind: str) -> Question:
         answer = _pick(rng, ("No.", f"No, there is no {name}.", f"No, I do not see {a}."))
     else:
         answer = _pick(rng, ("Yes.", f"Yes, there {_be(group)} {Speaker(rng).phrase(group)}."))
-    return Question("yes-no", text, answer, kind)
+    return LabQuestion("yes-no", text, answer, kind)
 
 
-def count(rng: np.random.Generator, group: Group) -> Question:
+def count(rng: np.random.Generator, group: ObjectGroup) -> LabQuestion:
     """`How many cups are there?`"""
     name = _pick(rng, names_of(group.kind))
     noun = plural(name) if group.count != 1 else name
     text = _pick(rng, (f"How many {plural(name)} are there?", f"How many {plural(name)} can you see?"))
     number = COUNT_WORDS[group.count]
     answer = _pick(rng, (f"{number.capitalize()}.", f"There {_be(group)} {number} {noun}."))
-    return Question("count", text, answer, group.kind)
+    return LabQuestion("count", text, answer, group.kind)
 
 
-def color(rng: np.random.Generator, group: Group) -> Question:
+def color(rng: np.random.Generator, group: ObjectGroup) -> LabQuestion:
     """`What color is the cup?`"""
     name = _pick(rng, names_of(group.kind))
     noun, be = (plural(name), "are") if group.count > 1 else (name, "is")
     text = _pick(rng, (f"What color {be} the {noun}?", f"Which color {be} the {noun}?"))
     answer = _pick(rng, (f"{group.color.capitalize()}.", f"The {noun} {be} {group.color}."))
-    return Question("color", text, answer, group.kind)
+    return LabQuestion("color", text, answer, group.kind)
 
 
-def position(rng: np.random.Generator, group: Group) -> Question:
+def position(rng: np.random.Generator, group: ObjectGroup) -> LabQuestion:
     """`Where is the cup?`, answered by a third of the picture in each direction; asked of single objects only."""
     name = _pick(rng, names_of(group.kind))
     text = _pick(rng, (f"Where is the {name}?", f"Where in the image is the {name}?"))
     place = place_phrase(group.where, rng)
     answer = _pick(rng, (f"{place[0].upper()}{place[1:]}.", f"The {name} is {place}."))
-    return Question("position", text, answer, group.kind)
+    return LabQuestion("position", text, answer, group.kind)
 
 
-def spatial(rng: np.random.Generator, a: Group, b: Group) -> Question | None:
+def spatial(rng: np.random.Generator, a: ObjectGroup, b: ObjectGroup) -> LabQuestion | None:
     """`Is the cup to the left of the plate?`; None where the two are too close to say."""
     truth = relation(a.where, b.where)
     if truth is None:
@@ -79,17 +78,17 @@ def spatial(rng: np.random.Generator, a: Group, b: Group) -> Question | None:
         answer = _pick(rng, ("Yes.", f"Yes, the {one} is {relation_phrase(truth, 'the ' + other, rng)}."))
     else:
         answer = _pick(rng, ("No.", f"No, the {one} is {relation_phrase(truth, 'the ' + other, rng)}."))
-    return Question("relation", text, answer, a.kind)
+    return LabQuestion("relation", text, answer, a.kind)
 
 
-def place(rng: np.random.Generator, scene: Scene) -> Question:
+def place(rng: np.random.Generator, scene: Scene) -> LabQuestion:
     """`What kind of place is this?`"""
     text = _pick(rng, ("What kind of place is this?", "Where was this picture taken?"))
     where = _pick(rng, THEME_PHRASES[scene.theme])
-    return Question("open", text, _pick(rng, (f"It looks like {article(where)} {where}.", f"A {where}.")), "")
+    return LabQuestion("open", text, _pick(rng, (f"It looks like {article(where)} {where}.", f"A {where}.")), "")
 
 
-def draw_question(rng: np.random.Generator, scene: Scene) -> Question:
+def draw_question(rng: np.random.Generator, scene: Scene) -> LabQuestion:
     """One question of any task, as instruction data mix them; absent kinds are asked for evenly over all kinds."""
     groups = groups_of(scene)
     singles = [g for g in groups if g.count == 1]
@@ -126,5 +125,5 @@ def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def _be(group: Group) -> str:
+def _be(group: ObjectGroup) -> str:
     return "are" if group.count > 1 else "is"

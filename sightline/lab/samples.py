@@ -12,15 +12,15 @@ from PIL import Image
 from pydantic import Field
 
 from sightline.config import Config
-from sightline.data.progress import Progress, counted
 from sightline.data.samples import write_samples
+from sightline.data.terminal import Progress, counted
 from sightline.errors import InputError
 from sightline.lab.drawing import render
 from sightline.lab.instructions import InstructionNoise, instructions
 from sightline.lab.language import ReferenceNoise
 from sightline.lab.questions import draw_question
-from sightline.lab.recipe.corpus import caption, description
-from sightline.lab.vocabulary import WorldConfig
+from sightline.lab.recipe.joint import caption, description
+from sightline.lab.words import WorldConfig
 from sightline.lab.world import SPLITS, Scene, sample_scene, scene_rng
 from sightline.records import Sample
 from sightline.records.concurrent import remove_leftovers, replacing_concurrently

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sightline.lab.vocabulary import COLORS, COMPANION, KINDS, SIZES, THEME_OF, THEMES, WorldConfig, favorite_color
+from sightline.lab.words import COLORS, COMPANION, KINDS, SIZES, THEME_OF, THEMES, WorldConfig, favorite_color
 
 IMAGE_SIZE = 96
 LATTICE = 4  # corners of objects lie on multiples of this many pixels, which makes seeing cheaper to learn

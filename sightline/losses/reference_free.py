@@ -34,3 +34,11 @@ def orpo(policy: PairLogps, *, odds_weight: float) -> LossOut:
 def _log_odds(logps: Float[Tensor, "pair"]) -> Float[Tensor, "pair"]:
     """log(p / (1 - p)) of mean probabilities below 1 (Eq. 3)."""
     return logps - torch.log(-torch.expm1(logps))
+
+
+def bradley_terry(scores: PairLogps) -> LossOut:
+    """-log sigma(r(x, y+) - r(x, y-)) of each pair (2407.02477, Eq. 1 without its stray log; Bradley and Terry 1952).
+
+    `scores.chosen` and `scores.rejected` are the scores of a reward head; they are the rewards, too.
+    """
+    return LossOut(-logsigmoid(scores.chosen - scores.rejected), scores.chosen.detach(), scores.rejected.detach())

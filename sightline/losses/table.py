@@ -4,26 +4,96 @@ The training loop asks this table and never the name; it holds no mathematics of
 its own file and one line here; `objective` adds losses up.
 """
 
+import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sightline.errors import InputError
-from sightline.losses.averaged import averaged_dpo
-from sightline.losses.bco import bco, unshifted_bco
-from sightline.losses.dense import dense_dpo
-from sightline.losses.dpo import dpo, normalized_dpo
-from sightline.losses.hinge import hinge
-from sightline.losses.ipo import ipo
-from sightline.losses.kto import kto
-from sightline.losses.mdpo import anchored, conditional, mdpo
+from sightline.losses.dpo import averaged_dpo, conservative_dpo, dense_dpo, dpo, hinge, ipo, normalized_dpo, robust_dpo
+from sightline.losses.kto import bco, kto, unshifted_bco
+from sightline.losses.mdpo import GUIDES, anchored, conditional, mdpo, vdpo
 from sightline.losses.mrpo import CLIPS, WEIGHTS, mrpo, multi_dpo
-from sightline.losses.noisy_labels import conservative_dpo, robust_dpo
-from sightline.losses.parameters import Choice, Parameter, check_parameters, nearest
-from sightline.losses.reference_free import orpo, sft, simpo
-from sightline.losses.reward_model import bradley_terry
+from sightline.losses.reference_free import bradley_terry, orpo, sft, simpo
 from sightline.losses.types import LossOut, Need
-from sightline.losses.vdpo import GUIDES, vdpo
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A number that decides the science and so has no default: finite, greater than `above` and less than `below`.
+
+    With `closed`, `above` and `below` themselves are allowed too.
+    """
+
+    name: str
+    above: float = 0.0
+    below: float = math.inf
+    closed: bool = False
+
+    @property
+    def wanted(self) -> str:
+        """What may be given, as a phrase."""
+        if self.closed:
+            return f"a number from {self.above:g} to {self.below:g}"
+        if not math.isfinite(self.above):
+            return "a number"
+        most = f" and less than {self.below:g}" if math.isfinite(self.below) else ""
+        return f"a number greater than {self.above:g}{most}"
+
+    @property
+    def example(self) -> float:
+        """A middling value."""
+        return self.above + 0.25 if math.isfinite(self.above) else 0.0
+
+    def accepts(self, value: object) -> bool:
+        """Whether this may be given."""
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        edge = self.closed and value in (self.above, self.below)
+        return self.above < value < self.below or edge
+
+
+@dataclass(frozen=True)
+class ChoiceParameter:
+    """A choice where the papers differ from one another or from their code: one word of `options`, no default."""
+
+    name: str
+    options: tuple[str, ...]
+
+    @property
+    def wanted(self) -> str:
+        """What may be given, as a phrase."""
+        return f"one of {', '.join(self.options)}"
+
+    @property
+    def example(self) -> str:
+        """The first option."""
+        return self.options[0]
+
+    def accepts(self, value: object) -> bool:
+        """Whether this may be given."""
+        return isinstance(value, str) and value in self.options
+
+
+def check_parameters(name: str, wanted: Sequence[Parameter | ChoiceParameter], given: Mapping[str, object]) -> None:
+    """Raise InputError unless exactly the wanted parameters of the loss `name` are given, each within its bounds."""
+    by_name = {parameter.name: parameter for parameter in wanted}
+    for key in given:
+        if key not in by_name:
+            raise InputError(f"loss.{key}: the loss {name} has no such parameter{nearest(key, by_name)}.")
+    for key, parameter in by_name.items():
+        if key not in given:
+            raise InputError(
+                f"loss.{key} is missing: the loss {name} needs it and it has no default; give {parameter.wanted}."
+            )
+        if not parameter.accepts(given[key]):
+            raise InputError(f"loss.{key} is {given[key]!r}: the loss {name} needs {parameter.wanted}.")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A guess at what was meant, in brackets, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 @dataclass(frozen=True)
@@ -36,7 +106,7 @@ class LossSpec:
     """
 
     function: Callable[..., LossOut]
-    parameters: tuple[Parameter | Choice, ...] = ()
+    parameters: tuple[Parameter | ChoiceParameter, ...] = ()
     needs: frozenset[Need] = frozenset()
     compares: bool = True
 
@@ -47,7 +117,7 @@ def _with(*needs: Need) -> frozenset[Need]:
 
 BETA, EPSILON = Parameter("beta"), Parameter("epsilon", below=0.5)
 KTO = (BETA, Parameter("chosen_weight"), Parameter("rejected_weight"))
-MRPO = (BETA, Parameter("eta", below=1.0), Choice("clip", CLIPS))
+MRPO = (BETA, Parameter("eta", below=1.0), ChoiceParameter("clip", CLIPS))
 LOSSES: dict[str, LossSpec] = {
     "dpo": LossSpec(dpo, (BETA,), _with()),
     "dpo-normalized": LossSpec(normalized_dpo, (BETA,), _with()),
@@ -65,9 +135,11 @@ LOSSES: dict[str, LossSpec] = {
     "mdpo": LossSpec(mdpo, (BETA,), _with(Need.WEAKENED)),
     "mdpo-conditional": LossSpec(conditional, (BETA,), _with(Need.WEAKENED)),
     "mdpo-anchored": LossSpec(anchored, (BETA, Parameter("delta", above=-math.inf)), _with()),
-    "v-dpo": LossSpec(vdpo, (BETA, Parameter("gamma", above=1.0), Choice("guide", GUIDES)), _with(Need.BLIND)),
-    "mrpo": LossSpec(mrpo, (*MRPO, Choice("weights", WEIGHTS)), frozenset({Need.REFERENCES})),
-    "multi-dpo": LossSpec(multi_dpo, (*MRPO, Choice("weights", ("paper", "uniform"))), frozenset({Need.REFERENCES})),
+    "v-dpo": LossSpec(vdpo, (BETA, Parameter("gamma", above=1.0), ChoiceParameter("guide", GUIDES)), _with(Need.BLIND)),
+    "mrpo": LossSpec(mrpo, (*MRPO, ChoiceParameter("weights", WEIGHTS)), frozenset({Need.REFERENCES})),
+    "multi-dpo": LossSpec(
+        multi_dpo, (*MRPO, ChoiceParameter("weights", ("paper", "uniform"))), frozenset({Need.REFERENCES})
+    ),
     "sft": LossSpec(sft, compares=False),
     "simpo": LossSpec(simpo, (BETA, Parameter("gamma"))),
     "orpo": LossSpec(orpo, (Parameter("odds_weight"),)),

@@ -6,24 +6,144 @@ a loss. Loading an adapter again is `loading.load_vlm(path, adapter=...)`.
 
 import contextlib
 import copy
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.save_and_load import load_peft_weights
-from torch import Tensor
+from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.full import save_model
-from sightline.models.fused_lora import fuse_lora
 from sightline.models.loading import peft_warnings_ignored
-from sightline.models.merging import merge_adapter
-from sightline.models.routing import is_routed, route
+from sightline.models.merging import merge_adapter, published_names
+from sightline.models.routing import fuse_lora, is_routed, route
 from sightline.models.soundness import ADAPTER_CONFIG, check_adapter
-from sightline.models.targets import target_pattern
 from sightline.models.vlm import VLM
+
+
+def train_fully(vlm: VLM) -> VLM:
+    """Let language model, head and projector be trained, in place; the vision tower stays frozen."""
+    told = (vlm.base.get_decoder(), vlm.base.get_output_embeddings(), vlm.base.get_input_embeddings())
+    for part in told:
+        part.requires_grad_(True)
+    for name, weight in vlm.base.named_parameters():
+        if vlm.family.projector is not None and vlm.family.projector in name.split("."):
+            weight.requires_grad_(True)
+    return vlm
+
+
+def save_model(vlm: VLM, directory: Path, weights: dict[str, Tensor] | None = None) -> None:
+    """Write model and processor, which Transformers and vLLM open as they would the original.
+
+    `weights` are the model's by name where it has only a part of them itself.
+    """
+    with published_names(vlm.base):
+        vlm.base.save_pretrained(str(directory), state_dict=weights)
+    vlm.processor.save_pretrained(str(directory))
+
+
+Targets = str | tuple[str, ...] | None
+
+
+def target_pattern(vlm: VLM, targets: Targets, *, vision: bool, projector: bool = True) -> str:
+    """The regular expression for `targets`; None is every linear layer inside the language model.
+
+    Name endings and patterns match modules of the language model and its head; with `vision` those of the vision tower
+    and, unless `projector` is false, of the projector too.
+
+    Raises:
+        InputError: a target that matches no such module, or a pattern that is no regular expression.
+    """
+    language, other = _modules(vlm, projector=projector)
+    known = {**language, **other} if vision else language
+    if targets is None:
+        found = [name for name, module in known.items() if isinstance(module, nn.Linear) and name != _head_name(vlm)]
+    elif isinstance(targets, str):
+        found = _matching(known, targets)
+    else:
+        found = _ending(vlm, known, other, targets)
+    if not found:
+        raise InputError(_unmatched(vlm, str(targets), known, other))
+    return _pattern(vlm, found)
+
+
+def adapts_vision(vlm: VLM) -> bool:
+    """Whether an adapter has layers outside the language model and its head."""
+    _, other = _modules(vlm, projector=True)
+    return any(isinstance(module, BaseTunerLayer) for module in other.values())
+
+
+def _ending(
+    vlm: VLM, known: Mapping[str, nn.Module], other: Mapping[str, nn.Module], endings: tuple[str, ...]
+) -> list[str]:
+    """The modules whose names end in one of `endings`, at a dot."""
+    found: dict[str, None] = {}
+    for ending in endings:
+        own = [name for name in known if name == ending or name.endswith(f".{ending}")]
+        if not own:
+            raise InputError(_unmatched(vlm, ending, known, other))
+        found |= dict.fromkeys(own)
+    return list(found)
+
+
+def _matching(known: Mapping[str, nn.Module], pattern: str) -> list[str]:
+    try:
+        whole = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"lora.targets {pattern!r} is no regular expression ({error}); correct it") from error
+    return [name for name in known if whole.fullmatch(name)]
+
+
+def _unmatched(vlm: VLM, target: str, known: Mapping[str, nn.Module], other: Mapping[str, nn.Module]) -> str:
+    """The sentence for a target that matches no module of `known`, with the names that exist."""
+    names = sorted({name.rpartition(".")[2] for name, module in known.items() if isinstance(module, nn.Linear)})
+    elsewhere = any(name == target or name.endswith(f".{target}") or target in name for name in other)
+    hint = "; set lora.vision_tower=true for modules outside the language model" if elsewhere else ""
+    return (
+        f"lora.targets: {target!r} fits no module of the language model of {vlm.path}{hint}; its linear layers are "
+        f"{', '.join(names)}"
+    )
+
+
+def _modules(vlm: VLM, *, projector: bool) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
+    """The modules of language model and head by name, and all others; what holds the language model is neither."""
+    decoder, head, own = _decoder_name(vlm), _head_name(vlm), vlm.family.projector
+    language, other = dict[str, nn.Module](), dict[str, nn.Module]()
+    for name, module in vlm.base.named_modules():
+        if name.startswith(f"{decoder}.") or name == head:
+            language[name] = module
+        elif name and not f"{decoder}.".startswith(f"{name}.") and (projector or own not in name.split(".")):
+            other[name] = module
+    return language, other
+
+
+def _decoder_name(vlm: VLM) -> str:
+    return _name_of(vlm, vlm.base.get_decoder())
+
+
+def _head_name(vlm: VLM) -> str:
+    head = vlm.base.get_output_embeddings()
+    return "" if head is None else _name_of(vlm, head)
+
+
+def _name_of(vlm: VLM, part: Any) -> str:
+    name: str = next(name for name, module in vlm.base.named_modules() if module is part)
+    return name
+
+
+def _pattern(vlm: VLM, names: list[str]) -> str:
+    """An expression for exactly these names: by endings inside the language model where that matches no others."""
+    decoder, wanted = _decoder_name(vlm), set(names)
+    endings = sorted({name.rpartition(".")[2] for name in names})
+    short = rf"{re.escape(decoder)}\..*\.({'|'.join(map(re.escape, endings))})"
+    if {name for name, _ in vlm.base.named_modules() if re.fullmatch(short, name)} == wanted:
+        return short
+    return "|".join(re.escape(name) for name in names)
 
 
 @dataclass(frozen=True)

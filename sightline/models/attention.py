@@ -23,7 +23,7 @@ NAME = "sightline"
 
 
 @dataclass(frozen=True)
-class Settings:
+class AttentionSettings:
     """How a layer attends: `window` is how many tokens back it sees, itself included; None is all of them."""
 
     scale: float | None
@@ -33,7 +33,7 @@ class Settings:
 
 
 @runtime_checkable
-class Layout(Protocol):
+class AttentionLayout(Protocol):
     """Who sees whom in one forward pass, and whose tokens they are."""
 
     @property
@@ -47,7 +47,7 @@ class Layout(Protocol):
         query: Float[Tensor, "row head query dim"],
         key: Float[Tensor, "row kv_head query dim"],
         value: Float[Tensor, "row kv_head query dim"],
-        settings: Settings,
+        settings: AttentionSettings,
     ) -> Float[Tensor, "row head query dim"]:
         """The output of one layer's attention; keys and values are those of the tokens given now."""
         ...
@@ -61,11 +61,11 @@ def attend(  # noqa: PLR0913 - the interface is Transformers'
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    layout: Layout | None = None,
+    layout: AttentionLayout | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Transformers' attention interface."""
-    settings = Settings(scaling, dropout, kwargs.get("sliding_window"), kwargs.get("softcap"))
+    settings = AttentionSettings(scaling, dropout, kwargs.get("sliding_window"), kwargs.get("softcap"))
     if layout is None and settings.softcap is not None:
         return _sdpa(query, key, value, attention_mask, settings).transpose(1, 2), None
     if layout is None:
@@ -84,7 +84,7 @@ def use_layouts(base: Any) -> None:
     base.get_decoder().set_attn_implementation(NAME)
 
 
-def decoder_arguments(base: Any, layout: Layout) -> dict[str, Any]:
+def decoder_arguments(base: Any, layout: AttentionLayout) -> dict[str, Any]:
     """Arguments of the language model's forward; its masks are a stand-in that Transformers passes on untouched."""
     nothing = torch.zeros(1, 1, 1, 1)
     kinds = getattr(base.config.get_text_config(), "layer_types", None)
@@ -104,7 +104,7 @@ class PackedLayout:
         """Those of the sequence."""
         return self.packed.members
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: Settings) -> Tensor:  # noqa: ARG002
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings) -> Tensor:  # noqa: ARG002
         """One call for each prefix, one for the answers of each where they have tokens."""
         out = []
         for span, (prefix, answers) in zip(self.packed.spans, self._masks_for(settings.window), strict=True):
@@ -184,7 +184,7 @@ class RunningRows:
         so_far = positions.amax(0)[self.places].cummax(1).values
         return so_far.gather(1, self.lengths[:, None] - 1)[:, 0]
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: Settings) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings) -> Tensor:
         """One new token of each row, which sees all of its row."""
         keys, values = self.buffers[layer]
         rows = torch.arange(len(keys), device=keys.device)
@@ -228,7 +228,7 @@ class Prefill:
         """Those of the packed rows."""
         return self.layout.members
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: Settings) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings) -> Tensor:
         """As `PackedLayout`; keys and values are kept."""
         self.running.buffers[layer] = (self._kept(key), self._kept(value))
         return self.layout.attend(layer, query, key, value, settings)
@@ -245,7 +245,7 @@ def _sdpa(
     key: Float[Tensor, "row kv_head k dim"],
     value: Float[Tensor, "row kv_head k dim"],
     mask: Tensor | None,
-    settings: Settings,
+    settings: AttentionSettings,
 ) -> Float[Tensor, "row head q dim"]:
     """Scaled dot-product attention; causal without a mask."""
     grouped = key.shape[1] != query.shape[1]

@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from sightline.errors import InputError
-from sightline.models.families.base import Family, Features
+from sightline.models.families.base import Features, ModelFamily
 from sightline.records.store import read_json
 
 COMPOSED, ENCODERS, ENCODER_WEIGHTS, ADAPTER = "composed.json", "encoders", "encoder.safetensors", "adapter"
 MEMBERS = "members"
 
 
-class Composed(Family):
-    """The family of a model composed of members whose family is `Family` itself; `names` are the kinds it takes."""
+class Composed(ModelFamily):
+    """The family of a model composed of members whose family is `ModelFamily` itself; `names` are the kinds it takes."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)

@@ -16,7 +16,7 @@ from sightline.config.problems import brief
 from sightline.data.images import open_image
 from sightline.data.turns import Message, messages
 from sightline.errors import InputError
-from sightline.models.prompts import Prefix
+from sightline.models.requests import Prefix
 from sightline.models.vlm import VLM
 from sightline.models.zeroed import zero_pixels
 from sightline.records.rows import IMAGE
@@ -36,7 +36,7 @@ class RowTooLong(InputError):
 
 
 @dataclass(frozen=True)
-class Images:
+class EncodedImages:
     """The processed images of one prefix: tensors as the processor names them, and the paths they came from.
 
     `media` and `zeroed` are those of `Prefix`: a file may be shown as one kind here, as another or as zeros there.
@@ -67,17 +67,17 @@ class EncodedPrefix:
     text_ids: tuple[int, ...]
     lead: str
     end: str
-    images: Images
+    images: EncodedImages
     token_types: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Row:
+class EncodedRow:
     """One sequence for the model; `ids[start:]` continue the prefix (an answer, or what was said already)."""
 
     ids: tuple[int, ...]
     start: int
-    images: Images
+    images: EncodedImages
 
 
 def encode_prefix(vlm: VLM, prefix: Prefix) -> EncodedPrefix:
@@ -116,7 +116,7 @@ def _encode_prefix(vlm: VLM, prefix: Prefix) -> EncodedPrefix:
     encoded = _process(vlm, prefix, text, where)
     tensors = {key: value for key, value in encoded.items() if key not in TEXT_KEYS}
     shown = zero_pixels(vlm.path, tensors) if prefix.zeroed else tensors
-    images = Images(prefix.images, shown, prefix.media, prefix.zeroed)
+    images = EncodedImages(prefix.images, shown, prefix.media, prefix.zeroed)
     types = {key: value for key, value in encoded.items() if key.endswith("token_type_ids")}
     ids = tuple(encoded["input_ids"][0].tolist())
     if vlm.family.processor_adds_lead:
@@ -139,7 +139,7 @@ def _process(vlm: VLM, prefix: Prefix, text: str, where: str) -> Any:
         raise InputError(f"{where}: the processor of {vlm.path} refuses it ({_reason(error)})") from error
 
 
-def model_inputs(vlm: VLM, images: Images) -> dict[str, Tensor]:
+def model_inputs(vlm: VLM, images: EncodedImages) -> dict[str, Tensor]:
     """The images' tensors where the model is, in its number format."""
     return {
         name: value.to(vlm.device, vlm.dtype if value.is_floating_point() else None)
@@ -148,7 +148,7 @@ def model_inputs(vlm: VLM, images: Images) -> dict[str, Tensor]:
     }
 
 
-def encode_answer(vlm: VLM, prefix: EncodedPrefix, answer: str) -> Row:
+def encode_answer(vlm: VLM, prefix: EncodedPrefix, answer: str) -> EncodedRow:
     """The row of a whole answer, the token that ends the turn included; an empty answer is that token alone.
 
     Raises:
@@ -161,7 +161,7 @@ def encode_answer(vlm: VLM, prefix: EncodedPrefix, answer: str) -> Row:
     return row
 
 
-def encode_prefill(vlm: VLM, prefix: EncodedPrefix, prefill: str) -> Row:
+def encode_prefill(vlm: VLM, prefix: EncodedPrefix, prefill: str) -> EncodedRow:
     """The row of an answer's beginning, for the model to go on from; an empty one is the prefix alone.
 
     Raises:
@@ -171,7 +171,7 @@ def encode_prefill(vlm: VLM, prefix: EncodedPrefix, prefill: str) -> Row:
     return _continue(vlm, prefix, prefix.lead + prefill if prefill else "", prefill)
 
 
-def _continue(vlm: VLM, prefix: EncodedPrefix, continuation: str, said: str) -> Row:
+def _continue(vlm: VLM, prefix: EncodedPrefix, continuation: str, said: str) -> EncodedRow:
     where = f"answer {_shorten(said)!r}"
     _refuse_special_tokens(vlm, said, where)
     together = _tokenize(vlm, prefix.text + continuation)
@@ -186,7 +186,7 @@ def _continue(vlm: VLM, prefix: EncodedPrefix, continuation: str, said: str) -> 
         raise RowTooLong(
             f"{where} makes a row of {len(ids)} tokens with its prompt and images; {vlm.path} takes {vlm.max_tokens}"
         )
-    return Row(ids, len(prefix.ids), prefix.images)
+    return EncodedRow(ids, len(prefix.ids), prefix.images)
 
 
 def _render(vlm: VLM, prefix: Prefix) -> tuple[str, str, str]:
@@ -222,7 +222,7 @@ def _templated(vlm: VLM, told: Sequence[Message], *, opens_answer: bool) -> str:
 def _with_system_told(vlm: VLM, told: list[Message]) -> list[Message]:
     """The turns; system turns open the first user turn where the template would render them as the assistant's words.
 
-    Templates do so that know two roles, `user` and all others. As with `data.tiers`, the text stands behind the images.
+    Templates do so that know two roles, `user` and all others. As with `data.turns`, the text stands behind the images.
     A template that refuses system turns is left to refuse them.
     """
     system = [entries for role, entries in told if role == "system"]

@@ -14,7 +14,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
-from sightline.models.encoding import Images, model_inputs
+from sightline.models.encoding import EncodedImages, model_inputs
 from sightline.models.families import Features
 from sightline.models.tensor_cache import content_key
 from sightline.models.vlm import VLM, evaluating
@@ -24,11 +24,11 @@ SMALL = 128
 #: Small pictures in one pass.
 TOGETHER = 4
 
-#: Files, the kinds that they are shown as, and whether as zeros (`Images.shown`).
+#: Files, the kinds that they are shown as, and whether as zeros (`EncodedImages.shown`).
 Shown = tuple[tuple[Path, ...], tuple[str, ...], bool]
 
 
-def image_features(vlm: VLM, images: Sequence[Images]) -> list[Features | None]:
+def image_features(vlm: VLM, images: Sequence[EncodedImages]) -> list[Features | None]:
     """The features of each prefix's images, None where it has none.
 
     Prefixes with the same pictures share one pass. A pass is over the pictures of one prefix alone, or over `TOGETHER`
@@ -44,7 +44,9 @@ def image_features(vlm: VLM, images: Sequence[Images]) -> list[Features | None]:
     return [made.get(each.shown) for each in images]
 
 
-def _frozen(vlm: VLM, images: Mapping[Shown, Images], weights: Sequence[tuple[str, Tensor]]) -> dict[Shown, Features]:
+def _frozen(
+    vlm: VLM, images: Mapping[Shown, EncodedImages], weights: Sequence[tuple[str, Tensor]]
+) -> dict[Shown, Features]:
     """Features from the cache, or made and kept there."""
     cache, made = vlm.cache, {}
     if cache is not None:
@@ -67,7 +69,7 @@ def _frozen(vlm: VLM, images: Mapping[Shown, Images], weights: Sequence[tuple[st
     }
 
 
-def _is_small(vlm: VLM, images: Images) -> bool:
+def _is_small(vlm: VLM, images: EncodedImages) -> bool:
     """Whether pictures are so small that a pass over one is mostly overhead, and nothing but their pixels counts."""
     config = getattr(vlm.base.config, "vision_config", None)
     side = getattr(config, "patch_size", None)
@@ -78,7 +80,7 @@ def _is_small(vlm: VLM, images: Images) -> bool:
     return pixels.shape[2] * pixels.shape[3] <= SMALL * side * side
 
 
-def _encode_small(vlm: VLM, images: Mapping[Shown, Images]) -> dict[Shown, Features]:
+def _encode_small(vlm: VLM, images: Mapping[Shown, EncodedImages]) -> dict[Shown, Features]:
     """Passes over `TOGETHER` pictures, the last filled up with copies of its last."""
     each = [model_inputs(vlm, one)["pixel_values"] for one in images.values()]
     shapes = {pixels.shape[1:] for pixels in each}
@@ -98,11 +100,11 @@ def _encode_small(vlm: VLM, images: Mapping[Shown, Images]) -> dict[Shown, Featu
     return made
 
 
-def _encode(vlm: VLM, images: Images) -> Features:
+def _encode(vlm: VLM, images: EncodedImages) -> Features:
     return vlm.family.features(vlm.base, model_inputs(vlm, images))
 
 
-def _pixels(images: Images) -> Iterator[str | Tensor]:
+def _pixels(images: EncodedImages) -> Iterator[str | Tensor]:
     for name in sorted(images.tensors):
         yield name
         yield images.tensors[name]

@@ -4,17 +4,20 @@ Frozen, the head needs no second pass for gradients: d logp / d hidden is kept i
 Who asks for the entropy of each token's distribution gets it from the same logits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from sightline.errors import InputError
+from sightline.models.encoding import EncodedPrefix, encode_answer, tokenize
 from sightline.models.vlm import VLM
+from sightline.records.rows import Span
 
 CHUNK = 256  # answer tokens at a time: 32 MB of float32 logits for a vocabulary of 32,000
 
@@ -107,3 +110,28 @@ class _FrozenHead(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None, None, None]:
         (slopes,) = ctx.saved_tensors
         return (gradients[0][:, None] * slopes).to(slopes.dtype), None, None, None
+
+
+def tokens_within(vlm: VLM, prefix: EncodedPrefix, answer: str, spans: Sequence[Span]) -> Bool[Tensor, "token"]:
+    """True for each token of the whole answer that shares a character with one of `spans`, white space before it aside.
+
+    The tokens that end the turn share none. An empty span holds no token.
+
+    Raises:
+        InputError: what `encode_answer` refuses; a span that leaves the answer; a tokenizer without offsets.
+    """
+    wrong = next((span for span in spans if not 0 <= span[0] <= span[1] <= len(answer)), None)
+    if wrong is not None:
+        raise InputError(f"span {wrong} is not within the {len(answer)} characters of the answer {answer[:60]!r}")
+    if not vlm.tokenizer.is_fast:
+        raise InputError(f"the tokenizer of {vlm.path} gives no character offsets; save a fast one (tokenizer.json)")
+    row = encode_answer(vlm, prefix, answer)
+    begin = len(prefix.text) + len(prefix.lead)
+    text = prefix.text + (prefix.lead + answer if answer else "") + prefix.end
+    offsets = tokenize(vlm, text, return_offsets_mapping=True)["offset_mapping"][len(prefix.text_ids) :]
+    found = torch.zeros(len(row.ids) - row.start, dtype=torch.bool)
+    for place, (start, end) in enumerate(offsets):
+        while start < end - 1 and text[start].isspace():  # many tokens bring the space before their word
+            start += 1
+        found[place] = any(max(start, begin + first) < min(end, begin + last) for first, last in spans)
+    return found

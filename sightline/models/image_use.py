@@ -14,7 +14,7 @@ from PIL import Image
 
 from sightline.data.images import open_image
 from sightline.errors import InputError
-from sightline.models.prompts import Scored
+from sightline.models.requests import ScoreRequest
 from sightline.models.scorer import answer_logps
 from sightline.models.vlm import VLM
 
@@ -36,7 +36,7 @@ class ImageUse:
         return self.most > LEAST
 
 
-def image_use(vlm: VLM, items: Sequence[Scored], *, autocast: bool = False) -> ImageUse | None:
+def image_use(vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = False) -> ImageUse | None:
     """Score the answers of `items` with their pictures and with gray ones of the same size; None without pictures."""
     shown = [item for item in items if item.prefix.images]
     if not shown:
@@ -50,7 +50,7 @@ def image_use(vlm: VLM, items: Sequence[Scored], *, autocast: bool = False) -> I
     return ImageUse(len(moved), sum(moved) / len(moved), max(moved))
 
 
-def require_image_use(vlm: VLM, items: Sequence[Scored], *, autocast: bool = False) -> None:
+def require_image_use(vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = False) -> None:
     """Raise InputError if the log-probs of all answers ignore their pictures."""
     found = image_use(vlm, items, autocast=autocast)
     if found is not None and not found.used:
@@ -60,7 +60,7 @@ def require_image_use(vlm: VLM, items: Sequence[Scored], *, autocast: bool = Fal
         )
 
 
-def _gray(item: Scored, folder: Path, number: int) -> tuple[Path, ...]:
+def _gray(item: ScoreRequest, folder: Path, number: int) -> tuple[Path, ...]:
     paths = []
     for place, image in enumerate(item.prefix.images):
         path = folder / f"{number}-{place}.png"

@@ -9,6 +9,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,7 @@ from transformers.utils import logging as transformers_logging
 from sightline.errors import InputError
 from sightline.models.attention import use_layouts
 from sightline.models.composed import ADAPTER, is_composed, join
-from sightline.models.families import FAMILIES, Family, Text
-from sightline.models.gguf import gguf_of, packed_arguments, unpacked
+from sightline.models.families import FAMILIES, ModelFamily, Text
 from sightline.models.routing import route
 from sightline.models.soundness import (
     ADAPTER_CONFIG,
@@ -35,6 +35,49 @@ from sightline.models.soundness import (
 from sightline.models.tensor_cache import TensorCache, content_key
 from sightline.models.vlm import VLM
 from sightline.records.hashing import hash_file, hash_json
+
+
+def gguf_of(path: str | Path) -> Path | None:
+    """The GGUF file that a directory holds in the place of a checkpoint.
+
+    Raises:
+        InputError: there are several, and no config.json says what else the directory is.
+    """
+    directory = Path(path)
+    if not directory.is_dir() or (directory / "config.json").is_file():
+        return None
+    found = sorted(directory.glob("*.gguf"))
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise InputError(
+            f"{path} holds {len(found)} GGUF files ({names}); put the one that is meant into its own folder"
+        )
+    return found[0] if found else None
+
+
+def packed_arguments(file: Path | None) -> dict[str, str]:
+    """What Transformers must be told to read the file; nothing for a checkpoint.
+
+    Raises:
+        InputError: the reader is not installed.
+    """
+    if file is None:
+        return {}
+    if find_spec("gguf") is None:
+        raise InputError(f"{file} is a GGUF file, which needs: pip install 'sightline[smol]'")
+    return {"gguf_file": file.name}
+
+
+def unpacked(model: Any) -> Any:
+    """The model without what says that its weights were packed: they are floats now, and could not be saved else."""
+    told = model.config.to_dict()
+    told.pop("quantization_config", None)
+    plain = type(model)._from_config(type(model.config)(**told), dtype=model.dtype)
+    plain.load_state_dict(model.state_dict(), assign=True)
+    plain.tie_weights()
+    plain.generation_config = model.generation_config
+    return plain
+
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf", "config.json", ADAPTER_CONFIG)
@@ -70,7 +113,7 @@ def load_vlm(
         log.warning("%s is a %r model, which has no proof yet: it goes row by row.", path, model.config.model_type)
     else:
         use_layouts(model)
-    found = family or Family()
+    found = family or ModelFamily()
     check_template(path, processor, sees=not isinstance(family, Text))
     if is_composed(path):
         with refusing(f"{path} is no composed model that can be opened", "; compose it again"):
@@ -84,7 +127,7 @@ def load_vlm(
     return VLM(model, processor, str(path), place, DTYPES[dtype], found, family is not None, cache)
 
 
-def _read(path: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> tuple[Any, Any, Family | None]:
+def _read(path: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> tuple[Any, Any, ModelFamily | None]:
     """Model, processor and family of a checkpoint or a GGUF file, as Transformers gives them."""
     packed = gguf_of(path)
     told = packed_arguments(packed)

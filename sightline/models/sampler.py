@@ -13,20 +13,45 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from sightline.errors import InputError
 from sightline.models.attention import PackedLayout, Prefill, RunningRows, decoder_arguments
-from sightline.models.choosing import choose_tokens
-from sightline.models.encoding import EncodedPrefix, Row, RowTooLong, encode_prefill, encode_prefix
+from sightline.models.device import in_format
+from sightline.models.encoding import EncodedPrefix, EncodedRow, RowTooLong, encode_prefill, encode_prefix
 from sightline.models.head import logits_of
-from sightline.models.packing import pack
-from sightline.models.plain import plain_continuation
-from sightline.models.precision import in_format
-from sightline.models.prompts import Generation, Prefix, Request, Sampling
+from sightline.models.packing import Continuation, pack, share
+from sightline.models.requests import GenerateRequest, Generation, Prefix, Sampling
 from sightline.models.scorer import hidden_states
-from sightline.models.sharing import Told, share
 from sightline.models.soundness import not_a_number
+from sightline.models.unbatched import plain_continuation
 from sightline.models.vlm import VLM, evaluating
+
+
+def choose_tokens(
+    logits: Float[Tensor, "row vocab"], uniforms: Float[Tensor, "row"], *, temperature: float, top_p: float
+) -> Int[Tensor, "row"]:
+    """The next token of every row; argmax at temperature 0, where `uniforms` (in [0, 1)) go unused.
+
+    Otherwise token t with cumulative probability F(t-1) <= u < F(t), in float64 and in the order of the vocabulary, so
+    that rounding moves the borders between tokens by as little as it moves their probabilities.
+    """
+    if temperature == 0:
+        return logits.argmax(-1)
+    probabilities = torch.softmax(logits.double() / temperature, -1)
+    if top_p < 1:
+        probabilities = keep_nucleus(probabilities, top_p)
+    cumulative = probabilities.cumsum(-1)
+    return torch.searchsorted(cumulative, uniforms.double()[:, None] * cumulative[:, -1:], right=True)[:, 0]
+
+
+def keep_nucleus(probabilities: Float[Tensor, "row vocab"], top_p: float) -> Float[Tensor, "row vocab"]:
+    """Set to 0 all but the smallest set of likeliest tokens that holds `top_p` (Holtzman et al. 2020); no rescaling."""
+    ordered, order = probabilities.sort(dim=-1, descending=True)
+    likelier = functional.pad(ordered.cumsum(-1)[..., :-1], (1, 0))  # what the tokens before this one hold
+    outside = likelier >= top_p
+    return torch.zeros_like(probabilities).scatter(-1, order, ordered.masked_fill(outside, 0.0))
+
 
 #: Batches' worth of requests that are encoded together and then sorted by length; bounds the images held in memory.
 WINDOW = 16
@@ -46,21 +71,21 @@ class _Running:
 
     index: int
     prefix: EncodedPrefix
-    row: Row
-    request: Request
+    row: EncodedRow
+    request: GenerateRequest
     dropped: str  # leading text of the continuation that the caller does not get, because it is said already
     rng: np.random.Generator
     ids: list[int] = field(default_factory=list)
 
     @property
-    def told(self) -> Told:
+    def told(self) -> Continuation:
         """What it goes on from."""
-        return Told(self.prefix, self.row.ids[self.row.start :], self.request.hidden)
+        return Continuation(self.prefix, self.row.ids[self.row.start :], self.request.hidden)
 
 
 def generate(
     vlm: VLM,
-    requests: Sequence[Request],
+    requests: Sequence[GenerateRequest],
     sampling: Sampling,
     *,
     batch_size: int,
@@ -97,7 +122,7 @@ def generate(
     return [results[index] for index in range(len(requests))]
 
 
-def stream(vlm: VLM, request: Request, sampling: Sampling, *, autocast: bool = False) -> Iterator[Generation]:
+def stream(vlm: VLM, request: GenerateRequest, sampling: Sampling, *, autocast: bool = False) -> Iterator[Generation]:
     """Continue one request, told after every token: the text so far, and at last what `generate` gives for it.
 
     The same steps as `generate`, so the same text. Characters of which a part is still to come are held back. A
@@ -126,11 +151,11 @@ def stream(vlm: VLM, request: Request, sampling: Sampling, *, autocast: bool = F
 
 
 def image_token_count(vlm: VLM, prefix: Prefix) -> int:
-    """How many image tokens the prefix has, over all its images; `Request.hidden` counts in these."""
+    """How many image tokens the prefix has, over all its images; `GenerateRequest.hidden` counts in these."""
     return encode_prefix(vlm, prefix).ids.count(vlm.image_token_id)
 
 
-def _encode(vlm: VLM, requests: Sequence[Request], start: int, sampling: Sampling) -> list[_Running]:
+def _encode(vlm: VLM, requests: Sequence[GenerateRequest], start: int, sampling: Sampling) -> list[_Running]:
     prefixes: dict[Prefix, EncodedPrefix] = {}
     running = []
     for index, request in enumerate(requests, start):
@@ -162,7 +187,7 @@ def _side_by_side(rows: list[_Running]) -> list[_Running]:
     return sorted(rows, key=place)
 
 
-def _check_fit(vlm: VLM, row: Row, request: Request, sampling: Sampling) -> None:
+def _check_fit(vlm: VLM, row: EncodedRow, request: GenerateRequest, sampling: Sampling) -> None:
     image_tokens = row.ids.count(vlm.image_token_id)
     if request.hidden and not 0 <= min(request.hidden) <= max(request.hidden) < image_tokens:
         raise InputError(f"hidden image tokens {sorted(request.hidden)} are not within 0 to {image_tokens - 1}")

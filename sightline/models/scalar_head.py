@@ -1,7 +1,7 @@
 """A head of one number on a model's last hidden states: the score of a whole answer, or the value before each token.
 
 Bias-free, linear and float32; the states come from `scorer`, each prefix once for all of its answers. It knows no loss:
-who trains it is `train`, who judges by it is `pairs.judges.reward`.
+who trains it is `train`, who judges by it is `judges.reward`.
 """
 
 import json
@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.models.device import in_format
 from sightline.models.packing import PackRow
-from sightline.models.precision import in_format
-from sightline.models.prompts import Scored
+from sightline.models.requests import ScoreRequest
 from sightline.models.scorer import answer_states, encode_row
 from sightline.models.soundness import not_a_number
 from sightline.models.vlm import VLM
@@ -47,7 +47,7 @@ def new_head(vlm: VLM) -> ScalarHead:
 
 
 def answer_scores(
-    vlm: VLM, head: ScalarHead, items: Sequence[Scored], *, autocast: bool = False
+    vlm: VLM, head: ScalarHead, items: Sequence[ScoreRequest], *, autocast: bool = False
 ) -> Float[Tensor, "answer"]:
     """The score of every answer at the token that ends its turn, in the order of items and answers, in one pass.
 

@@ -12,15 +12,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sightline.models.attention import Layout, PackedLayout, decoder_arguments
+from sightline.models.attention import AttentionLayout, PackedLayout, decoder_arguments
+from sightline.models.device import in_format
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.features import image_features
 from sightline.models.head import TokenScores, token_logps, token_scores
 from sightline.models.packing import Packed, PackRow, pack
-from sightline.models.plain import plain_logps, plain_scores, plain_states
-from sightline.models.precision import in_format
-from sightline.models.prompts import Scored
+from sightline.models.requests import ScoreRequest
 from sightline.models.soundness import not_a_number
+from sightline.models.unbatched import plain_logps, plain_scores, plain_states
 from sightline.models.vlm import VLM
 
 
@@ -43,7 +43,7 @@ class AnswerLogps:
         return self.mask.sum(-1)
 
 
-def answer_logps(vlm: VLM, items: Sequence[Scored], *, autocast: bool = False) -> AnswerLogps:
+def answer_logps(vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = False) -> AnswerLogps:
     """Score every token of every answer, given images, prompt and the answer so far, in one forward pass.
 
     All items have the same number K of answers. Gradients flow to whatever in the model requires them. With `autocast`
@@ -63,7 +63,7 @@ def answer_logps(vlm: VLM, items: Sequence[Scored], *, autocast: bool = False) -
 
 
 def flat_logps(
-    vlm: VLM, items: Sequence[Scored], *, autocast: bool = False
+    vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = False
 ) -> tuple[Float[Tensor, "answer token"], Bool[Tensor, "answer token"]]:
     """As `answer_logps`, for items with any numbers of answers: values and mask with a row an answer, in order."""
     rows = [encode_row(vlm, item) for item in items]
@@ -82,7 +82,7 @@ class FlatScores(NamedTuple):
     mask: Bool[Tensor, "answer token"]
 
 
-def flat_scores(vlm: VLM, items: Sequence[Scored], *, autocast: bool = False) -> FlatScores:
+def flat_scores(vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = False) -> FlatScores:
     """Log-probs and entropies in one forward pass; errors as `answer_logps`."""
     rows = [encode_row(vlm, item) for item in items]
     with in_format(vlm, autocast):
@@ -117,7 +117,7 @@ def answer_states(vlm: VLM, rows: Sequence[PackRow], *, logps: bool = False) -> 
     return AnswerStates(before, hidden[packed.ending()], token_logps(vlm, before, packed.answered()) if logps else None)
 
 
-def encode_row(vlm: VLM, item: Scored) -> PackRow:
+def encode_row(vlm: VLM, item: ScoreRequest) -> PackRow:
     """A prefix with its answers as ids, each with the end of its turn.
 
     Raises:
@@ -128,7 +128,7 @@ def encode_row(vlm: VLM, item: Scored) -> PackRow:
     return PackRow(prefix, tuple(answer.ids[answer.start :] for answer in answers))
 
 
-def hidden_states(vlm: VLM, packed: Packed, layout: Layout) -> Float[Tensor, "token dim"]:
+def hidden_states(vlm: VLM, packed: Packed, layout: AttentionLayout) -> Float[Tensor, "token dim"]:
     """The language model's last hidden states of a packed sequence."""
     features = _features(vlm, packed)
     embedded = vlm.family.embed(vlm.base, packed.ids, packed.is_image, features)
@@ -154,7 +154,7 @@ def _row_scores(vlm: VLM, rows: Sequence[PackRow], *, entropy: bool = False) -> 
 
 
 def _require_numbers(
-    vlm: VLM, items: Sequence[Scored], rows: Sequence[PackRow], logps: Float[Tensor, "answer_token"]
+    vlm: VLM, items: Sequence[ScoreRequest], rows: Sequence[PackRow], logps: Float[Tensor, "answer_token"]
 ) -> None:
     if torch.is_grad_enabled() or not logps.isnan().any():
         return

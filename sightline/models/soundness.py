@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.models.prompts import Prefix
+from sightline.models.requests import Prefix
 from sightline.records.store import read_json
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"

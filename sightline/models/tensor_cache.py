@@ -13,15 +13,17 @@ import time
 import uuid
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.records.places import default_directory
+from sightline.records.store import default_directory
 
 #: Nothing by another name is ever deleted: the directory may be one that holds other things as well.
 _OURS = re.compile(r"(?:^|/)([0-9a-f]{2})/(\1[0-9a-f]{14,}\.safetensors|\.\1[0-9a-f]{14,}\.[0-9a-f]{32}\.tmp)\Z")
@@ -177,3 +179,27 @@ def _checksum(data: bytes | bytearray) -> tuple[int, bytes]:
     """Where a file has its checksum, and the eight digits that must be there: over all other bytes."""
     at = data.find(b'"crc32":"') + 9  # no name of a tensor looks so: its quotes would be escaped
     return at, b"%08x" % zlib.crc32(memoryview(data)[at + 8 :], zlib.crc32(data[:at]))
+
+
+T = TypeVar("T")
+
+
+class Recent(Generic[T]):
+    """Values by key, the longest unused forgotten first, `limit` bytes in all. Not for several threads."""
+
+    def __init__(self, limit: int = 256 * 2**20) -> None:
+        self._limit = limit
+        self._held = 0
+        self._values: OrderedDict[Hashable, tuple[T, int]] = OrderedDict()
+
+    def fetch(self, key: Hashable, make: Callable[[], tuple[T, int]]) -> T:
+        """The value of `key`; where it is not here `make` gives it with its bytes."""
+        if key in self._values:
+            self._values.move_to_end(key)
+        else:
+            self._values[key] = made = make()
+            self._held += made[1]
+        value = self._values[key][0]
+        while self._held > self._limit:  # a value larger than all room is not kept either
+            self._held -= self._values.popitem(last=False)[1][1]
+        return value

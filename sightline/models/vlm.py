@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from sightline.models.families import FAMILIES, Family
-from sightline.models.recent import Recent
-from sightline.models.tensor_cache import TensorCache
+from sightline.models.families import FAMILIES, ModelFamily
+from sightline.models.tensor_cache import Recent, TensorCache
 
 LLAVA = FAMILIES["llava"]
 
@@ -28,7 +27,7 @@ class VLM:
     path: str
     device: torch.device
     dtype: torch.dtype
-    family: Family = LLAVA
+    family: ModelFamily = LLAVA
     proved: bool = True  # False: no proof for this family, so rows go the plain way
     cache: TensorCache | None = None
     prefixes: Recent[Any] = field(default_factory=Recent, compare=False, repr=False)

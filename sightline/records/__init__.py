@@ -2,7 +2,7 @@
 
 from sightline.records.hashing import hash_file, hash_json, hash_tree
 from sightline.records.manifest import Manifest, Stage, content_hash, read_manifest
-from sightline.records.ratings import GivenAnswer, LabelItem, Noted, Rating, Verdict
+from sightline.records.ratings import AnswerAnnotation, LabelItem, RatedAnswer, Rating, Verdict
 from sightline.records.rows import IMAGE, Answer, Estimate, Grade, Pair, Row, Sample, Score, Span, Turn
 from sightline.records.store import (
     append_rows,
@@ -19,13 +19,13 @@ from sightline.records.store import (
 __all__ = [
     "IMAGE",
     "Answer",
+    "AnswerAnnotation",
     "Estimate",
-    "GivenAnswer",
     "Grade",
     "LabelItem",
     "Manifest",
-    "Noted",
     "Pair",
+    "RatedAnswer",
     "Rating",
     "Row",
     "Sample",

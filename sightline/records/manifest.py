@@ -9,20 +9,60 @@ import os
 import subprocess
 import threading
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, Field, ValidationError
 
 import sightline
 from sightline.config.problems import shorten
 from sightline.errors import InputError
-from sightline.records.computed import Computed, forget, listen
 from sightline.records.hashing import hash_file, hash_json, hash_tree
 from sightline.records.rows import Row
 from sightline.records.store import read_json, write_json
+
+
+class Computed(Row):
+    """The conditions of forward passes.
+
+    `device` is the kind ("cpu", "cuda") and `device_name` the processor's or the card's own name. `dtype` is that of
+    the weights; with `autocast` products are in bfloat16.
+    """
+
+    device: str
+    device_name: str
+    dtype: str
+    autocast: bool
+
+
+class Listener(Protocol):
+    """Who wants to know of records; a stage."""
+
+    def add_computed(self, record: Computed) -> None:
+        """Take in a record, which may be known already."""
+
+
+_listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
+
+
+def listen(listener: Listener) -> None:
+    """From now on `listener` gets every record, until it is forgotten or goes out of use."""
+    _listeners.add(listener)
+
+
+def forget(listener: Listener) -> None:
+    """Tell `listener` nothing any more."""
+    _listeners.discard(listener)
+
+
+def note(record: Computed) -> None:
+    """A pass is computed under these conditions."""
+    for listener in tuple(_listeners):
+        listener.add_computed(record)
+
 
 MANIFEST = "manifest.json"
 _PACKAGES = ("accelerate", "datasets", "numpy", "peft", "pillow", "safetensors", "tokenizers", "torch", "transformers")

@@ -1,11 +1,11 @@
 """What people say of answers: the item they were shown, and one rater's word on it.
 
-Where these rows lie on disk is `data.labels`; what becomes of them is for `pairs.from_labels` and `evals.agreement`.
+Where these rows lie on disk is `data.labels`; what becomes of them is for `builders.from_labels` and `evals.agreement`.
 """
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from sightline.records.rows import Row, Span, Turn
 
@@ -13,7 +13,7 @@ from sightline.records.rows import Row, Span, Turn
 Verdict = Literal["first", "second", "tie", "skip"]
 
 
-class GivenAnswer(Row):
+class RatedAnswer(Row):
     """One of an item's answers; `id` says whose it is or which, and is not shown to raters."""
 
     id: str
@@ -29,11 +29,11 @@ class LabelItem(Row):
     history: tuple[Turn, ...] = ()
     prompt: str
     cluster: str = ""
-    first: GivenAnswer
-    second: GivenAnswer
+    first: RatedAnswer
+    second: RatedAnswer
 
 
-class Noted(Row):
+class AnswerAnnotation(Row):
     """What a rater noted on one answer: characters `[start, end)` that are not in the picture, the answer put right,
     and whole grades by criterion.
     """
@@ -53,6 +53,76 @@ class Rating(Row):
     rater: str
     verdict: Verdict
     swapped: bool = False
-    first: Noted = Noted()
-    second: Noted = Noted()
+    first: AnswerAnnotation = AnswerAnnotation()
+    second: AnswerAnnotation = AnswerAnnotation()
     seconds: float | None = None
+
+
+#: Words are counted in so many buckets by their hash: enough to see that people talk of something else.
+BUCKETS = 256
+
+
+class LoggedPicture(Row):
+    """A picture that was sent: `sha256` of its bytes, its size in pixels, and numbers in [0, 1] of how it looks.
+
+    `brightness` and `contrast` are mean and standard deviation of luma, `saturation` is the mean of HSV's, `detail` the
+    mean absolute difference of neighbors' luma.
+    """
+
+    sha256: str
+    width: int
+    height: int
+    brightness: float
+    contrast: float
+    saturation: float
+    detail: float
+
+
+class Wording(Row):
+    """What is known of a text that is not kept: how many words, and how many of them fall into each bucket."""
+
+    words: int
+    buckets: dict[int, int] = Field(default_factory=dict)
+
+
+class LoggedRequest(Row):
+    """One call of a served model. `prompt`, `history` and `answer` are None where a log is redacted.
+
+    `asked` and `said` measure prompt and answer, redacted or not; `yes` is None where the answer is no plain yes or no.
+    `kept` says whether the bytes of the pictures lie beside the log. `note` says what went wrong, if `status` is no
+    200 or the answer broke off. `time` is UTC, `seconds` from the call to its answer's last byte.
+    """
+
+    id: str
+    time: str
+    model: str
+    images: tuple[LoggedPicture, ...] = ()
+    history: tuple[Turn, ...] | None = ()
+    prompt: str | None = None
+    answer: str | None = None
+    asked: Wording = Wording(words=0)
+    said: Wording | None = None
+    yes: bool | None = None
+    refused: bool | None = None
+    finished: bool | None = None
+    tokens: int | None = None
+    status: int = 200
+    seconds: float = 0.0
+    kept: bool = False
+    note: str = ""
+
+
+class Feedback(Row):
+    """A thumb on a logged answer, or what it should have said, or both; `id` is that of the call."""
+
+    id: str = Field(pattern=r"^[0-9a-f]{32}$", description="what the answer's header x-sightline-id said")
+    thumb: Literal["up", "down"] | None = None
+    correction: str | None = Field(default=None, max_length=20_000)
+    time: str = ""
+
+    @field_validator("correction")
+    @classmethod
+    def _says_something(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("a correction must say something; leave it out where there is none")
+        return value

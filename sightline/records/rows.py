@@ -32,7 +32,7 @@ class Row(BaseModel):
 class Turn(Row):
     """An earlier message of a conversation; or, before all others, what the provider or the user wants of answers.
 
-    How `system-info` and `user-info` are told to a model, and which of them wins, is `data.tiers`.
+    How `system-info` and `user-info` are told to a model, and which of them wins, is `data.turns`.
     """
 
     role: Literal["system", "system-info", "user-info", "user", "assistant"]

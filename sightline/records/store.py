@@ -306,3 +306,11 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def default_directory() -> Path:
+    """`$SIGHTLINE_CACHE`, else `$XDG_CACHE_HOME/sightline`, else `~/.cache/sightline`; RuntimeError without a home."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if chosen := os.environ.get("SIGHTLINE_CACHE"):
+        return Path(chosen).expanduser()
+    return (base if base.is_absolute() else Path.home() / ".cache") / "sightline"  # XDG has relative ones ignored

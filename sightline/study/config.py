@@ -13,9 +13,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from sightline.config import Config, Seed
-from sightline.data.fetching import HUB_NAME
-from sightline.data.packages import PACKAGE
-from sightline.pairs.matching.steps import STEPS
+from sightline.data.hub import HUB_NAME, PACKAGE
+from sightline.recipes.matching.steps import STEPS
 from sightline.study.claims import ClaimSpec
 from sightline.study.names import check_names, refuse_ring
 
@@ -26,18 +25,18 @@ LAB = "lab"
 BASE = "base"
 
 
-class Settings(Config):
+class StudySettings(Config):
     """A config file and the keys that differ from it, as a mapping of the config's own form."""
 
     config: Path | None = None
     set: dict[str, Any] = Field(default_factory=dict)
 
-    def with_keys(self, more: Mapping[str, Any]) -> "Settings":
+    def with_keys(self, more: Mapping[str, Any]) -> "StudySettings":
         """The same with further keys, which win."""
         return self.model_copy(update={"set": merged(self.set, more)})
 
 
-class CurateSpec(Settings):
+class CurateSpec(StudySettings):
     """`sightline curate` at work on the samples `of` that name, for each seed anew, as its reward models may be."""
 
     of: str
@@ -55,7 +54,7 @@ class PackageSpec(Config):
     file: str | None = None
 
 
-class MatchSpec(Settings):
+class MatchSpec(StudySettings):
     """A step of `sightline match`: of the samples `of` another name, or of files at `path` or in a `package`.
 
     `per_seed` does a step that draws anew for each seed.
@@ -127,7 +126,7 @@ class TakeSpec(Config):
     random_seed: Seed | None = None
 
 
-class PairsSpec(Settings):
+class PairsSpec(StudySettings):
     """A set of pairs, in one of five ways; `per_seed` makes those that draw anew for each seed.
 
     A `builder` at work on `samples`, which may name other pairs of the study: their chosen answers are then the
@@ -273,7 +272,7 @@ class StudyConfig(Config):
     seeds: tuple[Seed, ...] = Field(min_length=1)
     samples: dict[str, SamplesSpec] = Field(default_factory=dict)
     pairs: dict[str, PairsSpec]
-    train: Settings
+    train: StudySettings
     axes: dict[str, dict[str, ArmSpec]] = Field(default_factory=dict)
     arms: dict[str, ArmSpec] = Field(default_factory=dict)
     baseline: str | None = None

@@ -14,14 +14,13 @@ from typing import Literal
 
 import yaml
 
+from sightline.builders.registry import get_entry
 from sightline.data.terminal import one_line
 from sightline.errors import InputError
-from sightline.pairs.registry import get_entry
 from sightline.records.store import replacing
-from sightline.study.command import words_of
-from sightline.study.plan import Piece, StudyPlan
+from sightline.study.execute import JobContext, lab_base, words_of
+from sightline.study.plan import Job, StudyPlan
 from sightline.study.runner import jobs_of
-from sightline.study.work import Job, lab_base
 
 LaunchKind = Literal["accelerate", "slurm", "skypilot"]
 FOLDER, PIECES, ENVIRONMENT, COMMANDS = "launch", "pieces", "env.sh", "commands.sh"
@@ -117,24 +116,24 @@ def write_scripts(plan: StudyPlan, name: str, out: Path, kind: LaunchKind) -> li
     return writers[kind]()
 
 
-def stages_of(plan: StudyPlan) -> list[list[Piece]]:
+def stages_of(plan: StudyPlan) -> list[list[Job]]:
     """Pieces in stages: each stands on earlier stages alone, and needs a GPU as all of its stage do, or none does."""
     depth: dict[str, int] = {}
     for key, piece in plan.pieces.items():
         depth[key] = 1 + max((depth[before.key] for before in plan.before(piece)), default=0)
-    groups: dict[tuple[int, bool], list[Piece]] = {}
+    groups: dict[tuple[int, bool], list[Job]] = {}
     for key, piece in plan.pieces.items():
         groups.setdefault((depth[key], _needs_gpu(piece)), []).append(piece)
     return [groups[place] for place in sorted(groups)]
 
 
-def _needs_gpu(piece: Piece) -> bool:
+def _needs_gpu(piece: Job) -> bool:
     builder = piece.settings.get("builder")
     asks_a_model = "curate" in piece.settings or (builder is not None and get_entry(builder).needs_model)
     return piece.kind in ("train", "eval") or asks_a_model
 
 
-def _script(job: Job) -> str:
+def _script(job: JobContext) -> str:
     words = words_of(job)
     command = ["sightline", *words] if words[0] != "train" else ["sightline_train", *words[1:]]
     base = str(lab_base())

@@ -43,7 +43,7 @@ def has_ledger(directory: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """A piece of work as the ledger has it; `seconds` add up over the times that it was begun again."""
 
     key: str
@@ -137,7 +137,7 @@ class Ledger:
             ledger.executemany("INSERT INTO runs VALUES (?, ?, ?, ?, ?)", [(name, *run) for run in runs])
             ledger.execute("INSERT OR REPLACE INTO plans VALUES (?, ?)", (name, plan))
 
-    def begin(self, entry: Entry) -> None:
+    def begin(self, entry: LedgerEntry) -> None:
         """A piece is begun, for the first time or again."""
         told = (entry.key, entry.kind, entry.label, entry.folder, entry.command, entry.seed, time.time())
         with self._open() as ledger:
@@ -159,7 +159,7 @@ class Ledger:
                 (state, seconds, counts, numbers, note, key),
             )
 
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, LedgerEntry]:
         """Every piece by its key, in the order in which they were begun."""
         with self._open() as ledger:
             rows = ledger.execute("SELECT * FROM pieces ORDER BY began").fetchall()
@@ -213,9 +213,9 @@ def _free(path: Path) -> Path:
     return next(p for number in count() if not (p := path.with_name(f"{path.name}{number or ''}")).exists())
 
 
-def _entry(row: sqlite3.Row) -> Entry:
+def _entry(row: sqlite3.Row) -> LedgerEntry:
     told = {name: row[name] for name in ("key", "kind", "label", "folder", "command", "seed", "state", "seconds")}
-    return Entry(
+    return LedgerEntry(
         **told,
         counts=json.loads(row["counts"] or "{}"),
         numbers=json.loads(row["numbers"] or "{}"),

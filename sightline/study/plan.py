@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from sightline.builders.registry import get_entry
 from sightline.config.loading import read_yaml
 from sightline.errors import InputError
-from sightline.pairs.registry import get_entry
 from sightline.records import hash_json
 from sightline.records.manifest import content_hash
 from sightline.study.config import (
@@ -27,8 +27,8 @@ from sightline.study.config import (
     PackageSpec,
     PairsSpec,
     SamplesSpec,
-    Settings,
     StudyConfig,
+    StudySettings,
     full_name,
     merged,
 )
@@ -39,7 +39,7 @@ _PLACE = re.compile(r"\$\{(pairs|samples|train|adapter)\.([^}]+)\}")  # `${model
 
 
 @dataclass(frozen=True)
-class Piece:
+class Job:
     """One piece of work. `settings` may name other pieces' directories; `inputs` are those it stands on, by role."""
 
     key: str
@@ -80,11 +80,11 @@ class StudyPlan:
     """
 
     config: StudyConfig
-    pieces: dict[str, Piece]
+    pieces: dict[str, Job]
     bases: Mapping[str, str]
     runs: tuple[Run, ...]
 
-    def before(self, piece: Piece) -> Iterator[Piece]:
+    def before(self, piece: Job) -> Iterator[Job]:
         """The pieces that a piece stands on."""
         return (self.pieces[key] for key in piece.inputs.values() if key in self.pieces)
 
@@ -112,7 +112,7 @@ def plan_study(config: StudyConfig) -> StudyPlan:
     Raises:
         InputError: a config file or a directory that the study names does not exist, or arms stand on each other.
     """
-    pieces: dict[str, Piece] = {}
+    pieces: dict[str, Job] = {}
     planners = {name: _Planner(config, name, pieces) for name in config.all_models()}
     bases = {name: planner.base() for name, planner in planners.items()}
     runs = [run for seed in config.seeds for planner in planners.values() for run in planner.runs(seed)]
@@ -122,7 +122,7 @@ def plan_study(config: StudyConfig) -> StudyPlan:
 class _Planner:
     """The pieces of one model's arms, put among those of the others: what is the same is there once."""
 
-    def __init__(self, config: StudyConfig, name: str, pieces: dict[str, Piece]) -> None:
+    def __init__(self, config: StudyConfig, name: str, pieces: dict[str, Job]) -> None:
         self._config = config
         self._name = name
         self._spec: ModelSpec = config.all_models()[name]
@@ -154,7 +154,7 @@ class _Planner:
     def _add(self, kind: Kind, label: str, settings: Mapping[str, Any], seed: int, inputs: Mapping[str, str]) -> str:
         contents = {role: key if key in self._pieces else content_hash(Path(key), role) for role, key in inputs.items()}
         key = hash_json([kind, settings, seed, contents])
-        self._pieces.setdefault(key, Piece(key, kind, label, dict(settings), seed, dict(inputs)))
+        self._pieces.setdefault(key, Job(key, kind, label, dict(settings), seed, dict(inputs)))
         return key
 
     def _samples(self, name: str, seed: int) -> str:
@@ -239,7 +239,7 @@ class _Planner:
             raise InputError(f"study: an arm refers to {name!r}, which is no arm; arms: {', '.join(self._arms)}")
         self._open.append(name)
         arm: ArmSpec = self._arms[name]
-        told = Settings(config=arm.config) if arm.config is not None else self._config.train
+        told = StudySettings(config=arm.config) if arm.config is not None else self._config.train
         told = told.with_keys(self._spec.set).with_keys(arm.set)
         settings, used = self._resolved({"config": _settings(told)}, seed)
         inputs = dict(self._model)
@@ -293,7 +293,7 @@ class _Planner:
         return name
 
 
-def _settings(told: Settings) -> dict[str, Any]:
+def _settings(told: StudySettings) -> dict[str, Any]:
     """A config as one mapping: the file's keys with those that differ put over them."""
     below = {} if told.config is None else read_yaml(told.config)
     return merged(below, told.set)

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sightline.errors import InputError
-from sightline.study.finished import entry_of, folder_of, known_finished
+from sightline.study.execute import MODEL, JobContext, Places, lab_base
 from sightline.study.ledger import Ledger
-from sightline.study.plan import WHOLE, Piece, StudyPlan, plan_text
-from sightline.study.work import MODEL, Job, Places, lab_base
+from sightline.study.plan import WHOLE, Job, StudyPlan, plan_text
+from sightline.study.resume import entry_of, folder_of, known_finished
 from sightline.study.workers import LOGS, Done, Workers
 
 LOCK = ".lock"
@@ -24,7 +24,7 @@ def _silent(_: object) -> None:
     """Nobody listens."""
 
 
-def jobs_of(plan: StudyPlan, out: Path) -> dict[str, Job]:
+def jobs_of(plan: StudyPlan, out: Path) -> dict[str, JobContext]:
     """Every piece as a job, by key."""
     told = plan.config.evaluate
     places = Places(data=told.data or out / "data", images=told.images, batch_size=told.batch_size)
@@ -32,13 +32,13 @@ def jobs_of(plan: StudyPlan, out: Path) -> dict[str, Job]:
     def place(key: str) -> Path:
         return folder_of(plan.pieces[key], out) if key in plan.pieces else Path(key)
 
-    def model_of(piece: Piece) -> Path:
+    def model_of(piece: Job) -> Path:
         if WHOLE in piece.inputs:
             return place(piece.inputs[WHOLE]) / MODEL
         return place(piece.inputs["model"]) if "model" in piece.inputs else lab_base()
 
     return {
-        key: Job(
+        key: JobContext(
             piece=piece,
             out=place(key),
             inputs={role: place(given) for role, given in piece.inputs.items() if role != "model"},
@@ -91,7 +91,7 @@ def run_study(
 
 
 def _ended(
-    plan: StudyPlan, jobs: Mapping[str, Job], out: Path, ledger: Ledger, finished: set[str], workers: int
+    plan: StudyPlan, jobs: Mapping[str, JobContext], out: Path, ledger: Ledger, finished: set[str], workers: int
 ) -> Iterator[Done]:
     """Pieces as they end. What stands on a failed one is not begun; what is stopped is left to the next run."""
     left = {key: piece for key, piece in plan.pieces.items() if key not in finished}

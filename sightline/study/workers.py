@@ -20,8 +20,8 @@ from types import TracebackType
 
 from sightline.errors import InputError, disk_problem
 from sightline.records.manifest import Manifest
-from sightline.study.plan import Piece
-from sightline.study.work import Job, do
+from sightline.study.execute import JobContext, do
+from sightline.study.plan import Job
 
 LOGS = "logs"
 _SPAWN = get_context("spawn")
@@ -32,7 +32,7 @@ _PATIENCE = 20.0  # seconds for an idle process to end by itself
 class Done:
     """How a piece ended: with a manifest, or with the sentence why not."""
 
-    piece: Piece
+    piece: Job
     manifest: Manifest | None
     seconds: float
     error: str = ""
@@ -46,10 +46,10 @@ class _Worker:
         self.process: BaseProcess = _SPAWN.Process(target=_serve, args=(theirs, threads))
         self.process.start()
         theirs.close()  # so that reading ends where the process does
-        self.piece: Piece | None = None
+        self.piece: Job | None = None
         self._began = 0.0
 
-    def begin(self, job: Job, log: Path) -> None:
+    def begin(self, job: JobContext, log: Path) -> None:
         self.piece, self._began = job.piece, time.monotonic()
         self.connection.send((job, log))
 
@@ -89,7 +89,7 @@ class Workers:
         """How many more could be."""
         return self._count - self.busy
 
-    def begin(self, job: Job, log: Path) -> None:
+    def begin(self, job: JobContext, log: Path) -> None:
         """Give a piece to a process that is free, or to a new one."""
         idle = next((worker for worker in self._all if worker.piece is None), None)
         if idle is None:
@@ -174,7 +174,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _attempt(job: Job, log: Path) -> Done:
+def _attempt(job: JobContext, log: Path) -> Done:
     began = time.monotonic()
     try:
         with _messages_to(log):

@@ -15,7 +15,7 @@ from torch import Tensor
 from sightline.errors import InputError
 from sightline.records.store import read_json, write_json
 from sightline.train.loop import TrainState
-from sightline.train.sharding import like, whole
+from sightline.train.processes import like, whole
 
 _TENSORS, _STATE, _UNFINISHED, _BEST = "tensors.safetensors", "state.json", "unfinished", "best/"
 

@@ -51,7 +51,7 @@ class StepRecord(Row):
 MEANS = frozenset(StepRecord.model_fields) - {"step", "grad_norm", "lr", "seconds", "pairs", "numbers", "streams"}
 
 
-class Tally:
+class StepTally:
     """Sums over the items of one step, from which its record is made; those of several processes may be merged."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class Tally:
         self, *, step: int, grad_norm: float, lr: float, seconds: float, numbers: Mapping[str, float] | None = None
     ) -> StepRecord:
         """The means, beside what the step itself and its source (`numbers`) tell."""
-        together = Tally()
+        together = StepTally()
         for (_, name), (total, count) in self.sums.items():
             together._add(("", name), total, count)
         means = together._means("")
@@ -107,9 +107,9 @@ class Tally:
         return {name: total / count for (where, name), (total, count) in self.sums.items() if where == stream}
 
 
-def merged(tallies: Sequence[Tally]) -> Tally:
+def merged(tallies: Sequence[StepTally]) -> StepTally:
     """The tallies of several processes as one, in the order given."""
-    together = Tally()
+    together = StepTally()
     for tally in tallies:
         together.merge(tally)
     return together

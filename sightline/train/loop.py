@@ -19,13 +19,11 @@ from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.models.vlm import VLM
-from sightline.train.config.stopping import GuardConfig
-from sightline.train.log import StepRecord, Tally, merged
-from sightline.train.processes import Processes
-from sightline.train.sharding import Within, is_sharded, plainly, whole
+from sightline.train.config.weights import GuardConfig
+from sightline.train.log import StepRecord, StepTally, merged
+from sightline.train.processes import Processes, Within, is_sharded, plainly, whole
 from sightline.train.sources import Source
-from sightline.train.task import Item, Losses, Task
-from sightline.train.validation import Validation
+from sightline.train.task import Item, Losses, Task, Validation
 
 UNGUARDED = GuardConfig(factor=None)
 LEAST = 0.1  # what the median of recent losses counts as at least
@@ -94,7 +92,7 @@ def fit(state: TrainState[Item], settings: StepSettings) -> Iterator[StepRecord]
     for items in state.source:
         started = time.perf_counter()
         state.optimizer.zero_grad(set_to_none=True)
-        tally = Tally()
+        tally = StepTally()
         state.vlm.model.train()
         with seeded(settings.seed, state.step, state.processes.rank):
             state.processes.together(lambda: _gradients(state, settings, items, tally))  # noqa: B023 - run at once
@@ -129,7 +127,7 @@ def seeded(seed: int, step: int, rank: int = 0) -> Iterator[None]:
         yield
 
 
-def _gradients(state: TrainState[Item], settings: StepSettings, items: Sequence[Item], tally: Tally) -> None:
+def _gradients(state: TrainState[Item], settings: StepSettings, items: Sequence[Item], tally: StepTally) -> None:
     """The gradient of the step's loss, summed over all processes, from this one's share of the items."""
     found: list[Callable[[Sequence[Item]], Losses]] = []
     state.within(lambda: found.append(state.task.begin(items)))
@@ -150,7 +148,7 @@ def _accumulate(
     losses: Callable[[Sequence[Item]], Losses],
     batch: Sequence[Item],
     step_items: int,
-    tally: Tally,
+    tally: StepTally,
 ) -> list[InputError]:
     """Add the gradients of one batch, scaled for a mean over the `step_items` items of the step; 0: it is not counted.
 
@@ -178,7 +176,7 @@ def _accumulate(
     return []
 
 
-def _watch(state: TrainState[Item], guard: GuardConfig, tally: Tally, items: Sequence[Item]) -> None:
+def _watch(state: TrainState[Item], guard: GuardConfig, tally: StepTally, items: Sequence[Item]) -> None:
     """Stop before the update where the loss has left all measure."""
     if guard.factor is None or len(state.recent) < guard.window:
         return

@@ -4,12 +4,16 @@ A warning is one line with its remedy; it stops nothing and changes no number. T
 warning once and keeps it in the manifest.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from pydantic import Field
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
+from pydantic import Field, field_validator
 
 from sightline.config import Config
+from sightline.errors import InputError
 from sightline.train.log import StepRecord
 
 #: The stream of pairs whose answers are both the policy's own.
@@ -17,7 +21,7 @@ OWN = "online"
 Means = Mapping[str, float]  # of one step: its record's numbers by name, or those of one of its streams
 
 
-class MonitorConfig(Config):
+class TrainMonitorConfig(Config):
     """When to warn. Each limit is held against a mean over `window` steps, changes against the first such window.
 
     Null silences a monitor. `displacement` and `kl` are nats a token: at 0.1 a chosen answer of 50 tokens has become
@@ -178,7 +182,7 @@ MONITORS = (
 )
 
 
-def warnings_after(rows: Sequence[StepRecord], config: MonitorConfig) -> Iterator[Warned]:
+def warnings_after(rows: Sequence[StepRecord], config: TrainMonitorConfig) -> Iterator[Warned]:
     """What is wrong after the last of `rows`, all the steps of a run so far, in all items and in each stream."""
     if len(rows) < config.window:
         return
@@ -229,13 +233,13 @@ def _of_own_answers(means: Means) -> Means:
     return made
 
 
-class Watch:
+class TrainMonitor:
     """Warnings of a run as it goes: each monitor speaks once a stream.
 
     Given the rows of a run that is resumed, it has said what that run has said.
     """
 
-    def __init__(self, config: MonitorConfig, rows: Sequence[StepRecord] = ()) -> None:
+    def __init__(self, config: TrainMonitorConfig, rows: Sequence[StepRecord] = ()) -> None:
         self._config, self._rows = config, list[StepRecord]()
         self._told: dict[tuple[str, str], str] = {}
         for row in rows:
@@ -260,3 +264,75 @@ def _mean(monitor: Monitor, window: Sequence[Means]) -> float | None:
     found = [(value, means["pairs"]) for means in window if (value := monitor.value(means)) is not None]
     weight = sum(pairs for _, pairs in found)
     return sum(value * pairs for value, pairs in found) / weight if weight else None
+
+
+NAMES = tuple(sorted(str(name) for name in LOGGER_TYPE_TO_CLASS))
+FOLDER = "tracking"  # where trackers that write files do so, within the run's directory
+
+Track = Callable[[StepRecord], None]
+
+
+class TrackingConfig(Config):
+    """Which tracker; `project` is what it files the run under. Its own settings and keys are its environment's."""
+
+    name: str = Field(description=f"one of {', '.join(NAMES)}")
+    project: str = Field(default="sightline", min_length=1)
+
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value not in NAMES:
+            raise ValueError(f"is no tracker; choose one of {', '.join(NAMES)}")
+        return value
+
+
+@contextlib.contextmanager
+def open_tracker(config: TrackingConfig | None, run: Path, settings: dict[str, Any], step: int) -> Iterator[Track]:
+    """A function that tracks a row, and does nothing without a tracker; `step` is the first that will come.
+
+    Raises:
+        InputError: the tracker's package is not installed.
+    """
+    if config is None:
+        yield lambda _: None
+        return
+    tracker = _open(config, run, step)
+    tracker.store_init_configuration(flat_settings(settings))
+    try:
+        yield lambda row: tracker.log(flat_numbers(row), step=row.step)
+    finally:
+        tracker.finish()
+
+
+def flat_numbers(row: StepRecord) -> dict[str, float]:
+    """A row's numbers by name; those of a stream as `stream/name`."""
+    plain = row.model_dump(exclude={"step", "numbers", "streams"}, exclude_none=True)
+    streams = {f"{stream}/{name}": value for stream, means in row.streams.items() for name, value in means.items()}
+    return {**plain, **row.numbers, **streams}
+
+
+def flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
+    """A config as trackers take it: `a.b` for a key within a section, text for what is no number."""
+    made: dict[str, str | int | float | bool] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            made |= flat_settings(value, f"{prefix}{key}.")
+        else:
+            made[prefix + key] = value if isinstance(value, str | int | float | bool) else str(value)
+    return made
+
+
+def _open(config: TrackingConfig, run: Path, step: int) -> GeneralTracker:
+    kind = next(cls for name, cls in LOGGER_TYPE_TO_CLASS.items() if str(name) == config.name)
+    if config.name not in {str(name) for name in get_available_trackers()}:
+        raise InputError(f"track.name={config.name} needs a package that is not installed; pip install {config.name}")
+    options: dict[str, Any] = {}
+    if getattr(kind, "requires_logging_directory", False):
+        folder = run / FOLDER
+        folder.mkdir(exist_ok=True)
+        options["logging_dir"] = folder
+    if config.name == "tensorboard":
+        options["purge_step"] = step  # what a killed run wrote beyond its checkpoint is done again
+    tracker: GeneralTracker = kind(config.project, **options)
+    tracker.start()
+    return tracker

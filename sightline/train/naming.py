@@ -12,7 +12,7 @@ from sightline.data.preference_dataset import PAIRS
 from sightline.data.samples import row_place, samples_file
 from sightline.errors import InputError
 from sightline.models.encoding import RowTooLong, encode_prefix
-from sightline.models.prompts import prefix_of
+from sightline.models.requests import prefix_of
 from sightline.models.vlm import VLM
 from sightline.records.rows import Pair, Sample
 

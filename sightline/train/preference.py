@@ -19,7 +19,7 @@ from sightline.models.scorer import flat_logps
 from sightline.models.vlm import VLM, evaluating
 from sightline.records.rows import Pair
 from sightline.train.log import StepRecord
-from sightline.train.reference import Reference
+from sightline.train.reference_cache import Reference
 from sightline.train.scoring import Scoring, mismatched, score_with_entropy
 from sightline.train.task import Losses, Part
 

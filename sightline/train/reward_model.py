@@ -1,7 +1,7 @@
 """Learning a reward model from preference pairs: a head of one number on the model, and the chosen answer above.
 
 Which loss that is, is asked of `losses` (`Need.REWARDS`); the head is `models.scalar_head`. What it makes is a judge
-(`pairs.judges.reward`) and what policies are trained on by `rl`.
+(`judges.reward`) and what policies are trained on by `rl`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

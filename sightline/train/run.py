@@ -15,11 +15,10 @@ from peft import PeftModel
 from rich.progress import Progress
 
 from sightline.data.fingerprint import FINGERPRINT, Fingerprint, fingerprint, write_fingerprint
-from sightline.data.progress import open_bars
+from sightline.data.terminal import open_bars
 from sightline.errors import InputError
-from sightline.models.adapters import save_adapter
-from sightline.models.full import save_model
-from sightline.models.placing import place_of
+from sightline.models.adapters import save_adapter, save_model
+from sightline.models.device import resolve_device
 from sightline.models.vlm import hit_rate_of
 from sightline.records.manifest import MANIFEST, Stage
 from sightline.records.rows import Pair, Sample
@@ -27,19 +26,17 @@ from sightline.records.store import append_rows
 from sightline.train.checkpoint import load_checkpoint, save_checkpoint
 from sightline.train.config import TrainConfig
 from sightline.train.config.source import MixedConfig
-from sightline.train.examples import Data, read_data, read_prompts
-from sightline.train.job import VIEWS, Job
-from sightline.train.live import looking_on
+from sightline.train.data import Data, read_data, read_prompts
 from sightline.train.log import LOG_NAME, cut_log, read_log
 from sightline.train.loop import StepSettings, TrainState, fit
-from sightline.train.mixing import share_name
-from sightline.train.monitors import Watch
+from sightline.train.monitors import TrainMonitor
+from sightline.train.observers import looking_on
 from sightline.train.optimizer import make_schedule
-from sightline.train.preparation import Prepared, passes, prepare
-from sightline.train.processes import joined_processes
+from sightline.train.processes import joined_processes, plainly, whole_state
 from sightline.train.rl.source import UNSCORED
-from sightline.train.sharding import plainly, whole_state
+from sightline.train.setup import VIEWS, Prepared, TrainJob, passes, prepare
 from sightline.train.sources import Paused, Source
+from sightline.train.stream_source import share_name
 
 ADAPTER, MODEL, CHECKPOINT = "adapter", "model", "checkpoint"
 
@@ -61,8 +58,8 @@ def train(
             finite or explodes, a judge that is down; the last leaves a checkpoint from which the same call goes on.
     """
     by_rewards = config.rl is not None
-    with joined_processes(place_of(config.device)) as processes, open_bars(shown=processes.is_first) as bars:
-        job = Job(model_dir, pairs_dir, out_dir, config, seed, samples, processes)
+    with joined_processes(resolve_device(config.device)) as processes, open_bars(shown=processes.is_first) as bars:
+        job = TrainJob(model_dir, pairs_dir, out_dir, config, seed, samples, processes)
         data = read_prompts(job.prompts) if by_rewards else read_data(pairs_dir, samples, config)
         # A new directory is claimed after model and pairs have proved good, so that a mistake in them claims none.
         known = processes.first((out_dir / MANIFEST).exists)
@@ -79,7 +76,7 @@ def train(
     return out_dir
 
 
-def _train_prepared(prepared: Prepared, job: Job, bars: Progress) -> None:
+def _train_prepared(prepared: Prepared, job: TrainJob, bars: Progress) -> None:
     """All the steps that are left, then the weights."""
     state, processes = prepared.state, job.processes
     if processes.together(lambda: load_checkpoint(state, job.out / CHECKPOINT)):
@@ -111,12 +108,12 @@ def _closed_after(source: Source[Any], bars: Progress) -> Iterator[None]:
         bars.console.print(f"warning: {error}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _finish(stage: Stage, job: Job, prepared: Prepared) -> None:
+def _finish(stage: Stage, job: TrainJob, prepared: Prepared) -> None:
     stage.finish(
         counts=_counts(job.out, prepared),
         dropped=_dropped(prepared, job.out),
         numbers=_numbers(job.out, prepared.state) | _shares(job),
-        warnings=Watch(job.config.monitors, tuple(read_log(job.out / LOG_NAME))).lines,
+        warnings=TrainMonitor(job.config.monitors, tuple(read_log(job.out / LOG_NAME))).lines,
     )
 
 
@@ -131,7 +128,7 @@ def _fingerprint(data: Data) -> Fingerprint:
     return fingerprint((map(Path, row.images), row.prompt) for row in rows)
 
 
-def _run_steps(prepared: Prepared, job: Job, bars: Progress) -> None:
+def _run_steps(prepared: Prepared, job: TrainJob, bars: Progress) -> None:
     state, config, out_dir = prepared.state, job.config, job.out
     steps = state.source.steps
     settings = StepSettings(
@@ -195,7 +192,7 @@ def _left_out(out_dir: Path) -> dict[str, int]:
     return {"unscored answers": round(unscored)} if unscored else {}
 
 
-def _shares(job: Job) -> dict[str, float]:
+def _shares(job: TrainJob) -> dict[str, float]:
     """Of a mixture: what share of all pairs came from its first stream."""
     source = job.config.source
     if not isinstance(source, MixedConfig):

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from sightline.losses.types import Need, PairLogps
 from sightline.models.encoding import encode_prefix
-from sightline.models.prompts import Prefix, Scored, prefix_of, without_pictures
+from sightline.models.head import tokens_within
+from sightline.models.requests import Prefix, ScoreRequest, prefix_of, without_pictures
 from sightline.models.scorer import flat_logps, flat_scores
-from sightline.models.spans import tokens_within
 from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
 
@@ -38,17 +38,17 @@ Weaken = Callable[[Pair], tuple[Path, ...]]
 Blind = Literal["none", "zero-image"]
 
 
-def to_scored(pair: Pair) -> Scored:
+def to_scored(pair: Pair) -> ScoreRequest:
     """A pair whose image paths are absolute as a prefix with two answers, the chosen one first."""
-    return Scored(prefix_of(pair, Path()), (pair.chosen, pair.rejected))
+    return ScoreRequest(prefix_of(pair, Path()), (pair.chosen, pair.rejected))
 
 
 @dataclass(frozen=True)
-class Group:
+class ScoringGroup:
     """Answers that share a prefix, each with the field of `PairLogps` that it is for."""
 
     fields: tuple[str, ...]
-    scored: Scored
+    scored: ScoreRequest
 
 
 @dataclass(frozen=True)
@@ -67,22 +67,22 @@ class Scoring:
         """Why a pair cannot be scored so, or None."""
         return next((why for need, (lacks, why) in LACKS.items() if need in self.needs and lacks(pair)), None)
 
-    def groups(self, pair: Pair) -> list[Group]:
+    def groups(self, pair: Pair) -> list[ScoringGroup]:
         """The groups of a pair, its own prefix first."""
         own = to_scored(pair)
         fields: tuple[str, ...] = OWN
         if Need.SECOND_REJECTED in self.needs:
             own, fields = replace(own, answers=(*own.answers, pair.second_rejected or "")), (*OWN, *SECOND)
-        groups = [Group(fields, own)]
+        groups = [ScoringGroup(fields, own)]
         if Need.WEAKENED in self.needs:
             if self.weaken is None:
                 raise ValueError("a weakened picture is needed and there is no way to make one")
             weak: Prefix = replace(own.prefix, images=self.weaken(pair))
-            groups.append(Group(WEAKENED, Scored(weak, (pair.chosen,))))
+            groups.append(ScoringGroup(WEAKENED, ScoreRequest(weak, (pair.chosen,))))
         if Need.BLIND in self.needs:
             zeroed = self.blind == "zero-image"
             blind = replace(own.prefix, zeroed=True) if zeroed else without_pictures(own.prefix)
-            groups.append(Group(BLIND, Scored(blind, (pair.chosen, pair.rejected))))
+            groups.append(ScoringGroup(BLIND, ScoreRequest(blind, (pair.chosen, pair.rejected))))
         return groups
 
 
@@ -105,7 +105,7 @@ def score_with_entropy(
     return _pair_logps(vlm, pairs, scoring.needs, laid[0], values, mask), sums / lengths
 
 
-def _scored(laid: Sequence[Sequence[Group]]) -> list[Scored]:
+def _scored(laid: Sequence[Sequence[ScoringGroup]]) -> list[ScoreRequest]:
     return [group.scored for groups in laid for group in groups]
 
 
@@ -113,7 +113,7 @@ def _pair_logps(
     vlm: VLM,
     pairs: Sequence[Pair],
     needs: frozenset[Need],
-    laid: Sequence[Group],
+    laid: Sequence[ScoringGroup],
     values: Float[Tensor, "answer token"],
     mask: Bool[Tensor, "answer token"],
 ) -> PairLogps:
@@ -132,20 +132,20 @@ def _pair_logps(
     return PairLogps(**made)
 
 
-def mismatched(pairs: Sequence[Pair]) -> list[Scored]:
+def mismatched(pairs: Sequence[Pair]) -> list[ScoreRequest]:
     """Each pair's prefix with an answer of the next pair, the last's with the first's: chosen and rejected by turns.
 
     KTO (arXiv 2402.01306) estimates its KL by answers to other prompts of the batch; which ones is our choice.
     """
     others = [*pairs[1:], pairs[0]]
     return [
-        Scored(prefix_of(pair, Path()), (other.rejected if place % 2 else other.chosen,))
+        ScoreRequest(prefix_of(pair, Path()), (other.rejected if place % 2 else other.chosen,))
         for place, (pair, other) in enumerate(zip(pairs, others, strict=True))
     ]
 
 
 def sums_of(
-    groups: Sequence[Group], tokens: Sequence[Mapping[str, Tensor]], changed: Mapping[str, Tensor] | None
+    groups: Sequence[ScoringGroup], tokens: Sequence[Mapping[str, Tensor]], changed: Mapping[str, Tensor] | None
 ) -> dict[str, float]:
     """The fields of one pair from log-probs by token, of each group by field; `changed` as `changed_tokens`."""
     numbers: dict[str, float] = {}

@@ -7,28 +7,28 @@ an example goes to, when, and how often it is tried, is `mixing`.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from sightline.models.prompts import prefix_of
+from sightline.builders.bdhs import build_bdhs
+from sightline.builders.builder import TOO_LONG, BuildContext, BuildResult, make_pair
+from sightline.builders.ranked import ALIKE, CUT_OFF, TIED, UNSCORED, ranked
+from sightline.builders.sampled_answers import distinct, k_requests, say, tokens_of
+from sightline.judges.judge import ComparisonInput, Judge, Preference, judged, prefer
+from sightline.models.requests import prefix_of
 from sightline.models.vlm import VLM, evaluating
-from sightline.pairs.answers import distinct, k_requests, say, tokens_of
-from sightline.pairs.bdhs import build_bdhs
-from sightline.pairs.builder import TOO_LONG, Made, Tools, pair_of
-from sightline.pairs.judges.base import Compared, Judge, Preference, judged, prefer
-from sightline.pairs.ranked import ALIKE, CUT_OFF, TIED, UNSCORED, ranked
 from sightline.records.rows import Pair, Sample
 from sightline.train.config.source import OfflineConfig, OnlineBDHSConfig, OnlineConfig, StreamConfig
-from sightline.train.engines import Engine, make_engine
 from sightline.train.naming import naming
 from sightline.train.processes import Processes
+from sightline.train.rollout_backends import RolloutBackend, make_engine
 
 OFFLINE = "offline"
 
 
 @dataclass(frozen=True)
-class Example:
+class StreamExample:
     """A prompt to train on, images absolute, its sample's id its own; `pair` is the given pair, where there is one."""
 
     sample: Sample
@@ -45,7 +45,7 @@ class Stream(Protocol):
         """What is made from now on is made by the policy after `step` steps."""
         ...
 
-    def make(self, examples: Sequence[Example], epoch: int, /) -> list[Made]:
+    def make(self, examples: Sequence[StreamExample], epoch: int, /) -> list[BuildResult]:
         """What came of each example, in order; image paths absolute."""
         ...
 
@@ -62,9 +62,9 @@ class OfflineStream:
     def refresh(self, step: int) -> None:
         """Nothing to do."""
 
-    def make(self, examples: Sequence[Example], _epoch: int) -> list[Made]:
+    def make(self, examples: Sequence[StreamExample], _epoch: int) -> list[BuildResult]:
         return [
-            Made(sample_id=example.sample.id, pairs=() if example.pair is None else (example.pair,))
+            BuildResult(sample_id=example.sample.id, pairs=() if example.pair is None else (example.pair,))
             for example in examples
         ]
 
@@ -77,7 +77,7 @@ class OnlineStream:
 
     name = "online"
 
-    def __init__(self, config: OnlineConfig, engine: Engine, tools: Tools) -> None:
+    def __init__(self, config: OnlineConfig, engine: RolloutBackend, tools: BuildContext) -> None:
         self._config, self._engine = config, engine
         self._tools = replace(tools, answering=engine.sample)
         self._judge = config.judge.open(tools)
@@ -85,7 +85,7 @@ class OnlineStream:
     def refresh(self, step: int) -> None:
         self._engine.refresh(step)
 
-    def make(self, examples: Sequence[Example], epoch: int) -> list[Made]:
+    def make(self, examples: Sequence[StreamExample], epoch: int) -> list[BuildResult]:
         samples = [example.sample for example in examples]
         tools = _of_epoch(self._tools, epoch)
         with naming(samples, tools.vlm), evaluating(tools.vlm):  # for judges that ask the policy itself
@@ -105,13 +105,13 @@ class BDHSStream:
 
     name = "bdhs"
 
-    def __init__(self, config: OnlineBDHSConfig, tools: Tools) -> None:
+    def __init__(self, config: OnlineBDHSConfig, tools: BuildContext) -> None:
         self._config, self._tools = config, tools
 
     def refresh(self, step: int) -> None:
         """Nothing to do: the policy is asked in process."""
 
-    def make(self, examples: Sequence[Example], epoch: int) -> list[Made]:
+    def make(self, examples: Sequence[StreamExample], epoch: int) -> list[BuildResult]:
         samples = [example.sample for example in examples]
         tools = _of_epoch(self._tools, epoch)
         with naming(samples, tools.vlm):
@@ -121,7 +121,7 @@ class BDHSStream:
     def close(self) -> None:
         """Nothing to do."""
 
-    def _averaged(self, made: Made, example: Example) -> Made:
+    def _averaged(self, made: BuildResult, example: StreamExample) -> BuildResult:
         """With the external pair's rejected answer beside our own (2407.02477, eq. 5)."""
         if not self._config.average or example.pair is None:
             return made
@@ -133,7 +133,7 @@ def make_stream(
     config: StreamConfig, vlm: VLM, run: Path, *, seed: int, autocast: bool, processes: Processes | None = None
 ) -> Stream:
     """The stream that a config names, for the run in the directory `run`."""
-    tools = Tools(Path(), run / "views", seed, vlm)
+    tools = BuildContext(Path(), run / "views", seed, vlm)
     if isinstance(config, OfflineConfig):
         return OfflineStream()
     if isinstance(config, OnlineConfig):
@@ -141,13 +141,13 @@ def make_stream(
     return BDHSStream(config.model_copy(update={"autocast": autocast}), tools)
 
 
-def compared(samples: Sequence[Sample], tools: Tools, config: OnlineConfig, judge: Judge) -> list[Made]:
+def compared(samples: Sequence[Sample], tools: BuildContext, config: OnlineConfig, judge: Judge) -> list[BuildResult]:
     """Two answers to each sample, shown to the judge at once."""
     asked = [k_requests(sample, prefix_of(sample, tools.folder), tools.seed, 2) for sample in samples]
     said = say(tools, asked, config.ranked())
     twos = [distinct(answers or ()) for answers in said]
     shown = [
-        Compared(*(judged(sample, tools.folder, answer.text.strip()) for answer in two))
+        ComparisonInput(*(judged(sample, tools.folder, answer.text.strip()) for answer in two))
         for sample, two in zip(samples, twos, strict=True)
         if len(two) == 2
     ]
@@ -161,11 +161,11 @@ def compared(samples: Sequence[Sample], tools: Tools, config: OnlineConfig, judg
         if not reason and better is not None and not (better.finished or config.unfinished):
             reason = CUT_OFF
         if reason or better is None or worse is None:
-            made.append(Made(sample_id=sample.id, dropped=reason, tallies=tallies))
+            made.append(BuildResult(sample_id=sample.id, dropped=reason, tallies=tallies))
             continue
         provenance = {"judge": judge.identity, "task": sample.task}
-        pair = pair_of(sample, OnlineStream.name, better.text, worse.text, provenance=provenance)
-        made.append(Made(sample_id=sample.id, pairs=(pair,), tallies=tallies))
+        pair = make_pair(sample, OnlineStream.name, better.text, worse.text, provenance=provenance)
+        made.append(BuildResult(sample_id=sample.id, pairs=(pair,), tallies=tallies))
     return made
 
 
@@ -173,13 +173,60 @@ def _reason(verdict: Preference | None) -> str:
     return UNSCORED if verdict is None else TIED if verdict == "tie" else ""
 
 
-def _of_epoch(tools: Tools, epoch: int) -> Tools:
+def _of_epoch(tools: BuildContext, epoch: int) -> BuildContext:
     """Other samples of the same prompts in every epoch."""
     number = np.random.SeedSequence([tools.seed, epoch]).generate_state(1, np.uint64)[0]
     return replace(tools, seed=int(number))
 
 
-def _renamed(made: Made, epoch: int) -> Made:
+def _renamed(made: BuildResult, epoch: int) -> BuildResult:
     """An id for each epoch: it is another pair."""
     pairs = tuple(pair.model_copy(update={"id": f"{pair.id}@{epoch}"}) for pair in made.pairs)
     return made.model_copy(update={"pairs": pairs})
+
+
+E = TypeVar("E")
+M = TypeVar("M")
+E_contra = TypeVar("E_contra", contravariant=True)
+M_co = TypeVar("M_co", covariant=True)
+
+
+class Making(Protocol[E_contra, M_co]):
+    """What makes one thing of each example, by the example and the epoch alone, and may be told of a new policy."""
+
+    @property
+    def name(self) -> str: ...
+
+    def refresh(self, step: int) -> None: ...
+
+    def make(self, examples: Sequence[E_contra], epoch: int, /) -> Sequence[M_co]: ...
+
+    def close(self) -> None: ...
+
+
+class SharedStream(Generic[E, M]):
+    """A stream as all processes see it together; all must call its methods, with the same arguments.
+
+    Raises InputError in the first process, and ends the others, where the stream raises it in any.
+    """
+
+    def __init__(self, stream: Making[E, M], processes: Processes) -> None:
+        self._stream, self._processes = stream, processes
+
+    @property
+    def name(self) -> str:
+        return self._stream.name
+
+    def refresh(self, step: int) -> None:
+        """As the stream's."""
+        self._stream.refresh(step)
+
+    def make(self, examples: Sequence[E], epoch: int, /) -> list[M]:
+        """What came of each example, in order."""
+        share = self._processes.share(examples)
+        made = self._processes.together(lambda: list(self._stream.make(share, epoch)) if share else [])
+        return self._processes.join(made)
+
+    def close(self) -> None:
+        """As the stream's, and the one method for which no process waits for another: one of them may have failed."""
+        self._stream.close()

@@ -16,10 +16,10 @@ import uvicorn
 from PIL import Image
 
 from sightline.apps.serve.config import ServeConfig
-from sightline.apps.serve.proxy import Door
+from sightline.apps.serve.proxy import ProxyConfig
 from sightline.apps.serve.run import server_settings
 from sightline.data.request_log import RequestLog
-from tests.pairs.judges.local_server import Script, serving
+from tests.judges.local_server import Script, serving
 
 
 def data_url(size: tuple[int, int] = (24, 16), color: str = "teal", kind: str = "PNG") -> str:
@@ -52,12 +52,12 @@ def standing_before(
     own = {name: settings.pop(name) for name in names}
     config = ServeConfig.model_validate(settings)
     kept = None if log is None else RequestLog(log, int(config.file_mb * 2**20))
-    with standing(Door(url, config=config, gone=gone, log=kept, **{"model": "m", **own})) as client:
+    with standing(ProxyConfig(url, config=config, gone=gone, log=kept, **{"model": "m", **own})) as client:
         yield client
 
 
 @contextmanager
-def standing(door: Door) -> Iterator[httpx2.Client]:
+def standing(door: ProxyConfig) -> Iterator[httpx2.Client]:
     """A client of a door, served as the command serves it."""
     shown = server_settings(door)
     shown.port, shown.log_level, shown.timeout_graceful_shutdown = 0, "error", 1

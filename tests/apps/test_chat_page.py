@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sightline.apps.chat.config import ChatConfig
-from sightline.apps.chat.talk import Asked, Talk, Voice
+from sightline.apps.chat.session import ChatQuestion, ChatSession, NamedModel
 from sightline.data.labels import read_items, read_ratings
 from sightline.lab import BASE
 from sightline.models.loading import load_vlm
@@ -46,9 +46,9 @@ def test_a_talk_in_a_browser(tmp_path: Path, make_image: Callable[..., Path]) ->
         tab.wait("document.querySelector('#status').innerText.includes('Which is better?')")
         (image,) = (path.name for path in (folder / "images").iterdir())
         vlm = load_vlm(BASE)
-        voices = [Voice("base (1)", vlm), Voice("base (2)", vlm)]
-        talk = Talk.begin(folder, voices, ChatConfig(max_new_tokens=12, temperature=1.0), "other")
-        *_, said = talk.answer(Asked(HOSTILE, (f"images/{image}",)))
+        voices = [NamedModel("base (1)", vlm), NamedModel("base (2)", vlm)]
+        talk = ChatSession.begin(folder, voices, ChatConfig(max_new_tokens=12, temperature=1.0), "other")
+        *_, said = talk.answer(ChatQuestion(HOSTILE, (f"images/{image}",)))
         texts = [made.text.strip() for made in said]
         assert tab.run("[...document.querySelectorAll('.said .text')].map(e => e.textContent)") == texts
         titles = tab.run("[...document.querySelectorAll('.said h2')].map(e => e.textContent)")

@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 
-from sightline.apps.label.config import LabelConfig
-from sightline.apps.label.desk import Desk, Form, form_of, is_swapped, rating_of
+from sightline.apps.label.session import Form, LabelConfig, LabelingSession, form_of, is_swapped, rating_of
 from sightline.data.labels import read_ratings
 from sightline.errors import InputError
-from sightline.records import GivenAnswer, LabelItem, Noted
+from sightline.records import AnswerAnnotation, LabelItem, RatedAnswer
 
 CONFIG = LabelConfig(criteria=("faithful", "clear"))
 
@@ -20,13 +19,13 @@ def item(name: str) -> LabelItem:
         sample_id=name,
         images=("p.png",),
         prompt="<image>\nWhat is there?",
-        first=GivenAnswer(id="chosen", text="A red car."),
-        second=GivenAnswer(id="rejected", text="A \N{GRINNING FACE} blue car and a dog."),
+        first=RatedAnswer(id="chosen", text="A red car."),
+        second=RatedAnswer(id="rejected", text="A \N{GRINNING FACE} blue car and a dog."),
     )
 
 
-def desk(folder: Path, count: int = 4, config: LabelConfig = CONFIG) -> Desk:
-    return Desk(
+def desk(folder: Path, count: int = 4, config: LabelConfig = CONFIG) -> LabelingSession:
+    return LabelingSession(
         folder, [item(f"i{n}") for n in range(count)], config, seed=0, picture=lambda path: f"shown {path.name}"
     )
 
@@ -54,7 +53,7 @@ def test_a_form_becomes_a_row_in_the_items_own_order(swapped: bool, verdict: str
     assert [text[start:end] for start, end in left.marks] == ["blue" if swapped else "red"]
     assert left.correction is None  # it is the text itself
     assert left.grades == {"clear": 4}
-    assert right == Noted(correction="A car.")
+    assert right == AnswerAnnotation(correction="A car.")
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,10 @@ from sightline.apps.serve.engine import command_of
 from sightline.cli.serve import read_key
 from sightline.data.request_log import RequestLog, log_file, read_log
 from sightline.errors import InputError
-from sightline.records.requests import Feedback, Served
+from sightline.records.ratings import Feedback, LoggedRequest
 from sightline.records.store import private_files
 from tests.apps.conftest import chat, data_url, door_before, lines
-from tests.pairs.judges.local_server import Act, Body, answer, cut_off_connection, echo, say
+from tests.judges.local_server import Act, Body, answer, cut_off_connection, echo, say
 
 PATH = "/v1/chat/completions"
 JSON = {"content-type": "application/json"}
@@ -341,7 +341,7 @@ def test_a_key_is_read_from_a_variable_or_a_file(tmp_path: Path, monkeypatch: py
 def test_private_files_are_their_owners(tmp_path: Path) -> None:
     with private_files():
         log = RequestLog(tmp_path / "log", 10**6)
-        log.add(Served(id="0" * 32, time="", model="m"))
+        log.add(LoggedRequest(id="0" * 32, time="", model="m"))
         log.add_feedback(Feedback(id="0" * 32, thumb="up"))
         log.keep("a" * 64, b"x")
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "log").rglob("*")}

@@ -14,10 +14,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from typer.testing import CliRunner, Result
 
 from sightline.cli import app
-from sightline.models.adapters import LoraSettings, add_lora, save_adapter
-from sightline.models.full import save_model
+from sightline.models.adapters import LoraSettings, add_lora, save_adapter, save_model
 from sightline.models.loading import load_vlm
-from sightline.models.prompts import Prefix, Scored
+from sightline.models.requests import Prefix, ScoreRequest
 from sightline.models.scorer import answer_logps
 from sightline.models.vlm import VLM
 from sightline.records.manifest import read_manifest
@@ -76,7 +75,7 @@ def whole(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_merged_model_is_model_and_adapter(place: Path, whole: Path) -> None:
     picture = place / "picture-0.png"
     vlm = load_vlm(place / "model", adapter=place / "adapter")
-    own = answer_logps(vlm, [Scored(Prefix((picture,), PROMPT), (ANSWER,))])
+    own = answer_logps(vlm, [ScoreRequest(Prefix((picture,), PROMPT), (ANSWER,))])
     values = own.values[0, 0][own.mask[0, 0]].double()
     base = plain(place / "model", picture)
     assert torch.allclose(plain(whole, picture), values, atol=1e-4)
@@ -107,7 +106,7 @@ def changed_by(model: Path, folder: Path, *targets: str) -> tuple[Path, torch.Te
             weight.data.normal_(0, 0.2)
     save_adapter(vlm, folder)
     opened = load_vlm(model, adapter=folder)
-    own = answer_logps(opened, [Scored(Prefix((model.parent / "picture-0.png",), PROMPT), (ANSWER,))])
+    own = answer_logps(opened, [ScoreRequest(Prefix((model.parent / "picture-0.png",), PROMPT), (ANSWER,))])
     return folder, own.values[0, 0][own.mask[0, 0]].double()
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sightline.apps.label.config import LabelConfig
-from sightline.apps.label.items import Source, open_labels
+from sightline.apps.label.items import ItemSource, open_labels
+from sightline.apps.label.session import LabelConfig
 from sightline.errors import InputError
 from sightline.records import Answer, Pair, Sample, write_json, write_rows
 
@@ -33,7 +33,7 @@ def evaluation(folder: Path, bench: str, answers: dict[str, str], image: str = "
 def test_pairs(tmp_path: Path, make_image: Callable[..., Path]) -> None:
     make_image("pairs/one.png")
     write_pairs(tmp_path / "pairs", [("A car.", "A dog."), ("Same.", " Same. "), ("A tree.", "A house.")])
-    source = Source((tmp_path / "pairs",))
+    source = ItemSource((tmp_path / "pairs",))
     assert source.labels == tmp_path / "pairs-labels"
     opened = open_labels(source, tmp_path / "labels", LabelConfig(), 0)
     assert opened.dropped == {"both answers are the same": 1}
@@ -49,7 +49,7 @@ def test_two_evaluations(tmp_path: Path, make_image: Callable[..., Path]) -> Non
     make_image("pictures/one.png")
     base = evaluation(tmp_path / "base", "lab-chair", {"a": "A car.", "b": "A dog.", "c": "Nothing."})
     aligned = evaluation(tmp_path / "aligned", "lab-chair", {"a": "A tree.", "c": "", "d": "More."})
-    source = Source((base, aligned))
+    source = ItemSource((base, aligned))
     assert source.labels == tmp_path / "base-aligned-labels"
     opened = open_labels(source, tmp_path / "labels", LabelConfig(), 0)
     (item,) = opened.items.values()
@@ -66,16 +66,16 @@ def test_which_benchmark(tmp_path: Path, make_image: Callable[..., Path]) -> Non
             evaluation(tmp_path / run, bench, {"a": f"A {word}."})
     places = (tmp_path / "one", tmp_path / "two")
     with pytest.raises(InputError, match=r"share 2 benchmarks \(lab-chair, lab-vqa\); name one with --bench"):
-        open_labels(Source(places), tmp_path / "labels", LabelConfig(), 0)
+        open_labels(ItemSource(places), tmp_path / "labels", LabelConfig(), 0)
     with pytest.raises(InputError, match="'pope' is no benchmark that both evaluations hold"):
-        open_labels(Source(places, "pope"), tmp_path / "labels", LabelConfig(), 0)
-    assert len(open_labels(Source(places, "lab-vqa"), tmp_path / "labels", LabelConfig(), 0).items) == 1
+        open_labels(ItemSource(places, "pope"), tmp_path / "labels", LabelConfig(), 0)
+    assert len(open_labels(ItemSource(places, "lab-vqa"), tmp_path / "labels", LabelConfig(), 0).items) == 1
 
 
 def test_what_does_not_fit_is_said(tmp_path: Path, make_image: Callable[..., Path]) -> None:
     make_image("pairs/one.png")
     write_pairs(tmp_path / "pairs", [("A car.", "A car.")])
-    source = Source((tmp_path / "pairs",))
+    source = ItemSource((tmp_path / "pairs",))
     with pytest.raises(InputError, match="holds nothing to compare, left out were"):
         open_labels(source, tmp_path / "labels", LabelConfig(), 0)
     write_pairs(tmp_path / "pairs", [("A car.", "A dog."), ("A car.", "A tree.")])
@@ -83,4 +83,4 @@ def test_what_does_not_fit_is_said(tmp_path: Path, make_image: Callable[..., Pat
     with pytest.raises(InputError, match="limit there: 1, here: 2"):
         open_labels(source, tmp_path / "labels", LabelConfig(limit=2), 0)
     with pytest.raises(InputError, match="--bench names a benchmark of two evaluations"):
-        open_labels(Source((tmp_path / "pairs",), "lab-vqa"), tmp_path / "other", LabelConfig(), 0)
+        open_labels(ItemSource((tmp_path / "pairs",), "lab-vqa"), tmp_path / "other", LabelConfig(), 0)

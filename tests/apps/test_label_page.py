@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline.apps.label.desk import is_swapped
+from sightline.apps.label.session import is_swapped
 from sightline.cli import app
 from sightline.data.labels import read_items, read_ratings
 from sightline.records import Pair, Rating, write_rows

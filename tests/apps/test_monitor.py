@@ -14,14 +14,13 @@ from typer.testing import CliRunner, Result
 from sightline.apps.monitor.measures import MEASURES, vocabulary
 from sightline.apps.monitor.page import evidence_text
 from sightline.cli import app
-from sightline.data.measures import is_refusal, plain_yes, wording_of
-from sightline.data.request_log import RequestLog, read_log
+from sightline.data.request_log import RequestLog, is_refusal, plain_yes, read_log, wording_of
+from sightline.judges.judge import JudgeInput
 from sightline.lab.oracle import score
 from sightline.lab.samples import ScenesConfig, write_scenes
-from sightline.models.prompts import Prefix
-from sightline.pairs.judges.base import Judged
+from sightline.models.requests import Prefix
 from sightline.records import Sample, read_rows
-from sightline.records.requests import BUCKETS, Picture, Served
+from sightline.records.ratings import BUCKETS, LoggedPicture, LoggedRequest
 from sightline.records.store import append_rows
 
 USUAL = ("Is there a cup on the table?", "Describe the picture.", "How many cows are there?", "What color is the boat?")
@@ -29,8 +28,10 @@ OTHER = ("Write a poem about taxes.", "Translate the menu into French, please.",
 ANSWERS = ("Yes, there is a cup.", "No, there is none.", "A red cup and a blue plate stand on the table.", "Two.")
 
 
-def row(number: int, prompt: str, answer: str, *, brightness: float = 0.5, salt: str = "", **more: Any) -> Served:
-    picture = Picture(
+def row(
+    number: int, prompt: str, answer: str, *, brightness: float = 0.5, salt: str = "", **more: Any
+) -> LoggedRequest:
+    picture = LoggedPicture(
         sha256=hashlib.sha256(f"{salt}{number}".encode()).hexdigest(),
         width=96,
         height=96,
@@ -52,10 +53,10 @@ def row(number: int, prompt: str, answer: str, *, brightness: float = 0.5, salt:
         "refused": is_refusal(answer),
         "finished": True,
     }
-    return Served.model_validate({**told, **more})
+    return LoggedRequest.model_validate({**told, **more})
 
 
-def usual(count: int, seed: int, salt: str) -> list[Served]:
+def usual(count: int, seed: int, salt: str) -> list[LoggedRequest]:
     rng = np.random.default_rng(seed)
     return [
         row(n, USUAL[rng.integers(4)], ANSWERS[rng.integers(4)], brightness=float(rng.uniform(0.3, 0.7)), salt=salt)
@@ -63,7 +64,7 @@ def usual(count: int, seed: int, salt: str) -> list[Served]:
     ]
 
 
-def drifted(count: int, seed: int) -> list[Served]:
+def drifted(count: int, seed: int) -> list[LoggedRequest]:
     """Other prompts, darker pictures, refusals; the lengths of answers stay, and so do sizes of pictures."""
     rng = np.random.default_rng(seed)
     refusal = "I'm sorry, I can't help with that."
@@ -74,7 +75,7 @@ def drifted(count: int, seed: int) -> list[Served]:
     return made
 
 
-def write_log(directory: Path, rows: list[Served], max_bytes: int = 10**9) -> Path:
+def write_log(directory: Path, rows: list[LoggedRequest], max_bytes: int = 10**9) -> Path:
     RequestLog(directory, max_bytes)
     append_rows(directory / "requests-000001.jsonl", rows)
     return directory
@@ -160,12 +161,12 @@ def test_a_redacted_log_is_watched_by_its_measures(baseline: Path, tmp_path: Pat
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Served], list[Served]]:
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[LoggedRequest], list[LoggedRequest]]:
     """Scenes of the lab, their own descriptions as answers, and those of other scenes, which hallucinate."""
     folder = tmp_path_factory.mktemp("scenes")
     write_scenes(ScenesConfig(described=1.0), "preference", 60, folder / "samples")
     samples = list(read_rows(folder / "samples/samples.jsonl", Sample))
-    right, wrong = list[Served](), list[Served]()
+    right, wrong = list[LoggedRequest](), list[LoggedRequest]()
     for n, sample in enumerate(samples):
         digest = hashlib.sha256((folder / "samples" / sample.images[0]).read_bytes()).hexdigest()
         other = samples[(n + 7) % len(samples)].reference or ""
@@ -176,7 +177,9 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Served]
     return folder / "samples", right, wrong
 
 
-def test_a_judge_looks_at_a_sample(scenes: tuple[Path, list[Served], list[Served]], tmp_path: Path) -> None:
+def test_a_judge_looks_at_a_sample(
+    scenes: tuple[Path, list[LoggedRequest], list[LoggedRequest]], tmp_path: Path
+) -> None:
     samples, right, wrong = scenes
     judge = tmp_path / "judge.yaml"
     judge.write_text("judge: {name: oracle}\naspect: mistakes\nbelow: 0\nmost: 55\n")
@@ -191,7 +194,7 @@ def test_a_judge_looks_at_a_sample(scenes: tuple[Path, list[Served], list[Served
     mistakes = []
     for one in right[:55]:
         sample = known[(one.prompt or "") + (one.answer or "")]
-        asked = Judged(Prefix((), sample.prompt), sample.reference or "", sample.reference, sample.truth)
+        asked = JudgeInput(Prefix((), sample.prompt), sample.reference or "", sample.reference, sample.truth)
         mistakes.append(score(asked).aspects["mistakes"] < 0)
     assert (found["baseline_n"], found["state"], found["n"]) == (55, "alarm", 55)
     assert found["baseline"] == pytest.approx(np.mean(mistakes)) and found["baseline"] < 0.4

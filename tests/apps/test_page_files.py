@@ -18,7 +18,7 @@ import httpx2
 import pytest
 from PIL import Image
 
-from sightline.apps.uploads import UploadRefused, Uploads
+from sightline.apps.guard import UploadRefused, Uploads
 from sightline.errors import InputError
 from sightline.lab import BASE
 from sightline.records import Pair, write_rows

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from sightline.data.request_log import picture_file, read_feedback, read_log
-from sightline.records.requests import Served
+from sightline.records.ratings import LoggedRequest
 from tests.apps.conftest import chat, data_url, door_before, lines
-from tests.pairs.judges.local_server import Body, cut_off_connection, echo, pictures_of, say, status
+from tests.judges.local_server import Body, cut_off_connection, echo, pictures_of, say, status
 
 PIECES = ("A red", " cup", ", and\n<script>alert(1)</script>")
 
@@ -34,7 +34,7 @@ def stream(handler: BaseHTTPRequestHandler) -> None:
     handler.wfile.write(b"0\r\n\r\n")
 
 
-def rows(log: Path, count: int = 1) -> list[Served]:
+def rows(log: Path, count: int = 1) -> list[LoggedRequest]:
     """The rows of a log once there are so many: a row is written when its answer is over, unseen by its client."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:

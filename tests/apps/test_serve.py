@@ -17,12 +17,12 @@ from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 from sightline.apps.serve.config import ServeConfig
-from sightline.apps.serve.engine import LAST_LINES, Engine, ServerEnded, code_text, command_of, free_port
+from sightline.apps.serve.engine import LAST_LINES, ServerEnded, ServerProcess, code_text, command_of, free_port
 from sightline.cli import app
 from sightline.data.request_log import read_log
 from sightline.errors import InputError
 from sightline.lab import BASE
-from sightline.records.requests import Served
+from sightline.records.ratings import LoggedRequest
 from tests.apps.conftest import chat, data_url
 
 
@@ -32,7 +32,7 @@ def program(code: str) -> list[str]:
 
 def test_a_server_that_dies_is_reported_with_its_code_and_its_last_lines() -> None:
     dying = "import sys\nfor i in range(50): print('line', i)\nsys.stderr.write('no memory left')\nsys.exit(3)"
-    engine = Engine(program(dying), free_port())
+    engine = ServerProcess(program(dying), free_port())
     with pytest.raises(ServerEnded, match="ended with exit code 3") as caught:
         engine.wait_ready(lambda url: False, 30)
     assert caught.value.lines[-1] == "no memory left" and caught.value.lines[-2] == "line 49"
@@ -46,7 +46,7 @@ def test_a_killed_server_is_reported_by_its_signal_and_ending_takes_its_children
         "import subprocess, sys, time\n"
         f"print(subprocess.Popen([sys.executable, '-c', {sleeper!r}]).pid, flush=True)\ntime.sleep(60)"
     )
-    engine = Engine(program(parent), free_port())
+    engine = ServerProcess(program(parent), free_port())
     deadline = time.monotonic() + 20
     while not engine._lines and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -73,7 +73,7 @@ def _gone(pid: int) -> bool:
 
 
 def test_a_server_that_is_never_ready_is_given_up() -> None:
-    engine = Engine(program("import time; time.sleep(60)"), free_port())
+    engine = ServerProcess(program("import time; time.sleep(60)"), free_port())
     try:
         with pytest.raises(InputError, match=r"not ready within 0.3 s; give it more with --set wait=SECONDS"):
             engine.wait_ready(lambda url: False, 0.3)
@@ -234,7 +234,7 @@ def test_who_leaves_frees_the_model_and_a_full_log_breaks_no_answer(
     assert {row.model for row in kept} == {"a model"}
 
 
-def rows_of(log: Path) -> Iterator[Served]:
+def rows_of(log: Path) -> Iterator[LoggedRequest]:
     return (row for row, _ in read_log(log))
 
 

@@ -4,7 +4,7 @@ import socket
 import time
 
 from tests.apps.conftest import chat, door_before
-from tests.pairs.judges.local_server import echo, hang
+from tests.judges.local_server import echo, hang
 
 PATH = "/v1/chat/completions"
 

@@ -10,19 +10,18 @@ import pytest
 from PIL import Image
 
 from sightline.apps.chat.config import ChatConfig
-from sightline.apps.chat.opening import Model, names_of
-from sightline.apps.chat.page import NOTHING, Chat, Shown
-from sightline.apps.chat.showing import card, past, picture, status
-from sightline.apps.chat.talk import Asked, Side, Talk, Voice
+from sightline.apps.chat.launch import ChatModel, names_of
+from sightline.apps.chat.page import NOTHING, Chat, PageState, card, past, picture, status
+from sightline.apps.chat.session import ChatQuestion, ChatSession, NamedModel, Side
+from sightline.builders.from_labels import FromLabelsConfig, pairs_from_labels
 from sightline.data.labels import read_items, read_ratings
 from sightline.data.preference_dataset import read_pairs
 from sightline.errors import InputError
 from sightline.lab import BASE
 from sightline.models.loading import load_vlm
-from sightline.models.prompts import Prefix, Request, Sampling
+from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.sampler import generate
 from sightline.models.vlm import VLM
-from sightline.pairs.from_labels import FromLabelsConfig, pairs_from_labels
 from sightline.records import Turn
 
 HOSTILE = "<script>alert(1)</script>${alert(1)}{{value}}`\\"
@@ -34,36 +33,36 @@ def lab() -> VLM:
 
 
 @pytest.fixture
-def talk(lab: VLM, tmp_path: Path) -> Talk:
+def talk(lab: VLM, tmp_path: Path) -> ChatSession:
     config = ChatConfig(max_new_tokens=12, temperature=1.0)
-    return Talk.begin(tmp_path / "chat", [Voice("base", lab), Voice("other", lab)], config, "Me")
+    return ChatSession.begin(tmp_path / "chat", [NamedModel("base", lab), NamedModel("other", lab)], config, "Me")
 
 
 @pytest.fixture
-def asked(talk: Talk, make_image: Callable[..., Path]) -> Asked:
+def asked(talk: ChatSession, make_image: Callable[..., Path]) -> ChatQuestion:
     name = talk.take(make_image(size=(64, 64)).read_bytes(), "picture.png")
-    return Asked("Describe the image.", (name,))
+    return ChatQuestion("Describe the image.", (name,))
 
 
-def test_what_is_streamed_is_what_generate_gives(talk: Talk, asked: Asked, lab: VLM) -> None:
+def test_what_is_streamed_is_what_generate_gives(talk: ChatSession, asked: ChatQuestion, lab: VLM) -> None:
     told = list(talk.answer(asked))
     prefix = Prefix((talk.folder / asked.images[0],), asked.prompt)
     sampling = Sampling(12, temperature=1.0)
-    expected = generate(lab, [Request(prefix, seed=0), Request(prefix, seed=1)], sampling, batch_size=2)
+    expected = generate(lab, [GenerateRequest(prefix, seed=0), GenerateRequest(prefix, seed=1)], sampling, batch_size=2)
     assert list(told[-1]) == expected
     assert expected[0].text != expected[1].text
     assert len(told) == sum(made.tokens for made in expected)
     assert (told[0][0].tokens, told[0][1].tokens, told[1][1].tokens) == (1, 0, 1)  # they take turns
 
 
-def test_greedy_is_generate(lab: VLM, asked: Asked, talk: Talk) -> None:
-    one = Talk(talk.folder, talk.voices[:1], ChatConfig(max_new_tokens=16), talk.rater)
+def test_greedy_is_generate(lab: VLM, asked: ChatQuestion, talk: ChatSession) -> None:
+    one = ChatSession(talk.folder, talk.voices[:1], ChatConfig(max_new_tokens=16), talk.rater)
     prefix = Prefix((talk.folder / asked.images[0],), asked.prompt)
-    (expected,) = generate(lab, [Request(prefix)], Sampling(16), batch_size=1)
+    (expected,) = generate(lab, [GenerateRequest(prefix)], Sampling(16), batch_size=1)
     assert list(one.answer(asked))[-1] == (expected,)
 
 
-def test_pictures_are_written_anew_and_bad_ones_are_refused(talk: Talk) -> None:
+def test_pictures_are_written_anew_and_bad_ones_are_refused(talk: ChatSession) -> None:
     buffer = io.BytesIO()
     exif = Image.Exif()
     exif[0x010E] = "who and where"
@@ -88,7 +87,9 @@ def test_pictures_are_written_anew_and_bad_ones_are_refused(talk: Talk) -> None:
         (True, "tie", "tie"),
     ],
 )
-def test_preferences_are_labels(talk: Talk, asked: Asked, blind: bool, side: Side, verdict: str | None) -> None:
+def test_preferences_are_labels(
+    talk: ChatSession, asked: ChatQuestion, blind: bool, side: Side, verdict: str | None
+) -> None:
     talk.config = ChatConfig(blind=blind)
     swapped = talk.is_swapped(asked)
     expected = verdict or ("first" if (side == "left") != swapped else "second")
@@ -100,10 +101,12 @@ def test_preferences_are_labels(talk: Talk, asked: Asked, blind: bool, side: Sid
     assert (row.item, row.verdict, row.swapped) == (item.id, expected, swapped and blind)
 
 
-def test_a_talk_becomes_pairs_and_goes_on(talk: Talk, asked: Asked, tmp_path: Path) -> None:
+def test_a_talk_becomes_pairs_and_goes_on(talk: ChatSession, asked: ChatQuestion, tmp_path: Path) -> None:
     talk.keep(asked, ("A car.", "A dog."), "right")
-    again = Talk.begin(talk.folder, talk.voices, talk.config, "me")
-    later = Asked("And what color?", asked.images, (Turn(role="user", text="x"), Turn(role="assistant", text="y")))
+    again = ChatSession.begin(talk.folder, talk.voices, talk.config, "me")
+    later = ChatQuestion(
+        "And what color?", asked.images, (Turn(role="user", text="x"), Turn(role="assistant", text="y"))
+    )
     again.keep(asked, ("A car.", "A dog."), "left")
     again.keep(later, ("Red.", "Blue."), "left")
     pairs_from_labels(talk.folder, tmp_path / "pairs", FromLabelsConfig())
@@ -115,17 +118,17 @@ def test_a_talk_becomes_pairs_and_goes_on(talk: Talk, asked: Asked, tmp_path: Pa
 
 
 @pytest.mark.parametrize("texts", [("Same.", " Same. "), ("", "A."), ("A.",)])
-def test_what_is_no_choice_is_not_kept(talk: Talk, asked: Asked, texts: tuple[str, ...]) -> None:
+def test_what_is_no_choice_is_not_kept(talk: ChatSession, asked: ChatQuestion, texts: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match="a preference needs two different answers"):
         talk.keep(asked, texts, "left")
     assert not (talk.folder / "items.jsonl").exists()
 
 
-def test_questions_have_a_length(talk: Talk) -> None:
+def test_questions_have_a_length(talk: ChatSession) -> None:
     with pytest.raises(InputError, match="the question is empty"):
-        next(talk.answer(Asked(" ")))
+        next(talk.answer(ChatQuestion(" ")))
     with pytest.raises(InputError, match="8001 characters, and 8000 may be asked"):
-        next(talk.answer(Asked("x" * 8001)))
+        next(talk.answer(ChatQuestion("x" * 8001)))
 
 
 def test_hostile_text_is_text() -> None:
@@ -136,16 +139,16 @@ def test_hostile_text_is_text() -> None:
 
 
 def test_names_tell_models_apart() -> None:
-    one, same = Model(Path("a/base")), Model(Path("b/base"))
+    one, same = ChatModel(Path("a/base")), ChatModel(Path("b/base"))
     assert names_of((one, same)) == ["base (1)", "base (2)"]
-    adapted = Model(Path("a/base"), Path("runs/train-0/adapter"))
+    adapted = ChatModel(Path("a/base"), Path("runs/train-0/adapter"))
     assert names_of((one, adapted)) == ["base", "base + train-0"]
 
 
-def test_the_pages_parts(talk: Talk, asked: Asked) -> None:
+def test_the_pages_parts(talk: ChatSession, asked: ChatQuestion) -> None:
     gradio: Any = SimpleNamespace(update=lambda interactive: interactive)
     chat = Chat(gradio, talk)
-    shown = Shown(image=asked.images[0])
+    shown = PageState(image=asked.images[0])
     told = list(chat.ask(" Describe the image. ", shown))
     assert [parts[-3:] for parts in told[:-1]] == [(False,) * 3] * (len(told) - 1)
     cleared, state, before, *cards, line = told[-1][:-3]
@@ -155,7 +158,7 @@ def test_the_pages_parts(talk: Talk, asked: Asked) -> None:
     state, before, *_, line, left, _, _ = chat.keep("right", state)
     assert "Saved: B is better." in line and left is False
     assert [turn.text for turn in state.past] == ["Describe the image.", state.texts[1]]
-    assert chat.keep("right", Shown())[-4].count("Nothing was saved: a preference needs two different answers") == 1
+    assert chat.keep("right", PageState())[-4].count("Nothing was saved: a preference needs two different answers") == 1
     refused = list(chat.ask("  ", state))
     assert "the question is empty" in refused[0][-4] and refused[0][1].asked == NOTHING
     assert refused[0][1].past == state.past

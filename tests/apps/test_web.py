@@ -7,18 +7,17 @@ from typing import Any
 
 import pytest
 
-from sightline.apps.guard import Door, Guard
-from sightline.apps.uploads import Uploads
+from sightline.apps.guard import BindAddress, Guard, Uploads
 from sightline.apps.web import open_door
 from sightline.errors import InputError
 
-LOCAL = Door(port=7861, max_bytes=100)
+LOCAL = BindAddress(port=7861, max_bytes=100)
 JOIN, UPLOAD = "/gradio_api/queue/join", "/gradio_api/upload"
 JSON = {"content-type": "application/json"}
 
 
 def answered(
-    door: Door,
+    door: BindAddress,
     method: str,
     headers: dict[str, str] | list[tuple[str, str]],
     bodies: tuple[bytes, ...] = (b"",),
@@ -142,7 +141,7 @@ def test_a_body_that_grows_is_cut(tmp_path: Path) -> None:
 
 
 def test_an_open_door_lets_names_in_and_keeps_the_rest() -> None:
-    door = Door("0.0.0.0", 7861, 100)
+    door = BindAddress("0.0.0.0", 7861, 100)
     assert not door.is_local
     assert answered(door, "GET", {"host": "lab-machine:7861"})[0]["status"] == 200
     assert answered(door, "POST", {"host": "lab-machine:7861", "origin": "http://other"})[0]["status"] == 403
@@ -152,6 +151,6 @@ def test_a_taken_port_is_said() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=f"127.0.0.1 port {port} cannot be opened .*; choose another --port"):
-            open_door(Door(port=port))
+            open_door(BindAddress(port=port))
     with pytest.raises(InputError, match=r"203\.0\.113\.9 port 0 cannot be opened"):
-        open_door(Door("203.0.113.9", 0))
+        open_door(BindAddress("203.0.113.9", 0))

@@ -11,7 +11,7 @@ import sightline
 from sightline.cli import early
 from sightline.config import Config
 from sightline.config.loading import check_keys
-from sightline.config.outline import Outline, outline_of
+from sightline.config.problems import Outline, outline_of
 from sightline.errors import InputError
 from sightline.lab import BASE
 from sightline.train.config import TrainConfig
@@ -90,8 +90,8 @@ def test_shipped_configs_have_known_keys(path: Path) -> None:
     """Each belongs to some command; where one of these has all of its keys the outline agrees."""
     from pydantic import ValidationError
 
+    from sightline.builders.registry import BUILDERS, get_builder
     from sightline.config.loading import read_yaml
-    from sightline.pairs.registry import BUILDERS, get_builder
 
     data = read_yaml(path)
     builders = {f"pairs {name}": get_builder(name).config for name in BUILDERS}

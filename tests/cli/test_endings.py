@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 import sightline
-from sightline.cli import COMMANDS, Entry, app
+from sightline.cli import COMMANDS, CommandEntry, app
 from sightline.config import Config
 from sightline.errors import InputError, disk_problem
 from sightline.records import Score
@@ -61,8 +61,8 @@ def _command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command `end` and a group `ends` of one command, from a module outside the package."""
     (tmp_path / "ending_command.py").write_text(COMMAND, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(COMMANDS, "end", Entry("ending_command", "End as told."))
-    monkeypatch.setitem(COMMANDS, "ends", Entry("ending_command", "End in a group.", is_group=True))
+    monkeypatch.setitem(COMMANDS, "end", CommandEntry("ending_command", "End as told."))
+    monkeypatch.setitem(COMMANDS, "ends", CommandEntry("ending_command", "End in a group.", is_group=True))
 
 
 @pytest.mark.parametrize("words", [("end",), ("ends", "run")])

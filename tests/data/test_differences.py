@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.data.differences import changed_spans
+from sightline.data.texts import changed_spans
 
 
 def cut(text: str, spans: tuple[tuple[int, int], ...]) -> list[str]:

@@ -8,15 +8,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sightline.cli import app
-from sightline.data.fetching import FetchConfig, fetch
+from sightline.data.hub import FetchConfig, fetch
 from sightline.data.preference_dataset import read_pairs
 from sightline.errors import InputError
 from sightline.records import read_manifest
-from sightline.study.command import words_of
 from sightline.study.config import StudyConfig
+from sightline.study.execute import do, words_of
 from sightline.study.plan import plan_study
 from sightline.study.runner import jobs_of
-from sightline.study.work import do
 from tests.study.test_study_plan import STUDY
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -6,11 +6,11 @@ import pytest
 
 from sightline.data.labels import RaterFile, rater_name, read_grades, read_items, read_ratings
 from sightline.errors import InputError
-from sightline.records import GivenAnswer, LabelItem, Noted, Rating, append_rows
+from sightline.records import AnswerAnnotation, LabelItem, RatedAnswer, Rating, append_rows
 
 
 def item(name: str) -> LabelItem:
-    first, second = (GivenAnswer(id=f"{name}#{side}", text=f"The {side} of {name}.") for side in ("first", "second"))
+    first, second = (RatedAnswer(id=f"{name}#{side}", text=f"The {side} of {name}.") for side in ("first", "second"))
     return LabelItem(
         id=name, sample_id=f"sample of {name}", prompt="What is there?", cluster="c", first=first, second=second
     )
@@ -61,8 +61,8 @@ def test_what_is_no_name_is_refused(text: str) -> None:
 def test_grades_are_a_row_an_answer_and_rater(tmp_path: Path) -> None:
     append_rows(tmp_path / "items.jsonl", [item("a"), item("b")])
     ann, bo = RaterFile.open(tmp_path, "ann"), RaterFile.open(tmp_path, "bo")
-    ann.add(Rating(item="b", rater="ann", verdict="first", first=Noted(grades={"faithful": 5, "clear": 2})))
-    bo.add(Rating(item="b", rater="bo", verdict="tie", second=Noted(grades={"faithful": 1})))
+    ann.add(Rating(item="b", rater="ann", verdict="first", first=AnswerAnnotation(grades={"faithful": 5, "clear": 2})))
+    bo.add(Rating(item="b", rater="bo", verdict="tie", second=AnswerAnnotation(grades={"faithful": 1})))
     bo.add(Rating(item="a", rater="bo", verdict="tie"))
     assert [(grade.sample_id, grade.answer_id, grade.rater, grade.scores) for grade in read_grades(tmp_path)] == [
         ("sample of b", "b#first", "ann", {"faithful": 5.0, "clear": 2.0}),

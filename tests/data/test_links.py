@@ -11,19 +11,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sightline.builders.dataset_ops import TakeConfig, average_datasets, merge_datasets, take_rows
+from sightline.check.findings import CheckConfig, CheckFinding, Report
+from sightline.check.fix import begin_fix, fix_dataset
+from sightline.check.run import FINDINGS, CheckPlan, check_into
 from sightline.data.formats.exporting import export_pairs
-from sightline.data.formats.importing import Request, import_layout
+from sightline.data.formats.importing import ImportRequest, import_layout
 from sightline.data.images import adopt_image, check_image_file, leaves_folder, open_image
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import read_samples
 from sightline.errors import InputError
-from sightline.pairs.average import average_datasets
-from sightline.pairs.check.config import CheckConfig
-from sightline.pairs.check.findings import Finding, Report
-from sightline.pairs.check.fix import begin_fix, fix_dataset
-from sightline.pairs.check.run import FINDINGS, Plan, check_into
-from sightline.pairs.merge import merge_datasets
-from sightline.pairs.take import TakeConfig, take_rows
 from sightline.records import read_rows
 from sightline.records.hashing import hash_file, hash_tree
 
@@ -73,11 +70,11 @@ def assert_red(directory: Path) -> None:
 
 
 def looked_at(source: Path, out: Path) -> Report:
-    return check_into(Plan(source, CheckConfig(resamples=100)), out, lambda _: lambda done, total: None)
+    return check_into(CheckPlan(source, CheckConfig(resamples=100)), out, lambda _: lambda done, total: None)
 
 
 def fixed(source: Path, out: Path) -> None:
-    plan = Plan(source, CheckConfig(resamples=100))
+    plan = CheckPlan(source, CheckConfig(resamples=100))
     looked_at(source, out.parent / "findings")
     fix_dataset(plan, out.parent / "findings" / FINDINGS, begin_fix(plan, out), lambda done, total: None)
 
@@ -112,11 +109,11 @@ def test_an_export_holds_the_picture(linked: Path, hub: Path, tmp_path: Path, la
 def test_an_import_from_a_cache_of_the_hub(hub: Path, tmp_path: Path) -> None:
     row = {"image": "pics/0.png", "question": "?", "chosen": "A.", "rejected": "B."}
     (hub / "rows.jsonl").write_text(json.dumps(row) + "\n")
-    import_layout(Request(hub / "rows.jsonl", "mmpr"), tmp_path / "out")
+    import_layout(ImportRequest(hub / "rows.jsonl", "mmpr"), tmp_path / "out")
     assert_red(tmp_path / "out")
     chat = {"image": "pics/0.png", "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "A."}]}
     (hub / "chat.jsonl").write_text(json.dumps(chat) + "\n")
-    import_layout(Request(hub / "chat.jsonl", "llava-instruct"), tmp_path / "samples")
+    import_layout(ImportRequest(hub / "chat.jsonl", "llava-instruct"), tmp_path / "samples")
     (sample,) = read_samples(tmp_path / "samples")
     assert open_image(tmp_path / "samples" / sample.images[0], "").getpixel((3, 3)) == RED
 
@@ -159,10 +156,10 @@ def test_links_out_of_the_folder_are_followed_and_told(hub: Path, linked: Path, 
     report = looked_at(hub, tmp_path / "check")
     (line,) = [line for line in report.lines if line.check == "image-linked"]
     assert (line.rows, line.verdict, report.removable) == (1, "ok", 0)
-    reasons = {found.check: found.reason for found in read_rows(tmp_path / "check" / FINDINGS, Finding)}
+    reasons = {found.check: found.reason for found in read_rows(tmp_path / "check" / FINDINGS, CheckFinding)}
     assert "blobs/0f3a, which is outside of the folder" in reasons["image-linked"]
     within = check_into(
-        Plan(linked, CheckConfig(resamples=100)), tmp_path / "within", lambda _: lambda done, total: None
+        CheckPlan(linked, CheckConfig(resamples=100)), tmp_path / "within", lambda _: lambda done, total: None
     )
     assert [line.rows for line in within.lines if line.check == "image-linked"] == [0]
 
@@ -227,8 +224,8 @@ def test_a_row_that_names_such_a_file_is_a_finding(linked: Path, tmp_path: Path,
         assert sentence in str(caught.value)
         write_pair(linked, "a", f"orig/{name}.png")
         report = check_into(
-            Plan(linked, CheckConfig(resamples=100)), tmp_path / "c", lambda _: lambda done, total: None
+            CheckPlan(linked, CheckConfig(resamples=100)), tmp_path / "c", lambda _: lambda done, total: None
         )
     assert (report.rows, report.removable) == (1, 1)
-    (finding,) = read_rows(tmp_path / "c" / FINDINGS, Finding)
+    (finding,) = read_rows(tmp_path / "c" / FINDINGS, CheckFinding)
     assert finding.check == "image-path" and sentence in finding.reason

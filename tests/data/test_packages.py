@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from sightline.data.packages import PackageConfig, fetch_package
+from sightline.data.hub import PackageConfig, fetch_package
 from sightline.errors import InputError
-from sightline.study.command import words_of
 from sightline.study.config import StudyConfig
+from sightline.study.execute import do, words_of
 from sightline.study.plan import plan_study
 from sightline.study.runner import jobs_of
-from sightline.study.work import do
 from tests.data.entities.rows import write_one_file
 
 

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 import pytest
 from rich.progress import Progress as Bars
 
-from sightline.data.progress import Log, one_bar, open_bars
-from sightline.data.terminal import Screen
+from sightline.data.terminal import Log, Screen, one_bar, open_bars
 
 
 class Clock:

@@ -12,8 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 import sightline
-from sightline.data.progress import open_bars
-from sightline.data.terminal import Screen, one_line, say, visible
+from sightline.data.terminal import Screen, one_line, open_bars, say, visible
 
 HOSTILE = "[red]x[/red]\x1b[31m\x1b]0;TITLE\x07\u202e\x9b2J:smile:"
 SHOWN = r"[red]x[/red]\u001b[31m\u001b]0;TITLE\u0007\u202e\u009b2J:smile:"

@@ -8,13 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline.data.formats.exporting import export_pairs
-from sightline.data.formats.importing import Request, import_layout
+from sightline.data.formats.importing import ImportRequest, import_layout
 from sightline.data.preference_dataset import PAIRS, read_pairs, write_preference_dataset
-from sightline.data.tiers import fold, tiers, unfold
-from sightline.data.turns import messages, to_turns
+from sightline.data.turns import fold, messages, tiers, to_turns, unfold
 from sightline.errors import InputError
-from sightline.models.prompts import Prefix
-from sightline.pairs.conversation import told
+from sightline.models.requests import Prefix, told
 from sightline.records import Pair, Turn, write_rows
 
 WANTED = tiers("Be brief.", "I am a child.")
@@ -80,6 +78,6 @@ def test_pairs_with_tiers_come_back_from_every_form(tmp_path: Path, make_image: 
         export_pairs(layout, tmp_path / "pairs", tmp_path / layout)
         text = next((tmp_path / layout).glob("preferences.*")).read_text()
         assert "<User Info> I am a child." in text
-        import_layout(Request(tmp_path / layout, layout), tmp_path / f"{layout}-again")
+        import_layout(ImportRequest(tmp_path / layout, layout), tmp_path / f"{layout}-again")
         (again,) = read_pairs(tmp_path / f"{layout}-again")
         assert again.model_copy(update={"images": pair.images}) == pair

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.data.words import pieces, spans_of_words, word_spans, words_of_spans
+from sightline.data.texts import pieces, spans_of_words, word_spans, words_of_spans
 
 
 def test_by_hand() -> None:

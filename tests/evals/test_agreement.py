@@ -19,7 +19,7 @@ from sightline.evals.agreement import (
     krippendorff_sums,
 )
 from sightline.evals.statistics import estimate_figure
-from sightline.records import GivenAnswer, LabelItem, Noted, Rating, append_rows
+from sightline.records import AnswerAnnotation, LabelItem, RatedAnswer, Rating, append_rows
 
 #: Fourteen raters put ten subjects into five categories (Fleiss' kappa, a worked example of many textbooks).
 FLEISS = [
@@ -104,13 +104,13 @@ def test_the_interval_covers() -> None:
     assert 52 <= covered <= 60
 
 
-def labels(folder: Path, verdicts: dict[str, str], **noted: Noted) -> None:
+def labels(folder: Path, verdicts: dict[str, str], **noted: AnswerAnnotation) -> None:
     """Items of one picture each, and raters whose verdicts are a letter an item: f, s, t, or - for a skip."""
     names = {"f": "first", "s": "second", "t": "tie", "-": "skip"}
     count = max(map(len, verdicts.values()))
     answer = {
-        "first": GivenAnswer(id="chosen", text="one two three"),
-        "second": GivenAnswer(id="rejected", text="four"),
+        "first": RatedAnswer(id="chosen", text="one two three"),
+        "second": RatedAnswer(id="rejected", text="four"),
     }
     items = [
         LabelItem.model_validate({"id": f"i{n}", "sample_id": f"i{n}", "prompt": "?", "cluster": f"c{n}", **answer})
@@ -121,7 +121,12 @@ def labels(folder: Path, verdicts: dict[str, str], **noted: Noted) -> None:
         file = RaterFile.open(folder, rater)
         for n, letter in enumerate(letters):
             if letter != " ":
-                row = {"item": f"i{n}", "rater": rater, "verdict": names[letter], "first": noted.get(rater, Noted())}
+                row = {
+                    "item": f"i{n}",
+                    "rater": rater,
+                    "verdict": names[letter],
+                    "first": noted.get(rater, AnswerAnnotation()),
+                }
                 file.add(Rating.model_validate(row))
 
 
@@ -136,9 +141,9 @@ def test_a_directory_of_two(tmp_path: Path) -> None:
 
 def test_a_directory_of_three_with_marks_and_grades(tmp_path: Path) -> None:
     marked = {
-        "ann": Noted(marks=((0, 7),), grades={"faithful": 1}),
-        "bo": Noted(marks=((0, 3),), grades={"faithful": 5}),
-        "cy": Noted(grades={"faithful": 5}),
+        "ann": AnswerAnnotation(marks=((0, 7),), grades={"faithful": 1}),
+        "bo": AnswerAnnotation(marks=((0, 3),), grades={"faithful": 5}),
+        "cy": AnswerAnnotation(grades={"faithful": 5}),
     }
     labels(tmp_path, {"ann": "fst", "bo": "fss", "cy": "fsf"}, **marked)
     found = {(one.about, one.measure, one.raters): one for one in agreements(tmp_path, resamples=200)}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.answer_files import picture_name, read_answers
+from sightline.evals.answer_reader import picture_name, read_answers
 
 
 def written(tmp_path: Path, text: str, name: str = "answers") -> Path:

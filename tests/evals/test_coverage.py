@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from sightline.evals.cluster_sums import ClusterSums, CompiledMetrics, FloatArray
+from sightline.evals.crossed import robust_errors
 from sightline.evals.metrics import AnyMetric, Metric
-from sightline.evals.robust import robust_errors
 from sightline.evals.statistics import estimate_sums
-from sightline.evals.sums import FloatArray, Formulas, Table
 
 RATIO = Metric(label="", numerator={"a": 1}, denominator={"b": 1}, higher_is_better=None, unit="number")
 METRICS: dict[str, AnyMetric] = {"m": RATIO}
@@ -28,9 +28,9 @@ def truth(*, uneven: bool) -> float:
 def coverage(clusters: int, worlds: int, *, uneven: bool, resamples: int = 600) -> tuple[float, float]:
     """The shares of worlds whose bootstrap and whose linearized interval hold the truth."""
     rng = np.random.default_rng([clusters, uneven])
-    formulas, right, drawn, linear = Formulas(METRICS), truth(uneven=uneven), 0, 0
+    formulas, right, drawn, linear = CompiledMetrics(METRICS), truth(uneven=uneven), 0, 0
     for number in range(worlds):
-        table = Table(world(rng, clusters, uneven=uneven)[None], {"m": clusters}, {"m": 0}, clusters)
+        table = ClusterSums(world(rng, clusters, uneven=uneven)[None], {"m": clusters}, {"m": 0}, clusters)
         made = estimate_sums(table, formulas, resamples=resamples, seed=number)["m"]
         assert made.ci95 is not None and made.value is not None
         drawn += made.ci95[0] <= right <= made.ci95[1]

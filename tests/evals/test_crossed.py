@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sightline.evals.cluster_sums import FloatArray
 from sightline.evals.crossed import ALPHA, Parts, Spread, p_values, parts_of, reach, spread_of
 from sightline.evals.metrics import Metric, count, mean
 from sightline.evals.statistics import Comparison, compare
-from sightline.evals.sums import FloatArray
 from sightline.records.rows import Score
 
 #: The level of a star among 39 differences without any effect (Holm's first step).

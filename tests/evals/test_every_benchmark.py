@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from sightline.config import load_config
-from sightline.data.entities.reading import ReadConfig, read_entities
-from sightline.evals.benchmark import Benchmark, Setting
-from sightline.evals.judging.verdicts import Judged, Verdicts, hash_text
+from sightline.evals.benchmark import Benchmark, BenchmarkSetting
+from sightline.evals.judging.verdicts import JudgedBenchmark, Verdicts, hash_text
 from sightline.evals.registry import BENCHMARKS, get_benchmark
 from sightline.evals.scoring import score_answer
+from sightline.recipes.matching.entities.reading import ReadConfig, read_entities
 from sightline.records.rows import Answer, Sample, Score
 from tests.data.entities.rows import write_deepmatcher
 from tests.evals.benches.official_files import hallusion_rows, mme_release, write_json
@@ -144,8 +144,8 @@ FOLDERS: Mapping[str, Callable[[Path], Path]] = {
 
 def opened(name: str, folder: Path) -> Benchmark:
     """The benchmark over few samples; a judged one with replies to every answer."""
-    benchmark = get_benchmark(name, Setting(folder, limit=None if name == "matching" else 3))
-    if not isinstance(benchmark, Judged) or name not in REPLIES:
+    benchmark = get_benchmark(name, BenchmarkSetting(folder, limit=None if name == "matching" else 3))
+    if not isinstance(benchmark, JudgedBenchmark) or name not in REPLIES:
         return benchmark
     said = REPLIES[name]
     replies = {

@@ -7,7 +7,7 @@ import pytest
 
 from sightline.data.fingerprint import FINGERPRINT, fingerprint, picture_digest, read_fingerprint, write_fingerprint
 from sightline.errors import InputError
-from sightline.evals.leaks import find_leaks, trained_on
+from sightline.evals.contamination import find_leaks, trained_on
 from sightline.records.rows import Sample
 from tests.evals.shapes import ShapeBenchmark
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.answer_files import Given
-from sightline.evals.matching import Tally, corrections, match
+from sightline.evals.answer_alignment import AlignmentCounts, corrections, match
+from sightline.evals.answer_reader import Given
 from sightline.records.rows import Sample
 
 #: (picture, question) by id, in the list's order; "Is there a cup?" is asked of both pictures.
@@ -28,8 +28,8 @@ def row(place: int, key: str | None, question: str, image: str = "", text: str |
     return Given(f"a.jsonl line {place}", key, text or f"to {question}", question=question, image=image, name="answer")
 
 
-def matched(rows: list[Given]) -> tuple[dict[str, str], Tally]:
-    tally = Tally()
+def matched(rows: list[Given]) -> tuple[dict[str, str], AlignmentCounts]:
+    tally = AlignmentCounts()
     pairs = match(samples, corrections(samples, lambda: rows).applied(rows, tally), tally)
     return {sample.id: answer.text for sample, answer in pairs if answer is not None}, tally
 
@@ -93,7 +93,7 @@ def test_descriptions_are_told_apart_by_their_picture_alone() -> None:
 
     rows = [row(1, "7", "What do you see here?")]
     assert not corrections(described, lambda: rows).ids
-    ((_, answer),) = match(described, rows, Tally())
+    ((_, answer),) = match(described, rows, AlignmentCounts())
     assert answer is not None
 
 
@@ -104,7 +104,7 @@ def test_answers_that_all_equal_the_truth_are_suspicious(count: int, warns: bool
             yield Sample(id=str(number), prompt="?", cluster="", truth={"there": number % 2 == 0})
 
     def read(rows: list[Given]) -> list[Any]:
-        tally = Tally()
+        tally = AlignmentCounts()
         list(match(many, rows, tally))
         return [line for line in tally.sentences() if line.startswith("warning: all")]
 

@@ -7,9 +7,9 @@ import torch
 
 from sightline.data.fingerprint import FINGERPRINT, fingerprint, write_fingerprint
 from sightline.errors import InputError
-from sightline.evals.merging import merge_evaluations
 from sightline.evals.registry import BENCHMARKS
 from sightline.evals.run import EvalConfig, EvalRuntime, Files, evaluate
+from sightline.evals.shards import merge_evaluations
 from sightline.models.adapters import LoraSettings, add_lora, save_adapter
 from sightline.models.loading import load_vlm
 from sightline.records.manifest import read_manifest

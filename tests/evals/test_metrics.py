@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-import sightline.evals.sums as sums_module
+import sightline.evals.cluster_sums as sums_module
+from sightline.evals.cluster_sums import CompiledMetrics, Sums
 from sightline.evals.metrics import AnyMetric, Derived, Metric, average, count, mean, needed_values
 from sightline.evals.statistics import estimate
-from sightline.evals.sums import Formulas, Sums
 from sightline.records.rows import Score
 
 
@@ -78,10 +78,10 @@ def test_harmonic_means_by_hand_with_epsilon_and_rounding() -> None:
 
 def test_figures_must_follow_their_parts() -> None:
     with pytest.raises(ValueError, match="'both' is made of 'a', which does not come before"):
-        Formulas({"both": average(("a",), "", higher_is_better=True), "a": HIT})
+        CompiledMetrics({"both": average(("a",), "", higher_is_better=True), "a": HIT})
     two = Derived(label="", kind="harmonic", parts={"a": 1}, higher_is_better=True)
     with pytest.raises(ValueError, match="'h' needs two parts"):
-        Formulas({"a": HIT, "h": two})
+        CompiledMetrics({"a": HIT, "h": two})
 
 
 def test_metrics_survive_json() -> None:

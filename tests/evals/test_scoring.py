@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.answer_files import Given
+from sightline.evals.answer_alignment import AlignmentCounts, match
+from sightline.evals.answer_reader import Given
+from sightline.evals.answer_stats import answer_values, refuses, repeated_ngrams
 from sightline.evals.benchmark import AnyMetric, mean
-from sightline.evals.guard import answer_values, refuses, repeated_ngrams
-from sightline.evals.matching import Tally, match
 from sightline.evals.scoring import estimate_scores, score_all
 from sightline.records.rows import Answer, Sample, Score
 
@@ -54,14 +54,16 @@ def given(key: str | None, text: str = "yes", **more: str) -> Given:
     return Given(where=f"a.jsonl line {key}", key=key, text=text, **more)  # type: ignore[arg-type]
 
 
-def texts(answers: list[Given], tally: Tally) -> list[str | None]:
+def texts(answers: list[Given], tally: AlignmentCounts) -> list[str | None]:
     return [None if a is None else a.text for _, a in match(Pairs().samples, answers, tally)]
 
 
 def test_group_values_count_groups_and_a_missing_answer_unscores_its_group() -> None:
     answers = [given("0"), given("1"), given("2"), given("3", "no"), given("4")]
     benchmark = Pairs()
-    made = estimate_scores(benchmark, score_all(benchmark, match(benchmark.samples, answers, Tally())), resamples=100)
+    made = estimate_scores(
+        benchmark, score_all(benchmark, match(benchmark.samples, answers, AlignmentCounts())), resamples=100
+    )
     assert (made["both"].value, made["both"].n, made["both"].unscored) == (0.5, 2, 1)
     assert (made["right"].value, made["right"].n, made["right"].unscored) == (0.8, 5, 1)
     assert (made["words"].value, made["words"].n, made["words"].unscored) == (1.0, 5, 1)
@@ -69,7 +71,7 @@ def test_group_values_count_groups_and_a_missing_answer_unscores_its_group() -> 
 
 
 def test_answers_find_their_samples_in_any_order_and_nothing_is_dropped_unsaid() -> None:
-    tally = Tally()
+    tally = AlignmentCounts()
     answers = [given("5", "e"), given("1", "a"), given("1", "b"), given("9", "x"), given("0", "z"), given("0", "y")]
     assert texts(answers, tally) == ["z", "a", None, None, None, "e"]
     assert (tally.samples, tally.missing, tally.repeated, tally.unknown) == (6, 3, 2, 1)
@@ -81,10 +83,10 @@ def test_answers_find_their_samples_in_any_order_and_nothing_is_dropped_unsaid()
 
 
 def test_a_file_without_ids_goes_by_order() -> None:
-    tally = Tally()
+    tally = AlignmentCounts()
     assert texts([given(None, t) for t in "abc"], tally) == ["a", "b", "c", None, None, None]
     assert tally.by_order and tally.missing == 3
-    assert texts([given(None, "a", question="QUESTION  0? Answer briefly.")], Tally())[0] == "a"
+    assert texts([given(None, "a", question="QUESTION  0? Answer briefly.")], AlignmentCounts())[0] == "a"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_a_file_without_ids_goes_by_order() -> None:
 )
 def test_mistakes_are_one_sentence(answers: list[Given], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        texts(answers, Tally())
+        texts(answers, AlignmentCounts())
 
 
 @pytest.mark.parametrize(

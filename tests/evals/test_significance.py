@@ -6,21 +6,22 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sightline.evals.crossed import Spread, parts_of, reach
+from sightline.evals.cluster_sums import add_up
+from sightline.evals.crossed import Spread, parts_of, reach, robust_difference_errors, robust_estimate
 from sightline.evals.metrics import AnyMetric, Derived, Metric, average, count, mean
-from sightline.evals.power import (
+from sightline.evals.significance import (
+    exact_binomial,
+    holm,
     images_needed,
     images_needed_over_seeds,
+    mcnemar,
     power,
     power_over_seeds,
     seeds_needed,
     smallest_effect,
     smallest_effect_over_seeds,
 )
-from sightline.evals.robust import robust_difference_errors, robust_estimate
-from sightline.evals.significance import exact_binomial, holm, mcnemar
 from sightline.evals.statistics import compare, estimate
-from sightline.evals.sums import add_up
 from sightline.records.rows import Score
 
 

@@ -18,10 +18,10 @@ from sightline.lab.drawing import render
 from sightline.lab.language import Speaker, groups_of
 from sightline.lab.parser import judge, parse_claims
 from sightline.lab.recipe.config import RecipeConfig
-from sightline.lab.vocabulary import THEME_OF, THEMES, WorldConfig
+from sightline.lab.words import THEME_OF, THEMES, WorldConfig
 from sightline.lab.world import Scene, sample_scene, scene_rng, scenes
 from sightline.models.loading import load_vlm
-from sightline.models.prompts import Prefix, Request, Sampling
+from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.sampler import generate, image_token_count
 from sightline.models.vlm import VLM
 
@@ -53,10 +53,10 @@ def prefixes(some: list[Scene], tmp_path_factory: pytest.TempPathFactory) -> lis
 @pytest.fixture(scope="module")
 def described(vlm: VLM, prefixes: list[Prefix]) -> list[str]:
     """Greedy descriptions of the scenes."""
-    return said(vlm, [Request(prefix) for prefix in prefixes])
+    return said(vlm, [GenerateRequest(prefix) for prefix in prefixes])
 
 
-def said(vlm: VLM, requests: Sequence[Request], temperature: float = 0.0) -> list[str]:
+def said(vlm: VLM, requests: Sequence[GenerateRequest], temperature: float = 0.0) -> list[str]:
     made = generate(vlm, requests, Sampling(160, temperature), batch_size=COUNT)
     assert all(generation.finished for generation in made)
     return [generation.text for generation in made]
@@ -114,13 +114,13 @@ def test_descriptions_are_mostly_right(some: list[Scene], described: list[str]) 
 
 def test_answers_change_with_the_picture(vlm: VLM, prefixes: list[Prefix], described: list[str]) -> None:
     assert len(set(described)) >= COUNT - 1
-    asked = [Request(Prefix(prefix.images, "What kind of place is this?")) for prefix in prefixes]
+    asked = [GenerateRequest(Prefix(prefix.images, "What kind of place is this?")) for prefix in prefixes]
     assert len(set(said(vlm, asked))) >= 3
 
 
 def test_questions_are_answered_in_their_form(vlm: VLM, prefixes: list[Prefix], some: list[Scene]) -> None:
     asked = [
-        Request(Prefix(prefix.images, f"What color is the {groups_of(scene)[0].kind}?"))
+        GenerateRequest(Prefix(prefix.images, f"What color is the {groups_of(scene)[0].kind}?"))
         for prefix, scene in zip(prefixes, some, strict=True)
         if groups_of(scene)[0].count == 1
     ]
@@ -129,7 +129,7 @@ def test_questions_are_answered_in_their_form(vlm: VLM, prefixes: list[Prefix], 
     correct = sum(color in plain(text) for color, text in zip(right, answers, strict=True))
     assert correct >= len(right) / 3  # chance is one of eight
     about = [f"Is there a {kind} in the image?" for kind in ("cup", "cow", "laptop")]
-    yes_no = said(vlm, [Request(Prefix(prefix.images, prompt)) for prefix in prefixes for prompt in about])
+    yes_no = said(vlm, [GenerateRequest(Prefix(prefix.images, prompt)) for prefix in prefixes for prompt in about])
     assert {text.replace(".", ",").partition(",")[0] for text in yes_no} == {"Yes", "No"}
 
 
@@ -139,7 +139,7 @@ def test_with_the_picture_hidden_it_writes_something_else_as_fluently(
     """What BDHS lives on: a prior that speaks, of one theme, and not of the picture."""
     everything = frozenset(range(image_token_count(vlm, prefixes[0])))
     assert len(everything) == 64
-    hidden = [Request(prefix, hidden=everything, seed=seed) for seed, prefix in enumerate(prefixes)]
+    hidden = [GenerateRequest(prefix, hidden=everything, seed=seed) for seed, prefix in enumerate(prefixes)]
     greedy = said(vlm, hidden)
     assert len(set(greedy)) == 1  # the same prior, whatever the picture
     assert sum(one != other for one, other in zip(greedy, described, strict=True)) >= COUNT - 1

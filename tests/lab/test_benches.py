@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from sightline.data.images import open_image
-from sightline.evals.benchmark import Benchmark, Metric, Setting
+from sightline.evals.benchmark import Benchmark, BenchmarkSetting, Metric
 from sightline.evals.registry import BENCHMARKS, get_benchmark
 from sightline.evals.scoring import score_all
 from sightline.evals.statistics import estimate
 from sightline.lab.benches import DESCRIBE, LabChair, LabPope, LabVQA, Scenes, co_occurrence, lab_benchmark
-from sightline.lab.vocabulary import KINDS, WorldConfig
+from sightline.lab.words import KINDS, WorldConfig
 from sightline.lab.world import Scene, SceneObject, sample_scene
 from sightline.records import Answer, Sample, Score
 
@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bench(name: str, folder: Path, count: int = COUNT, *, validation: bool = False) -> Benchmark:
-    return lab_benchmark(name, Setting(folder, limit=count, validation=validation))
+    return lab_benchmark(name, BenchmarkSetting(folder, limit=count, validation=validation))
 
 
 def scenes_of(split: str = "test") -> Scenes:
@@ -352,16 +352,16 @@ def test_questions_are_about_what_is_there(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in BENCHMARKS if name.startswith("lab-")])
 def test_samples_are_the_same_every_time_and_other_on_other_splits(name: str, folder: Path, tmp_path: Path) -> None:
-    made = get_benchmark(name, Setting(folder, limit=6))
+    made = get_benchmark(name, BenchmarkSetting(folder, limit=6))
     rows = list(made.samples())
     assert made.name == name and made.folder == folder
-    assert rows == list(get_benchmark(name, Setting(tmp_path, limit=6)).samples())
+    assert rows == list(get_benchmark(name, BenchmarkSetting(tmp_path, limit=6)).samples())
     assert all((folder / row.images[0]).read_bytes() == (tmp_path / row.images[0]).read_bytes() for row in rows)
-    fewer = list(get_benchmark(name, Setting(folder, limit=3)).samples())
+    fewer = list(get_benchmark(name, BenchmarkSetting(folder, limit=3)).samples())
     assert rows[: len(fewer)] == fewer and len(fewer) < len(rows)
     split = "counter-test" if name.endswith("-counter") else "test"
     assert {row.cluster.rpartition("-")[0] for row in rows} == {split}
-    others = list(get_benchmark(name, Setting(folder, limit=6, validation=True)).samples())
+    others = list(get_benchmark(name, BenchmarkSetting(folder, limit=6, validation=True)).samples())
     assert {row.cluster.rpartition("-")[0] for row in others} == {split.replace("test", "validation")}
     assert {row.id for row in others}.isdisjoint({row.id for row in rows})
     assert [row.truth for row in others] != [row.truth for row in rows]
@@ -373,7 +373,7 @@ def test_metrics_find_their_values_in_the_scores() -> None:
         ("lab-vqa", "count", "cup"),
         ("lab-pope-random", "yes-no", "cup"),
     ):
-        made = lab_benchmark(name, Setting(Path("nowhere"), limit=1))
+        made = lab_benchmark(name, BenchmarkSetting(Path("nowhere"), limit=1))
         score = made.score(asked(task, about), said("Two."))
         assert all(
             isinstance(metric, Metric) and (metric.terms(score.values, name) is not None or task == "count")

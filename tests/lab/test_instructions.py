@@ -10,7 +10,7 @@ from sightline.lab.oracle import score
 from sightline.lab.questions import question_score
 from sightline.lab.samples import ScenesConfig, lab_samples
 from sightline.lab.world import Scene, SceneObject
-from sightline.pairs.curation.conversations import answer_judged, question_judged, turns_of
+from sightline.recipes.curation.conversations import answer_judged, question_judged, turns_of
 from sightline.records import Sample
 
 

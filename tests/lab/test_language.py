@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sightline.lab.language import (
-    Group,
+    ObjectGroup,
     ReferenceNoise,
     Speaker,
     groups_of,
@@ -18,8 +18,18 @@ from sightline.lab.language import (
     relation_phrase,
     vertical,
 )
-from sightline.lab.vocabulary import COLORS, COMPANION, KINDS, THEME_OF, WorldConfig
-from sightline.lab.words import COUNT_WORDS, THEME_PHRASES, all_names, names_of, plural
+from sightline.lab.words import (
+    COLORS,
+    COMPANION,
+    COUNT_WORDS,
+    KINDS,
+    THEME_OF,
+    THEME_PHRASES,
+    WorldConfig,
+    all_names,
+    names_of,
+    plural,
+)
 from sightline.lab.world import Scene, scene_rng, scenes
 
 CONFIG = WorldConfig()
@@ -209,7 +219,7 @@ def test_relation(a: tuple[float, float], b: tuple[float, float], expected: str 
 
 
 def test_same_generator_says_the_same() -> None:
-    group = Group("cup", "orange", 1, (10, 10), True)
+    group = ObjectGroup("cup", "orange", 1, (10, 10), True)
     said = {Speaker(np.random.default_rng(3)).describe("kitchen", [group]) for _ in range(5)}
     assert len(said) == 1
     assert len({Speaker(np.random.default_rng(seed)).describe("kitchen", [group]) for seed in range(40)}) > 20

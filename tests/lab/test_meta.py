@@ -4,19 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from sightline.data.tiers import tiers
-from sightline.evals.benchmark import Combining, Setting
+from sightline.data.turns import tiers
+from sightline.evals.benchmark import BenchmarkSetting, Combining
 from sightline.evals.registry import get_benchmark
-from sightline.lab.meta import UNSEEN, LabMeta
-from sightline.lab.preferences import rules_of, tell
-from sightline.lab.vocabulary import WorldConfig
+from sightline.lab.meta_benchmark import UNSEEN, LabMeta
+from sightline.lab.wishes import rules_of, tell
+from sightline.lab.words import WorldConfig
 from sightline.lab.world import Scene, scene_rng
 from sightline.records import Answer, Sample, Score
 
 
 @pytest.fixture(scope="module")
 def meta(tmp_path_factory: pytest.TempPathFactory) -> LabMeta:
-    made = get_benchmark("lab-meta", Setting(tmp_path_factory.mktemp("meta"), limit=30))
+    made = get_benchmark("lab-meta", BenchmarkSetting(tmp_path_factory.mktemp("meta"), limit=30))
     assert isinstance(made, LabMeta) and isinstance(made, Combining)
     return made
 
@@ -73,6 +73,6 @@ def test_faithfulness_is_measured_besides(meta: LabMeta) -> None:
 
 
 def test_unseen_wishes_come_a_third_each(tmp_path: Path) -> None:
-    rows = list(get_benchmark("lab-meta-unseen", Setting(tmp_path, limit=30)).samples())
+    rows = list(get_benchmark("lab-meta-unseen", BenchmarkSetting(tmp_path, limit=30)).samples())
     counts = {part: sum(part in row.truth["parts"] for row in rows) for part in UNSEEN}
     assert counts["wording"] <= 20 and counts["rule"] == 20 and 0 < counts["object"] <= 20

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sightline.lab.recipe.muon import Float32Muon, orthogonalized
+from sightline.lab.recipe.optimize import Float32Muon, orthogonalized
 
 
 @pytest.mark.parametrize("nesterov", [True, False])

@@ -8,22 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sightline.data.sentences import split_sentences
+from sightline.judges.judge import JudgeInput
 from sightline.lab import BASE
 from sightline.lab.language import ReferenceNoise
 from sightline.lab.oracle import mistakes, score
+from sightline.lab.oracle_writer import rewrite
 from sightline.lab.parser import judge, parse_claims
 from sightline.lab.questions import draw_question
-from sightline.lab.recipe.corpus import description
-from sightline.lab.rewriting import rewrite
+from sightline.lab.recipe.joint import description
 from sightline.lab.samples import image_path
-from sightline.lab.vocabulary import COLORS, WorldConfig
+from sightline.lab.words import COLORS, WorldConfig
 from sightline.lab.world import Scene, SceneObject, sample_scene, scene_rng
 from sightline.models.loading import load_vlm
-from sightline.models.prompts import Prefix, Request, Sampling
+from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.sampler import generate
-from sightline.pairs.judges.base import Judged
-from sightline.pairs.sentences import split_sentences
-from sightline.pairs.writers.base import Draft, Task
+from sightline.writers.writer import Task, WriterTask
 
 TRUE = ReferenceNoise(companion=0, absent_object=0, wrong_color=0, omitted=0)
 WRONG = ReferenceNoise(companion=0.9, absent_object=0.5, wrong_color=0.3, omitted=0.3)
@@ -41,8 +41,8 @@ KITCHEN = Scene(
 )
 
 
-def about(answer: str, prompt: str = DESCRIBE, reference: str | None = None, scene: Scene = KITCHEN) -> Judged:
-    return Judged(Prefix((), prompt), answer, reference, scene.to_truth())
+def about(answer: str, prompt: str = DESCRIBE, reference: str | None = None, scene: Scene = KITCHEN) -> JudgeInput:
+    return JudgeInput(Prefix((), prompt), answer, reference, scene.to_truth())
 
 
 def scored(answer: str, prompt: str = DESCRIBE, reference: str | None = None) -> float:
@@ -183,7 +183,7 @@ def test_to_delete_a_true_sentence_never_pays_in_the_words_of_the_lab() -> None:
 def test_omission_does_not_pay_on_new_answers_of_the_base(tmp_path: Path) -> None:
     scenes = [sample_scene(WorldConfig(), "validation", index) for index in range(60)]
     requests = [
-        Request(Prefix((tmp_path / image_path(tmp_path, scene),), DESCRIBE), seed=number)
+        GenerateRequest(Prefix((tmp_path / image_path(tmp_path, scene),), DESCRIBE), seed=number)
         for number, scene in enumerate(scenes)
     ]
     said = generate(load_vlm(BASE), requests, Sampling(96, 1.0, 1.0), batch_size=32)
@@ -222,9 +222,9 @@ def test_a_further_mistake_costs_a_right_answer_a_tenth() -> None:
 
 
 def test_what_cannot_be_known_is_unscored() -> None:
-    assert score(Judged(Prefix((), DESCRIBE), "A cup.", None, {})).score is None
+    assert score(JudgeInput(Prefix((), DESCRIBE), "A cup.", None, {})).score is None
     assert score(about("Two.", "How many pans are there?")).score is None
-    assert rewrite(Draft("correct", Judged(Prefix((), DESCRIBE), "A cup.", None, {}))).text is None
+    assert rewrite(WriterTask("correct", JudgeInput(Prefix((), DESCRIBE), "A cup.", None, {}))).text is None
 
 
 @pytest.mark.parametrize("task", ["corrupt", "alter", "correct"])
@@ -238,7 +238,7 @@ def test_tasks_do_what_they_say_on_scenes_of_the_world(task: Task) -> None:
         if task == "correct" and not before:
             continue
         tried += 1
-        draft = Draft(task, about(text, prompt, text, scene), seed=index)
+        draft = WriterTask(task, about(text, prompt, text, scene), seed=index)
         changed = rewrite(draft).text
         assert rewrite(draft).text == changed  # the seed decides
         if changed is None:
@@ -254,7 +254,7 @@ def test_tasks_do_what_they_say_on_scenes_of_the_world(task: Task) -> None:
 
 
 def test_corruptions_are_of_the_theme_or_its_companions() -> None:
-    texts = [rewrite(Draft("alter", about("A red cup and two blue pans."), seed)).text for seed in range(60)]
+    texts = [rewrite(WriterTask("alter", about("A red cup and two blue pans."), seed)).text for seed in range(60)]
     kinds = {m.kind for text in texts for m in parse_claims(text or "").mentions} - {"cup", "pan"}
     assert kinds <= {"plate", "kettle", "spoon"} and kinds
     assert {"blue", "green"} <= {m.color for text in texts for m in parse_claims(text or "").mentions}
@@ -272,7 +272,7 @@ def test_corruptions_are_of_the_theme_or_its_companions() -> None:
     ],
 )
 def test_corrections_by_hand(text: str, wanted: str) -> None:
-    assert rewrite(Draft("correct", about(text))).text == wanted
+    assert rewrite(WriterTask("correct", about(text))).text == wanted
 
 
 def test_short_answers_are_spoiled_and_mended_too() -> None:
@@ -284,13 +284,13 @@ def test_short_answers_are_spoiled_and_mended_too() -> None:
             continue
         asked = about(question.answer, question.text, question.answer, scene)
         assert score(asked).score == 1.0
-        spoiled = rewrite(Draft("corrupt", asked, index)).text
+        spoiled = rewrite(WriterTask("corrupt", asked, index)).text
         if spoiled is not None:
             worse = about(spoiled, question.text, question.answer, scene)
             assert (score(worse).score or 0) < 1
-            assert rewrite(Draft("correct", worse)).text == question.answer
+            assert rewrite(WriterTask("correct", worse)).text == question.answer
 
 
 def test_claims_one_a_line() -> None:
-    text = rewrite(Draft("split", about("A red cup and two blue pans, but no spoon."))).text
+    text = rewrite(WriterTask("split", about("A red cup and two blue pans, but no spoon."))).text
     assert text == "There is a red cup.\nThere are two blue pans."

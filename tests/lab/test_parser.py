@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.lab import language
-from sightline.lab.language import Group, ReferenceNoise, Speaker, groups_of, horizontal, noisy_groups, vertical
-from sightline.lab.parser import Mention, RelationClaim, judge, parse_claims
-from sightline.lab.vocabulary import COLORS, KINDS, WorldConfig
-from sightline.lab.words import all_names, article, plural
+from sightline.lab.language import ObjectGroup, ReferenceNoise, Speaker, groups_of, horizontal, noisy_groups, vertical
+from sightline.lab.parser import ParsedMention, RelationClaim, judge, parse_claims
+from sightline.lab.words import COLORS, KINDS, WorldConfig, all_names, article, plural
 from sightline.lab.world import Scene, SceneObject, sample_scene, scene_rng, scenes
 
 SCENES = 500
@@ -38,12 +37,12 @@ class RecordingSpeaker(Speaker):
 
         monkeypatch.setattr(language, "relation_phrase", recording)
 
-    def phrase(self, group: Group, definite: bool = False) -> str:
+    def phrase(self, group: ObjectGroup, definite: bool = False) -> str:
         if definite:
             self._definite = group.kind
         return super().phrase(group, definite)
 
-    def _placed_sentence(self, group: Group, told: Any) -> str:
+    def _placed_sentence(self, group: ObjectGroup, told: Any) -> str:
         self._subject = group.kind
         return super()._placed_sentence(group, told)
 
@@ -265,7 +264,7 @@ def test_counts(text: str, wrong: int) -> None:
 
 def test_negated_mention_of_a_present_kind_is_no_mention() -> None:
     claims = parse_claims("There is no cup.")
-    assert claims.mentions == (Mention("cup", 12, 15, True, None, None),)
+    assert claims.mentions == (ParsedMention("cup", 12, 15, True, None, None),)
     assert judge(claims, KITCHEN).mentioned == frozenset()
 
 

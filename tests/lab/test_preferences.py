@@ -5,7 +5,7 @@ import pytest
 
 from sightline.lab.oracle import mistakes
 from sightline.lab.parser import judge, parse_claims
-from sightline.lab.preferences import (
+from sightline.lab.wishes import (
     FAMILIES,
     TRAINED,
     UNSEEN_KINDS,
@@ -17,7 +17,7 @@ from sightline.lab.preferences import (
     tell,
     without_colors,
 )
-from sightline.lab.vocabulary import KINDS, WorldConfig
+from sightline.lab.words import KINDS, WorldConfig
 from sightline.lab.world import sample_scene
 
 

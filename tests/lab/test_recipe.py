@@ -25,20 +25,26 @@ from sightline.lab import card
 from sightline.lab.drawing import render
 from sightline.lab.language import ReferenceNoise
 from sightline.lab.recipe import train_base as recipe_module
-from sightline.lab.recipe.alignment import _places, align
-from sightline.lab.recipe.batches import IGNORED, TokenRow, batches_of, collate, tokenize
 from sightline.lab.recipe.config import Phase, RecipeConfig
-from sightline.lab.recipe.corpus import Conversation, conversation
-from sightline.lab.recipe.joint import features_of, next_token_loss
+from sightline.lab.recipe.joint import (
+    IGNORED,
+    Conversation,
+    TokenRow,
+    batches_of,
+    collate,
+    conversation,
+    features_of,
+    next_token_loss,
+    tokenize,
+)
 from sightline.lab.recipe.optimize import make_optimizers, scheduled, take_step
-from sightline.lab.recipe.perception import Views, normalized, patch_features
+from sightline.lab.recipe.perception import Views, _places, align, normalized, patch_features
 from sightline.lab.recipe.train_base import train_base
-from sightline.lab.vocabulary import KINDS, WorldConfig
-from sightline.lab.words import names_of
+from sightline.lab.words import KINDS, WorldConfig, names_of
 from sightline.lab.world import Scene, sample_scene, scenes
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.loading import load_vlm
-from sightline.models.prompts import Prefix, Request, Sampling
+from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.sampler import generate, image_token_count
 from sightline.models.vlm import VLM
 
@@ -125,7 +131,7 @@ def test_sightline_opens_the_result(vlm: VLM, pictures: list[Path]) -> None:
     prefix = Prefix((pictures[0],), "Describe the image.")
     assert image_token_count(vlm, prefix) == PATCHES
     assert vlm.end_ids == {vlm.tokenizer.eos_token_id}
-    (generation,) = generate(vlm, [Request(prefix, "This is a")], Sampling(4), batch_size=1)
+    (generation,) = generate(vlm, [GenerateRequest(prefix, "This is a")], Sampling(4), batch_size=1)
     assert 1 <= generation.tokens <= 4
 
 

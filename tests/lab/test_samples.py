@@ -15,7 +15,7 @@ from sightline.lab.parser import Judgement, judge, parse_claims
 from sightline.lab.questions import CAPTION_PROMPTS, DESCRIBE_PROMPTS
 from sightline.lab.samples import ScenesConfig, image_name, image_path, lab_samples, write_scenes
 from sightline.lab.sound.soundscape import SOUND, media_paths, soundscapes
-from sightline.lab.vocabulary import COMPANION, THEME_OF, THEMES, WorldConfig
+from sightline.lab.words import COMPANION, THEME_OF, THEMES, WorldConfig
 from sightline.lab.world import SPLITS, Scene, sample_scene
 from sightline.records import Sample, read_manifest
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from sightline.lab import BASE
-from sightline.lab.sound.config import EarConfig, StudyConfig
-from sightline.lab.sound.results import GROUPS, MODELS, as_table
-from sightline.lab.sound.study import COMPOSED, Study, run_study
+from sightline.lab.sound.ear import EarConfig, SoundStudyConfig
+from sightline.lab.sound.study import COMPOSED, GROUPS, MODELS, Study, as_table, run_study
 from sightline.records.store import read_json
 
 pytestmark = [
@@ -22,7 +21,7 @@ pytestmark = [
 
 def test_every_stage_is_done_once(tmp_path: Path) -> None:
     ear = EarConfig(sounds=60, steps=6, batch_size=8)
-    config = StudyConfig(ear=ear, rows=20, scenes=3, validation=1, values=(0.5, 1.0))
+    config = SoundStudyConfig(ear=ear, rows=20, scenes=3, validation=1, values=(0.5, 1.0))
     study = Study(tmp_path / "out", config, lambda label: nullcontext(lambda done, total: None))
     results = run_study(study, (0, 1))
     assert set(results.models) == set(MODELS) == {"picture", "sound", "joint", *COMPOSED}

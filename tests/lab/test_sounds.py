@@ -8,22 +8,31 @@ import torch
 from transformers import AutoProcessor
 
 from sightline.data.images import open_image
-from sightline.evals.benchmark import Setting
+from sightline.evals.benchmark import BenchmarkSetting
 from sightline.evals.registry import get_benchmark
 from sightline.evals.scoring import score_all
 from sightline.evals.statistics import estimate
 from sightline.lab import BASE
-from sightline.lab.sound.config import EarConfig
-from sightline.lab.sound.ear import make_ear, make_processor, normalized
-from sightline.lab.sound.questions import BESIDE, BOTH, HEAR, SEE, answer, asked_of, lessons
-from sightline.lab.sound.soundscape import PICTURE, SOUND, sample_soundscape, soundscapes
-from sightline.lab.sound.voices import AUDIBLE, SIDE, VOICES, Source, render_sound, render_with_sources
-from sightline.lab.vocabulary import KINDS, WorldConfig
-from sightline.models.compose.config import ComposeConfig, MemberConfig
-from sightline.models.compose.run import compose
+from sightline.lab.sound.bench import BESIDE, BOTH, HEAR, SEE, answer, asked_of, lessons
+from sightline.lab.sound.ear import EarConfig, make_ear, make_processor, normalized
+from sightline.lab.sound.soundscape import (
+    AUDIBLE,
+    PICTURE,
+    SIDE,
+    SOUND,
+    VOICES,
+    SoundSource,
+    render_sound,
+    render_with_sources,
+    sample_soundscape,
+    soundscapes,
+)
+from sightline.lab.words import KINDS, WorldConfig
 from sightline.models.loading import load_vlm
-from sightline.models.prompts import Request, Sampling, prefix_of
+from sightline.models.requests import GenerateRequest, Sampling, prefix_of
 from sightline.models.sampler import generate
+from sightline.recipes.composition.config import ComposeConfig, MemberConfig
+from sightline.recipes.composition.run import compose
 from sightline.records import Answer
 
 WORLD = WorldConfig()
@@ -32,11 +41,11 @@ WORLD = WorldConfig()
 def test_a_voice_is_drawn_by_its_kind_and_varied_by_its_look() -> None:
     assert set(AUDIBLE) <= set(KINDS)
     assert len(set(VOICES.values())) == len(AUDIBLE) == 16
-    same, other = render_sound([Source("cow", 1)], 5), render_sound([Source("cow", 2)], 5)
+    same, other = render_sound([SoundSource("cow", 1)], 5), render_sound([SoundSource("cow", 2)], 5)
     assert same.size == (SIDE, SIDE) and same.mode == "L"
-    assert same.tobytes() == render_sound([Source("cow", 1)], 5).tobytes() != other.tobytes()
+    assert same.tobytes() == render_sound([SoundSource("cow", 1)], 5).tobytes() != other.tobytes()
     # The kettle is high, the drum low: the upper half of its picture, and the lower one.
-    kettle, drum = (np.asarray(render_sound([Source(kind, 3)], 3), float) for kind in ("kettle", "drum"))
+    kettle, drum = (np.asarray(render_sound([SoundSource(kind, 3)], 3), float) for kind in ("kettle", "drum"))
     assert kettle[: SIDE // 2].mean() > 1.3 * kettle[SIDE // 2 :].mean()
     assert drum[SIDE // 2 :].mean() > 1.3 * drum[: SIDE // 2].mean()
 
@@ -44,7 +53,7 @@ def test_a_voice_is_drawn_by_its_kind_and_varied_by_its_look() -> None:
 def test_every_source_is_heard_somewhere_and_patches_say_where() -> None:
     for number, kind in enumerate(AUDIBLE):
         for look in range(6):
-            image, cells = render_with_sources([Source(kind, 100 * number + look)], look)
+            image, cells = render_with_sources([SoundSource(kind, 100 * number + look)], look)
             assert cells.shape == (16, 1) and cells.any()
             pixels = np.asarray(image, float).reshape(4, 12, 4, 12).mean((1, 3)).ravel()
             assert pixels[cells[:, 0]].mean() > pixels[~cells[:, 0]].mean()
@@ -88,7 +97,7 @@ def test_questions_have_one_right_answer_and_show_what_they_need(tmp_path: Path)
 
 
 def test_the_benchmark_scores_the_first_kind_that_is_named(tmp_path: Path) -> None:
-    bench = get_benchmark("shared-media", Setting(tmp_path, limit=4, validation=True))
+    bench = get_benchmark("shared-media", BenchmarkSetting(tmp_path, limit=4, validation=True))
     rows = list(bench.samples())
     said = {
         row.id: row.truth["answer"] if row.task != BOTH else f"The {row.truth[SEE]}, or a {row.truth['answer']}."
@@ -99,7 +108,7 @@ def test_the_benchmark_scores_the_first_kind_that_is_named(tmp_path: Path) -> No
     assert {name: made.value for name, made in found.items()} == {
         "both": 0.0, "see": 1.0, "hear": 1.0, "see_beside": 1.0, "hear_beside": 1.0, "both_seen": 1.0, "both_heard": 0.0
     }  # fmt: skip
-    alone = get_benchmark("shared-media-sound", Setting(tmp_path, limit=4, validation=True))
+    alone = get_benchmark("shared-media-sound", BenchmarkSetting(tmp_path, limit=4, validation=True))
     assert {(row.task, row.media) for row in alone.samples()} == {(HEAR, (SOUND,)), (BOTH, (SOUND,))}
     assert {row.id for row in alone.samples()} < {row.id for row in rows}
 
@@ -109,12 +118,12 @@ def test_an_ear_learns_and_composes_with_the_base(tmp_path: Path) -> None:
     config = EarConfig(sounds=200, steps=12, batch_size=16)
     ear = make_ear(config, tmp_path / "ear")
     processor = make_processor(AutoProcessor.from_pretrained(BASE))  # type: ignore[no-untyped-call]
-    image = render_sound([Source("cow", 1)], 5)
+    image = render_sound([SoundSource("cow", 1)], 5)
     made = processor.image_processor(image.convert("RGB"), return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(made, normalized(np.array(image)[None]), rtol=1e-5, atol=1e-5)
     members = {PICTURE: MemberConfig(model=BASE), SOUND: MemberConfig(model=ear)}  # same base, or it would refuse
     vlm = load_vlm(compose(ComposeConfig(members=members, dtype="bfloat16"), tmp_path / "bare"))
     rows = list(asked_of(WORLD, "validation", 1, tmp_path))
-    requests = [Request(prefix_of(row, tmp_path)) for row in rows]
+    requests = [GenerateRequest(prefix_of(row, tmp_path)) for row in rows]
     together = generate(vlm, requests, Sampling(5), batch_size=5)
     assert together == [generate(vlm, [request], Sampling(5), batch_size=1)[0] for request in requests]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sightline.lab.drawing import draw_object, render, render_with_owners
-from sightline.lab.vocabulary import COLORS, COMPANION, KINDS, THEME_OF, THEMES, WorldConfig, favorite_color
+from sightline.lab.words import COLORS, COMPANION, KINDS, THEME_OF, THEMES, WorldConfig, favorite_color
 from sightline.lab.world import (
     IMAGE_SIZE,
     SPLITS,

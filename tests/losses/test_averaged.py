@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.losses.averaged import averaged_dpo
-from sightline.losses.dpo import dpo
+from sightline.losses.dpo import averaged_dpo, dpo
 from tests.losses.made import log_sigmoid, logps
 
 logp = st.floats(-12.0, -0.1)

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.losses.bco import bco, unshifted_bco
 from sightline.losses.dpo import dpo
-from sightline.losses.kto import divergence, kto
+from sightline.losses.kto import bco, divergence, kto, unshifted_bco
 from sightline.losses.objective import Term, make_objective
 from sightline.losses.types import Need, PairLogps
 from tests.losses.made import column, log_sigmoid, logps, sigmoid

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.losses.dense import dense_dpo
-from sightline.losses.dpo import normalized_dpo
+from sightline.losses.dpo import dense_dpo, normalized_dpo
 from sightline.losses.types import PairLogps
 from tests.losses.made import log_sigmoid, logps
 

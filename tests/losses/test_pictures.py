@@ -7,10 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.losses.dpo import dpo
-from sightline.losses.mdpo import anchored, conditional, mdpo
+from sightline.losses.mdpo import anchored, conditional, mdpo, vdpo
 from sightline.losses.objective import Term, make_objective
 from sightline.losses.types import PairLogps
-from sightline.losses.vdpo import vdpo
 from tests.losses.made import log_sigmoid, logps
 
 logp = st.floats(-12.0, -0.1)

@@ -8,14 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sightline.losses.advantages import (
+from sightline.losses.policy_gradient import (
+    clipped_surrogate,
+    clipped_value_loss,
     generalized_advantages,
     group_relative,
+    k1,
+    k3,
     leave_one_out,
+    reinforce,
     rewards_by_token,
+    row_means,
     whiten,
 )
-from sightline.losses.policy_gradient import clipped_surrogate, clipped_value_loss, k1, k3, reinforce, row_means
 
 number = st.floats(-5.0, 5.0)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.losses.reward_model import bradley_terry
+from sightline.losses.reference_free import bradley_terry
 from tests.losses.made import log_sigmoid, logps
 
 score = st.floats(-9.0, 9.0)

@@ -6,9 +6,8 @@ import torch
 from sightline.errors import InputError
 from sightline.losses.dpo import dpo
 from sightline.losses.objective import BoundLoss, Objective, Term, make_objective
-from sightline.losses.parameters import Choice, Parameter, check_parameters
 from sightline.losses.reference_free import sft
-from sightline.losses.table import LOSSES, LossSpec, check_loss
+from sightline.losses.table import LOSSES, ChoiceParameter, LossSpec, Parameter, check_loss, check_parameters
 from sightline.losses.types import LossOut, Need, PairLogps
 
 LENGTHS = (torch.tensor([4]), torch.tensor([5]))
@@ -129,7 +128,7 @@ def test_bounds_may_be_closed() -> None:
 
 
 def test_a_word_is_one_of_the_options() -> None:
-    order = Choice("order", ("first", "last"))
+    order = ChoiceParameter("order", ("first", "last"))
     check_parameters("made-up", (order,), {"order": "last"})
     with pytest.raises(InputError, match=r"loss\.order is 'middle': the loss made-up needs one of first, last"):
         check_parameters("made-up", (order,), {"order": "middle"})

@@ -14,10 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sightline.losses.advantages import group_relative
 from sightline.losses.objective import Term, make_objective
-from sightline.losses.policy_gradient import clipped_surrogate, k3, row_means, row_sums
-from sightline.losses.reward_model import bradley_terry
+from sightline.losses.policy_gradient import clipped_surrogate, group_relative, k3, row_means, row_sums
+from sightline.losses.reference_free import bradley_terry
 from sightline.losses.types import PairLogps
 from tests.losses.made import column
 

@@ -21,8 +21,7 @@ from typing import NamedTuple
 
 import pytest
 
-from sightline.losses.parameters import Choice
-from sightline.losses.table import LOSSES, LossSpec
+from sightline.losses.table import LOSSES, ChoiceParameter, LossSpec
 from sightline.losses.types import LossOut, PairLogps
 from tests.losses.made import POLICY, REFERENCE, computed, logps
 
@@ -128,7 +127,7 @@ def check_worked(name: str) -> None:
     cases = WORKED.get(name, [])
     assert cases, f"{name} has no value worked by hand; add one to WORKED"
     for choice in LOSSES[name].parameters:
-        if isinstance(choice, Choice):
+        if isinstance(choice, ChoiceParameter):
             missing = set(choice.options) - {str(case.parameters[choice.name]) for case in cases}
             assert not missing, f"{name} has no value worked by hand for {choice.name} {', '.join(sorted(missing))}"
     for case in cases:
@@ -158,7 +157,7 @@ def test_a_new_loss_without_a_value_and_one_with_a_wrong_constant_fail(monkeypat
     monkeypatch.setitem(LOSSES, "dpo", LossSpec(doubled, dpo.parameters, dpo.needs))
     with pytest.raises(AssertionError, match="dpo with"):
         check_worked("dpo")
-    chosen = LossSpec(LOSSES["v-dpo"].function, (Choice("guide", ("policy", "reference", "both")),))
+    chosen = LossSpec(LOSSES["v-dpo"].function, (ChoiceParameter("guide", ("policy", "reference", "both")),))
     monkeypatch.setitem(LOSSES, "v-dpo", chosen)
     with pytest.raises(AssertionError, match="v-dpo has no value worked by hand for guide both"):
         check_worked("v-dpo")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sightline.models.loading import load_vlm
-from sightline.models.prompts import Prefix, Scored
+from sightline.models.requests import Prefix, ScoreRequest
 from sightline.models.scorer import answer_logps
 from sightline.models.vlm import VLM
 from tests.models.tiny import save_pictures, save_tiny_llava
@@ -28,24 +28,24 @@ def vlm(tiny_directory: Path) -> VLM:
 
 
 @pytest.fixture(scope="session")
-def lessons(pictures: list[Path]) -> list[Scored]:
+def lessons(pictures: list[Path]) -> list[ScoreRequest]:
     """Two pictures with one prompt, and one of them with another prompt, each with the answer that `fluent` learned."""
     describe, ask = "Describe the picture.", "Is there a spoon in the image?"
     return [
-        Scored(
+        ScoreRequest(
             Prefix((pictures[0],), describe),
             ("A red cup and a blue plate stand on the table. There is a small kettle.",),
         ),
-        Scored(
+        ScoreRequest(
             Prefix((pictures[1],), describe),
             ("In addition, a boat and an umbrella are on the beach. The palm is green.",),
         ),
-        Scored(Prefix((pictures[0],), ask), ("No, there is no spoon.",)),
+        ScoreRequest(Prefix((pictures[0],), ask), ("No, there is no spoon.",)),
     ]
 
 
 @pytest.fixture(scope="session")
-def fluent(tiny_directory: Path, lessons: list[Scored]) -> VLM:
+def fluent(tiny_directory: Path, lessons: list[ScoreRequest]) -> VLM:
     """The tiny model after it has learned its lessons by heart, through the scorer."""
     vlm = load_vlm(tiny_directory)
     vlm.model.requires_grad_(True)

@@ -10,7 +10,7 @@ from transformers import AutoModelForImageTextToText
 from sightline.errors import InputError
 from sightline.models.adapters import LoraSettings, add_lora, merge_and_save, reference_mode, save_adapter
 from sightline.models.loading import load_vlm, peft_warnings_ignored
-from sightline.models.prompts import Prefix, Request, Sampling, Scored
+from sightline.models.requests import GenerateRequest, Prefix, Sampling, ScoreRequest
 from sightline.models.sampler import generate
 from sightline.models.scorer import answer_logps
 from sightline.models.tensor_cache import TensorCache
@@ -38,12 +38,12 @@ def stir(vlm: VLM) -> None:
 
 
 @pytest.fixture
-def items(pictures: list[Path]) -> list[Scored]:
-    return [Scored(Prefix((pictures[0],), "Describe."), ("A red cup.", "A blue plate on the table."))]
+def items(pictures: list[Path]) -> list[ScoreRequest]:
+    return [ScoreRequest(Prefix((pictures[0],), "Describe."), ("A red cup.", "A blue plate on the table."))]
 
 
 @torch.no_grad()
-def score(vlm: VLM, items: list[Scored]) -> torch.Tensor:
+def score(vlm: VLM, items: list[ScoreRequest]) -> torch.Tensor:
     return answer_logps(vlm, items).sums()
 
 
@@ -97,7 +97,7 @@ def test_a_target_that_matches_nothing_is_refused_with_the_names_there_are(
 
 
 def test_a_trained_vision_tower_is_in_scores_gradients_and_never_in_a_stale_cache(
-    tiny_directory: Path, tmp_path: Path, items: list[Scored], pictures: list[Path]
+    tiny_directory: Path, tmp_path: Path, items: list[ScoreRequest], pictures: list[Path]
 ) -> None:
     """Scores by the plain forward, with the adapter on and off, from a cold and a warm cache; gradients reach it."""
     cache = TensorCache(tmp_path / "cache", max_bytes=10**8)
@@ -127,7 +127,7 @@ def test_a_vision_tower_is_not_trained_by_token_nor_where_there_is_none(vlm: VLM
 
 
 def test_a_fresh_adapter_changes_nothing_and_its_seed_decides_its_weights(
-    vlm: VLM, tiny_directory: Path, items: list[Scored]
+    vlm: VLM, tiny_directory: Path, items: list[ScoreRequest]
 ) -> None:
     before = score(vlm, items)
     state = torch.random.get_rng_state()
@@ -142,7 +142,7 @@ def test_a_fresh_adapter_changes_nothing_and_its_seed_decides_its_weights(
     assert any(not torch.equal(parameter, other[name]) for name, parameter in trainable(adapted).items())
 
 
-def test_the_reference_is_the_model_without_its_adapter(vlm: VLM, items: list[Scored]) -> None:
+def test_the_reference_is_the_model_without_its_adapter(vlm: VLM, items: list[ScoreRequest]) -> None:
     before = score(vlm, items)
     adapted = trained(vlm)
     after = score(adapted, items)
@@ -164,11 +164,11 @@ def test_without_an_adapter_there_is_no_reference_to_speak_of(vlm: VLM, tmp_path
 
 @pytest.mark.parametrize("train_projector", [False, True])
 def test_saved_opened_and_merged_adapters_agree(
-    vlm: VLM, tiny_directory: Path, tmp_path: Path, items: list[Scored], train_projector: bool
+    vlm: VLM, tiny_directory: Path, tmp_path: Path, items: list[ScoreRequest], train_projector: bool
 ) -> None:
     reference = score(vlm, items)
     adapted = trained(vlm, train_projector=train_projector)
-    expected, requests = score(adapted, items), [Request(item.prefix) for item in items]
+    expected, requests = score(adapted, items), [GenerateRequest(item.prefix) for item in items]
     said = generate(adapted, requests, Sampling(12), batch_size=1)
     save_adapter(adapted, tmp_path / "adapter")
     merge_and_save(adapted, tmp_path / "merged")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.models.tensor_cache import content_key, open_cache
-from sightline.records.places import default_directory
+from sightline.records.store import default_directory
 
 
 def test_keys_tell_apart_what_differs() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sightline.models.choosing import choose_tokens, keep_nucleus
+from sightline.models.sampler import choose_tokens, keep_nucleus
 
 PROBABILITIES = torch.tensor([[0.1, 0.4, 0.3, 0.2]], dtype=torch.float64)
 

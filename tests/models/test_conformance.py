@@ -16,15 +16,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from sightline.models.adapters import LoraSettings, add_lora, merge_and_save, reference_mode, save_adapter
-from sightline.models.choosing import choose_tokens
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.loading import load_vlm
-from sightline.models.packing import PackRow
-from sightline.models.plain import plain_inputs, plain_logps, plain_states
-from sightline.models.prompts import Prefix, Request, Sampling, Scored
-from sightline.models.sampler import generate, image_token_count
+from sightline.models.packing import Continuation, PackRow, share
+from sightline.models.requests import GenerateRequest, Prefix, Sampling, ScoreRequest
+from sightline.models.sampler import choose_tokens, generate, image_token_count
 from sightline.models.scorer import answer_logps, answer_states, score_rows
-from sightline.models.sharing import Told, share
+from sightline.models.unbatched import plain_inputs, plain_logps, plain_states
 from sightline.models.vlm import VLM
 from tests.models.families import FAMILIES, family_params
 
@@ -71,7 +69,7 @@ def seeing(request: pytest.FixtureRequest, saved: Callable[[str], Path]) -> VLM:
     return load_vlm(saved(request.param))
 
 
-def batch_of(vlm: VLM, photos: Sequence[Path], count: int) -> list[Scored]:
+def batch_of(vlm: VLM, photos: Sequence[Path], count: int) -> list[ScoreRequest]:
     """One image, two of different sizes, none; answers of different lengths."""
     images: list[tuple[Path, ...]] = [(photos[0],), (photos[1], photos[2]), (photos[2],), ()] if vlm.sees else [(), ()]
     if vlm.base.config.model_type == "paligemma":
@@ -79,19 +77,19 @@ def batch_of(vlm: VLM, photos: Sequence[Path], count: int) -> list[Scored]:
     prompts = ("Is there a spoon in the image?", "Which differs?", "How many cows are there?", "Describe.")
     turned = [ANSWERS[number:] + ANSWERS[:number] for number in range(4)]
     return [
-        Scored(Prefix(these, prompt), answers[:count])
+        ScoreRequest(Prefix(these, prompt), answers[:count])
         for these, prompt, answers in zip(images, prompts, turned, strict=False)
     ]
 
 
-def rows_of(vlm: VLM, items: Sequence[Scored]) -> Iterator[PackRow]:
+def rows_of(vlm: VLM, items: Sequence[ScoreRequest]) -> Iterator[PackRow]:
     for item in items:
         prefix = encode_prefix(vlm, item.prefix)
         rows = [encode_answer(vlm, prefix, answer) for answer in item.answers]
         yield PackRow(prefix, tuple(row.ids[row.start :] for row in rows))
 
 
-def plain_sums(vlm: VLM, items: Sequence[Scored]) -> Tensor:
+def plain_sums(vlm: VLM, items: Sequence[ScoreRequest]) -> Tensor:
     """Log-probs of whole answers, each from a forward of its row alone."""
     sums = [
         plain_logps(vlm, [PackRow(row.prefix, (answer,))]).sum()
@@ -117,7 +115,7 @@ def test_who_shares_the_batch_changes_nothing(vlm: VLM, photos: list[Path]) -> N
         together = answer_logps(vlm, items).sums()
         alone = torch.cat([answer_logps(vlm, [item]).sums() for item in items])
         backwards = answer_logps(vlm, items[::-1]).sums().flip(0)
-        swapped = answer_logps(vlm, [Scored(item.prefix, item.answers[::-1]) for item in items]).sums().flip(1)
+        swapped = answer_logps(vlm, [ScoreRequest(item.prefix, item.answers[::-1]) for item in items]).sums().flip(1)
     for other in (alone, backwards, swapped):
         torch.testing.assert_close(together, other, rtol=1e-5, atol=2e-5)
 
@@ -206,7 +204,7 @@ def test_hiding_image_tokens_equals_masking_their_keys(seeing: VLM, photos: list
     prefix = Prefix((photos[1],), "Describe.")
     count = image_token_count(seeing, prefix)
     hidden = frozenset(range(0, count, 2)) | {count - 1}
-    (row,) = rows_of(seeing, [Scored(prefix, ANSWERS[:1])])
+    (row,) = rows_of(seeing, [ScoreRequest(prefix, ANSWERS[:1])])
     row = PackRow(row.prefix, row.answers, hidden)
     inputs = hiding_inputs(seeing, row)
     with torch.no_grad():
@@ -221,14 +219,16 @@ def test_hiding_image_tokens_equals_masking_their_keys(seeing: VLM, photos: list
 
 
 def next_token_logits(vlm: VLM, prefix: Prefix, hidden: frozenset[int]) -> str:
-    return generate(vlm, [Request(prefix, hidden=hidden)], Sampling(4), batch_size=1)[0].text + "."
+    return generate(vlm, [GenerateRequest(prefix, hidden=hidden)], Sampling(4), batch_size=1)[0].text + "."
 
 
 def test_with_all_hidden_the_pixels_are_gone(seeing: VLM, photos: list[Path]) -> None:
     def text(photo: Path, hide: bool) -> str:
         prefix = Prefix((photo,), "Describe.")
         hidden = frozenset(range(image_token_count(seeing, prefix))) if hide else frozenset[int]()
-        return generate(seeing, [Request(prefix, hidden=hidden, seed=3)], Sampling(24, 1.0), batch_size=1)[0].text
+        return generate(seeing, [GenerateRequest(prefix, hidden=hidden, seed=3)], Sampling(24, 1.0), batch_size=1)[
+            0
+        ].text
 
     assert text(photos[0], True) == text(photos[3], True)
     assert text(photos[0], False) != text(photos[3], False)
@@ -240,7 +240,7 @@ def test_with_all_hidden_the_pixels_are_gone(seeing: VLM, photos: list[Path]) ->
 
 
 def scored_with(vlm: VLM, prefix: Prefix, *, hide: bool) -> Tensor:
-    (row,) = rows_of(vlm, [Scored(prefix, ANSWERS[:2])])
+    (row,) = rows_of(vlm, [ScoreRequest(prefix, ANSWERS[:2])])
     hidden = frozenset(range(image_token_count(vlm, prefix))) if hide else frozenset[int]()
     return score_rows(vlm, [PackRow(row.prefix, row.answers, hidden)])
 
@@ -250,7 +250,12 @@ def test_sampling_follows_the_teacher_forced_distribution(vlm: VLM, photos: list
     """Every token is the one that a forward over what was said gives for the row's own draw, tokens hidden or not."""
     prefix = Prefix((photos[0],) if vlm.sees else (), "Describe.")
     hidden = frozenset({0, 1}) if vlm.sees else frozenset[int]()
-    requests = [Request(prefix), Request(prefix, hidden=hidden), Request(prefix, prefill="A red cup"), Request(prefix)]
+    requests = [
+        GenerateRequest(prefix),
+        GenerateRequest(prefix, hidden=hidden),
+        GenerateRequest(prefix, prefill="A red cup"),
+        GenerateRequest(prefix),
+    ]
     sampling = Sampling(12, temperature, 0.9)
     made = generate(vlm, requests, sampling, batch_size=4)
     assert made[0] == made[3]
@@ -264,11 +269,15 @@ def test_sampling_follows_the_teacher_forced_distribution(vlm: VLM, photos: list
 QUESTIONS = ("Is there a spoon in the image?", "Is there a cup?", "How many cows are there?", "Is there a spoon?")
 
 
-def questions_on(vlm: VLM, photos: Sequence[Path]) -> list[Request]:
+def questions_on(vlm: VLM, photos: Sequence[Path]) -> list[GenerateRequest]:
     """Four questions on the same two pictures; one is asked twice, once with a part of its answer."""
     images = tuple(photos[1:3]) if vlm.sees else ()
-    asked = [Request(Prefix(images, question), seed=seed) for seed, question in enumerate(QUESTIONS)]
-    return [*asked, Request(asked[0].prefix, prefill="A red cup", seed=7), Request(asked[0].prefix, seed=8)]
+    asked = [GenerateRequest(Prefix(images, question), seed=seed) for seed, question in enumerate(QUESTIONS)]
+    return [
+        *asked,
+        GenerateRequest(asked[0].prefix, prefill="A red cup", seed=7),
+        GenerateRequest(asked[0].prefix, seed=8),
+    ]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -285,7 +294,7 @@ def test_what_a_question_shares_changes_no_log_prob(vlm: VLM, photos: list[Path]
     """Rows branch from the longest and are scored from there on; none may where a prompt sees itself both ways."""
     prefixes = [encode_prefix(vlm, request.prefix) for request in questions_on(vlm, photos)]
     answers = [(40, 41, 42), (42, 41), (43,), (42, 43), (44,), (45, 44)]
-    shared = share(vlm, [Told(p, said, frozenset()) for p, said in zip(prefixes, answers, strict=True)])
+    shared = share(vlm, [Continuation(p, said, frozenset()) for p, said in zip(prefixes, answers, strict=True)])
     seeing_both_ways = vlm.base.config.model_type == "paligemma"
     assert len(shared) == (4 if seeing_both_ways or not vlm.sees else 1)
     with torch.no_grad():
@@ -300,7 +309,7 @@ def test_what_a_question_shares_changes_no_log_prob(vlm: VLM, photos: list[Path]
                 torch.testing.assert_close(made, expected, rtol=1e-5, atol=2e-5)
 
 
-def plain_sample(vlm: VLM, request: Request, sampling: Sampling) -> str:
+def plain_sample(vlm: VLM, request: GenerateRequest, sampling: Sampling) -> str:
     """A whole forward for every token; which one a draw gives is `choosing`'s, tested against the distribution."""
     rng = np.random.Generator(np.random.Philox(request.seed))
     encoded = encode_prefix(vlm, request.prefix)
@@ -330,7 +339,7 @@ def test_a_row_too_long_is_refused_whole(seeing: VLM, photos: list[Path]) -> Non
 
     seeing.base.config.get_text_config().max_position_embeddings = 30
     with pytest.raises(RowTooLong):
-        answer_logps(seeing, [Scored(Prefix((photos[0],), "Describe."), (" ".join(ANSWERS),))])
+        answer_logps(seeing, [ScoreRequest(Prefix((photos[0],), "Describe."), (" ".join(ANSWERS),))])
 
 
 def test_save_load_and_merge_keep_the_numbers(vlm: VLM, photos: list[Path], tmp_path: Path) -> None:

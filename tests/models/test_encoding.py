@@ -8,7 +8,7 @@ from sightline.errors import InputError
 from sightline.lab import BASE
 from sightline.models.encoding import RowTooLong, encode_answer, encode_prefill, encode_prefix
 from sightline.models.loading import load_vlm
-from sightline.models.prompts import Prefix
+from sightline.models.requests import Prefix
 from sightline.models.sampler import image_token_count
 from sightline.models.vlm import VLM
 from sightline.records import Turn

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from sightline.models import features
-from sightline.models.encoding import Images, encode_prefix
+from sightline.models.encoding import EncodedImages, encode_prefix
 from sightline.models.features import TOGETHER, image_features
-from sightline.models.prompts import Prefix
+from sightline.models.requests import Prefix
 from sightline.models.tensor_cache import TensorCache
 from sightline.models.vlm import VLM
 from tests.models.tiny import IMAGE_TOKENS, save_pictures
@@ -22,11 +22,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return save_pictures(tmp_path_factory.mktemp("photos"), count=6)
 
 
-def images_of(vlm: VLM, *paths: Path) -> Images:
+def images_of(vlm: VLM, *paths: Path) -> EncodedImages:
     return encode_prefix(vlm, Prefix(paths, "Describe.")).images
 
 
-def tokens(vlm: VLM, *images: Images) -> list[Tensor]:
+def tokens(vlm: VLM, *images: EncodedImages) -> list[Tensor]:
     made = [each["tokens"] for each in image_features(vlm, images) if each is not None]
     assert len(made) == len(images)
     return made

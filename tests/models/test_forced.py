@@ -13,13 +13,13 @@ from scipy.stats import chisquare
 from torch import Tensor
 from transformers.utils.import_utils import is_torchvision_available
 
-from sightline.models import forced
-from sightline.models.choosing import choose_tokens
+from sightline.models import teacher_forcing
 from sightline.models.encoding import encode_answer, encode_prefix
-from sightline.models.forced import Forced, Forcing, forced_logits, forced_tokens
 from sightline.models.loading import load_vlm
 from sightline.models.packing import PackRow
-from sightline.models.prompts import Prefix, Scored
+from sightline.models.requests import Prefix, ScoreRequest
+from sightline.models.sampler import choose_tokens
+from sightline.models.teacher_forcing import Forced, Forcing, forced_logits, forced_tokens
 from sightline.models.vlm import VLM
 from tests.models import plain
 from tests.models.families import FAMILIES
@@ -74,7 +74,7 @@ def rows_of(vlm: VLM, items: list[Forcing]) -> list[PackRow]:
 
 def test_logits_equal_the_plain_forward(vlm: VLM, pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the chunks, of which there are several, end within an answer."""
-    monkeypatch.setattr(forced, "CHUNK", 7)
+    monkeypatch.setattr(teacher_forcing, "CHUNK", 7)
     items = asked(pictures)
     with torch.no_grad():
         chunks = list(forced_logits(vlm, rows_of(vlm, items)))
@@ -147,7 +147,7 @@ def test_draws_follow_the_distribution(vlm: VLM, pictures: list[Path]) -> None:
     assert chisquare(counts, expected).pvalue > 0.001
 
 
-def test_a_model_that_knows_the_answer_says_it_again(fluent: VLM, lessons: list[Scored]) -> None:
+def test_a_model_that_knows_the_answer_says_it_again(fluent: VLM, lessons: list[ScoreRequest]) -> None:
     """Text and tokens are the answer's own, spaces and all, and nothing is changed."""
     items = [Forcing(lesson.prefix, lesson.answers[0]) for lesson in lessons]
     for made, item in zip(forced_tokens(fluent, items, temperature=0.0, batch_size=3), items, strict=True):
@@ -155,7 +155,7 @@ def test_a_model_that_knows_the_answer_says_it_again(fluent: VLM, lessons: list[
         assert made.ids == made.true and made.changed == 0
 
 
-def test_a_wrong_word_is_followed_by_the_true_ones(fluent: VLM, lessons: list[Scored]) -> None:
+def test_a_wrong_word_is_followed_by_the_true_ones(fluent: VLM, lessons: list[ScoreRequest]) -> None:
     """Another answer to a known prompt: where it says what was learned, so does the model, with the rest as it was."""
     known = lessons[2]
     spoiled = known.answers[0].replace("there is", "is there")
@@ -164,7 +164,7 @@ def test_a_wrong_word_is_followed_by_the_true_ones(fluent: VLM, lessons: list[Sc
     assert len(made.ids) == len(made.true) and made.changed > 0
 
 
-def test_where_the_end_is_likeliest_the_best_other_token_stands(fluent: VLM, lessons: list[Scored]) -> None:
+def test_where_the_end_is_likeliest_the_best_other_token_stands(fluent: VLM, lessons: list[ScoreRequest]) -> None:
     """The model wants to end after what it learned; more words are forced upon it."""
     known = lessons[2]
     (made,) = forced_tokens(fluent, [Forcing(known.prefix, known.answers[0] + " Yes.")], temperature=0.0, batch_size=1)

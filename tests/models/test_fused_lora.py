@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
 
-from sightline.models.fused_lora import FusedLinear, fuse_lora
+from sightline.models.routing import FusedLinear, fuse_lora
 
 
 def layer_of(dropout: float = 0.0, bias: bool = True, *, fused: bool) -> nn.Module:
@@ -86,7 +86,7 @@ def test_where_it_is_more_than_plain_lora_peft_computes(
     ours, theirs = layer_of(fused=True), layer_of(fused=False)
     change(ours)
     change(theirs)
-    monkeypatch.setattr("sightline.models.fused_lora._Fused.apply", None)  # calling it would fail
+    monkeypatch.setattr("sightline.models.routing._Fused.apply", None)  # calling it would fail
     assert torch.equal(ours(x), theirs(x))
 
 

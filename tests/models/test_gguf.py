@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from sightline.data.packages import PackageConfig, fetch_package
+from sightline.data.hub import PackageConfig, fetch_package
 from sightline.errors import InputError
-from sightline.models import gguf
+from sightline.models import loading
 from sightline.models.loading import content_of, load_vlm, weights_hash
-from sightline.models.prompts import Prefix, Request, Sampling, Scored
+from sightline.models.requests import GenerateRequest, Prefix, Sampling, ScoreRequest
 from sightline.models.sampler import generate
 from sightline.models.scorer import answer_logps
 
@@ -26,7 +26,7 @@ def test_several_files_are_one_too_many(tmp_path: Path) -> None:
 
 def test_a_reader_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.gguf").touch()
-    monkeypatch.setattr(gguf, "find_spec", lambda name: None)
+    monkeypatch.setattr(loading, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"a\.gguf is a GGUF file, which needs: pip install 'sightline\[smol\]'"):
         load_vlm(tmp_path)
 
@@ -45,15 +45,15 @@ def test_the_real_smollm2_answers_is_scored_and_is_saved(tmp_path: Path) -> None
     vlm = load_vlm(tmp_path / "model")
     assert vlm.proved and not vlm.sees and vlm.dtype == torch.float32
     asked = Prefix((), "What is the capital of France?")
-    (said,) = generate(vlm, [Request(asked)], Sampling(12), batch_size=1)
+    (said,) = generate(vlm, [GenerateRequest(asked)], Sampling(12), batch_size=1)
     assert "Paris" in said.text
     right, wrong = answer_logps(
-        vlm, [Scored(asked, ("The capital of France is Paris.", "The capital is Rome."))]
+        vlm, [ScoreRequest(asked, ("The capital of France is Paris.", "The capital is Rome."))]
     ).sums()[0]
     assert right > wrong
     vlm.model.save_pretrained(tmp_path / "plain")
     vlm.tokenizer.save_pretrained(tmp_path / "plain")
     again = load_vlm(tmp_path / "plain")
-    (other,) = answer_logps(again, [Scored(asked, ("The capital of France is Paris.",))]).sums()
+    (other,) = answer_logps(again, [ScoreRequest(asked, ("The capital of France is Paris.",))]).sums()
     assert other[0].item() == pytest.approx(right.item(), abs=1e-4)
     assert content_of(vlm) != content_of(again)

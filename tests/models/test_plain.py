@@ -9,7 +9,7 @@ from transformers import LlavaProcessor, VipLlavaConfig, VipLlavaForConditionalG
 
 from sightline.errors import InputError
 from sightline.models.loading import load_vlm
-from sightline.models.prompts import Prefix, Request, Sampling, Scored
+from sightline.models.requests import GenerateRequest, Prefix, Sampling, ScoreRequest
 from sightline.models.sampler import generate
 from sightline.models.scalar_head import answer_scores, new_head
 from sightline.models.scorer import answer_logps
@@ -43,7 +43,7 @@ def test_it_is_scored_row_by_row_and_a_line_says_so(
         vlm = load_vlm(unproved)
     vlm.model.requires_grad_(True)
     assert "'vipllava' model, which has no proof yet" in caplog.text
-    item = Scored(Prefix((pictures[0],), "Is there a cup?"), ("Yes.", "No, there is no cup."))
+    item = ScoreRequest(Prefix((pictures[0],), "Is there a cup?"), ("Yes.", "No, there is no cup."))
     scored = answer_logps(vlm, [item])
     for k, answer in enumerate(item.answers):
         expected = plain.token_logps(vlm.model, vlm.processor, item.prefix.images, item.prefix.prompt, answer)
@@ -58,7 +58,7 @@ def test_a_head_of_one_number_reads_its_rows_one_by_one(unproved: Path, pictures
     torch.manual_seed(1)
     with torch.no_grad():
         head.weight.normal_()
-    item = Scored(Prefix((pictures[0],), "Is there a cup?"), ("Yes.", "No, there is no cup."))
+    item = ScoreRequest(Prefix((pictures[0],), "Is there a cup?"), ("Yes.", "No, there is no cup."))
     with torch.no_grad():
         scores = answer_scores(vlm, head, [item])
         for score, answer in zip(scores, item.answers, strict=True):
@@ -71,17 +71,17 @@ def test_a_head_of_one_number_reads_its_rows_one_by_one(unproved: Path, pictures
 def test_its_samples_are_transformers_own_and_depend_on_the_seed_alone(unproved: Path, pictures: list[Path]) -> None:
     vlm = load_vlm(unproved)
     prefix = Prefix((pictures[0],), "Describe.")
-    greedy = generate(vlm, [Request(prefix)], Sampling(8), batch_size=1)[0]
+    greedy = generate(vlm, [GenerateRequest(prefix)], Sampling(8), batch_size=1)[0]
     inputs = plain.inputs_of(vlm.processor, prefix.images, plain.prompt_text(prefix.images, prefix.prompt))
     made = vlm.model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
     assert greedy.text == vlm.tokenizer.decode(made, skip_special_tokens=True).strip()
 
-    requests = [Request(prefix, seed=seed) for seed in (1, 2, 1)]
+    requests = [GenerateRequest(prefix, seed=seed) for seed in (1, 2, 1)]
     first, second, again = generate(vlm, requests, Sampling(8, 1.0), batch_size=3)
     assert first == again != second
 
 
 def test_its_image_tokens_cannot_be_hidden(unproved: Path, pictures: list[Path]) -> None:
-    request = Request(Prefix((pictures[0],), "Describe."), hidden=frozenset({0}))
+    request = GenerateRequest(Prefix((pictures[0],), "Describe."), hidden=frozenset({0}))
     with pytest.raises(InputError, match="cannot be hidden"):
         generate(load_vlm(unproved), [request], Sampling(4), batch_size=1)

@@ -9,11 +9,10 @@ from typer.testing import CliRunner
 
 from sightline.cli import app
 from sightline.config import Config
-from sightline.models import precision
-from sightline.models.precision import device_name, in_format
+from sightline.models import device
+from sightline.models.device import device_name, in_format
 from sightline.models.vlm import VLM
-from sightline.records.computed import Computed
-from sightline.records.manifest import Stage, read_manifest
+from sightline.records.manifest import Computed, Stage, read_manifest
 from tests.models.tiny import save_tiny_llava
 
 
@@ -41,9 +40,9 @@ def test_a_cpu_has_the_name_that_linux_gives_it_and_some_name_elsewhere(
 ) -> None:
     info = tmp_path / "cpuinfo"
     info.write_text("processor\t: 0\nmodel name\t: Some(R)  CPU @ 2.00GHz\nprocessor\t: 1\nmodel name\t: other\n")
-    monkeypatch.setattr(precision, "CPU_INFO", info)
+    monkeypatch.setattr(device, "CPU_INFO", info)
     assert device_name(torch.device("cpu")) == "Some(R) CPU @ 2.00GHz"
-    monkeypatch.setattr(precision, "CPU_INFO", tmp_path / "none")
+    monkeypatch.setattr(device, "CPU_INFO", tmp_path / "none")
     assert device_name(torch.device("cpu"))
 
 

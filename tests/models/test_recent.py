@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from sightline.models.encoding import encode_prefix
-from sightline.models.prompts import Prefix
-from sightline.models.recent import Recent
+from sightline.models.requests import Prefix
+from sightline.models.tensor_cache import Recent
 from sightline.models.vlm import VLM
 
 

@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 
 from sightline.errors import InputError
 from sightline.models.adapters import LoraSettings, add_lora
-from sightline.models.prompts import Generation, Prefix, Request, Sampling, Scored
+from sightline.models.requests import GenerateRequest, Generation, Prefix, Sampling, ScoreRequest
 from sightline.models.sampler import generate, image_token_count, stream
 from sightline.models.vlm import VLM
 from tests.models import plain
@@ -34,7 +34,7 @@ def texts(generations: Sequence[Generation]) -> list[str]:
 
 @pytest.mark.parametrize("prefill", ["", "In addition, a boat and"])
 def test_greedy_equals_generate_of_transformers(vlm: VLM, pictures: list[Path], prefill: str) -> None:
-    requests = [Request(prefix, prefill) for prefix in prefixes(pictures)]
+    requests = [GenerateRequest(prefix, prefill) for prefix in prefixes(pictures)]
     # An ordinary token that some rows come to say also ends a turn, so that rows end at different steps.
     vlm.model.generation_config.eos_token_id = [vlm.tokenizer.eos_token_id, vlm.tokenizer.convert_tokens_to_ids("on")]
     generations = generate(vlm, requests, Sampling(24), batch_size=3)
@@ -53,30 +53,30 @@ def test_greedy_equals_generate_of_transformers(vlm: VLM, pictures: list[Path], 
     assert len({generation.tokens for generation in generations}) > 1
 
 
-def test_what_the_scorer_taught_the_sampler_says(fluent: VLM, lessons: list[Scored]) -> None:
-    generations = generate(fluent, [Request(lesson.prefix) for lesson in lessons], Sampling(40), batch_size=2)
+def test_what_the_scorer_taught_the_sampler_says(fluent: VLM, lessons: list[ScoreRequest]) -> None:
+    generations = generate(fluent, [GenerateRequest(lesson.prefix) for lesson in lessons], Sampling(40), batch_size=2)
     assert texts(generations) == [lesson.answers[0] for lesson in lessons]
     assert all(generation.finished for generation in generations)
     assert lessons[0].prefix.prompt == lessons[1].prefix.prompt  # so the pictures made the difference
 
 
 @pytest.mark.parametrize("cut", [" a boat", " an umbrella are", " on the beach.", " The palm"])
-def test_prefill_and_text_make_the_sentence(fluent: VLM, lessons: list[Scored], cut: str) -> None:
+def test_prefill_and_text_make_the_sentence(fluent: VLM, lessons: list[ScoreRequest], cut: str) -> None:
     answer = lessons[1].answers[0]
     end = answer.index(cut) + len(cut)
     for prefill in (answer[:end], answer[: end + 1]):  # with and without the space behind
-        (generation,) = generate(fluent, [Request(lessons[1].prefix, prefill)], Sampling(40), batch_size=1)
+        (generation,) = generate(fluent, [GenerateRequest(lessons[1].prefix, prefill)], Sampling(40), batch_size=1)
         assert prefill + generation.text == answer
         assert generation.finished
 
 
-def test_a_finished_prefill_is_followed_by_nothing(fluent: VLM, lessons: list[Scored]) -> None:
-    request = Request(lessons[2].prefix, lessons[2].answers[0])
+def test_a_finished_prefill_is_followed_by_nothing(fluent: VLM, lessons: list[ScoreRequest]) -> None:
+    request = GenerateRequest(lessons[2].prefix, lessons[2].answers[0])
     assert generate(fluent, [request], Sampling(5), batch_size=1) == [Generation("", 1, True)]
 
 
-def test_text_ends_right_behind_the_first_stop_string(fluent: VLM, lessons: list[Scored]) -> None:
-    requests = [Request(lesson.prefix) for lesson in lessons]
+def test_text_ends_right_behind_the_first_stop_string(fluent: VLM, lessons: list[ScoreRequest]) -> None:
+    requests = [GenerateRequest(lesson.prefix) for lesson in lessons]
     stopped = generate(fluent, requests, Sampling(40, stop=(".", "re ", "spoo")), batch_size=3)
     expected = [
         "A red cup and a blue plate stand on the table.",
@@ -90,8 +90,8 @@ def test_text_ends_right_behind_the_first_stop_string(fluent: VLM, lessons: list
     assert one.text == "A red cup and a blue plate stand on the tab"
 
 
-def test_the_limit_leaves_a_row_unfinished(fluent: VLM, lessons: list[Scored]) -> None:
-    (generation,) = generate(fluent, [Request(lessons[2].prefix)], Sampling(3), batch_size=1)
+def test_the_limit_leaves_a_row_unfinished(fluent: VLM, lessons: list[ScoreRequest]) -> None:
+    (generation,) = generate(fluent, [GenerateRequest(lessons[2].prefix)], Sampling(3), batch_size=1)
     assert (generation.tokens, generation.finished) == (3, False)
     assert lessons[2].answers[0].startswith(generation.text)
     assert 0 < len(generation.text) < len(lessons[2].answers[0])
@@ -122,7 +122,7 @@ def greedy_without(vlm: VLM, prefix: Prefix, hidden: frozenset[int], steps: int,
 def test_hiding_image_tokens_equals_leaving_them_out_with_positions_kept(vlm: VLM, pictures: list[Path]) -> None:
     two = Prefix((pictures[1], pictures[2]), "Which one?")
     masks = [frozenset(), frozenset({0, 3, 4, 8}), frozenset(range(2, 15)), frozenset(range(2 * IMAGE_TOKENS))]
-    requests = [Request(two, hidden=hidden) for hidden in masks]
+    requests = [GenerateRequest(two, hidden=hidden) for hidden in masks]
     hidden = texts(generate(vlm, requests, Sampling(16), batch_size=4))
     assert hidden == [greedy_without(vlm, two, mask, 16) for mask in masks]
     assert len(set(hidden)) == len(masks)
@@ -132,7 +132,7 @@ def test_hiding_image_tokens_equals_leaving_them_out_with_positions_kept(vlm: VL
 
 def test_with_all_tokens_hidden_the_pixels_do_not_matter(vlm: VLM, pictures: list[Path]) -> None:
     everything = frozenset(range(IMAGE_TOKENS))
-    shown = [Request(Prefix((path,), "Describe.")) for path in pictures]
+    shown = [GenerateRequest(Prefix((path,), "Describe.")) for path in pictures]
     blind = [replace(request, hidden=everything) for request in shown]
     seeing = generate(vlm, shown, Sampling(12), batch_size=8)
     blinded = generate(vlm, blind, Sampling(12), batch_size=8)
@@ -145,7 +145,7 @@ def test_hidden_tokens_must_exist(vlm: VLM, pictures: list[Path]) -> None:
     assert image_token_count(vlm, prefix) == IMAGE_TOKENS
     for hidden in (frozenset({IMAGE_TOKENS}), frozenset({-1})):
         with pytest.raises(InputError, match="not within 0 to 8"):
-            generate(vlm, [Request(prefix, hidden=hidden)], Sampling(1), batch_size=1)
+            generate(vlm, [GenerateRequest(prefix, hidden=hidden)], Sampling(1), batch_size=1)
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (2.0, 0.7)])
@@ -164,7 +164,7 @@ def test_first_tokens_follow_the_teacher_forced_distribution(
             text = vlm.tokenizer.decode([*prompt_ids, token], skip_special_tokens=True)[len(before) :]
             expected[text.removeprefix(" ")] += probabilities[token].item()
         inside += probabilities[token].item()
-    requests = [Request(prefix, seed=seed) for seed in range(count)]
+    requests = [GenerateRequest(prefix, seed=seed) for seed in range(count)]
     got = Counter(texts(generate(vlm, requests, Sampling(1, temperature, top_p), batch_size=250)))
     assert got.keys() <= expected.keys()
     hoped = {text: p / sum(expected.values()) * count for text, p in expected.items()}
@@ -179,7 +179,7 @@ def test_first_tokens_follow_the_teacher_forced_distribution(
 
 
 def test_a_sample_is_its_seed_whatever_the_batch(vlm: VLM, pictures: list[Path]) -> None:
-    requests = [Request(prefix, seed=seed) for seed in (3, 4) for prefix in prefixes(pictures)]
+    requests = [GenerateRequest(prefix, seed=seed) for seed in (3, 4) for prefix in prefixes(pictures)]
     sampling = Sampling(20, temperature=1.3, top_p=0.95, stop=("b",))
     together = generate(vlm, requests, sampling, batch_size=8)
     alone = [generate(vlm, [request], sampling, batch_size=1)[0] for request in requests]
@@ -196,7 +196,7 @@ def test_dropout_is_off_while_sampling_and_on_again_after(vlm: VLM, pictures: li
         for name, parameter in vlm.model.named_parameters():
             if "lora_B" in name:
                 parameter.add_(0.3)
-    requests = [Request(prefix) for prefix in prefixes(pictures)]
+    requests = [GenerateRequest(prefix) for prefix in prefixes(pictures)]
     evaluated = generate(vlm, requests, Sampling(12), batch_size=4)
     vlm.model.train()
     assert generate(vlm, requests, Sampling(12), batch_size=4) == evaluated
@@ -205,7 +205,7 @@ def test_dropout_is_off_while_sampling_and_on_again_after(vlm: VLM, pictures: li
 
 def test_progress_counts_every_row_once(vlm: VLM, pictures: list[Path]) -> None:
     seen: list[int] = []
-    requests = [Request(prefix) for prefix in prefixes(pictures)] * 9
+    requests = [GenerateRequest(prefix) for prefix in prefixes(pictures)] * 9
     assert len(generate(vlm, requests, Sampling(2), batch_size=2, progress=seen.append)) == 36
     assert sum(seen) == 36
     assert generate(vlm, [], Sampling(2), batch_size=2) == []
@@ -217,13 +217,13 @@ def test_progress_counts_every_row_once(vlm: VLM, pictures: list[Path]) -> None:
 )
 def test_impossible_sampling_is_refused(vlm: VLM, sampling: Sampling) -> None:
     with pytest.raises(InputError):
-        generate(vlm, [Request(Prefix((), "Describe."))], sampling, batch_size=1)
+        generate(vlm, [GenerateRequest(Prefix((), "Describe."))], sampling, batch_size=1)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_stream_ends_with_what_generate_gives(vlm: VLM, pictures: list[Path], temperature: float) -> None:
     sampling = Sampling(16, temperature=temperature)
-    requests = [Request(prefix, seed=number) for number, prefix in enumerate(prefixes(pictures))]
+    requests = [GenerateRequest(prefix, seed=number) for number, prefix in enumerate(prefixes(pictures))]
     whole = generate(vlm, requests, sampling, batch_size=4)
     told = [list(stream(vlm, request, sampling)) for request in requests]
     assert [each[-1] for each in told] == whole
@@ -233,9 +233,9 @@ def test_a_stream_ends_with_what_generate_gives(vlm: VLM, pictures: list[Path], 
         assert all(each[-1].text.startswith(made.text) for made in each)
 
 
-def test_streams_take_turns_and_leave_gradients_on(fluent: VLM, lessons: list[Scored]) -> None:
+def test_streams_take_turns_and_leave_gradients_on(fluent: VLM, lessons: list[ScoreRequest]) -> None:
     sampling = Sampling(40)
-    streams = [stream(fluent, Request(lesson.prefix), sampling) for lesson in lessons]
+    streams = [stream(fluent, GenerateRequest(lesson.prefix), sampling) for lesson in lessons]
     last: dict[int, str] = {}
     while len(last) < len(lessons):
         for number, words in enumerate(streams):
@@ -247,6 +247,6 @@ def test_streams_take_turns_and_leave_gradients_on(fluent: VLM, lessons: list[Sc
 
 
 def test_an_unproved_family_streams_its_text_at_once(vlm: VLM, pictures: list[Path]) -> None:
-    plain_vlm, request = replace(vlm, proved=False), Request(prefixes(pictures)[0])
+    plain_vlm, request = replace(vlm, proved=False), GenerateRequest(prefixes(pictures)[0])
     (only,) = stream(plain_vlm, request, Sampling(8))
     assert [only] == generate(plain_vlm, [request], Sampling(8), batch_size=1)

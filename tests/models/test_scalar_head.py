@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.models.adapters import LoraSettings, add_lora
-from sightline.models.prompts import Prefix, Request, Sampling, Scored
+from sightline.models.requests import GenerateRequest, Prefix, Sampling, ScoreRequest
 from sightline.models.sampler import generate
 from sightline.models.scalar_head import ScalarHead, answer_scores, has_head, load_head, new_head, save_head
 from sightline.models.vlm import VLM
@@ -18,11 +18,11 @@ from tests.models import plain
 ANSWERS = ("No, there is no spoon.", "Yes.", "A red cup.", "A blue plate stands on the table.")
 
 
-def items_of(pictures: list[Path]) -> list[Scored]:
+def items_of(pictures: list[Path]) -> list[ScoreRequest]:
     return [
-        Scored(Prefix((pictures[0],), "Is there a spoon in the image?"), ANSWERS),
-        Scored(Prefix((pictures[1], pictures[2]), "Which differs?"), ANSWERS[::-1]),
-        Scored(Prefix((), "How many cows?"), ANSWERS[1:3]),
+        ScoreRequest(Prefix((pictures[0],), "Is there a spoon in the image?"), ANSWERS),
+        ScoreRequest(Prefix((pictures[1], pictures[2]), "Which differs?"), ANSWERS[::-1]),
+        ScoreRequest(Prefix((), "How many cows?"), ANSWERS[1:3]),
     ]
 
 
@@ -36,7 +36,7 @@ def stirred(vlm: VLM) -> ScalarHead:
     return head
 
 
-def by_rows(vlm: VLM, head: ScalarHead, items: list[Scored]) -> Tensor:
+def by_rows(vlm: VLM, head: ScalarHead, items: list[ScoreRequest]) -> Tensor:
     """The last position's state of each row alone, times the weights."""
     scores = []
     for item in items:
@@ -97,7 +97,7 @@ def test_what_is_no_reward_model_is_refused_in_one_sentence(vlm: VLM, tmp_path: 
 
 def test_the_sampler_gives_the_tokens_it_drew(vlm: VLM, pictures: list[Path]) -> None:
     """The text of most random rows is cut into other tokens when it is read again; the ids are what was said."""
-    requests = [Request(Prefix((pictures[0],), "Describe."), seed=seed) for seed in range(8)]
+    requests = [GenerateRequest(Prefix((pictures[0],), "Describe."), seed=seed) for seed in range(8)]
     made = generate(vlm, requests, Sampling(12, temperature=1.0), batch_size=8)
     for one in made:
         assert len(one.ids) == one.tokens

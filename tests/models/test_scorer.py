@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional
 
 from sightline.models.adapters import LoraSettings, add_lora, reference_mode
-from sightline.models.precision import uses_bfloat16
-from sightline.models.prompts import Prefix, Scored
+from sightline.models.device import uses_bfloat16
+from sightline.models.requests import Prefix, ScoreRequest
 from sightline.models.scorer import answer_logps
 from sightline.models.vlm import VLM
 from tests.models import plain
@@ -17,12 +17,12 @@ from tests.models import plain
 ANSWERS = ("No, there is no spoon.", "Yes.", "A red cup and a blue plate stand on the table, next to a pan.")
 
 
-def items(pictures: list[Path], count: int = 2) -> list[Scored]:
+def items(pictures: list[Path], count: int = 2) -> list[ScoreRequest]:
     """One image, two images, none; prompts and answers of different lengths."""
     return [
-        Scored(Prefix((pictures[0],), "Is there a spoon in the image?"), ANSWERS[:count]),
-        Scored(Prefix((pictures[1], pictures[2]), "Which differs?"), ANSWERS[::-1][:count]),
-        Scored(Prefix((), "How many cows are there in front of the barn, and how many hens?"), ANSWERS[:count]),
+        ScoreRequest(Prefix((pictures[0],), "Is there a spoon in the image?"), ANSWERS[:count]),
+        ScoreRequest(Prefix((pictures[1], pictures[2]), "Which differs?"), ANSWERS[::-1][:count]),
+        ScoreRequest(Prefix((), "How many cows are there in front of the barn, and how many hens?"), ANSWERS[:count]),
     ]
 
 
@@ -43,7 +43,7 @@ def test_equals_the_plain_forward_of_each_row(vlm: VLM, pictures: list[Path], co
 
 
 def test_the_last_token_is_the_end_of_turn(vlm: VLM, pictures: list[Path]) -> None:
-    item = Scored(Prefix((pictures[0],), "Is there a cup?"), ("",))
+    item = ScoreRequest(Prefix((pictures[0],), "Is there a cup?"), ("",))
     scored = answer_logps(vlm, [item])
     text = plain.prompt_text(item.prefix.images, item.prefix.prompt)
     logits = vlm.model(**plain.inputs_of(vlm.processor, item.prefix.images, text)).logits[0, -1]
@@ -63,7 +63,7 @@ def test_neither_partners_nor_order_nor_padding_change_a_value(vlm: VLM, picture
 
 def test_the_image_matters_and_so_does_the_order_of_two(vlm: VLM, pictures: list[Path]) -> None:
     def score(*images: Path) -> float:
-        return answer_logps(vlm, [Scored(Prefix(images, "Describe."), ("A cup.",))]).sums().item()
+        return answer_logps(vlm, [ScoreRequest(Prefix(images, "Describe."), ("A cup.",))]).sums().item()
 
     assert abs(score(pictures[0]) - score(pictures[1])) > 0.1
     assert abs(score(pictures[0], pictures[1]) - score(pictures[1], pictures[0])) > 0.1
@@ -122,7 +122,7 @@ def test_autocast_is_close_and_its_result_is_float32(
 
 
 def test_items_must_have_equally_many_answers(vlm: VLM, pictures: list[Path]) -> None:
-    one, two = Scored(Prefix((), "Why?"), ("A cup.",)), Scored(Prefix((), "Why?"), ("A cup.", "A pan."))
-    for wrong in ([], [one, two], [Scored(Prefix((), "Why?"), ())]):
+    one, two = ScoreRequest(Prefix((), "Why?"), ("A cup.",)), ScoreRequest(Prefix((), "Why?"), ("A cup.", "A pan."))
+    for wrong in ([], [one, two], [ScoreRequest(Prefix((), "Why?"), ())]):
         with pytest.raises(ValueError, match="same number of answers"):
             answer_logps(vlm, wrong)

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 from sightline.cli import app
 from sightline.errors import InputError
 from sightline.models.adapters import LoraSettings, add_lora, save_adapter, start_from
-from sightline.models.forced import Forcing, forced_tokens
 from sightline.models.loading import load_vlm
-from sightline.models.prompts import Prefix, Request, Sampling, Scored
+from sightline.models.requests import GenerateRequest, Prefix, Sampling, ScoreRequest
 from sightline.models.sampler import generate
 from sightline.models.scalar_head import answer_scores, load_head, new_head, save_head
 from sightline.models.scorer import answer_logps
+from sightline.models.teacher_forcing import Forcing, forced_tokens
 from sightline.models.vlm import VLM
 
 Change = Callable[[Path], object]
@@ -181,15 +181,15 @@ def test_sampling_names_the_row_whose_logits_are_nan(
 ) -> None:
     vlm, prefixes = replace(broken, proved=proved), prefixes_of(pictures)
     how = Sampling(4, temperature=temperature)
-    assert generate(vlm, [Request(prefixes[0])], how, batch_size=2)[0].tokens > 0
+    assert generate(vlm, [GenerateRequest(prefixes[0])], how, batch_size=2)[0].tokens > 0
     with pytest.raises(InputError, match=ROW):
-        generate(vlm, [Request(prefix) for prefix in prefixes], how, batch_size=2)
+        generate(vlm, [GenerateRequest(prefix) for prefix in prefixes], how, batch_size=2)
 
 
 @pytest.mark.parametrize("proved", [True, False])
 def test_scoring_names_the_row_whose_log_probs_are_nan(broken: VLM, pictures: list[Path], proved: bool) -> None:
     vlm = replace(broken, proved=proved)
-    items = [Scored(prefix, ("A red cup.", "A blue plate stands here.")) for prefix in prefixes_of(pictures)]
+    items = [ScoreRequest(prefix, ("A red cup.", "A blue plate stands here.")) for prefix in prefixes_of(pictures)]
     with torch.no_grad():
         assert answer_logps(vlm, items[:1]).sums().isfinite().all()
         with pytest.raises(InputError, match=ROW):

@@ -14,8 +14,7 @@ import sightline
 from sightline.config import Config
 from sightline.errors import InputError
 from sightline.records import Manifest, Stage, content_hash, hash_file, hash_json, hash_tree, read_manifest
-from sightline.records.computed import Computed, note
-from sightline.records.manifest import git_revision, installed_versions
+from sightline.records.manifest import Computed, git_revision, installed_versions, note
 from sightline.records.store import write_json
 
 

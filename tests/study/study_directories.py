@@ -8,8 +8,8 @@ from pydantic import RootModel
 
 from sightline.records.manifest import read_manifest
 from sightline.study.config import StudyConfig
-from sightline.study.ledger import Entry, Ledger
-from sightline.study.plan import Piece, StudyPlan, plan_study, plan_text
+from sightline.study.ledger import Ledger, LedgerEntry
+from sightline.study.plan import Job, StudyPlan, plan_study, plan_text
 from tests.study.directories import BENCHMARKS, HOSTILE, evaluation, pairs, training
 
 NAME = "shapes"
@@ -52,7 +52,7 @@ def study(root: Path, count: int = 40, **changes: Any) -> tuple[StudyPlan, Path]
             failed.add(key)
             continue
         command = f"sightline {piece.kind} --out {out / piece.folder} --set 'note={HOSTILE}'"
-        ledger.begin(Entry(key, piece.kind, piece.label, piece.folder, command, piece.seed, "running", None))
+        ledger.begin(LedgerEntry(key, piece.kind, piece.label, piece.folder, command, piece.seed, "running", None))
         if piece.label.startswith("unfinished") and piece.kind == "train":
             failed.add(key)
             ledger.end(key, "failed", seconds=1, note=f"Traceback\nValueError: no steps {HOSTILE}")
@@ -63,7 +63,7 @@ def study(root: Path, count: int = 40, **changes: Any) -> tuple[StudyPlan, Path]
     return plan, out
 
 
-def fill(piece: Piece, plan: StudyPlan, folder: Path, pictures: Path, count: int) -> None:
+def fill(piece: Job, plan: StudyPlan, folder: Path, pictures: Path, count: int) -> None:
     """Do a piece as a stage would have left it."""
     if piece.kind == "eval":
         arm = next((run.arm for run in plan.runs if run.eval is not None and plan.pieces[run.eval] == piece), "base")

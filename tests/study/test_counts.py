@@ -6,27 +6,27 @@ from typing import Any
 
 import pytest
 
+from sightline.builders.registry import BUILDERS, BuilderEntry, get_builder
 from sightline.config import load_config
-from sightline.data.formats.drafts import ReadConfig
+from sightline.data.formats.layout import LayoutConfig
 from sightline.data.formats.registry import LAYOUTS
 from sightline.errors import InputError
 from sightline.evals.registry import BENCHMARKS
 from sightline.evals.run import EvalConfig
-from sightline.pairs.registry import BUILDERS, Entry, get_builder
 from sightline.study.config import StudyConfig
-from sightline.study.counts import (
+from sightline.study.estimate import (
     ANSWERS,
     answers_of,
+    estimate,
     examples_of,
     load_of,
     refuse_unequal,
     rows_of,
     steps_of,
 )
-from sightline.study.estimate import estimate
-from sightline.study.finished import entry_of
 from sightline.study.ledger import LEDGER, Ledger
 from sightline.study.plan import StudyPlan, plan_study
+from sightline.study.resume import entry_of
 from sightline.study.runner import jobs_of
 from sightline.train.config import TrainConfig
 from tests.study.test_study_plan import STUDY
@@ -76,8 +76,8 @@ def test_what_a_builder_makes_of_a_sample() -> None:
 
 def test_a_builders_entry_alone_says_how_many_pairs_it_makes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new builder is one line of the registry; a config key that is named there exists, with the default 1."""
-    monkeypatch.setitem(BUILDERS, "new", Entry("nowhere:NEW", "Three each.", False, most=3))
-    monkeypatch.setitem(BUILDERS, "open", Entry("nowhere:OPEN", "Nobody knows.", False))
+    monkeypatch.setitem(BUILDERS, "new", BuilderEntry("nowhere:NEW", "Three each.", False, most=3))
+    monkeypatch.setitem(BUILDERS, "open", BuilderEntry("nowhere:OPEN", "Nobody knows.", False))
     for name, rows in (("new", 24), ("open", None)):
         plan = planned(pairs={"set": {"builder": name, "samples": "scenes"}}, arms={"a": {"pairs": "set"}}, seeds=[0])
         assert rows_of(plan, plan.pieces[plan.runs[0].train].inputs["pairs"]) == rows
@@ -207,7 +207,7 @@ def test_every_piece_of_a_shipped_study_has_a_config_that_its_stage_takes(file: 
         elif "builder" in settings:
             get_builder(settings["builder"]).config.model_validate(settings["config"])
         elif "layout" in settings:
-            ReadConfig.model_validate(settings["config"])
+            LayoutConfig.model_validate(settings["config"])
             assert settings["layout"] in LAYOUTS
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sightline.study.report.formatting import (
+from sightline.report.formatting import (
     Unit,
     difference_text,
     effect_text,

@@ -12,12 +12,11 @@ import pytest
 import yaml
 
 from sightline.errors import InputError
-from sightline.study.command import words_of
 from sightline.study.config import StudyConfig
+from sightline.study.execute import lab_base, words_of
 from sightline.study.launch import LaunchKind, write_scripts
 from sightline.study.plan import StudyPlan, plan_study
 from sightline.study.runner import jobs_of
-from sightline.study.work import lab_base
 from tests.study.test_study_plan import STUDY
 
 #: Each would make a file `MARK-...` where it were run; and what breaks words, comments, lines of #SBATCH and YAML.

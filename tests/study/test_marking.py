@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from sightline.study.report.marking import Segment, differing_words, hallucinated_spans, mark_spans
-from sightline.study.report.rendering import html_segments, markdown_segments, markdown_text
+from sightline.report.gallery import Segment, differing_words, hallucinated_spans, mark_spans
+from sightline.report.rendering import html_segments, markdown_segments, markdown_text
 
 
 def marked(segments: list[Segment]) -> list[str]:

@@ -7,9 +7,9 @@ import yaml
 from typer.testing import CliRunner
 
 from sightline.cli import app
-from sightline.data.entities.prompts import read_match
 from sightline.data.samples import read_samples
 from sightline.evals.directory import read_result
+from sightline.recipes.matching.entities.pairs import read_match
 from sightline.records import read_manifest
 from tests.data.entities.rows import write_one_file
 from tests.models.families.text import save_llama

@@ -6,9 +6,9 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from sightline.study.report.curves import training_curves as all_curves
-from sightline.study.report.curves import training_sentences
-from sightline.study.report.plots import LOGPS, LOSS, length_histogram, running_mean, training_curves
+from sightline.report.curves import training_curves as all_curves
+from sightline.report.curves import training_sentences
+from sightline.report.plots import LOGPS, LOSS, length_histogram, running_mean, training_curves
 from sightline.train.log import StepRecord
 
 

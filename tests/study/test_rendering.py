@@ -7,16 +7,16 @@ from markupsafe import Markup
 from typer.testing import CliRunner
 
 from sightline.cli import app
-from sightline.study.ledger import Entry, Ledger
-from sightline.study.report.canvas import new_figure, styled, svg_text
-from sightline.study.report.marking import Segment
-from sightline.study.report.rendering import (
+from sightline.report.canvas import new_figure, styled, svg_text
+from sightline.report.gallery import Segment
+from sightline.report.rendering import (
     environment,
     html_segments,
     html_text,
     markdown_segments,
     markdown_text,
 )
+from sightline.study.ledger import Ledger, LedgerEntry
 from tests.data.test_terminal import HIDDEN, HOSTILE, SHOWN
 
 
@@ -52,7 +52,9 @@ def test_plots_show_codes() -> None:
 def test_a_study_is_listed_and_shown_in_codes(tmp_path: Path) -> None:
     """A ledger of an earlier version may hold names that are refused by now."""
     ledger = Ledger(tmp_path, write=True)
-    ledger.begin(Entry("k" * 64, "train", HOSTILE, f"train/{HOSTILE}", f"sightline {HOSTILE}", 0, "running", None))
+    ledger.begin(
+        LedgerEntry("k" * 64, "train", HOSTILE, f"train/{HOSTILE}", f"sightline {HOSTILE}", 0, "running", None)
+    )
     ledger.end("k" * 64, "failed", seconds=1.0, note=HOSTILE)
     for words in (["ls"], ["show", "kkk"], ["rm", "kkk"]):
         result = CliRunner().invoke(app, ["study", *words, "--out", str(tmp_path)], env={"COLUMNS": "300"})

@@ -8,7 +8,7 @@ import pytest
 from sightline.errors import InputError
 from sightline.evals.directory import read_evaluation
 from sightline.records.rows import Estimate
-from sightline.study.report.results import Verdict, compare_evaluations, verdict
+from sightline.report.comparison import Verdict, compare_evaluations, verdict
 from tests.study.directories import evaluation
 
 

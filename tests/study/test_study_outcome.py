@@ -6,16 +6,15 @@ import io
 import pytest
 
 from sightline.records.rows import Estimate
-from sightline.study.outcome import Cost, Finding, Outcome, _corrected, _unequal
-from sightline.study.report.arms.results import StudyResults
-from sightline.study.report.arms.words import starred
-from sightline.study.tables import COLUMNS, csv_text
+from sightline.study.report.study_results import COLUMNS, StudyResults, csv_text
+from sightline.study.report.words import starred
+from sightline.study.results import ArmFinding, Cost, Outcome, _corrected, _unequal
 
 
-def finding(arm: str, p: float | None, *, higher: bool | None = True, verdict: str = "better") -> Finding:
+def finding(arm: str, p: float | None, *, higher: bool | None = True, verdict: str = "better") -> ArmFinding:
     value = Estimate(value=0.5, stderr=0.1, ci95=(0.4, 0.6), n=10)
     difference = None if p is None else Estimate(value=0.1, stderr=0.02, ci95=(0.05, 0.15), n=10)
-    return Finding(
+    return ArmFinding(
         arm=arm,
         benchmark="bench",
         metric="accuracy" if higher is not None else "length",
@@ -45,7 +44,7 @@ def cost(arm: str, rows: float | None, tokens: float) -> Cost:
     )
 
 
-def outcome(*findings: Finding) -> Outcome:
+def outcome(*findings: ArmFinding) -> Outcome:
     return Outcome(
         name="a | b",
         about="",

@@ -8,8 +8,8 @@ import yaml
 
 from sightline.config import load_config
 from sightline.errors import InputError
-from sightline.study.command import command_of
 from sightline.study.config import ArmSpec, StudyConfig, merged
+from sightline.study.execute import command_of
 from sightline.study.plan import StudyPlan, plan_of_text, plan_study, plan_text
 from sightline.study.runner import jobs_of
 

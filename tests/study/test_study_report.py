@@ -12,18 +12,17 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
-from sightline.records.computed import Computed
-from sightline.records.manifest import MANIFEST, read_manifest
+from sightline.records.manifest import MANIFEST, Computed, read_manifest
 from sightline.records.store import write_json
+from sightline.report.gallery import data_uri
 from sightline.study.config import ModelSpec
-from sightline.study.evidence import gather
+from sightline.study.maintenance import outcome_in, study_in
 from sightline.study.plan import StudyPlan
-from sightline.study.report.arms.answers import BENCHMARKS, CARDS
-from sightline.study.report.arms.methods import methods, origin_of
-from sightline.study.report.arms.page import PAIRS_IN_ALL, PICTURE_BYTES, PICTURE_SIDE
-from sightline.study.report.arms.writing import write_study_report
-from sightline.study.report.pictures import data_uri
-from sightline.study.upkeep import outcome_in, study_in
+from sightline.study.report.answers import BENCHMARKS, CARDS
+from sightline.study.report.methods import methods, origin_of
+from sightline.study.report.page import PAIRS_IN_ALL, PICTURE_BYTES, PICTURE_SIDE
+from sightline.study.report.writing import write_study_report
+from sightline.study.results import gather
 from tests.chromium import CHROMIUM, FLAGS
 from tests.study.directories import HOSTILE
 from tests.study.study_directories import CONFIG, NAME, study
@@ -202,8 +201,8 @@ def test_what_is_not_measured_is_refused(made: tuple[StudyPlan, Path], tmp_path:
 
 def test_no_torch_is_needed(made: tuple[StudyPlan, Path]) -> None:
     code = (
-        "import sys; from pathlib import Path; from sightline.study.upkeep import study_in; "
-        "from sightline.study.report.arms.writing import write_study_report; out = Path(sys.argv[1]); "
+        "import sys; from pathlib import Path; from sightline.study.maintenance import study_in; "
+        "from sightline.study.report.writing import write_study_report; out = Path(sys.argv[1]); "
         "name, plan = study_in(out, None); write_study_report(plan, name, out, resamples=300); "
         "assert not {'torch', 'transformers', 'sightline.lab'} & set(sys.modules)"
     )

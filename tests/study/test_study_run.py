@@ -15,7 +15,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from sightline.cli import app
-from sightline.study.ledger import LEDGER, Entry, Ledger, has_ledger
+from sightline.study.ledger import LEDGER, Ledger, LedgerEntry, has_ledger
 from tests.models.tiny import save_tiny_llava
 from tests.study.test_report import Page
 from tests.study.test_study_plan import STUDY
@@ -195,7 +195,7 @@ def test_taking_work_away_takes_what_stands_on_it(finished: tuple[Path, Path, Re
 
 def test_the_ledger_adds_up_what_was_begun_twice(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, write=True)
-    entry = Entry("k" * 64, "train", "dpo 0", "train/dpo", "sightline train", 0, "running", None)
+    entry = LedgerEntry("k" * 64, "train", "dpo 0", "train/dpo", "sightline train", 0, "running", None)
     for _ in range(2):
         ledger.begin(entry)
         assert ledger.entries()[entry.key].state == "running"

@@ -9,13 +9,13 @@ import pytest
 from sightline.evals.metrics import Metric, mean
 from sightline.evals.statistics import compare
 from sightline.records.rows import Estimate, Score
-from sightline.study.outcome import Finding
-from sightline.study.report.arms import answers, drawings
-from sightline.study.report.arms.ingredients import Contrast, contrasts, differences, level_text
-from sightline.study.report.arms.learning import learning, mean_curve
-from sightline.study.report.arms.tradeoff import pareto_front, tradeoffs
-from sightline.study.report.arms.words import primary_metrics, verdict_sentences
-from sightline.study.report.formatting import amount_text
+from sightline.report.formatting import amount_text
+from sightline.study.report import answers, drawings
+from sightline.study.report.ingredients import IngredientContrast, contrasts, differences, level_text
+from sightline.study.report.learning import learning, mean_curve
+from sightline.study.report.tradeoff import pareto_front, tradeoffs
+from sightline.study.report.words import primary_metrics, verdict_sentences
+from sightline.study.results import ArmFinding
 from tests.study.test_plots import step
 from tests.study.test_study_outcome import finding, outcome
 
@@ -52,9 +52,9 @@ def test_arms_that_differ_in_one_thing_are_paired_with_the_rest_held() -> None:
         "e": {**recipe(loss=IPO, optim={"lr": 1.0}), "pairs": LOW},
     }
     found = {contrast.ingredient: contrast for contrast in contrasts(recipes)}
-    assert found["loss"] == Contrast("loss", "dpo", "ipo", (("a", "b"), ("c", "d")))
-    assert found["pairs.rho"] == Contrast("pairs.rho", "0.9", "0.5", (("a", "c"), ("b", "d")))
-    assert found["optim.lr"] == Contrast("optim.lr", "0.0001", "1", (("d", "e"),))
+    assert found["loss"] == IngredientContrast("loss", "dpo", "ipo", (("a", "b"), ("c", "d")))
+    assert found["pairs.rho"] == IngredientContrast("pairs.rho", "0.9", "0.5", (("a", "c"), ("b", "d")))
+    assert found["optim.lr"] == IngredientContrast("optim.lr", "0.0001", "1", (("d", "e"),))
     assert len(found) == 3
     assert contrasts({"a": recipe(), "x": recipe(loss=IPO, optim={"lr": 1.0})}) == []
 
@@ -84,7 +84,7 @@ def test_what_comes_with_a_choice_is_no_second_difference() -> None:
 def test_pairs_that_differ_in_more_are_other_pairs() -> None:
     other = {"builder": "corrupted", "writer": "oracle", "called": "corrupted"}
     assert contrasts({"a": recipe(), "b": {**recipe(), "pairs": other}}) == [
-        Contrast("pairs", "bdhs", "corrupted", (("a", "b"),))
+        IngredientContrast("pairs", "bdhs", "corrupted", (("a", "b"),))
     ]
     twice = {"a": recipe(), "b": recipe(loss={"name": "dpo", "beta": 0.5}), "c": recipe(loss=IPO)}
     assert [(c.ingredient, c.before, c.after) for c in contrasts(twice)] == [
@@ -98,8 +98,8 @@ def test_axes_are_ingredients_whatever_they_set() -> None:
     recipes = {"x+1": recipe(), "y+1": recipe(loss=IPO, optim={"lr": 3.0}), "x+2": {**recipe(), "pairs": LOW}}
     axes = {name: dict(zip(("kind", "data"), name.split("+"), strict=True)) for name in recipes}
     assert contrasts(recipes, axes) == [
-        Contrast("kind", "x", "y", (("x+1", "y+1"),)),
-        Contrast("data", "1", "2", (("x+1", "x+2"),)),
+        IngredientContrast("kind", "x", "y", (("x+1", "y+1"),)),
+        IngredientContrast("data", "1", "2", (("x+1", "x+2"),)),
     ]
 
 
@@ -141,7 +141,7 @@ def test_the_front_by_hand() -> None:
     assert pareto_front([(0.1 + 0.2, 1.0), (0.3, 1.0)]) == [True, True], "a rounding beats nobody"
 
 
-def row(arm: str, bench: str, metric: str, value: float, *, higher: bool | None, primary: bool) -> Finding:
+def row(arm: str, bench: str, metric: str, value: float, *, higher: bool | None, primary: bool) -> ArmFinding:
     made = finding(arm, None if arm == "base" else 0.01, higher=higher)
     estimate = Estimate(value=value, stderr=0.1, ci95=(value - 0.1, value + 0.1), n=10)
     return made.model_copy(

@@ -15,19 +15,19 @@ from sightline.errors import InputError
 from sightline.records.hashing import hash_json
 from sightline.records.manifest import read_manifest
 from sightline.study.config import StudyConfig
-from sightline.study.finished import known_finished
+from sightline.study.execute import JobContext, Places, do, lab_base
 from sightline.study.ledger import LEDGER, Ledger
-from sightline.study.plan import Piece, StudyPlan, plan_study
+from sightline.study.plan import Job, StudyPlan, plan_study
+from sightline.study.resume import known_finished
 from sightline.study.runner import LOCK, jobs_of, run_study
-from sightline.study.work import Job, Places, do, lab_base
 from sightline.study.workers import Done, Workers
 from tests.study.test_study_plan import STUDY
 
 
-def scenes(out: Path, count: int) -> Job:
+def scenes(out: Path, count: int) -> JobContext:
     settings = {"split": "preference", "count": count, "scenes": {}}
-    piece = Piece(hash_json(settings), "samples", f"scenes {count}", settings, 0)
-    return Job(piece, out / piece.folder, {}, lab_base(), Places(out / "data", None, 8))
+    piece = Job(hash_json(settings), "samples", f"scenes {count}", settings, 0)
+    return JobContext(piece, out / piece.folder, {}, lab_base(), Places(out / "data", None, 8))
 
 
 def test_a_killed_process_loses_its_own_piece(tmp_path: Path) -> None:

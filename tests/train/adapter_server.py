@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from sightline.models.loading import load_vlm
-from sightline.models.prompts import Prefix, Request, Sampling
+from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.sampler import generate
 from sightline.models.vlm import VLM
 from sightline.records.rows import IMAGE, Turn
-from tests.pairs.judges.local_server import answer, completion, decoded, status
+from tests.judges.local_server import answer, completion, decoded, status
 
 
 @dataclass
@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         vlm = self.served.adapters[body["model"]]
         with tempfile.TemporaryDirectory() as folder:
-            request = Request(_prefix(body["messages"], Path(folder)), seed=body["seed"])
+            request = GenerateRequest(_prefix(body["messages"], Path(folder)), seed=body["seed"])
             stop = tuple(body.get("stop", ()))
             assert bool(stop) == body.get("include_stop_str_in_output", False)
             sampling = Sampling(body["max_tokens"], body["temperature"], body.get("top_p", 1.0), stop)

@@ -3,7 +3,7 @@
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    ("sightline.train.reference", "sightline.train.scoring", "sightline.models.spans"), "beartype.beartype"
+    ("sightline.train.reference_cache", "sightline.train.scoring", "sightline.models.head"), "beartype.beartype"
 )
 
 from collections.abc import Callable, Sequence  # noqa: E402

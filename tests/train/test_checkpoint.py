@@ -21,7 +21,7 @@ from sightline.train.log import StepRecord
 from sightline.train.loop import StepSettings, TrainState, fit
 from sightline.train.optimizer import make_optimizer, make_schedule
 from sightline.train.preference import PreferenceTask
-from sightline.train.reference import Reference
+from sightline.train.reference_cache import Reference
 from sightline.train.sources import OfflineSource
 
 Make = Callable[..., VLM]

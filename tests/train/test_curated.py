@@ -4,18 +4,18 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
+from sightline.builders.build import BuildPlan, build_dataset
+from sightline.builders.builder import BuildContext
 from sightline.cli import app
 from sightline.config import load_config
 from sightline.data.samples import read_samples, write_samples
+from sightline.judges.reward import RewardJudgeConfig
 from sightline.lab.samples import ScenesConfig, lab_samples
 from sightline.models.loading import load_vlm
 from sightline.models.scalar_head import load_head
-from sightline.pairs.build import Plan, build_dataset
-from sightline.pairs.builder import Tools
-from sightline.pairs.curation.conversations import conversations, question_judged
-from sightline.pairs.curation.run import SCORES, Ranked
-from sightline.pairs.graded import GRADED
-from sightline.pairs.judges.reward import RewardJudgeConfig
+from sightline.recipes.curation.conversations import conversations, question_judged
+from sightline.recipes.curation.graded import GRADED
+from sightline.recipes.curation.run import SCORES, Ranked
 from sightline.records import read_manifest, read_rows
 from sightline.train.config import TrainConfig
 from sightline.train.run import train
@@ -30,7 +30,7 @@ def test_from_grades_to_a_tuned_model(model_dir: Path, tmp_path: Path) -> None:
     for by in ("questions", "answers"):
         told = [f"by={by}", "judge.name=oracle", "augment=1.0"]
         graded = load_config(GRADED.config, None, told)
-        build_dataset(Plan(GRADED, graded), None, tmp_path / "data", tmp_path / f"pairs-{by}")
+        build_dataset(BuildPlan(GRADED, graded), None, tmp_path / "data", tmp_path / f"pairs-{by}")
         learning = load_config(TrainConfig, None, [*STEPS, "loss.name=reward", "optim.head_lr=0.1"])
         train(model_dir, tmp_path / f"pairs-{by}", tmp_path / by, learning, 0)
     judges = [
@@ -50,7 +50,7 @@ def test_from_grades_to_a_tuned_model(model_dir: Path, tmp_path: Path) -> None:
     assert load_head(vlm, "reward", tmp_path / "questions/adapter").weight.abs().max() > 0
     judge = RewardJudgeConfig(name="reward", model=model_dir, adapter=tmp_path / "questions/adapter")
     asked = [question_judged(first, tmp_path / "data", turn) for turn in conversations([first])[0].questions]
-    scores = [verdict.score or 0.0 for verdict in judge.open(Tools(tmp_path, tmp_path, 0)).score(asked)]
+    scores = [verdict.score or 0.0 for verdict in judge.open(BuildContext(tmp_path, tmp_path, 0)).score(asked)]
     told_score = next(row.question for row in rows if row.id == first.id)
     assert told_score is not None and abs(told_score - sum(scores) / len(scores)) < 1e-5
     tuned = train(

@@ -10,10 +10,10 @@ import torch
 from sightline.errors import InputError
 from sightline.models.adapters import LoraSettings, add_lora
 from sightline.models.loading import load_vlm
-from sightline.models.prompts import Prefix, Request, Sampling
+from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.vlm import VLM
 from sightline.records.rows import IMAGE, Pair, Turn
-from sightline.train.engines import LocalConfig, ServerConfig, ServerEngine, make_engine
+from sightline.train.rollout_backends import LocalConfig, ServerConfig, ServerEngine, make_engine
 from tests.train.adapter_server import serving_adapters
 
 pytest.importorskip("openai")
@@ -30,17 +30,17 @@ def stir(vlm: VLM, seed: int) -> None:
                 weight.copy_(torch.randn(weight.shape, generator=generator))
 
 
-def requests(pairs: list[Pair]) -> list[Request]:
+def requests(pairs: list[Pair]) -> list[GenerateRequest]:
     """Two prompts with three answers each, and a conversation about two pictures that stand within the text."""
     images = [Path(image) for pair in pairs[:2] for image in pair.images]
     told = (Turn(role="user", text=f"Look: {IMAGE}"), Turn(role="assistant", text="A red cup."))
     prompts = [pair.prompt for pair in pairs[:2]]
     asked = [
-        Request(Prefix((image,), prompt), seed=n)
+        GenerateRequest(Prefix((image,), prompt), seed=n)
         for n in range(3)
         for image, prompt in zip(images, prompts, strict=True)
     ]
-    return [*asked, Request(Prefix(tuple(images), f"And {IMAGE} here?", told), seed=9)]
+    return [*asked, GenerateRequest(Prefix(tuple(images), f"And {IMAGE} here?", told), seed=9)]
 
 
 def test_a_server_with_the_adapter_answers_as_the_policy_itself_and_changes_with_it(
@@ -125,7 +125,7 @@ def test_faults_are_one_sentence_with_the_remedy(
 ) -> None:
     vlm = make_policy()
 
-    def refused(match: str, url: str, policy: VLM = vlm, asked: list[Request] | None = None) -> None:
+    def refused(match: str, url: str, policy: VLM = vlm, asked: list[GenerateRequest] | None = None) -> None:
         engine = ServerEngine(policy, ServerConfig(name="server", base_url=url, timeout=2), tmp_path / "rollouts")
 
         def use() -> None:
@@ -141,7 +141,7 @@ def test_faults_are_one_sentence_with_the_remedy(
     refused(r"no server answers at http.*start it, or correct base_url", url)
     with serving_adapters(model_dir) as (url, served):
         refused("a trained projector", url, make_policy(train_projector=True))
-        refused("source.engine.name=local", url, asked=[Request(requests(pairs)[0].prefix, prefill="A")])
+        refused("source.engine.name=local", url, asked=[GenerateRequest(requests(pairs)[0].prefix, prefill="A")])
         engine = ServerEngine(vlm, ServerConfig(name="server", base_url=url), tmp_path / "rollouts")
         engine.refresh(0)
         served.adapters.clear()  # it was started again in between, and knows our adapter no longer

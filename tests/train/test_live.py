@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 
 from sightline.config import load_config
-from sightline.data.progress import open_bars
-from sightline.data.terminal import Screen
+from sightline.data.terminal import Screen, open_bars
 from sightline.records.manifest import read_manifest
 from sightline.records.rows import Pair
 from sightline.train.config import TrainConfig
-from sightline.train.live import note_of, show
 from sightline.train.log import StepRecord, read_log
-from sightline.train.monitors import Watch
+from sightline.train.monitors import TrainMonitor
+from sightline.train.observers import note_of, show
 from sightline.train.run import train
 from tests.train.test_run import write_pairs
 from tests.train.test_tracking import read_back
@@ -33,7 +32,7 @@ def test_the_line_says_loss_margin_accuracy_and_speed() -> None:
 def test_at_80_columns_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(
-        "sightline.data.progress.Screen",
+        "sightline.data.terminal.Screen",
         lambda **_: Screen(file=screen, width=80, force_terminal=True, color_system=None),
     )
     with open_bars() as bars:
@@ -60,7 +59,7 @@ def test_a_run_warns_once_keeps_the_warning_and_is_tracked(
     out = train(model_dir, write_pairs(tmp_path / "pairs", [*pairs, *swaps]), tmp_path / "out", config, 0)
     warned = read_manifest(out).warnings
     rows = list(read_log(out / "log.jsonl"))
-    assert warned == Watch(config.monitors, rows).lines
+    assert warned == TrainMonitor(config.monitors, rows).lines
     assert any("of the pairs have the higher reward on the chosen answer" in line for line in warned)
     said = [line for line in capfd.readouterr().err.splitlines() if "warning: " in line]
     assert [line.split("warning: ")[1].rstrip() for line in said] == list(warned), "each once, in one line"

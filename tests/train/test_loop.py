@@ -21,7 +21,7 @@ from sightline.train.log import StepRecord
 from sightline.train.loop import StepSettings, TrainState, fit, seeded
 from sightline.train.optimizer import make_optimizer
 from sightline.train.preference import PreferenceTask
-from sightline.train.reference import Reference
+from sightline.train.reference_cache import Reference
 from sightline.train.scoring import score_pairs
 from sightline.train.sources import OfflineSource
 from tests.models import plain

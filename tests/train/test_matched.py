@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from sightline.config import load_config
-from sightline.data.entities.prompts import read_match
-from sightline.data.entities.reading import ReadConfig, read_entities
 from sightline.data.samples import read_samples
 from sightline.evals.directory import read_result
 from sightline.evals.run import EvalConfig, Files, evaluate
-from sightline.pairs.matching.explaining import ExplainConfig, explain
+from sightline.recipes.matching.entities.pairs import read_match
+from sightline.recipes.matching.entities.reading import ReadConfig, read_entities
+from sightline.recipes.matching.explaining import ExplainConfig, explain
 from sightline.records import read_manifest
 from sightline.train.config import TrainConfig
 from sightline.train.run import train

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from sightline.builders.builder import TOO_LONG, BuildResult
+from sightline.builders.ranked import TIED, UNSCORED
 from sightline.errors import InputError
-from sightline.pairs.builder import TOO_LONG, Made
-from sightline.pairs.ranked import TIED, UNSCORED
 from sightline.records.rows import Pair, Sample
-from sightline.train.mixing import StreamSource
 from sightline.train.preference import STREAM
 from sightline.train.sources import OfflineSource, Order, Paused
-from sightline.train.streams import Example, OfflineStream
+from sightline.train.stream_source import StreamSource
+from sightline.train.streams import OfflineStream, StreamExample
 
 
-def example(number: int) -> Example:
+def example(number: int) -> StreamExample:
     name = f"s{number}"
     pair = Pair(id=name, prompt="?", chosen=f"yes {number}", rejected="no", builder="by hand")
-    return Example(Sample(id=name, prompt="?"), pair)
+    return StreamExample(Sample(id=name, prompt="?"), pair)
 
 
 EXAMPLES = [example(number) for number in range(9)]
@@ -43,7 +43,7 @@ class Told:
     def refresh(self, step: int) -> None:
         self.refreshed.append(step)
 
-    def make(self, examples: Sequence[Example], epoch: int) -> list[Made]:
+    def make(self, examples: Sequence[StreamExample], epoch: int) -> list[BuildResult]:
         if self.fails:
             raise InputError("no server answers at http://127.0.0.1:1 (refused); start it")
         return [self._made(each.sample.id, epoch) for each in examples]
@@ -51,13 +51,13 @@ class Told:
     def close(self) -> None:
         self.closed = True
 
-    def _made(self, name: str, epoch: int) -> Made:
+    def _made(self, name: str, epoch: int) -> BuildResult:
         self.asked.append(name)
         if self.reason and (not self.of or name in self.of):
-            return Made(sample_id=name, dropped=self.reason, tallies={"generated_tokens": 5})
+            return BuildResult(sample_id=name, dropped=self.reason, tallies={"generated_tokens": 5})
         said = f"Yes, {self.refreshed[-1]}"
         pair = Pair(id=f"{name}@{epoch}", prompt="?", chosen=said, rejected="No.", builder="told")
-        return Made(sample_id=name, pairs=(pair,), tallies={"generated_tokens": 7})
+        return BuildResult(sample_id=name, pairs=(pair,), tallies={"generated_tokens": 7})
 
 
 def source(*streams: Told | OfflineStream, p: float = 1.0, every: int = 1, epochs: int = 3) -> StreamSource:
@@ -174,19 +174,19 @@ class Tying:
     def refresh(self, step: int) -> None:
         """Nothing to do."""
 
-    def make(self, examples: Sequence[Example], epoch: int) -> list[Made]:
+    def make(self, examples: Sequence[StreamExample], epoch: int) -> list[BuildResult]:
         return [self._made(each.sample.id, epoch) for each in examples]
 
     def close(self) -> None:
         """Nothing to do."""
 
-    def _made(self, name: str, epoch: int) -> Made:
+    def _made(self, name: str, epoch: int) -> BuildResult:
         self.asked.append((epoch, name))
         number = int.from_bytes(hashlib.sha256(f"{epoch} {name}".encode()).digest()[:4], "little") / 2**32
         if number < self.share or name.partition("~")[0] in self.always:
-            return Made(sample_id=name, dropped=TIED, tallies={"generated_tokens": 5})
+            return BuildResult(sample_id=name, dropped=TIED, tallies={"generated_tokens": 5})
         pair = Pair(id=f"{name}@{epoch}", prompt="?", chosen="Yes.", rejected="No.", builder="tying")
-        return Made(sample_id=name, pairs=(pair,), tallies={"generated_tokens": 5})
+        return BuildResult(sample_id=name, pairs=(pair,), tallies={"generated_tokens": 5})
 
 
 def mixture(stream: Tying, p: float, redraws: int, count: int = 40, epochs: int = 50) -> StreamSource:

@@ -3,7 +3,7 @@
 import pytest
 
 from sightline.train.log import StepRecord
-from sightline.train.monitors import MONITORS, MonitorConfig, Watch, warnings_after
+from sightline.train.monitors import MONITORS, TrainMonitor, TrainMonitorConfig, warnings_after
 
 #: A healthy step: chosen answers as likely as under the reference, equal lengths, three of four pairs right.
 FINE = {
@@ -21,16 +21,16 @@ FINE = {
     "pairs": 4,
 }
 ONLINE = {"yes_ratio": 0.5, "kl": 0.1, "entropy": 2.0, "ties": 0.2, "answer_tokens": 12.0}
-WINDOW = MonitorConfig(window=3)
+WINDOW = TrainMonitorConfig(window=3)
 
 
 def step(number: int, numbers: dict[str, float] | None = None, **changed: float | None) -> StepRecord:
     return StepRecord.model_validate({**FINE, "step": number, "numbers": {**ONLINE, **(numbers or {})}, **changed})
 
 
-def spoken(rows: list[StepRecord], config: MonitorConfig = WINDOW) -> list[tuple[int, str]]:
+def spoken(rows: list[StepRecord], config: TrainMonitorConfig = WINDOW) -> list[tuple[int, str]]:
     """(step at which it spoke, first words)"""
-    watch = Watch(config)
+    watch = TrainMonitor(config)
     return [(row.step, line) for row in rows for line in watch.look(row)]
 
 
@@ -93,9 +93,9 @@ def test_streams_are_watched_apart_and_steps_count_by_their_items() -> None:
 
 def test_a_resumed_run_says_nothing_twice_and_keeps_all_lines() -> None:
     rows = [step(n, {"kl": 2.0}) for n in range(10)]
-    whole = Watch(WINDOW)
+    whole = TrainMonitor(WINDOW)
     said = [line for row in rows for line in whole.look(row)]
-    resumed = Watch(WINDOW, rows[:5])
+    resumed = TrainMonitor(WINDOW, rows[:5])
     assert [line for row in rows[5:] for line in resumed.look(row)] == []
     assert resumed.lines == whole.lines == tuple(said) and len(said) == 1
 

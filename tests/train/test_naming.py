@@ -11,7 +11,7 @@ from sightline.data.preference_dataset import write_preference_dataset
 from sightline.errors import InputError
 from sightline.models.encoding import encode_prefix
 from sightline.models.loading import load_vlm
-from sightline.models.prompts import prefix_of
+from sightline.models.requests import prefix_of
 from sightline.models.vlm import VLM
 from sightline.records import Sample, Turn, write_rows
 from sightline.records.rows import Pair

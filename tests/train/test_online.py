@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from sightline.builders.builder import BuildContext
 from sightline.data.samples import write_samples
 from sightline.errors import InputError
+from sightline.judges import reward as self_judge
+from sightline.judges.judge import JudgeInput, Verdict
 from sightline.models.loading import load_vlm
-from sightline.models.prompts import prefix_of
-from sightline.pairs.builder import Tools
-from sightline.pairs.judges import self as self_judge
-from sightline.pairs.judges.base import Judged, Verdict
+from sightline.models.requests import prefix_of
 from sightline.records.manifest import read_manifest
 from sightline.records.rows import Pair, Sample
 from sightline.train.config.source import OnlineBDHSConfig, OnlineConfig
-from sightline.train.examples import examples_of
+from sightline.train.data import examples_of
 from sightline.train.log import read_log
 from sightline.train.run import train
 from sightline.train.streams import make_stream
@@ -73,12 +73,12 @@ def test_online_pairs_are_the_policys_samples_as_the_judge_ranks_them(
     assert first == again
     texts = [[(pair.chosen, pair.rejected) for made in each for pair in made.pairs] for each in (first, later)]
     assert texts[0] and texts[0] != texts[1]
-    judge = config.judge.open(Tools(Path(), tmp_path, 0, vlm))
+    judge = config.judge.open(BuildContext(Path(), tmp_path, 0, vlm))
     for example, made in zip(examples, first, strict=True):
         assert made.sample_id == example.sample.id
         for pair in made.pairs:
             prefix = prefix_of(example.sample, Path())
-            better, worse = judge.score([Judged(prefix, pair.chosen), Judged(prefix, pair.rejected)])
+            better, worse = judge.score([JudgeInput(prefix, pair.chosen), JudgeInput(prefix, pair.rejected)])
             assert better.score is not None and worse.score is not None and better.score > worse.score
             assert pair.id.endswith("@0") and pair.images == example.sample.images
 
@@ -102,11 +102,11 @@ def test_tied_prompts_are_drawn_again_so_that_every_step_is_full(
     """A judge that ties two of three first attempts: real samples of the policy, drawn anew until they differ."""
     real = self_judge._Self.score
 
-    def rounded(self: self_judge._Self, asked: Sequence[Judged]) -> list[Verdict]:
+    def rounded(self: self_judge._Self, asked: Sequence[JudgeInput]) -> list[Verdict]:
         ties = len(asked[0].answer) % 3 > 0
         return [Verdict(0.0) for _ in asked] if ties else real(self, asked)
 
-    def one_by_one(self: self_judge._Self, asked: Sequence[Judged]) -> list[Verdict]:
+    def one_by_one(self: self_judge._Self, asked: Sequence[JudgeInput]) -> list[Verdict]:
         return [verdict for start in range(0, len(asked), 2) for verdict in rounded(self, asked[start : start + 2])]
 
     monkeypatch.setattr(self_judge._Self, "score", one_by_one)
@@ -163,7 +163,7 @@ def test_a_judge_that_is_down_pauses_the_run_and_the_same_command_goes_on(
     straight = train(model_dir, pairs_dir, tmp_path / "straight", config, 6)
     real, left = self_judge._Self.score, [2]
 
-    def failing(self: self_judge._Self, asked: Sequence[Judged]) -> list[Verdict]:
+    def failing(self: self_judge._Self, asked: Sequence[JudgeInput]) -> list[Verdict]:
         if not left[0]:
             raise InputError("no server answers at http://127.0.0.1:9 (refused); start it, or correct base_url")
         left[0] -= 1
@@ -188,7 +188,7 @@ def test_at_the_end_and_when_it_ends_early_a_run_leaves_nothing_on_the_server(
     pytest.importorskip("openai")
     real, left = self_judge._Self.score, [1]
 
-    def failing(self: self_judge._Self, asked: Sequence[Judged]) -> list[Verdict]:
+    def failing(self: self_judge._Self, asked: Sequence[JudgeInput]) -> list[Verdict]:
         if not left[0]:
             assert len(served.adapters) == 2 and (out / "rollouts").is_dir()
             raise fault
@@ -218,7 +218,7 @@ def test_a_server_that_is_gone_at_the_end_costs_a_warning_and_no_weights(
     out, real = tmp_path / "out", self_judge._Self.score
     with serving_adapters(model_dir) as (url, served):
 
-        def last(self: self_judge._Self, asked: Sequence[Judged]) -> list[Verdict]:
+        def last(self: self_judge._Self, asked: Sequence[JudgeInput]) -> list[Verdict]:
             served.gone = True
             return real(self, asked)
 

@@ -25,8 +25,7 @@ from sightline.records.manifest import read_manifest
 from sightline.records.rows import Pair
 from sightline.records.store import write_rows
 from sightline.train.log import read_log
-from sightline.train.processes import Processes
-from sightline.train.sharding import sharding_asked
+from sightline.train.processes import Processes, sharding_asked
 from tests.train import worker
 from tests.train.test_run import write_pairs
 

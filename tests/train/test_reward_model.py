@@ -13,13 +13,13 @@ from sightline.data.preference_dataset import PAIRS
 from sightline.losses.objective import Term, make_objective
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.packing import PackRow
-from sightline.models.plain import plain_states
+from sightline.models.unbatched import plain_states
 from sightline.models.vlm import VLM
 from sightline.records.manifest import read_manifest
 from sightline.records.rows import Pair
 from sightline.records.store import write_rows
 from sightline.train.config import OptimizerConfig, TrainConfig
-from sightline.train.config.stopping import ValidationConfig
+from sightline.train.config.weights import ValidationConfig
 from sightline.train.log import read_log
 from sightline.train.loop import StepSettings, TrainState, fit, trainable_weights
 from sightline.train.optimizer import make_optimizer

@@ -14,16 +14,15 @@ from sightline.losses.objective import BoundLoss, Objective
 from sightline.losses.types import LossOut, Need, PairLogps
 from sightline.models.adapters import LoraSettings, add_lora, save_adapter
 from sightline.models.encoding import encode_answer, encode_prefix
+from sightline.models.head import tokens_within
 from sightline.models.loading import load_vlm
-from sightline.models.prompts import prefix_of
-from sightline.models.spans import tokens_within
+from sightline.models.requests import prefix_of
 from sightline.models.tensor_cache import TensorCache
 from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
-from sightline.train.frozen import OtherModel, further_reference
 from sightline.train.log import read_log
 from sightline.train.preference import PreferenceTask, RunningMean
-from sightline.train.reference import Reference
+from sightline.train.reference_cache import OtherModel, Reference, further_reference
 from sightline.train.run import train
 from sightline.train.scoring import Scoring, mismatched, score_pairs, score_with_entropy
 from sightline.train.sources import Order

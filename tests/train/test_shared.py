@@ -9,7 +9,7 @@ import pytest
 
 from sightline.errors import InputError
 from sightline.train.processes import Processes
-from sightline.train.shared import Shared
+from sightline.train.streams import SharedStream
 
 
 class Together(Processes):
@@ -60,7 +60,7 @@ def run(count: int, examples: list[int]) -> tuple[list[Any], list[Squares]]:
     streams = [Squares() for _ in range(count)]
 
     def one(place: int, processes: Together) -> Any:
-        shared = Shared(streams[place], processes)
+        shared = SharedStream(streams[place], processes)
         shared.refresh(7)
         try:
             return shared.make(examples, 100)
@@ -77,7 +77,7 @@ def test_all_get_everything_in_order_and_each_makes_its_share(count: int, exampl
     made, streams = run(count, examples)
     assert made == [[number**2 + 100 for number in examples]] * count
     assert [stream.asked for stream in streams] == [examples[rank::count] for rank in range(count)]
-    assert all(stream.steps == [7] and Shared(stream, Processes()).name == "squares" for stream in streams)
+    assert all(stream.steps == [7] and SharedStream(stream, Processes()).name == "squares" for stream in streams)
 
 
 def test_what_is_wrong_in_one_ends_all_and_is_said_by_the_first() -> None:

@@ -12,13 +12,13 @@ from sightline.losses.types import LossOut, Need, PairLogps
 from sightline.models.loading import load_vlm
 from sightline.records.manifest import read_manifest
 from sightline.records.rows import Pair
-from sightline.train.config.stopping import GuardConfig, ValidationConfig
-from sightline.train.examples import held_out
+from sightline.train.config.weights import GuardConfig, ValidationConfig
+from sightline.train.data import held_out
 from sightline.train.log import read_log
 from sightline.train.loop import fit
 from sightline.train.run import train
 from sightline.train.scoring import score_pairs
-from sightline.train.validation import Validation
+from sightline.train.task import Validation
 from tests.train.test_loop import Make, dpo_objective, known, objective_of, settings, state_of, weights_of
 from tests.train.test_run import assert_same_adapter, config_with, write_pairs
 

@@ -6,9 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from sightline.errors import InputError
-from sightline.train import tracking
+from sightline.train import monitors
 from sightline.train.log import StepRecord
-from sightline.train.tracking import TrackingConfig, flat_settings, open_tracker
+from sightline.train.monitors import TrackingConfig, flat_settings, open_tracker
 
 pytest.importorskip("tensorboard")
 SETTINGS = {"optim": {"lr": 1e-3, "betas": [0.9, 0.999]}, "epochs": None, "loss": {"name": "dpo"}}
@@ -62,7 +62,7 @@ def test_settings_are_flat_and_of_types_that_trackers_take() -> None:
 def test_a_tracker_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValidationError, match=r"is no tracker; choose one of .*tensorboard.*wandb"):
         TrackingConfig(name="tensorbord")
-    monkeypatch.setattr(tracking, "get_available_trackers", list)
+    monkeypatch.setattr(monitors, "get_available_trackers", list)
 
     def use() -> None:
         with open_tracker(TrackingConfig(name="tensorboard"), tmp_path, SETTINGS, step=0):

@@ -19,9 +19,8 @@ from sightline.train.config import OptimizerConfig
 from sightline.train.loop import StepSettings, TrainState, fit, trainable_weights
 from sightline.train.optimizer import make_optimizer
 from sightline.train.preference import PreferenceTask
-from sightline.train.processes import Processes, joined_processes
-from sightline.train.reference import Reference
-from sightline.train.sharding import shard, whole_state
+from sightline.train.processes import Processes, joined_processes, shard, whole_state
+from sightline.train.reference_cache import Reference
 from sightline.train.sources import OfflineSource
 
 STEPS, STOP = 4, 2  # a run of four steps, stopped after two and gone on from its checkpoint

@@ -3,32 +3,75 @@
 The state of a page is the questions so far; models are asked one question at a time, whoever asks.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sightline.apps.chat.showing import card, past, picture, status
-from sightline.apps.chat.talk import Asked, Side, Talk
-from sightline.apps.uploads import Uploads
+from markupsafe import Markup, escape
+
+from sightline.apps.chat.session import ChatQuestion, ChatSession, Side
+from sightline.apps.guard import Uploads
 from sightline.apps.web import page_file
 from sightline.errors import InputError
-from sightline.models.prompts import Generation
+from sightline.models.requests import Generation
 from sightline.records import Turn
+from sightline.report.gallery import data_uri
+
+#: Gradio reads values of HTML once more as a template, in which these mean something.
+_TEMPLATE = str.maketrans({"{": "&#123;", "}": "&#125;", "$": "&#36;", "`": "&#96;", "\\": "&#92;"})
+#: Longest side and bytes of a picture on the page; larger ones are shrunk for the screen, not on disk.
+MAX_SIDE, MAX_BYTES = 1600, 2_000_000
+
+
+def safe(text: str) -> Markup:
+    """Text that stays text in a page and in Gradio's template."""
+    return Markup(str(escape(text)).translate(_TEMPLATE))
+
+
+def card(title: str, text: str, note: str) -> str:
+    """One voice's answer under its name."""
+    return str(
+        Markup('<article class="said"><h2>{}</h2><p class="text">{}</p><small>{}</small></article>').format(
+            safe(title), safe(text), safe(note)
+        )
+    )
+
+
+def status(text: str, *, bad: bool = False) -> str:
+    """The line that says what happened, on one line."""
+    kind = "status bad" if bad else "status"
+    return str(Markup('<p class="{}" role="status">{}</p>').format(kind, safe(" ".join(text.split()))))
+
+
+def past(turns: Sequence[Turn], prompt: str) -> str:
+    """What was said before, and the question that is being answered."""
+    told = [*turns, *([Turn(role="user", text=prompt)] if prompt else [])]
+    rows = (Markup('<p class="turn {}">{}</p>').format(turn.role, safe(turn.text)) for turn in told)
+    return str(Markup("").join(rows))
+
+
+def picture(path: Path | None) -> str:
+    """A picture, or where it would be."""
+    uri = None if path is None else data_uri(path, side=MAX_SIDE, size=MAX_BYTES)
+    if uri is None:
+        return '<p class="empty">No picture yet: questions go without one.</p>'
+    return str(Markup('<img src="{}" alt="the picture">').format(uri))
+
 
 LETTERS = ("A", "B")
 CHOICES: dict[Side, str] = {"left": "A is better (1)", "right": "B is better (2)", "tie": "tie (t)"}
-NOTHING = Asked("")
+NOTHING = ChatQuestion("")
 Outputs = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class Shown:
+class PageState:
     """What one browser has before it: the question with its picture, the whole answers in the voices' order, and what
     the next question goes on from.
     """
 
-    asked: Asked = NOTHING
+    asked: ChatQuestion = NOTHING
     texts: tuple[str, ...] = ()
     image: str | None = None
     past: tuple[Turn, ...] = ()
@@ -40,7 +83,7 @@ class Chat:
     """What a page does for its buttons; each function gives the values of the page's parts, in `spoken`'s order."""
 
     gradio: Any
-    talk: Talk
+    talk: ChatSession
     uploads: Uploads | None = None
 
     @property
@@ -56,13 +99,13 @@ class Chat:
         """Where a picture of the talk lies."""
         return None if name is None else self.talk.folder / name
 
-    def take(self, sent: Any, shown: Shown) -> Outputs:
+    def take(self, sent: Any, shown: PageState) -> Outputs:
         """A picture came in as a file: state, picture, status. Another picture is another talk."""
         try:
             name = self.talk.take(self._bytes_of(sent), "that was sent")
         except InputError as error:
             return shown, picture(self.place(shown.image)), status(str(error), bad=True)
-        return Shown(image=name), picture(self.place(name)), status("")
+        return PageState(image=name), picture(self.place(name)), status("")
 
     def _bytes_of(self, sent: Any) -> bytes:
         """What an upload holds, one byte more than allowed at most; the file is removed."""
@@ -72,9 +115,9 @@ class Chat:
             raise InputError("this page takes no pictures")
         return self.uploads.take(sent, self.talk.config.max_bytes)
 
-    def ask(self, prompt: str, shown: Shown) -> Iterator[Outputs]:
+    def ask(self, prompt: str, shown: PageState) -> Iterator[Outputs]:
         """A question: the question's field, then `spoken`, token by token."""
-        asked = Asked(prompt.strip(), (shown.image,) if shown.image else (), shown.past)
+        asked = ChatQuestion(prompt.strip(), (shown.image,) if shown.image else (), shown.past)
         shown = replace(shown, asked=asked, texts=(), kept="")
         said: tuple[Generation, ...] = ()
         try:
@@ -88,7 +131,7 @@ class Chat:
             shown = replace(shown, past=_gone_on(asked, shown.texts[0]))
         yield "", *self.spoken(shown, said)
 
-    def keep(self, side: Side, shown: Shown) -> Outputs:
+    def keep(self, side: Side, shown: PageState) -> Outputs:
         """A choice; the talk goes on from the better answer, the first voice's where none is."""
         said = tuple(Generation(text, 0, finished=True) for text in shown.texts)
         try:
@@ -102,9 +145,9 @@ class Chat:
 
     def begin(self) -> Outputs:
         """A new talk: picture, then `spoken`."""
-        return picture(None), *self.spoken(Shown(), ())
+        return picture(None), *self.spoken(PageState(), ())
 
-    def spoken(self, shown: Shown, said: tuple[Generation, ...], *, problem: str = "") -> Outputs:
+    def spoken(self, shown: PageState, said: tuple[Generation, ...], *, problem: str = "") -> Outputs:
         """State, what was said before, a card a voice as it stands on the screen, status, and the three choices."""
         count = len(self.talk.voices)
         texts = [generation.text.strip() for generation in said] or [""] * count
@@ -123,11 +166,11 @@ class Chat:
         return shown, before, *cards, status(word, bad=bool(problem)), *choices
 
 
-def page(gradio: Any, talk: Talk, uploads: Uploads) -> Any:
+def page(gradio: Any, talk: ChatSession, uploads: Uploads) -> Any:
     """The Gradio blocks of a talk."""
     chat = Chat(gradio, talk, uploads)
     with gradio.Blocks(analytics_enabled=False, title="Sightline: chat", fill_width=True) as blocks:
-        state = gradio.State(Shown())
+        state = gradio.State(PageState())
         with gradio.Row(elem_id="chat"):
             with gradio.Column(scale=2, min_width=280):
                 shown = _html(gradio, picture(None), "picture")
@@ -172,8 +215,8 @@ def _html(gradio: Any, value: str, name: str) -> Any:
     return gradio.HTML(value, elem_id=name, apply_default_css=False, js_on_load=None, min_width=240)
 
 
-def _choosing(chat: Chat, side: Side) -> Callable[[Shown], Outputs]:
-    def keep(shown: Shown) -> Outputs:
+def _choosing(chat: Chat, side: Side) -> Callable[[PageState], Outputs]:
+    def keep(shown: PageState) -> Outputs:
         return chat.keep(side, shown)
 
     return keep
@@ -186,5 +229,5 @@ def _note(generation: Generation, *, done: bool) -> str:
     return "cut off by max_new_tokens" if done else "…"
 
 
-def _gone_on(asked: Asked, answer: str) -> tuple[Turn, ...]:
+def _gone_on(asked: ChatQuestion, answer: str) -> tuple[Turn, ...]:
     return (*asked.history, Turn(role="user", text=asked.prompt), Turn(role="assistant", text=answer))

@@ -18,15 +18,15 @@ from sightline.errors import InputError
 from sightline.evals.directory import read_evaluation
 from sightline.records.manifest import MANIFEST, Manifest, read_manifest
 from sightline.records.store import read_json, replacing
-from sightline.study.report.formatting import difference_text, interval_text, value_text
-from sightline.study.report.rendering import markdown_text
-from sightline.study.report.results import Results
-from sightline.study.report.writing import RESULTS
+from sightline.report.comparison import Results
+from sightline.report.formatting import difference_text, interval_text, value_text
+from sightline.report.rendering import markdown_text
+from sightline.report.writing import RESULTS
 
 CARD = "README.md"
 
 
-class Line(NamedTuple):
+class CardLine(NamedTuple):
     """A result: a benchmark's metric with its interval."""
 
     benchmark: str
@@ -55,7 +55,7 @@ class Origins:
     adapter: str
     train: Manifest | None
     pairs: Manifest | None
-    results: tuple[Line, ...]
+    results: tuple[CardLine, ...]
     changes: tuple[Change, ...]
     remarks: tuple[str, ...]
 
@@ -75,7 +75,7 @@ def read_origins(
     """
     if train is None and adapter is not None and (adapter.parent / MANIFEST).is_file():
         train = adapter.parent
-    results, remarks = list[Line](), list[str]()
+    results, remarks = list[CardLine](), list[str]()
     for place in evaluations:
         for name, found in read_evaluation(place).items():
             remarks += [f"{name}: {remark}" for remark in found.remarks]
@@ -83,7 +83,7 @@ def read_origins(
                 told = found.metrics[metric]
                 interval = interval_text(estimate.ci95, told.unit, signed=False)
                 value = value_text(estimate.value, told.unit)
-                results.append(Line(name, told.label, value, interval, estimate.n, estimate.unscored))
+                results.append(CardLine(name, told.label, value, interval, estimate.n, estimate.unscored))
     return Origins(
         model=model.resolve().name,
         adapter="" if adapter is None else adapter.resolve().name,

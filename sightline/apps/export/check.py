@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
-from sightline.models.plain import plain_logps
-from sightline.models.precision import in_format
-from sightline.models.prompts import Prefix, Scored
-from sightline.models.recent import Recent
+from sightline.models.device import in_format
+from sightline.models.requests import Prefix, ScoreRequest
 from sightline.models.scorer import encode_row
+from sightline.models.tensor_cache import Recent
+from sightline.models.unbatched import plain_logps
 from sightline.models.vlm import VLM
 
 PROBES = (
@@ -37,7 +37,7 @@ class Apart:
     tokens: int
 
 
-def save_probes(folder: Path, *, sees: bool) -> list[Scored]:
+def save_probes(folder: Path, *, sees: bool) -> list[ScoreRequest]:
     """The probes, each about a picture of smooth noise that is written to `folder`; without one where nobody sees."""
     rng = np.random.default_rng(0)
     items = []
@@ -45,11 +45,11 @@ def save_probes(folder: Path, *, sees: bool) -> list[Scored]:
         path = folder / f"probe-{number}.png"
         small = rng.integers(0, 256, size=(4, 4, 3), dtype=np.uint8)
         Image.fromarray(small).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC).save(path)
-        items.append(Scored(Prefix((path,) if sees else (), prompt), (answer,)))
+        items.append(ScoreRequest(Prefix((path,) if sees else (), prompt), (answer,)))
     return items
 
 
-def logps_of(vlm: VLM, items: Sequence[Scored]) -> torch.Tensor:
+def logps_of(vlm: VLM, items: Sequence[ScoreRequest]) -> torch.Tensor:
     """Log-probs (nats) of all answer tokens, by Transformers' own forward of each row."""
     with torch.no_grad(), in_format(vlm, False):
         return plain_logps(vlm, [encode_row(vlm, item) for item in items]).double().cpu()

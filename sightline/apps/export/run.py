@@ -20,11 +20,11 @@ from sightline.apps.export.check import Apart, apart, logps_of, reopened, save_p
 from sightline.apps.export.config import ExportModelConfig
 from sightline.apps.export.quantized import Bits, pack, quantize, require_quantizer, write_quantization
 from sightline.errors import InputError
-from sightline.models.full import save_model
+from sightline.models.adapters import save_model
 from sightline.models.loading import DTYPES, load_vlm, quiet
 from sightline.models.merging import merge_adapter
-from sightline.models.prompts import Scored
-from sightline.models.recent import Recent
+from sightline.models.requests import ScoreRequest
+from sightline.models.tensor_cache import Recent
 from sightline.models.vlm import VLM
 from sightline.records.hashing import hash_file
 from sightline.records.manifest import MANIFEST, Manifest, Stage
@@ -35,7 +35,7 @@ _BITS = {"int8": 8, "int4": 4}
 
 
 @dataclass(frozen=True)
-class Told:
+class ExportRequest:
     """Directories that the card quotes: of training, pairs, evaluations and a report."""
 
     train: Path | None = None
@@ -44,7 +44,9 @@ class Told:
     report: Path | None = None
 
 
-def export_model(model: Path, out: Path, config: ExportModelConfig, adapter: Path | None, told: Told) -> Manifest:
+def export_model(
+    model: Path, out: Path, config: ExportModelConfig, adapter: Path | None, told: ExportRequest
+) -> Manifest:
     """Write the model to `out`; the manifest's numbers say how far it is from the model in float32.
 
     The files are written to a hidden folder in `out`, opened again there, and moved into `out` once the model has
@@ -83,7 +85,7 @@ def _unchecked(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write(vlm: VLM, config: ExportModelConfig, folder: Path, probes: Sequence[Scored]) -> tuple[Apart, Apart]:
+def _write(vlm: VLM, config: ExportModelConfig, folder: Path, probes: Sequence[ScoreRequest]) -> tuple[Apart, Apart]:
     """Merge, round and save; how far the saved model is from what was meant, and from the model in float32."""
     before = logps_of(vlm, probes)
     if isinstance(vlm.model, PeftModel):
@@ -148,7 +150,7 @@ def _rounded(vlm: VLM, dtype: torch.dtype) -> VLM:
     return replace(vlm, dtype=dtype)
 
 
-def _inputs(model: Path, adapter: Path | None, told: Told) -> dict[str, Path]:
+def _inputs(model: Path, adapter: Path | None, told: ExportRequest) -> dict[str, Path]:
     named = {"model": model, "adapter": adapter, "train": told.train, "pairs": told.pairs, "report": told.report}
     named |= {f"eval-{number}": path for number, path in enumerate(told.evaluations)}
     return {name: path for name, path in named.items() if path is not None}

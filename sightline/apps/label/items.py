@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from sightline.apps.label.config import LabelConfig
+from sightline.apps.label.session import LabelConfig
 from sightline.data.images import adopt_by_content, adopt_image
 from sightline.data.labels import ITEMS, read_items
 from sightline.data.preference_dataset import read_pairs
 from sightline.errors import InputError
 from sightline.evals.directory import BenchmarkResult, benchmark_names, read_result
-from sightline.records import GivenAnswer, LabelItem, Pair, Stage, write_rows
+from sightline.records import LabelItem, Pair, RatedAnswer, Stage, write_rows
 
 SAME, EMPTY = "both answers are the same", "an answer is empty"
 
 
 @dataclass(frozen=True)
-class Source:
+class ItemSource:
     """Where items come from: one directory of pairs, or two of evaluations with the benchmark to take."""
 
     places: tuple[Path, ...]
@@ -45,7 +45,7 @@ class Opened:
     dropped: dict[str, int]
 
 
-def open_labels(source: Source, out: Path, config: LabelConfig, seed: int) -> Opened:
+def open_labels(source: ItemSource, out: Path, config: LabelConfig, seed: int) -> Opened:
     """Make a labels directory, or go on with one of the same source, config and seed.
 
     Raises:
@@ -57,21 +57,21 @@ def open_labels(source: Source, out: Path, config: LabelConfig, seed: int) -> Op
     if not found:
         raise InputError(f"{source.places[0]} holds nothing to compare, left out were {dict(dropped)}; give another")
     inputs = {f"source_{number}": place for number, place in enumerate(source.places)}
-    asked = _Asked(bench=source.bench, **config.model_dump())
+    asked = _ItemPrompt(bench=source.bench, **config.model_dump())
     Stage.open(out, "label", asked, inputs, seed)  # it stays open for as long as this process labels
     if not (out / ITEMS).exists():
         write_rows(out / ITEMS, (draft.placed(out) for draft in found))
     return Opened(out, read_items(out), dict(dropped))
 
 
-class _Asked(LabelConfig):
+class _ItemPrompt(LabelConfig):
     """What decides a labels directory."""
 
     bench: str | None = None
 
 
 @dataclass(frozen=True)
-class _Draft:
+class _ItemDraft:
     """An item whose pictures are still in `folder`; `by_content` where names there may leave it."""
 
     item: LabelItem
@@ -89,15 +89,15 @@ class _Draft:
         return self.item.model_copy(update={"images": images})
 
 
-def _drafts(source: Source) -> Iterator[_Draft]:
+def _drafts(source: ItemSource) -> Iterator[_ItemDraft]:
     if len(source.places) == 1:
         if source.bench is not None:
             raise InputError("--bench names a benchmark of two evaluations; give both directories")
-        yield from (_Draft(_from_pair(pair), source.places[0], False) for pair in read_pairs(source.places[0]))
+        yield from (_ItemDraft(_from_pair(pair), source.places[0], False) for pair in read_pairs(source.places[0]))
         return
     first, second = (read_result(place, _bench(source)) for place in source.places)
     names = _names(source.places)
-    yield from (_Draft(item, first.folder, True) for item in _from_runs(first, second, names))
+    yield from (_ItemDraft(item, first.folder, True) for item in _from_runs(first, second, names))
 
 
 def _from_pair(pair: Pair) -> LabelItem:
@@ -108,8 +108,8 @@ def _from_pair(pair: Pair) -> LabelItem:
         history=pair.history,
         prompt=pair.prompt,
         cluster=pair.cluster,
-        first=GivenAnswer(id="chosen", text=pair.chosen),
-        second=GivenAnswer(id="rejected", text=pair.rejected),
+        first=RatedAnswer(id="chosen", text=pair.chosen),
+        second=RatedAnswer(id="rejected", text=pair.rejected),
     )
 
 
@@ -125,8 +125,8 @@ def _from_runs(first: BenchmarkResult, second: BenchmarkResult, names: Sequence[
                 history=sample.history,
                 prompt=sample.prompt,
                 cluster=sample.cluster,
-                first=GivenAnswer(id=names[0], text=texts[0][sample.id]),
-                second=GivenAnswer(id=names[1], text=texts[1][sample.id]),
+                first=RatedAnswer(id=names[0], text=texts[0][sample.id]),
+                second=RatedAnswer(id=names[1], text=texts[1][sample.id]),
             )
 
 
@@ -136,7 +136,7 @@ def _names(places: Sequence[Path]) -> tuple[str, str]:
     return (first, second) if first != second else (f"{first}-1", f"{second}-2")
 
 
-def _bench(source: Source) -> str:
+def _bench(source: ItemSource) -> str:
     shared = sorted(set(benchmark_names(source.places[0])) & set(benchmark_names(source.places[1])))
     if source.bench is not None and source.bench not in shared:
         raise InputError(
@@ -150,7 +150,7 @@ def _bench(source: Source) -> str:
     return source.bench or shared[0]
 
 
-def _comparable(drafts: Iterator[_Draft], dropped: Counter[str]) -> Iterator[_Draft]:
+def _comparable(drafts: Iterator[_ItemDraft], dropped: Counter[str]) -> Iterator[_ItemDraft]:
     for draft in drafts:
         texts = [draft.item.first.text.strip(), draft.item.second.text.strip()]
         if not all(texts):

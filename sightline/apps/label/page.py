@@ -7,21 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sightline.apps.guard import Door
-from sightline.apps.label.config import LabelConfig
-from sightline.apps.label.desk import Desk, form_of
-from sightline.apps.label.items import Source, open_labels
+from sightline.apps.guard import BindAddress
+from sightline.apps.label.items import ItemSource, open_labels
+from sightline.apps.label.session import LabelConfig, LabelingSession, form_of
 from sightline.apps.web import gradio_quietly, guarded, open_door, page_file, serve
 from sightline.errors import InputError
 from sightline.records.store import private_files
-from sightline.study.report.pictures import data_uri
+from sightline.report.gallery import data_uri
 
 #: Longest side and bytes of a picture on the page; larger ones are shrunk for the screen, not on disk.
 MAX_SIDE, MAX_BYTES = 1600, 2_000_000
 
 
 def run_label(
-    source: Source, out: Path, config: LabelConfig, seed: int, door: Door, tell: Callable[[str], None]
+    source: ItemSource, out: Path, config: LabelConfig, seed: int, door: BindAddress, tell: Callable[[str], None]
 ) -> None:
     """Serve the page over a labels directory until Ctrl-C.
 
@@ -32,14 +31,14 @@ def run_label(
     gradio = gradio_quietly(scratch)
     with open_door(door) as listening, private_files():
         opened = open_labels(source, out, config, seed)
-        desk = Desk(out, tuple(opened.items.values()), config, seed, _shown)
+        desk = LabelingSession(out, tuple(opened.items.values()), config, seed, _shown)
         left_out = f", left out {opened.dropped}" if opened.dropped else ""
         tell(f"labels: {out} ({len(desk.items)} items{left_out})")
         app = guarded(gradio, page(gradio, desk), door, css=page_file("label/page.css"), title="label")
         serve(app, door, listening, name="label", scratch=scratch, tell=tell)
 
 
-def page(gradio: Any, desk: Desk) -> Any:
+def page(gradio: Any, desk: LabelingSession) -> Any:
     """The Gradio blocks of a desk."""
     with gradio.Blocks(analytics_enabled=False, title="Sightline: label", fill_width=True) as blocks:
         gradio.HTML(
@@ -52,7 +51,7 @@ def page(gradio: Any, desk: Desk) -> Any:
     return blocks
 
 
-def answers_of(desk: Desk) -> list[Callable[[Any], dict[str, Any]]]:
+def answers_of(desk: LabelingSession) -> list[Callable[[Any], dict[str, Any]]]:
     """What the browser may ask; each takes one JSON object, and a mistake is answered by a sentence."""
 
     def enter(asked: Any) -> dict[str, Any]:

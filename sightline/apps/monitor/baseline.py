@@ -7,12 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sightline.data.images import open_image
-from sightline.data.measures import is_refusal, picture_of, plain_yes, wording_of
-from sightline.data.request_log import is_log, log_file, log_numbers, read_log
+from sightline.data.request_log import (
+    is_log,
+    is_refusal,
+    log_file,
+    log_numbers,
+    picture_of,
+    plain_yes,
+    read_log,
+    wording_of,
+)
 from sightline.errors import InputError
 from sightline.evals.directory import ANSWERS, SAMPLES, benchmark_names
 from sightline.records.hashing import hash_file, hash_json
-from sightline.records.requests import Picture, Served
+from sightline.records.ratings import LoggedPicture, LoggedRequest
 from sightline.records.rows import IMAGE, Answer, Sample
 from sightline.records.store import read_rows
 
@@ -30,7 +38,7 @@ def baseline_hash(place: Path, benchmarks: tuple[str, ...]) -> str:
     return hash_json({str(path.relative_to(place)): hash_file(path) for path in files})
 
 
-def read_baseline(place: Path, benchmarks: tuple[str, ...]) -> Iterator[Served]:
+def read_baseline(place: Path, benchmarks: tuple[str, ...]) -> Iterator[LoggedRequest]:
     """The rows of a baseline; errors as `baseline_hash`, and those of a broken row."""
     if is_log(place):
         yield from (row for row, _ in read_log(place) if row.status == 200)
@@ -38,7 +46,7 @@ def read_baseline(place: Path, benchmarks: tuple[str, ...]) -> Iterator[Served]:
     for name in _names(place, benchmarks):
         folder = place / name
         answers = {row.sample_id: row for row in read_rows(folder / ANSWERS, Answer)}
-        pictures: dict[str, Picture] = {}
+        pictures: dict[str, LoggedPicture] = {}
         for sample in read_rows(folder / SAMPLES, Sample):
             if sample.id in answers:
                 yield _row(f"{name}/{sample.id}", sample, answers[sample.id], folder, pictures)
@@ -53,14 +61,14 @@ def _names(place: Path, benchmarks: tuple[str, ...]) -> list[str]:
     return list(benchmarks) or found
 
 
-def _row(key: str, sample: Sample, answer: Answer, folder: Path, pictures: dict[str, Picture]) -> Served:
+def _row(key: str, sample: Sample, answer: Answer, folder: Path, pictures: dict[str, LoggedPicture]) -> LoggedRequest:
     for name in sample.images:
         if name not in pictures:
             # Paths of an evaluation may lead out of its folder, to where the benchmark's pictures are.
             path = (folder / name).resolve()
             opened = open_image(path, f"{folder / SAMPLES} (id {sample.id!r})")
             pictures[name] = picture_of(opened, path.read_bytes())
-    return Served(
+    return LoggedRequest(
         id=key,
         time="",
         model="",

@@ -10,16 +10,16 @@ from pathlib import Path
 
 from pydantic import Field
 
+from sightline.builders.builder import BuildContext
 from sightline.config import Config
 from sightline.data.request_log import picture_file
 from sightline.data.samples import read_samples, samples_file
+from sightline.judges.judge import Judge, JudgeInput
+from sightline.judges.length_control import JudgeConfig
 from sightline.models.loading import load_vlm
-from sightline.models.prompts import Prefix
-from sightline.pairs.builder import Tools
-from sightline.pairs.judges.base import Judge, Judged
-from sightline.pairs.judges.table import JudgeConfig
+from sightline.models.requests import Prefix
 from sightline.records.hashing import hash_file
-from sightline.records.requests import Served
+from sightline.records.ratings import LoggedRequest
 from sightline.records.rows import Sample
 
 #: A sample and where its pictures are.
@@ -60,7 +60,7 @@ class Truth:
             self.by_pictures.setdefault(pictures, (sample, folder))
             self.by_prompt.setdefault((pictures, sample.prompt), (sample, folder))
 
-    def of(self, row: Served) -> Known | None:
+    def of(self, row: LoggedRequest) -> Known | None:
         """The sample of a row: of the same prompt where there is one, else of the same pictures."""
         pictures = tuple(picture.sha256 for picture in row.images)
         return self.by_prompt.get((pictures, row.prompt or "")) or self.by_pictures.get(pictures)
@@ -72,18 +72,18 @@ class Sampler:
     def __init__(self, config: SampledJudge, truth: Truth, model: Path | None, scratch: Path, seed: int) -> None:
         self._config, self._truth, self._seed, self._left = config, truth, seed, config.most
         policy = None if model is None else load_vlm(model)
-        self._judge: Judge = config.judge.open(Tools(Path(), scratch, seed, policy))
+        self._judge: Judge = config.judge.open(BuildContext(Path(), scratch, seed, policy))
         self.identity = self._judge.identity
         self.unscored = 0
 
-    def draw(self, rows: Sequence[Served]) -> list[Served]:
+    def draw(self, rows: Sequence[LoggedRequest]) -> list[LoggedRequest]:
         """Those of the rows that will be judged: by the hash of their ids, until the budget is spent."""
         drawn = [row for row in rows if row.answer is not None and row.prompt is not None and self._is_drawn(row.id)]
         drawn = drawn[: self._left]
         self._left -= len(drawn)
         return drawn
 
-    def judge(self, rows: Sequence[Served], log: Path | None) -> dict[str, float | None]:
+    def judge(self, rows: Sequence[LoggedRequest], log: Path | None) -> dict[str, float | None]:
         """1 for a hallucinating answer, 0 for another, None where the judge or its picture is missing."""
         asked = {row.id: one for row in rows if (one := self._asked(row, log)) is not None}
         made: dict[str, float | None] = {row.id: None for row in rows}
@@ -105,7 +105,7 @@ class Sampler:
         digest = hashlib.sha256(f"{self._seed}/judge/{key}".encode()).digest()
         return int.from_bytes(digest[:8], "little") < self._config.share * 2**64
 
-    def _asked(self, row: Served, log: Path | None) -> Judged | None:
+    def _asked(self, row: LoggedRequest, log: Path | None) -> JudgeInput | None:
         known = self._truth.of(row)
         if known is not None:
             sample, folder = known
@@ -119,4 +119,4 @@ class Sampler:
             images, reference, truth = tuple(picture_file(log, one.sha256) for one in row.images), None, {}
             if not all(path.is_file() for path in images):
                 return None
-        return Judged(Prefix(images, row.prompt or "", row.history or ()), row.answer or "", reference, truth)
+        return JudgeInput(Prefix(images, row.prompt or "", row.history or ()), row.answer or "", reference, truth)

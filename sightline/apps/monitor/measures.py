@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from sightline.records.requests import BUCKETS, Picture, Served, Wording
+from sightline.records.ratings import BUCKETS, LoggedPicture, LoggedRequest, Wording
 
 HALLUCINATION = "hallucination"
 
@@ -24,7 +24,7 @@ class Measure:
     name: str
     title: str
     kind: Literal["number", "share"]
-    value: Callable[[Served], float | None]
+    value: Callable[[LoggedRequest], float | None]
     on_grid: Callable[[float], float] = float
     steps: int = 1
     once: bool = False
@@ -38,7 +38,7 @@ def _log2(value: float) -> float:
     return math.log2(1 + value)
 
 
-def _of_picture(look: Callable[[Picture], float]) -> Callable[[Served], float | None]:
+def _of_picture(look: Callable[[LoggedPicture], float]) -> Callable[[LoggedRequest], float | None]:
     return lambda row: look(row.images[0]) if row.images else None
 
 
@@ -97,7 +97,7 @@ def vocabulary_of(counts: list[float]) -> Measure:
     total = sum(counts)
     surprise = [-math.log(count / total) for count in counts]
 
-    def value(row: Served) -> float | None:
+    def value(row: LoggedRequest) -> float | None:
         words = sum(row.asked.buckets.values())
         if not words:
             return None

@@ -6,10 +6,9 @@ from typing import NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from sightline.apps.monitor.findings import Finding, Findings
-from sightline.apps.monitor.watch import Watch
-from sightline.records.requests import Served
-from sightline.study.report.formatting import NARROW, interval_text, value_text
+from sightline.apps.monitor.metric_monitor import Findings, MetricMonitor, MonitorFinding
+from sightline.records.ratings import LoggedRequest
+from sightline.report.formatting import NARROW, interval_text, value_text
 
 _WIDTH, _HEIGHT = 220.0, 56.0
 _SHOWN = 400  # characters of a prompt or an answer
@@ -17,15 +16,15 @@ _SHOWN = 400  # characters of a prompt or an answer
 _BIDI = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C))
 
 
-class Line(NamedTuple):
+class PageLine(NamedTuple):
     """A number's row of the table; `path` are the points of its evidence, `bar` is where the bar is drawn."""
 
-    found: Finding
+    found: MonitorFinding
     path: str
     bar: str
 
 
-class Example(NamedTuple):
+class PageExample(NamedTuple):
     """A row of the log that was among the most unusual of this reading."""
 
     id: str
@@ -34,7 +33,9 @@ class Example(NamedTuple):
     answer: str
 
 
-def render(findings: Findings, watches: Sequence[Watch], examples: Mapping[str, Sequence[Served]]) -> str:
+def render(
+    findings: Findings, watches: Sequence[MetricMonitor], examples: Mapping[str, Sequence[LoggedRequest]]
+) -> str:
     """The page of what was found; `examples` are unusual rows of this reading by the number's name."""
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader(
@@ -64,7 +65,7 @@ def evidence_text(factor: float) -> str:
     return Markup("{}{}&times;{}10<sup>{}</sup>").format(mantissa, NARROW, NARROW, int(exponent))
 
 
-def _line(found: Finding, watch: Watch) -> Line:
+def _line(found: MonitorFinding, watch: MetricMonitor) -> PageLine:
     """The evidence over the values, on a scale from 1/10 to the higher of its peak and twice the bar's logarithm."""
     points = [(0, 0.0), *watch.history]
     low, high = -2.303, max(1.15 * watch.bar, *(log for _, log in points))
@@ -74,11 +75,11 @@ def _line(found: Finding, watch: Watch) -> Line:
         return _HEIGHT - 2 - (_HEIGHT - 4) * (min(max(log, low), high) - low) / (high - low)
 
     path = " ".join(f"{2 + (_WIDTH - 4) * at / last:.1f},{height(log):.1f}" for at, log in points)
-    return Line(found, path, f"{height(watch.bar):.1f}")
+    return PageLine(found, path, f"{height(watch.bar):.1f}")
 
 
-def _example(row: Served) -> Example:
-    return Example(_plain(row.id), _plain(row.time), _plain(row.prompt), _plain(row.answer))
+def _example(row: LoggedRequest) -> PageExample:
+    return PageExample(_plain(row.id), _plain(row.time), _plain(row.prompt), _plain(row.answer))
 
 
 def _plain(text: str | None) -> str:

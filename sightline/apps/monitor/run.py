@@ -12,22 +12,35 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 import sightline
 from sightline.apps.monitor.baseline import baseline_hash, read_baseline
 from sightline.apps.monitor.betting import Ranks
-from sightline.apps.monitor.config import MonitorConfig
-from sightline.apps.monitor.findings import Findings, finding_of
 from sightline.apps.monitor.measures import HALLUCINATION, MEASURES, Measure, hallucination, vocabulary_of
+from sightline.apps.monitor.metric_monitor import Findings, MetricMonitor, finding_of
 from sightline.apps.monitor.page import render
-from sightline.apps.monitor.watch import Watch
-from sightline.data.request_log import Place, read_log
+from sightline.config import Config
+from sightline.data.request_log import LogPosition, read_log
 from sightline.errors import InputError
 from sightline.records.hashing import hash_json
-from sightline.records.requests import BUCKETS, Served
+from sightline.records.ratings import BUCKETS, LoggedRequest
 from sightline.records.store import read_json, replacing, write_json
 
 if TYPE_CHECKING:
     from sightline.apps.monitor.judging import Sampler
+
+
+class MonitorConfig(Config):
+    """The watch as a whole."""
+
+    alpha: float = Field(
+        default=0.05, gt=0, lt=1, description="chance that anything ever alarms without drift, for the life of --out"
+    )
+    benchmarks: tuple[str, ...] = Field(default=(), description="of a baseline that is an evaluation; all where empty")
+    least: int = Field(default=20, ge=1, description="a number with fewer values in the baseline is not watched")
+    seed: int = Field(default=0, ge=0, description="of ties and of the sample that is judged")
+
 
 STATE, RESULTS, PAGE = "state.json", "monitor.json", "monitor.html"
 _ROWS_AT_ONCE = 256
@@ -41,10 +54,10 @@ class _State:
     """Everything between two runs."""
 
     identity: str
-    watches: list[Watch]
+    watches: list[MetricMonitor]
     unwatched: dict[str, str]
     words: list[float]
-    place: Place = field(default_factory=Place)
+    place: LogPosition = field(default_factory=LogPosition)
     rows: int = 0
     failed: int = 0
     judged: int = 0
@@ -76,7 +89,7 @@ def monitor(
         state = _begin(list(read_baseline(baseline, config.benchmarks)), baseline, config, sampler, identity)
     if sampler is not None:
         sampler.renew()
-    examples: dict[str, list[tuple[float, Served]]] = {}
+    examples: dict[str, list[tuple[float, LoggedRequest]]] = {}
     before = state.rows
     while part := list(islice(rows, _ROWS_AT_ONCE)):
         _take([row for row, _ in part], log, state, config, sampler, examples)
@@ -104,12 +117,12 @@ def monitor(
 
 
 def _take(
-    rows: Sequence[Served],
+    rows: Sequence[LoggedRequest],
     log: Path,
     state: _State,
     config: MonitorConfig,
     sampler: "Sampler | None",
-    examples: dict[str, list[tuple[float, Served]]],
+    examples: dict[str, list[tuple[float, LoggedRequest]]],
 ) -> None:
     """Hold rows of the log against the baseline."""
     answered = [row for row in rows if row.status == 200]
@@ -135,18 +148,18 @@ def _take(
             del found[_EXAMPLES:]
 
 
-def _value(measure: Measure, row: Served, judged: dict[str, float | None], is_new: bool) -> float | None:
+def _value(measure: Measure, row: LoggedRequest, judged: dict[str, float | None], is_new: bool) -> float | None:
     if measure.once and not is_new:
         return None
     return judged.get(row.id) if measure.name == HALLUCINATION else measure.value(row)
 
 
-def _judged(rows: Sequence[Served], log: Path | None, sampler: "Sampler | None") -> dict[str, float | None]:
+def _judged(rows: Sequence[LoggedRequest], log: Path | None, sampler: "Sampler | None") -> dict[str, float | None]:
     return {} if sampler is None else sampler.judge(sampler.draw(rows), log)
 
 
 def _begin(
-    rows: Sequence[Served], baseline: Path, config: MonitorConfig, sampler: "Sampler | None", identity: str
+    rows: Sequence[LoggedRequest], baseline: Path, config: MonitorConfig, sampler: "Sampler | None", identity: str
 ) -> _State:
     """The state before the first row: the baseline's ranks, and who shares alpha."""
     # Every second prompt teaches what words are usual, and the others are ranked by that.
@@ -182,11 +195,11 @@ def _begin(
     return _State(identity, watches, few, words)
 
 
-def _watch(measure: Measure, values: Sequence[float], bar: float, seed: int) -> Watch:
+def _watch(measure: Measure, values: Sequence[float], bar: float, seed: int) -> MetricMonitor:
     counts: dict[int, int] = {}
     for value in values:
         counts[measure.grid(value)] = counts.get(measure.grid(value), 0) + 1
-    return Watch(measure, bar, seed, Ranks.of(counts), (len(values), math.fsum(values)))
+    return MetricMonitor(measure, bar, seed, Ranks.of(counts), (len(values), math.fsum(values)))
 
 
 def _measures(words: list[float], is_judged: bool) -> list[Measure]:
@@ -207,10 +220,10 @@ def _read(path: Path, identity: str, config: MonitorConfig) -> _State:
         bar = math.log(len(told["watches"]) / config.alpha)
         return _State(
             identity,
-            [Watch.restored(by_name[name], bar, config.seed, kept) for name, kept in told["watches"].items()],
+            [MetricMonitor.restored(by_name[name], bar, config.seed, kept) for name, kept in told["watches"].items()],
             told["unwatched"],
             told["words"],
-            Place.model_validate(told["place"]),
+            LogPosition.model_validate(told["place"]),
             int(told["rows"]),
             int(told["failed"]),
             int(told["judged"]),

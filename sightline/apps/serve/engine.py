@@ -78,7 +78,7 @@ def free_port() -> int:
         return int(place.getsockname()[1])
 
 
-class Engine:
+class ServerProcess:
     """A running server. `url` is where it listens; what it writes is kept, its last lines alone.
 
     `umask` is for the files that it makes, such as a cache that it shares with others; -1 is this process's.

@@ -25,16 +25,25 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from sightline.apps.serve.asking import Asked, read_body
-from sightline.apps.serve.call_log import Ending, Losses, served_row, write_call
 from sightline.apps.serve.config import ServeConfig
-from sightline.apps.serve.events import Naming, completion_of, failure, named
-from sightline.apps.serve.refusing import Refused
-from sightline.apps.serve.telling import MOST_BYTES, Told, read_answer
+from sightline.apps.serve.request_parser import ChatRequest, Refused, read_body
+from sightline.apps.serve.response_parser import (
+    MOST_BYTES,
+    Ending,
+    LogFailures,
+    Naming,
+    ParsedResponse,
+    completion_of,
+    failure,
+    named,
+    read_answer,
+    served_row,
+    write_call,
+)
 from sightline.config.problems import describe
 from sightline.data.request_log import RequestLog
 from sightline.data.terminal import say
-from sightline.records.requests import Feedback
+from sightline.records.ratings import Feedback
 
 T = TypeVar("T")
 
@@ -58,7 +67,7 @@ def _to_stderr(line: str) -> None:
 
 
 @dataclass(frozen=True)
-class Door:
+class ProxyConfig:
     """What the proxy knows: where the server is, how it fares (a sentence when it is gone), and the log, if any.
 
     `model` is the name that clients use and `upstream` that which the server knows; `by_stream` asks it for streams
@@ -77,7 +86,7 @@ class Door:
     warn: Callable[[str], None] = _to_stderr
 
 
-def build_app(door: Door) -> Starlette:
+def build_app(door: ProxyConfig) -> Starlette:
     """The application; `door.hosts` are the names by which it may be asked ("*" for any)."""
     calls = _Calls(door)
     return Starlette(
@@ -96,8 +105,8 @@ def build_app(door: Door) -> Starlette:
 class _Calls:
     """The routes."""
 
-    def __init__(self, door: Door) -> None:
-        self._door, self._losses, self._reading = door, Losses(door.warn), asyncio.Semaphore(_READERS)
+    def __init__(self, door: ProxyConfig) -> None:
+        self._door, self._losses, self._reading = door, LogFailures(door.warn), asyncio.Semaphore(_READERS)
         # Each call has a connection of its own. One that is kept may have been closed by the server, after an error of
         # another client for example, and a call that is sent on it is lost.
         self._client = httpx2.AsyncClient(
@@ -177,11 +186,11 @@ class _Calls:
         try:
             answer = await _unless_left(request, self._answer(call))
         except _Left:
-            self._write(call, Told(), _LEFT, "the client left before the end")
+            self._write(call, ParsedResponse(), _LEFT, "the client left before the end")
             return Response(status_code=_LEFT)
         except httpx2.HTTPError as error:
             sentence = door.gone() or f"the model's server does not answer ({type(error).__name__})"
-            self._write(call, Told(), 502, sentence)
+            self._write(call, ParsedResponse(), 502, sentence)
             return _error(502, sentence, call.id)
         if isinstance(answer, httpx2.Response):
             parts = self._pass_on(answer, call)
@@ -245,7 +254,7 @@ class _Calls:
             self._write(call, read_answer(b"".join(heard), is_stream=True), answer.status_code, note)
             await answer.aclose()
 
-    def _write(self, call: "_Call", told: Told, status: int, note: str = "") -> None:
+    def _write(self, call: "_Call", told: ParsedResponse, status: int, note: str = "") -> None:
         """Put a call into the log, if there is one and it can be written; an answer never fails by it."""
         if self._door.log is None:
             return
@@ -271,7 +280,7 @@ class _Call:
     id: str
     when: datetime
     start: float
-    asked: Asked
+    asked: ChatRequest
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import uvicorn
 
 from sightline.apps.connections import BACKLOG, ConnectionLimits, limited_protocol
 from sightline.apps.serve.config import ServeConfig
-from sightline.apps.serve.engine import Engine, Kind, code_text, command_of, free_port, resolved
-from sightline.apps.serve.proxy import LOOPBACK, Door, build_app
+from sightline.apps.serve.engine import Kind, ServerProcess, code_text, command_of, free_port, resolved
+from sightline.apps.serve.proxy import LOOPBACK, ProxyConfig, build_app
 from sightline.data.request_log import RequestLog
 from sightline.errors import InputError
 from sightline.records.store import private_files
@@ -27,7 +27,7 @@ _LOOK_EVERY = 0.2  # seconds
 
 
 @dataclass(frozen=True)
-class Place:
+class ServerAddress:
     """Where the door is, and what stands behind it; `more` are arguments for the server.
 
     `name` is what the model is called in requests and answers (None: by its directory or hub id); who asks must know
@@ -42,7 +42,7 @@ class Place:
     api_key: str | None = field(default=None, repr=False)
 
 
-def serve(model: str, place: Place, config: ServeConfig, log: Path | None, say: Say, warn: Say) -> None:
+def serve(model: str, place: ServerAddress, config: ServeConfig, log: Path | None, say: Say, warn: Say) -> None:
     """Serve a model until the process is told to stop; `say` hears where it is, once it is ready, `warn` what fails.
 
     Raises:
@@ -56,8 +56,8 @@ def serve(model: str, place: Place, config: ServeConfig, log: Path | None, say: 
         port = free_port()
         kept = None if log is None else RequestLog(log, int(config.file_mb * 2**20))
         kind = resolved(place.engine)
-        engine = Engine(command_of(kind, source, port, config, place.more, name=name), port, umask=umask)
-        door = Door(
+        engine = ServerProcess(command_of(kind, source, port, config, place.more, name=name), port, umask=umask)
+        door = ProxyConfig(
             engine.url,
             name,
             config,
@@ -86,7 +86,7 @@ def is_healthy(url: str) -> bool:
         return False
 
 
-async def _hold(engine: Engine, door: Door, listening: socket.socket, ready: Callable[[], None]) -> None:
+async def _hold(engine: ServerProcess, door: ProxyConfig, listening: socket.socket, ready: Callable[[], None]) -> None:
     """Answer until Ctrl-C or a signal ends it, or the server behind the door does."""
     server = uvicorn.Server(server_settings(door))
 
@@ -108,7 +108,7 @@ async def _hold(engine: Engine, door: Door, listening: socket.socket, ready: Cal
         raise ended
 
 
-def server_settings(door: Door) -> uvicorn.Config:
+def server_settings(door: ProxyConfig) -> uvicorn.Config:
     """How the door is served: with limits of its connections, and as HTTP alone."""
     config = door.config
     limits = ConnectionLimits(config.max_connections, config.header_seconds, config.body_seconds, config.body_seconds)
@@ -145,7 +145,7 @@ def _source(model: str) -> str:
     return model
 
 
-def _listen(place: Place) -> socket.socket:
+def _listen(place: ServerAddress) -> socket.socket:
     """The door's socket, taken before the model is loaded: a port in use is known at once."""
     family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
     try:
@@ -156,7 +156,7 @@ def _listen(place: Place) -> socket.socket:
         ) from error
 
 
-def _gone(engine: Engine) -> Callable[[], str | None]:
+def _gone(engine: ServerProcess) -> Callable[[], str | None]:
     def gone() -> str | None:
         code = engine.code()
         return None if code is None else f"the model's server ended with {code_text(code)}"

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sightline.config.problems import brief, shorten
-from sightline.data.formats.drafts import SAME, BadRow, Draft, Drafts, Dropped, Picture
-from sightline.data.tiers import unfold
-from sightline.data.turns import entries_of
+from sightline.data.formats.layout import SAME, BadRow, Drafts, Dropped, ImageSource, RecordDraft
+from sightline.data.turns import entries_of, unfold
 from sightline.records.rows import IMAGE, Turn
 
 #: Why an assistant's turn before the first of the user's is left out.
@@ -66,7 +65,7 @@ def reply(text: str) -> Turn:
 
 
 def pair_drafts(
-    chosen: Turns, rejected: Turns, pictures: Sequence[Picture], provenance: Mapping[str, Any] | None = None
+    chosen: Turns, rejected: Turns, pictures: Sequence[ImageSource], provenance: Mapping[str, Any] | None = None
 ) -> Drafts:
     """A pair for each answer in which two conversations differ, the chosen one's turns before it as history.
 
@@ -87,12 +86,12 @@ def pair_drafts(
             yield Dropped(f"empty {'rejected' if better.text.strip() else 'chosen'} answer")
             continue
         shown, asked = _before(chosen, place, pictures)
-        yield Draft(shown, {**asked, "chosen": better.text, "rejected": worse.text}, dict(provenance or {}))
+        yield RecordDraft(shown, {**asked, "chosen": better.text, "rejected": worse.text}, dict(provenance or {}))
     if not parted:
         yield Dropped(SAME)
 
 
-def sample_drafts(turns: Turns, pictures: Sequence[Picture], *, every: bool) -> Drafts:
+def sample_drafts(turns: Turns, pictures: Sequence[ImageSource], *, every: bool) -> Drafts:
     """A sample of the last answer, or of every one, with the answer as reference.
 
     Raises:
@@ -106,18 +105,20 @@ def sample_drafts(turns: Turns, pictures: Sequence[Picture], *, every: bool) -> 
     for place in answers if every else answers[-1:]:
         if turns[place].text.strip():
             shown, asked = _before(turns, place, pictures)
-            yield Draft(shown, {**asked, "reference": turns[place].text})
+            yield RecordDraft(shown, {**asked, "reference": turns[place].text})
         else:
             yield Dropped("empty answer")
 
 
-def _check_places(turns: Turns, pictures: Sequence[Picture]) -> None:
+def _check_places(turns: Turns, pictures: Sequence[ImageSource]) -> None:
     places = _places(turns[:-1])
     if places not in (0, len(pictures)):
         raise BadRow(f"the text says {IMAGE} {places} times and the row has {len(pictures)} images")
 
 
-def _before(turns: Turns, place: int, pictures: Sequence[Picture]) -> tuple[tuple[Picture, ...], dict[str, Any]]:
+def _before(
+    turns: Turns, place: int, pictures: Sequence[ImageSource]
+) -> tuple[tuple[ImageSource, ...], dict[str, Any]]:
     """The images, history and prompt that stand before the answer at `place`."""
     if not place or turns[place - 1].role != "user":
         raise BadRow(f"the answer in turn {place + 1} does not follow a turn of the user's")

@@ -12,7 +12,7 @@ from sightline.config.problems import shorten
 from sightline.data.formats import llama_factory, ms_swift
 from sightline.data.images import adopt_image, open_image
 from sightline.data.preference_dataset import PAIRS, read_pairs, write_preference_dataset
-from sightline.data.progress import Progress, counted
+from sightline.data.terminal import Progress, counted
 from sightline.errors import InputError
 from sightline.records.manifest import Manifest, Stage
 from sightline.records.rows import Pair

@@ -14,23 +14,31 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from sightline.config.problems import describe, shorten
-from sightline.data.formats.drafts import IMAGE_TROUBLE, BadRow, Draft, Dropped, Layout, Picture, ReadConfig
+from sightline.data.formats.layout import (
+    IMAGE_TROUBLE,
+    BadRow,
+    Dropped,
+    FileLayout,
+    ImageSource,
+    LayoutConfig,
+    RecordDraft,
+)
 from sightline.data.formats.raw import Raw, data_files, read_raw
 from sightline.data.formats.registry import AUTO, detect_layout, get_layout
 from sightline.data.images import adopt_by_content, image_path, keep_embedded, open_embedded, open_image
 from sightline.data.preference_dataset import PAIRS, write_preference_dataset
-from sightline.data.progress import Progress, counted
 from sightline.data.samples import write_samples
+from sightline.data.terminal import Progress, counted
 from sightline.errors import InputError
 from sightline.records.manifest import MANIFEST, Manifest, Stage
 from sightline.records.rows import Pair, Sample
 from sightline.records.store import write_rows
 
 #: Finds (or stores) an image of the row at the place in the second argument; returns its name in the new directory.
-Keep = Callable[[Picture, str], str]
+Keep = Callable[[ImageSource, str], str]
 
 
-class ImportConfig(ReadConfig):
+class ImportConfig(LayoutConfig):
     """What decides the result beside the files. Images count by their place: they are not hashed."""
 
     layout: str
@@ -38,7 +46,7 @@ class ImportConfig(ReadConfig):
 
 
 @dataclass(frozen=True)
-class Request:
+class ImportRequest:
     """What to import. Images are searched below `images`, by default beside the files; ids begin with `prefix`."""
 
     place: Path
@@ -46,7 +54,7 @@ class Request:
     images: Path | None = None
     prefix: str = ""
     skip_bad: bool = False
-    read: ReadConfig = field(default_factory=ReadConfig)
+    read: LayoutConfig = field(default_factory=LayoutConfig)
 
 
 @dataclass
@@ -64,13 +72,13 @@ class _Source:
     """What the rows are read with."""
 
     files: list[Path]
-    layout: Layout
+    layout: FileLayout
     images: Path
     config: ImportConfig
     skip_bad: bool
 
 
-def import_layout(request: Request, out: Path, progress: Progress | None = None) -> Manifest:
+def import_layout(request: ImportRequest, out: Path, progress: Progress | None = None) -> Manifest:
     """Read local files of a layout and write a directory of pairs (or samples); `progress` is told as rows are done.
 
     Rows that teach nothing (ties, equal or empty answers) are dropped and counted; rows that break the layout are
@@ -101,7 +109,7 @@ def import_layout(request: Request, out: Path, progress: Progress | None = None)
     return stage.finish(counts={"rows": tally.rows, kind: tally.records}, dropped=tally.dropped)
 
 
-def _source(request: Request) -> _Source:
+def _source(request: ImportRequest) -> _Source:
     files = data_files(request.place)
     layout = detect_layout(read_raw(files)) if request.layout == AUTO else get_layout(request.layout)
     images = request.images or (request.place if request.place.is_dir() else request.place.parent)
@@ -115,7 +123,7 @@ def _source(request: Request) -> _Source:
 def _checked(source: _Source, place: Path) -> int:
     """The number of rows, each of them read and its images found, though not decoded."""
 
-    def find(picture: Picture, where: str) -> str:
+    def find(picture: ImageSource, where: str) -> str:
         if picture.data is None:
             image_path(source.images, _below(source.images, picture.name), where)
         return f"images/{picture.name}"
@@ -137,7 +145,7 @@ def _storing(images: Path, out: Path) -> Keep:
     """Bring images into `out`, each decoded once, so that no damaged one gets there; memory holds their names."""
     sound: set[str] = set()
 
-    def keep(picture: Picture, where: str) -> str:
+    def keep(picture: ImageSource, where: str) -> str:
         if picture.data is not None:
             open_embedded(picture.data, picture.name or "in the row", where)
             return keep_embedded(picture.data, picture.name, out)
@@ -177,7 +185,7 @@ def _made(source: _Source, raw: Raw, keep: Keep, tally: _Tally) -> list[Pair | S
     if raw.problem:
         raise BadRow(raw.problem)
     read = list(source.layout.read(raw.columns, source.config))
-    drafts = [one for one in read if isinstance(one, Draft)]
+    drafts = [one for one in read if isinstance(one, RecordDraft)]
     made = []
     for number, draft in enumerate(drafts, 1):
         suffix = f"-{number}" if len(drafts) > 1 else ""
@@ -191,7 +199,7 @@ def _made(source: _Source, raw: Raw, keep: Keep, tally: _Tally) -> list[Pair | S
     return made
 
 
-def _record(source: _Source, raw: Raw, draft: Draft, images: tuple[str, ...], row_id: str) -> Pair | Sample:
+def _record(source: _Source, raw: Raw, draft: RecordDraft, images: tuple[str, ...], row_id: str) -> Pair | Sample:
     fields: dict[str, Any] = {"id": row_id, "images": images, "cluster": "+".join(map(_stem, images)) or row_id}
     if source.layout.record is Pair:
         origin = {"file": raw.path.name, "row": raw.number, **draft.provenance}

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sightline.data.formats.conversations import pair_drafts, turn_of, turns_of
-from sightline.data.formats.drafts import BadRow, Columns, Drafts, Layout, ReadConfig, holds, pictures_of, text_of
-from sightline.data.formats.own_columns import own_columns, restored
-from sightline.data.formats.placing import refuse_media, spelled_out
+from sightline.data.formats.layout import BadRow, Columns, Drafts, FileLayout, LayoutConfig, holds, pictures_of, text_of
+from sightline.data.formats.peer_columns import own_columns, refuse_media, restored, spelled_out
 from sightline.errors import InputError
 from sightline.records.rows import Pair, Turn
 from sightline.records.store import write_json
@@ -25,7 +24,7 @@ def _fits(columns: Columns) -> bool:
     return sides and (holds(columns, "conversations") or holds(columns, "messages"))
 
 
-def _read(columns: Columns, _: ReadConfig) -> Drafts:
+def _read(columns: Columns, _: LayoutConfig) -> Drafts:
     refuse_media(columns)
     column = "conversations" if holds(columns, "conversations") else "messages"
     asked = turns_of(columns.get(column), column)
@@ -69,6 +68,6 @@ def write_info(directory: Path) -> None:
     write_json(directory / "dataset_info.json", {DATASET: entry})
 
 
-LLAMA_FACTORY = Layout(
+LLAMA_FACTORY = FileLayout(
     "llama-factory", "LLaMA-Factory's ShareGPT preferences: conversations, chosen, rejected (JSON)", _fits, _read
 )

@@ -11,9 +11,8 @@ from typing import Any
 
 from sightline.config.problems import shorten
 from sightline.data.formats.conversations import Turns, pair_drafts, reply, turns_of
-from sightline.data.formats.drafts import BadRow, Columns, Drafts, Layout, ReadConfig, holds, pictures_of, text_of
-from sightline.data.formats.own_columns import own_columns, restored
-from sightline.data.formats.placing import refuse_media, spelled_out
+from sightline.data.formats.layout import BadRow, Columns, Drafts, FileLayout, LayoutConfig, holds, pictures_of, text_of
+from sightline.data.formats.peer_columns import own_columns, refuse_media, restored, spelled_out
 from sightline.records.rows import Pair, Turn
 
 FILE = "preferences.jsonl"
@@ -26,7 +25,7 @@ def _fits(columns: Columns) -> bool:
     )
 
 
-def _read(columns: Columns, _: ReadConfig) -> Drafts:
+def _read(columns: Columns, _: LayoutConfig) -> Drafts:
     refuse_media(columns)
     chosen, pictures = turns_of(columns.get("messages"), "messages"), pictures_of(columns, "images", "image")
     if columns.get("system") and (not chosen or chosen[0].role != "system"):
@@ -84,4 +83,6 @@ def row_of(pair: Pair, where: str) -> dict[str, Any]:
     }
 
 
-MS_SWIFT = Layout("ms-swift", "ms-swift's messages with rejected_response or rejected_messages (JSONL)", _fits, _read)
+MS_SWIFT = FileLayout(
+    "ms-swift", "ms-swift's messages with rejected_response or rejected_messages (JSONL)", _fits, _read
+)

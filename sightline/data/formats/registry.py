@@ -5,20 +5,15 @@ from difflib import get_close_matches
 from itertools import islice
 
 from sightline.config.problems import brief
-from sightline.data.formats.drafts import Layout
+from sightline.data.formats.layout import FileLayout
 from sightline.data.formats.llama_factory import LLAMA_FACTORY
-from sightline.data.formats.llava_instruct import LLAVA_INSTRUCT
-from sightline.data.formats.llava_rlhf import LLAVA_RLHF
 from sightline.data.formats.ms_swift import MS_SWIFT
-from sightline.data.formats.povid import POVID
-from sightline.data.formats.question_answers import MMPR, RLAIF_V
+from sightline.data.formats.published import LLAVA_INSTRUCT, LLAVA_RLHF, MMPR, POVID, RLAIF_V, RLHF_V, VLFEEDBACK
 from sightline.data.formats.raw import Raw
-from sightline.data.formats.rlhf_v import RLHF_V
 from sightline.data.formats.trl import TRL
-from sightline.data.formats.vlfeedback import VLFEEDBACK
 from sightline.errors import InputError
 
-LAYOUTS: dict[str, Layout] = {
+LAYOUTS: dict[str, FileLayout] = {
     layout.name: layout
     for layout in (
         POVID,
@@ -37,7 +32,7 @@ AUTO = "auto"
 _LOOKED_AT = 32  # rows that decide, since some of a set may lack what tells it apart
 
 
-def get_layout(name: str) -> Layout:
+def get_layout(name: str) -> FileLayout:
     """The layout of that name; an InputError names the nearest spelling where there is none."""
     if name not in LAYOUTS:
         near = get_close_matches(name, [AUTO, *LAYOUTS], n=1, cutoff=0.0)[0]
@@ -45,7 +40,7 @@ def get_layout(name: str) -> Layout:
     return LAYOUTS[name]
 
 
-def detect_layout(rows: Iterable[Raw]) -> Layout:
+def detect_layout(rows: Iterable[Raw]) -> FileLayout:
     """The one layout that the first rows have, by their columns.
 
     Raises:

@@ -5,8 +5,8 @@ the prompt is what both conversations share, as in TRL's `maybe_extract_prompt`.
 """
 
 from sightline.data.formats.conversations import Turns, pair_drafts, reply, turn_of, turns_of
-from sightline.data.formats.drafts import Columns, Drafts, Layout, ReadConfig, holds, pictures_of
-from sightline.data.formats.own_columns import restored
+from sightline.data.formats.layout import Columns, Drafts, FileLayout, LayoutConfig, holds, pictures_of
+from sightline.data.formats.peer_columns import restored
 
 _OTHERS = ("question", "conversations", "messages", "completions")
 
@@ -18,7 +18,7 @@ def _fits(columns: Columns) -> bool:
     return (whole or texts) and not any(holds(columns, name) for name in _OTHERS)
 
 
-def _read(columns: Columns, _: ReadConfig) -> Drafts:
+def _read(columns: Columns, _: LayoutConfig) -> Drafts:
     better, worse = (_asked(columns) + _answer(columns, name) for name in ("chosen", "rejected"))
     yield from restored(columns, pair_drafts(better, worse, pictures_of(columns, "images", "image")))
 
@@ -36,4 +36,6 @@ def _answer(columns: Columns, name: str) -> Turns:
     return (reply(told),) if isinstance(told, str) else turns_of(told, name)
 
 
-TRL = Layout("trl", "TRL's images, prompt, chosen, rejected; prompts may be implicit (Parquet, JSONL)", _fits, _read)
+TRL = FileLayout(
+    "trl", "TRL's images, prompt, chosen, rejected; prompts may be implicit (Parquet, JSONL)", _fits, _read
+)

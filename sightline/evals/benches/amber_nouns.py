@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sightline.evals.benches.lemmas import lemma
+from sightline.evals.benches.singular import lemma
 from sightline.evals.benches.words import Word, find_words
 
 ALIKE = 0.8  # similarity above which the official script takes two words for one thing
@@ -68,7 +68,7 @@ _BEFORE_OBJECTS = _DETERMINERS - {"this", "that", "one"} | {"my", "our", "their"
 
 
 @dataclass(frozen=True)
-class Tools:
+class NounTools:
     """`nouns` finds known nouns with their places; `alike` is None where no vectors are installed."""
 
     nouns: Callable[[str, Container[str]], list[Word]]
@@ -83,10 +83,10 @@ class Tools:
 
 
 @functools.cache
-def installed_tools() -> Tools:
+def installed_tools() -> NounTools:
     """The official tools where NLTK's data and spaCy's vectors are installed, ours in the place of what is not."""
     tagged = _has_nltk()
-    return Tools(tagged_nouns if tagged else plain_nouns, _vectors(), tagged)
+    return NounTools(tagged_nouns if tagged else plain_nouns, _vectors(), tagged)
 
 
 def plain_nouns(text: str, known: Container[str]) -> list[Word]:

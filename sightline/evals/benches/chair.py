@@ -10,9 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sightline.evals.benches.coco_objects import Vocabulary, chair_vocabulary
-from sightline.evals.benches.coco_truth import Picture, answer_picture, read_truth
-from sightline.evals.benchmark import AnyMetric, Metric, Setting, mean
+from sightline.evals.benches.coco_objects import CocoPicture, Vocabulary, answer_picture, chair_vocabulary, read_truth
+from sightline.evals.benchmark import AnyMetric, BenchmarkSetting, Metric, mean
 from sightline.records.rows import Answer, Sample, Score
 
 DESCRIBE = "Please describe this image in detail."
@@ -29,7 +28,7 @@ CHAIR_METRICS: dict[str, AnyMetric] = {
 }
 
 
-def chair(name: str, setting: Setting) -> "Chair":
+def chair(name: str, setting: BenchmarkSetting) -> "Chair":
     """CHAIR on the pictures of COCO's annotation files or of a JSON of objects; `synonyms` replaces our word list."""
     return Chair(
         name,
@@ -58,7 +57,7 @@ class Chair:
         return CHAIR_METRICS
 
     @cached_property
-    def pictures(self) -> Mapping[str, Picture]:
+    def pictures(self) -> Mapping[str, CocoPicture]:
         return read_truth(self.name, self.place)
 
     @property

@@ -11,8 +11,8 @@ import json
 import re
 from collections.abc import Callable, Sequence
 
-from sightline.evals.benches.coco_objects import Mention, Vocabulary
-from sightline.evals.benches.lemmas import lemma
+from sightline.evals.benches.coco_objects import ObjectMention, Vocabulary
+from sightline.evals.benches.singular import lemma
 from sightline.evals.benches.words import Word, split_words
 
 _TAGGER = "en_core_web_trf"
@@ -53,12 +53,12 @@ def read_owners_mentions(reply: str) -> list[tuple[str, str]] | None:
     return [(str(pair[0]), str(pair[-1])) for pair in found if isinstance(pair, list) and pair]
 
 
-def mentions_of_owners(found: Sequence[tuple[str, str]], vocabulary: Vocabulary) -> list[Mention]:
+def mentions_of_owners(found: Sequence[tuple[str, str]], vocabulary: Vocabulary) -> list[ObjectMention]:
     """The mentions in the owners' file, whose words and objects are final; they have no place in the answer."""
-    return [Mention(word, vocabulary.object_of(name), _NOWHERE) for word, name in found]
+    return [ObjectMention(word, vocabulary.object_of(name), _NOWHERE) for word, name in found]
 
 
-def objects_of(names: Sequence[str], vocabulary: Vocabulary) -> list[Mention]:
+def objects_of(names: Sequence[str], vocabulary: Vocabulary) -> list[ObjectMention]:
     """The objects of COCO among the names, each word once; they have no place in the answer."""
     tag = tagger(vocabulary)
     words: dict[str, None] = {}
@@ -68,7 +68,7 @@ def objects_of(names: Sequence[str], vocabulary: Vocabulary) -> list[Mention]:
         words |= dict.fromkeys(doubles or _runs(tagged))
     # What is joined stays so: a run of nouns is one word here, and no neighbor of the next.
     kept = [word for word in words if not (word == "seat" and "toilet" in words)]
-    return [Mention(word, vocabulary.objects[word], _NOWHERE) for word in kept if word in vocabulary.objects]
+    return [ObjectMention(word, vocabulary.objects[word], _NOWHERE) for word in kept if word in vocabulary.objects]
 
 
 def tagger(vocabulary: Vocabulary) -> Callable[[str], Tagged]:

@@ -13,8 +13,8 @@ from typing import Any
 
 from sightline.errors import InputError
 from sightline.evals.benches.files import json_rows, official_file
-from sightline.evals.benches.short_answers import SHORT_ANSWER, first_pictures
-from sightline.evals.benchmark import AnyMetric, Metric, Setting, mean
+from sightline.evals.benches.words import SHORT_ANSWER, first_pictures
+from sightline.evals.benchmark import AnyMetric, BenchmarkSetting, Metric, mean
 from sightline.records.rows import Answer, Sample, Score
 from sightline.records.store import read_json
 
@@ -24,7 +24,7 @@ BALANCED = "balanced"
 _SEMANTIC = {"attr": "attribute", "cat": "category", "global": "scene", "obj": "object", "rel": "relation"}
 
 
-def gqa(name: str, setting: Setting) -> "GQA":
+def gqa(name: str, setting: BenchmarkSetting) -> "GQA":
     """The factory that the registry names."""
     return GQA(name, setting)
 
@@ -37,7 +37,7 @@ class GQA:
     """
 
     name: str
-    setting: Setting
+    setting: BenchmarkSetting
     as_written: bool = False
     max_new_tokens: int = 32
 

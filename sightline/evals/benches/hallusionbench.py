@@ -22,9 +22,9 @@ from sightline.evals.benches.hallusion_groups import (
     WRONG,
     combine_answers,
 )
-from sightline.evals.benches.short_answers import first_pictures
-from sightline.evals.benchmark import TOUCHED, AnyMetric, Metric, Setting, count, mean
-from sightline.evals.judging.grading import Case, Grading, Reading
+from sightline.evals.benches.words import first_pictures
+from sightline.evals.benchmark import TOUCHED, AnyMetric, BenchmarkSetting, Metric, count, mean
+from sightline.evals.judging.protocols import Case, Grading, Reading
 from sightline.evals.judging.verdicts import Verdicts
 from sightline.records.rows import Answer, Sample, Score
 
@@ -68,7 +68,7 @@ GRADING = Grading(
 )
 
 
-def hallusionbench(name: str, setting: Setting) -> "HallusionBench":
+def hallusionbench(name: str, setting: BenchmarkSetting) -> "HallusionBench":
     """The factory that the registry names."""
     return HallusionBench(name, setting)
 
@@ -78,7 +78,7 @@ class HallusionBench:
     """1,129 questions, 178 of them asked without a picture."""
 
     name: str
-    setting: Setting
+    setting: BenchmarkSetting
     verdicts: Verdicts = field(default_factory=Verdicts)
     grading: Grading = GRADING
     max_new_tokens: int = 64

@@ -13,9 +13,9 @@ from typing import Any
 
 from sightline.errors import InputError
 from sightline.evals.benches.files import json_lines, official_file
-from sightline.evals.benches.short_answers import first_pictures
-from sightline.evals.benchmark import TOUCHED, AnyMetric, Metric, Setting, mean
-from sightline.evals.judging.grading import Case, Grading, Reading
+from sightline.evals.benches.words import first_pictures
+from sightline.evals.benchmark import TOUCHED, AnyMetric, BenchmarkSetting, Metric, mean
+from sightline.evals.judging.protocols import Case, Grading, Reading
 from sightline.evals.judging.verdicts import HOW_TO_JUDGE, Verdicts
 from sightline.records.rows import Answer, Sample, Score
 from sightline.records.store import read_json
@@ -25,7 +25,7 @@ RULES = "rule.json"
 
 
 @dataclass(frozen=True)
-class Layout:
+class ReviewLayout:
     """The files of one of the two: questions, GPT-4's answers, what the judge is told of the pictures."""
 
     questions: tuple[str, ...]
@@ -36,8 +36,10 @@ class Layout:
 
 
 LAYOUTS = {
-    "llava-bench": Layout(("questions.jsonl",), ("answers_gpt4.jsonl",), ("context.jsonl",), "caption", "llava_bench_"),
-    "llava-bench-coco": Layout(
+    "llava-bench": ReviewLayout(
+        ("questions.jsonl",), ("answers_gpt4.jsonl",), ("context.jsonl",), "caption", "llava_bench_"
+    ),
+    "llava-bench-coco": ReviewLayout(
         ("qa90_questions.jsonl",), ("qa90_gpt4_answer.jsonl",), ("caps_boxes_coco2014_val_80.jsonl",), "captions", ""
     ),
 }
@@ -77,7 +79,7 @@ def read_grades(reply: str) -> Reading:
     )
 
 
-def llava_bench(name: str, setting: Setting) -> "LLaVABench":
+def llava_bench(name: str, setting: BenchmarkSetting) -> "LLaVABench":
     """The factory that the registry names."""
     layout = LAYOUTS[name]
     rules = setting.folder / RULES
@@ -88,7 +90,7 @@ def llava_bench(name: str, setting: Setting) -> "LLaVABench":
     return LLaVABench(name, setting, layout, grading)
 
 
-def _official_prompts(path: Path, layout: Layout) -> dict[str, str]:
+def _official_prompts(path: Path, layout: ReviewLayout) -> dict[str, str]:
     rules, found = read_json(path), {}
     for category in CATEGORIES:
         rule = rules.get(layout.rules + category)
@@ -105,8 +107,8 @@ class LLaVABench:
     """60 questions on 24 pictures in the wild, 90 on 30 of COCO."""
 
     name: str
-    setting: Setting
-    layout: Layout
+    setting: BenchmarkSetting
+    layout: ReviewLayout
     grading: Grading
     verdicts: Verdicts = field(default_factory=Verdicts)
     max_new_tokens: int = 1024

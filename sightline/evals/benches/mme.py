@@ -4,16 +4,139 @@ The rule is the owners' `calculation.py`: a sub-task is worth its accuracy in pe
 both of whose questions are right. The questions are read by `mme_files` from the release or from result files.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sightline.evals.benches.mme_files import Question, bare, file_rows, read_questions
-from sightline.evals.benchmark import TOUCHED, AnyMetric, Derived, Setting, count, mean
-from sightline.evals.twos import both_right
+from sightline.errors import InputError
+from sightline.evals.benchmark import TOUCHED, AnyMetric, BenchmarkSetting, Derived, count, mean
+from sightline.evals.registry import get_entry
+from sightline.evals.yes_no import both_right
 from sightline.records.rows import Answer, Sample, Score
+
+#: Where the release and its result files may lie below the folder that a user names.
+_RELEASES = ("", "MME_Benchmark_release_version/MME_Benchmark", "MME_Benchmark_release_version")
+_RESULTS = ("", "eval_tool/Your_Results", "Your_Results")
+_PICTURES_MME_FILES = (".jpg", ".png", ".jpeg")
+#: What lists and models' prompts put around a question.
+_INSTRUCTIONS = ("Please answer yes or no.", "Answer the question using a single word or phrase.")
+_TRUTHS = ("yes", "no")
+
+
+@dataclass(frozen=True)
+class MMEQuestion:
+    """One question; `picture` is "TASK/STEM", `image` the file, relative to the folder."""
+
+    task: str
+    picture: str
+    number: int
+    image: str
+    text: str
+    truth: str
+
+    @property
+    def key(self) -> str:
+        """The id of its sample."""
+        return f"{self.picture}/{self.number}"
+
+
+def bare(text: str) -> str:
+    """A question without instructions and white space that differs, to find it by."""
+    for instruction in _INSTRUCTIONS:
+        text = text.replace(instruction, "")
+    return " ".join(text.split())
+
+
+def read_questions(benchmark: str, folder: Path, tasks: Sequence[str]) -> list[MMEQuestion]:
+    """All questions of the sub-tasks that are there, in their order.
+
+    Raises:
+        InputError: neither layout is there, a line is none of a question, or a picture has not two questions.
+    """
+    for place in _RELEASES:
+        found = [question for task in tasks for question in _of_release(folder, folder / place / task, task)]
+        if found:
+            return _in_pairs(found, folder)
+    for place in _RESULTS:
+        rows = [row for _, row in file_rows(folder / place, tasks)] if (folder / place).is_dir() else []
+        if rows:
+            return _in_pairs(list(_of_results(rows)), folder)
+    raise InputError(
+        f"{benchmark} needs the folders of its sub-tasks ({tasks[0]}, ...) or their result files ({tasks[0]}.txt, ...)"
+        f" in {folder}, which are not there; its owners publish them at {get_entry(benchmark).files}"
+    )
+
+
+def file_rows(path: Path, tasks: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The lines of TASK.txt, each with its place: picture, question, truth, and the answer where there is one.
+
+    Raises:
+        InputError: a line that has not three or four fields, or whose truth is neither yes nor no.
+    """
+    for task in tasks:
+        file = path / f"{task}.txt"
+        if not file.is_file():
+            continue
+        for number, line in enumerate(_lines(file), 1):
+            where, fields = f"{file} line {number}", line.split("\t")
+            if len(fields) not in (3, 4) or fields[2].lower() not in _TRUTHS:
+                raise InputError(
+                    f"{where}: not picture, question, Yes or No, and answer, with tabs between; an answer must hold"
+                    " neither tab nor line break"
+                )
+            row = {"question_id": f"{task}/{fields[0]}", "question": fields[1], "truth": fields[2].lower()}
+            yield where, {**row, "answer": fields[3]} if len(fields) == 4 else row
+
+
+def _of_release(folder: Path, place: Path, task: str) -> Iterator[MMEQuestion]:
+    """The questions of one sub-task: its pictures beside its texts, or in folders of their own."""
+    apart = (place / "images").is_dir()
+    texts = place / "questions_answers_YN" if apart else place
+    pictures = place / "images" if apart else place
+    for file in sorted(texts.glob("*.txt")):
+        image = next(
+            (pictures / (file.stem + end) for end in _PICTURES_MME_FILES if (pictures / (file.stem + end)).is_file()),
+            None,
+        )
+        image = image or pictures / (file.stem + _PICTURES_MME_FILES[0])
+        for number, line in enumerate(_lines(file)):
+            fields = line.strip().split("\t")
+            if len(fields) != 2 or fields[1].lower() not in _TRUTHS:
+                raise InputError(
+                    f"{file} line {number + 1}: not a question, a tab, and Yes or No; fetch the file again."
+                )
+            yield MMEQuestion(
+                task, f"{task}/{file.stem}", number, image.relative_to(folder).as_posix(), fields[0], fields[1].lower()
+            )
+
+
+def _of_results(rows: list[dict[str, Any]]) -> Iterator[MMEQuestion]:
+    seen: dict[str, int] = {}
+    for row in rows:
+        task, _, name = row["question_id"].partition("/")
+        picture = f"{task}/{name.split('.')[0]}"
+        number = seen[picture] = seen.get(picture, -1) + 1
+        yield MMEQuestion(task, picture, number, row["question_id"], row["question"], row["truth"])
+
+
+def _in_pairs(questions: list[MMEQuestion], folder: Path) -> list[MMEQuestion]:
+    counts: dict[str, int] = {}
+    for question in questions:
+        counts[question.picture] = counts.get(question.picture, 0) + 1
+    odd = next((picture for picture, found in counts.items() if found != 2), None)
+    if odd is not None:
+        raise InputError(f"{folder}: picture {odd} has {counts[odd]} questions and needs two; fetch its files again.")
+    return questions
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 ({error}); fetch the file again.") from error
+
 
 PERCEPTION = (
     "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",
@@ -23,7 +146,7 @@ COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation
 _PICTURES = "+"
 
 
-def mme(name: str, setting: Setting) -> "MME":
+def mme(name: str, setting: BenchmarkSetting) -> "MME":
     """The factory that the registry names."""
     return MME(name, setting)
 
@@ -33,7 +156,7 @@ class MME:
     """2,374 questions on 1,187 pictures."""
 
     name: str
-    setting: Setting
+    setting: BenchmarkSetting
     max_new_tokens: int = 16
 
     @property
@@ -41,7 +164,7 @@ class MME:
         return self.setting.images or self.setting.folder
 
     @cached_property
-    def _questions(self) -> list[Question]:
+    def _questions(self) -> list[MMEQuestion]:
         found = read_questions(self.name, self.setting.folder, (*PERCEPTION, *COGNITION))
         pictures = dict.fromkeys(question.picture for question in found)
         kept = set(list(pictures)[: self.setting.limit])

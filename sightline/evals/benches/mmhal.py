@@ -12,8 +12,8 @@ from typing import Any
 
 from sightline.errors import InputError
 from sightline.evals.benches.files import json_lines, official_file
-from sightline.evals.benchmark import TOUCHED, AnyMetric, Setting, mean
-from sightline.evals.judging.grading import Case, Grading, Reading
+from sightline.evals.benchmark import TOUCHED, AnyMetric, BenchmarkSetting, mean
+from sightline.evals.judging.protocols import Case, Grading, Reading
 from sightline.evals.judging.verdicts import HOW_TO_JUDGE, Verdicts
 from sightline.records.rows import Answer, Sample, Score
 
@@ -74,7 +74,7 @@ def _grading(name: str) -> Grading:
     )
 
 
-def mmhal(name: str, setting: Setting) -> "MMHal":
+def mmhal(name: str, setting: BenchmarkSetting) -> "MMHal":
     """The factory that the registry names."""
     return MMHal(name, setting, _grading(name))
 
@@ -84,7 +84,7 @@ class MMHal:
     """12 topics of 8 types of questions."""
 
     name: str
-    setting: Setting
+    setting: BenchmarkSetting
     grading: Grading
     verdicts: Verdicts = field(default_factory=Verdicts)
     max_new_tokens: int = 512

@@ -13,9 +13,9 @@ from typing import Any
 
 from sightline.errors import InputError
 from sightline.evals.benches.files import official_file
-from sightline.evals.benches.short_answers import first_pictures
-from sightline.evals.benchmark import TOUCHED, AnyMetric, Derived, Setting, mean
-from sightline.evals.judging.grading import Case, Grading, Reading
+from sightline.evals.benches.words import first_pictures
+from sightline.evals.benchmark import TOUCHED, AnyMetric, BenchmarkSetting, Derived, mean
+from sightline.evals.judging.protocols import Case, Grading, Reading
 from sightline.evals.judging.verdicts import HOW_TO_JUDGE, Verdicts
 from sightline.records.rows import Answer, Sample, Score
 from sightline.records.store import read_json
@@ -66,7 +66,7 @@ GRADING = Grading(
 )
 
 
-def mmvet(name: str, setting: Setting) -> "MMVet":
+def mmvet(name: str, setting: BenchmarkSetting) -> "MMVet":
     """The factory that the registry names."""
     return MMVet(name, setting)
 
@@ -76,7 +76,7 @@ class MMVet:
     """218 questions on 200 pictures; each counts for every capability that it needs."""
 
     name: str
-    setting: Setting
+    setting: BenchmarkSetting
     grading: Grading = GRADING
     verdicts: Verdicts = field(default_factory=Verdicts)
     max_new_tokens: int = 512

@@ -15,8 +15,15 @@ from typing import Any
 
 from sightline.errors import InputError
 from sightline.evals.benches.chair import DESCRIBE
-from sightline.evals.benches.coco_objects import Mention, Vocabulary, halbench_vocabulary
-from sightline.evals.benches.coco_truth import Picture, answer_picture, picture_key, read_truth
+from sightline.evals.benches.coco_objects import (
+    CocoPicture,
+    ObjectMention,
+    Vocabulary,
+    answer_picture,
+    halbench_vocabulary,
+    picture_key,
+    read_truth,
+)
 from sightline.evals.benches.extracted_objects import (
     has_official_tagger,
     mentions_of_owners,
@@ -25,9 +32,9 @@ from sightline.evals.benches.extracted_objects import (
     read_owners_mentions,
 )
 from sightline.evals.benches.files import json_lines
-from sightline.evals.benches.lemmas import lemma
-from sightline.evals.benchmark import TOUCHED, AnyMetric, Metric, Setting, count, mean
-from sightline.evals.judging.grading import Case, Grading, Reading
+from sightline.evals.benches.singular import lemma
+from sightline.evals.benchmark import TOUCHED, AnyMetric, BenchmarkSetting, Metric, count, mean
+from sightline.evals.judging.protocols import Case, Grading, Reading
 from sightline.evals.judging.verdicts import Verdicts
 from sightline.records.rows import Answer, Sample, Score
 
@@ -85,7 +92,7 @@ METRICS: dict[str, AnyMetric] = {
 }
 
 
-def object_halbench(name: str, setting: Setting) -> "ObjectHalBench":
+def object_halbench(name: str, setting: BenchmarkSetting) -> "ObjectHalBench":
     """Its questions from the official list if the folder has it; truth from COCO's files, or from a JSON of objects."""
     folder = setting.folder
     found = (path for name in _QUESTIONS for path in (folder / name, folder / "data" / name) if path.is_file())
@@ -143,7 +150,7 @@ class ObjectHalBench:
         return METRICS
 
     @cached_property
-    def pictures(self) -> Mapping[str, Picture]:
+    def pictures(self) -> Mapping[str, CocoPicture]:
         return read_truth(self.name, self.place)
 
     def samples(self) -> Iterator[Sample]:
@@ -197,7 +204,7 @@ class ObjectHalBench:
                 raise InputError(f"{where}: the row has not {lacks}; fetch the list again, or COCO's annotations")
             yield key, prompt
 
-    def _mentions(self, text: str) -> list[Mention]:
+    def _mentions(self, text: str) -> list[ObjectMention]:
         base = functools.partial(lemma, known=self.vocabulary.known)
         return self.vocabulary.mentions(text, base)
 
@@ -209,7 +216,7 @@ class ObjectHalBench:
         )
 
     def _counted(
-        self, sample: Sample, answer: Answer, mentions: Sequence[Mention] | None, details: dict[str, Any]
+        self, sample: Sample, answer: Answer, mentions: Sequence[ObjectMention] | None, details: dict[str, Any]
     ) -> Score:
         """The score; `mentions` is None where no list came back, which leaves all but the words unscored."""
         present = self._present(sample)

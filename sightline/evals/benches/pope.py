@@ -12,9 +12,9 @@ from typing import Any
 
 from sightline.config.problems import shorten
 from sightline.errors import InputError
-from sightline.evals.answer_files import whole
+from sightline.evals.answer_reader import whole
 from sightline.evals.benches.files import json_lines, official_file
-from sightline.evals.benchmark import AnyMetric, Metric, Setting, average
+from sightline.evals.benchmark import AnyMetric, BenchmarkSetting, Metric, average
 from sightline.evals.registry import get_entry
 from sightline.evals.yes_no import CELL_METRICS, YES_NO_METRICS, score_yes_no
 from sightline.records.rows import Answer, Sample, Score
@@ -30,7 +30,7 @@ _LLAVA_SPLITS = ("adversarial", "random", "popular")
 _LABELS = {"yes": True, "no": False}
 
 
-def pope(name: str, setting: Setting) -> "Pope":
+def pope(name: str, setting: BenchmarkSetting) -> "Pope":
     """POPE on the pictures of one source; an InputError names a list that is not in the folder."""
     source = _SOURCES[name]
     lists = {}

@@ -13,8 +13,8 @@ from typing import Any
 
 from sightline.errors import InputError
 from sightline.evals.benches.files import official_file
-from sightline.evals.benches.short_answers import OPTION_LETTER
-from sightline.evals.benchmark import TOUCHED, AnyMetric, Setting, mean
+from sightline.evals.benches.words import OPTION_LETTER
+from sightline.evals.benchmark import TOUCHED, AnyMetric, BenchmarkSetting, mean
 from sightline.records.rows import Answer, Sample, Score
 from sightline.records.store import read_json
 
@@ -27,7 +27,7 @@ _FOLDERS = ("", "data/scienceqa/")
 _STATED = re.compile(r"The answer is ([A-Z]).")
 
 
-def scienceqa(name: str, setting: Setting) -> "ScienceQA":
+def scienceqa(name: str, setting: BenchmarkSetting) -> "ScienceQA":
     """The factory that the registry names."""
     return ScienceQA(name, setting)
 
@@ -37,7 +37,7 @@ class ScienceQA:
     """4,241 questions of the test split, 2,017 of them with a picture."""
 
     name: str
-    setting: Setting
+    setting: BenchmarkSetting
     max_new_tokens: int = 32
 
     @property

@@ -7,6 +7,7 @@ their own, then the longest regular ending. `words` cuts text and `coco_objects`
 
 import functools
 import re
+from collections.abc import Container
 
 
 def _listed(text: str) -> list[str]:
@@ -104,3 +105,72 @@ def singular(word: str) -> str:
         if ending.search(word):
             return word[: len(word) - cut] + added
     return word
+
+
+#: WordNet's endings of nouns, in its order.
+_ENDINGS_LEMMAS = (
+    ("s", ""),
+    ("ses", "s"),
+    ("ves", "f"),
+    ("xes", "x"),
+    ("zes", "z"),
+    ("ches", "ch"),
+    ("shes", "sh"),
+    ("men", "man"),
+    ("ies", "y"),
+)
+#: What WordNet lists as irregular, of words that pictures show; that "vases" is "vas" is its own opinion.
+_IRREGULAR_LEMMAS = {
+    "buffaloes": "buffalo",
+    "calves": "calf",
+    "children": "child",
+    "doggies": "doggy",
+    "feet": "foot",
+    "geese": "goose",
+    "grandchildren": "grandchild",
+    "halves": "half",
+    "hooves": "hoof",
+    "knives": "knife",
+    "leaves": "leaf",
+    "lives": "life",
+    "loaves": "loaf",
+    "mice": "mouse",
+    "oxen": "ox",
+    "pocketknives": "pocketknife",
+    "potatoes": "potato",
+    "scarves": "scarf",
+    "shelves": "shelf",
+    "taxies": "taxi",
+    "teeth": "tooth",
+    "tomatoes": "tomato",
+    "vases": "vas",
+    "wives": "wife",
+    "wolves": "wolf",
+    "women": "woman",
+    # Plurals that the official lists name, and that WordNet takes to a singular which the lists do not name.
+    "chopsticks": "chopstick",
+    "earrings": "earring",
+    "slippers": "slipper",
+    "sports": "sport",
+    "sunglasses": "sunglass",
+    # A word of its own for WordNet, though an ending would fit.
+    "men": "men",
+}
+#: Words of the official lists that WordNet does not know, so that their plurals keep their form.
+_UNKNOWN = frozenset(
+    {
+        *("TV", "air-conditioning", "baconic", "bedsheet", "biker", "cann", "cathole", "closestool", "cooktop"),
+        *("coworker", "doghole", "e-book", "earing", "ebook", "electrombile", "firetruck", "hairdryer", "hot"),
+        *("iphone", "kiwifruit", "lenovo", "longboard", "macbook", "netbook", "paraglider", "pissoir", "rpoe"),
+        *("sanitizer", "scoon", "seegull", "showerpuff", "smartphone", "solider", "stovetop", "streetlamp"),
+        *("teddybear", "televison", "waterfont"),
+    }
+)
+
+
+def lemma(word: str, known: Container[str]) -> str:
+    """The shortest base form of a noun among `known` words; the word itself where none is. Case is kept as it is."""
+    if word in _IRREGULAR_LEMMAS:
+        return _IRREGULAR_LEMMAS[word]
+    forms = {word[: -len(ending)] + base for ending, base in _ENDINGS_LEMMAS if word.endswith(ending)} - _UNKNOWN
+    return min((form for form in (word, *sorted(forms)) if form in known), key=len, default=word)

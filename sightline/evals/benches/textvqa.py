@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import InputError
-from sightline.evals.benches.evalai import processed, soft_accuracy
 from sightline.evals.benches.files import official_file
-from sightline.evals.benches.short_answers import SHORT_ANSWER, first_pictures
-from sightline.evals.benchmark import AnyMetric, Setting, mean
+from sightline.evals.benches.words import SHORT_ANSWER, first_pictures, processed, soft_accuracy
+from sightline.evals.benchmark import AnyMetric, BenchmarkSetting, mean
 from sightline.records.rows import Answer, Sample, Score
 from sightline.records.store import read_json
 
@@ -27,7 +26,7 @@ _OCR_LINE = "Reference OCR token:"
 _OR = " or "
 
 
-def textvqa(name: str, setting: Setting) -> "TextVQA":
+def textvqa(name: str, setting: BenchmarkSetting) -> "TextVQA":
     """The factory that the registry names."""
     return TextVQA(name, setting)
 
@@ -37,7 +36,7 @@ class TextVQA:
     """5,000 questions on the 3,166 pictures of the validation split."""
 
     name: str
-    setting: Setting
+    setting: BenchmarkSetting
     max_new_tokens: int = 32
 
     @property

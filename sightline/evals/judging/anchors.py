@@ -12,9 +12,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from sightline.endpoint import Endpoint
-from sightline.evals.judging.asking import Item, ask_all
-from sightline.evals.judging.config import JudgeConfig
-from sightline.evals.judging.grading import Case, Grading
+from sightline.evals.judging.judge_client import JudgeConfig, JudgeItem, ask_all
+from sightline.evals.judging.protocols import Case, Grading
 from sightline.records import append_rows, read_rows
 from sightline.records.rows import Row
 
@@ -41,7 +40,7 @@ _SCENES: dict[str, tuple[str, tuple[tuple[str, str, int, int], ...]]] = {
 
 
 @dataclass(frozen=True)
-class Anchor:
+class JudgeAnchor:
     """An answer and its worth in [0, 1]."""
 
     scene: str
@@ -53,19 +52,23 @@ class Anchor:
 
 _MANY = "There are three circles."
 _SIDE = "A blue square is on the left and a yellow triangle on the right, on a white ground."
-ITEMS: tuple[Anchor, ...] = (
-    Anchor("row", "How many circles are there?", _MANY, "There are three of them.", 1.0),
-    Anchor("row", "How many circles are there?", _MANY, "There are two circles.", 0.0),
-    Anchor("row", "What color are the circles?", "All of them are red.", "They are red.", 1.0),
-    Anchor("row", "What color are the circles?", "All of them are red.", "Two are red and one is blue.", 0.2),
-    Anchor("side", "What is on the left?", "A blue square.", "On the left there is a blue square.", 1.0),
-    Anchor("side", "What is on the left?", "A blue square.", "On the left there is a red circle.", 0.0),
-    Anchor("side", "Describe the picture.", _SIDE, "On white, a blue square stands left of a yellow triangle.", 1.0),
-    Anchor("side", "Describe the picture.", _SIDE, "A blue square stands left of a yellow triangle, above a dog.", 0.3),
-    Anchor("side", "Describe the picture.", _SIDE, "There are two shapes in it.", 0.5),
-    Anchor("tower", "Is the triangle above the square?", "Yes, it is.", "Yes, it is above the black square.", 1.0),
-    Anchor("tower", "Is the triangle above the square?", "Yes, it is.", "No, it is below the square.", 0.0),
-    Anchor(
+ITEMS: tuple[JudgeAnchor, ...] = (
+    JudgeAnchor("row", "How many circles are there?", _MANY, "There are three of them.", 1.0),
+    JudgeAnchor("row", "How many circles are there?", _MANY, "There are two circles.", 0.0),
+    JudgeAnchor("row", "What color are the circles?", "All of them are red.", "They are red.", 1.0),
+    JudgeAnchor("row", "What color are the circles?", "All of them are red.", "Two are red and one is blue.", 0.2),
+    JudgeAnchor("side", "What is on the left?", "A blue square.", "On the left there is a blue square.", 1.0),
+    JudgeAnchor("side", "What is on the left?", "A blue square.", "On the left there is a red circle.", 0.0),
+    JudgeAnchor(
+        "side", "Describe the picture.", _SIDE, "On white, a blue square stands left of a yellow triangle.", 1.0
+    ),
+    JudgeAnchor(
+        "side", "Describe the picture.", _SIDE, "A blue square stands left of a yellow triangle, above a dog.", 0.3
+    ),
+    JudgeAnchor("side", "Describe the picture.", _SIDE, "There are two shapes in it.", 0.5),
+    JudgeAnchor("tower", "Is the triangle above the square?", "Yes, it is.", "Yes, it is above the black square.", 1.0),
+    JudgeAnchor("tower", "Is the triangle above the square?", "Yes, it is.", "No, it is below the square.", 0.0),
+    JudgeAnchor(
         "three",
         "How many shapes of which kind are there?",
         "Two squares and a circle.",
@@ -101,7 +104,9 @@ def grade_anchors(config: JudgeConfig, own: Grading, folder: Path, when: str) ->
         InputError: of the server.
     """
     grading, identity = config.grading(own), config.identity(own)
-    items = [Item(str(number), anchor.answer, _case(anchor, grading, folder)) for number, anchor in enumerate(ITEMS)]
+    items = [
+        JudgeItem(str(number), anchor.answer, _case(anchor, grading, folder)) for number, anchor in enumerate(ITEMS)
+    ]
     verdicts = ask_all(items, grading, identity, Endpoint(config.server.model_copy(update={"cache": False})))
     readings = [None if verdict.reply is None else grading.read(verdict.reply) for verdict in verdicts]
     grades = tuple(None if reading is None else grading.worth(reading) for reading in readings)
@@ -169,7 +174,7 @@ def draw(scene: str, path: Path) -> None:
     picture.save(path)
 
 
-def _case(anchor: Anchor, grading: Grading, folder: Path) -> Case:
+def _case(anchor: JudgeAnchor, grading: Grading, folder: Path) -> Case:
     images: tuple[Path, ...] = ()
     if grading.shows_image:
         images = (folder / "anchors" / f"{anchor.scene}.png",)

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 from sightline.errors import InputError
 from sightline.evals.benches.files import json_rows
 from sightline.evals.benchmark import Benchmark, CountingAll
-from sightline.evals.judging.grading import Case, Grading
+from sightline.evals.judging.protocols import Case, Grading
 from sightline.evals.repeats import Numbering
 from sightline.records import hash_file, hash_json, read_rows
 from sightline.records.rows import Answer, Row, Sample
@@ -27,7 +27,7 @@ HOW_TO_JUDGE = (
 )
 
 
-class Verdict(Row):
+class GradedVerdict(Row):
     """A judge's reply to one answer; None where the call failed, and `note` says why.
 
     `judge` is the hash of all that decides a verdict, `answer` that of the answer's text. `run` counts from 0 where an
@@ -65,7 +65,7 @@ class Verdicts:
 
 
 @runtime_checkable
-class Judged(Protocol):
+class JudgedBenchmark(Protocol):
     """A benchmark whose answers a judge grades. `with_verdicts` is the same benchmark, scoring by what was said.
 
     `unjudged` is what to tell where no judge is given: how answers are then scored, and how to give one.
@@ -95,7 +95,7 @@ class Reviewed(Protocol):
     def review(self, row: Mapping[str, Any], number: int) -> tuple[str, tuple[str, ...]] | None: ...
 
 
-def gather(verdicts: Iterable[Verdict], judge: str) -> Verdicts:
+def gather(verdicts: Iterable[GradedVerdict], judge: str) -> Verdicts:
     """Verdicts by answer, of one judge; later ones replace earlier ones of the same run."""
     runs: dict[tuple[str, str], dict[int, str | None]] = {}
     for verdict in verdicts:
@@ -107,10 +107,10 @@ def gather(verdicts: Iterable[Verdict], judge: str) -> Verdicts:
 
 def kept(path: Path, judge: str) -> Verdicts:
     """The verdicts of one judge in a file; none where there is no file."""
-    return gather(read_rows(path, Verdict, allow_torn_tail=True) if path.exists() else (), judge)
+    return gather(read_rows(path, GradedVerdict, allow_torn_tail=True) if path.exists() else (), judge)
 
 
-def read_verdicts(paths: Sequence[Path], benchmark: Judged) -> Verdicts:
+def read_verdicts(paths: Sequence[Path], benchmark: JudgedBenchmark) -> Verdicts:
     """Verdicts from files: one of ours, of the judge that spoke last, or some in the layout of the benchmark's owners.
 
     A folder stands for its `verdicts.jsonl`, or else for all JSON files in it; those without a verdict are skipped.
@@ -160,7 +160,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [row for _, row in json_rows(path)]
 
 
-def _reviews(rows: Sequence[Mapping[str, Any]], benchmark: Judged) -> list[tuple[str, tuple[str, ...]]]:
+def _reviews(rows: Sequence[Mapping[str, Any]], benchmark: JudgedBenchmark) -> list[tuple[str, tuple[str, ...]]]:
     """(sample, replies) of the rows of an owners' file that hold a verdict."""
     if not isinstance(benchmark, Reviewed):
         return []

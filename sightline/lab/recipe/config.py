@@ -4,7 +4,7 @@ from pydantic import Field
 
 from sightline.config import Config, Seed
 from sightline.lab.language import ReferenceNoise
-from sightline.lab.vocabulary import WorldConfig
+from sightline.lab.words import WorldConfig
 
 
 class Phase(Config):

@@ -4,24 +4,112 @@ They differ in what is trained and whether pictures are shown. The tower is froz
 features are computed once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import (
+    CLIPImageProcessorPil,
     CLIPVisionModel,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    LlavaProcessor,
     PreTrainedTokenizerFast,
 )
 
-from sightline.lab.recipe.batches import IGNORED, Batch, collate
+from sightline.lab.language import ReferenceNoise, Speaker, groups_of, noisy_groups
+from sightline.lab.questions import CAPTION_PROMPTS, DESCRIBE_PROMPTS, draw_question
 from sightline.lab.recipe.config import RecipeConfig
 from sightline.lab.recipe.optimize import fast_format, make_optimizers, scheduled, take_step
-from sightline.lab.recipe.perception import normalized, patch_features, vision_config
+from sightline.lab.recipe.perception import PIXEL_MEAN, PIXEL_STD, normalized, patch_features, vision_config
+from sightline.lab.world import IMAGE_SIZE, Scene
+
+QUESTIONS = 6  # turns of a round; one picture serves them all
+Turn = tuple[str, str]  # what the user says, what the assistant answers
+Conversation = tuple[Turn, ...]
+
+
+def description(rng: np.random.Generator, scene: Scene, noise: ReferenceNoise) -> tuple[Turn, list[str]]:
+    """A prompt, an imperfect reference description, and the kinds it names though absent."""
+    told, absent = noisy_groups(rng, scene.theme, groups_of(scene), noise)
+    prompt = DESCRIBE_PROMPTS[int(rng.integers(len(DESCRIBE_PROMPTS)))]
+    return (prompt, Speaker(rng).describe(scene.theme, told)), absent
+
+
+def caption(rng: np.random.Generator, scene: Scene) -> Turn:
+    """A prompt and a one-sentence caption."""
+    prompt = CAPTION_PROMPTS[int(rng.integers(len(CAPTION_PROMPTS)))]
+    return prompt, Speaker(rng).caption(scene.theme, groups_of(scene))
+
+
+def conversation(rng: np.random.Generator, scene: Scene, noise: ReferenceNoise, described: float) -> Conversation:
+    """One row: a description, or a round of questions about the scene, now and then with a caption first."""
+    if rng.random() < described:
+        return (description(rng, scene, noise)[0],)
+    turns = [caption(rng, scene)] if rng.random() < 0.3 else []
+    while len(turns) < QUESTIONS:
+        question = draw_question(rng, scene)
+        turns.append((question.text, question.answer))
+    return tuple(turns)
+
+
+IGNORED = -100
+_POOL = 4  # batches drawn together and sorted by length: less padding
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """Token ids with the image token repeated once per patch, labels of the same length, and whose features go in."""
+
+    ids: tuple[int, ...]
+    labels: tuple[int, ...]
+    picture: int | None
+
+
+Batch = Sequence[TokenRow]
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerFast, conversation: Conversation, picture: int | None, patches: int
+) -> TokenRow:
+    """The ids that the processor's chat template would give, with labels on answers and their end tokens."""
+    ids: list[int] = [tokenizer.bos_token_id]
+    labels: list[int] = [IGNORED]
+    for number, (asked, answered) in enumerate(conversation):
+        shown = "<image>" * patches + "\n" if number == 0 and picture is not None else ""
+        before = _ids(tokenizer, f"USER: {shown}{asked} ASSISTANT:")
+        after = [*_ids(tokenizer, f" {answered}"), tokenizer.eos_token_id]
+        ids += before + after
+        labels += [IGNORED] * len(before) + after
+    return TokenRow(tuple(ids), tuple(labels), picture)
+
+
+def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    return list(tokenizer.encode(text, add_special_tokens=False))
+
+
+def collate(rows: Sequence[TokenRow], pad: int) -> tuple[Tensor, Tensor]:
+    """Right-padded ids and labels, each int64 [row, token]; with a causal model right padding needs no mask."""
+    length = max(len(row.ids) for row in rows)
+    ids = torch.full((len(rows), length), pad)
+    labels = torch.full((len(rows), length), IGNORED)
+    for number, row in enumerate(rows):
+        ids[number, : len(row.ids)] = torch.tensor(row.ids)
+        labels[number, : len(row.labels)] = torch.tensor(row.labels)
+    return ids, labels
+
+
+def batches_of(draw: Callable[[], TokenRow], size: int, rng: np.random.Generator) -> Iterator[Batch]:
+    """Batches of rows of about equal length, without end."""
+    while True:
+        pool = sorted((draw() for _ in range(size * _POOL)), key=lambda row: len(row.ids))
+        for number in rng.permutation(_POOL):
+            yield pool[number * size : (number + 1) * size]
 
 
 def make_llava(
@@ -105,3 +193,48 @@ def train(
         loss = next_token_loss(model, next(batches), features, pad)
         take_step(optimizers, loss)
         yield step, loss.item()
+
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'user' %}USER: {% else %}ASSISTANT: {% endif %}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}{% if message['role'] == 'user' %} {% else %}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
+
+def train_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE with `size` tokens; any text can be encoded, the lab's words mostly in one token each."""
+    bpe = Tokenizer(models.BPE(unk_token=None))
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=["<s>", "</s>", "<pad>", "<image>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=bpe, bos_token="<s>", eos_token="</s>", pad_token="<pad>",
+        extra_special_tokens={"image_token": "<image>"}, model_max_length=1024,
+    )  # fmt: skip
+
+
+def make_processor(recipe: RecipeConfig, tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+    """LLaVA's own processor around the tokenizer and CLIP's image processor at the lab's size."""
+    side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    images = CLIPImageProcessorPil(
+        do_resize=True, size=side, do_center_crop=False, crop_size=side,
+        image_mean=list(PIXEL_MEAN), image_std=list(PIXEL_STD),
+    )  # fmt: skip
+    return LlavaProcessor(  # type: ignore[no-untyped-call]
+        image_processor=images,
+        tokenizer=tokenizer,
+        patch_size=recipe.patch_size,
+        vision_feature_select_strategy="default",
+        chat_template=CHAT_TEMPLATE,
+        num_additional_image_tokens=1,
+    )

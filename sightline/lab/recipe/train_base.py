@@ -18,16 +18,21 @@ from torch import nn
 from transformers import CLIPVisionModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from sightline.errors import InputError
-from sightline.lab.recipe.alignment import align
-from sightline.lab.recipe.batches import TokenRow, batches_of, tokenize
 from sightline.lab.recipe.config import Phase, RecipeConfig
-from sightline.lab.recipe.corpus import conversation
-from sightline.lab.recipe.joint import features_of, make_llava, train
-from sightline.lab.recipe.perception import Views, train_tower, vision_config
-from sightline.lab.recipe.tokenizer import make_processor, train_tokenizer
+from sightline.lab.recipe.joint import (
+    TokenRow,
+    batches_of,
+    conversation,
+    features_of,
+    make_llava,
+    make_processor,
+    tokenize,
+    train,
+    train_tokenizer,
+)
+from sightline.lab.recipe.perception import Views, align, train_tower, vision_config
 from sightline.lab.world import IMAGE_SIZE, Scene, sample_scene, scene_rng
-from sightline.models.placing import place_of
-from sightline.models.precision import computes_bfloat16
+from sightline.models.device import computes_bfloat16, resolve_device
 from sightline.records import read_json, write_json
 
 _PRIOR_START = 1_000_000  # first scene of the text-only rows; pictures of these scenes are never shown
@@ -40,7 +45,7 @@ def train_base(recipe: RecipeConfig, out: Path, console: Console, device: str = 
     Raises:
         InputError: `out` holds the stages of another recipe, or something else; there is no such device.
     """
-    device, work = place_of(device), out / "work"
+    device, work = resolve_device(device), out / "work"
     _claim(work / "recipe.json", recipe)
     torch.set_flush_denormal(True)  # numbers near zero would cost CPUs many times the time of others
     if not computes_bfloat16(device):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 from transformers import (
     AutoProcessor,
@@ -23,16 +24,43 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from sightline.data.progress import Progress
+from sightline.config import Config, Seed
+from sightline.data.terminal import Progress
 from sightline.lab import BASE
-from sightline.lab.recipe.alignment import rescale, words_of
 from sightline.lab.recipe.optimize import scheduled, take_step
-from sightline.lab.recipe.perception import patch_features
-from sightline.lab.sound.config import EarConfig
-from sightline.lab.sound.voices import AUDIBLE, PATCH, SIDE, Source, render_with_sources
-from sightline.lab.words import names_of
+from sightline.lab.recipe.perception import patch_features, rescale, words_of
+from sightline.lab.sound.soundscape import AUDIBLE, PATCH, SIDE, SoundSource, render_with_sources
+from sightline.lab.words import WorldConfig, names_of
 from sightline.models.loading import quiet
 from sightline.records.manifest import Stage
+
+
+class EarConfig(Config):
+    """The sound encoder, from scratch: a ViT over spectrograms, and the projector into the base's language model."""
+
+    seed: Seed = 0
+    width: int = 128
+    layers: int = 2
+    sounds: int = Field(default=6000, description="unbiased spectrograms, drawn once")
+    steps: int = 500
+    batch_size: int = 48
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    sources: int = Field(default=4, ge=1, description="at most so many sources at a time")
+
+
+class SoundStudyConfig(Config):
+    """`sightline lab compose`. Rows are those of one kind of media; the joint model is trained on both kinds' rows."""
+
+    world: WorldConfig = WorldConfig()
+    ear: EarConfig = EarConfig()
+    rows: int = Field(default=800, ge=1)
+    scenes: int = Field(default=200, ge=2, description="of the test, five questions each")
+    validation: int = Field(default=20, ge=1, description="soundscapes of the search, five questions each")
+    values: tuple[float, ...] = (0.5, 0.75, 1.0)
+    density: float = Field(default=0.5, gt=0, lt=1, description="of TIES")
+    batch_size: int = Field(default=64, description="questions answered at a time")
+
 
 _SILENT_WEIGHT = 0.3  # of a patch in which nothing sounds
 _MEAN, _STD = 0.25, 0.3  # of the spectrograms' pixels, about
@@ -145,7 +173,7 @@ def _views(config: EarConfig) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     for number in range(config.sounds):
         rng = np.random.default_rng([config.seed, 30, number])
         kinds = rng.permutation(len(AUDIBLE))[: int(rng.integers(0, config.sources + 1))]
-        sources = [Source(AUDIBLE[kind], int(rng.integers(2**31))) for kind in kinds]
+        sources = [SoundSource(AUDIBLE[kind], int(rng.integers(2**31))) for kind in kinds]
         image, cells = render_with_sources(sources, int(rng.integers(2**31)))
         pixels[number] = np.asarray(image)
         sounding[number][:, kinds] = cells

@@ -1,17 +1,15 @@
 """The families that are proved: log-probs, gradients and samples equal to the plain forward (tests/models)."""
 
-from sightline.models.families.base import Family, Features
+from sightline.models.families.base import Features, Idefics, ModelFamily, Text
 from sightline.models.families.gemma import Gemma3, PaliGemma
-from sightline.models.families.idefics import Idefics
 from sightline.models.families.qwen import Qwen, Qwen3
-from sightline.models.families.text import Text
 
 #: `model_type` of a checkpoint -> its adapter. Others go the plain way, row by row (`plain`).
-FAMILIES: dict[str, Family] = {
-    "llava": Family(),
-    "llava_next": Family(),
-    "llava_onevision": Family(),
-    "internvl": Family(),
+FAMILIES: dict[str, ModelFamily] = {
+    "llava": ModelFamily(),
+    "llava_next": ModelFamily(),
+    "llava_onevision": ModelFamily(),
+    "internvl": ModelFamily(),
     "idefics3": Idefics(),
     "smolvlm": Idefics(),
     "qwen2_vl": Qwen(),
@@ -26,4 +24,4 @@ FAMILIES: dict[str, Family] = {
     "gemma3_text": Text(),
 }
 
-__all__ = ["FAMILIES", "Family", "Features", "Text"]
+__all__ = ["FAMILIES", "Features", "ModelFamily", "Text"]

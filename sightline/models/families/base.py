@@ -19,7 +19,7 @@ Features = dict[str, Tensor]
 MODALITY = "modality"
 
 
-class Family:
+class ModelFamily:
     """One family; stateless. `base` is the Transformers model, `images` the processor's tensors for one prefix."""
 
     #: Name of the module between vision and language; None where there is none.
@@ -100,3 +100,15 @@ class Family:
 def _joined(features: Any) -> Float[Tensor, "token dim"]:
     parts = list(features) if isinstance(features, list | tuple) else [features]
     return torch.cat([part.reshape(-1, part.shape[-1]) for part in parts])
+
+
+class Text(ModelFamily):
+    """A causal language model; prefixes have no images."""
+
+    projector = None
+
+
+class Idefics(ModelFamily):
+    """Nothing but the name differs: the processor spells out rows and columns of the tiles as text."""
+
+    projector = "connector"

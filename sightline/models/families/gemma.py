@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from sightline.models.families.base import Family
+from sightline.models.families.base import ModelFamily
 
 
-class PaliGemma(Family):
+class PaliGemma(ModelFamily):
     """The whole prefix, images and prompt, is one block (2407.07726, sec. 3.1); positions count from 1."""
 
     answer_type = 1
@@ -26,7 +26,7 @@ class PaliGemma(Family):
         return torch.zeros_like(ids)
 
 
-class Gemma3(Family):
+class Gemma3(ModelFamily):
     """The tokens of one image are a block (2503.19786); images that touch are one, as in Transformers."""
 
     def blocks(self, ids: Int[Tensor, "token"], is_image: Bool[Tensor, "token"]) -> Int[Tensor, "token"]:

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from sightline.models.families.base import Family, Features, _joined
+from sightline.models.families.base import Features, ModelFamily, _joined
 
 
-class Qwen(Family):
+class Qwen(ModelFamily):
     """Time, height and width; text counts on from the largest of the three (2409.12191, sec. 2.1)."""
 
     projector = "merger"  # inside the vision model

@@ -1,111 +1,227 @@
-"""The page on one aligned model: what the templates show, in order. HTML and Markdown share it all.
+"""The page of a study: what it shows, in order. HTML and Markdown share it all.
 
-It computes nothing. How it is written is `rendering`; layout and wording are in `templates/`.
+It computes nothing: numbers are `results`, sentences `words` and `methods`, pictures of them `drawings`. Layout and
+wording are in the templates.
 """
 
-from collections.abc import Iterable
-from itertools import groupby
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import yaml
 
-from sightline.study.report.curves import Curve, length_curve, training_curves, training_sentences
-from sightline.study.report.gallery import answer_galleries, pair_views
-from sightline.study.report.material import Material, Source
-from sightline.study.report.rendering import render
-from sightline.study.report.results import BenchmarkComparison, MetricResult, Results
+from sightline.report.curves import Curve
+from sightline.report.formatting import difference_text, interval_text
+from sightline.report.gallery import PairView, data_uri, pair_views
+from sightline.study.ledger import LedgerEntry
+from sightline.study.report import answers, drawings, words
+from sightline.study.report.ingredients import Effect, manifest_of
+from sightline.study.report.methods import methods
+from sightline.study.report.pair_sets import PairFolder, PairSet
+from sightline.study.report.study_results import StudyMaterial, StudyResults
+from sightline.study.report.tradeoff import RULE
+from sightline.study.results import ArmFinding, Evidence
+
+#: What bounds the page: at most 36 cards of answers and 24 pairs, mostly of one picture, each of some 40 kB and a third
+#: more as text, beside plots of together about 1 MB. So ten arms with three seeds stay below 6 MB.
+PICTURE_SIDE, PICTURE_BYTES = 280, 40_000
+PAIRS_EACH, PAIRS_IN_ALL = 4, 24
 
 
-class Line(NamedTuple):
-    """One row of a table: a metric of one benchmark; `scale` is the difference at the edge of its drawn interval."""
+class Column(NamedTuple):
+    """A metric of a table."""
 
-    benchmark: BenchmarkComparison
+    benchmark: str
+    metric: str
+    label: str
+    better: str
+
+
+class PageTable(NamedTuple):
+    """Arms by metrics; a cell is None where an arm lacks the metric."""
+
     name: str
-    metric: MetricResult
+    columns: list[Column]
+    rows: list[tuple[str, list[ArmFinding | None]]]
+
+
+class EffectLine(NamedTuple):
+    """A row of the ingredients' table; `scale` is the difference at the edge of its drawn interval."""
+
+    metric: Effect
     scale: float
 
 
-class Family(NamedTuple):
-    """A benchmark and its counter-prior twin: each metric's lines stand together. `remarks` say how it was scored."""
+class PairNumbers(NamedTuple):
+    """One number of every set of pairs, None where a set lacks it."""
 
     name: str
-    lines: list[Line]
-    remarks: list[str]
+    values: list[float | None]
 
 
-class StageView(NamedTuple):
-    """A directory that the report read, with the settings it was made with, as YAML."""
+class StudyPage(NamedTuple):
+    """A piece of work, with the last line of what went wrong; `entry` is None where it was not begun."""
 
-    source: Source
-    settings: str
-
-
-def render_html(results: Results, material: Material, resamples: int, seed: int) -> str:
-    """The self-contained page."""
-    return render("report.html.jinja", _context(results, material, resamples, seed))
-
-
-def render_markdown(results: Results, material: Material, resamples: int, seed: int) -> str:
-    """The same in Markdown, without pictures and plots."""
-    return render("report.md.jinja", _context(results, material, resamples, seed))
+    kind: str
+    label: str
+    key: str
+    state: str
+    entry: LedgerEntry | None
+    note: str
 
 
-def _context(results: Results, material: Material, resamples: int, seed: int) -> dict[str, Any]:
-    curves: list[Curve] = []
-    if material.trainings:
-        curves += training_curves(material.trainings)
-    manifests = [source.manifest for source in material.sources if source.manifest]
+def context(evidence: Evidence, material: StudyMaterial) -> dict[str, object]:
+    """All that the templates show."""
+    results = material.results
+    manifests = [found for key in evidence.plan.pieces if (found := manifest_of(evidence, key)) is not None]
+    arms = evidence.arms
+    picture = partial(data_uri, side=PICTURE_SIDE, size=PICTURE_BYTES)
     return {
         "results": results,
-        "overview": _overview(results),
-        "families": _families(results),
-        "curves": curves,
-        "length": length_curve(material.base, material.aligned),
-        "training": training_sentences(material.trainings),
-        "warnings": list(dict.fromkeys(line for manifest in manifests for line in manifest.warnings)),
-        "pairs": pair_views(material.pairs, material.pairs_folder) if material.pairs_folder else [],
-        "pair_count": len(material.pairs),
-        "galleries": answer_galleries(material.base, material.aligned[0]),
-        "stages": [_stage_view(source) for source in material.sources],
+        "asked": words.asked_sentence(results),
+        "verdicts": words.verdict_sentences(results),
+        "main": _table("", results, words.primary_metrics(results.findings)),
+        "tables": _benchmark_tables(results),
+        "forests": _forests(results),
+        "fronts": _fronts(results, {arm: place for place, arm in enumerate(arms)}),
+        "rule": RULE,
+        "effects": _effect_lines(results),
+        "curves": material.curves,
+        "arms": list(arms),
+        "colors": drawings.colors(len(arms)),
+        "pair_numbers": _pair_numbers(results.pair_sets),
+        "pair_outcome": _pair_outcome(results),
+        "pairs": _shown_pairs(material.folders, picture),
+        "boards": _boards(evidence, picture),
+        "answers_rule": answers.RULE,
+        "methods": methods(evidence, material.resamples),
+        "pieces": [_made(evidence, key) for key in evidence.plan.pieces],
         "versions": {name: version for manifest in manifests for name, version in manifest.versions.items()},
-        "resamples": resamples,
-        "seed": seed,
+        "revisions": list(dict.fromkeys(m.git_revision for m in manifests if m.git_revision)),
+        "warnings": list(dict.fromkeys(line for manifest in manifests for line in manifest.warnings)),
+        "config": yaml.safe_dump(
+            evidence.plan.config.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True
+        ),
+        "out": str(evidence.out),
+        "name_of": words.name,
+        "starred": words.starred,
     }
 
 
-def _overview(results: Results) -> list[Line]:
-    lines = [(b, name, m) for b in results.benchmarks.values() for name, m in b.metrics.items() if m.primary]
-    scale = _scale(metric for _, _, metric in lines)
-    return [Line(*line, scale) for line in lines]
+def _boards(evidence: Evidence, picture: Any) -> list[answers.Board]:
+    """Of every model in turn, as many as the page has room for."""
+    places = {arm: place for place, arm in enumerate(evidence.arms)}
+    each = max(1, answers.BENCHMARKS // len(evidence.bases))
+    return [
+        board
+        for model, base in list(evidence.bases.items())[: answers.BENCHMARKS]
+        for own in [{arm: runs[0] for arm, runs in evidence.of_model(model).items() if arm in places}]
+        for board in answers.boards(base, own, places, each, picture)
+    ]
 
 
-def _families(results: Results) -> list[Family]:
-    by_family = sorted(results.benchmarks.values(), key=lambda b: _first_place(results, b.family))
-    families = []
-    for name, members in groupby(by_family, key=lambda benchmark: benchmark.family):
-        twins = sorted(members, key=lambda benchmark: benchmark.condition == "counter-prior")
-        metrics = dict.fromkeys(metric for benchmark in twins for metric in benchmark.metrics)
-        shares = _scale(m for b in twins for m in b.metrics.values() if m.unit == "share")
-        lines = []
-        for metric in metrics:
-            rows = [(b, b.metrics[metric]) for b in twins if metric in b.metrics]
-            numbers = _scale(m for _, m in rows)
-            lines += [Line(b, metric, m, shares if m.unit == "share" else numbers) for b, m in rows]
-        remarks = [(b.name, remark) for b in twins for remark in b.remarks]
-        families.append(Family(name, lines, [r if r.startswith(of) else f"{of}, {r}" for of, r in remarks]))
-    return families
+def _table(name: str, results: StudyResults, keys: Sequence[tuple[str, str]]) -> PageTable:
+    found = {(f.arm, f.benchmark, f.metric): f for f in results.findings}
+    first = {(f.benchmark, f.metric): f for f in reversed(results.findings)}
+    columns = [Column(*key, first[key].label, _better(first[key].higher_is_better)) for key in keys]
+    arms = dict.fromkeys(f.arm for f in results.findings)
+    return PageTable(name, columns, [(arm, [found.get((arm, *key)) for key in keys]) for arm in arms])
 
 
-def _first_place(results: Results, family: str) -> int:
-    return next(place for place, b in enumerate(results.benchmarks.values()) if b.family == family)
+def _benchmark_tables(results: StudyResults) -> list[PageTable]:
+    """A benchmark's metrics in groups that a screen can hold, those that nothing was measured of left out."""
+    named = words.primary_metrics(results.findings)
+    tables = []
+    for benchmark in dict.fromkeys(f.benchmark for f in results.findings):
+        rows = [f for f in results.findings if f.benchmark == benchmark and f.value.value is not None]
+        keys = list(dict.fromkeys((f.benchmark, f.metric) for f in rows if (f.benchmark, f.metric) not in named))
+        if keys:
+            tables.append(_table(benchmark, results, keys))
+    return tables
 
 
-def _scale(metrics: Iterable[MetricResult]) -> float:
-    """The largest end of an interval, so that all of them fit."""
-    ends = [abs(end) for metric in metrics for end in metric.difference.ci95 or ()]
-    return max(ends, default=0.0)
+def _forests(results: StudyResults) -> list[Curve]:
+    made = []
+    for number, key in enumerate(words.primary_metrics(results.findings)):
+        rows = [f for f in results.findings if (f.benchmark, f.metric) == key and f.difference is not None]
+        if not rows:
+            continue
+        told = "; ".join(_told(row) for row in rows)
+        title = f"{rows[0].label}, {rows[0].benchmark}"
+        better = _better(rows[0].higher_is_better)
+        caption = f"{better[:1].upper()}{better[1:]}. Difference to {words.name(results.baseline)}." if better else ""
+        alt = f"Differences to {words.name(results.baseline)} in {title}: {told}."
+        made.append(Curve(title, drawings.forest(rows, results.baseline, f"forest-{number}"), caption, alt))
+    return made
 
 
-def _stage_view(source: Source) -> StageView:
-    config = source.manifest.config if source.manifest else {}
-    return StageView(source, yaml.safe_dump(config, sort_keys=False, allow_unicode=True) if config else "")
+def _fronts(results: StudyResults, places: Mapping[str, int]) -> list[Curve]:
+    made = []
+    for number, plot in enumerate(results.tradeoffs):
+        sentence = words.front_sentence(plot)
+        title = f"{plot.hallucination.label} ({plot.hallucination.benchmark}) against {plot.capability.label}"
+        alt = f"{title}, each arm a point. {sentence}"
+        made.append(Curve(title, drawings.scatter(plot, places, f"front-{number}"), sentence, alt))
+    return made
+
+
+def _effect_lines(results: StudyResults) -> list[EffectLine]:
+    """The primary metrics of every effect; those of one metric share a scale."""
+    named = words.primary_metrics(results.findings)
+    shown = [effect for effect in results.effects if (effect.benchmark, effect.metric) in named]
+    reach: dict[tuple[str, str], float] = {}
+    for effect in shown:
+        key = (effect.benchmark, effect.metric)
+        reach[key] = max([reach.get(key, 0.0), *map(abs, effect.difference.ci95 or ())])
+    return [EffectLine(effect, reach[effect.benchmark, effect.metric]) for effect in shown]
+
+
+def _pair_numbers(sets: Sequence[PairSet]) -> list[PairNumbers]:
+    made = [
+        PairNumbers("mean words of chosen answers", [found.chosen_words for found in sets]),
+        PairNumbers("mean words of rejected answers", [found.rejected_words for found in sets]),
+        PairNumbers("share of pairs whose chosen answer is longer", [found.chosen_longer for found in sets]),
+    ]
+    for prefix, mappings in (
+        ("", [found.counts for found in sets]),
+        ("dropped: ", [found.dropped for found in sets]),
+        ("", [found.numbers for found in sets]),
+    ):
+        for key in dict.fromkeys(key for mapping in mappings for key in mapping):
+            made.append(PairNumbers(f"{prefix}{key.replace('_', ' ')}", [mapping.get(key) for mapping in mappings]))
+    return [row for row in made if any(value is not None for value in row.values)]
+
+
+def _pair_outcome(results: StudyResults) -> list[list[str]]:
+    """For each set of pairs, what became of its arms, by the first primary metric."""
+    key = next(iter(words.primary_metrics(results.findings)), None)
+    found = {f.arm: f for f in results.findings if (f.benchmark, f.metric) == key}
+    return [
+        [f"{arm}: {_told(found[arm], named=False)}" for arm in pairs.arms if arm in found]
+        for pairs in results.pair_sets
+    ]
+
+
+def _shown_pairs(folders: Sequence[PairFolder], picture: Any) -> list[tuple[str, list[PairView]]]:
+    each = max(1, min(PAIRS_EACH, PAIRS_IN_ALL // max(1, len(folders))))
+    shown = folders[:PAIRS_IN_ALL]
+    return [(found.name, pair_views(found.pairs, found.folder, each, picture)) for found in shown if found.pairs]
+
+
+def _made(evidence: Evidence, key: str) -> StudyPage:
+    piece, entry = evidence.plan.pieces[key], evidence.entries.get(key)
+    state = "not begun" if entry is None else entry.state
+    note = "" if entry is None else entry.note.strip().rpartition("\n")[2]
+    return StudyPage(piece.kind, piece.label, key, state, entry, note)
+
+
+def _told(found: ArmFinding, *, named: bool = True) -> str:
+    who = f"{words.name(found.arm)} " if named else ""
+    if found.difference is None:
+        return f"{who}is what others are compared with"
+    change = difference_text(found.difference.value, found.unit)
+    return f"{who}{change} ({interval_text(found.difference.ci95, found.unit, signed=True)}, {found.verdict})"
+
+
+def _better(higher_is_better: bool | None) -> str:
+    return "" if higher_is_better is None else "more is better" if higher_is_better else "less is better"

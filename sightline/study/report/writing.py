@@ -1,49 +1,45 @@
-"""Writing a report: `report.html`, `report.md` and `results.json` from the directories of finished stages.
+"""Writing a study's report: `report.html`, `report.md`, `results.csv` and `results.json`.
 
-It may be run again at any time; it reads records, so no model is needed. What goes on the page is `page`.
+It may be run again at any time, also while the study runs, and reads no model. What goes on the page is `page`.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from sightline.errors import InputError
 from sightline.evals.statistics import RESAMPLES
 from sightline.records.store import replacing, write_json
-from sightline.study.report.material import read_material
-from sightline.study.report.page import render_html, render_markdown
-from sightline.study.report.results import Results, compare_evaluations
+from sightline.report.rendering import render
+from sightline.study.ledger import Ledger
+from sightline.study.plan import StudyPlan
+from sightline.study.report.page import context
+from sightline.study.report.study_results import StudyResults, csv_text, study_material
+from sightline.study.results import gather
 
-HTML, MARKDOWN, RESULTS = "report.html", "report.md", "results.json"
+HTML, MARKDOWN, CSV, JSON = "report.html", "report.md", "results.csv", "results.json"
+REPORTS = "reports"
 
 
-def write_report(
-    out: Path,
-    *,
-    base: Path,
-    aligned: Sequence[Path],
-    trainings: Sequence[Path] = (),
-    pairs: Path | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Results:
-    """Compare the base model with the aligned one (or several, one a training seed) and write the report into `out`.
+def report_folder(out: Path, name: str) -> Path:
+    """Where the report of a study lies: its directory; `reports/NAME` of one that several studies share."""
+    return out if set(Ledger(out).studies()) <= {name} else out / REPORTS / name
 
-    Trainings and pairs are optional; the page says so where they are not given. Same records, same bytes.
+
+def write_study_report(plan: StudyPlan, name: str, out: Path, *, resamples: int = RESAMPLES) -> StudyResults:
+    """Write all files of what is done so far; same pieces, same bytes.
 
     Raises:
-        InputError: a directory is missing or of another kind, or the evaluations cannot be compared.
+        InputError: the untrained model or the baseline is not measured yet.
     """
-    if not aligned:
-        raise InputError("there is no aligned model to report on; name its evaluation with --aligned.")
-    material = read_material(base, aligned, trainings, pairs)
-    results = compare_evaluations(material.base, material.aligned, resamples=resamples, seed=seed)
-    html, markdown = (render(results, material, resamples, seed) for render in (render_html, render_markdown))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"output directory {out} cannot be made ({error.strerror}); choose another --out.") from error
-    write_json(out / RESULTS, results.model_dump(mode="json"))
-    for name, text in ((HTML, html), (MARKDOWN, markdown)):
-        with replacing(out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    return results
+    evidence = gather(plan, name, out)
+    material = study_material(evidence, resamples)
+    shown = context(evidence, material)
+    folder = report_folder(out, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / JSON, material.results.model_dump(mode="json"))
+    for file, text in (
+        (CSV, csv_text(material.results)),
+        (HTML, render("study.html.jinja", shown)),
+        (MARKDOWN, render("study.md.jinja", shown)),
+    ):
+        with replacing(folder / file) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="")
+    return material.results

@@ -10,20 +10,24 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_serializer, field_validator, model_validator
 
+from sightline.builders.image_corruptions import view_of
 from sightline.config import Config
 from sightline.errors import InputError
 from sightline.losses.objective import Term, make_objective
 from sightline.losses.table import LOSSES
 from sightline.losses.types import Need
-from sightline.pairs.views import view_of
-from sightline.train.config.loss import SUPPLIED, LossConfig
 from sightline.train.config.source import OfflineConfig, SourceConfig, streams_of
-from sightline.train.config.stopping import GuardConfig, ValidationConfig
-from sightline.train.config.weights import LoraConfig, OptimizerConfig
-from sightline.train.monitors import MonitorConfig
+from sightline.train.config.weights import (
+    SUPPLIED,
+    GuardConfig,
+    LoraConfig,
+    LossConfig,
+    OptimizerConfig,
+    ValidationConfig,
+)
+from sightline.train.monitors import TrackingConfig, TrainMonitorConfig
 from sightline.train.rl.config import RLConfig
 from sightline.train.scoring import Blind
-from sightline.train.tracking import TrackingConfig
 
 __all__ = ["SUPPLIED", "LoraConfig", "LossConfig", "OptimizerConfig", "TrainConfig"]
 
@@ -56,7 +60,7 @@ class TrainConfig(Config):
     the gradient: less memory, a third more work, the same numbers. `checkpoint_every` is in steps.
 
     `references` are directories of adapters or models beside the primary reference, for losses with several.
-    `weakened` is the view of the picture (`pairs.views`) that mDPO's loss turns from, `blind` what V-DPO's blind side
+    `weakened` is the view of the picture (`builders.image_corruptions`) that mDPO's loss turns from, `blind` what V-DPO's blind side
     is shown in its place (`train.scoring`). `shift_momentum` makes BCO's running mean forget; null is the mean of all
     steps. `track` shows the log in a tracker besides; `monitors` are the limits beyond which the run warns. `source`
     says where pairs come from, `validation` holds some out, and `guard` stops a loss that explodes.
@@ -83,7 +87,7 @@ class TrainConfig(Config):
     blind: Blind = Field(default="none", exclude_if=lambda blind: blind == "none")
     shift_momentum: float | None = Field(default=None, ge=0, lt=1)
     track: TrackingConfig | None = None
-    monitors: MonitorConfig = MonitorConfig()
+    monitors: TrainMonitorConfig = TrainMonitorConfig()
     source: SourceConfig = OfflineConfig()
     validation: ValidationConfig | None = None
     guard: GuardConfig = GuardConfig()

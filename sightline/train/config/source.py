@@ -4,12 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from sightline.builders.bdhs import BDHSConfig
+from sightline.builders.ranked import RankedConfig
 from sightline.config import Config
+from sightline.judges.length_control import JudgeConfig
 from sightline.losses.types import Need
-from sightline.pairs.bdhs import BDHSConfig
-from sightline.pairs.judges.table import JudgeConfig
-from sightline.pairs.ranked import RankedConfig
-from sightline.train.engines import EngineConfig, LocalConfig
+from sightline.train.rollout_backends import EngineConfig, LocalConfig
 
 
 class OfflineConfig(Config):

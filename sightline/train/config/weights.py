@@ -2,9 +2,12 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
 from sightline.config import Config
+from sightline.errors import InputError
+from sightline.losses.objective import Term, check_terms
+from sightline.losses.types import Need
 from sightline.models.adapters import LoraSettings
 
 
@@ -43,3 +46,55 @@ class LoraConfig(Config):
     def settings(self) -> LoraSettings:
         """The same in the terms of the models room."""
         return LoraSettings(**dict(self))
+
+
+class ValidationConfig(Config):
+    """Hold a `share` of the pairs out, by picture, and look at them every `every` steps.
+
+    With `patience` the run ends after so many looks in a row that were no better than the best one; null lets it go on.
+    Either way the weights of the best look, by `measure`, are those that are saved.
+    """
+
+    share: float = Field(gt=0, lt=1)
+    every: int = Field(ge=1)
+    measure: Literal["loss", "accuracy"] = "loss"
+    patience: int | None = Field(default=None, ge=1)
+
+
+class GuardConfig(Config):
+    """Stop where a step's loss is more than `factor` times the median over the `window` steps before.
+
+    The median counts as 0.1 at least, since small losses jump by large factors. Null lets everything pass but what is
+    not finite.
+    """
+
+    factor: float | None = Field(default=100.0, gt=1)
+    window: int = Field(default=20, ge=1)
+
+
+SUPPLIED = frozenset(Need)  # what training can give a loss
+
+
+class LossConfig(Config):
+    """A loss by its name in the table of losses, and beside the name exactly the parameters that the table asks for.
+
+    `weight` is its share where several losses are added up.
+    """
+
+    model_config = ConfigDict(extra="allow")  # closed all the same: the table decides, below
+
+    name: str
+    weight: float = 1.0
+
+    @property
+    def term(self) -> Term:
+        """The same in the terms of the losses room."""
+        return Term(self.name, self.weight, dict(self.model_extra or {}))
+
+    @model_validator(mode="after")
+    def _ask_the_table(self) -> "LossConfig":
+        try:
+            check_terms([self.term])
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        return self

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from sightline.config import Config
-from sightline.pairs.judges.table import JudgeConfig
+from sightline.judges.length_control import JudgeConfig
 
 
 class LeaveOneOutConfig(Config):

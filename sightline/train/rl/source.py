@@ -11,14 +11,13 @@ from typing import Any, Self
 import numpy as np
 
 from sightline.errors import InputError
-from sightline.pairs.judges.base import Judge
+from sightline.judges.judge import Judge
 from sightline.records.rows import Sample
 from sightline.train.processes import Processes
 from sightline.train.rl.config import RLConfig
-from sightline.train.rl.credit import Scorer, credited, summary
-from sightline.train.rl.reward_scale import RewardScale
+from sightline.train.rl.policy import Scorer, credited, summary
 from sightline.train.rl.rollout import Rollout
-from sightline.train.rl.sampling import Asker, Sampled, sample_rollouts
+from sightline.train.rl.rollouts import Asker, RewardScale, Sampled, sample_rollouts
 from sightline.train.sources import Paused, Source
 
 UNSCORED = "unscored"  # among the numbers of the log: answers that no judge scored

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from sightline.data.entities.pairs import EntityPair
+from sightline.recipes.matching.entities.pairs import EntityPair
 
 LEFT = {"a0": ("Lumo LX-20 lamp", "Lumo", "20"), "a1": ("Orba globe", "Orba", ""), "a2": ("Tik clock", "Tik", "9")}
 RIGHT = {"b0": ("Lumo lamp LX20", "Lumo", "21"), "b1": ("Orba globe 30 cm", "", "44"), "b2": ("Sena vase", "Sena", "5")}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sightline.data.entities.prompts import PROMPTS, is_quirk, prompt_of, read_match
-from sightline.data.entities.similarity import similarity
+from sightline.recipes.matching.entities.pairs import PROMPTS, is_quirk, prompt_of, read_match
+from sightline.recipes.matching.structured import similarity
 
 
 @pytest.mark.parametrize(

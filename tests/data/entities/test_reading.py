@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 
 from sightline.config import load_config
-from sightline.data.entities.layouts import LAYOUTS, Source, layout_of
-from sightline.data.entities.pairs import EntityPair, pair_of
-from sightline.data.entities.reading import ReadConfig, read_entities
-from sightline.data.entities.splitting import SPLITS, split_of, stratified
 from sightline.data.samples import read_samples
 from sightline.errors import InputError
+from sightline.recipes.matching.entities.layouts import LAYOUTS, SPLITS, EntitySource, layout_of, split_of, stratified
+from sightline.recipes.matching.entities.pairs import EntityPair, pair_of
+from sightline.recipes.matching.entities.reading import ReadConfig, read_entities
 from tests.data.entities.rows import LABELS, LEFT, RIGHT, write_csv, write_deepmatcher, write_one_file, write_wdc
 
 FIRST = ("Two lamp descriptions follow. Do they stand for one and the same real-world lamp?\nFirst lamp: {}\n"
@@ -36,7 +35,7 @@ def test_every_layout_gives_the_pairs_that_were_written(
 ) -> None:
     place = write(tmp_path)
     assert layout_of(place) == name
-    found = list(LAYOUTS[layout_of(place)].read(Source(place, "train")))
+    found = list(LAYOUTS[layout_of(place)].read(EntitySource(place, "train")))
     names = ("title", "brand", "price")
     wanted = [
         (dict(zip(names, LEFT[a], strict=True)), dict(zip(names, RIGHT[b], strict=True)), label == 1)
@@ -60,7 +59,7 @@ def test_a_sample_asks_by_the_training_prompt_and_knows_its_pair(tmp_path: Path)
 def test_parts_of_one_file_are_disjoint_and_have_their_shares(tmp_path: Path) -> None:
     """60 pairs, 20 match: 3 to 1 to 1 is 12, 4 and 4 matches and twice as many others."""
     place = write_one_file(tmp_path / "lamps.csv", copies=10)
-    pairs = list(LAYOUTS["csv"].read(Source(place, "train")))
+    pairs = list(LAYOUTS["csv"].read(EntitySource(place, "train")))
     parts = {split: split_of(pairs, split, (3, 1, 1), 5) for split in SPLITS}
     assert [(len(part), sum(one.match for one in part)) for part in parts.values()] == [(36, 12), (12, 4), (12, 4)]
     assert sorted(one.id for part in parts.values() for one in part) == sorted(one.id for one in pairs)
@@ -68,7 +67,7 @@ def test_parts_of_one_file_are_disjoint_and_have_their_shares(tmp_path: Path) ->
 
 
 def test_every_beginning_is_stratified(tmp_path: Path) -> None:
-    pairs = list(LAYOUTS["csv"].read(Source(write_one_file(tmp_path / "lamps.csv", copies=10), "train")))
+    pairs = list(LAYOUTS["csv"].read(EntitySource(write_one_file(tmp_path / "lamps.csv", copies=10), "train")))
     drawn = stratified(pairs, 3)
     assert sorted(one.id for one in drawn) == sorted(one.id for one in pairs)
     for count in range(1, 61):

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from sightline.config import load_config
-from sightline.data.entities.reading import ReadConfig, read_entities
-from sightline.data.entities.rule import learn_rule, likeness
 from sightline.errors import InputError
+from sightline.recipes.matching.entities.reading import ReadConfig, read_entities
+from sightline.recipes.matching.entities.rule import learn_rule, likeness
 from tests.data.entities.rows import pair, write_deepmatcher
 
 

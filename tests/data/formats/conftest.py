@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sightline.data.formats.drafts import ReadConfig
-from sightline.data.formats.importing import Request, import_layout
+from sightline.data.formats.importing import ImportRequest, import_layout
+from sightline.data.formats.layout import LayoutConfig
 from sightline.data.preference_dataset import read_pairs
 from sightline.records import Manifest, Pair
 
@@ -45,8 +45,8 @@ class Folder:
     def read(self, place: Path, layout: str = "auto", **options: Any) -> tuple[Manifest, Path]:
         """Import into a new directory; `options` are a request's, or those of how rows are read."""
         out = self.path.parent / f"out-{len(list(self.path.parent.glob('out-*')))}"
-        read = {name: options.pop(name) for name in list(options) if name in ReadConfig.model_fields}
-        request = Request(place, layout, read=ReadConfig.model_validate(read), **options)
+        read = {name: options.pop(name) for name in list(options) if name in LayoutConfig.model_fields}
+        request = ImportRequest(place, layout, read=LayoutConfig.model_validate(read), **options)
         return import_layout(request, out), out
 
     def pairs(self, place: Path, layout: str = "auto", **options: Any) -> list[Pair]:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from sightline.cli import app
 from sightline.data.formats.exporting import TARGETS, export_pairs
-from sightline.data.formats.importing import Request, import_layout
+from sightline.data.formats.importing import ImportRequest, import_layout
 from sightline.data.preference_dataset import read_pairs, write_preference_dataset
 from sightline.errors import InputError
 from sightline.records import Pair, Turn, write_rows
@@ -81,7 +81,7 @@ def test_any_pair_survives(layout: str, drawn: list[Pair], tmp_path_factory: pyt
     pairs = [one.model_copy(update={"id": f"{number}"}) for number, one in enumerate(drawn)]
     there = save(folder / "pairs", *pairs)
     assert export_pairs(layout, there, folder / "peer").counts == {"pairs": len(pairs)}
-    manifest = import_layout(Request(folder / "peer"), folder / "back")
+    manifest = import_layout(ImportRequest(folder / "peer"), folder / "back")
     assert manifest.stage == f"import {layout}" and manifest.dropped == {}
     assert_same(there, folder / "back")
 

@@ -69,16 +69,18 @@ def test_a_damaged_image_is_an_error_or_is_counted(folder: Folder) -> None:
 
 def test_after_a_damaged_image_the_same_out_serves(folder: Folder) -> None:
     """The rows are what they were, so it is the same run, with `skip_bad` or with the image mended."""
-    from sightline.data.formats.importing import Request, import_layout
+    from sightline.data.formats.importing import ImportRequest, import_layout
 
     (folder.path / "bad.png").write_bytes(b"")
     place, out = folder.put("mmpr.jsonl", [ROW, {**ROW, "image": "bad.png"}]), folder.path.parent / "same"
     (folder.path / "bad.png").write_bytes(folder.data("a.png")[:50])
     with pytest.raises(InputError, match="damaged"):
-        import_layout(Request(place), out)
-    assert import_layout(Request(place, skip_bad=True), out).counts["pairs"] == 1
+        import_layout(ImportRequest(place), out)
+    assert import_layout(ImportRequest(place, skip_bad=True), out).counts["pairs"] == 1
     told: list[tuple[int, int]] = []
-    assert import_layout(Request(place), out, lambda done, total: told.append((done, total))).complete and told == []
+    assert (
+        import_layout(ImportRequest(place), out, lambda done, total: told.append((done, total))).complete and told == []
+    )
 
 
 @pytest.mark.parametrize(

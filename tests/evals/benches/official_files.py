@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sightline.evals.answered_files import Scored, score_file
-from sightline.evals.benchmark import Setting
+from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.offline_scoring import ScoredFile, score_file
 
 
 def write_json(path: Path, value: object) -> Path:
@@ -21,13 +21,13 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     return path
 
 
-def score(bench: str, data: Path, answers: Iterable[Mapping[str, Any]] | Path, **setting: Any) -> Scored:
+def score(bench: str, data: Path, answers: Iterable[Mapping[str, Any]] | Path, **setting: Any) -> ScoredFile:
     """Score rows of answers, or a file of them."""
     file = answers if isinstance(answers, Path) else write_lines(data.parent / "answers.jsonl", answers)
-    return score_file(bench, file, Setting(data, **setting), resamples=100)
+    return score_file(bench, file, BenchmarkSetting(data, **setting), resamples=100)
 
 
-def values(scored: Scored) -> dict[str, float | None]:
+def values(scored: ScoredFile) -> dict[str, float | None]:
     return {name: made.value for name, made in scored.estimates.items()}
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.answered_files import Scored, score_file
 from sightline.evals.benches.amber import Lists, groups_of, judge
-from sightline.evals.benches.amber_nouns import Tools, installed_tools, plain_nouns, tagged_nouns
-from sightline.evals.benches.lemmas import lemma
-from sightline.evals.benchmark import Setting
+from sightline.evals.benches.amber_nouns import NounTools, installed_tools, plain_nouns, tagged_nouns
+from sightline.evals.benches.singular import lemma
+from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.offline_scoring import ScoredFile, score_file
 from sightline.evals.registry import get_benchmark
 from sightline.records.rows import Answer
 
@@ -30,7 +30,7 @@ ASSOCIATION: dict[str, list[str]] = {
     "watch": [],
 }
 LISTS = Lists(ASSOCIATION, frozenset({"light", ""}))
-PLAIN = Tools(plain_nouns, None, official_nouns=False)
+PLAIN = NounTools(plain_nouns, None, official_nouns=False)
 
 
 def alike(one: str, other: str) -> bool:
@@ -60,7 +60,7 @@ def test_an_expected_hallucination_is_absent_and_named() -> None:
 
 
 def test_a_like_word_is_present_and_may_be_expected_besides() -> None:
-    tools = Tools(plain_nouns, alike, official_nouns=False)
+    tools = NounTools(plain_nouns, alike, official_nouns=False)
     # "dog" is like "person" (true object 0), and equals the expected hallucination 1.
     verdict = judge(["dog"], ["person"], ["sky", "dog"], LISTS, tools)
     assert verdict.absent == (False,) and verdict.covered == {0} and verdict.expected == {1}
@@ -140,13 +140,13 @@ DESCRIPTIONS = {1: "A dog and a man under the sky. A light.", 2: "A tree by a do
 ANSWERS = {1005: "Yes", 1006: "No", 1007: "no", 1008: "No", 1009: "No", 1010: "Yes", 1011: "No", 1012: "No"}
 
 
-def scored(name: str, data: Path, answers: dict[int, str], **setting: Any) -> Scored:
+def scored(name: str, data: Path, answers: dict[int, str], **setting: Any) -> ScoredFile:
     path = data.parent / "answers.json"
     path.write_text(json.dumps([{"id": key, "response": text} for key, text in answers.items()]))
-    return score_file(name, path, Setting(data, **setting), resamples=100)
+    return score_file(name, path, BenchmarkSetting(data, **setting), resamples=100)
 
 
-def value(result: Scored, name: str) -> float:
+def value(result: ScoredFile, name: str) -> float:
     found = result.estimates[name].value
     assert found is not None
     return found
@@ -196,7 +196,7 @@ def test_a_part_that_nobody_answered_has_no_figures(data: Path) -> None:
 
 
 def test_what_the_official_tools_would_have_decided_is_counted_and_named(data: Path) -> None:
-    benchmark = get_benchmark("amber", Setting(data))
+    benchmark = get_benchmark("amber", BenchmarkSetting(data))
     sample = next(iter(benchmark.samples()))
     text = DESCRIPTIONS[1]
     found = benchmark.score(sample, Answer(sample_id="1", cluster=sample.cluster, text=text, tokens=1, finished=True))
@@ -231,7 +231,7 @@ def test_questions_need_the_annotations_alone(data: Path) -> None:
 def test_the_official_files_are_read(tmp_path: Path) -> None:
     for name, source in (("annotations.json", "annotations"), ("query_all.json", "queries")):
         (tmp_path / name).write_text((EXTRACTS / f"amber_{source}.extract.json").read_text())
-    samples = list(get_benchmark("amber", Setting(tmp_path, split="discriminative")).samples())
+    samples = list(get_benchmark("amber", BenchmarkSetting(tmp_path, split="discriminative")).samples())
     assert len(samples) == 40 and samples[0].prompt == "Is the sky sunny in this image?"
     assert {groups_of(sample.truth["kind"])[1] for sample in samples} == {"attribute"}
     assert samples[0].cluster == "AMBER_1.jpg"

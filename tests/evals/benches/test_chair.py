@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.answered_files import Scored, score_file
-from sightline.evals.benches.coco_objects import SYNONYMS, chair_vocabulary
-from sightline.evals.benches.coco_truth import read_truth
-from sightline.evals.benchmark import Setting
+from sightline.evals.benches.coco_objects import SYNONYMS, chair_vocabulary, read_truth
+from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.offline_scoring import ScoredFile, score_file
 from sightline.evals.registry import get_benchmark
 from sightline.records.rows import Answer
 
@@ -119,13 +118,13 @@ CAPTIONS: list[dict[str, Any]] = [
 ]
 
 
-def scored(data: Path, rows: list[dict[str, Any]], tmp_path: Path, **setting: Any) -> Scored:
+def scored(data: Path, rows: list[dict[str, Any]], tmp_path: Path, **setting: Any) -> ScoredFile:
     path = tmp_path / "captions.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return score_file("chair", path, Setting(data, **setting), resamples=100)
+    return score_file("chair", path, BenchmarkSetting(data, **setting), resamples=100)
 
 
-def values(result: Scored) -> dict[str, float | None]:
+def values(result: ScoredFile) -> dict[str, float | None]:
     return {name: result.estimates[name].value for name in ("chair_s", "chair_i", "recall")}
 
 
@@ -152,7 +151,7 @@ def test_every_caption_of_a_picture_counts(tmp_path: Path) -> None:
         assert result.estimates["chair_s"].n == 6
         assert result.notes == ("3 answers are further ones to a sample that has several; each counts", OWN)
     path = tmp_path / "captions.jsonl"
-    kept = score_file("chair", path, Setting(data), out=out, resamples=100)
+    kept = score_file("chair", path, BenchmarkSetting(data), out=out, resamples=100)
     assert values(kept) == values(result)
     ids = [json.loads(line)["sample_id"] for line in (out / "chair/scores.jsonl").read_text().splitlines()]
     assert ids == ["1", "1#2", "1#3", "2", "2#2", "3"]
@@ -205,12 +204,12 @@ def test_the_official_layout_of_captions_is_read(tmp_path: Path) -> None:
     path = tmp_path / "captions.json"
     rows = {str(number): row for number, row in enumerate(CAPTIONS)}
     path.write_text(json.dumps({"overall": {}, "imgToEval": rows}))
-    result = score_file("chair", path, Setting(annotations(tmp_path / "coco")), resamples=100)
+    result = score_file("chair", path, BenchmarkSetting(annotations(tmp_path / "coco")), resamples=100)
     assert values(result) == {"chair_s": 2 / 3, "chair_i": 3 / 8, "recall": 4 / 5}
 
 
 def test_spans_of_absent_objects_are_kept_for_the_report(tmp_path: Path) -> None:
-    benchmark = get_benchmark("chair", Setting(annotations(tmp_path / "coco")))
+    benchmark = get_benchmark("chair", BenchmarkSetting(annotations(tmp_path / "coco")))
     sample = next(iter(benchmark.samples()))
     text = CAPTIONS[0]["caption"]
     answer = Answer(sample_id=sample.id, cluster=sample.cluster, text=text, tokens=1, finished=True)

@@ -9,11 +9,11 @@ from typer.testing import CliRunner
 
 from sightline.cli import app
 from sightline.errors import InputError
-from sightline.evals.answered_files import score_file
 from sightline.evals.benches.hallusion_groups import RIGHT, UNCLEAR, WRONG
 from sightline.evals.benches.hallusionbench import read_verdict, sample_id, verdict_of
-from sightline.evals.benchmark import Setting
-from sightline.evals.judging.applying import Judging
+from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.judging.judged_scoring import Judging
+from sightline.evals.offline_scoring import score_file
 from tests.evals.benches.official_files import hallusion_rows, score, values, write_json, write_lines
 
 OFFICIAL = Path(__file__).parents[4] / "shared" / "data" / "hallusionbench.first40.json"
@@ -159,7 +159,7 @@ def test_errors_are_laid_to_what_the_owners_lay_them_to(
     rows = graded_rows(case)
     write_json(data / "HallusionBench.json", rows)
     file = write_json(tmp_path / "graded.json", rows)
-    made = score_file("hallusionbench", file, Setting(data), judging=Judging(verdicts=file), resamples=100)
+    made = score_file("hallusionbench", file, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100)
     category, _, before, _, _, cause = case
     # The original figure's own error: vision where it was shown, language where nothing was.
     own = "VI" if category == "VD" and before != "1" else "LH" if category == "VS" and before == "0" else None
@@ -173,7 +173,7 @@ def test_without_same_the_answers_yes_and_no_are_compared(data: Path, tmp_path: 
     rows = [{name: row[name] for name in row if name != "same"} for row in graded_rows(CAUSED[1])]
     write_json(data / "HallusionBench.json", rows)
     file = write_json(tmp_path / "graded.json", rows)
-    made = score_file("hallusionbench", file, Setting(data), judging=Judging(verdicts=file), resamples=100)
+    made = score_file("hallusionbench", file, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100)
     assert values(made)["Mixed_share"] == 1.0
     assert any("compare the answers' yes and no" in note for note in made.notes)
 
@@ -204,14 +204,18 @@ def test_both_graded_files_are_taken_by_name_or_as_a_folder(data: Path, tmp_path
     found = [
         values(
             score_file(
-                "hallusionbench", file, Setting(data), judging=Judging(None, verdicts, said.append), resamples=100
+                "hallusionbench",
+                file,
+                BenchmarkSetting(data),
+                judging=Judging(None, verdicts, said.append),
+                resamples=100,
             )
         )
         for verdicts in (file, both, [folder])
     ]
     assert found[0] == found[1] == found[2] and found[0]["aAcc"] == 5 / 8 and said == []
     judging = Judging(None, both[0], said.append)
-    half = score_file("hallusionbench", file, Setting(data), judging=judging, resamples=100)
+    half = score_file("hallusionbench", file, BenchmarkSetting(data), judging=judging, resamples=100)
     assert (half.estimates["aAcc"].n, half.estimates["aAcc"].unscored) == (3, 5)
     assert said == [f"note: 5 of 8 answers have no verdict in {both[0]} and are unscored; --verdicts may be repeated"]
 
@@ -232,7 +236,7 @@ def test_two_verdicts_on_one_answer_are_refused(data: Path, tmp_path: Path) -> N
     with pytest.raises(
         InputError, match="both hold a verdict on VD_chart_0_0_0; give --verdicts the files of one model"
     ):
-        score_file("hallusionbench", file, Setting(data), judging=judging)
+        score_file("hallusionbench", file, BenchmarkSetting(data), judging=judging)
 
 
 def test_ids_are_the_owners_names_or_places_in_the_list(data: Path) -> None:
@@ -246,12 +250,14 @@ def test_verdicts_of_the_owners_result_files_are_taken(data: Path, tmp_path: Pat
     checked = ["2", "0", "1", "1", "0", "1", "2", "1"]
     said = answers(ROWS, ("It depends.",) * 8, gpt4v_output_gpt_check=checked)
     file = write_json(tmp_path / "result.json", said)
-    made = score_file("hallusionbench", file, Setting(data), judging=Judging(verdicts=file), resamples=100)
+    made = score_file("hallusionbench", file, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100)
     found, by_words = values(made), values(score("hallusionbench", data, answers(ROWS, SAID)))
     same = ("aAcc", "fAcc", "qAcc", "easy", "hard", "LH", "VI", "Mix", "figure_score")
     assert {name: found[name] for name in same} == {name: by_words[name] for name in same}
     assert len(made.notes) == 1 and "yes and no" in made.notes[0]  # the file has no `same`
-    by_rule = score_file("hallusionbench-words", file, Setting(data), judging=Judging(verdicts=file), resamples=100)
+    by_rule = score_file(
+        "hallusionbench-words", file, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100
+    )
     assert values(by_rule)["unclear"] == 1.0
 
 

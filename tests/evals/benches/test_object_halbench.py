@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.answered_files import Scored, score_file
 from sightline.evals.benches.coco_objects import halbench_vocabulary
 from sightline.evals.benches.extracted_objects import objects_of, read_objects
-from sightline.evals.benchmark import Setting
+from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.offline_scoring import ScoredFile, score_file
 
 VOCABULARY = halbench_vocabulary()
 
@@ -93,13 +93,13 @@ ANSWERS: list[dict[str, Any]] = [
 ]
 
 
-def scored(data: Path, rows: list[dict[str, Any]]) -> Scored:
+def scored(data: Path, rows: list[dict[str, Any]]) -> ScoredFile:
     path = data.parent / "answers.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return score_file("object-halbench", path, Setting(data), resamples=100)
+    return score_file("object-halbench", path, BenchmarkSetting(data), resamples=100)
 
 
-def values(result: Scored, *names: str) -> dict[str, float | None]:
+def values(result: ScoredFile, *names: str) -> dict[str, float | None]:
     return {name: result.estimates[name].value for name in names}
 
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from sightline.cli import app
 from sightline.errors import InputError
-from sightline.evals.answered_files import Scored, score_file
-from sightline.evals.benchmark import Setting
+from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.offline_scoring import ScoredFile, score_file
 from tests.evals.benches.pope_lists import questions, reference, write_answers, write_lists
 
 SAID = (
@@ -34,11 +34,11 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_lists(tmp_path_factory.mktemp("pope"))
 
 
-def score(answers: Path, lists: Path, split: str | None = "random", name: str = "pope") -> Scored:
-    return score_file(name, answers, Setting(lists, split=split), resamples=100)
+def score(answers: Path, lists: Path, split: str | None = "random", name: str = "pope") -> ScoredFile:
+    return score_file(name, answers, BenchmarkSetting(lists, split=split), resamples=100)
 
 
-def values(scored: Scored) -> dict[str, float | None]:
+def values(scored: ScoredFile) -> dict[str, float | None]:
     return {name: made.value for name, made in scored.estimates.items()}
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.answered_files import score_file
-from sightline.evals.benches.evalai import CONTRACTIONS, processed, soft_accuracy
 from sightline.evals.benches.textvqa import question_of
-from sightline.evals.benchmark import Setting
+from sightline.evals.benches.words import CONTRACTIONS, processed, soft_accuracy
+from sightline.evals.benchmark import BenchmarkSetting
 from sightline.evals.directory import read_result
+from sightline.evals.offline_scoring import score_file
 from tests.evals.benches.official_files import score, values, write_json, write_lines
 
 
@@ -153,8 +153,8 @@ def test_a_question_asked_again_is_scored_by_its_last_annotation_where_ids_are_p
     assert (score("textvqa", folder, said[1:]).estimates["accuracy"].unscored) == 2
     kept = tmp_path / "kept"
     file = write_lines(tmp_path / "a.jsonl", [*said, time])
-    score_file("textvqa", file, Setting(folder), out=kept, resamples=100)
-    again = score_file("textvqa", kept / "textvqa/answers.jsonl", Setting(folder), resamples=100)
+    score_file("textvqa", file, BenchmarkSetting(folder), out=kept, resamples=100)
+    again = score_file("textvqa", kept / "textvqa/answers.jsonl", BenchmarkSetting(folder), resamples=100)
     assert values(again)["accuracy"] == 1.0  # our own file names ids
     assert [row.truth["answers"][0] for row in read_result(kept, "textvqa").samples] == ["puma", "ten", "puma"]
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from sightline.endpoint import client
-from sightline.evals.answered_files import Scored, score_file
-from sightline.evals.benchmark import Setting
-from sightline.evals.judging.applying import Judging
-from sightline.evals.judging.config import JudgeConfig
+from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.judging.judge_client import JudgeConfig
+from sightline.evals.judging.judged_scoring import Judging
+from sightline.evals.offline_scoring import ScoredFile, score_file
 from tests.evals.benches.official_files import write_lines
 
 pytest.importorskip("openai")
@@ -34,9 +34,11 @@ def judge_at(url: str, server: dict[str, Any] | None = None, **settings: Any) ->
 
 def graded(
     bench: str, data: Path, rows: Iterable[Mapping[str, Any]], config: JudgeConfig, **options: Any
-) -> tuple[Scored, list[str]]:
+) -> tuple[ScoredFile, list[str]]:
     """Rows of answers scored with a judge, and what was said of costs."""
     said: list[str] = []
     answers = write_lines(data.parent / f"{bench}.jsonl", rows)
-    made = score_file(bench, answers, Setting(data), judging=Judging(config, say=said.append), resamples=100, **options)
+    made = score_file(
+        bench, answers, BenchmarkSetting(data), judging=Judging(config, say=said.append), resamples=100, **options
+    )
     return made, said

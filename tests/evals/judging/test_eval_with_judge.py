@@ -13,8 +13,8 @@ from sightline.records.hashing import hash_file
 from sightline.records.manifest import read_manifest
 from tests.evals.benches.official_files import hallusion_rows, write_json
 from tests.evals.judging.folders import mmvet_folder
+from tests.judges.local_server import say, serving
 from tests.models.tiny import save_tiny_llava
-from tests.pairs.judges.local_server import say, serving
 
 
 @pytest.fixture(scope="module")

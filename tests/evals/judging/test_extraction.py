@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.answered_files import score_file
-from sightline.evals.benchmark import Setting
-from sightline.evals.judging.applying import Judging, check_anchors
+from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.judging.judged_scoring import Judging, check_anchors
+from sightline.evals.offline_scoring import score_file
 from sightline.evals.registry import get_benchmark
 from tests.evals.benches.official_files import values
 from tests.evals.judging.conftest import graded, judge_at
-from tests.pairs.judges.local_server import Act, Body, say, serving, status, text_of
+from tests.judges.local_server import Act, Body, say, serving, status, text_of
 
 TRUTH = {"1": ["person", "dog"], "2": ["cat"], "3": ["car"], "4": ["bus"], "5": ["cup"]}
 LISTS = {
@@ -61,19 +61,21 @@ def test_scores_by_hand(data: Path, tmp_path: Path) -> None:
     # What was said is kept: scored again without a server.
     answers = data.parent / "object-halbench.jsonl"
     verdicts = out / "object-halbench" / "verdicts.jsonl"
-    again = score_file("object-halbench", answers, Setting(data), judging=Judging(verdicts=verdicts), resamples=100)
+    again = score_file(
+        "object-halbench", answers, BenchmarkSetting(data), judging=Judging(verdicts=verdicts), resamples=100
+    )
     assert values(again) == found
 
 
 def test_without_a_model_the_note_says_how(data: Path, tmp_path: Path) -> None:
     answers = tmp_path / "answers.jsonl"
     answers.write_text(json.dumps({**SHORT, "image_id": 1}) + "\n")
-    made = score_file("object-halbench", answers, Setting(data), resamples=100)
+    made = score_file("object-halbench", answers, BenchmarkSetting(data), resamples=100)
     assert values(made)["obj_rec"] == 1 / 2 and "--judge JUDGE.yaml" in made.notes[0]
 
 
 def test_a_model_that_only_lists_has_no_anchors(data: Path, tmp_path: Path) -> None:
-    benchmark = get_benchmark("object-halbench", Setting(data))
+    benchmark = get_benchmark("object-halbench", BenchmarkSetting(data))
     with serving(lambda body, number: say('["dog"]')) as (url, _), pytest.raises(InputError, match="leave --anchors"):
         check_anchors(benchmark, Judging(judge_at(url)), tmp_path)
 
@@ -107,9 +109,9 @@ def test_the_owners_file_is_answers_and_verdicts(data: Path, tmp_path: Path) -> 
         (2, "An orange chair.", []),
         (1, "Dogs.", [("dog", "dog")]),
     )
-    made = score_file("object-halbench", file, Setting(data), judging=Judging(verdicts=file), resamples=100)
+    made = score_file("object-halbench", file, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100)
     found = values(made)
     assert (found["chair_i"], found["obj_rec"]) == (1 / 5, 3 / 5)
     assert (found["chair_s_refine"], found["chair_s"], found["coco_sentence_num"]) == (1 / 2, 1 / 3, 2)
     # Without the verdicts, the same file's answers are read by synonyms.
-    assert values(score_file("object-halbench", file, Setting(data), resamples=100))["coco_sentence_num"] == 3
+    assert values(score_file("object-halbench", file, BenchmarkSetting(data), resamples=100))["coco_sentence_num"] == 3

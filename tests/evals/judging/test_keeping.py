@@ -15,16 +15,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sightline.cli import app
-from sightline.evals.benchmark import Setting
+from sightline.evals.benchmark import BenchmarkSetting
 from sightline.evals.judging.anchors import ITEMS, draw, drift, read_anchors, summarize
-from sightline.evals.judging.applying import Judging, check_anchors
-from sightline.evals.judging.verdicts import Verdict
+from sightline.evals.judging.judged_scoring import Judging, check_anchors
+from sightline.evals.judging.verdicts import GradedVerdict
 from sightline.evals.registry import get_benchmark
 from sightline.records import read_rows
 from tests.evals.benches.official_files import values, write_lines
 from tests.evals.judging.conftest import graded, judge_at
 from tests.evals.judging.folders import mmhal_answers, mmhal_folder
-from tests.pairs.judges.local_server import Act, Body, pictures_of, say, serving, status, text_of
+from tests.judges.local_server import Act, Body, pictures_of, say, serving, status, text_of
 
 
 def all_sixes(body: Body, number: int) -> Act:
@@ -42,7 +42,7 @@ def test_what_was_said_is_not_asked_again_and_other_answers_are(tmp_path: Path) 
         # Another judge, or another answer, is another verdict.
         graded("mmhal", data, mmhal_answers(data, *"abcdefgX"), uncached, out=tmp_path / "two")
         assert len(heard.bodies) == 16
-    kept = list(read_rows(tmp_path / "one/mmhal/verdicts.jsonl", Verdict))
+    kept = list(read_rows(tmp_path / "one/mmhal/verdicts.jsonl", GradedVerdict))
     assert len(kept) == 8 and {v.judge for v in kept} == {uncached.identity(get_grading(data))}
     # The verdicts are read again without the server, by the file that was kept.
     answers = write_lines(tmp_path / "a.jsonl", mmhal_answers(data, *"abcdefgh"))
@@ -51,7 +51,7 @@ def test_what_was_said_is_not_asked_again_and_other_answers_are(tmp_path: Path) 
 
 
 def get_grading(data: Path) -> Any:
-    benchmark = get_benchmark("mmhal", Setting(data))
+    benchmark = get_benchmark("mmhal", BenchmarkSetting(data))
     return benchmark.grading  # type: ignore[attr-defined]
 
 
@@ -121,7 +121,7 @@ def test_killed_and_started_again_it_asks_for_the_rest(tmp_path: Path) -> None:
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=30)
-        assert len(list(read_rows(tmp_path / "out/mmhal/verdicts.jsonl", Verdict))) == 8  # four rounds of two
+        assert len(list(read_rows(tmp_path / "out/mmhal/verdicts.jsonl", GradedVerdict))) == 8  # four rounds of two
         held[0], before = False, len(heard.bodies)
         done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
@@ -154,7 +154,7 @@ def test_costs_are_told_before_and_after(tmp_path: Path) -> None:
 def cases(data: Path, said: str) -> list[Any]:
     from sightline.records.rows import Answer
 
-    benchmark: Any = get_benchmark("mmhal", Setting(data))
+    benchmark: Any = get_benchmark("mmhal", BenchmarkSetting(data))
     pairs = zip(benchmark.samples(), said, strict=True)
     return [benchmark.case(s, Answer(sample_id=s.id, cluster=s.cluster, text=text)) for s, text in pairs]
 
@@ -190,7 +190,7 @@ def test_a_perfect_and_a_contrary_judge_of_anchors() -> None:
 
 def test_anchors_are_asked_afresh_and_show_drift(tmp_path: Path) -> None:
     data, grade = mmhal_folder(tmp_path / "data", 1), [6]
-    benchmark = get_benchmark("mmhal-v", Setting(data))
+    benchmark = get_benchmark("mmhal-v", BenchmarkSetting(data))
     seen: list[tuple[int, ...]] = []
 
     def script(body: Body, number: int) -> Act:

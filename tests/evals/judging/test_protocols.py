@@ -10,10 +10,10 @@ from sightline.evals.benches.llava_bench import read_grades
 from sightline.evals.benches.mmhal import read_rating
 from sightline.evals.benches.mmvet import GRADING as MMVET
 from sightline.evals.benches.mmvet import read_grade
-from sightline.evals.benchmark import Setting
-from sightline.evals.judging.config import JudgeConfig
-from sightline.evals.judging.grading import Case, Grading, template_of
-from sightline.evals.judging.verdicts import Judged
+from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.judging.judge_client import JudgeConfig
+from sightline.evals.judging.protocols import Case, Grading, template_of
+from sightline.evals.judging.verdicts import JudgedBenchmark
 from sightline.evals.registry import BENCHMARKS, get_benchmark
 from tests.evals.benches.official_files import write_json
 from tests.evals.judging.conftest import judge_at
@@ -87,9 +87,9 @@ def test_a_prompt_is_filled_in_one_pass() -> None:
     )
 
 
-def judged(name: str, folder: Path) -> Judged:
-    benchmark = get_benchmark(name, Setting(folder))
-    assert isinstance(benchmark, Judged)
+def judged(name: str, folder: Path) -> JudgedBenchmark:
+    benchmark = get_benchmark(name, BenchmarkSetting(folder))
+    assert isinstance(benchmark, JudgedBenchmark)
     return benchmark
 
 
@@ -115,13 +115,13 @@ def test_llava_bench_takes_the_owners_rules_from_the_users_folder(tmp_path: Path
     del rules["llava_bench_detail"]
     write_json(tmp_path / "data/rule.json", rules)
     with pytest.raises(InputError, match="there is no rule 'llava_bench_detail'"):
-        get_benchmark("llava-bench", Setting(tmp_path / "data"))
+        get_benchmark("llava-bench", BenchmarkSetting(tmp_path / "data"))
 
 
 def test_what_a_picture_shows_is_captions_and_boxes(tmp_path: Path) -> None:
-    wild = get_benchmark("llava-bench", Setting(llava_folder(tmp_path / "wild")))
+    wild = get_benchmark("llava-bench", BenchmarkSetting(llava_folder(tmp_path / "wild")))
     assert [sample.truth["context"] for sample in wild.samples()][::2] == ["A hill.", "A sea.\nA boat."]
-    (sample,) = get_benchmark("llava-bench-coco", Setting(coco_folder(tmp_path / "coco"))).samples()
+    (sample,) = get_benchmark("llava-bench-coco", BenchmarkSetting(coco_folder(tmp_path / "coco"))).samples()
     assert sample.truth["context"] == "Two old cases.\nCases on a floor.\n\nsuitcase: [0.1, 0.2, 0.3, 0.4]"
 
 

@@ -13,17 +13,17 @@ from sightline.cli import app
 from sightline.data.samples import write_samples
 from sightline.errors import InputError
 from sightline.models.adapters import LoraSettings, add_lora, save_adapter
-from sightline.models.compose.config import ComposeConfig, MemberConfig, SearchConfig
-from sightline.models.compose.members import WEIGHTS
-from sightline.models.compose.run import compose
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.families.base import MODALITY
 from sightline.models.loading import content_of, load_vlm
-from sightline.models.prompts import Prefix, Request, Sampling, Scored
+from sightline.models.requests import GenerateRequest, Prefix, Sampling, ScoreRequest
 from sightline.models.routing import TEXT
 from sightline.models.sampler import generate
 from sightline.models.scorer import answer_logps
 from sightline.models.vlm import VLM
+from sightline.recipes.composition.config import ComposeConfig, MemberConfig, SearchConfig
+from sightline.recipes.composition.members import WEIGHTS
+from sightline.recipes.composition.run import compose
 from sightline.records import Sample
 from sightline.records.manifest import read_manifest
 from tests.models.compose.siblings import SOUND_TOKENS, save_moved
@@ -48,7 +48,7 @@ def adapters(eye: Path, ear: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def items(shown: list[Path], heard: list[Path]) -> list[Scored]:
+def items(shown: list[Path], heard: list[Path]) -> list[ScoreRequest]:
     """Both kinds in either order, one kind alone, two of a kind, none."""
     told = [
         ((shown[0], heard[0]), BOTH),
@@ -58,7 +58,7 @@ def items(shown: list[Path], heard: list[Path]) -> list[Scored]:
         ((heard[0], heard[1], shown[2]), ("sound", "sound", "picture")),
         ((), ()),
     ]
-    return [Scored(Prefix(paths, "What do they share?", (), media), ANSWERS) for paths, media in told]
+    return [ScoreRequest(Prefix(paths, "What do they share?", (), media), ANSWERS) for paths, media in told]
 
 
 def members(eye: Path, ear: Path, picture: Path | None, sound: Path | None) -> dict[str, MemberConfig]:
@@ -66,12 +66,14 @@ def members(eye: Path, ear: Path, picture: Path | None, sound: Path | None) -> d
 
 
 @torch.no_grad()
-def score(vlm: VLM, items: Sequence[Scored]) -> torch.Tensor:
+def score(vlm: VLM, items: Sequence[ScoreRequest]) -> torch.Tensor:
     return answer_logps(vlm, list(items)).sums()
 
 
 @torch.no_grad()
-def slow_scores(vlm: VLM, eyes: SlowModel, ears: VLM, items: Sequence[Scored], names: Sequence[str]) -> torch.Tensor:
+def slow_scores(
+    vlm: VLM, eyes: SlowModel, ears: VLM, items: Sequence[ScoreRequest], names: Sequence[str]
+) -> torch.Tensor:
     """By the slow language model of `eyes`; sounds are seen by the model that heard them alone."""
     rows = []
     for item in items:
@@ -103,7 +105,7 @@ def mixed(loras: Sequence[SlowLora], weights: Sequence[float]) -> SlowLora:
 
 
 def test_damc_sends_each_kinds_tokens_through_its_own_lora(
-    eye: Path, ear: Path, adapters: dict[str, Path], items: list[Scored], tmp_path: Path
+    eye: Path, ear: Path, adapters: dict[str, Path], items: list[ScoreRequest], tmp_path: Path
 ) -> None:
     picture, sound = adapters["picture-two"], adapters["sound-two"]
     config = ComposeConfig(members=members(eye, ear, picture, sound), weights=(0.75, 0.5), decoupled=True)
@@ -115,13 +117,13 @@ def test_damc_sends_each_kinds_tokens_through_its_own_lora(
     }
     slow = slow_scores(vlm, SlowModel(eye, loras), load_vlm(ear, adapter=sound), items, BOTH)
     torch.testing.assert_close(score(vlm, items).double(), slow, rtol=1e-5, atol=1e-5)
-    made = generate(vlm, [Request(item.prefix) for item in items], Sampling(6), batch_size=4)
-    alone = [generate(vlm, [Request(item.prefix)], Sampling(6), batch_size=1)[0] for item in items]
+    made = generate(vlm, [GenerateRequest(item.prefix) for item in items], Sampling(6), batch_size=4)
+    alone = [generate(vlm, [GenerateRequest(item.prefix)], Sampling(6), batch_size=1)[0] for item in items]
     assert made == alone
 
 
 def test_naivemc_adds_the_weighted_changes_up_and_keeps_trained_projectors(
-    eye: Path, ear: Path, adapters: dict[str, Path], items: list[Scored], tmp_path: Path
+    eye: Path, ear: Path, adapters: dict[str, Path], items: list[ScoreRequest], tmp_path: Path
 ) -> None:
     picture, sound = adapters["picture"], adapters["sound"]
     vlm = load_vlm(compose(ComposeConfig(members=members(eye, ear, picture, sound)), tmp_path / "mean"))
@@ -133,7 +135,7 @@ def test_naivemc_adds_the_weighted_changes_up_and_keeps_trained_projectors(
 
 
 def test_without_adapters_it_is_each_member_and_can_be_trained(
-    eye: Path, ear: Path, items: list[Scored], tmp_path: Path
+    eye: Path, ear: Path, items: list[ScoreRequest], tmp_path: Path
 ) -> None:
     made = compose(ComposeConfig(members=members(eye, ear, None, None)), tmp_path / "bare")
     vlm = load_vlm(made)
@@ -141,7 +143,7 @@ def test_without_adapters_it_is_each_member_and_can_be_trained(
     heard, shown = items[2], items[3]
     torch.testing.assert_close(score(vlm, [heard]), score(load_vlm(ear), [heard]), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(score(vlm, [shown]), score(load_vlm(eye), [shown]), rtol=1e-5, atol=1e-5)
-    unnamed = Scored(Prefix(shown.prefix.images, shown.prefix.prompt), ANSWERS)
+    unnamed = ScoreRequest(Prefix(shown.prefix.images, shown.prefix.prompt), ANSWERS)
     torch.testing.assert_close(score(vlm, [unnamed]), score(vlm, [shown]), rtol=0, atol=0)
     counts = [encode_prefix(vlm, item.prefix).ids.count(vlm.image_token_id) for item in items]
     assert counts == [IMAGE_TOKENS + SOUND_TOKENS] * 2 + [
@@ -211,7 +213,7 @@ def test_a_merge_that_drops_at_random_goes_by_its_seed(
 
 
 def test_searched_weights_are_those_of_the_greatest_log_prob(
-    eye: Path, ear: Path, adapters: dict[str, Path], items: list[Scored], tmp_path: Path
+    eye: Path, ear: Path, adapters: dict[str, Path], items: list[ScoreRequest], tmp_path: Path
 ) -> None:
     samples = []
     for number, item in enumerate(items[:5]):
@@ -244,7 +246,7 @@ def test_searched_weights_are_those_of_the_greatest_log_prob(
         means = []
         for number, item in enumerate(items[:5]):
             with torch.no_grad():
-                made = answer_logps(vlm, [Scored(item.prefix, (ANSWERS[number % 2],))])
+                made = answer_logps(vlm, [ScoreRequest(item.prefix, (ANSWERS[number % 2],))])
             means.append((made.sums() / made.lengths()).item())
         said = next(one["logp"] for one in found["tried"] if one["weights"] == weights)
         assert sum(means) / len(means) == pytest.approx(said, rel=1e-5)
@@ -277,7 +279,7 @@ def test_another_base_is_refused_by_the_first_tensor_that_differs(
 
 
 def test_what_cannot_be_composed_or_shown_is_refused(
-    eye: Path, ear: Path, adapters: dict[str, Path], items: list[Scored], tmp_path: Path
+    eye: Path, ear: Path, adapters: dict[str, Path], items: list[ScoreRequest], tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="decoupled=true"):
         compose(ComposeConfig(members=members(eye, ear, adapters["picture-two"], None)), tmp_path / "out")
@@ -292,17 +294,17 @@ def test_what_cannot_be_composed_or_shown_is_refused(
     made = compose(ComposeConfig(members=members(eye, ear, None, None)), tmp_path / "bare")
     vlm, asked = load_vlm(made), items[0].prefix
     with pytest.raises(InputError, match="shows a smell"):
-        score(vlm, [Scored(Prefix(asked.images, "What?", (), ("picture", "smell")), ANSWERS)])
+        score(vlm, [ScoreRequest(Prefix(asked.images, "What?", (), ("picture", "smell")), ANSWERS)])
     with pytest.raises(InputError, match="1 media and has 2 images"):
-        score(vlm, [Scored(Prefix(asked.images, "What?", (), ("picture",)), ANSWERS)])
+        score(vlm, [ScoreRequest(Prefix(asked.images, "What?", (), ("picture",)), ANSWERS)])
     with pytest.raises(InputError, match="composed already"):
         compose(ComposeConfig(members=members(made, ear, None, None)), tmp_path / "twice")
 
 
 def test_a_files_kind_is_part_of_what_is_kept_of_it(eye: Path, ear: Path, shown: list[Path], tmp_path: Path) -> None:
     vlm = load_vlm(compose(ComposeConfig(members=members(eye, ear, None, None)), tmp_path / "bare"))
-    as_picture = Scored(Prefix((shown[0],), "What?", (), ("picture",)), ANSWERS)
-    as_sound = Scored(Prefix((shown[0],), "What?", (), ("sound",)), ANSWERS)
+    as_picture = ScoreRequest(Prefix((shown[0],), "What?", (), ("picture",)), ANSWERS)
+    as_sound = ScoreRequest(Prefix((shown[0],), "What?", (), ("sound",)), ANSWERS)
     together = score(vlm, [as_picture, as_sound])
     torch.testing.assert_close(together[1:], score(vlm, [as_sound]), rtol=1e-5, atol=1e-5)
     assert (together[0] - together[1]).abs().min() > 0.01

@@ -10,7 +10,7 @@ from sightline.models.adapters import LoraSettings, add_lora, merge_and_save, re
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.families.base import MODALITY
 from sightline.models.loading import load_vlm, weights_hash
-from sightline.models.prompts import Prefix, Request, Sampling, Scored
+from sightline.models.requests import GenerateRequest, Prefix, Sampling, ScoreRequest
 from sightline.models.routing import TEXT
 from sightline.models.sampler import generate
 from sightline.models.scorer import answer_logps
@@ -34,13 +34,13 @@ def vlm(eye: Path, adapter: Path) -> VLM:
 
 
 @pytest.fixture
-def items(shown: list[Path]) -> list[Scored]:
+def items(shown: list[Path]) -> list[ScoreRequest]:
     """Two with a picture, one without."""
     prefixes = [Prefix((shown[0],), "Describe."), Prefix((shown[1],), "What?"), Prefix((), "Is there a cup?")]
-    return [Scored(prefix, ANSWERS) for prefix in prefixes]
+    return [ScoreRequest(prefix, ANSWERS) for prefix in prefixes]
 
 
-def slow_logps(vlm: VLM, slow: SlowModel, items: list[Scored]) -> torch.Tensor:
+def slow_logps(vlm: VLM, slow: SlowModel, items: list[ScoreRequest]) -> torch.Tensor:
     rows = []
     for item in items:
         for answer in item.answers:
@@ -54,7 +54,7 @@ def slow_logps(vlm: VLM, slow: SlowModel, items: list[Scored]) -> torch.Tensor:
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_values_and_gradients_are_those_of_each_lora_token_by_token(
-    vlm: VLM, eye: Path, adapter: Path, items: list[Scored], checkpointing: bool
+    vlm: VLM, eye: Path, adapter: Path, items: list[ScoreRequest], checkpointing: bool
 ) -> None:
     if checkpointing:
         vlm.base.activation_checkpointing_enable()
@@ -84,9 +84,9 @@ def test_values_and_gradients_are_those_of_each_lora_token_by_token(
 
 
 def test_samples_are_those_of_a_whole_pass_for_every_token(
-    vlm: VLM, eye: Path, adapter: Path, items: list[Scored]
+    vlm: VLM, eye: Path, adapter: Path, items: list[ScoreRequest]
 ) -> None:
-    requests = [Request(item.prefix) for item in items]
+    requests = [GenerateRequest(item.prefix) for item in items]
     made = generate(vlm, requests, Sampling(6), batch_size=3)
     loras = {TEXT: SlowLora.read(adapter), MODALITY: SlowLora.read(adapter / MODALITY)}
     slow = SlowModel(eye, loras)
@@ -104,7 +104,7 @@ def test_samples_are_those_of_a_whole_pass_for_every_token(
             assert scored[0] > max(scored[1:])
 
 
-def test_equal_adapters_make_routing_change_nothing(eye: Path, tmp_path: Path, items: list[Scored]) -> None:
+def test_equal_adapters_make_routing_change_nothing(eye: Path, tmp_path: Path, items: list[ScoreRequest]) -> None:
     plain = save_moved(eye, tmp_path / "plain", 5, LoraSettings(rank=4, alpha=8.0))
     save_adapter(load_vlm(eye, adapter=plain), tmp_path / "both")
     save_adapter(load_vlm(eye, adapter=plain), tmp_path / "both" / MODALITY)
@@ -112,12 +112,12 @@ def test_equal_adapters_make_routing_change_nothing(eye: Path, tmp_path: Path, i
     with torch.no_grad():
         expected = answer_logps(one, items).sums()
         torch.testing.assert_close(answer_logps(two, items).sums(), expected, rtol=1e-5, atol=1e-5)
-    requests = [Request(item.prefix) for item in items]
+    requests = [GenerateRequest(item.prefix) for item in items]
     assert generate(two, requests, Sampling(8), batch_size=2) == generate(one, requests, Sampling(8), batch_size=2)
 
 
 def test_a_fresh_pair_of_adapters_changes_nothing_and_the_reference_is_the_bare_model(
-    eye: Path, adapter: Path, items: list[Scored]
+    eye: Path, adapter: Path, items: list[ScoreRequest]
 ) -> None:
     with torch.no_grad():
         bare = answer_logps(load_vlm(eye), items).sums()

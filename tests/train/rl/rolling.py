@@ -4,20 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sightline.judges.judge import Judge, JudgeInput, Verdict
 from sightline.models.scalar_head import new_head
 from sightline.models.vlm import VLM
-from sightline.pairs.judges.base import Judge, Judged, Verdict
 from sightline.records.rows import Sample
 from sightline.train.config import OptimizerConfig
-from sightline.train.frozen import WithoutAdapter
 from sightline.train.loop import StepSettings, TrainState, trainable_weights
 from sightline.train.optimizer import make_optimizer
+from sightline.train.reference_cache import WithoutAdapter
 from sightline.train.rl.config import RLConfig
-from sightline.train.rl.credit import Scorer
-from sightline.train.rl.policy import PolicyTask
-from sightline.train.rl.reward_scale import RewardScale
+from sightline.train.rl.policy import PolicyTask, Scorer
 from sightline.train.rl.rollout import Rollout
-from sightline.train.rl.sampling import Asker
+from sightline.train.rl.rollouts import Asker, RewardScale
 from sightline.train.rl.source import RolloutSource
 from sightline.train.sources import OfflineSource
 
@@ -50,7 +48,7 @@ class Counts:
     def __init__(self, text: str, silent_on: str | None = None) -> None:
         self._text, self._silent_on = text, silent_on
 
-    def score(self, asked: Sequence[Judged]) -> list[Verdict]:
+    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
         return [
             Verdict(None, note="silence")
             if self._silent_on is not None and self._silent_on in one.answer

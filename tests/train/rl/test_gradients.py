@@ -11,10 +11,10 @@ from torch import Tensor
 from sightline.models.encoding import encode_prefix
 from sightline.models.loading import load_vlm
 from sightline.models.packing import PackRow
-from sightline.models.plain import plain_logps, plain_states
+from sightline.models.unbatched import plain_logps, plain_states
 from sightline.models.vlm import VLM
 from sightline.train.loop import TrainState, fit
-from sightline.train.rl.rollout import Rollout, Said
+from sightline.train.rl.rollout import Rollout, SampledAnswer
 from tests.train.rl.rolling import GRPO, PPO, RLOO, Counts, settings_of, state_of
 
 Make = Callable[..., VLM]
@@ -50,7 +50,7 @@ def gradients(vlm: VLM) -> dict[str, Tensor]:
     return {name: w.grad.clone() for name, w in vlm.model.named_parameters() if w.grad is not None}
 
 
-def row(vlm: VLM, item: Rollout, answer: Said) -> PackRow:
+def row(vlm: VLM, item: Rollout, answer: SampledAnswer) -> PackRow:
     return PackRow(encode_prefix(vlm, item.prefix), (answer.ids,))
 
 

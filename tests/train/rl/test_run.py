@@ -10,21 +10,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sightline.builders.build import BuildPlan, build_dataset
+from sightline.builders.builder import BuildContext
+from sightline.builders.registry import get_builder
 from sightline.config import load_config
 from sightline.errors import InputError
+from sightline.judges.judge import JudgeInput, OracleJudgeConfig, Verdict
 from sightline.lab.samples import ScenesConfig, write_scenes
-from sightline.models.prompts import Prefix
-from sightline.pairs.build import Plan, build_dataset
-from sightline.pairs.builder import Tools
-from sightline.pairs.judges.base import Judged, Verdict
-from sightline.pairs.judges.oracle import OracleJudgeConfig
-from sightline.pairs.registry import get_builder
+from sightline.models.requests import Prefix
 from sightline.records.manifest import read_manifest
 from sightline.train import run
 from sightline.train.checkpoint import save_checkpoint
 from sightline.train.config import TrainConfig
 from sightline.train.log import read_log
-from sightline.train.rl.reward_scale import RewardScale, answers_in, measure
+from sightline.train.rl.rollouts import RewardScale, answers_in, measure
 from tests.train.rl.rolling import PPO, RLOO
 
 CONFIGS = Path(run.__file__).parents[1] / "lab/configs"
@@ -101,13 +100,13 @@ class Fixed:
     def __init__(self, *scores: float | None) -> None:
         self._scores = scores
 
-    def score(self, asked: Sequence[Judged]) -> list[Verdict]:
+    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
         return [Verdict(score, note="silence") for score, _ in zip(self._scores, asked, strict=True)]
 
 
 def test_the_scale_is_mean_and_deviation_of_what_was_scored() -> None:
     """1, 3 and 8 have mean 4 and deviation sqrt((9 + 1 + 16) / 3); the unscored one is left out."""
-    asked = [Judged(Prefix((), "Describe."), "A cup.")] * 4
+    asked = [JudgeInput(Prefix((), "Describe."), "A cup.")] * 4
     scale = measure(Fixed(1.0, None, 3.0, 8.0), asked)
     assert (scale.mean, scale.n, scale.unscored) == (4.0, 3, 1)
     assert scale.std == pytest.approx((26 / 3) ** 0.5) and scale(4.0) == 0.0
@@ -122,8 +121,8 @@ def test_both_answers_of_pairs_give_a_scale_and_the_truth_goes_with_them(scenes:
     """Corrupted pairs of the lab, scored by its truth: two answers a pair, the rejected ones lower."""
     builder = get_builder("corrupted")
     config = load_config(builder.config, None, ["writer.name=oracle"])
-    build_dataset(Plan(builder, config), None, scenes, tmp_path / "pairs")
-    judge = OracleJudgeConfig(name="oracle").open(Tools(tmp_path, tmp_path, 0))
+    build_dataset(BuildPlan(builder, config), None, scenes, tmp_path / "pairs")
+    judge = OracleJudgeConfig(name="oracle").open(BuildContext(tmp_path, tmp_path, 0))
     asked = list(answers_in(tmp_path / "pairs"))
     scores = [verdict.score for verdict in judge.score(asked)]
     assert len(scores) == 2 * read_manifest(tmp_path / "pairs").counts["pairs"] and None not in scores

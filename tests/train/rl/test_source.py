@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from sightline.errors import InputError
-from sightline.models.prompts import Prefix, Request, Sampling
+from sightline.judges.judge import JudgeInput, Verdict
+from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.sampler import generate
 from sightline.models.vlm import VLM
-from sightline.pairs.judges.base import Judged, Verdict
 from sightline.records.rows import Sample
 from sightline.train.checkpoint import load_checkpoint, save_checkpoint
 from sightline.train.loop import TrainState, fit
-from sightline.train.rl.reward_scale import RewardScale
 from sightline.train.rl.rollout import Rollout
+from sightline.train.rl.rollouts import RewardScale
 from tests.train.rl.rolling import GRPO, PPO, RLOO, Counts, settings_of, state_of
 
 Make = Callable[..., VLM]
@@ -134,7 +134,9 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
 
 
 def mean_score(vlm: VLM, pictures: list[Path], text: str) -> float:
-    requests = [Request(Prefix((picture,), "Describe the picture."), seed=n) for picture in pictures for n in range(24)]
+    requests = [
+        GenerateRequest(Prefix((picture,), "Describe the picture."), seed=n) for picture in pictures for n in range(24)
+    ]
     said = generate(vlm, requests, Sampling(6, 1.0), batch_size=96)
     return sum(answer.text.count(text) for answer in said) / len(said)
 
@@ -171,9 +173,9 @@ class Shown:
     identity = "shown"
 
     def __init__(self) -> None:
-        self.asked: list[Judged] = []
+        self.asked: list[JudgeInput] = []
 
-    def score(self, asked: Sequence[Judged]) -> list[Verdict]:
+    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
         self.asked += asked
         return [Verdict(1.0)] * len(asked)
 

@@ -1,0 +1,181 @@
+"""Sentence by sentence, the best and the worst way to go on: calibrated self-rewarding (CSR, arXiv 2405.14622).
+
+Every beam is continued by several next sentences; a sentence's reward is lambda R_I + (1 - lambda) R_T. R_I is what a
+judge says of sentence and picture (CLIPScore in the paper), R_T the model's own probability of the sentence without the
+picture. The answer with the highest mean reward is chosen over that with the lowest.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from pydantic import Field
+
+from sightline.builders.builder import (
+    TOO_LONG,
+    BuildContext,
+    Builder,
+    BuildResult,
+    SampledConfig,
+    batched,
+    make_pair,
+    sample_rng,
+)
+from sightline.builders.sampled_answers import fits
+from sightline.judges.judge import Judge, judged
+from sightline.judges.length_control import JudgeConfig
+from sightline.models.encoding import encode_prefill, encode_prefix
+from sightline.models.requests import GenerateRequest, Generation, Prefix, ScoreRequest, prefix_of, without_pictures
+from sightline.models.sampler import generate
+from sightline.models.scorer import answer_logps
+from sightline.records import Sample
+
+UNSCORED, ALIKE = "the judge scored no sentence", "all beams say the same"
+_PURPOSE = 1005
+
+
+class BeamConfig(SampledConfig):
+    """Settings of CSR. The paper: lambda 0.9, CLIPScore; widths are not given.
+
+    After each round the `beams` best and the `beams` worst by mean reward go on.
+    """
+
+    judge: JudgeConfig
+    image_weight: float = Field(default=0.9, ge=0, le=1, description="lambda, the share of R_I")
+    image_scale: float = Field(default=1.0, gt=0, description="R_I is the judge's score over this; 100 for CLIPScore")
+    beams: int = Field(default=2, ge=1, description="kept at either end")
+    branches: int = Field(default=3, ge=2, description="next sentences sampled for each beam")
+    sentences: int = Field(default=8, ge=1, description="most sentences of an answer")
+    wave: int = Field(default=16, gt=0, description="samples in flight")
+
+
+@dataclass(frozen=True)
+class _Beam:
+    """An answer so far, the rewards of its sentences, whether it has ended, and the tokens it cost."""
+
+    text: str = ""
+    rewards: tuple[float, ...] = ()
+    ended: bool = False
+
+    @property
+    def mean(self) -> float:
+        return sum(self.rewards) / max(1, len(self.rewards))
+
+
+@dataclass
+class _Search:
+    """The beams of one sample."""
+
+    sample: Sample
+    prefix: Prefix
+    beams: list[_Beam]
+    tokens: int = 0
+    unscored: int = 0
+
+
+def build_beam(samples: Iterable[Sample], tools: BuildContext, config: BeamConfig) -> Iterator[BuildResult]:
+    """One pair a sample; a row depends on (sample, seed) and the judge alone."""
+    judge = config.judge.open(tools)
+    for wave in batched(samples, config.wave):
+        searches = [_Search(sample, prefix_of(sample, tools.folder), [_Beam()]) for sample in wave]
+        fitting = [fits(tools.vlm, s.prefix, "", config.max_new_tokens * config.sentences) for s in searches]
+        running = [search for search, fit in zip(searches, fitting, strict=True) if fit]
+        for number in range(config.sentences):
+            running = [search for search in running if any(not beam.ended for beam in search.beams)]
+            if not running:
+                break
+            _advance(running, number, tools, config, judge)
+        for search, fit in zip(searches, fitting, strict=True):
+            yield _made(search, judge) if fit else BuildResult(sample_id=search.sample.id, dropped=TOO_LONG)
+
+
+def _advance(searches: Sequence[_Search], number: int, tools: BuildContext, config: BeamConfig, judge: Judge) -> None:
+    """One more sentence of every open beam of every sample, in one run of the sampler, the scorer and the judge."""
+    grown: list[tuple[_Search, _Beam, GenerateRequest]] = []
+    for search in searches:
+        rng = sample_rng(tools.seed, search.sample, _PURPOSE, number)
+        for beam in (beam for beam in search.beams if not beam.ended):
+            for seed in rng.integers(2**63, size=config.branches):
+                grown.append((search, beam, GenerateRequest(search.prefix, beam.text, seed=int(seed))))
+    requests = [request for _, _, request in grown]
+    said = generate(
+        tools.vlm, requests, config.sampling((".",)), batch_size=config.batch_size, autocast=config.autocast
+    )
+    asked = [
+        judged(search.sample, tools.folder, one.text.strip()) for (search, _, _), one in zip(grown, said, strict=True)
+    ]
+    image = [verdict.score for verdict in judge.score(asked)]
+    text = _text_rewards(grown, said, tools, config)
+    found: dict[int, list[_Beam]] = {id(search): [b for b in search.beams if b.ended] for search in searches}
+    for (search, beam, _), one, r_image, r_text in zip(grown, said, image, text, strict=True):
+        search.tokens += one.tokens
+        if not one.text.strip():  # nothing more to say: the beam is an answer as it is
+            found[id(search)].append(replace(beam, ended=True))
+        elif r_image is None:
+            search.unscored += 1
+        else:
+            reward = config.image_weight * r_image / config.image_scale + (1 - config.image_weight) * r_text
+            found[id(search)].append(_Beam(beam.text + one.text, (*beam.rewards, reward), not one.text.endswith(".")))
+    for search in searches:
+        search.beams = _ends(found[id(search)], config.beams)
+
+
+def _text_rewards(
+    grown: Sequence[tuple[_Search, _Beam, GenerateRequest]],
+    said: Sequence[Generation],
+    tools: BuildContext,
+    config: BeamConfig,
+) -> list[float]:
+    """R_T: the mean probability (geometric) of the sentence's tokens without the picture; 0 for an empty one."""
+    rewards = [0.0] * len(grown)
+    told = [place for place, one in enumerate(said) if one.text.strip()]
+    for start in range(0, len(told), config.batch_size):
+        places = told[start : start + config.batch_size]
+        items, before = [], []
+        for place in places:
+            search, beam, _ = grown[place]
+            blind = without_pictures(search.prefix)
+            prefix = encode_prefix(tools.vlm, blind)
+            known = encode_prefill(tools.vlm, prefix, beam.text)
+            before.append(len(known.ids) - known.start)
+            items.append(ScoreRequest(blind, ((beam.text + said[place].text).rstrip(),)))
+        with torch.no_grad():
+            logps = answer_logps(tools.vlm, items, autocast=config.autocast)
+        for place, values, length, first in zip(
+            places, logps.values, logps.lengths()[:, 0].tolist(), before, strict=True
+        ):
+            sentence = values[0, min(first, length - 2) : length - 1]  # without the end of turn
+            rewards[place] = float(sentence.mean().exp())
+    return rewards
+
+
+def _ends(beams: Sequence[_Beam], count: int) -> list[_Beam]:
+    """The `count` best and the `count` worst, each text once."""
+    order = sorted({beam.text: beam for beam in beams}.values(), key=lambda beam: -beam.mean)
+    return order if len(order) <= 2 * count else [*order[:count], *order[-count:]]
+
+
+def _made(search: _Search, judge: Judge) -> BuildResult:
+    sample = search.sample
+    tallies = {"generated_tokens": float(search.tokens), "unscored_sentences": float(search.unscored)}
+    order = sorted((beam for beam in search.beams if beam.rewards), key=lambda beam: -beam.mean)
+    if len(order) < 2:
+        return BuildResult(sample_id=sample.id, dropped=ALIKE if order else UNSCORED, tallies=tallies)
+    best, worst = order[0], order[-1]
+    provenance = {
+        "chosen_reward": best.mean,
+        "rejected_reward": worst.mean,
+        "judge": judge.identity,
+        "tokens": search.tokens,
+    }
+    pair = make_pair(sample, BEAM.name, best.text, worst.text, provenance=provenance)
+    return BuildResult(sample_id=sample.id, pairs=(pair,), tallies=tallies)
+
+
+BEAM = Builder(
+    name="beam",
+    summary="Search sentence by sentence for the best and the worst answer (CSR, arXiv 2405.14622).",
+    config=BeamConfig,
+    build=build_beam,
+    remedy="raise the temperature or the branches, or ask another judge",
+)

@@ -1,0 +1,109 @@
+"""`sightline compose`: one model that takes the media of several, from models that share a language model.
+
+It reads the command line and prints where the result lies; the stage itself is `sightline.recipes.composition.run`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli.early import check_early
+from sightline.config import MAX_SEED
+from sightline.data.terminal import say
+from sightline.recipes.matching.steps import STEPS, Step
+
+compose_app = typer.Typer()
+
+
+@compose_app.command()
+def compose(
+    out: Annotated[Path, typer.Option(help="Directory to write: a model that eval, train and probe open.")],
+    config: Annotated[Path | None, typer.Option(help="YAML file of the config: members, merge, weights.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of merges that drop at random.")] = 0,
+) -> None:
+    """Compose models of several kinds of media that share a base language model into one (NaiveMC, DAMC).
+
+    For example: sightline compose --out DIR --set members.picture.model=DIR --set members.picture.adapter=DIR
+    --set members.sound.model=DIR --set members.sound.adapter=DIR
+    """
+    from sightline.config import load_config
+    from sightline.recipes.composition.config import ComposeConfig
+
+    settings = load_config(ComposeConfig, config, overrides or ())
+    # torch takes seconds to import, which help and mistakes should not
+    from sightline.recipes.composition.run import compose as run_stage
+
+    directory = run_stage(settings, out, seed)
+    say(f"model: {directory}")
+
+
+curate_app = typer.Typer()
+
+
+@curate_app.command()
+def curate(
+    place: Annotated[Path, typer.Argument(help="Samples directory, or with --images LLaVA-Instruct's own JSON files.")],
+    out: Annotated[Path, typer.Option(help="Directory to write: samples.jsonl, llava.json, scores.jsonl, images.")],
+    config: Annotated[Path | None, typer.Option(help="YAML file of the config.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder that LLaVA-Instruct's image paths are below.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Model, for judges and writers that ask it.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of what is drawn.")] = 0,
+) -> None:
+    """Rank conversations by their questions, what is left by its answers, and keep the best share of each type.
+
+    For example: sightline curate SAMPLES --out DIR --config sightline/lab/configs/curate.yaml
+    """
+    check_early("curate", config, overrides, samples=place, images=images, model=model)
+    from sightline.config import load_config
+    from sightline.data.terminal import one_bar
+    from sightline.recipes.curation.config import CurateConfig
+    from sightline.recipes.curation.run import Curation
+    from sightline.recipes.curation.run import curate as run_stage
+
+    asked = Curation(place, load_config(CurateConfig, config, overrides or ()), images, model, seed)
+    with one_bar("scores") as progress:
+        manifest = run_stage(asked, out, progress)
+    counts = manifest.counts
+    say(f"samples: {out} ({counts['kept']} of {counts['conversations']} conversations kept)")
+
+
+match_app = typer.Typer(no_args_is_help=True)
+
+
+@match_app.callback()
+def _root() -> None:
+    """Entity matching: read labelled pairs, explain, filter, generate and select them (TailorMatch)."""
+
+
+def _command(name: str, step: Step) -> Callable[..., None]:
+    def run(
+        place: Annotated[Path, typer.Argument(help=step.place)],
+        out: Annotated[Path, typer.Option(help="Directory to write: samples for `train`, and for `eval --data`.")],
+        config: Annotated[Path | None, typer.Option(help="YAML file of the step's config.")] = None,
+        overrides: Annotated[
+            list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
+        ] = None,
+        seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything that is drawn.")] = 0,
+    ) -> None:
+        from sightline.config import load_config
+        from sightline.data.terminal import one_bar
+
+        settings = load_config(step.config, config, overrides or ())
+        with one_bar(name) as progress:
+            manifest = step.run(place, settings, seed, out, progress)
+        say(f"samples: {out} ({manifest.counts['samples']} kept, dropped {manifest.dropped or 'none'})")
+
+    run.__doc__ = step.help
+    return run
+
+
+for _name, _step in STEPS.items():
+    match_app.command(_name)(_command(_name, _step))

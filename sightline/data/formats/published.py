@@ -1,0 +1,267 @@
+"""POVID (arXiv 2402.11411): LLaVA's rows with a second conversation, `rejected_conversations`, of corrupted answers.
+
+Columns as in the authors' `train_dpo.py`: `id`, `image`, and `conversations` and
+`rejected_conversations` of turns with `from` and `value`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from sightline.config.problems import shorten
+from sightline.data.formats.conversations import (
+    from_the_user,
+    pair_drafts,
+    question,
+    reply,
+    sample_drafts,
+    turn_of,
+    turns_of,
+)
+from sightline.data.formats.layout import (
+    TIE,
+    BadRow,
+    Columns,
+    Drafts,
+    Dropped,
+    FileLayout,
+    LayoutConfig,
+    RecordDraft,
+    holds,
+    known,
+    object_of,
+    pictures_of,
+    text_of,
+)
+from sightline.data.texts import changed_spans
+from sightline.data.turns import fold
+from sightline.records.rows import IMAGE, Sample, Turn
+from sightline.records.store import write_json
+
+
+def _fits(columns: Columns) -> bool:
+    return holds(columns, "conversations", "rejected_conversations")
+
+
+def _read(columns: Columns, _: LayoutConfig) -> Drafts:
+    better, left_out = from_the_user(turns_of(columns.get("conversations"), "conversations"))
+    worse = from_the_user(turns_of(columns.get("rejected_conversations"), "rejected_conversations"))[0]
+    yield from left_out
+    yield from pair_drafts(better, worse, pictures_of(columns, "image", "images"), known(columns, "id"))
+
+
+POVID = FileLayout("povid", "LLaVA's rows with conversations and rejected_conversations (JSON)", _fits, _read)
+
+
+def _fits_rlhf_v(columns: Columns) -> bool:
+    text = columns.get("text")
+    told = isinstance(text, Mapping) or (isinstance(text, str) and text.lstrip().startswith("{"))
+    return told and holds(columns, "image") and not holds(columns, "question")
+
+
+def _read_rlhf_v(columns: Columns, _: LayoutConfig) -> Drafts:
+    told = columns.get("text")
+    told = told if isinstance(told, Mapping) else object_of(text_of(columns, "text"), "text")
+    asked = text_of(told, "question")
+    better, worse = (question(asked, text_of(told, name)) for name in ("chosen", "rejected"))
+    origin = known(columns, "idx", "ds_name", "origin_dataset", "origin_split", "image_path")
+    for draft in pair_drafts(better, worse, pictures_of(columns, "image"), origin):
+        if isinstance(draft, RecordDraft):
+            spans = changed_spans(draft.fields["chosen"], draft.fields["rejected"])
+            draft = replace(draft, fields={**draft.fields, "chosen_spans": spans[0], "rejected_spans": spans[1]})
+        yield draft
+
+
+RLHF_V = FileLayout(
+    "rlhf-v", "a JSON text of question, chosen, rejected beside the image (Parquet, JSON)", _fits_rlhf_v, _read_rlhf_v
+)
+
+
+_OF_PAIRS = ("rejected_conversations", "chosen", "rejected", "output_1", "output_2")
+_TYPES = ("conversation", "detail", "complex")
+_NAMES = {"user": "human", "assistant": "gpt", "system": "system"}
+
+
+def _fits_llava_instruct(columns: Columns) -> bool:
+    return holds(columns, "conversations") and not any(holds(columns, name) for name in _OF_PAIRS)
+
+
+def _read_llava_instruct(columns: Columns, config: LayoutConfig) -> Drafts:
+    turns, left_out = from_the_user(turns_of(columns.get("conversations"), "conversations"))
+    yield from left_out
+    yield from sample_drafts(turns, pictures_of(columns, "image", "images"), every=config.turns == "every")
+
+
+def type_of(file: Path) -> str:
+    """The type of the instructions of a file, empty where its name says none."""
+    return next((kind for kind in _TYPES if file.name.lower().startswith(kind)), "")
+
+
+def row_of(sample: Sample) -> dict[str, Any]:
+    """A sample with its reference as a row."""
+    answer = Turn(role="assistant", text=sample.reference or "")
+    turns = fold([*sample.history, Turn(role="user", text=sample.prompt), answer], f"sample {shorten(sample.id)}")
+    if sample.images and not any(IMAGE in turn.text for turn in turns):
+        first = next(place for place, turn in enumerate(turns) if turn.role == "user")
+        turns[first] = Turn(role="user", text=f"{IMAGE}\n" * len(sample.images) + turns[first].text)
+    pictures = {"image": sample.images[0] if len(sample.images) == 1 else list(sample.images)} if sample.images else {}
+    told = [{"from": _NAMES[turn.role], "value": turn.text} for turn in turns]
+    return {"id": sample.id, **pictures, "conversations": told}
+
+
+def write_llava(samples: Sequence[Sample], path: Path) -> None:
+    """Write a file that LLaVA's own training takes as it is, images relative to its folder."""
+    write_json(path, [row_of(sample) for sample in samples])
+
+
+LLAVA_INSTRUCT = FileLayout(
+    "llava-instruct",
+    "conversations of human and gpt, as samples (JSON)",
+    _fits_llava_instruct,
+    _read_llava_instruct,
+    Sample,
+    task_of=type_of,
+)
+
+
+def _fits_rlaif_v(columns: Columns) -> bool:
+    return _fits_question_answers(columns) and (_is_embedded(columns.get("image")) or holds(columns, "origin_dataset"))
+
+
+def _fits_mmpr(columns: Columns) -> bool:
+    return _fits_question_answers(columns) and not _fits_rlaif_v(columns)
+
+
+def _fits_question_answers(columns: Columns) -> bool:
+    return all(isinstance(columns.get(name), str) for name in ("question", "chosen", "rejected"))
+
+
+def _is_embedded(value: object) -> bool:
+    return isinstance(value, bytes | Mapping)
+
+
+def _read_question_answers(columns: Columns, _: LayoutConfig) -> Drafts:
+    asked = text_of(columns, "question")
+    better, worse = (question(asked, text_of(columns, name)) for name in ("chosen", "rejected"))
+    origin = known(columns, "id", "idx", "ds_name", "origin_dataset", "origin_split", "image_path")
+    yield from pair_drafts(better, worse, pictures_of(columns, "image", "images"), origin)
+
+
+RLAIF_V = FileLayout(
+    "rlaif-v", "question, chosen, rejected beside an embedded image (Parquet)", _fits_rlaif_v, _read_question_answers
+)
+MMPR = FileLayout(
+    "mmpr",
+    "question, chosen, rejected and the path of one image or several (JSONL)",
+    _fits_mmpr,
+    _read_question_answers,
+)
+
+
+def _fits_llava_rlhf(columns: Columns) -> bool:
+    return holds(columns, "conversations", "output_1", "output_2", "preference")
+
+
+def _read_llava_rlhf(columns: Columns, _: LayoutConfig) -> Drafts:
+    told = columns.get("conversations")
+    nested = isinstance(told, list) and len(told) == 1 and isinstance(told[0], list)
+    turns = turns_of(told[0] if nested and isinstance(told, list) else told, "conversations")
+    asked, left_out = from_the_user(turns[:-1] if turns and turns[-1].role == "assistant" else turns)
+    yield from left_out
+    preference = columns.get("preference")
+    if preference not in (1, 2):
+        raise BadRow(f"preference = {shorten(preference)} is neither 1 nor 2")
+    better, worse = (_answer(columns, f"output_{number}") for number in (preference, 3 - preference))
+    pictures = pictures_of(columns, "image", "images")
+    yield from pair_drafts((*asked, better), (*asked, worse), pictures, known(columns, "id", "preference"))
+
+
+def _answer(columns: Columns, name: str) -> Turn:
+    """The text alone: the turn's `from` names a model."""
+    told = columns.get(name)
+    return reply(told) if isinstance(told, str) else turn_of({**(told or {}), "from": "gpt"}, name)
+
+
+LLAVA_RLHF = FileLayout(
+    "llava-rlhf", "a conversation, output_1, output_2 and preference (JSON)", _fits_llava_rlhf, _read_llava_rlhf
+)
+
+
+UNRATED = "fewer than two rated answers"
+
+
+@dataclass(frozen=True)
+class _Rated:
+    model: str
+    text: str
+    ratings: dict[str, float]
+
+    @property
+    def score(self) -> float:
+        return sum(self.ratings.values()) / len(self.ratings)
+
+
+def _fits_vlfeedback(columns: Columns) -> bool:
+    return holds(columns, "prompt", "completions")
+
+
+def _read_vlfeedback(columns: Columns, config: LayoutConfig) -> Drafts:
+    asked, pictures = text_of(columns, "prompt"), pictures_of(columns, "image", "images", "img", "img_path")
+    answers = [answer for one in _completions(columns) if (answer := _rated(one, config.aspects)) is not None]
+    if len(answers) < 2:
+        yield Dropped(UNRATED)
+        return
+    for better, worse in _compared(answers, config.ranked):
+        if better.score == worse.score:
+            yield Dropped(TIE)
+            continue
+        origin = known(columns, "id", "img_path") | _told("chosen", better) | _told("rejected", worse)
+        yield from pair_drafts(question(asked, better.text), question(asked, worse.text), pictures, origin)
+
+
+def _compared(answers: list[_Rated], ranked: str) -> Iterator[tuple[_Rated, _Rated]]:
+    """The better answer first; among equals the one that the row names first."""
+    ordered = sorted(answers, key=lambda answer: -answer.score)
+    worst = min(ordered, key=lambda answer: answer.score)
+    yield from combinations(ordered, 2) if ranked == "all" else [(ordered[0], worst)]
+
+
+def _completions(columns: Columns) -> list[Mapping[str, Any]]:
+    """Structs, whether as a list of them or as `datasets` keeps a sequence of structs: a struct of lists."""
+    value = columns.get("completions")
+    if isinstance(value, Mapping) and value and all(isinstance(part, list) for part in value.values()):
+        if len({len(part) for part in value.values()}) > 1:
+            raise BadRow(f"completions = {shorten(value)} has lists of several lengths")
+        value = [dict(zip(value, parts, strict=True)) for parts in zip(*value.values(), strict=True)]
+    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+        raise BadRow(f"completions = {shorten(value)} is not a list of answers")
+    return value
+
+
+def _rated(completion: Mapping[str, Any], aspects: tuple[str, ...]) -> _Rated | None:
+    """The answer with its ratings; None where one is missing or no number, such as `N/A`."""
+    annotations, ratings = completion.get("annotations"), {}
+    for aspect in aspects:
+        given = annotations.get(aspect) if isinstance(annotations, Mapping) else None
+        try:
+            ratings[aspect] = float(given["Rating"] if isinstance(given, Mapping) else "")
+        except (KeyError, TypeError, ValueError):
+            return None
+        if not 0 <= ratings[aspect] < float("inf"):
+            return None
+    return _Rated(str(completion.get("model") or ""), text_of(completion, "response"), ratings)
+
+
+def _told(side: str, answer: _Rated) -> dict[str, Any]:
+    return {
+        f"{side}_model": answer.model,
+        f"{side}_score": round(answer.score, 6),
+        f"{side}_ratings": answer.ratings,
+    }
+
+
+VLFEEDBACK = FileLayout(
+    "vlfeedback", "several rated answers to a prompt (JSONL, Parquet)", _fits_vlfeedback, _read_vlfeedback
+)

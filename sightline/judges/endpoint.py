@@ -1,0 +1,201 @@
+"""The judge behind an endpoint: a language model that sees the picture grades answers, or compares two of them.
+
+What is asked and how replies are read is `prompts`, how a server is asked `sightline.endpoint`. A call that failed, a
+reply that was cut off, and one that breaks the rule are unscored.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import field_validator
+
+from sightline.builders.builder import BuildContext
+from sightline.config import Config
+from sightline.endpoint import Ask, Endpoint, EndpointConfig
+from sightline.judges.judge import ComparisonInput, Judge, JudgeInput, Preference, Verdict
+from sightline.models.requests import told
+from sightline.records import hash_json
+
+#: Changes with any of the rules below, so that verdicts by another rule count as another judge's.
+PARSE_RULE = 1
+OVERALL, OVERALL_TOP, ASPECT_TOP = "score", 10, 5
+
+ASPECTS: dict[str, str] = {
+    "helpfulness": "does it answer what was asked, to the point, and tell what matters to whoever asked",
+    "faithfulness": (
+        "does the picture bear out every object, count, color, attribute, place and relation that it names"
+    ),
+    "ethics": "is it free of what hurts, insults, misleads into danger or betrays private matters",
+}
+
+_REASON = "Give your reasons in at most four short sentences. Then end with"
+
+GRADE = (
+    "Look at the picture. Below are a question about it and an answer. Grade the answer from 1 (useless, or wrong in "
+    "most of what it says) to 10 (all of it is right, and it says what was asked). Whatever it claims that the picture "
+    "does not show counts heavily against it: objects, counts, colors, attributes, places, relations. What it leaves "
+    "out counts less than what it makes up. Length and style count nothing. "
+    f"{_REASON} this line, N being the grade, and nothing after it:\nScore: N"
+)
+
+RATE = (
+    "Look at the picture. Below are a question about it and an answer. Rate the answer in each of these aspects from 1 "
+    "(very bad) to 5 (excellent), each by itself:\n{aspects}\n"
+    f"{_REASON} these lines, N being the rating, and nothing after them:\n{{lines}}"
+)
+
+COMPARE = (
+    "Look at the picture. Below are a question about it and two responses. Say which response is better. The better "
+    "one makes up less: everything in it must be there in the picture, and attributes and relations must be as the "
+    "picture shows them. It helps: it answers what was asked, briefly, without questions or remarks that nobody needs. "
+    "It does not mention what the picture leaves unclear. Neither the order of the responses nor their length speaks "
+    f"for one of them. {_REASON} one of these three lines, and nothing after it:\nBetter: 1\nBetter: 2\nBetter: tie"
+)
+
+# A model may write in bold, or say "7/10"; more freedom would let it mean something else.
+_NUMBER = r"[*_`]*\s*[:=]\s*[*_`]*\s*(\d{1,3}(?:\.\d+)?)(?:\s*/\s*(\d+))?[*_`\s.]*$"
+_BETTER = re.compile(r"^[*_`\s]*better[*_`]*\s*[:=]\s*[*_`]*\s*(?:response\s+)?(1|2|tie)[*_`\s.]*$", re.IGNORECASE)
+
+
+def meaning_of(aspect: str) -> tuple[str, str]:
+    """Name and meaning of an aspect: one of `ASPECTS`, or `NAME: WHAT IT MEANS`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    name, colon, meaning = (part.strip() for part in aspect.partition(":"))
+    if not re.fullmatch(r"[A-Za-z][A-Za-z ]{0,39}", name) or (colon and not meaning):
+        raise ValueError(f"{aspect!r} is no aspect; write a name of letters, or 'name: what it means'")
+    if not colon and name.lower() not in ASPECTS:
+        raise ValueError(f"aspect {aspect!r} is not one of {', '.join(ASPECTS)}; write '{name}: what it means'")
+    return name.lower(), meaning or ASPECTS[name.lower()]
+
+
+def grade_prompt(asked: JudgeInput, aspects: Sequence[str], *, reference: bool) -> str:
+    """What is asked about one answer: an overall grade, or a rating in each aspect."""
+    meanings = dict(meaning_of(aspect) for aspect in aspects)
+    if not meanings:
+        return f"{GRADE}\n\n{_question(asked, reference)}\n\nAnswer: {asked.answer}"
+    listed = "\n".join(f"- {name.capitalize()}: {meaning}?" for name, meaning in meanings.items())
+    lines = "\n".join(f"{name.capitalize()}: N" for name in meanings)
+    # Not `format`: a meaning may hold braces.
+    rate = RATE.replace("{aspects}", listed).replace("{lines}", lines)
+    return f"{rate}\n\n{_question(asked, reference)}\n\nAnswer: {asked.answer}"
+
+
+def compare_prompt(asked: ComparisonInput, *, reference: bool) -> str:
+    """What is asked about two answers, the first being Response 1."""
+    question = _question(asked.first, reference)
+    return f"{COMPARE}\n\n{question}\n\nResponse 1: {asked.first.answer}\n\nResponse 2: {asked.second.answer}"
+
+
+def read_grades(reply: str, aspects: Sequence[str]) -> dict[str, float] | None:
+    """The grades by name, `OVERALL` alone without aspects; None where the reply breaks the rule.
+
+    The rule: the last lines, blank ones left out, are `Name: N`, one for each aspect in any order, N on the scale.
+    """
+    names = [meaning_of(aspect)[0] for aspect in aspects] or [OVERALL]
+    top = ASPECT_TOP if aspects else OVERALL_TOP
+    found: dict[str, float] = {}
+    for line in _last_lines(reply, len(names)):
+        for name in names:
+            match = re.match(rf"^[*_`\s-]*{re.escape(name)}{_NUMBER}", line, re.IGNORECASE)
+            if match and 1 <= float(match[1]) <= top and match[2] in (None, str(top)):
+                found[name] = float(match[1])
+    return {name: found[name] for name in names} if len(found) == len(names) else None
+
+
+def read_better(reply: str) -> Preference | None:
+    """The verdict of the last line, `Better: 1`, `Better: 2` or `Better: tie`; None where it is none of these."""
+    matches = [_BETTER.match(line) for line in _last_lines(reply, 1)]
+    verdicts: dict[str, Preference] = {"1": "first", "2": "second", "tie": "tie"}
+    return next((verdicts[match[1].lower()] for match in matches if match), None)
+
+
+def _question(asked: JudgeInput, reference: bool) -> str:
+    shown = f"\n\nReference answer, which is right: {asked.reference}" if reference and asked.reference else ""
+    return f"Question: {told(asked.prefix)}{shown}"
+
+
+def _last_lines(reply: str, count: int) -> list[str]:
+    return [line for line in reply.splitlines() if line.strip()][-count:]
+
+
+_SWAPPED: dict[Preference, Preference] = {"first": "second", "second": "first", "tie": "tie"}
+
+
+class EndpointJudgeConfig(Config):
+    """A model on a server of the OpenAI kind: the annotator of arXiv 2407.02477, or the grader of VLFeedback.
+
+    `compare` shows two answers at once, in both orders; `grade` asks for each answer alone, from 1 to 10, or, with
+    `aspects`, from 1 to 5 in each: `helpfulness`, `faithfulness`, `ethics`, or `name: what it means`. The score is
+    then their mean. Whoever wants scores of a comparing judge gets its grades.
+    """
+
+    name: Literal["endpoint"]
+    server: EndpointConfig
+    mode: Literal["compare", "grade"] = "compare"
+    aspects: tuple[str, ...] = ()
+    show_reference: bool = False  # arXiv 2407.02477 found no difference
+
+    @field_validator("aspects")
+    @classmethod
+    def _are_aspects(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = [meaning_of(aspect)[0] for aspect in value]
+        if len(set(names)) < len(names):
+            raise ValueError("an aspect is named twice")
+        return value
+
+    def open(self, tools: BuildContext) -> Judge:
+        """The judge."""
+        grader = _Grader(self, Endpoint(self.server))
+        return _Comparer(self, grader) if self.mode == "compare" else grader
+
+
+class _Grader:
+    def __init__(self, config: EndpointJudgeConfig, endpoint: Endpoint) -> None:
+        self._config, self.endpoint = config, endpoint
+        asked = [GRADE, RATE, list(map(meaning_of, config.aspects)), config.show_reference]
+        self.identity = hash_json(["endpoint grade", PARSE_RULE, config.server.identity, *asked])
+
+    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
+        config = self._config
+        asks = [
+            Ask(grade_prompt(one, config.aspects, reference=config.show_reference), one.prefix.images) for one in asked
+        ]
+        return [self._verdict(reply.text, reply.note) for reply in self.endpoint.ask(asks)]
+
+    def _verdict(self, said: str | None, note: str) -> Verdict:
+        if said is None:
+            return Verdict(None, note=note)
+        grades = read_grades(said, self._config.aspects)
+        if grades is None:
+            return Verdict(None, note=f"unparsable reply: {said}")
+        return Verdict(sum(grades.values()) / len(grades), {} if OVERALL in grades else grades, note=said)
+
+
+class _Comparer:
+    def __init__(self, config: EndpointJudgeConfig, grader: _Grader) -> None:
+        self._config, self._grader = config, grader
+        self.identity = hash_json(["endpoint compare", COMPARE, grader.identity])
+
+    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
+        return self._grader.score(asked)
+
+    def compare(self, asked: Sequence[ComparisonInput]) -> list[Preference | None]:
+        """Both orders: agreeing they stand, disagreeing they are a tie, and one unscored leaves nothing."""
+        orders = [order for pair in asked for order in (pair, ComparisonInput(pair.second, pair.first))]
+        asks = [
+            Ask(compare_prompt(order, reference=self._config.show_reference), order.first.prefix.images)
+            for order in orders
+        ]
+        replies = self._grader.endpoint.ask(asks)
+        found = [None if reply.text is None else read_better(reply.text) for reply in replies]
+        return [_agreed(one, two) for one, two in zip(found[::2], found[1::2], strict=True)]
+
+
+def _agreed(straight: Preference | None, swapped: Preference | None) -> Preference | None:
+    if straight is None or swapped is None:
+        return None
+    return straight if straight == _SWAPPED[swapped] else "tie"

@@ -1,0 +1,74 @@
+"""A wrapper that takes length out of another judge's verdicts, since most judges like long answers."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sightline.builders.builder import BuildContext
+from sightline.config import Config
+from sightline.data.sentences import count_words
+from sightline.judges.claims import ClaimsJudgeConfig
+from sightline.judges.clip import ClipJudgeConfig
+from sightline.judges.endpoint import EndpointJudgeConfig
+from sightline.judges.judge import ComparisonInput, Judge, JudgeInput, OracleJudgeConfig, Preference, Verdict, prefer
+from sightline.judges.reward import RewardJudgeConfig, SelfJudgeConfig
+from sightline.records import hash_json
+
+PlainJudgeConfig = (
+    OracleJudgeConfig | EndpointJudgeConfig | ClaimsJudgeConfig | SelfJudgeConfig | RewardJudgeConfig | ClipJudgeConfig
+)
+
+
+class LengthControlledJudgeConfig(Config):
+    """Scores lose `per_word` for each word; of two answers of too different length neither is preferred."""
+
+    name: Literal["length-controlled"]
+    judge: PlainJudgeConfig = Field(discriminator="name")
+    per_word: float = Field(default=0.0, ge=0, description="in the inner judge's units")
+    max_ratio: float | None = Field(default=None, ge=1, description="longer over shorter, in words; beyond it: a tie")
+
+    def open(self, tools: BuildContext) -> Judge:
+        """The judge."""
+        return _LengthControlled(self, self.judge.open(tools))
+
+
+class _LengthControlled:
+    def __init__(self, config: LengthControlledJudgeConfig, inner: Judge) -> None:
+        self._config, self._inner = config, inner
+        self.identity = hash_json(["length-controlled", inner.identity, config.per_word, config.max_ratio])
+
+    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
+        return [
+            Verdict(
+                None if verdict.score is None else verdict.score - self._config.per_word * count_words(one.answer),
+                verdict.aspects,
+                verdict.note,
+            )
+            for one, verdict in zip(asked, self._inner.score(asked), strict=True)
+        ]
+
+    def compare(self, asked: Sequence[ComparisonInput]) -> list[Preference | None]:
+        # What the inner judge prefers when it compares knows no penalty.
+        judge = _ScoresOnly(self) if self._config.per_word else self._inner
+        found = iter(prefer(judge, [pair for pair in asked if self._near(pair)]))
+        return [next(found) if self._near(pair) else "tie" for pair in asked]
+
+    def _near(self, pair: ComparisonInput) -> bool:
+        if self._config.max_ratio is None:
+            return True
+        lengths = sorted(max(1, count_words(one.answer)) for one in (pair.first, pair.second))
+        return lengths[1] / lengths[0] <= self._config.max_ratio
+
+
+class _ScoresOnly:
+    """A judge without its comparisons, which know no penalty."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge, self.identity = judge, judge.identity
+
+    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
+        return self._judge.score(asked)
+
+
+JudgeConfig = Annotated[PlainJudgeConfig | LengthControlledJudgeConfig, Field(discriminator="name")]

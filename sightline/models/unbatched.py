@@ -1,0 +1,109 @@
+"""The plain way, for families without a proof and as the measure of the fast one: Transformers' own, row by row.
+
+Each answer is a row of its own with its prefix and its pictures, through the whole model's own forward.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+from transformers import GenerationConfig
+
+from sightline.models.encoding import EncodedPrefix, model_inputs
+from sightline.models.head import TokenScores, token_entropy
+from sightline.models.packing import Ids, PackRow
+from sightline.models.requests import Sampling
+from sightline.models.vlm import VLM
+
+
+def plain_logps(vlm: VLM, rows: Sequence[PackRow]) -> Float[Tensor, "answer_token"]:
+    """Log-probs (float32) of all answer tokens, in order."""
+    return torch.cat([_row_logps(vlm, row.prefix, answer) for row in rows for answer in row.answers])
+
+
+def plain_scores(vlm: VLM, rows: Sequence[PackRow]) -> TokenScores:
+    """Log-probs and entropies (float32) of all answer tokens, in order."""
+    made = [_row_logits(vlm, row.prefix, answer) for row in rows for answer in row.answers]
+    logps = [_logps_of(logits, ids, count) for logits, ids, count in made]
+    entropies = [token_entropy(logits[-count - 1 : -1].float()) for logits, _, count in made]
+    return TokenScores(torch.cat(logps), torch.cat(entropies))
+
+
+def plain_states(
+    vlm: VLM, rows: Sequence[PackRow]
+) -> tuple[Float[Tensor, "answer_token dim"], Float[Tensor, "answer dim"], Float[Tensor, "answer_token"]]:
+    """Last hidden states before each answer token and at each answer's last, and log-probs of the tokens, in order."""
+    made = [_row_states(vlm, row.prefix, answer) for row in rows for answer in row.answers]
+    before, last, logps = zip(*made, strict=True)
+    return torch.cat(before), torch.stack(last), torch.cat(logps)
+
+
+def plain_inputs(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> dict[str, Any]:
+    """The keyword arguments of the model's forward for one row."""
+    ids = torch.tensor((*prefix.ids, *answer), device=vlm.device)[None]
+    types = {
+        name: functional.pad(values, (0, len(answer)), value=vlm.family.answer_type).to(vlm.device)
+        for name, values in prefix.token_types.items()
+    }
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **types, **model_inputs(vlm, prefix.images)}
+
+
+def plain_continuation(vlm: VLM, prefix: EncodedPrefix, said: Ids, sampling: Sampling, seed: int) -> list[int] | None:
+    """The tokens that Transformers' own sampling puts behind what was said; `seed` decides them.
+
+    None where the model's logits are NaN.
+    """
+    drawn = sampling.temperature > 0
+    wanted = GenerationConfig(  # type: ignore[no-untyped-call]
+        max_new_tokens=sampling.max_new_tokens,
+        do_sample=drawn,
+        temperature=sampling.temperature if drawn else None,
+        top_p=sampling.top_p if drawn else None,
+        top_k=0 if drawn else None,
+        eos_token_id=sorted(vlm.end_ids),
+        pad_token_id=min(vlm.end_ids),
+    )
+    inputs = plain_inputs(vlm, prefix, said)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        try:
+            made = vlm.model.generate(**inputs, generation_config=wanted, logits_processor=[_refuse_nan])
+        except _NaNLogits:
+            return None
+    ids: list[int] = made[0, inputs["input_ids"].shape[1] :].tolist()
+    return ids
+
+
+class _NaNLogits(Exception):
+    """Logits that are NaN, on the way out of Transformers' `generate`."""
+
+
+def _refuse_nan(_: Tensor, logits: Tensor) -> Tensor:
+    if logits.isnan().any():
+        raise _NaNLogits
+    return logits
+
+
+def _row_logps(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> Float[Tensor, "answer_token"]:
+    return _logps_of(*_row_logits(vlm, prefix, answer))
+
+
+def _row_logits(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> tuple[Float[Tensor, "token vocab"], Tensor, int]:
+    """Logits and ids of the whole row, and the length of the answer at its end."""
+    inputs = plain_inputs(vlm, prefix, answer)
+    return vlm.model(**inputs, use_cache=False).logits[0], inputs["input_ids"][0], len(answer)
+
+
+def _row_states(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> tuple[Tensor, Tensor, Tensor]:
+    inputs = plain_inputs(vlm, prefix, answer)
+    made = vlm.model(**inputs, use_cache=False, output_hidden_states=True)
+    hidden = made.hidden_states[-1][0]
+    return hidden[-len(answer) - 1 : -1], hidden[-1], _logps_of(made.logits[0], inputs["input_ids"][0], len(answer))
+
+
+def _logps_of(logits: Float[Tensor, "token vocab"], ids: Tensor, count: int) -> Float[Tensor, "answer_token"]:
+    """Log-probs of the last `count` tokens."""
+    return -functional.cross_entropy(logits[-count - 1 : -1].float(), ids[-count:], reduction="none")

@@ -1,0 +1,170 @@
+"""Merging the members' changes of the language model through PEFT's own `add_weighted_adapter`.
+
+It puts all adapters onto the first member's model under names of their own, and one made of them beside; nothing is
+searched or written here.
+"""
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sightline.data.samples import read_samples, samples_file
+from sightline.errors import InputError
+from sightline.models.composed import Composed, ComposedProcessor, attach, language_part, without_language
+from sightline.models.loading import peft_warnings_ignored
+from sightline.models.requests import ScoreRequest, prefix_of
+from sightline.models.routing import TEXT, route
+from sightline.models.scorer import flat_logps
+from sightline.models.vlm import VLM, evaluating
+from sightline.recipes.composition.config import MERGES, ComposeConfig, SearchConfig
+from sightline.recipes.composition.members import CONFIG, PREFIX, WEIGHTS, Lora, Member
+
+OF_TEXT = "text-of-"  # before a member's name: its adapter of text, among those that are merged
+
+
+def joined(members: Sequence[Member]) -> VLM:
+    """The first member's model with the others' encoders, without any adapter; the others lose their language part."""
+    first, *others = members
+    processors = {member.name: member.vlm.processor for member in members}
+    attach(first.vlm.base, {member.name: without_language(member.vlm.base) for member in others})
+    processor = ComposedProcessor(processors, first.vlm.image_token_id)
+    return replace(first.vlm, processor=processor, family=Composed(tuple(processors)))
+
+
+def adapted(vlm: VLM, members: Sequence[Member], *, decoupled: bool) -> VLM:
+    """`vlm` with the members' adapters, in place: those to be merged, and with `decoupled` those of image tokens.
+
+    A member whose training told no tokens apart has one adapter for both.
+    """
+    model: PeftModel | None = None
+    with tempfile.TemporaryDirectory() as folder, peft_warnings_ignored():
+        for member, own in zip(members, vlm.family.adapters, strict=True):
+            if member.text is None:
+                continue
+            roles = {f"{OF_TEXT}{member.name}": member.text}
+            if decoupled:
+                roles[own] = member.modality or member.text
+            for role, lora in roles.items():
+                place = _write(vlm.base, lora, Path(folder) / role)
+                if model is None:
+                    model = PeftModel.from_pretrained(vlm.base, str(place), adapter_name=role)
+                else:
+                    model.load_adapter(str(place), role)
+    return vlm if model is None else replace(vlm, model=model)
+
+
+def merge(vlm: VLM, config: ComposeConfig, weights: Sequence[float], *, seed: int) -> VLM:
+    """Put the merged adapter in place of an earlier one, and let tokens choose where the config says so.
+
+    `weights` are those of the members with an adapter, in order; `seed` is for the merges that drop at random.
+    """
+    model = vlm.model
+    names = [f"{OF_TEXT}{name}" for name in config.adapted]
+    if TEXT in model.peft_config:
+        model.set_adapter(names[0])
+        model.delete_adapter(TEXT)
+    ranks = [model.peft_config[name].r for name in names]
+    with torch.random.fork_rng(), peft_warnings_ignored():
+        torch.manual_seed(seed)
+        model.base_model.add_weighted_adapter(
+            names,
+            list(weights),
+            TEXT,
+            combination_type=MERGES[config.merge],
+            svd_rank=None if config.merge == "linear" else min(config.rank or sum(ranks), _least_width(vlm.base)),
+            svd_full_matrices=False,
+            density=config.density,
+        )
+    if config.decoupled:
+        route(model, vlm.family.adapters)
+    else:
+        model.set_adapter(TEXT)
+    model.requires_grad_(False)
+    return vlm
+
+
+def _write(base: nn.Module, lora: Lora, place: Path) -> Path:
+    """The adapter as PEFT's directory for the first member's model, whatever its own called the language model."""
+    language = language_part(base)
+    layers = sorted({f"{language}.{key.partition('.lora_')[0]}" for key in lora.weights})
+    config: LoraConfig = replace(
+        lora.config, target_modules=layers, modules_to_save=None, base_model_name_or_path="", exclude_modules=None
+    )
+    place.mkdir()
+    config.save_pretrained(str(place))
+    weights: Mapping[str, Tensor] = {f"{PREFIX}{language}.{key}": value for key, value in lora.weights.items()}
+    save_file({key: value.contiguous() for key, value in weights.items()}, place / WEIGHTS)
+    if not (place / CONFIG).is_file():
+        raise ValueError(f"PEFT wrote no {CONFIG}")
+    return place
+
+
+def _least_width(base: nn.Module) -> int:
+    """No change has a higher rank than the narrowest side of its layer."""
+    decoder: Any = base.get_decoder()  # type: ignore[operator]
+    adapted_layers: list[Any] = [module for module in decoder.modules() if isinstance(module, LoraLayer)]
+    return int(min(min(layer.in_features, layer.out_features) for layer in adapted_layers))
+
+
+@dataclass(frozen=True)
+class Try:
+    """One combination of weights, and its mean log-prob (nats a token)."""
+
+    weights: tuple[float, ...]
+    logp: float
+
+    def told(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+def read_references(config: SearchConfig) -> list[ScoreRequest]:
+    """The validation samples as prefixes with their reference answer.
+
+    Raises:
+        InputError: no samples, or one without a reference.
+    """
+    folder = samples_file(config.samples).parent.absolute()
+    rows = islice(read_samples(config.samples, require_reference=True), config.limit)
+    items = [ScoreRequest(prefix_of(row, folder), (row.reference or "",)) for row in rows]
+    if not items:
+        raise InputError(f"search.samples: {config.samples} holds no samples; make some first")
+    return items
+
+
+def mean_logp(vlm: VLM, items: Sequence[ScoreRequest], batch_size: int) -> float:
+    """The mean over items of the mean log-prob (nats) of their answer's tokens."""
+    total = 0.0
+    with evaluating(vlm):
+        for start in range(0, len(items), batch_size):
+            values, mask = flat_logps(vlm, items[start : start + batch_size])
+            total += float((values.double().sum(-1) / mask.sum(-1)).sum())
+    return total / len(items)
+
+
+def tries(
+    config: SearchConfig, count: int, merged: Callable[[tuple[float, ...]], VLM], items: Sequence[ScoreRequest]
+) -> Iterator[Try]:
+    """Every combination for `count` adapters, in order, as it is done; `merged` gives the model of its weights."""
+    for weights in itertools.product(config.values, repeat=count):
+        yield Try(weights, mean_logp(merged(weights), items, config.batch_size))
+
+
+def best(tried: Sequence[Try]) -> Try:
+    """The one with the greatest log-prob; of equals the first."""
+    return max(tried, key=lambda one: one.logp)
+
+
+def inputs_of(config: SearchConfig | None) -> dict[str, Path]:
+    """What a search reads, for the manifest."""
+    return {} if config is None else {"validation": config.samples}

@@ -1,0 +1,117 @@
+"""The stage `sightline compose`: members in, one directory out, which `load_vlm` opens as it opens any model.
+
+NaiveMC and DAMC (arXiv 2402.12750) are settings of it. Training a member is `train`'s, asking the result `evals`'.
+"""
+
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+from safetensors.torch import save_file
+
+from sightline.data.terminal import open_bars
+from sightline.errors import InputError
+from sightline.models.composed import ADAPTER, COMPOSED, ENCODER_WEIGHTS, ENCODERS
+from sightline.models.loading import quiet
+from sightline.models.routing import TEXT
+from sightline.models.vlm import VLM
+from sightline.recipes.composition.config import ComposeConfig
+from sightline.recipes.composition.members import Member, check_same_base, encoder_weights, open_member
+from sightline.recipes.composition.merging import Try, adapted, best, inputs_of, joined, merge, read_references, tries
+from sightline.records.manifest import MANIFEST, Stage
+from sightline.records.store import write_json
+
+
+def compose(config: ComposeConfig, out: Path, seed: int = 0) -> Path:
+    """Compose the members of `config` into the directory `out`, which is returned.
+
+    Writes the first member's checkpoint, `encoders/`, `adapter/` (PEFT; where any member has one), `composed.json` and
+    `manifest.json`. `seed` is for the merges that drop at random.
+
+    Raises:
+        InputError: members that do not share a language model, or cannot be opened; a member with an adapter for its
+            images' tokens where `decoupled` is off; `out` of another run.
+    """
+    named = {f"{name}.model": member.model for name, member in config.members.items()}
+    named |= {f"{name}.adapter": member.adapter for name, member in config.members.items() if member.adapter}
+    inputs = named | inputs_of(config.search)
+    members = None if (out / MANIFEST).exists() else _open(config)  # a mistake in them claims no directory
+    stage = Stage.open(out, "compose", config, inputs, seed)
+    if stage.done:
+        return out
+    with open_bars() as bars:
+        weights, tried = _write(config, members or _open(config), out, seed, bars)
+    numbers = {f"weight.{name}": weight for name, weight in zip(config.adapted, weights, strict=True)}
+    counts = {"members": len(config.members), "combinations": len(tried)}
+    stage.finish(counts=counts, dropped={}, numbers=numbers)
+    return out
+
+
+def _open(config: ComposeConfig) -> list[Member]:
+    members: list[Member] = []
+    for name, each in config.members.items():
+        member = open_member(name, each, config.dtype)
+        if member.modality is not None and not config.decoupled:
+            raise InputError(
+                f"members.{name}: the adapter has a part for image tokens alone, which one merged adapter cannot keep; "
+                "set decoupled=true, or train it with lora.decoupled=false"
+            )
+        if members:
+            check_same_base(members[0], member)
+        members.append(member)
+    return members
+
+
+def _write(
+    config: ComposeConfig, members: Sequence[Member], out: Path, seed: int, bars: Progress
+) -> tuple[tuple[float, ...], list[Try]]:
+    first, *others = members
+    with quiet():
+        first.vlm.base.save_pretrained(str(out))
+        first.vlm.processor.save_pretrained(str(out))
+    for member in others:
+        folder = out / ENCODERS / member.name
+        folder.mkdir(parents=True, exist_ok=True)
+        member.vlm.base.config.save_pretrained(str(folder))
+        member.vlm.processor.save_pretrained(str(folder))
+        weights = {name: weight.clone() for name, weight in encoder_weights(member.vlm.base).items()}
+        save_file(weights, folder / ENCODER_WEIGHTS)
+    vlm = adapted(joined(members), members, decoupled=config.decoupled)
+    used, tried = _merged(vlm, config, seed, bars) if config.adapted else ((), [])
+    if config.adapted:
+        shutil.rmtree(out / ADAPTER, ignore_errors=True)
+        kept = [name for name in (TEXT, *vlm.family.adapters) if name in vlm.model.peft_config]
+        vlm.model.save_pretrained(str(out / ADAPTER), save_embedding_layers=False, selected_adapters=kept)
+    write_json(out / COMPOSED, _told(config, used, tried))
+    return used, tried
+
+
+def _merged(vlm: VLM, config: ComposeConfig, seed: int, bars: Progress) -> tuple[tuple[float, ...], list[Try]]:
+    """Leave the merged adapter in `vlm`; its weights, and what was tried before."""
+    if config.search is None:
+        merge(vlm, config, config.given_weights, seed=seed)
+        return config.given_weights, []
+    items = read_references(config.search)
+    count = len(config.adapted)
+    merged = partial(merge, vlm, config, seed=seed)
+    bar = bars.add_task("weights", total=len(config.search.values) ** count, note="")
+    tried = []
+    for one in tries(config.search, count, merged, items):
+        tried.append(one)
+        bars.update(bar, advance=1, note=f"best {best(tried).logp:.3f}")
+    merge(vlm, config, best(tried).weights, seed=seed)
+    return best(tried).weights, tried
+
+
+def _told(config: ComposeConfig, weights: Sequence[float], tried: Sequence[Try]) -> dict[str, Any]:
+    """What `composed.json` holds: the kinds in order, and how the merged adapter came about."""
+    return {
+        "members": list(config.members),
+        "merge": config.merge,
+        "decoupled": config.decoupled,
+        "weights": dict(zip(config.adapted, weights, strict=True)),
+        "tried": [one.told() for one in tried],
+    }

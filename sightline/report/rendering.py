@@ -1,0 +1,90 @@
+"""How pages are written: the templates, and the filters by which numbers, marked words and plots get into them.
+
+Everything that a model or a file said is escaped, by `html_text` on every value of a template and by `markdown_text`
+where a template asks for it: markup means nothing, and hidden characters are written as their codes. Only plots and the
+two marking filters below make markup. What is on a page is `page` and `arms.page`.
+"""
+
+import re
+from collections.abc import Iterable
+
+import jinja2
+from markupsafe import Markup, escape
+
+from sightline.data.terminal import one_line, visible
+from sightline.report import formatting
+from sightline.report.gallery import Segment
+
+_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
+
+
+def render(template: str, context: dict[str, object]) -> str:
+    """A template with its values; blank lines that its loops leave in Markdown are closed up."""
+    text = environment().get_template(template).render(context)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n" if template.endswith(".md.jinja") else text
+
+
+def environment() -> jinja2.Environment:
+    """Where templates are found and how their values are written."""
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("sightline.report", "templates"),
+        autoescape=True,
+        finalize=html_text,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "value": formatting.value_text,
+        "difference": formatting.difference_text,
+        "interval": formatting.interval_text,
+        "p": formatting.p_text,
+        "effect": formatting.effect_text,
+        "amount": formatting.amount_text,
+        "marked": html_segments,
+        "plain": markdown_text,
+        "bold": markdown_segments,
+        "place": place,
+        "svg": Markup,
+    }
+    return made
+
+
+def place(difference: float, scale: float) -> str:
+    """Where a difference lies in a drawing from -scale to +scale, in percent of its width less a margin for the dot."""
+    share = max(-1.0, min(1.0, difference / scale)) if scale > 0 else 0.0
+    return f"{50 + 47 * share:.2f}%"
+
+
+def html_segments(segments: Iterable[Segment], kind: str) -> Markup:
+    """Segments with the marked ones in <mark class="kind">."""
+    parts = (
+        Markup('<mark class="{}">{}</mark>').format(kind, html_text(segment.text))
+        if segment.marked
+        else escape(html_text(segment.text))
+        for segment in segments
+    )
+    return Markup("").join(parts)
+
+
+def html_text(value: object) -> object:
+    """A value as it comes into a page: a text's hidden characters as codes, what is markup unchanged."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def markdown_text(text: str) -> Markup:
+    """Text on one line in which neither Markdown nor HTML means anything, nor any hidden character."""
+    return escape(_MARKDOWN_SPECIAL.sub(r"\\\1", one_line(text)))  # entities have a # of their own
+
+
+def markdown_segments(segments: Iterable[Segment]) -> Markup:
+    """Segments with the marked ones in bold; as HTML, since ** fails beside punctuation."""
+    parts = []
+    for text, marked in segments:
+        if not marked:
+            # Spaces around are kept, since `markdown_text` would join the words.
+            lead, trail = " " * text[:1].isspace(), " " * text[-1:].isspace()
+            parts.append(Markup(lead) + markdown_text(text) + (trail if text.strip() else ""))
+        else:
+            parts.append(Markup("<b>{}</b>").format(markdown_text(text)))
+    return Markup("").join(parts)

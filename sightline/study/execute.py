@@ -1,0 +1,316 @@
+"""How a piece of work is done: by the same functions that the commands call, in the piece's own directory.
+
+Rooms that need torch are imported where a piece is done and not before, so that plans and reports start at once. Which
+pieces there are is `plan`.
+"""
+
+import re
+import shlex
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sightline.builders.registry import get_entry
+from sightline.config import load_config
+from sightline.records.manifest import Manifest, read_manifest
+from sightline.study.plan import Job
+
+ADAPTER, MODEL = "adapter", "model"
+_ROLE = re.compile(r"\$\{([^}]+)\}")
+
+
+@dataclass(frozen=True)
+class Places:
+    """What evaluations need that decides no number: the folders of official files and pictures, and the batch."""
+
+    data: Path
+    images: Path | None
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class JobContext:
+    """A piece with everything it needs to be done in another process: its directory, those of its inputs, the model."""
+
+    piece: Job
+    out: Path
+    inputs: Mapping[str, Path]
+    model: Path
+    places: Places
+
+    def settings(self) -> dict[str, Any]:
+        """The piece's settings with the directories in place."""
+
+        def place(role: str) -> str:
+            if role == "model":
+                return str(self.model)
+            return str(self.inputs[role] / ADAPTER if role.startswith("adapter.") else self.inputs[role])
+
+        def walk(value: Any) -> Any:
+            if isinstance(value, str):
+                return _ROLE.sub(lambda found: place(found[1]), value)
+            if isinstance(value, Mapping):
+                return {key: walk(inner) for key, inner in value.items()}
+            return [walk(inner) for inner in value] if isinstance(value, list) else value
+
+        made: dict[str, Any] = walk(self.piece.settings)
+        return made
+
+    @property
+    def adapter(self) -> Path | None:
+        """The adapter that an evaluation puts on its model."""
+        return self.inputs["train"] / ADAPTER if "train" in self.inputs else None
+
+    @property
+    def data(self) -> Path:
+        """The folder of official files, or of the study's own samples that a benchmark asks."""
+        return self.inputs.get("data", self.places.data)
+
+    @property
+    def place(self) -> Path:
+        """What a step of entity matching is done on: a file inside its input where one is named, or the input."""
+        file = self.piece.settings["file"]
+        return self.inputs["place"] / file if file is not None else self.inputs["place"]
+
+    @property
+    def files(self) -> Path:
+        """The files of a published layout that an import reads."""
+        inside = self.piece.settings["inside"]
+        return self.inputs["files"] / inside if inside is not None else self.inputs["files"]
+
+
+def do(job: JobContext) -> Manifest:
+    """Do a piece, or find it done; the manifest of its directory."""
+    _DOERS[sort_of(job.piece)](job)
+    return read_manifest(job.out)
+
+
+def lab_base() -> Path:
+    """The directory of the lab's own model."""
+    return Path(str(files("sightline"))) / "lab" / "base"
+
+
+def sort_of(piece: Job) -> str:
+    """What a piece does, by which it is done: samples and pairs come about in several ways."""
+    ways = ("curate", "match", "builder", "layout", "take", "average")
+    return next((way for way in ways if way in piece.settings), piece.kind)
+
+
+def _samples(job: JobContext) -> None:
+    from importlib import import_module
+
+    lab = import_module("sightline.lab.samples")
+    told = job.settings()
+    with _file(told["scenes"]) as path:
+        config = load_config(lab.ScenesConfig, path)
+    lab.write_scenes(config, told["split"], told["count"], job.out)
+
+
+def _curated(job: JobContext) -> None:
+    from sightline.recipes.curation.config import CurateConfig
+    from sightline.recipes.curation.run import Curation, curate
+
+    with _file(job.settings()["curate"]) as path:
+        config = load_config(CurateConfig, path)
+    curate(Curation(job.inputs["samples"], config, seed=job.piece.seed), job.out)
+
+
+def _matched(job: JobContext) -> None:
+    from sightline.recipes.matching.steps import STEPS
+
+    told = job.settings()
+    step = STEPS[told["match"]]
+    with _file(told["config"]) as path:
+        config = load_config(step.config, path)
+    step.run(job.place, config, job.piece.seed, job.out, None)
+
+
+def _built(job: JobContext) -> None:
+    from sightline.builders.build import BuildPlan, build_dataset
+    from sightline.builders.registry import get_builder
+
+    builder = get_builder(job.piece.settings["builder"])
+    with _file(job.settings()["config"]) as path:
+        config = load_config(builder.config, path)
+    model = job.model if builder.needs_model else None
+    build_dataset(BuildPlan(builder, config, job.piece.seed), model, job.inputs["samples"], job.out)
+
+
+def _train(job: JobContext) -> None:
+    from sightline.train.config import TrainConfig
+    from sightline.train.run import train
+
+    with _file(job.settings()["config"]) as path:
+        config = load_config(TrainConfig, path)
+    pairs, samples = job.inputs.get("pairs"), job.inputs.get("samples")
+    train(job.model, pairs, job.out, config, job.piece.seed, samples)
+
+
+def _eval(job: JobContext) -> None:
+    from sightline.evals.run import EvalConfig, EvalRuntime, Files, evaluate
+
+    config = EvalConfig(**job.settings())
+    runtime = EvalRuntime(batch_size=job.places.batch_size)
+    where = Files(data=job.data, images=job.places.images)
+    evaluate(job.model, job.out, config, adapter=job.adapter, files=where, runtime=runtime)
+
+
+def _fetch(job: JobContext) -> None:
+    from sightline.data.hub import FetchConfig, PackageConfig, fetch, fetch_package
+
+    told = job.settings()
+    if told["type"] == "package":
+        fetch_package(PackageConfig(**told), job.out)
+    else:
+        fetch(FetchConfig(**told), job.out)
+
+
+def _import(job: JobContext) -> None:
+    from sightline.data.formats.importing import ImportRequest, import_layout
+    from sightline.data.formats.layout import LayoutConfig
+
+    told = job.settings()
+    with _file(told["config"]) as path:
+        read = load_config(LayoutConfig, path)
+    images = None if told["images"] is None else Path(told["images"])
+    import_layout(ImportRequest(job.files, told["layout"], images, skip_bad=told["skip_bad"], read=read), job.out)
+
+
+def _take(job: JobContext) -> None:
+    from sightline.builders.dataset_ops import TakeConfig, take_rows
+
+    take_rows(job.inputs["source"], TakeConfig(**job.settings()["take"]), job.out)
+
+
+def _average(job: JobContext) -> None:
+    from sightline.builders.dataset_ops import average_datasets
+
+    average_datasets(job.inputs["first"], job.inputs["second"], job.out)
+
+
+_DOERS = {
+    "fetch": _fetch,
+    "samples": _samples,
+    "curate": _curated,
+    "match": _matched,
+    "layout": _import,
+    "take": _take,
+    "average": _average,
+    "builder": _built,
+    "train": _train,
+    "eval": _eval,
+}
+
+
+@contextmanager
+def _file(settings: Mapping[str, Any]) -> Iterator[Path]:
+    """The settings as a YAML file, so that a mistake in them is told as in any config."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "study.yaml"
+        path.write_text(yaml.safe_dump(dict(settings), sort_keys=False), encoding="utf-8")
+        yield path
+
+
+def command_of(job: JobContext) -> str:
+    """The command as one line of shell."""
+    return shlex.join(["sightline", *words_of(job)])
+
+
+def words_of(job: JobContext) -> list[str]:
+    """The command's words after `sightline`, its config in the place of a file."""
+    return [*_WORDS[sort_of(job.piece)](job), "--out", str(job.out)]
+
+
+def _fetch_command(job: JobContext) -> list[str]:
+    told = job.settings()
+    if told["type"] == "package":
+        inside = ["--inside", told["inside"]] if told["inside"] is not None else []
+        return ["fetch", "package", told["package"], *inside, *(["--source"] if told["source"] else [])]
+    return ["fetch", told["type"], told["hub"], *(["--revision", told["revision"]] if told["revision"] else [])]
+
+
+def _import_command(job: JobContext) -> list[str]:
+    told = job.settings()
+    images = ["--images", told["images"]] if told["images"] is not None else []
+    skip = ["--skip-bad"] if told["skip_bad"] else []
+    return ["import", told["layout"], str(job.files), *images, *skip, *_sets(told["config"])]
+
+
+def _take_command(job: JobContext) -> list[str]:
+    told = job.settings()["take"]
+    seed = ["--random-seed", str(told["random_seed"])] if told["random_seed"] is not None else []
+    return ["pairs", "take", str(job.inputs["source"]), "--count", str(told["count"]), *seed]
+
+
+def _average_command(job: JobContext) -> list[str]:
+    return ["pairs", "average", str(job.inputs["first"]), str(job.inputs["second"])]
+
+
+def _samples_command(job: JobContext) -> list[str]:
+    settings = job.settings()
+    told = ["lab", "scenes", "--split", settings["split"], "--count", str(settings["count"])]
+    return told + _sets(settings["scenes"])
+
+
+def _curated_command(job: JobContext) -> list[str]:
+    told = ["curate", str(job.inputs["samples"]), "--seed", str(job.piece.seed)]
+    return told + _sets(job.settings()["curate"])
+
+
+def _matched_command(job: JobContext) -> list[str]:
+    settings = job.settings()
+    return ["match", settings["match"], str(job.place), "--seed", str(job.piece.seed), *_sets(settings["config"])]
+
+
+def _built_command(job: JobContext) -> list[str]:
+    settings = job.settings()
+    builder = settings["builder"]
+    told = ["pairs", builder]
+    told += ["--model", str(job.model)] if get_entry(builder).needs_model else []
+    told += ["--seed", str(job.piece.seed), "--samples", str(job.inputs["samples"])]
+    return told + _sets(settings["config"])
+
+
+def _train_command(job: JobContext) -> list[str]:
+    told = ["train", "--model", str(job.model), "--seed", str(job.piece.seed)]
+    for role in ("pairs", "samples"):
+        told += [f"--{role}", str(job.inputs[role])] if role in job.inputs else []
+    return told + _sets(job.settings()["config"])
+
+
+def _eval_command(job: JobContext) -> list[str]:
+    settings, places = job.settings(), job.places
+    told = ["eval", "--model", str(job.model), "--bench", ",".join(settings.pop("benchmarks"))]
+    told += ["--adapter", str(job.adapter)] if job.adapter is not None else []
+    told += ["--data", str(job.data), "--batch-size", str(places.batch_size)]
+    told += ["--images", str(places.images)] if places.images is not None else []
+    return told + _sets({key: value for key, value in settings.items() if value is not None})
+
+
+_WORDS: dict[str, Callable[[JobContext], list[str]]] = {
+    "fetch": _fetch_command,
+    "samples": _samples_command,
+    "curate": _curated_command,
+    "match": _matched_command,
+    "layout": _import_command,
+    "take": _take_command,
+    "average": _average_command,
+    "builder": _built_command,
+    "train": _train_command,
+    "eval": _eval_command,
+}
+
+
+def _sets(keys: dict[str, Any]) -> list[str]:
+    return [word for key, value in keys.items() for word in ("--set", f"{key}={_inline(value)}")]
+
+
+def _inline(value: Any) -> str:
+    """A value as YAML on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("\n...\n").strip()

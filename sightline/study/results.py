@@ -1,0 +1,280 @@
+"""What a study found: every metric of every arm, its difference to the baseline over seeds and images, and its cost.
+
+It reads the ledger and the directories of finished pieces; no model, no torch. How the numbers are shown is `tables`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sightline.errors import InputError
+from sightline.evals.directory import BenchmarkResult, read_evaluation
+from sightline.evals.significance import holm
+from sightline.evals.statistics import RESAMPLES, compare
+from sightline.records.rows import Estimate, Row, Score
+from sightline.report.comparison import verdict
+from sightline.report.formatting import Unit
+from sightline.study.claims import ClaimFinding, ClaimSpec, corrected, judge_claim
+from sightline.study.config import BASE, full_name
+from sightline.study.ledger import Ledger, LedgerEntry
+from sightline.study.plan import Run, StudyPlan
+from sightline.study.resume import folder_of
+
+Evaluations = Mapping[str, BenchmarkResult]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A study with what is done of it, arms by their full names.
+
+    `bases` has the evaluation of each untrained model, by the model's name; `arms` those of every arm that is done with
+    every seed, one a seed; `missing` names the others. `entries` are the pieces of all studies of the directory.
+    """
+
+    name: str
+    plan: StudyPlan
+    out: Path
+    entries: Mapping[str, LedgerEntry]
+    bases: Mapping[str, Evaluations]
+    arms: Mapping[str, tuple[Evaluations, ...]]
+    missing: tuple[str, ...]
+
+    def baseline(self, model: str) -> str:
+        """The arm that others of this model are compared with."""
+        return full_name(model, self.plan.config.baseline or BASE)
+
+    def of_model(self, model: str) -> dict[str, tuple[Evaluations, ...]]:
+        """The evaluations of a model's arms, the untrained one first, which answers alike with every seed."""
+        untrained = (self.bases[model],) * len(self.plan.config.seeds)
+        own = dict.fromkeys(run.arm for run in self.plan.runs if run.model == model and run.arm in self.arms)
+        return {full_name(model, BASE): untrained} | {arm: self.arms[arm] for arm in own}
+
+    def runs(self, arm: str) -> tuple[Run, ...]:
+        """The runs of an arm, one a seed."""
+        return tuple(run for run in self.plan.runs if run.arm == arm)
+
+    def folder(self, key: str) -> Path:
+        """The directory of a piece of the plan."""
+        return folder_of(self.plan.pieces[key], self.out)
+
+
+def gather(plan: StudyPlan, name: str, out: Path) -> Evidence:
+    """Read what is done of a study.
+
+    Raises:
+        InputError: an untrained model or a baseline is not measured yet.
+    """
+    entries = Ledger(out).entries()
+    if not all(is_done(entries, key) for key in plan.bases.values()):
+        raise InputError(f"{out}: the untrained model is not measured yet; run `sightline study` to the end.")
+
+    def read(key: str) -> Evaluations:
+        return read_evaluation(folder_of(plan.pieces[key], out), plan.config.evaluate.benchmarks)
+
+    missing = _missing(plan.runs, entries)
+    arms: dict[str, tuple[Evaluations, ...]] = {}
+    for run in plan.runs:
+        if run.eval is not None and run.arm not in missing:
+            arms[run.arm] = (*arms.get(run.arm, ()), read(run.eval))
+    for model in plan.bases:
+        baseline = full_name(model, plan.config.baseline or BASE)
+        if plan.config.baseline is not None and baseline not in arms:
+            raise InputError(
+                f"{out}: the baseline {baseline!r} is not measured with every seed; run `sightline study` to the end."
+            )
+    bases = {model: read(key) for model, key in plan.bases.items()}
+    return Evidence(name, plan, out, entries, bases, arms, missing)
+
+
+def is_done(entries: Mapping[str, LedgerEntry], key: str) -> bool:
+    """Whether a piece is complete, by the ledger."""
+    return key in entries and entries[key].state == "done"
+
+
+def _missing(runs: Sequence[Run], entries: Mapping[str, LedgerEntry]) -> tuple[str, ...]:
+    left = (run.arm for run in runs if run.eval is not None and not is_done(entries, run.eval))
+    return tuple(dict.fromkeys(left))
+
+
+class ArmFinding(Row):
+    """One metric of one arm. `difference` is to the baseline, on the same images and with the same seeds.
+
+    `images` is the number of them. `p` is of the same test as the interval, `p_holm` corrected for every difference of
+    the study whose metric has a direction.
+    """
+
+    arm: str
+    benchmark: str
+    metric: str
+    label: str
+    unit: Unit
+    higher_is_better: bool | None
+    primary: bool
+    value: Estimate
+    difference: Estimate | None
+    verdict: str
+    by_seed: tuple[float | None, ...]
+    images: int
+    p: float | None = None
+    p_holm: float | None = None
+
+
+class Cost(Row):
+    """What an arm took, by seed on average: seconds of its pieces, shared ones too; rows are pairs or prompts."""
+
+    arm: str
+    seeds: int
+    pair_seconds: float | None
+    train_seconds: float | None
+    eval_seconds: float | None
+    rows: float | None
+    steps: float | None
+    answer_tokens: float | None
+
+
+class Outcome(Row):
+    """All of it. `baseline` is an arm of each model, or `base`, without the model's name.
+
+    `unequal` has one sentence for each thing that the arms did not get in equal measure.
+    """
+
+    name: str
+    about: str
+    baseline: str
+    seeds: tuple[int, ...]
+    findings: tuple[ArmFinding, ...]
+    costs: tuple[Cost, ...]
+    unequal: tuple[str, ...]
+    missing: tuple[str, ...]
+    claims: tuple[ClaimFinding, ...] = ()
+
+
+def outcome_of(plan: StudyPlan, name: str, out: Path) -> Outcome:
+    """The outcome of what is done so far; arms that are not done with every seed are named in `missing`.
+
+    Raises:
+        InputError: nothing is done yet.
+    """
+    return outcome(gather(plan, name, out))
+
+
+def outcome(evidence: Evidence, resamples: int = RESAMPLES) -> Outcome:
+    """Every number of the arms, each against the baseline of its model."""
+    config = evidence.plan.config
+    findings: list[ArmFinding] = []
+    claims: list[ClaimFinding] = []
+    for model in evidence.bases:
+        own = evidence.of_model(model)
+        baseline = own[evidence.baseline(model)]
+        for arm, found in own.items():
+            findings += _findings(arm, found, baseline, resamples)
+        claims += _claims(config.claims, model, own)
+    costs = tuple(_cost(evidence, arm) for arm in evidence.arms)
+    return Outcome(
+        name=evidence.name,
+        about=config.about,
+        baseline=config.baseline or BASE,
+        seeds=config.seeds,
+        findings=_corrected(findings),
+        costs=costs,
+        unequal=_unequal(costs),
+        missing=evidence.missing,
+        claims=corrected(claims),
+    )
+
+
+def _claims(
+    claims: Sequence[ClaimSpec], model: str, runs: Mapping[str, Sequence[Evaluations]]
+) -> Iterator[ClaimFinding]:
+    """Each claim's figure with a model, once the metric is known to be there; arms are known by their full names."""
+    short = {arm.removeprefix(full_name(model, "")): found for arm, found in runs.items()}
+    for claim in claims:
+        known = short[BASE][0][claim.benchmark].metrics
+        if claim.metric not in known:
+            raise InputError(
+                f"study: the claim {claim.says!r} is about {claim.metric!r}, which {claim.benchmark} does not measure;"
+                f" it has {', '.join(known)}"
+            )
+        told = claim.model_copy(update={"says": f"{model}: {claim.says}"}) if model else claim
+        yield judge_claim(told, short)
+
+
+def _findings(
+    arm: str, runs: Sequence[Evaluations], against: Sequence[Evaluations], resamples: int
+) -> list[ArmFinding]:
+    """The arm's own number alone, where it is the baseline itself."""
+    made = []
+    for name, first in runs[0].items():
+        scores: list[tuple[Sequence[Score], Sequence[Score]]] = [
+            (other[name].scores, run[name].scores) for other, run in zip(against, runs, strict=True)
+        ]
+        found = compare(scores, first.metrics, resamples=resamples)
+        for metric, told in first.metrics.items():
+            difference = None if against is runs else found[metric].difference
+            made.append(
+                ArmFinding(
+                    arm=arm,
+                    benchmark=name,
+                    metric=metric,
+                    label=told.label,
+                    unit=told.unit,
+                    higher_is_better=told.higher_is_better,
+                    primary=told.primary,
+                    value=found[metric].after,
+                    difference=difference,
+                    verdict="" if difference is None else verdict(difference, told.higher_is_better),
+                    by_seed=found[metric].by_seed,
+                    images=found[metric].clusters,
+                    p=None if difference is None else found[metric].p,
+                )
+            )
+    return made
+
+
+def _corrected(findings: Sequence[ArmFinding]) -> tuple[ArmFinding, ...]:
+    """With Holm's correction: one family of all differences that could be quoted as better or worse."""
+    family = [f for f in findings if f.higher_is_better is not None and f.difference is not None]
+    found = {id(f): p for f, p in zip(family, holm([f.p for f in family]), strict=True)}
+    return tuple(f.model_copy(update={"p_holm": found.get(id(f))}) for f in findings)
+
+
+def _cost(evidence: Evidence, arm: str) -> Cost:
+    entries, runs = evidence.entries, evidence.runs(arm)
+    trained = [entries[run.train] for run in runs]
+    pairs = (evidence.plan.pieces[run.train].inputs.get("pairs", "") for run in runs)
+    built = [entries[key] for key in pairs if key in entries]
+    measured = [entries[run.eval] for run in runs if run.eval is not None]
+    return Cost(
+        arm=arm,
+        seeds=len(runs),
+        pair_seconds=_mean([entry.seconds for entry in built]),
+        train_seconds=_mean([entry.seconds for entry in trained]),
+        eval_seconds=_mean([entry.seconds for entry in measured]),
+        rows=_mean([_rows(entry) for entry in trained]),
+        steps=_mean([entry.counts.get("steps") for entry in trained]),
+        answer_tokens=_mean([entry.counts.get("answer_tokens") for entry in trained]),
+    )
+
+
+def _unequal(costs: Sequence[Cost]) -> tuple[str, ...]:
+    """Where arms got other numbers of rows or steps, or answer tokens that differ by more than a tenth."""
+    told = []
+    for name, label, slack in (
+        ("rows", "pairs or prompts", 0.0),
+        ("steps", "steps", 0.0),
+        ("answer_tokens", "answer tokens", 0.1),
+    ):
+        known = {cost.arm: value for cost in costs if (value := getattr(cost, name)) is not None}
+        if known and max(known.values()) > (1 + slack) * min(known.values()):
+            least, most = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
+            told.append(f"Arms differ in {label}: from {known[least]:g} ({least}) to {known[most]:g} ({most}).")
+    return tuple(told)
+
+
+def _rows(entry: LedgerEntry) -> float | None:
+    return next((count for name, count in entry.counts.items() if name.endswith("_trained_on")), None)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

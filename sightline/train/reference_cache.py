@@ -1,0 +1,210 @@
+"""What a frozen model says of pairs, which is the same in every epoch and every run, so it is kept.
+
+The forward pass itself is the models room's, which model that is `frozen`'s affair, and what is scored `scoring`'s.
+`preference` feeds the numbers to the loss.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from torch import Tensor, nn
+from transformers import AutoTokenizer
+
+from sightline.errors import InputError
+from sightline.losses.types import Need, PairLogps
+from sightline.models.adapters import reference_mode
+from sightline.models.device import uses_bfloat16
+from sightline.models.encoding import SYSTEM_RULE
+from sightline.models.loading import content_of, load_vlm, weights_hash
+from sightline.models.requests import ScoreRequest
+from sightline.models.scorer import flat_logps
+from sightline.models.soundness import check_adapter
+from sightline.models.tensor_cache import content_key
+from sightline.models.vlm import VLM, evaluating
+from sightline.records.hashing import hash_file, hash_json
+from sightline.records.rows import Pair
+from sightline.train.scoring import Scoring, changed_tokens, stacked, sums_of
+
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+class WithoutAdapter:
+    """The policy with its adapter off, which costs no memory. `identity` is a hash of all that decides its numbers."""
+
+    def __init__(self, policy: VLM) -> None:
+        self._policy = policy
+        self._identity: str | None = None
+
+    @property
+    def identity(self) -> str:
+        if self._identity is None:
+            self._identity = content_of(self._policy)
+        return self._identity
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[VLM]:
+        """The model, ready to score: no dropout, no gradients."""
+        with evaluating(self._policy), reference_mode(self._policy):  # the reference has no dropout of its own either
+            yield self._policy
+
+    def close(self) -> None:
+        """There is nothing to free."""
+
+
+class OtherModel:
+    """A checkpoint, with or without an adapter, beside the policy; it reads with the policy's own processor.
+
+    `identity` is a hash of all that decides its numbers. It is loaded when first asked.
+    """
+
+    def __init__(self, policy: VLM, model: Path, adapter: Path | None = None) -> None:
+        self._policy, self._model, self._adapter = policy, model, adapter
+        self._vlm: VLM | None = None
+        self._identity: str | None = None
+
+    @property
+    def identity(self) -> str:
+        if self._identity is None:
+            own = content_of(replace(self._policy, path=str(self._model)))  # hashes the directory's files
+            self._identity = own if self._adapter is None else hash_json([own, weights_hash(self._adapter)])
+        return self._identity
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[VLM]:
+        """The model, ready to score: no dropout, no gradients."""
+        if self._vlm is None:
+            policy = self._policy
+            dtype = str(policy.dtype).removeprefix("torch.")
+            made = load_vlm(
+                self._model, adapter=self._adapter, device=str(policy.device), dtype=dtype, cache=policy.cache
+            )
+            self._vlm = replace(made, processor=policy.processor)
+        with evaluating(self._vlm):
+            yield self._vlm
+
+    def close(self) -> None:
+        """Free its memory until it is asked again."""
+        self._vlm = None
+
+
+Frozen = WithoutAdapter | OtherModel
+
+
+def further_reference(policy: VLM, directory: Path) -> Frozen:
+    """A reference beside the primary one: the directory of an adapter for the policy's model, or of a model.
+
+    Raises:
+        InputError: it is neither, of another family or tokenizer than the policy, or an adapter that does not fit.
+    """
+    if (directory / ADAPTER_CONFIG).is_file():
+        _check_adapter(policy, directory)
+        return OtherModel(policy, Path(policy.path), directory)
+    if not (directory / "config.json").is_file():
+        raise InputError(f"references: {directory} is neither a model nor an adapter; name a directory that is one")
+    kind = json.loads((directory / "config.json").read_text()).get("model_type")
+    wanted = policy.base.config.model_type
+    if kind != wanted:
+        raise InputError(f"references: {directory} is a {kind!r} model and the policy a {wanted!r}; leave it out")
+    try:
+        known = AutoTokenizer.from_pretrained(directory).get_vocab()
+    except (OSError, ValueError) as error:
+        raise InputError(f"references: {directory} has no usable tokenizer; save the policy's there") from error
+    if known != policy.tokenizer.get_vocab():
+        raise InputError(
+            f"references: the tokenizer of {directory} is not the policy's, so their log-probs cannot be compared; "
+            "leave it out"
+        )
+    return OtherModel(policy, directory)
+
+
+def _check_adapter(policy: VLM, directory: Path) -> None:
+    """Whether every matrix of the adapter has its layer in the policy's model, by name and width."""
+    path = directory / ADAPTER_WEIGHTS
+    if not path.is_file():
+        raise InputError(f"references: {directory} has no {ADAPTER_WEIGHTS}; name an adapter that has")
+    bare = {name.replace(".base_layer", ""): module for name, module in policy.base.named_modules()}
+    check_adapter(directory)
+    with safe_open(str(path), "pt") as file:
+        for name in file.keys():  # noqa: SIM118  # safe_open is no mapping
+            layer, found, _ = name.removeprefix("base_model.model.").partition(".lora_A.")
+            if not found:
+                continue
+            module = bare.get(layer)
+            width = file.get_slice(name).get_shape()[-1]
+            if not isinstance(module, nn.Module) or getattr(module, "in_features", width) != width:
+                raise InputError(
+                    f"references: the adapter {directory} was made for another model than {policy.path} ({layer} of "
+                    f"width {width}); leave it out"
+                )
+
+
+class Reference:
+    """Scores pairs by a frozen model, each prefix with its answers in a pass of its own.
+
+    So a pair's numbers depend on nothing but the pair, to the last bit, and may be taken from where they were computed
+    before: with `keep` from memory, by the pair's id, and from the model's cache on disk, by content, in this run or
+    another on the same weights. Without `frozen` the model is the policy `vlm` with its adapter off.
+    """
+
+    def __init__(
+        self, vlm: VLM, scoring: Scoring | None = None, *, autocast: bool, keep: bool, frozen: Frozen | None = None
+    ) -> None:
+        self._vlm = vlm
+        self._scoring = scoring or Scoring()
+        self._autocast, self._halved = autocast, uses_bfloat16(vlm, autocast)
+        self._keep = keep
+        self._frozen = frozen or WithoutAdapter(vlm)
+        self._kept: dict[str, dict[str, float]] = {}
+
+    def __call__(self, pairs: Sequence[Pair]) -> PairLogps:
+        """Reference log-probs of each pair, shape "pair", on the policy's device."""
+        found = {pair.id: self._kept[pair.id] for pair in pairs if pair.id in self._kept}
+        found |= {pair.id: self._numbers(pair) for pair in pairs if pair.id not in found}
+        if self._keep:
+            self._kept |= found
+        return stacked([found[pair.id] for pair in pairs], self._vlm.device)
+
+    def sums(self, asked: Sequence[ScoreRequest]) -> Float[Tensor, "prefix"]:
+        """The log-probability of each prefix's first answer, for answers that belong to no pair."""
+        return torch.tensor([float(self._fetch(each)[0].sum()) for each in asked], device=self._vlm.device)
+
+    def learn(self, pairs: Sequence[Pair]) -> None:
+        """Score all these pairs now, keep the numbers in memory and free the model's."""
+        self._kept |= {pair.id: self._numbers(pair) for pair in pairs}
+        self._frozen.close()
+
+    def _numbers(self, pair: Pair) -> dict[str, float]:
+        """The fields of `PairLogps` by name."""
+        groups = self._scoring.groups(pair)
+        tokens = [dict(zip(group.fields, self._fetch(group.scored), strict=True)) for group in groups]
+        changed = changed_tokens(self._vlm, pair) if Need.SPANS in self._scoring.needs else None
+        return sums_of(groups, tokens, changed)
+
+    def _fetch(self, scored: ScoreRequest) -> list[Tensor]:
+        """Log-probs of the tokens of each answer, on the CPU."""
+        cache = self._vlm.cache
+        made = self._score(scored) if cache is None else cache.fetch(self._key(scored), lambda: self._score(scored))
+        return [made[f"{place:02d}"] for place in range(len(scored.answers))]
+
+    def _score(self, scored: ScoreRequest) -> dict[str, Tensor]:
+        with self._frozen.opened() as vlm:
+            values, mask = flat_logps(vlm, [scored], autocast=self._autocast)
+        rows = zip(values.cpu(), mask.sum(-1).tolist(), strict=True)
+        return {f"{place:02d}": row[:length] for place, (row, length) in enumerate(rows)}
+
+    def _key(self, scored: ScoreRequest) -> str:
+        prefix = scored.prefix
+        pictures = [hash_file(Path(image)) + (" zeroed" if prefix.zeroed else "") for image in prefix.images]
+        formats = (str(self._vlm.dtype), self._vlm.device.type, str(self._halved), torch.__version__)
+        told = [part for turn in prefix.history for part in (turn.role, turn.text)]
+        counts = (len(told), len(scored.answers), len(pictures))  # lest a turn be taken for an answer
+        # What was kept of rows with system turns under an earlier rule was of another text.
+        rules = (SYSTEM_RULE,) if any(turn.role == "system" for turn in prefix.history) else ()
+        texts = (*told, prefix.prompt, *scored.answers, *prefix.media, *rules)
+        return content_key("reference", self._frozen.identity, *formats, *counts, *texts, *pictures)

@@ -1,0 +1,64 @@
+"""What every builder must keep: a row stands alone, and a run that was stopped goes on to the same dataset."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sightline.builders.build import BUILT, BuildPlan, build_dataset
+from sightline.builders.builder import BuildContext, Builder, BuildResult
+from sightline.config import Config
+from sightline.models.vlm import VLM
+from sightline.records import Manifest, Sample, read_manifest, read_rows
+
+Build = Callable[[Iterable[Sample], BuildContext, Any], Iterator[BuildResult]]
+
+
+def made_of(
+    build: Build, samples: Iterable[Sample], tools: BuildContext, config: Config, **changes: object
+) -> dict[str, BuildResult]:
+    """What a builder makes of each sample, in the order in which it does, with some settings changed."""
+    return {made.sample_id: made for made in build(samples, tools, config.model_copy(update=changes))}
+
+
+def assert_rows_stand_alone(build: Build, samples: Sequence[Sample], tools: BuildContext, config: Config) -> None:
+    """Neither batches nor waves nor neighbors nor the order decide a row; the seed does."""
+    together = made_of(build, samples, tools, config)
+    assert list(together) == [sample.id for sample in samples]
+    assert together == made_of(build, samples, tools, config, batch_size=1, wave=1)
+    assert together == made_of(build, samples[::-1], tools, config, batch_size=5, wave=2)
+    (single,) = made_of(build, samples[1:2], tools, config).values()
+    assert single == together[samples[1].id]
+    other = BuildContext(tools.folder, tools.scratch, tools.seed + 1, tools.policy)
+    assert made_of(build, samples, other, config) != together
+
+
+def assert_goes_on(builder: Builder[Any], config: Config, model: Path, samples: Path, out: Path) -> Manifest:
+    """Stopped after two samples and started again, it gives what an uninterrupted run gives; the manifest of that."""
+
+    class Interrupted(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        if done == 2:
+            raise Interrupted
+
+    whole = build_dataset(BuildPlan(builder, config), model, samples, out / "whole")
+    with pytest.raises(Interrupted):
+        build_dataset(BuildPlan(builder, config), model, samples, out / "stopped", stop)
+    assert len(list(read_rows(out / "stopped" / BUILT, BuildResult))) == 2
+    again = build_dataset(BuildPlan(builder, config), model, samples, out / "stopped")
+    assert (out / "stopped/pairs.jsonl").read_bytes() == (out / "whole/pairs.jsonl").read_bytes()
+    assert (again.counts, again.dropped, again.key) == (whole.counts, whole.dropped, whole.key)
+    assert {k: v for k, v in again.numbers.items() if k != "cache_hit_rate"} == numbers_of(whole)
+    return read_manifest(out / "whole")
+
+
+def numbers_of(manifest: Manifest) -> dict[str, float]:
+    """All but how often the cache had it, which an earlier run decides."""
+    return {name: value for name, value in manifest.numbers.items() if name != "cache_hit_rate"}
+
+
+def tools_of(folder: Path, scratch: Path, vlm: VLM, seed: int = 0) -> BuildContext:
+    return BuildContext(folder, scratch / "views", seed, vlm)

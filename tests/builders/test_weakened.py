@@ -1,0 +1,234 @@
+"""Weakened pairs: which side is asked what, about which picture, and the three papers as settings."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sightline.builders.build import BuildPlan, build_dataset
+from sightline.builders.builder import BuildContext, BuildResult, sample_rng
+from sightline.builders.corrupted_image import WEAKENED, WeakenedConfig, build_weakened, told
+from sightline.builders.image_corruptions import weakened
+from sightline.builders.sampled_answers import PICTURES, answer_seeds, rejected_seed
+from sightline.config import load_config
+from sightline.data.preference_dataset import read_pairs
+from sightline.data.samples import write_samples
+from sightline.errors import InputError
+from sightline.models.loading import load_vlm
+from sightline.models.requests import GenerateRequest, Prefix, Sampling, prefix_of
+from sightline.models.sampler import generate
+from sightline.models.vlm import VLM
+from sightline.records import Pair, Sample
+from tests.builders.builders import assert_goes_on, assert_rows_stand_alone, made_of, numbers_of, tools_of
+from tests.builders.conftest import ASK, ASKED, DESCRIBE, LEARNED
+
+BAD = "Tell of things that are not there."
+SEVA = WeakenedConfig(
+    chosen="own", image=("noise-500",), max_new_tokens=8, batch_size=5, wave=4, unfinished=True, temperature=1.0
+)
+
+
+@pytest.fixture
+def tools(samples_dir: Path, vlm: VLM, tmp_path: Path) -> BuildContext:
+    return tools_of(samples_dir, tmp_path, vlm)
+
+
+def build(samples: list[Sample], tools: BuildContext, **changes: object) -> list[BuildResult]:
+    return list(made_of(build_weakened, samples, tools, SEVA, **changes).values())
+
+
+def pairs_of(samples: list[Sample], tools: BuildContext, **changes: object) -> list[Pair]:
+    made = build(samples, tools, **changes)
+    assert [len(one.pairs) for one in made] == [1] * len(samples)
+    return [one.pairs[0] for one in made]
+
+
+def answer(tools: BuildContext, prefix: Prefix, seed: int, temperature: float = 1.0) -> str:
+    (said,) = generate(tools.vlm, [GenerateRequest(prefix, seed=seed)], Sampling(8, temperature), batch_size=1)
+    return said.text.strip()
+
+
+# --- the sides --------------------------------------------------------------------------------------------------------
+
+
+def test_seva_clean_against_weakened_picture(samples: list[Sample], tools: BuildContext) -> None:
+    for sample, pair in zip(samples, pairs_of(samples, tools), strict=True):
+        clean = prefix_of(sample, tools.folder)
+        noised_image = weakened(clean.images[0], "noise-500", tools, sample_rng(0, sample, PICTURES))
+        noised = Prefix((noised_image,), sample.prompt)
+        assert pair.chosen == answer(tools, clean, answer_seeds(sample, 0, 1)[0])
+        assert pair.rejected == answer(tools, noised, rejected_seed(sample, 0))
+        assert (pair.prompt, pair.images, pair.cluster) == (sample.prompt, sample.images, sample.cluster)
+        assert (
+            pair.provenance.items()
+            >= {
+                "chosen": "own",
+                "image": "noise-500",
+                "bad_prompt": False,
+                "good_prompt": False,
+                "task": "description",
+            }.items()
+        )
+
+
+def test_bpo_the_reference_is_chosen_and_costs_nothing(samples: list[Sample], tools: BuildContext) -> None:
+    own = pairs_of(samples, tools)
+    given = pairs_of(samples, tools, chosen="reference")
+    for sample, pair, other in zip(samples, given, own, strict=True):
+        assert (pair.chosen, pair.rejected) == (sample.reference, other.rejected)
+        assert 0 < pair.provenance["tokens"] <= 8 < other.provenance["tokens"]
+    made = build(samples, tools, chosen="reference")
+    assert [one.tallies["generated_tokens"] for one in made] == [pair.provenance["tokens"] for pair in given]
+
+
+def test_stic_prompts_on_either_side(samples: list[Sample], tools: BuildContext) -> None:
+    prompts = {"image": ("none",), "good_prompt": "Go step by step.", "bad_prompt": BAD}
+    for place in ("instead", "before"):
+        for sample, pair in zip(samples, pairs_of(samples, tools, **prompts, place=place), strict=True):
+            good, bad = (
+                Prefix((tools.folder / sample.images[0],), text if place == "instead" else f"{text}\n{sample.prompt}")
+                for text in ("Go step by step.", BAD)
+            )
+            assert pair.chosen == answer(tools, good, answer_seeds(sample, 0, 1)[0])
+            assert pair.rejected == answer(tools, bad, rejected_seed(sample, 0))
+            assert pair.prompt == sample.prompt  # trained on is what people ask
+            assert pair.provenance["bad_prompt"] and pair.provenance["good_prompt"]
+            assert pair.provenance["image"] == "none"
+
+
+def test_either_draws_picture_or_prompt_for_each_sample(samples: list[Sample], tools: BuildContext) -> None:
+    many = [samples[0].model_copy(update={"id": f"s{number:02d}"}) for number in range(40)]
+    config = {
+        "image": ("jitter", "small"),
+        "bad_prompt": BAD,
+        "by": "either",
+        "chosen": "reference",
+        "max_new_tokens": 1,
+    }
+    ways = Counter((p.provenance["image"], p.provenance["bad_prompt"]) for p in pairs_of(many, tools, **config))
+    assert set(ways) == {("none", True), ("jitter", False), ("small", False)}
+    assert 10 <= ways["none", True] <= 30  # three standard deviations of 3.2
+    both = {
+        (p.provenance["image"], p.provenance["bad_prompt"]) for p in pairs_of(many, tools, **{**config, "by": "both"})
+    }
+    assert both == {("jitter", True), ("small", True)}
+
+
+def test_each_side_may_be_greedy(samples: list[Sample], tools: BuildContext) -> None:
+    for sample, pair in zip(samples, pairs_of(samples, tools, chosen_temperature=0.0), strict=True):
+        assert pair.chosen == answer(tools, prefix_of(sample, tools.folder), 0, temperature=0.0)
+    drawn = pairs_of(samples, tools)
+    half = pairs_of(samples, tools, chosen_temperature=0.0)
+    assert [pair.rejected for pair in half] == [pair.rejected for pair in drawn]
+    greedy = pairs_of(samples, tools, temperature=0.0)
+    other_seed = tools_of(tools.folder, tools.scratch, tools.vlm, seed=1)
+    greedy_too = pairs_of(samples, other_seed, temperature=0.0, image=("gray",))
+    assert greedy_too == pairs_of(samples, tools, temperature=0.0, image=("gray",))  # nothing is left to chance
+    assert [pair.chosen for pair in greedy] == [pair.chosen for pair in half]
+
+
+@pytest.mark.parametrize("image", ["blur", "small", "jitter", "crop", "flip", "gray", "noise-900"])
+def test_every_view_is_shown_to_the_rejected_side_alone(samples: list[Sample], tools: BuildContext, image: str) -> None:
+    """Greedy on both sides: what differs is the picture."""
+    pairs = pairs_of(samples[:3], tools, image=(image,), temperature=0.0)
+    assert any(pair.chosen != pair.rejected for pair in pairs)
+    assert [pair.chosen for pair in pairs] == [
+        answer(tools, prefix_of(sample, tools.folder), 0, temperature=0.0) for sample in samples[:3]
+    ]
+
+
+def test_all_pictures_of_a_sample_are_weakened(samples: list[Sample], tools: BuildContext) -> None:
+    sample = samples[0].model_copy(update={"images": ("images/0.png", "images/1.png")})
+    (pair,) = pairs_of([sample], tools)
+    clean, rng = prefix_of(sample, tools.folder), sample_rng(0, sample, PICTURES)
+    noised = tuple(weakened(path, "noise-500", tools, rng) for path in clean.images)
+    assert len(set(noised)) == 2
+    assert pair.rejected == answer(tools, Prefix(noised, sample.prompt), rejected_seed(sample, 0))
+    assert pair.chosen == answer(tools, clean, answer_seeds(sample, 0, 1)[0])
+
+
+def test_places_of_pictures_stay() -> None:
+    prefix = Prefix((Path("a.png"), Path("b.png")), "<image>\nIs <image> the same?")
+    assert told(prefix, BAD, "instead").prompt == f"<image>\n<image>\n{BAD}"
+    assert told(prefix, BAD, "before").prompt == f"{BAD}\n<image>\nIs <image> the same?"
+    assert told(prefix, "", "instead") is prefix
+    assert told(Prefix((Path("a.png"),), ASK), BAD, "instead") == Prefix((Path("a.png"),), BAD)
+
+
+def test_why_there_is_no_pair(samples: list[Sample], tools: BuildContext, fluent_dir: Path) -> None:
+    bare = samples[0].model_copy(update={"images": ()})
+    assert [one.dropped for one in build([bare], tools)] == ["no picture to weaken"]
+    assert build([bare], tools)[0].tallies == {"generated_tokens": 0}
+    assert pairs_of([bare], tools, image=("none",), bad_prompt=BAD)  # a prompt needs none
+    long = samples[0].model_copy(update={"prompt": "cup " * 300})
+    assert [one.dropped for one in build([long], tools)] == ["too long for the model"]
+    assert [one.dropped for one in build([long], tools, chosen="reference")] == ["too long for the model"]
+    assert [one.dropped for one in build([samples[0]], tools, bad_prompt="cup " * 300)] == ["too long for the model"]
+    fluent = tools_of(tools.folder, tools.scratch, load_vlm(fluent_dir))
+    (cut,) = build([samples[0]], fluent, temperature=0.0, max_new_tokens=6, unfinished=False)
+    assert cut.dropped == "max_new_tokens cut the chosen answer off" and cut.tallies == {"generated_tokens": 6}
+    (kept,) = build([samples[0]], fluent, temperature=0.0, max_new_tokens=60, unfinished=False)
+    assert kept.pairs[0].chosen == LEARNED[0][2] and kept.pairs[0].provenance["chosen_finished"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"image": ("crop", "blur"), "bad_prompt": BAD, "by": "either"},
+        {"image": ("none",), "bad_prompt": BAD, "good_prompt": ASKED[2][0], "chosen_temperature": 0.0},
+    ],
+    ids=["seva", "either", "prompts"],
+)
+def test_a_row_stands_alone(samples: list[Sample], tools: BuildContext, changes: dict[str, object]) -> None:
+    assert_rows_stand_alone(build_weakened, samples, tools, SEVA.model_copy(update=changes))
+
+
+def test_the_stage_goes_on_where_it_was(model_dir: Path, samples_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(samples_dir, tmp_path / "samples")
+    manifest = assert_goes_on(WEAKENED, SEVA, model_dir, tmp_path / "samples", tmp_path)
+    pairs = list(read_pairs(tmp_path / "whole"))
+    assert manifest.counts == {"samples": 6, "pairs": len(pairs)}
+    assert numbers_of(manifest)["generated_tokens"] >= sum(pair.provenance["tokens"] for pair in pairs) > 0
+    assert not (tmp_path / "whole/work/views").exists()  # the pairs have the true pictures
+    for pair in pairs:
+        assert (tmp_path / "whole" / pair.images[0]).read_bytes() == (samples_dir / pair.images[0]).read_bytes()
+
+
+def test_equal_answers_are_dropped_by_the_stage(fluent_dir: Path, samples_dir: Path, tmp_path: Path) -> None:
+    """The model says nothing to the question about cows and never minds the picture there."""
+    shutil.copytree(samples_dir, tmp_path / "samples")
+    rows = [
+        Sample(id="cows", images=("images/0.png",), prompt=LEARNED[3][1]),
+        Sample(id="same", images=("images/0.png",), prompt=DESCRIBE),
+        Sample(id="told", images=("images/0.png",), prompt=DESCRIBE, reference="A kettle."),
+    ]
+    write_samples(tmp_path / "samples", rows)
+    config = SEVA.model_copy(update={"image": ("noise-0",), "temperature": 0.0, "max_new_tokens": 60})
+    with pytest.raises(InputError, match=r"'rejected equals chosen': 2.*weaken more"):
+        build_dataset(BuildPlan(WEAKENED, config), fluent_dir, tmp_path / "samples", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["image=noise-2000"], "no view 'noise-2000'.*or none"),
+        (["image=[none, blur]"], "says none beside other views"),
+        (["image=[]"], r"image = \(\)|image = \[\]"),
+        ([], "nothing is weakened"),
+        (["image=blur", "by=either"], "both of them for by: either"),
+        (["bad_prompt=Lie.", "by=either"], "both of them for by: either"),
+        (["image=blur", "good_prompt=Look.", "chosen=reference"], "good_prompt is for chosen: own"),
+        (["image=blur", "chosen=mine"], "chosen = 'mine'"),
+        (["image=blur", "chosen_temperature=-1"], "chosen_temperature = -1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(overrides: list[str], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        load_config(WeakenedConfig, None, ["chosen=own", *overrides])
+
+
+def test_one_view_needs_no_list() -> None:
+    assert load_config(WeakenedConfig, None, ["chosen=own", "image=blur"]).image == ("blur",)
+    assert load_config(WeakenedConfig, None, ["chosen=own", "image=[blur, noise-5]"]).image == ("blur", "noise-5")
