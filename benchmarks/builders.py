@@ -89,11 +89,10 @@ def measure(name: str, settings: tuple[str, ...], count: int, folder: Path) -> d
 
 def judged(sample: Any, pair: Any) -> dict[str, float]:
     """What the lab's truth says of both answers; `wrong` is any mistake, `hallucinated` an absent object named."""
-    from sightline.judges.judge import JudgeInput
     from sightline.lab.oracle import score
     from sightline.lab.parser import judge, parse_claims
     from sightline.lab.world import Scene
-    from sightline.models.requests import Prefix
+    from sightline.models.requests import JudgeInput, Prefix
 
     scene = Scene.from_truth(sample.truth)
     found: dict[str, float] = {"words_ratio": len(pair.rejected.split()) / max(1, len(pair.chosen.split()))}

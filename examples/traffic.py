@@ -14,9 +14,8 @@ import httpx2
 from PIL import Image
 
 from sightline.data.samples import read_samples
-from sightline.judges.judge import JudgeInput
 from sightline.lab.oracle import score
-from sightline.models.requests import prefix_of
+from sightline.models.requests import JudgeInput, prefix_of
 from sightline.records import Sample
 
 OTHER = ("Write a poem about it, please.", "Which stocks should I buy after seeing that?", "Translate the menu for me.")

@@ -22,9 +22,14 @@ ORDER = (
     "data",
     "endpoint",
     "models",
-    "pairs",
+    "writers",
+    "check",
+    "judges",
+    "builders",
     "evals",
+    "recipes",
     "train",
+    "report",
     "study",
     "apps",
     "cli",
@@ -32,8 +37,9 @@ ORDER = (
 BARRED = {
     "endpoint": {"losses"},
     "models": {"losses", "endpoint"},
-    "evals": {"losses", "pairs"},
-    "train": {"evals"},
+    "check": {"losses", "endpoint", "writers"},
+    "evals": {"losses", "writers", "check", "judges", "builders"},
+    "train": {"evals", "recipes", "check"},
 }
 WITHOUT_TORCH = {"errors", "config", "records", "endpoint", "study"}
 TORCH = {"torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers"}

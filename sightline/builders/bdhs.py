@@ -13,8 +13,6 @@ import numpy as np
 from pydantic import Field
 
 from sightline.builders.builder import (
-    TOO_LONG,
-    BuildContext,
     Builder,
     BuildResult,
     SampledConfig,
@@ -24,9 +22,10 @@ from sightline.builders.builder import (
     sample_rng,
 )
 from sightline.builders.image_corruptions import weakened
-from sightline.builders.sampled_answers import fits
 from sightline.builders.similarity import make_similarity
 from sightline.data.sentences import count_words, cut_before_word, split_sentences, starts_with_yes_no, swap_yes_no
+from sightline.models.context import TOO_LONG, RunContext
+from sightline.models.encoding import fits
 from sightline.models.requests import GenerateRequest, Generation, prefix_of
 from sightline.models.sampler import generate, image_token_count
 from sightline.records import Sample
@@ -68,7 +67,7 @@ class _BDHSDraft:
     request: GenerateRequest
 
 
-def build_bdhs(samples: Iterable[Sample], tools: BuildContext, config: BDHSConfig) -> Iterator[BuildResult]:
+def build_bdhs(samples: Iterable[Sample], tools: RunContext, config: BDHSConfig) -> Iterator[BuildResult]:
     """One pair a sample, chosen = its reference, in the order in which they are finished.
 
     A row depends on (sample, seed) alone and not on its neighbors: batches, waves and a resumed run give the same
@@ -114,7 +113,7 @@ def cut_sentence(rng: np.random.Generator, sentence: str) -> str:
     return kept.rstrip(".,;:!") if count_words(kept) == 1 else kept
 
 
-def _answers(attempts: Sequence[_Attempt], tools: BuildContext, config: BDHSConfig) -> list[str]:
+def _answers(attempts: Sequence[_Attempt], tools: RunContext, config: BDHSConfig) -> list[str]:
     """One rejected answer an attempt: all sentences of all attempts are generated in one call per stop rule."""
     drafts = [_drafts(attempt, tools, config) for attempt in attempts]
     guided = [_is_guided(a, config) for a in attempts]
@@ -138,7 +137,7 @@ def _is_guided(attempt: _Attempt, config: BDHSConfig) -> bool:
     return config.guided and (config.tries == 1 or attempt.number < config.tries)
 
 
-def _drafts(attempt: _Attempt, tools: BuildContext, config: BDHSConfig) -> list[_BDHSDraft]:
+def _drafts(attempt: _Attempt, tools: RunContext, config: BDHSConfig) -> list[_BDHSDraft]:
     """What to generate for one attempt; mask, noise and cuts are drawn anew on every try."""
     sample = attempt.sample
     rng = sample_rng(tools.seed, sample, attempt.number)

@@ -11,21 +11,20 @@ from dataclasses import dataclass, replace
 import torch
 from pydantic import Field
 
-from sightline.builders.builder import (
-    TOO_LONG,
-    BuildContext,
-    Builder,
-    BuildResult,
-    SampledConfig,
-    batched,
-    make_pair,
-    sample_rng,
-)
-from sightline.builders.sampled_answers import fits
-from sightline.judges.judge import Judge, judged
+from sightline.builders.builder import Builder, BuildResult, SampledConfig, batched, make_pair, sample_rng
+from sightline.judges.judge import Judge
 from sightline.judges.length_control import JudgeConfig
-from sightline.models.encoding import encode_prefill, encode_prefix
-from sightline.models.requests import GenerateRequest, Generation, Prefix, ScoreRequest, prefix_of, without_pictures
+from sightline.models.context import TOO_LONG, RunContext
+from sightline.models.encoding import encode_prefill, encode_prefix, fits
+from sightline.models.requests import (
+    GenerateRequest,
+    Generation,
+    Prefix,
+    ScoreRequest,
+    judge_input,
+    prefix_of,
+    without_pictures,
+)
 from sightline.models.sampler import generate
 from sightline.models.scorer import answer_logps
 from sightline.records import Sample
@@ -73,7 +72,7 @@ class _Search:
     unscored: int = 0
 
 
-def build_beam(samples: Iterable[Sample], tools: BuildContext, config: BeamConfig) -> Iterator[BuildResult]:
+def build_beam(samples: Iterable[Sample], tools: RunContext, config: BeamConfig) -> Iterator[BuildResult]:
     """One pair a sample; a row depends on (sample, seed) and the judge alone."""
     judge = config.judge.open(tools)
     for wave in batched(samples, config.wave):
@@ -89,7 +88,7 @@ def build_beam(samples: Iterable[Sample], tools: BuildContext, config: BeamConfi
             yield _made(search, judge) if fit else BuildResult(sample_id=search.sample.id, dropped=TOO_LONG)
 
 
-def _advance(searches: Sequence[_Search], number: int, tools: BuildContext, config: BeamConfig, judge: Judge) -> None:
+def _advance(searches: Sequence[_Search], number: int, tools: RunContext, config: BeamConfig, judge: Judge) -> None:
     """One more sentence of every open beam of every sample, in one run of the sampler, the scorer and the judge."""
     grown: list[tuple[_Search, _Beam, GenerateRequest]] = []
     for search in searches:
@@ -102,7 +101,8 @@ def _advance(searches: Sequence[_Search], number: int, tools: BuildContext, conf
         tools.vlm, requests, config.sampling((".",)), batch_size=config.batch_size, autocast=config.autocast
     )
     asked = [
-        judged(search.sample, tools.folder, one.text.strip()) for (search, _, _), one in zip(grown, said, strict=True)
+        judge_input(search.sample, tools.folder, one.text.strip())
+        for (search, _, _), one in zip(grown, said, strict=True)
     ]
     image = [verdict.score for verdict in judge.score(asked)]
     text = _text_rewards(grown, said, tools, config)
@@ -123,7 +123,7 @@ def _advance(searches: Sequence[_Search], number: int, tools: BuildContext, conf
 def _text_rewards(
     grown: Sequence[tuple[_Search, _Beam, GenerateRequest]],
     said: Sequence[Generation],
-    tools: BuildContext,
+    tools: RunContext,
     config: BeamConfig,
 ) -> list[float]:
     """R_T: the mean probability (geometric) of the sentence's tokens without the picture; 0 for an empty one."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sightline.builders.builder import BuildContext, Builder, BuildResult
+from sightline.builders.builder import Builder, BuildResult
 from sightline.config import Config
 from sightline.config.problems import shorten
 from sightline.data.formats.layout import SAME
@@ -22,6 +22,7 @@ from sightline.data.preference_dataset import PAIRS, write_preference_dataset
 from sightline.data.samples import Shard, read_samples, samples_file
 from sightline.data.terminal import Progress, counted
 from sightline.errors import InputError
+from sightline.models.context import RunContext
 from sightline.models.device import resolve_device
 from sightline.models.loading import load_vlm
 from sightline.models.tensor_cache import open_cache
@@ -65,7 +66,7 @@ def build_dataset(
         return stage.manifest
     done = {made.sample_id for made in _built(out)}
     folder = samples_file(samples).parent
-    tools = BuildContext(folder, out / SCRATCH, plan.seed, opened or _open(model))
+    tools = RunContext(folder, out / SCRATCH, plan.seed, opened or _open(model))
     left = (sample for sample in _rows(plan, samples) if sample.id not in done)
     _append(out, counted(builder.build(left, tools, config), progress, total, done=len(done)))
     rate = {} if tools.policy is None else hit_rate_of(tools.policy)

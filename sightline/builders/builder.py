@@ -1,14 +1,13 @@
 """What every builder of pairs is: a config, a function from samples to what was made of each, and what it works with.
 
-`registry` knows their names, `build` is the stage around any of them. A builder is one file; it yields one `BuildResult` a
-sample and not bare pairs, so that a sample which gave several pairs, or none, is resumed whole and its cost counted.
+`registry` knows their names, `build` is the stage around any of them. A builder is one file. It yields one
+`BuildResult` a sample, so that a sample with several pairs, or none, is resumed as a whole and its cost is counted.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -17,14 +16,12 @@ from pydantic import Field
 from sightline.config import Config
 from sightline.config.problems import shorten
 from sightline.errors import InputError
-from sightline.models.requests import GenerateRequest, Generation, Sampling
-from sightline.models.vlm import VLM
+from sightline.models.context import RunContext
+from sightline.models.requests import Sampling
 from sightline.records import Pair, Row, Sample
 
 C = TypeVar("C", bound=Config)
 T = TypeVar("T")
-
-TOO_LONG = "too long for the model"
 
 
 class BuildResult(Row):
@@ -38,33 +35,6 @@ class BuildResult(Row):
     pairs: tuple[Pair, ...] = ()
     dropped: str = ""
     tallies: dict[str, float] = Field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class BuildContext:
-    """What a builder, a judge and a writer work with beside their config.
-
-    Image paths of samples are relative to `folder`; weakened pictures may be kept in `scratch`. `policy` is the model
-    that is to be aligned, None where no builder asked for one. `answering` is how whole answers of the policy are
-    sampled where that is not done by the policy itself; None stands for one that failed.
-    """
-
-    folder: Path
-    scratch: Path
-    seed: int
-    policy: VLM | None = None
-    answering: Callable[[Sequence[GenerateRequest], Sampling], list[Generation | None]] | None = None
-
-    @property
-    def vlm(self) -> VLM:
-        """The policy, for those who need one.
-
-        Raises:
-            InputError: the command was given none.
-        """
-        if self.policy is None:
-            raise InputError("this needs a model; name one with --model")
-        return self.policy
 
 
 def always(config: Config) -> bool:
@@ -89,7 +59,7 @@ class Builder(Generic[C]):
     name: str
     summary: str
     config: type[C]
-    build: Callable[[Iterable[Sample], BuildContext, C], Iterator[BuildResult]]
+    build: Callable[[Iterable[Sample], RunContext, C], Iterator[BuildResult]]
     needs_model: bool = True
     needs_reference: Callable[[C], bool] = never
     gather: Callable[[Iterable[Sample]], Iterator[Sample]] | None = None

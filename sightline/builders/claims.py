@@ -9,9 +9,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from sightline.builders.builder import BuildContext, Builder, BuildResult
+from sightline.builders.builder import Builder, BuildResult
 from sightline.builders.ranked import RankedConfig, ranked
 from sightline.judges.claims import ClaimsJudgeConfig
+from sightline.models.context import RunContext
 from sightline.records import Sample
 
 
@@ -26,7 +27,7 @@ class DividedConfig(RankedConfig):
     most: int = Field(default=2, ge=1, description="pairs of one prompt")
 
 
-def build_divided(samples: Iterable[Sample], tools: BuildContext, config: DividedConfig) -> Iterator[BuildResult]:
+def build_divided(samples: Iterable[Sample], tools: RunContext, config: DividedConfig) -> Iterator[BuildResult]:
     """Up to `most` pairs a sample, in order; a row depends on (sample, seed) and the judge alone."""
     return ranked(samples, tools, config, config.judge.open(tools), CLAIMS.name)
 

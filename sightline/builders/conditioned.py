@@ -13,20 +13,12 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from sightline.builders.builder import (
-    BuildContext,
-    Builder,
-    BuildResult,
-    always,
-    batched,
-    make_pair,
-    require_reference,
-    sample_rng,
-)
+from sightline.builders.builder import Builder, BuildResult, always, batched, make_pair, require_reference, sample_rng
 from sightline.builders.rewriting import draft_seed
 from sightline.config import Config
 from sightline.data.turns import TIERS, tiers
-from sightline.judges.judge import judged
+from sightline.models.context import RunContext
+from sightline.models.requests import judge_input
 from sightline.records import Pair, Sample, Turn
 from sightline.writers.endpoint import WriterConfig
 from sightline.writers.writer import Task, Writer, WriterTask
@@ -134,9 +126,7 @@ class _Plan:
     neutral: str
 
 
-def build_conditioned(
-    samples: Iterable[Sample], tools: BuildContext, config: ConditionedConfig
-) -> Iterator[BuildResult]:
+def build_conditioned(samples: Iterable[Sample], tools: RunContext, config: ConditionedConfig) -> Iterator[BuildResult]:
     """One pair a sample, of the kind diverse two; a row depends on (sample, seed) and the writer alone."""
     propose = config.preferences.open()
     writer = None if config.writer is None else config.writer.open(tools)
@@ -161,7 +151,7 @@ def meta_prompts(kind: Kind, first: str, second: str, neutral: str = "") -> list
     return [tiers(neutral, user) for user in users]
 
 
-def _rng(tools: BuildContext, sample: Sample) -> np.random.Generator:
+def _rng(tools: RunContext, sample: Sample) -> np.random.Generator:
     return sample_rng(tools.seed, sample, _PURPOSE)
 
 
@@ -183,7 +173,7 @@ def _states_wishes(sample: Sample) -> bool:
     return any(turn.role in TIERS for turn in sample.history)
 
 
-def _answers(plans: Sequence[_Plan], tools: BuildContext, writer: Writer | None) -> list[tuple[str, str]]:
+def _answers(plans: Sequence[_Plan], tools: RunContext, writer: Writer | None) -> list[tuple[str, str]]:
     """Of each plan an answer that follows its first wish, and the one to be rejected; empty where there is none."""
     if writer is None:
         given = [(require_reference(plan.sample), str(plan.sample.truth.get("rejected") or "")) for plan in plans]
@@ -192,7 +182,9 @@ def _answers(plans: Sequence[_Plan], tools: BuildContext, writer: Writer | None)
     def write(task: Task, answers: Sequence[str], wishes: Sequence[str], number: int) -> list[str]:
         asked = zip(plans, answers, wishes, strict=True)
         drafts = [
-            WriterTask(task, judged(p.sample, tools.folder, text), draft_seed(tools, p.sample, number), beside=wish)
+            WriterTask(
+                task, judge_input(p.sample, tools.folder, text), draft_seed(tools, p.sample, number), beside=wish
+            )
             for p, text, wish in asked
             if text
         ]

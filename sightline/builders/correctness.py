@@ -15,8 +15,6 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from sightline.builders.builder import (
-    TOO_LONG,
-    BuildContext,
     Builder,
     BuildResult,
     SampledConfig,
@@ -27,6 +25,7 @@ from sightline.builders.builder import (
     sample_rng,
 )
 from sightline.builders.sampled_answers import CHOICES, distinct, k_requests, say, tokens_of
+from sightline.models.context import TOO_LONG, RunContext
 from sightline.models.requests import Generation, Prefix, prefix_of
 from sightline.records import Sample
 
@@ -83,9 +82,7 @@ class _Checked:
     final: str | None
 
 
-def build_correctness(
-    samples: Iterable[Sample], tools: BuildContext, config: CorrectnessConfig
-) -> Iterator[BuildResult]:
+def build_correctness(samples: Iterable[Sample], tools: RunContext, config: CorrectnessConfig) -> Iterator[BuildResult]:
     """Up to `pairs` pairs a sample, in order; a row depends on (sample, seed) alone."""
     for wave in batched(samples, config.wave):
         references = [require_reference(sample) for sample in wave]
@@ -141,7 +138,7 @@ def even_pairs(right: int, wrong: int, count: int, rng: np.random.Generator) -> 
     return [(int(rights[i % right]), int(wrongs[(i + i // lap) % wrong])) for i in range(min(count, right * wrong))]
 
 
-def _prefix(sample: Sample, tools: BuildContext, config: CorrectnessConfig) -> Prefix:
+def _prefix(sample: Sample, tools: RunContext, config: CorrectnessConfig) -> Prefix:
     return replace(prefix_of(sample, tools.folder), prompt=sample.prompt + config.behind_prompt)
 
 

@@ -11,19 +11,11 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sightline.builders.builder import (
-    TOO_LONG,
-    BuildContext,
-    Builder,
-    BuildResult,
-    batched,
-    make_pair,
-    require_reference,
-    sample_rng,
-)
+from sightline.builders.builder import Builder, BuildResult, batched, make_pair, require_reference, sample_rng
 from sightline.builders.image_corruptions import view_of, weakened
 from sightline.builders.sampled_answers import PICTURES, AnswersConfig, k_requests, rejected_seed, say, tokens_of
 from sightline.errors import InputError
+from sightline.models.context import TOO_LONG, RunContext
 from sightline.models.requests import GenerateRequest, Generation, Prefix, prefix_of
 from sightline.records import Sample
 from sightline.records.rows import IMAGE
@@ -78,7 +70,7 @@ class _Weak:
     by_prompt: bool
 
 
-def build_weakened(samples: Iterable[Sample], tools: BuildContext, config: WeakenedConfig) -> Iterator[BuildResult]:
+def build_weakened(samples: Iterable[Sample], tools: RunContext, config: WeakenedConfig) -> Iterator[BuildResult]:
     """One pair a sample, in order; a row depends on (sample, seed) alone."""
     for wave in batched(samples, config.wave):
         weak = [_weak(sample, tools, config) for sample in wave]
@@ -100,7 +92,7 @@ def told(prefix: Prefix, text: str, place: Literal["before", "instead"]) -> Pref
     return replace(prefix, prompt=f"{IMAGE}\n" * prefix.prompt.count(IMAGE) + text)
 
 
-def _weak(sample: Sample, tools: BuildContext, config: WeakenedConfig) -> _Weak | None:
+def _weak(sample: Sample, tools: RunContext, config: WeakenedConfig) -> _Weak | None:
     """None where there is no picture to weaken."""
     rng = sample_rng(tools.seed, sample, PICTURES)
     by_prompt = bool(config.bad_prompt) and (config.by == "both" or bool(rng.random() < 0.5))
@@ -115,7 +107,7 @@ def _weak(sample: Sample, tools: BuildContext, config: WeakenedConfig) -> _Weak 
 
 
 def _strong(
-    wave: Sequence[Sample], weak: Sequence[_Weak | None], tools: BuildContext, config: WeakenedConfig
+    wave: Sequence[Sample], weak: Sequence[_Weak | None], tools: RunContext, config: WeakenedConfig
 ) -> list[list[Generation] | None]:
     """The better answer of each sample: none where there is no worse one to ask for, None where it would not fit."""
     if config.chosen == "reference":

@@ -11,21 +11,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from sightline.builders.builder import (
-    TOO_LONG,
-    BuildContext,
-    Builder,
-    BuildResult,
-    always,
-    batched,
-    make_pair,
-    require_reference,
-    sample_rng,
-)
+from sightline.builders.builder import Builder, BuildResult, always, batched, make_pair, require_reference, sample_rng
 from sightline.builders.image_corruptions import STEPS, weakened
 from sightline.builders.sampled_answers import PICTURES, rejected_seed
 from sightline.config import Config
 from sightline.errors import InputError
+from sightline.models.context import TOO_LONG, RunContext
 from sightline.models.encoding import RowTooLong, encode_answer, encode_prefix
 from sightline.models.requests import Prefix, prefix_of
 from sightline.models.teacher_forcing import Forced, Forcing, forced_tokens
@@ -47,7 +38,7 @@ class DistortedConfig(Config):
     autocast: bool = Field(default=False, description="bfloat16 autocast")
 
 
-def build_distorted(samples: Iterable[Sample], tools: BuildContext, config: DistortedConfig) -> Iterator[BuildResult]:
+def build_distorted(samples: Iterable[Sample], tools: RunContext, config: DistortedConfig) -> Iterator[BuildResult]:
     """One pair a sample, chosen = its reference, in order; a row depends on (sample, seed) alone."""
     heat = 0.0 if config.rule == "argmax" else config.temperature
     for wave in batched(samples, config.wave):
@@ -68,7 +59,7 @@ def build_distorted(samples: Iterable[Sample], tools: BuildContext, config: Dist
                 yield BuildResult(sample_id=sample.id, dropped=one)
 
 
-def _asked(sample: Sample, tools: BuildContext, config: DistortedConfig) -> Forcing | str:
+def _asked(sample: Sample, tools: RunContext, config: DistortedConfig) -> Forcing | str:
     """The reference under the noised picture, or why there is none."""
     if not sample.images:
         return NO_PICTURE

@@ -10,17 +10,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from sightline.builders.builder import (
-    TOO_LONG,
-    BuildContext,
-    Builder,
-    BuildResult,
-    batched,
-    make_pair,
-    require_reference,
-)
+from sightline.builders.builder import Builder, BuildResult, batched, make_pair, require_reference
 from sightline.builders.sampled_answers import AnswersConfig, k_requests, rejected_seed, say, tokens_of
 from sightline.data.sentences import count_words, cut_before_word
+from sightline.models.context import TOO_LONG, RunContext
 from sightline.models.requests import GenerateRequest, Generation, prefix_of, without_pictures
 from sightline.models.sampler import image_token_count
 from sightline.records import Sample
@@ -41,9 +34,7 @@ class DropoutNTPConfig(AnswersConfig):
     )
 
 
-def build_dropout_ntp(
-    samples: Iterable[Sample], tools: BuildContext, config: DropoutNTPConfig
-) -> Iterator[BuildResult]:
+def build_dropout_ntp(samples: Iterable[Sample], tools: RunContext, config: DropoutNTPConfig) -> Iterator[BuildResult]:
     """One pair a sample, in order; a row depends on (sample, seed) alone."""
     for wave in batched(samples, config.wave):
         blind = [_blind(sample, tools, config) for sample in wave]
@@ -58,7 +49,7 @@ def beginning(answer: str, keep: float) -> str:
     return cut_before_word(answer, int(count_words(answer) * keep)).rstrip()
 
 
-def _blind(sample: Sample, tools: BuildContext, config: DropoutNTPConfig) -> GenerateRequest | None:
+def _blind(sample: Sample, tools: RunContext, config: DropoutNTPConfig) -> GenerateRequest | None:
     """The sample's prompt without its picture, for the model to go on from; None where that makes no sense."""
     prefix, seed = prefix_of(sample, tools.folder), rejected_seed(sample, tools.seed)
     if not sample.images:
@@ -70,7 +61,7 @@ def _blind(sample: Sample, tools: BuildContext, config: DropoutNTPConfig) -> Gen
 
 
 def _wholes(
-    wave: Sequence[Sample], blind: Sequence[GenerateRequest | None], tools: BuildContext, config: DropoutNTPConfig
+    wave: Sequence[Sample], blind: Sequence[GenerateRequest | None], tools: RunContext, config: DropoutNTPConfig
 ) -> list[list[Generation] | None]:
     """The answer to cut for each sample: none where there is no blind prompt, None where it could not be sampled."""
     if config.chosen == "reference":

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from sightline.builders.builder import BuildContext
 from sightline.data.images import open_image, save_image
 from sightline.errors import InputError
+from sightline.models.context import RunContext
 from sightline.records import hash_file, hash_json
 
 View = Callable[[Image.Image, np.random.Generator], Image.Image]
@@ -107,7 +107,7 @@ def view_of(name: str) -> View:
     raise InputError(f"there is no view {name!r} of a picture; use noise-0 to noise-{STEPS}, or {', '.join(VIEWS)}")
 
 
-def weakened(path: Path, name: str, tools: BuildContext, rng: np.random.Generator) -> Path:
+def weakened(path: Path, name: str, tools: RunContext, rng: np.random.Generator) -> Path:
     """The file of a weakened picture, named by its content and by what was drawn for it; written where missing."""
     seed = int(rng.integers(2**63))
     target = tools.scratch / f"{hash_json([hash_file(path), name, seed])[:32]}.png"

@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sightline.builders.builder import TOO_LONG, BuildContext, Builder, BuildResult, batched, make_pair
+from sightline.builders.builder import Builder, BuildResult, batched, make_pair
 from sightline.builders.sampled_answers import AnswersConfig, distinct, k_requests, say, tokens_of
 from sightline.data.sentences import count_words
-from sightline.judges.judge import Judge, Verdict, judged
+from sightline.judges.judge import Judge, Verdict
 from sightline.judges.length_control import JudgeConfig
-from sightline.models.requests import Generation, prefix_of
+from sightline.models.context import TOO_LONG, RunContext
+from sightline.models.requests import Generation, judge_input, prefix_of
 from sightline.records import Pair, Sample
 
 NAME = "ranked"
@@ -51,13 +52,13 @@ class Graded:
     verdict: Verdict
 
 
-def build_ranked(samples: Iterable[Sample], tools: BuildContext, config: RankedConfig) -> Iterator[BuildResult]:
+def build_ranked(samples: Iterable[Sample], tools: RunContext, config: RankedConfig) -> Iterator[BuildResult]:
     """The pairs of each sample, in order; a row depends on (sample, seed) and the judge alone."""
     return ranked(samples, tools, config, config.judge.open(tools))
 
 
 def ranked(
-    samples: Iterable[Sample], tools: BuildContext, config: RankedConfig, judge: Judge, name: str = NAME
+    samples: Iterable[Sample], tools: RunContext, config: RankedConfig, judge: Judge, name: str = NAME
 ) -> Iterator[BuildResult]:
     """The same with a judge that is open already, under a builder's name."""
     for wave in batched(samples, config.wave):
@@ -66,7 +67,9 @@ def ranked(
         # One answer to choose from is nothing to ask the judge about.
         candidates = [found if len(found := distinct(answers or ())) > 1 else [] for answers in said]
         to_judge = zip(wave, candidates, strict=True)
-        verdicts = iter(judge.score([judged(s, tools.folder, a.text.strip()) for s, found in to_judge for a in found]))
+        verdicts = iter(
+            judge.score([judge_input(s, tools.folder, a.text.strip()) for s, found in to_judge for a in found])
+        )
         for sample, answers, found in zip(wave, said, candidates, strict=True):
             theirs = [(answer, next(verdicts)) for answer in found]
             yield _made(sample, answers, theirs, config, {"builder": name, "judge": judge.identity})

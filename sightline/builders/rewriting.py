@@ -5,22 +5,12 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from sightline.builders.builder import (
-    TOO_LONG,
-    BuildContext,
-    Builder,
-    BuildResult,
-    always,
-    batched,
-    make_pair,
-    require_reference,
-    sample_rng,
-)
+from sightline.builders.builder import Builder, BuildResult, always, batched, make_pair, require_reference, sample_rng
 from sightline.builders.sampled_answers import AnswersConfig, k_requests, say
 from sightline.config import Config
 from sightline.data.texts import changed_spans
-from sightline.judges.judge import judged
-from sightline.models.requests import Generation, prefix_of
+from sightline.models.context import TOO_LONG, RunContext
+from sightline.models.requests import Generation, judge_input, prefix_of
 from sightline.records import Sample
 from sightline.writers.endpoint import WriterConfig
 from sightline.writers.writer import Task, Writer, WriterTask, Written
@@ -46,13 +36,15 @@ class Rewritten(NamedTuple):
 
 
 def spoiled(
-    samples: Iterable[Sample], tools: BuildContext, config: RewritingConfig, name: str, task: Task, count: int = 1
+    samples: Iterable[Sample], tools: RunContext, config: RewritingConfig, name: str, task: Task, count: int = 1
 ) -> Iterator[BuildResult]:
     """Up to `count` pairs a sample, chosen = its reference, rejected = the reference after the task."""
     writer = config.writer.open(tools)
     for wave in batched(samples, config.wave):
         drafts = [
-            WriterTask(task, judged(sample, tools.folder, require_reference(sample)), draft_seed(tools, sample, number))
+            WriterTask(
+                task, judge_input(sample, tools.folder, require_reference(sample)), draft_seed(tools, sample, number)
+            )
             for sample in wave
             for number in range(count)
         ]
@@ -62,7 +54,7 @@ def spoiled(
             yield made_of(sample, name, theirs, writer, {})
 
 
-def draft_seed(tools: BuildContext, sample: Sample, number: int = 0) -> int:
+def draft_seed(tools: RunContext, sample: Sample, number: int = 0) -> int:
     """The seed of a sample's draft."""
     return int(sample_rng(tools.seed, sample, _PURPOSE + number).integers(2**63))
 
@@ -101,7 +93,7 @@ class AlteredConfig(RewritingConfig):
     twins: int = Field(default=1, ge=1, description="altered texts of each reference; one that repeats is left out")
 
 
-def build_altered(samples: Iterable[Sample], tools: BuildContext, config: AlteredConfig) -> Iterator[BuildResult]:
+def build_altered(samples: Iterable[Sample], tools: RunContext, config: AlteredConfig) -> Iterator[BuildResult]:
     """Up to `twins` pairs a sample, chosen = its reference."""
     return spoiled(samples, tools, config, ALTERED.name, "alter", config.twins)
 
@@ -121,7 +113,7 @@ class CorruptedConfig(RewritingConfig):
     """The whole reference is rewritten once. The papers' writer is GPT-4V, or GPT-4 with two worked examples."""
 
 
-def build_corrupted(samples: Iterable[Sample], tools: BuildContext, config: CorruptedConfig) -> Iterator[BuildResult]:
+def build_corrupted(samples: Iterable[Sample], tools: RunContext, config: CorruptedConfig) -> Iterator[BuildResult]:
     """One pair a sample, chosen = its reference."""
     return spoiled(samples, tools, config, CORRUPTED.name, "corrupt")
 
@@ -146,14 +138,14 @@ class CorrectedConfig(AnswersConfig):
     writer: WriterConfig
 
 
-def build_corrected(samples: Iterable[Sample], tools: BuildContext, config: CorrectedConfig) -> Iterator[BuildResult]:
+def build_corrected(samples: Iterable[Sample], tools: RunContext, config: CorrectedConfig) -> Iterator[BuildResult]:
     """At most one pair a sample, in order."""
     writer = config.writer.open(tools)
     for wave in batched(samples, config.wave):
         said = say(tools, [k_requests(s, prefix_of(s, tools.folder), tools.seed, 1) for s in wave], config)
         reasons = [_reason(answers, config) for answers in said]
         drafts = [
-            WriterTask("correct", judged(sample, tools.folder, answers[0].text.strip()), draft_seed(tools, sample))
+            WriterTask("correct", judge_input(sample, tools.folder, answers[0].text.strip()), draft_seed(tools, sample))
             for sample, answers, reason in zip(wave, said, reasons, strict=True)
             if answers and not reason
         ]

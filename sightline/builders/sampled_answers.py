@@ -8,8 +8,9 @@ from itertools import islice
 
 from pydantic import Field
 
-from sightline.builders.builder import BuildContext, SampledConfig, sample_rng
-from sightline.models.encoding import RowTooLong, encode_prefill, encode_prefix
+from sightline.builders.builder import SampledConfig, sample_rng
+from sightline.models.context import RunContext
+from sightline.models.encoding import fits
 from sightline.models.requests import GenerateRequest, Generation, Prefix, Sampling
 from sightline.models.sampler import generate
 from sightline.models.vlm import VLM
@@ -41,7 +42,7 @@ def k_requests(sample: Sample, prefix: Prefix, seed: int, k: int) -> list[Genera
 
 
 def say(
-    tools: BuildContext,
+    tools: RunContext,
     asked: Sequence[Sequence[GenerateRequest]],
     config: SampledConfig,
     *,
@@ -65,15 +66,6 @@ def say(
         [made for made in islice(said, len(requests)) if made is not None] if fit else None
         for requests, fit in zip(asked, fitting, strict=True)
     ]
-
-
-def fits(vlm: VLM, prefix: Prefix, prefill: str, new_tokens: int) -> bool:
-    """Whether prompt, images, what is said already and `new_tokens` more fit the positions of the model."""
-    try:
-        row = encode_prefill(vlm, encode_prefix(vlm, prefix), prefill.rstrip())
-    except RowTooLong:
-        return False
-    return len(row.ids) + new_tokens <= vlm.max_tokens
 
 
 def distinct(answers: Iterable[Generation]) -> list[Generation]:

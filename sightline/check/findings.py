@@ -1,4 +1,4 @@
-"""What a check can find, how bad each thing is, and the records of it: `CheckFinding` a row, `CheckLine` of the table, `Report`.
+"""What a check can find, how bad each finding is, and its records: `CheckFinding`, `CheckLine` of the table, `Report`.
 
 Nothing is looked at here. A further check of rows is a further line in `CHECKS`; measures that concern the dataset as
 a whole (`giveaways`, `prior`) make their lines themselves.

@@ -32,49 +32,63 @@ class Terminated(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class CommandEntry:
-    """Where a command is: the module whose `app` it is, its line of help, and whether it has commands of its own."""
+    """Where a command's typer app is ("package.module:attribute"), its line of help, and its panel in the help."""
 
-    module: str
+    app: str
     help: str
+    panel: str = ""
     is_group: bool = False
 
 
+_HERE = "sightline.cli"
+DATA, TRAIN, MEASURE, STUDY, DEPLOY, RECIPES = "Make data", "Train", "Measure", "Study", "Deploy", "Recipes"
 COMMANDS: dict[str, CommandEntry] = {
-    "demo": CommandEntry(
-        "sightline.cli.lab", "Run the whole way on the embedded lab: pictures, pairs, training, report."
+    "lab": CommandEntry(
+        f"{_HERE}.lab:lab_app", "The embedded lab: draw scenes, train its base model.", DATA, is_group=True
     ),
-    "lab": CommandEntry("sightline.cli.lab", "The embedded world: draw scenes, train its base model.", is_group=True),
-    "fetch": CommandEntry("sightline.cli.exchange", "Fetch a model or a data set from the hub."),
+    "fetch": CommandEntry(f"{_HERE}.exchange:fetch_app", "Fetch a model or a dataset from the hub.", DATA),
     "import": CommandEntry(
-        "sightline.cli.exchange", "Read published and peers' layouts of preferences and instructions."
+        f"{_HERE}.exchange:import_app", "Import preferences and instructions from other layouts.", DATA
     ),
-    "export": CommandEntry(
-        "sightline.cli.exchange", "Write pairs in a peer's layout, or a model to be deployed.", is_group=True
-    ),
-    "pairs": CommandEntry("sightline.cli.pairs", "Build preference pairs from samples.", is_group=True),
-    "match": CommandEntry("sightline.cli.recipes", "Make training rows for entity matching.", is_group=True),
-    "probe": CommandEntry("sightline.cli.measure", "Ask whether a model uses its pictures at all."),
-    "judge": CommandEntry("sightline.cli.measure", "Measure how often a judge prefers the chosen answer of pairs."),
-    "compose": CommandEntry("sightline.cli.recipes", "Make one model of several that take different media."),
+    "pairs": CommandEntry(f"{_HERE}.pairs:app", "Build preference pairs from samples.", DATA, is_group=True),
     "label": CommandEntry(
-        "sightline.cli.people", "Let people compare answers in a browser, and measure how far they agree."
+        f"{_HERE}.people:label_app", "Let people compare answers, and measure their agreement.", DATA
     ),
-    "chat": CommandEntry("sightline.cli.people", "Talk with one model or two beside each other in a browser."),
-    "train": CommandEntry("sightline.cli.train", "Train a model on preference pairs."),
-    "curate": CommandEntry("sightline.cli.recipes", "Keep the best of instruction data, by two reward models."),
-    "check": CommandEntry("sightline.cli.check", "Look for what is wrong with a dataset of pairs."),
-    "eval": CommandEntry("sightline.cli.measure", "Measure a model on benchmarks."),
-    "eval-merge": CommandEntry("sightline.cli.measure", "Bring the shards of an evaluation together."),
-    "score": CommandEntry("sightline.cli.score", "Score a file of answers by a benchmark's official rule."),
+    "check": CommandEntry(f"{_HERE}.check:app", "Look for problems in a dataset of pairs.", DATA),
+    "train": CommandEntry(f"{_HERE}.train:app", "Train a model on preference pairs or by rewards.", TRAIN),
+    "eval": CommandEntry(f"{_HERE}.measure:eval_app", "Evaluate a model on benchmarks.", MEASURE),
+    "eval-merge": CommandEntry(f"{_HERE}.measure:eval_merge_app", "Merge the shards of an evaluation.", MEASURE),
+    "score": CommandEntry(f"{_HERE}.score:app", "Score a file of answers by a benchmark's official rule.", MEASURE),
     "compare": CommandEntry(
-        "sightline.cli.report", "Compare two models' evaluations, item by item, with tests and power."
+        f"{_HERE}.report:compare_app", "Compare evaluations item by item, with tests and power.", MEASURE
     ),
-    "study": CommandEntry("sightline.cli.study", "Run a grid of arms and seeds, and compare them.", is_group=True),
-    "serve": CommandEntry("sightline.cli.serve", "Serve a model, with limits, a log and feedback."),
+    "probe": CommandEntry(f"{_HERE}.measure:probe_app", "Check whether a model uses its images.", MEASURE),
+    "judge": CommandEntry(
+        f"{_HERE}.measure:judge_app", "Measure how often a judge prefers the chosen answer.", MEASURE
+    ),
+    "demo": CommandEntry(
+        f"{_HERE}.lab:demo_app", "Run the whole pipeline on the embedded lab and write its report.", STUDY
+    ),
+    "study": CommandEntry(
+        f"{_HERE}.study:app", "Run a grid of arms and seeds, and compare them.", STUDY, is_group=True
+    ),
+    "report": CommandEntry(f"{_HERE}.report:report_app", "Write the report on a base and an aligned model.", STUDY),
+    "export": CommandEntry(
+        f"{_HERE}.exchange:export_app",
+        "Export pairs to another layout, or a model for deployment.",
+        DEPLOY,
+        is_group=True,
+    ),
+    "chat": CommandEntry(f"{_HERE}.people:chat_app", "Chat with one model, or with two side by side.", DEPLOY),
+    "serve": CommandEntry(f"{_HERE}.serve:app", "Serve a model, with limits, a log and feedback.", DEPLOY),
     "monitor": CommandEntry(
-        "sightline.cli.monitor", "Watch a served model's log for drift, with tests that may be looked at."
+        f"{_HERE}.monitor:app", "Watch a served model's log for drift (anytime-valid tests).", DEPLOY
     ),
-    "report": CommandEntry("sightline.cli.report", "Write the report of a base and an aligned model."),
+    "match": CommandEntry(
+        f"{_HERE}.recipes:match_app", "Make training rows for entity matching.", RECIPES, is_group=True
+    ),
+    "compose": CommandEntry(f"{_HERE}.recipes:compose_app", "Merge models of several media into one.", RECIPES),
+    "curate": CommandEntry(f"{_HERE}.recipes:curate_app", "Keep the best instruction data by reward models.", RECIPES),
 }
 
 
@@ -84,7 +98,9 @@ class Commands(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         # What help lists and misspellings are compared with; the commands themselves are imported to run.
-        self.commands = {name: TyperCommand(name, help=entry.help) for name, entry in COMMANDS.items()}
+        self.commands = {
+            name: TyperCommand(name, help=entry.help, rich_help_panel=entry.panel) for name, entry in COMMANDS.items()
+        }
         self._words: list[str] = []
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
@@ -94,7 +110,8 @@ class Commands(TyperGroup):
         if name is None or listed is None:
             return name, listed, rest
         entry = COMMANDS[name]
-        app = import_module(entry.module).app
+        module, _, attribute = entry.app.partition(":")
+        app = getattr(import_module(module), attribute)
         command = get_group(app) if entry.is_group else get_command(app)
         command.name, command.help = name, command.help or entry.help
         # typer takes an app of one command for a program of its own, with options to install its completion

@@ -166,12 +166,12 @@ def judge(
     """
     from itertools import islice
 
-    from sightline.builders.builder import BuildContext
     from sightline.config import Config, load_config
     from sightline.data.preference_dataset import read_pairs
     from sightline.data.terminal import one_bar
     from sightline.judges.accuracy import accuracy_of
     from sightline.judges.length_control import JudgeConfig
+    from sightline.models.context import RunContext
     from sightline.models.loading import load_vlm
 
     class JudgeSettings(Config):
@@ -180,7 +180,7 @@ def judge(
     settings = load_config(JudgeSettings, config, overrides or ())
     rows = list(islice(read_pairs(pairs), limit))
     folder = pairs.absolute()
-    opened = settings.judge.open(BuildContext(folder, folder, seed, None if model is None else load_vlm(model)))
+    opened = settings.judge.open(RunContext(folder, folder, seed, None if model is None else load_vlm(model)))
     done = 0
     with one_bar("pairs") as progress:
 

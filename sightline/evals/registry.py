@@ -24,8 +24,8 @@ class BenchmarkEntry:
     """A benchmark by name: who makes it, one line of help, and where its owners publish its files.
 
     `files` is empty where it makes its own. `needs_images` says whether `eval` must be given pictures too.
-    `splits` are its official parts, of which `BenchmarkSetting.split` picks one; only a benchmark with `has_validation` has
-    other pictures on which settings may be chosen.
+    `splits` are its official parts, of which `BenchmarkSetting.split` picks one. Only a benchmark with
+    `has_validation` has separate pictures on which settings may be chosen.
     """
 
     factory: str

@@ -12,8 +12,8 @@ import numpy as np
 
 from sightline.check.shortcuts import Bootstrap, mean_estimate
 from sightline.errors import InputError
-from sightline.judges.judge import ComparisonInput, Judge, JudgeInput, prefer
-from sightline.models.requests import prefix_of
+from sightline.judges.judge import ComparisonInput, Judge, prefer
+from sightline.models.requests import JudgeInput, prefix_of
 from sightline.records import Estimate, Pair, hash_json
 
 AT_ONCE = 64  # pairs between two words of progress

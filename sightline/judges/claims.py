@@ -12,12 +12,12 @@ from typing import Literal
 import torch
 from pydantic import Field, model_validator
 
-from sightline.builders.builder import BuildContext
 from sightline.config import Config
 from sightline.data.sentences import split_sentences
-from sightline.judges.judge import Judge, JudgeInput, Verdict
+from sightline.judges.judge import Judge, Verdict
+from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
-from sightline.models.requests import Prefix, ScoreRequest
+from sightline.models.requests import JudgeInput, Prefix, ScoreRequest
 from sightline.models.scorer import answer_logps
 from sightline.models.tensor_cache import open_cache
 from sightline.models.vlm import VLM
@@ -56,7 +56,7 @@ class ClaimsJudgeConfig(Config):
             raise ValueError("give a writer with split 'writer', and only then")
         return self
 
-    def open(self, tools: BuildContext) -> Judge:
+    def open(self, tools: RunContext) -> Judge:
         """The judge."""
         vlm = tools.vlm if self.model == POLICY else load_vlm(self.model, cache=open_cache())
         return _Claims(self, vlm, self.writer.open(tools) if self.writer else None)

@@ -17,12 +17,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoModel, AutoProcessor
 
-from sightline.builders.builder import BuildContext
 from sightline.config import Config
 from sightline.data.images import open_image
 from sightline.data.sentences import split_sentences
 from sightline.errors import InputError
-from sightline.judges.judge import Judge, JudgeInput, Verdict
+from sightline.judges.judge import Judge, Verdict
+from sightline.models.context import RunContext
+from sightline.models.requests import JudgeInput
 from sightline.models.tensor_cache import TensorCache, content_key, open_cache
 from sightline.records import hash_file, hash_json
 from sightline.records.hashing import hash_tree
@@ -43,7 +44,7 @@ class ClipJudgeConfig(Config):
     batch_size: int = Field(default=64, gt=0, description="pictures, or sentences, in one pass")
     device: str = "cpu"
 
-    def open(self, tools: BuildContext) -> Judge:
+    def open(self, tools: RunContext) -> Judge:
         """The judge."""
         return _Clip(self, open_cache())
 

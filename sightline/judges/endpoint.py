@@ -10,11 +10,11 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from sightline.builders.builder import BuildContext
 from sightline.config import Config
 from sightline.endpoint import Ask, Endpoint, EndpointConfig
-from sightline.judges.judge import ComparisonInput, Judge, JudgeInput, Preference, Verdict
-from sightline.models.requests import told
+from sightline.judges.judge import ComparisonInput, Judge, Preference, Verdict
+from sightline.models.context import RunContext
+from sightline.models.requests import JudgeInput, conversation_text
 from sightline.records import hash_json
 
 #: Changes with any of the rules below, so that verdicts by another rule count as another judge's.
@@ -115,7 +115,7 @@ def read_better(reply: str) -> Preference | None:
 
 def _question(asked: JudgeInput, reference: bool) -> str:
     shown = f"\n\nReference answer, which is right: {asked.reference}" if reference and asked.reference else ""
-    return f"Question: {told(asked.prefix)}{shown}"
+    return f"Question: {conversation_text(asked.prefix)}{shown}"
 
 
 def _last_lines(reply: str, count: int) -> list[str]:
@@ -147,7 +147,7 @@ class EndpointJudgeConfig(Config):
             raise ValueError("an aspect is named twice")
         return value
 
-    def open(self, tools: BuildContext) -> Judge:
+    def open(self, tools: RunContext) -> Judge:
         """The judge."""
         grader = _Grader(self, Endpoint(self.server))
         return _Comparer(self, grader) if self.mode == "compare" else grader

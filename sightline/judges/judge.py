@@ -7,23 +7,12 @@ it; `table` is the union of the configs.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Literal, Protocol, cast, runtime_checkable
 
-from sightline.builders.builder import BuildContext
 from sightline.config import Config
-from sightline.models.requests import Prefix, prefix_of
-from sightline.records import Sample, hash_json
-
-
-@dataclass(frozen=True)
-class JudgeInput:
-    """One answer to judge; `reference` and `truth` are what the sample knows, for judges that may look."""
-
-    prefix: Prefix
-    answer: str
-    reference: str | None = None
-    truth: dict[str, Any] = field(default_factory=dict)
+from sightline.models.context import RunContext
+from sightline.models.requests import JudgeInput
+from sightline.records import hash_json
 
 
 @dataclass(frozen=True)
@@ -66,11 +55,6 @@ class Comparer(Protocol):
         ...
 
 
-def judged(sample: Sample, folder: Path, answer: str) -> JudgeInput:
-    """An answer to a sample whose images are relative to `folder`."""
-    return JudgeInput(prefix_of(sample, folder), answer, sample.reference, sample.truth)
-
-
 def prefer(judge: Judge, asked: Sequence[ComparisonInput]) -> list[Preference | None]:
     """Which of two answers the judge prefers: by comparing where it can, else by its scores."""
     if isinstance(judge, Comparer):
@@ -96,7 +80,7 @@ class OracleJudgeConfig(Config):
     name: Literal["oracle"]
     world: Literal["lab"] = "lab"
 
-    def open(self, tools: BuildContext) -> Judge:
+    def open(self, tools: RunContext) -> Judge:
         """The judge."""
         return _OracleJudge(self.world)
 

@@ -5,14 +5,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sightline.builders.builder import BuildContext
 from sightline.config import Config
 from sightline.data.sentences import count_words
 from sightline.judges.claims import ClaimsJudgeConfig
 from sightline.judges.clip import ClipJudgeConfig
 from sightline.judges.endpoint import EndpointJudgeConfig
-from sightline.judges.judge import ComparisonInput, Judge, JudgeInput, OracleJudgeConfig, Preference, Verdict, prefer
+from sightline.judges.judge import ComparisonInput, Judge, OracleJudgeConfig, Preference, Verdict, prefer
 from sightline.judges.reward import RewardJudgeConfig, SelfJudgeConfig
+from sightline.models.context import RunContext
+from sightline.models.requests import JudgeInput
 from sightline.records import hash_json
 
 PlainJudgeConfig = (
@@ -28,7 +29,7 @@ class LengthControlledJudgeConfig(Config):
     per_word: float = Field(default=0.0, ge=0, description="in the inner judge's units")
     max_ratio: float | None = Field(default=None, ge=1, description="longer over shorter, in words; beyond it: a tie")
 
-    def open(self, tools: BuildContext) -> Judge:
+    def open(self, tools: RunContext) -> Judge:
         """The judge."""
         return _LengthControlled(self, self.judge.open(tools))
 

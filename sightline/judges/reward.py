@@ -12,15 +12,15 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from sightline.builders.builder import BuildContext
 from sightline.config import Config
 from sightline.errors import InputError
-from sightline.judges.judge import Judge, JudgeInput, Verdict
+from sightline.judges.judge import Judge, Verdict
 from sightline.models.adapters import reference_mode
+from sightline.models.context import RunContext
 from sightline.models.device import resolve_device
 from sightline.models.encoding import RowTooLong, encode_answer, encode_prefix
 from sightline.models.loading import load_vlm, weights_hash
-from sightline.models.requests import ScoreRequest, without_pictures
+from sightline.models.requests import JudgeInput, ScoreRequest, without_pictures
 from sightline.models.scalar_head import ABOUT, ScalarHead, answer_scores, has_head, load_head
 from sightline.models.scorer import answer_logps
 from sightline.models.tensor_cache import open_cache
@@ -44,7 +44,7 @@ class RewardJudgeConfig(Config):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     autocast: bool = False
 
-    def open(self, tools: BuildContext) -> Judge:
+    def open(self, tools: RunContext) -> Judge:
         """The judge.
 
         Raises:
@@ -120,7 +120,7 @@ class SelfJudgeConfig(Config):
     batch_size: int = Field(default=16, gt=0, description="answers in one pass")
     autocast: bool = False
 
-    def open(self, tools: BuildContext) -> Judge:
+    def open(self, tools: RunContext) -> Judge:
         """The judge."""
         return _Self(self, tools.vlm)
 

@@ -1,11 +1,12 @@
 """The lab's truth as a judge: how right an answer is, for `judges.judge`; as a writer it is `rewriting`."""
 
 from sightline.evals.yes_no import parse_yes_no
-from sightline.judges.judge import JudgeInput, Verdict
+from sightline.judges.judge import Verdict
 from sightline.lab.parser import Claims, Judgement, judge, parse_claims
 from sightline.lab.questions import CAPTION_PROMPTS, DESCRIBE_PROMPTS, question_score
 from sightline.lab.words import COLORS, COUNT_WORDS
 from sightline.lab.world import Scene
+from sightline.models.requests import JudgeInput
 from sightline.recipes.curation.conversations import QUESTION_REQUEST
 
 MISTAKE = 0.1  # what a mistake takes off the answer to a question

@@ -24,7 +24,7 @@ MEMBERS = "members"
 
 
 class Composed(ModelFamily):
-    """The family of a model composed of members whose family is `ModelFamily` itself; `names` are the kinds it takes."""
+    """The family of a model composed of plain `ModelFamily` members; `names` are the kinds of media it takes."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)

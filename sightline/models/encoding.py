@@ -299,3 +299,12 @@ def _where(prefix: Prefix) -> str:
 
 def _shorten(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def fits(vlm: VLM, prefix: Prefix, prefill: str, new_tokens: int) -> bool:
+    """Whether prompt, images, what is said already and `new_tokens` more fit the positions of the model."""
+    try:
+        row = encode_prefill(vlm, encode_prefix(vlm, prefix), prefill.rstrip())
+    except RowTooLong:
+        return False
+    return len(row.ids) + new_tokens <= vlm.max_tokens

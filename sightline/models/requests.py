@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from sightline.data.turns import messages, to_turns
 from sightline.records.rows import IMAGE, Pair, Sample, Turn
@@ -34,8 +35,8 @@ def prefix_of(row: Sample | Pair, folder: Path) -> Prefix:
 
 def without_pictures(prefix: Prefix) -> Prefix:
     """The same said without any image."""
-    told = tuple(turn.model_copy(update={"text": _unmarked(turn.text)}) for turn in prefix.history)
-    return Prefix((), _unmarked(prefix.prompt), told)
+    conversation_text = tuple(turn.model_copy(update={"text": _unmarked(turn.text)}) for turn in prefix.history)
+    return Prefix((), _unmarked(prefix.prompt), conversation_text)
 
 
 def _unmarked(text: str) -> str:
@@ -89,10 +90,10 @@ class Generation:
     ids: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
 
-def told(prefix: Prefix) -> str:
+def conversation_text(prefix: Prefix) -> str:
     """The prompt, with the turns before it where there are any; pictures inside the text are `[picture 1]` and so on.
 
-    Pictures that stand before everything else are not mentioned: whoever is told sees them there.
+    Pictures that stand before everything else are not mentioned: the reader sees them there.
 
     Raises:
         InputError: the text has places for another number of images.
@@ -104,3 +105,18 @@ def told(prefix: Prefix) -> str:
     text = "\n".join(lines) if history else prompt
     number = count(1)
     return re.sub(re.escape(IMAGE), lambda _: f"[picture {next(number)}]", text)
+
+
+@dataclass(frozen=True)
+class JudgeInput:
+    """One answer to judge; `reference` and `truth` are what the sample knows, for judges that may look."""
+
+    prefix: Prefix
+    answer: str
+    reference: str | None = None
+    truth: dict[str, Any] = field(default_factory=dict)
+
+
+def judge_input(sample: Sample, folder: Path, answer: str) -> JudgeInput:
+    """An answer to a sample whose images are relative to `folder`."""
+    return JudgeInput(prefix_of(sample, folder), answer, sample.reference, sample.truth)

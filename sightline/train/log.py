@@ -67,7 +67,7 @@ class StepTally:
                 if not math.isnan(value):
                     self._add((stream, name), value, 1)
 
-    def merge(self, other: "Tally") -> None:
+    def merge(self, other: "StepTally") -> None:
         """Add what another tally has counted."""
         for stream, count in other.items.items():
             self.items[stream] += count

@@ -13,13 +13,13 @@ from typing import Any, Literal
 import numpy as np
 from rich.progress import Progress
 
-from sightline.builders.builder import BuildContext
 from sightline.builders.image_corruptions import weakened
 from sightline.data.samples import read_samples, samples_file
 from sightline.errors import InputError
 from sightline.losses.objective import make_objective
 from sightline.losses.types import Need
 from sightline.models.adapters import add_lora, start_from, train_fully
+from sightline.models.context import RunContext
 from sightline.models.device import resolve_device
 from sightline.models.encoding import encode_prefix
 from sightline.models.image_use import require_image_use
@@ -244,7 +244,7 @@ def _primary(vlm: VLM, config: TrainConfig) -> Frozen:
 
 def _weakener(view: str, folder: Path, seed: int) -> Weaken:
     """A pair's pictures under a view, by (seed, pair): the same in every epoch."""
-    tools = BuildContext(Path(), folder, seed)
+    tools = RunContext(Path(), folder, seed)
 
     def weaken(pair: Pair) -> tuple[Path, ...]:
         number = int.from_bytes(hashlib.sha256(pair.id.encode()).digest()[:8], "little")

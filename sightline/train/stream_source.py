@@ -13,10 +13,11 @@ from typing import Any, Self
 import numpy as np
 
 from sightline.builders.build import dropped_reason
-from sightline.builders.builder import TOO_LONG, BuildResult
+from sightline.builders.builder import BuildResult
 from sightline.builders.ranked import TIED, UNSCORED
 from sightline.data.sentences import starts_with_yes_no
 from sightline.errors import InputError
+from sightline.models.context import TOO_LONG
 from sightline.records.rows import Pair
 from sightline.train.preference import STREAM
 from sightline.train.sources import Order, Paused

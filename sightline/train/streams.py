@@ -12,11 +12,12 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from sightline.builders.bdhs import build_bdhs
-from sightline.builders.builder import TOO_LONG, BuildContext, BuildResult, make_pair
+from sightline.builders.builder import BuildResult, make_pair
 from sightline.builders.ranked import ALIKE, CUT_OFF, TIED, UNSCORED, ranked
 from sightline.builders.sampled_answers import distinct, k_requests, say, tokens_of
-from sightline.judges.judge import ComparisonInput, Judge, Preference, judged, prefer
-from sightline.models.requests import prefix_of
+from sightline.judges.judge import ComparisonInput, Judge, Preference, prefer
+from sightline.models.context import TOO_LONG, RunContext
+from sightline.models.requests import judge_input, prefix_of
 from sightline.models.vlm import VLM, evaluating
 from sightline.records.rows import Pair, Sample
 from sightline.train.config.source import OfflineConfig, OnlineBDHSConfig, OnlineConfig, StreamConfig
@@ -77,7 +78,7 @@ class OnlineStream:
 
     name = "online"
 
-    def __init__(self, config: OnlineConfig, engine: RolloutBackend, tools: BuildContext) -> None:
+    def __init__(self, config: OnlineConfig, engine: RolloutBackend, tools: RunContext) -> None:
         self._config, self._engine = config, engine
         self._tools = replace(tools, answering=engine.sample)
         self._judge = config.judge.open(tools)
@@ -105,7 +106,7 @@ class BDHSStream:
 
     name = "bdhs"
 
-    def __init__(self, config: OnlineBDHSConfig, tools: BuildContext) -> None:
+    def __init__(self, config: OnlineBDHSConfig, tools: RunContext) -> None:
         self._config, self._tools = config, tools
 
     def refresh(self, step: int) -> None:
@@ -133,7 +134,7 @@ def make_stream(
     config: StreamConfig, vlm: VLM, run: Path, *, seed: int, autocast: bool, processes: Processes | None = None
 ) -> Stream:
     """The stream that a config names, for the run in the directory `run`."""
-    tools = BuildContext(Path(), run / "views", seed, vlm)
+    tools = RunContext(Path(), run / "views", seed, vlm)
     if isinstance(config, OfflineConfig):
         return OfflineStream()
     if isinstance(config, OnlineConfig):
@@ -141,13 +142,13 @@ def make_stream(
     return BDHSStream(config.model_copy(update={"autocast": autocast}), tools)
 
 
-def compared(samples: Sequence[Sample], tools: BuildContext, config: OnlineConfig, judge: Judge) -> list[BuildResult]:
+def compared(samples: Sequence[Sample], tools: RunContext, config: OnlineConfig, judge: Judge) -> list[BuildResult]:
     """Two answers to each sample, shown to the judge at once."""
     asked = [k_requests(sample, prefix_of(sample, tools.folder), tools.seed, 2) for sample in samples]
     said = say(tools, asked, config.ranked())
     twos = [distinct(answers or ()) for answers in said]
     shown = [
-        ComparisonInput(*(judged(sample, tools.folder, answer.text.strip()) for answer in two))
+        ComparisonInput(*(judge_input(sample, tools.folder, answer.text.strip()) for answer in two))
         for sample, two in zip(samples, twos, strict=True)
         if len(two) == 2
     ]
@@ -173,7 +174,7 @@ def _reason(verdict: Preference | None) -> str:
     return UNSCORED if verdict is None else TIED if verdict == "tie" else ""
 
 
-def _of_epoch(tools: BuildContext, epoch: int) -> BuildContext:
+def _of_epoch(tools: RunContext, epoch: int) -> RunContext:
     """Other samples of the same prompts in every epoch."""
     number = np.random.SeedSequence([tools.seed, epoch]).generate_state(1, np.uint64)[0]
     return replace(tools, seed=int(number))

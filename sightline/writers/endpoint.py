@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sightline.builders.builder import TOO_LONG, BuildContext
-from sightline.builders.sampled_answers import fits
 from sightline.config import Config
 from sightline.endpoint import Ask, Endpoint, EndpointConfig, Reply
+from sightline.models.context import TOO_LONG, RunContext
+from sightline.models.encoding import fits
 from sightline.models.loading import content_of
 from sightline.models.requests import GenerateRequest, Generation, Prefix, Sampling
 from sightline.models.sampler import generate
@@ -33,7 +33,7 @@ class EndpointWriterConfig(Config):
     name: Literal["endpoint"]
     server: EndpointConfig
 
-    def open(self, tools: BuildContext) -> Writer:
+    def open(self, tools: RunContext) -> Writer:
         """The writer."""
         return _Endpoint(self.server)
 
@@ -66,7 +66,7 @@ class PolicyWriterConfig(Config):
     batch_size: int = Field(default=64, gt=0, description="rows generated together")
     autocast: bool = Field(default=False, description="bfloat16 autocast while generating")
 
-    def open(self, tools: BuildContext) -> Writer:
+    def open(self, tools: RunContext) -> Writer:
         """The writer."""
         return _Policy(self, tools.vlm)
 

@@ -8,7 +8,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from sightline.models.requests import Prefix, told
+from sightline.models.requests import Prefix, conversation_text
 from sightline.records.rows import IMAGE
 from sightline.writers.writer import Task, WriterTask
 
@@ -81,7 +81,7 @@ NO_PICTURE, NO_TEXT, CUT_OFF = "the task needs a picture, and there is none", "e
 def task_text(draft: WriterTask) -> str:
     """The task's prompt about the whole conversation; the places of pictures inside it are words, not pictures."""
     about = draft.about
-    question = Prefix(about.prefix.images, told(about.prefix))
+    question = Prefix(about.prefix.images, conversation_text(about.prefix))
     return prompt_of(replace(draft, about=replace(about, prefix=question, answer=about.answer.replace(IMAGE, ""))))
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Literal, Protocol, cast
 
-from sightline.builders.builder import BuildContext
 from sightline.config import Config
-from sightline.judges.judge import JudgeInput
+from sightline.models.context import RunContext
+from sightline.models.requests import JudgeInput
 from sightline.records import hash_json
 
 #: corrupt: put believable mistakes in; correct: take mistakes out, and change nothing else; alter: replace one phrase
@@ -62,7 +62,7 @@ class OracleWriterConfig(Config):
     name: Literal["oracle"]
     world: Literal["lab"] = "lab"
 
-    def open(self, tools: BuildContext) -> Writer:
+    def open(self, tools: RunContext) -> Writer:
         """The writer."""
         return _OracleWriter(self.world)
 

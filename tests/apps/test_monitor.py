@@ -15,10 +15,9 @@ from sightline.apps.monitor.measures import MEASURES, vocabulary
 from sightline.apps.monitor.page import evidence_text
 from sightline.cli import app
 from sightline.data.request_log import RequestLog, is_refusal, plain_yes, read_log, wording_of
-from sightline.judges.judge import JudgeInput
 from sightline.lab.oracle import score
 from sightline.lab.samples import ScenesConfig, write_scenes
-from sightline.models.requests import Prefix
+from sightline.models.requests import JudgeInput, Prefix
 from sightline.records import Sample, read_rows
 from sightline.records.ratings import BUCKETS, LoggedPicture, LoggedRequest
 from sightline.records.store import append_rows

@@ -7,22 +7,23 @@ from typing import Any
 import pytest
 
 from sightline.builders.build import BUILT, BuildPlan, build_dataset
-from sightline.builders.builder import BuildContext, Builder, BuildResult
+from sightline.builders.builder import Builder, BuildResult
 from sightline.config import Config
+from sightline.models.context import RunContext
 from sightline.models.vlm import VLM
 from sightline.records import Manifest, Sample, read_manifest, read_rows
 
-Build = Callable[[Iterable[Sample], BuildContext, Any], Iterator[BuildResult]]
+Build = Callable[[Iterable[Sample], RunContext, Any], Iterator[BuildResult]]
 
 
 def made_of(
-    build: Build, samples: Iterable[Sample], tools: BuildContext, config: Config, **changes: object
+    build: Build, samples: Iterable[Sample], tools: RunContext, config: Config, **changes: object
 ) -> dict[str, BuildResult]:
     """What a builder makes of each sample, in the order in which it does, with some settings changed."""
     return {made.sample_id: made for made in build(samples, tools, config.model_copy(update=changes))}
 
 
-def assert_rows_stand_alone(build: Build, samples: Sequence[Sample], tools: BuildContext, config: Config) -> None:
+def assert_rows_stand_alone(build: Build, samples: Sequence[Sample], tools: RunContext, config: Config) -> None:
     """Neither batches nor waves nor neighbors nor the order decide a row; the seed does."""
     together = made_of(build, samples, tools, config)
     assert list(together) == [sample.id for sample in samples]
@@ -30,7 +31,7 @@ def assert_rows_stand_alone(build: Build, samples: Sequence[Sample], tools: Buil
     assert together == made_of(build, samples[::-1], tools, config, batch_size=5, wave=2)
     (single,) = made_of(build, samples[1:2], tools, config).values()
     assert single == together[samples[1].id]
-    other = BuildContext(tools.folder, tools.scratch, tools.seed + 1, tools.policy)
+    other = RunContext(tools.folder, tools.scratch, tools.seed + 1, tools.policy)
     assert made_of(build, samples, other, config) != together
 
 
@@ -60,5 +61,5 @@ def numbers_of(manifest: Manifest) -> dict[str, float]:
     return {name: value for name, value in manifest.numbers.items() if name != "cache_hit_rate"}
 
 
-def tools_of(folder: Path, scratch: Path, vlm: VLM, seed: int = 0) -> BuildContext:
-    return BuildContext(folder, scratch / "views", seed, vlm)
+def tools_of(folder: Path, scratch: Path, vlm: VLM, seed: int = 0) -> RunContext:
+    return RunContext(folder, scratch / "views", seed, vlm)

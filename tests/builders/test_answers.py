@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.builders.builder import BuildContext
 from sightline.builders.sampled_answers import (
     AnswersConfig,
     answer_seeds,
     distinct,
-    fits,
     k_requests,
     rejected_seed,
     say,
     tokens_of,
 )
+from sightline.models.context import RunContext
+from sightline.models.encoding import fits
 from sightline.models.loading import load_vlm
 from sightline.models.requests import GenerateRequest, Generation, Prefix, Sampling, prefix_of
 from sightline.models.sampler import generate
@@ -29,7 +29,7 @@ CONFIG = AnswersConfig(max_new_tokens=6, batch_size=4)
 
 
 @pytest.fixture
-def tools(samples_dir: Path, vlm: VLM, tmp_path: Path) -> BuildContext:
+def tools(samples_dir: Path, vlm: VLM, tmp_path: Path) -> RunContext:
     return tools_of(samples_dir, tmp_path, vlm)
 
 
@@ -42,7 +42,7 @@ def test_more_answers_begin_with_the_same_ones() -> None:
     assert len({rejected_seed(one, 0), rejected_seed(one, 1), rejected_seed(other, 0)}) == 3
 
 
-def test_answers_are_those_of_each_request_alone(samples: list[Sample], samples_dir: Path, tools: BuildContext) -> None:
+def test_answers_are_those_of_each_request_alone(samples: list[Sample], samples_dir: Path, tools: RunContext) -> None:
     asked = [k_requests(sample, prefix_of(sample, samples_dir), 0, number) for number, sample in enumerate(samples[:4])]
     said = say(tools, asked, CONFIG)
     assert [len(answers or ()) for answers in said] == [0, 1, 2, 3]
@@ -53,7 +53,7 @@ def test_answers_are_those_of_each_request_alone(samples: list[Sample], samples_
     assert len(set(texts)) == 3
 
 
-def test_a_run_may_have_its_own_temperature(samples: list[Sample], samples_dir: Path, tools: BuildContext) -> None:
+def test_a_run_may_have_its_own_temperature(samples: list[Sample], samples_dir: Path, tools: RunContext) -> None:
     asked = [k_requests(samples[0], prefix_of(samples[0], samples_dir), 0, 3)]
     (greedy,) = say(tools, asked, CONFIG, temperature=0.0)
     assert len(set(greedy or ())) == 1
@@ -61,7 +61,7 @@ def test_a_run_may_have_its_own_temperature(samples: list[Sample], samples_dir: 
     assert len(set(drawn or ())) == 3
 
 
-def test_who_does_not_fit_says_nothing_and_the_others_speak(samples_dir: Path, tools: BuildContext) -> None:
+def test_who_does_not_fit_says_nothing_and_the_others_speak(samples_dir: Path, tools: RunContext) -> None:
     """The tiny model has 256 positions."""
     image = (samples_dir / "images/0.png",)
     short, long = GenerateRequest(Prefix(image, ASK)), GenerateRequest(Prefix(image, "cup " * 300))

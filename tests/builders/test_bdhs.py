@@ -22,10 +22,11 @@ from sightline.builders.bdhs import (
     cut_sentence,
     hidden_tokens,
 )
-from sightline.builders.builder import BuildContext, sample_rng
+from sightline.builders.builder import sample_rng
 from sightline.config import load_config
 from sightline.data.sentences import count_words, starts_with_yes_no
 from sightline.errors import InputError
+from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
 from sightline.models.requests import Sampling
 from sightline.models.sampler import generate
@@ -38,8 +39,8 @@ CONFIG = BDHSConfig(rho=0.8, tries=3, threshold=0.97, max_new_tokens=10, batch_s
 NEVER_BELOW = 1e-9  # a threshold that no similarity is below, so that every try is tried again
 
 
-def tools(folder: Path, vlm: VLM, seed: int = 0) -> BuildContext:
-    return BuildContext(folder, folder / "views", seed, vlm)
+def tools(folder: Path, vlm: VLM, seed: int = 0) -> RunContext:
+    return RunContext(folder, folder / "views", seed, vlm)
 
 
 def drafts(sample: Sample, folder: Path, vlm: VLM, number: int = 1, seed: int = 0) -> list[_BDHSDraft]:

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from sightline.builders.beam import BeamConfig, _Beam, _ends, build_beam
-from sightline.builders.builder import BuildContext, BuildResult
+from sightline.builders.builder import BuildResult
 from sightline.data.samples import read_samples
 from sightline.judges.judge import OracleJudgeConfig
 from sightline.lab import BASE
 from sightline.lab.samples import ScenesConfig, write_scenes
+from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
 from sightline.models.requests import ScoreRequest, prefix_of
 from sightline.models.scorer import answer_logps
@@ -20,14 +21,14 @@ from sightline.records import Sample
 
 
 @pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> BuildContext:
+def tools(tmp_path_factory: pytest.TempPathFactory) -> RunContext:
     folder = tmp_path_factory.mktemp("beam") / "samples"
     write_scenes(ScenesConfig(described=1.0), "validation", 6, folder)
-    return BuildContext(folder, folder / "views", 0, load_vlm(BASE))
+    return RunContext(folder, folder / "views", 0, load_vlm(BASE))
 
 
 @pytest.fixture(scope="module")
-def samples(tools: BuildContext) -> list[Sample]:
+def samples(tools: RunContext) -> list[Sample]:
     return list(read_samples(tools.folder))
 
 
@@ -37,7 +38,7 @@ def config(**changes: Any) -> BeamConfig:
 
 
 @pytest.fixture(scope="module")
-def made(tools: BuildContext, samples: list[Sample]) -> list[BuildResult]:
+def made(tools: RunContext, samples: list[Sample]) -> list[BuildResult]:
     return list(build_beam(samples, tools, config()))
 
 
@@ -49,15 +50,13 @@ def test_the_best_has_the_higher_reward_and_fewer_mistakes(made: list[BuildResul
     assert all(one.tallies["generated_tokens"] > 0 for one in made)
 
 
-def test_rows_do_not_depend_on_their_company(
-    made: list[BuildResult], tools: BuildContext, samples: list[Sample]
-) -> None:
+def test_rows_do_not_depend_on_their_company(made: list[BuildResult], tools: RunContext, samples: list[Sample]) -> None:
     alone = list(build_beam(samples[2:4], tools, config(wave=1, batch_size=2)))
     for one, other in zip(alone, made[2:4], strict=True):
         assert [(p.chosen, p.rejected) for p in one.pairs] == [(p.chosen, p.rejected) for p in other.pairs]
 
 
-def test_a_sentences_reward_is_the_stated_sum(tools: BuildContext, samples: list[Sample]) -> None:
+def test_a_sentences_reward_is_the_stated_sum(tools: RunContext, samples: list[Sample]) -> None:
     """One sentence, lambda 0 and 1: R_T by hand from the scorer, R_I from the judge."""
     sample = samples[0]
     for weight in (0.0, 1.0):
@@ -66,9 +65,9 @@ def test_a_sentences_reward_is_the_stated_sum(tools: BuildContext, samples: list
         for text, told in (("chosen", pair.chosen), ("rejected", pair.rejected)):
             if weight:
                 judge = OracleJudgeConfig(name="oracle").open(tools)
-                from sightline.judges.judge import judged
+                from sightline.models.requests import judge_input
 
-                wanted = judge.score([judged(sample, tools.folder, told)])[0].score
+                wanted = judge.score([judge_input(sample, tools.folder, told)])[0].score
             else:
                 blind = type(prefix_of(sample, tools.folder))((), sample.prompt)
                 with torch.no_grad():
@@ -94,13 +93,13 @@ class _Silent:
 
 
 def test_what_no_judge_scores_is_dropped(
-    tools: BuildContext, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+    tools: RunContext, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(OracleJudgeConfig, "open", lambda self, tools: _Silent())
     (one,) = build_beam(samples[:1], tools, config(sentences=1))
     assert one.dropped == "the judge scored no sentence" and one.tallies["unscored_sentences"] == 3
 
 
-def test_too_long_for_the_model(tools: BuildContext, samples: list[Sample], tmp_path: Path) -> None:
+def test_too_long_for_the_model(tools: RunContext, samples: list[Sample], tmp_path: Path) -> None:
     (one,) = build_beam(samples[:1], tools, config(max_new_tokens=4000))
     assert one.dropped == "too long for the model"

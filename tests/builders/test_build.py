@@ -14,11 +14,10 @@ import pytest
 from sightline.builders.bdhs import BDHS, BDHSConfig
 from sightline.builders.build import BuildPlan, build_dataset, dropped_reason
 from sightline.builders.builder import BuildResult
-from sightline.builders.sampled_answers import fits
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import read_samples, write_samples
 from sightline.errors import InputError
-from sightline.models.encoding import encode_prefill, encode_prefix
+from sightline.models.encoding import encode_prefill, encode_prefix, fits
 from sightline.models.loading import load_vlm
 from sightline.models.requests import Prefix
 from sightline.models.vlm import VLM

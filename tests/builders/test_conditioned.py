@@ -7,7 +7,6 @@ import pytest
 from pydantic import ValidationError
 
 from sightline.builders.build import BuildPlan, build_dataset
-from sightline.builders.builder import BuildContext
 from sightline.builders.conditioned import (
     CONDITIONED,
     NO_WISH,
@@ -22,9 +21,10 @@ from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import read_samples, write_samples
 from sightline.data.turns import tiers
 from sightline.errors import InputError
-from sightline.judges.judge import judged
 from sightline.lab.samples import ScenesConfig, lab_samples
 from sightline.lab.wishes import follows, rules_of
+from sightline.models.context import RunContext
+from sightline.models.requests import judge_input
 from sightline.records import Pair, Sample
 from sightline.writers.prompts import prompt_of
 from sightline.writers.writer import WriterTask
@@ -50,7 +50,7 @@ def lab_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pairs_of(config: dict[str, Any], folder: Path, samples: list[Sample], seed: int = 0) -> list[Pair]:
-    tools = BuildContext(folder, folder, seed)
+    tools = RunContext(folder, folder, seed)
     made = build_conditioned(samples, tools, ConditionedConfig.model_validate(config))
     return [pair for one in made for pair in one.pairs]
 
@@ -102,10 +102,10 @@ def test_given_answers_keep_or_flip_their_label(samples_dir: Path, tmp_path: Pat
 
 def test_a_row_stands_alone_and_the_seed_decides(lab_dir: Path) -> None:
     samples, config = list(read_samples(lab_dir)), ConditionedConfig.model_validate(LAB)
-    tools = BuildContext(lab_dir, lab_dir, 0)
+    tools = RunContext(lab_dir, lab_dir, 0)
     together = made_of(build_conditioned, samples, tools, config)
     assert together == made_of(build_conditioned, samples[::-1], tools, config, wave=5)
-    assert together != made_of(build_conditioned, samples, BuildContext(lab_dir, lab_dir, 1), config)
+    assert together != made_of(build_conditioned, samples, RunContext(lab_dir, lab_dir, 1), config)
 
 
 def test_stopped_it_goes_on_and_pairs_are_read_back(lab_dir: Path, model_dir: Path, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_directory_of_pairs_is_taken_with_both_answers(lab_dir: Path, tmp_path
 
 
 def test_a_sample_without_a_fitting_wish_is_dropped(samples_dir: Path) -> None:
-    tools = BuildContext(samples_dir, samples_dir, 0)
+    tools = RunContext(samples_dir, samples_dir, 0)
     made = list(build_conditioned(read_samples(samples_dir), tools, ConditionedConfig.model_validate(LAB)))
     assert {one.dropped for one in made} == {NO_WISH}
 
@@ -150,7 +150,7 @@ def test_settings_that_cannot_be_met_are_refused(changes: dict[str, Any], said: 
 
 def test_a_writer_is_told_the_wish(samples_dir: Path) -> None:
     sample = next(iter(read_samples(samples_dir)))
-    draft = WriterTask("follow", judged(sample, samples_dir, "A {wish} cup."), beside="Be brief {answer}.")
+    draft = WriterTask("follow", judge_input(sample, samples_dir, "A {wish} cup."), beside="Be brief {answer}.")
     assert prompt_of(draft).endswith("Answer: A {wish} cup.\nWish: Be brief {answer}.")
 
 

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.builders.builder import BuildContext
 from sightline.builders.correctness import (
     CORRECTNESS,
     CorrectnessConfig,
@@ -28,6 +27,7 @@ from sightline.config import load_config
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import write_samples
 from sightline.errors import InputError
+from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
 from sightline.models.requests import Prefix
 from sightline.records import Sample
@@ -42,7 +42,7 @@ SAYS = LEARNED[2][2]
 
 
 @pytest.fixture(scope="module")
-def fluent(fluent_dir: Path, samples_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> BuildContext:
+def fluent(fluent_dir: Path, samples_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> RunContext:
     return tools_of(samples_dir, tmp_path_factory.mktemp("work"), load_vlm(fluent_dir))
 
 
@@ -206,7 +206,7 @@ def test_pairs_are_drawn_at_random() -> None:
 # --- the builder ------------------------------------------------------------------------------------------------------
 
 
-def test_right_ones_are_chosen_over_wrong_ones(fluent: BuildContext) -> None:
+def test_right_ones_are_chosen_over_wrong_ones(fluent: RunContext) -> None:
     (made,) = made_of(build_correctness, [asking(cluster="c")], fluent, CONFIG).values()
     prefix = Prefix((fluent.folder / "images/0.png",), ASK)
     (answers,) = say(fluent, [k_requests(asking(), prefix, 0, CONFIG.samples)], CONFIG)
@@ -234,7 +234,7 @@ def test_right_ones_are_chosen_over_wrong_ones(fluent: BuildContext) -> None:
     assert made.tallies["right_answers"] + made.tallies["wrong_answers"] == len({text for text in texts if text})
 
 
-def test_a_suffix_is_asked_and_kept_where_wanted(fluent: BuildContext) -> None:
+def test_a_suffix_is_asked_and_kept_where_wanted(fluent: RunContext) -> None:
     """The model knows the whole question only: cut in two, prompt and suffix make it."""
     start, end = ASK[:16], ASK[16:]
     whole = made_of(build_correctness, [asking()], fluent, CONFIG)["a"]
@@ -253,7 +253,7 @@ def test_the_suffix_goes_with_the_marker() -> None:
     assert (CorrectnessConfig().samples, CorrectnessConfig().pairs, CorrectnessConfig().temperature) == (32, 15, 1.0)
 
 
-def test_why_there_is_no_pair(fluent: BuildContext) -> None:
+def test_why_there_is_no_pair(fluent: RunContext) -> None:
     """What the model knows is all right or all wrong; a reference may hold its own marker."""
     nothing = asking(name="nothing", prompt=LEARNED[3][1])
     samples = [asking(name="right"), asking("there is no spoon", name="marked"), asking("two", name="wrong"), nothing]
@@ -271,7 +271,7 @@ def test_why_there_is_no_pair(fluent: BuildContext) -> None:
     assert made["long"].tallies == {}
 
 
-def test_an_answer_that_was_cut_off_is_wrong_whatever_it_says(fluent: BuildContext) -> None:
+def test_an_answer_that_was_cut_off_is_wrong_whatever_it_says(fluent: RunContext) -> None:
     """Its last token is the end of turn; one token less, and its line could have gone on."""
     (answers,) = say(
         fluent, [k_requests(asking(), Prefix((fluent.folder / "images/0.png",), ASK), 0, 1)], CONFIG, temperature=0.0
@@ -282,7 +282,7 @@ def test_an_answer_that_was_cut_off_is_wrong_whatever_it_says(fluent: BuildConte
     assert (made.dropped, made.tallies["unfinished_answers"]) == ("all wrong", 24)
 
 
-def test_a_row_stands_alone(samples_dir: Path, fluent: BuildContext) -> None:
+def test_a_row_stands_alone(samples_dir: Path, fluent: RunContext) -> None:
     samples = [
         asking(name=f"s{number}", reference=text) for number, text in enumerate(["no spoon", "no", "x", "no spoon"])
     ]
@@ -317,6 +317,6 @@ def test_settings_that_make_no_sense_are_refused(override: str, sentence: str) -
         load_config(CorrectnessConfig, None, [override])
 
 
-def test_a_sample_without_reference_is_refused(fluent: BuildContext) -> None:
+def test_a_sample_without_reference_is_refused(fluent: RunContext) -> None:
     with pytest.raises(InputError, match="'a' has no reference"):
         made_of(build_correctness, [asking("  ")], fluent, CONFIG)

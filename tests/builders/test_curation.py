@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.builders.builder import BuildContext
 from sightline.config import load_config
 from sightline.data.samples import read_samples, write_samples
 from sightline.errors import InputError
-from sightline.judges.judge import JudgeInput, Verdict
+from sightline.judges.judge import Verdict
 from sightline.lab.oracle import score
 from sightline.lab.samples import ScenesConfig, lab_samples
+from sightline.models.context import RunContext
+from sightline.models.requests import JudgeInput
 from sightline.recipes.curation import scoring
 from sightline.recipes.curation.config import CurateConfig, RewriteConfig
 from sightline.recipes.curation.conversations import (
@@ -220,7 +221,7 @@ def write_samples_with_images(folder: Path, samples: list[Sample], source: Path)
 def test_rewrites_take_the_place_only_where_the_review_says_so(pool: Path) -> None:
     """Other names for the same objects pass; a writer who corrupts would be refused by the same reviewer."""
     samples = [sample for sample in read_samples(pool) if sample.task == "detail"][:12]
-    tools = BuildContext(pool, pool, 0)
+    tools = RunContext(pool, pool, 0)
     good = restyle(samples, RewriteConfig.model_validate({"writer": {"name": "oracle"}}), tools, 4)
     changed = [a.reference != b.reference for a, b in zip(samples, good.samples, strict=True)]
     assert (

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from sightline.builders.builder import BuildContext, BuildResult, sample_rng
+from sightline.builders.builder import BuildResult, sample_rng
 from sightline.builders.distorted import DISTORTED, DistortedConfig, _made, build_distorted
 from sightline.builders.image_corruptions import weakened
 from sightline.builders.sampled_answers import PICTURES, rejected_seed
 from sightline.config import load_config
 from sightline.data.preference_dataset import read_pairs
 from sightline.errors import InputError
+from sightline.models.context import RunContext
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.loading import load_vlm
 from sightline.models.requests import prefix_of
@@ -26,17 +27,17 @@ CONFIG = DistortedConfig(batch_size=4, wave=3)
 
 
 @pytest.fixture
-def tools(samples_dir: Path, vlm: VLM, tmp_path: Path) -> BuildContext:
+def tools(samples_dir: Path, vlm: VLM, tmp_path: Path) -> RunContext:
     return tools_of(samples_dir, tmp_path, vlm)
 
 
-def build(samples: list[Sample], tools: BuildContext, **changes: object) -> list[BuildResult]:
+def build(samples: list[Sample], tools: RunContext, **changes: object) -> list[BuildResult]:
     return list(made_of(build_distorted, samples, tools, CONFIG, **changes).values())
 
 
 @pytest.mark.parametrize("rule", ["sample", "argmax"])
 def test_the_rejected_answer_is_drawn_under_the_noised_picture(
-    samples: list[Sample], tools: BuildContext, rule: str
+    samples: list[Sample], tools: RunContext, rule: str
 ) -> None:
     """Token by token given the true ones, as `models.teacher_forcing` does it for one row alone."""
     for sample, made in zip(samples, build(samples, tools, rule=rule), strict=True):
@@ -69,7 +70,7 @@ def test_the_rejected_answer_is_drawn_under_the_noised_picture(
         }
 
 
-def test_the_rules_the_noise_and_the_temperature_matter(samples: list[Sample], tools: BuildContext) -> None:
+def test_the_rules_the_noise_and_the_temperature_matter(samples: list[Sample], tools: RunContext) -> None:
     ways = [
         [made.pairs[0].rejected for made in build(samples, tools, **changes)]
         for changes in ({}, {"rule": "argmax"}, {"noise_steps": 0}, {"temperature": 0.3})
@@ -91,7 +92,7 @@ def test_a_model_that_knows_the_reference_by_heart_says_it_under_a_clean_picture
         assert made.tallies["share_tokens_changed"] == 0 == made.tallies["share_retokenized_differently"]
 
 
-def test_why_there_is_no_pair(samples: list[Sample], tools: BuildContext) -> None:
+def test_why_there_is_no_pair(samples: list[Sample], tools: RunContext) -> None:
     bare = samples[0].model_copy(update={"id": "bare", "images": ()})
     long = samples[0].model_copy(update={"id": "long", "reference": "There is a cup. " * 200})
     made = build([bare, samples[1], long], tools)
@@ -101,7 +102,7 @@ def test_why_there_is_no_pair(samples: list[Sample], tools: BuildContext) -> Non
 
 
 def test_what_cannot_be_read_as_tokens_is_dropped(
-    samples: list[Sample], tools: BuildContext, monkeypatch: pytest.MonkeyPatch
+    samples: list[Sample], tools: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model at a high temperature may spell `</s>` in letters, which no pair may say."""
     hot = build(samples, tools, temperature=50.0)
@@ -117,7 +118,7 @@ def test_what_cannot_be_read_as_tokens_is_dropped(
 
 
 @pytest.mark.parametrize("rule", ["sample", "argmax"])
-def test_a_row_stands_alone(samples: list[Sample], tools: BuildContext, rule: str) -> None:
+def test_a_row_stands_alone(samples: list[Sample], tools: RunContext, rule: str) -> None:
     """With rule argmax the seed still decides the noise."""
     assert_rows_stand_alone(build_distorted, samples, tools, CONFIG.model_copy(update={"rule": rule}))
 
@@ -150,6 +151,6 @@ def test_settings_that_make_no_sense_are_refused(override: str, sentence: str) -
         load_config(DistortedConfig, None, [override])
 
 
-def test_a_sample_without_reference_is_refused(samples: list[Sample], tools: BuildContext) -> None:
+def test_a_sample_without_reference_is_refused(samples: list[Sample], tools: RunContext) -> None:
     with pytest.raises(InputError, match="has no reference"):
         build([samples[0].model_copy(update={"reference": None})], tools)

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from sightline.builders.builder import BuildContext, BuildResult
+from sightline.builders.builder import BuildResult
 from sightline.builders.dropout_ntp import DROPOUT_NTP, DropoutNTPConfig, beginning, build_dropout_ntp
 from sightline.builders.sampled_answers import rejected_seed
 from sightline.config import load_config
 from sightline.data.preference_dataset import read_pairs
 from sightline.errors import InputError
+from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
 from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.sampler import generate, image_token_count
@@ -24,16 +25,16 @@ BY_HEART = DropoutNTPConfig(temperature=0.01, max_new_tokens=60)
 
 
 @pytest.fixture
-def tools(samples_dir: Path, vlm: VLM, tmp_path: Path) -> BuildContext:
+def tools(samples_dir: Path, vlm: VLM, tmp_path: Path) -> RunContext:
     return tools_of(samples_dir, tmp_path, vlm)
 
 
 @pytest.fixture(scope="module")
-def fluent(fluent_dir: Path, samples_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> BuildContext:
+def fluent(fluent_dir: Path, samples_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> RunContext:
     return tools_of(samples_dir, tmp_path_factory.mktemp("work"), load_vlm(fluent_dir))
 
 
-def build(samples: list[Sample], tools: BuildContext, config: DropoutNTPConfig, **changes: object) -> list[BuildResult]:
+def build(samples: list[Sample], tools: RunContext, config: DropoutNTPConfig, **changes: object) -> list[BuildResult]:
     return list(made_of(build_dropout_ntp, samples, tools, config, **changes).values())
 
 
@@ -59,7 +60,7 @@ def test_whole_words_are_kept_and_one_is_left_to_write(keep: float, kept: str) -
     assert beginning("No.", keep) == ""
 
 
-def test_a_sampled_answer_is_cut_in_half_and_continued_blindly(fluent: BuildContext) -> None:
+def test_a_sampled_answer_is_cut_in_half_and_continued_blindly(fluent: RunContext) -> None:
     """The model knows its answer by heart; what it says without the picture is asked of it here a second time."""
     (made,) = build([describing(task="t")], fluent, BY_HEART)
     (pair,) = made.pairs
@@ -85,7 +86,7 @@ def test_a_sampled_answer_is_cut_in_half_and_continued_blindly(fluent: BuildCont
     assert made.tallies == {"generated_tokens": whole.tokens + blind.tokens}
 
 
-def test_a_reference_costs_nothing_and_is_chosen(samples: list[Sample], tools: BuildContext) -> None:
+def test_a_reference_costs_nothing_and_is_chosen(samples: list[Sample], tools: RunContext) -> None:
     for made, sample in zip(build(samples, tools, CONFIG, chosen="reference", keep=0.75), samples, strict=True):
         (pair,) = made.pairs
         assert pair.chosen == sample.reference
@@ -95,7 +96,7 @@ def test_a_reference_costs_nothing_and_is_chosen(samples: list[Sample], tools: B
 
 @pytest.mark.parametrize("without", ["removed", "hidden"])
 def test_what_goes_on_has_not_seen_the_picture(
-    samples: list[Sample], tools: BuildContext, tmp_path: Path, without: str
+    samples: list[Sample], tools: RunContext, tmp_path: Path, without: str
 ) -> None:
     """Other pictures under the same names: references given, nothing changes; answers sampled, they do."""
     save_scenes(tmp_path / "others", len(ASKED), split="counter-test")
@@ -106,7 +107,7 @@ def test_what_goes_on_has_not_seen_the_picture(
     assert build(samples, tools, CONFIG, **sampled) != build(samples, others, CONFIG, **sampled)
 
 
-def test_hidden_is_a_prompt_with_the_picture_in_its_place(samples: list[Sample], tools: BuildContext) -> None:
+def test_hidden_is_a_prompt_with_the_picture_in_its_place(samples: list[Sample], tools: RunContext) -> None:
     (made,) = build(samples[:1], tools, CONFIG, chosen="reference", without="hidden")
     prefix = Prefix((tools.folder / "images/0.png",), DESCRIBE)
     hidden = frozenset(range(image_token_count(tools.vlm, prefix)))
@@ -118,7 +119,7 @@ def test_hidden_is_a_prompt_with_the_picture_in_its_place(samples: list[Sample],
     assert removed.pairs[0].rejected != made.pairs[0].rejected
 
 
-def test_places_of_pictures_are_taken_out_of_every_turn(samples: list[Sample], tools: BuildContext) -> None:
+def test_places_of_pictures_are_taken_out_of_every_turn(samples: list[Sample], tools: RunContext) -> None:
     earlier = (Turn(role="user", text="<image>\nIs it red?"), Turn(role="assistant", text="Yes."))
     talk = describing(
         images=("images/0.png", "images/1.png"), history=earlier, prompt="And <image> this?", reference="No cup."
@@ -132,7 +133,7 @@ def test_places_of_pictures_are_taken_out_of_every_turn(samples: list[Sample], t
     assert made.pairs[0].prompt == talk.prompt and made.pairs[0].images == talk.images
 
 
-def test_why_there_is_no_pair(fluent: BuildContext) -> None:
+def test_why_there_is_no_pair(fluent: RunContext) -> None:
     earlier = (Turn(role="user", text="Look."), Turn(role="assistant", text="Yes."))
     samples = {
         "no picture to leave out": describing(id="bare", images=()),
@@ -151,13 +152,13 @@ def test_why_there_is_no_pair(fluent: BuildContext) -> None:
     assert not kept.pairs[0].provenance["chosen_finished"]
 
 
-def test_a_reference_too_long_to_go_on_from_is_dropped(tools: BuildContext) -> None:
+def test_a_reference_too_long_to_go_on_from_is_dropped(tools: RunContext) -> None:
     (made,) = build([describing(reference="There is a cup. " * 200)], tools, CONFIG, chosen="reference")
     assert made.dropped == "too long for the model"
 
 
 @pytest.mark.parametrize("without", ["removed", "hidden"])
-def test_a_row_stands_alone(samples: list[Sample], tools: BuildContext, without: str) -> None:
+def test_a_row_stands_alone(samples: list[Sample], tools: RunContext, without: str) -> None:
     assert_rows_stand_alone(build_dropout_ntp, samples, tools, CONFIG.model_copy(update={"without": without}))
 
 

@@ -12,13 +12,14 @@ import pytest
 
 import sightline.lab
 from sightline.builders.build import BUILT, dropped_reason
-from sightline.builders.builder import BuildContext, Builder, BuildResult
+from sightline.builders.builder import Builder, BuildResult
 from sightline.builders.registry import BUILDERS, get_builder
 from sightline.config import Config, load_config
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import read_samples
 from sightline.lab import BASE
 from sightline.lab.samples import ScenesConfig, write_scenes
+from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
 from sightline.models.vlm import VLM
 from sightline.records import Manifest, Sample, hash_json, read_manifest, read_rows
@@ -96,9 +97,9 @@ def test_rows_stand_alone(name: str, folders: dict[str, Path], base: VLM, tmp_pa
     """What is made of a sample does not depend on the others, on their order, or on how many are worked on together."""
     builder, config = opened(name)
     samples = rows_of(name, folders[name])
-    tools = BuildContext(folders[name], tmp_path / "views", 0, base if builder.needs_model else None)
+    tools = RunContext(folders[name], tmp_path / "views", 0, base if builder.needs_model else None)
 
-    def made_of(rows: Iterable[Sample], tools: BuildContext = tools, **changes: object) -> dict[str, BuildResult]:
+    def made_of(rows: Iterable[Sample], tools: RunContext = tools, **changes: object) -> dict[str, BuildResult]:
         known = {key: value for key, value in changes.items() if key in builder.config.model_fields}
         return {made.sample_id: made for made in builder.build(rows, tools, config.model_copy(update=known))}
 
@@ -110,7 +111,7 @@ def test_rows_stand_alone(name: str, folders: dict[str, Path], base: VLM, tmp_pa
     assert samples == before, "a builder changes no sample"
     assert made_of(samples[1:2], batch_size=1, wave=1) == {samples[1].id: together[samples[1].id]}
     if CASES[name].draws:
-        other = BuildContext(tools.folder, tools.scratch, 1, tools.policy)
+        other = RunContext(tools.folder, tools.scratch, 1, tools.policy)
         assert made_of(samples, other) != together
 
 

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline.builders.build import BuildPlan, build_dataset
-from sightline.builders.builder import BuildContext
 from sightline.data.labels import ITEMS, RaterFile
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import Shard, read_samples, write_samples
 from sightline.errors import InputError
 from sightline.lab.samples import ScenesConfig, lab_samples
+from sightline.models.context import RunContext
 from sightline.recipes.curation.conversations import QUESTION_REQUEST
 from sightline.recipes.curation.graded import GRADED, GradedConfig, build_graded, gather, spoiled_copy, unequal
 from sightline.records import Grade, Pair, Sample, write_rows
@@ -35,7 +35,7 @@ def graded_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pairs_of(folder: Path, samples: list[Sample], **changes: Any) -> list[Pair]:
     config = GradedConfig.model_validate({**ORACLE, **changes})
     return [
-        pair for made in build_graded(gather(samples), BuildContext(folder, folder, 0), config) for pair in made.pairs
+        pair for made in build_graded(gather(samples), RunContext(folder, folder, 0), config) for pair in made.pairs
     ]
 
 

@@ -9,18 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.builders.builder import BuildContext, BuildResult
+from sightline.builders.builder import BuildResult
 from sightline.builders.ranked import RANKED, Graded, RankedConfig, build_ranked, pairs_by_score, ranked, score_of
 from sightline.builders.sampled_answers import k_requests, say
 from sightline.config import load_config
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import write_samples
 from sightline.errors import InputError
-from sightline.judges.judge import Judge, JudgeInput, OracleJudgeConfig, Verdict
+from sightline.judges.judge import Judge, OracleJudgeConfig, Verdict
 from sightline.lab.words import WorldConfig
 from sightline.lab.world import sample_scene
+from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
-from sightline.models.requests import Generation, prefix_of
+from sightline.models.requests import Generation, JudgeInput, prefix_of
 from sightline.models.vlm import VLM
 from sightline.records import Sample
 from tests.builders.builders import assert_goes_on, assert_rows_stand_alone, made_of, numbers_of, tools_of
@@ -52,11 +53,11 @@ class Letters:
 
 
 @pytest.fixture
-def tools(samples_dir: Path, vlm: VLM, tmp_path: Path) -> BuildContext:
+def tools(samples_dir: Path, vlm: VLM, tmp_path: Path) -> RunContext:
     return tools_of(samples_dir, tmp_path, vlm)
 
 
-def build(samples: list[Sample], tools: BuildContext, judge: Judge, **changes: object) -> list[BuildResult]:
+def build(samples: list[Sample], tools: RunContext, judge: Judge, **changes: object) -> list[BuildResult]:
     return list(ranked(samples, tools, CONFIG.model_copy(update=changes), judge))
 
 
@@ -140,7 +141,7 @@ def test_the_mean_over_aspects() -> None:
 # --- the builder ------------------------------------------------------------------------------------------------------
 
 
-def test_pairs_are_the_answers_by_their_scores(samples: list[Sample], tools: BuildContext) -> None:
+def test_pairs_are_the_answers_by_their_scores(samples: list[Sample], tools: RunContext) -> None:
     judge = Letters()
     for made, sample in zip(build(samples, tools, judge, answers=5), samples, strict=True):
         (answers,) = say(tools, [k_requests(sample, prefix_of(sample, tools.folder), 0, 5)], CONFIG)
@@ -162,7 +163,7 @@ def test_pairs_are_the_answers_by_their_scores(samples: list[Sample], tools: Bui
     assert all(one.prefix.images[0].is_absolute() for one in judge.asked)
 
 
-def test_aspects_order_otherwise(samples: list[Sample], tools: BuildContext) -> None:
+def test_aspects_order_otherwise(samples: list[Sample], tools: RunContext) -> None:
     for made in build(samples, tools, Letters(), answers=6, aspects=("vowels", "words")):
         for pair in made.pairs:
             vowels, words = (pair.provenance["chosen_aspects"][name] for name in ("vowels", "words"))
@@ -181,7 +182,7 @@ class Fixed:
         return [Verdict(self._score)] * len(asked)
 
 
-def test_why_there_is_no_pair(samples: list[Sample], tools: BuildContext, fluent_dir: Path) -> None:
+def test_why_there_is_no_pair(samples: list[Sample], tools: RunContext, fluent_dir: Path) -> None:
     def reasons(made: list[BuildResult]) -> set[str]:
         assert not any(one.pairs for one in made)
         return {one.dropped for one in made}
@@ -207,8 +208,8 @@ def test_why_there_is_no_pair(samples: list[Sample], tools: BuildContext, fluent
     assert alike[0].tallies["generated_tokens"] > 4 * 10 and alike[0].tallies["judged_answers"] == 0
 
 
-def test_a_row_stands_alone(samples: list[Sample], tools: BuildContext) -> None:
-    def by_letters(some: Any, with_tools: BuildContext, config: RankedConfig) -> Any:
+def test_a_row_stands_alone(samples: list[Sample], tools: RunContext) -> None:
+    def by_letters(some: Any, with_tools: RunContext, config: RankedConfig) -> Any:
         return ranked(some, with_tools, config, Letters())
 
     assert_rows_stand_alone(by_letters, samples, tools, CONFIG)
@@ -223,7 +224,7 @@ def described(samples: list[Sample]) -> list[Sample]:
     ]
 
 
-def test_the_oracle_grades_what_was_said(samples: list[Sample], tools: BuildContext, fluent_dir: Path) -> None:
+def test_the_oracle_grades_what_was_said(samples: list[Sample], tools: RunContext, fluent_dir: Path) -> None:
     """Of what the model says about two pictures, some is truer than other, and the oracle says so."""
     fluent = tools_of(tools.folder, tools.scratch, load_vlm(fluent_dir))
     made = made_of(
@@ -251,7 +252,7 @@ def test_the_oracle_grades_what_was_said(samples: list[Sample], tools: BuildCont
         assert better is not None and worse is not None and better > worse
 
 
-def test_without_a_truth_nothing_is_scored(samples: list[Sample], tools: BuildContext) -> None:
+def test_without_a_truth_nothing_is_scored(samples: list[Sample], tools: RunContext) -> None:
     made = made_of(build_ranked, samples[:2], tools, CONFIG)
     assert {one.dropped for one in made.values()} == {"fewer than two answers were scored"}
     assert all(one.tallies["unscored_answers"] == one.tallies["judged_answers"] > 1 for one in made.values())

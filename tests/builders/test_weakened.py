@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sightline.builders.build import BuildPlan, build_dataset
-from sightline.builders.builder import BuildContext, BuildResult, sample_rng
+from sightline.builders.builder import BuildResult, sample_rng
 from sightline.builders.corrupted_image import WEAKENED, WeakenedConfig, build_weakened, told
 from sightline.builders.image_corruptions import weakened
 from sightline.builders.sampled_answers import PICTURES, answer_seeds, rejected_seed
@@ -15,6 +15,7 @@ from sightline.config import load_config
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import write_samples
 from sightline.errors import InputError
+from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
 from sightline.models.requests import GenerateRequest, Prefix, Sampling, prefix_of
 from sightline.models.sampler import generate
@@ -30,21 +31,21 @@ SEVA = WeakenedConfig(
 
 
 @pytest.fixture
-def tools(samples_dir: Path, vlm: VLM, tmp_path: Path) -> BuildContext:
+def tools(samples_dir: Path, vlm: VLM, tmp_path: Path) -> RunContext:
     return tools_of(samples_dir, tmp_path, vlm)
 
 
-def build(samples: list[Sample], tools: BuildContext, **changes: object) -> list[BuildResult]:
+def build(samples: list[Sample], tools: RunContext, **changes: object) -> list[BuildResult]:
     return list(made_of(build_weakened, samples, tools, SEVA, **changes).values())
 
 
-def pairs_of(samples: list[Sample], tools: BuildContext, **changes: object) -> list[Pair]:
+def pairs_of(samples: list[Sample], tools: RunContext, **changes: object) -> list[Pair]:
     made = build(samples, tools, **changes)
     assert [len(one.pairs) for one in made] == [1] * len(samples)
     return [one.pairs[0] for one in made]
 
 
-def answer(tools: BuildContext, prefix: Prefix, seed: int, temperature: float = 1.0) -> str:
+def answer(tools: RunContext, prefix: Prefix, seed: int, temperature: float = 1.0) -> str:
     (said,) = generate(tools.vlm, [GenerateRequest(prefix, seed=seed)], Sampling(8, temperature), batch_size=1)
     return said.text.strip()
 
@@ -52,7 +53,7 @@ def answer(tools: BuildContext, prefix: Prefix, seed: int, temperature: float = 
 # --- the sides --------------------------------------------------------------------------------------------------------
 
 
-def test_seva_clean_against_weakened_picture(samples: list[Sample], tools: BuildContext) -> None:
+def test_seva_clean_against_weakened_picture(samples: list[Sample], tools: RunContext) -> None:
     for sample, pair in zip(samples, pairs_of(samples, tools), strict=True):
         clean = prefix_of(sample, tools.folder)
         noised_image = weakened(clean.images[0], "noise-500", tools, sample_rng(0, sample, PICTURES))
@@ -72,7 +73,7 @@ def test_seva_clean_against_weakened_picture(samples: list[Sample], tools: Build
         )
 
 
-def test_bpo_the_reference_is_chosen_and_costs_nothing(samples: list[Sample], tools: BuildContext) -> None:
+def test_bpo_the_reference_is_chosen_and_costs_nothing(samples: list[Sample], tools: RunContext) -> None:
     own = pairs_of(samples, tools)
     given = pairs_of(samples, tools, chosen="reference")
     for sample, pair, other in zip(samples, given, own, strict=True):
@@ -82,7 +83,7 @@ def test_bpo_the_reference_is_chosen_and_costs_nothing(samples: list[Sample], to
     assert [one.tallies["generated_tokens"] for one in made] == [pair.provenance["tokens"] for pair in given]
 
 
-def test_stic_prompts_on_either_side(samples: list[Sample], tools: BuildContext) -> None:
+def test_stic_prompts_on_either_side(samples: list[Sample], tools: RunContext) -> None:
     prompts = {"image": ("none",), "good_prompt": "Go step by step.", "bad_prompt": BAD}
     for place in ("instead", "before"):
         for sample, pair in zip(samples, pairs_of(samples, tools, **prompts, place=place), strict=True):
@@ -97,7 +98,7 @@ def test_stic_prompts_on_either_side(samples: list[Sample], tools: BuildContext)
             assert pair.provenance["image"] == "none"
 
 
-def test_either_draws_picture_or_prompt_for_each_sample(samples: list[Sample], tools: BuildContext) -> None:
+def test_either_draws_picture_or_prompt_for_each_sample(samples: list[Sample], tools: RunContext) -> None:
     many = [samples[0].model_copy(update={"id": f"s{number:02d}"}) for number in range(40)]
     config = {
         "image": ("jitter", "small"),
@@ -115,7 +116,7 @@ def test_either_draws_picture_or_prompt_for_each_sample(samples: list[Sample], t
     assert both == {("jitter", True), ("small", True)}
 
 
-def test_each_side_may_be_greedy(samples: list[Sample], tools: BuildContext) -> None:
+def test_each_side_may_be_greedy(samples: list[Sample], tools: RunContext) -> None:
     for sample, pair in zip(samples, pairs_of(samples, tools, chosen_temperature=0.0), strict=True):
         assert pair.chosen == answer(tools, prefix_of(sample, tools.folder), 0, temperature=0.0)
     drawn = pairs_of(samples, tools)
@@ -129,7 +130,7 @@ def test_each_side_may_be_greedy(samples: list[Sample], tools: BuildContext) -> 
 
 
 @pytest.mark.parametrize("image", ["blur", "small", "jitter", "crop", "flip", "gray", "noise-900"])
-def test_every_view_is_shown_to_the_rejected_side_alone(samples: list[Sample], tools: BuildContext, image: str) -> None:
+def test_every_view_is_shown_to_the_rejected_side_alone(samples: list[Sample], tools: RunContext, image: str) -> None:
     """Greedy on both sides: what differs is the picture."""
     pairs = pairs_of(samples[:3], tools, image=(image,), temperature=0.0)
     assert any(pair.chosen != pair.rejected for pair in pairs)
@@ -138,7 +139,7 @@ def test_every_view_is_shown_to_the_rejected_side_alone(samples: list[Sample], t
     ]
 
 
-def test_all_pictures_of_a_sample_are_weakened(samples: list[Sample], tools: BuildContext) -> None:
+def test_all_pictures_of_a_sample_are_weakened(samples: list[Sample], tools: RunContext) -> None:
     sample = samples[0].model_copy(update={"images": ("images/0.png", "images/1.png")})
     (pair,) = pairs_of([sample], tools)
     clean, rng = prefix_of(sample, tools.folder), sample_rng(0, sample, PICTURES)
@@ -156,7 +157,7 @@ def test_places_of_pictures_stay() -> None:
     assert told(Prefix((Path("a.png"),), ASK), BAD, "instead") == Prefix((Path("a.png"),), BAD)
 
 
-def test_why_there_is_no_pair(samples: list[Sample], tools: BuildContext, fluent_dir: Path) -> None:
+def test_why_there_is_no_pair(samples: list[Sample], tools: RunContext, fluent_dir: Path) -> None:
     bare = samples[0].model_copy(update={"images": ()})
     assert [one.dropped for one in build([bare], tools)] == ["no picture to weaken"]
     assert build([bare], tools)[0].tallies == {"generated_tokens": 0}
@@ -181,7 +182,7 @@ def test_why_there_is_no_pair(samples: list[Sample], tools: BuildContext, fluent
     ],
     ids=["seva", "either", "prompts"],
 )
-def test_a_row_stands_alone(samples: list[Sample], tools: BuildContext, changes: dict[str, object]) -> None:
+def test_a_row_stands_alone(samples: list[Sample], tools: RunContext, changes: dict[str, object]) -> None:
     assert_rows_stand_alone(build_weakened, samples, tools, SEVA.model_copy(update=changes))
 
 

@@ -61,8 +61,8 @@ def _command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command `end` and a group `ends` of one command, from a module outside the package."""
     (tmp_path / "ending_command.py").write_text(COMMAND, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(COMMANDS, "end", CommandEntry("ending_command", "End as told."))
-    monkeypatch.setitem(COMMANDS, "ends", CommandEntry("ending_command", "End in a group.", is_group=True))
+    monkeypatch.setitem(COMMANDS, "end", CommandEntry("ending_command:app", "End as told."))
+    monkeypatch.setitem(COMMANDS, "ends", CommandEntry("ending_command:app", "End in a group.", is_group=True))
 
 
 @pytest.mark.parametrize("words", [("end",), ("ends", "run")])
@@ -121,7 +121,7 @@ def test_the_real_program() -> None:
 def test_a_real_ctrl_c(tmp_path: Path) -> None:
     code = (
         "import sightline.cli as cli\n"
-        "cli.COMMANDS['end'] = cli.Entry('ending_command', '')\n"
+        "cli.COMMANDS['end'] = cli.CommandEntry('ending_command:app', '')\n"
         "import sys; sys.argv = ['sightline', 'end', 'interrupt']; cli.main()"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
@@ -212,7 +212,7 @@ def test_a_real_sigterm(tmp_path: Path) -> None:
     """As Ctrl-C, with the code that a shell reports; temporary files are removed."""
     code = (
         "import sightline.cli as cli\n"
-        "cli.COMMANDS['end'] = cli.Entry('ending_command', '')\n"
+        "cli.COMMANDS['end'] = cli.CommandEntry('ending_command:app', '')\n"
         "import sys; sys.argv = ['sightline', 'end', 'terminate']; cli.main()"
     )
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(sightline.__file__).parents[1]}"}

@@ -12,7 +12,7 @@ from sightline.data.formats.importing import ImportRequest, import_layout
 from sightline.data.preference_dataset import PAIRS, read_pairs, write_preference_dataset
 from sightline.data.turns import fold, messages, tiers, to_turns, unfold
 from sightline.errors import InputError
-from sightline.models.requests import Prefix, told
+from sightline.models.requests import Prefix, conversation_text
 from sightline.records import Pair, Turn, write_rows
 
 WANTED = tiers("Be brief.", "I am a child.")
@@ -60,7 +60,7 @@ def test_there_and_back(provider: str, about_user: str, query: str) -> None:
 
 
 def test_whoever_is_told_of_a_conversation_hears_the_tiers() -> None:
-    assert told(Prefix((), "What is it?", WANTED)) == (
+    assert conversation_text(Prefix((), "What is it?", WANTED)) == (
         "System info: Be brief.\nUser info: I am a child.\nUser: What is it?"
     )
 

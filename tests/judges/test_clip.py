@@ -23,14 +23,14 @@ from transformers import (
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from sightline.builders.builder import BuildContext
 from sightline.errors import InputError
 from sightline.judges.clip import ClipJudgeConfig
-from sightline.judges.judge import ComparisonInput, Judge, JudgeInput, Verdict, prefer
+from sightline.judges.judge import ComparisonInput, Judge, Verdict, prefer
 from sightline.lab.drawing import render
 from sightline.lab.words import COLORS, WorldConfig
 from sightline.lab.world import sample_scene
-from sightline.models.requests import Prefix
+from sightline.models.context import RunContext
+from sightline.models.requests import JudgeInput, Prefix
 from tests.models.families.tokenizers import train_tokenizer
 from tests.models.tiny import save_tiny_llava
 
@@ -113,7 +113,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def open_judge(directory: Path, **settings: Any) -> Judge:
     config = ClipJudgeConfig.model_validate({"name": "clip", "model": directory, **settings})
-    return config.open(BuildContext(Path(), Path(), 0))
+    return config.open(RunContext(Path(), Path(), 0))
 
 
 def asked(answer: str, *images: Path) -> JudgeInput:

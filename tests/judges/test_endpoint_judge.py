@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sightline.builders.builder import BuildContext
 from sightline.endpoint import client
 from sightline.judges.endpoint import COMPARE, GRADE, EndpointJudgeConfig, read_better, read_grades
-from sightline.judges.judge import Comparer, ComparisonInput, Judge, JudgeInput, Preference, prefer
-from sightline.models.requests import Prefix
+from sightline.judges.judge import Comparer, ComparisonInput, Judge, Preference, prefer
+from sightline.models.context import RunContext
+from sightline.models.requests import JudgeInput, Prefix
 from sightline.records.rows import Turn
 from tests.judges.local_server import Act, Body, pictures_of, say, serving, status, text_of
 
 pytest.importorskip("openai")
-TOOLS = BuildContext(Path(), Path(), 0)
+TOOLS = RunContext(Path(), Path(), 0)
 MakeImage = Callable[..., Path]
 
 

@@ -18,16 +18,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sightline.builders.builder import BuildContext
 from sightline.data.images import open_image
 from sightline.data.request_log import picture_file, read_log
 from sightline.endpoint import Ask, Endpoint, EndpointConfig
 from sightline.errors import InputError
 from sightline.judges.endpoint import EndpointJudgeConfig, grade_prompt
-from sightline.judges.judge import ComparisonInput, JudgeInput, prefer
+from sightline.judges.judge import ComparisonInput, prefer
 from sightline.lab import BASE
+from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
-from sightline.models.requests import GenerateRequest, Prefix, Sampling
+from sightline.models.requests import GenerateRequest, JudgeInput, Prefix, Sampling
 from sightline.models.sampler import generate
 from sightline.writers.endpoint import EndpointWriterConfig
 from sightline.writers.prompts import task_text
@@ -39,7 +39,7 @@ NEEDED = ("openai", "fastapi", "uvicorn")
 pytestmark = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in NEEDED), reason="needs openai and transformers[serving]"
 )
-TOOLS = BuildContext(Path(), Path(), 0)
+TOOLS = RunContext(Path(), Path(), 0)
 DESCRIBE = "Describe the picture."
 
 

@@ -8,20 +8,20 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from sightline.builders.builder import BuildContext
 from sightline.builders.rewriting import draft_seed
 from sightline.data.samples import read_samples
 from sightline.errors import InputError
 from sightline.judges.accuracy import accuracy_of
 from sightline.judges.claims import named
-from sightline.judges.judge import ComparisonInput, Judge, JudgeInput, Verdict, judged, prefer
+from sightline.judges.judge import ComparisonInput, Judge, Verdict, prefer
 from sightline.judges.length_control import JudgeConfig, LengthControlledJudgeConfig, _LengthControlled
 from sightline.lab import BASE
 from sightline.lab.samples import ScenesConfig, write_scenes
 from sightline.lab.words import KINDS
 from sightline.models.adapters import LoraSettings, add_lora, save_adapter
+from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
-from sightline.models.requests import ScoreRequest
+from sightline.models.requests import JudgeInput, ScoreRequest, judge_input
 from sightline.models.scalar_head import ScalarHead, answer_scores, new_head, save_head
 from sightline.models.scorer import answer_logps
 from sightline.records import Pair, Sample
@@ -32,31 +32,31 @@ CLAIMS = {"name": "claims", "split": "nouns", "nouns": KINDS, "question": "Is th
 
 
 @pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> BuildContext:
+def tools(tmp_path_factory: pytest.TempPathFactory) -> RunContext:
     folder = tmp_path_factory.mktemp("judged") / "samples"
     write_scenes(ScenesConfig(described=1.0), "validation", COUNT, folder)
-    return BuildContext(folder, folder / "views", 0, load_vlm(BASE))
+    return RunContext(folder, folder / "views", 0, load_vlm(BASE))
 
 
 @pytest.fixture(scope="module")
-def samples(tools: BuildContext) -> list[Sample]:
+def samples(tools: RunContext) -> list[Sample]:
     return list(read_samples(tools.folder))
 
 
 @pytest.fixture(scope="module")
-def both(tools: BuildContext, samples: list[Sample]) -> list[tuple[JudgeInput, JudgeInput]]:
+def both(tools: RunContext, samples: list[Sample]) -> list[tuple[JudgeInput, JudgeInput]]:
     """References, and the same with a mistake or more."""
-    good = [judged(sample, tools.folder, sample.reference or "") for sample in samples]
+    good = [judge_input(sample, tools.folder, sample.reference or "") for sample in samples]
     drafts = [WriterTask("corrupt", one, draft_seed(tools, sample)) for one, sample in zip(good, samples, strict=True)]
     bad = OracleWriterConfig(name="oracle").open(tools).write(drafts)
     return [
-        (one, judged(sample, tools.folder, worse.text))
+        (one, judge_input(sample, tools.folder, worse.text))
         for one, sample, worse in zip(good, samples, bad, strict=True)
         if worse.text
     ]
 
 
-def opened(tools: BuildContext, **settings: Any) -> Judge:
+def opened(tools: RunContext, **settings: Any) -> Judge:
     judge: Judge = TypeAdapter(JudgeConfig).validate_python(settings).open(tools)
     return judge
 
@@ -67,14 +67,14 @@ def agreement(judge: Judge, both: Sequence[tuple[JudgeInput, JudgeInput]]) -> fl
     return sum({"first": 1.0, "tie": 0.5}.get(str(choice), 0.0) for choice in found) / len(found)
 
 
-def test_the_oracle_is_always_right(tools: BuildContext, both: list[tuple[JudgeInput, JudgeInput]]) -> None:
+def test_the_oracle_is_always_right(tools: RunContext, both: list[tuple[JudgeInput, JudgeInput]]) -> None:
     assert agreement(opened(tools, name="oracle"), both) == 1.0
     with_truth = opened(tools, name="oracle")
     assert with_truth.score([JudgeInput(both[0][0].prefix, "A cup.")])[0].score is None
 
 
 @pytest.mark.slow
-def test_claims_find_made_up_objects(tools: BuildContext, both: list[tuple[JudgeInput, JudgeInput]]) -> None:
+def test_claims_find_made_up_objects(tools: RunContext, both: list[tuple[JudgeInput, JudgeInput]]) -> None:
     judge = opened(tools, **CLAIMS)
     assert agreement(judge, both) > 0.65  # colors and counts are not asked for
     verdict = judge.score([JudgeInput(both[0][0].prefix, "There is nothing.")])[0]
@@ -85,7 +85,7 @@ def test_claims_find_made_up_objects(tools: BuildContext, both: list[tuple[Judge
     assert all(v.aspects["claims"] == 3 for v in absent)
 
 
-def test_claims_by_sentences_and_by_a_writer(tools: BuildContext, both: list[tuple[JudgeInput, JudgeInput]]) -> None:
+def test_claims_by_sentences_and_by_a_writer(tools: RunContext, both: list[tuple[JudgeInput, JudgeInput]]) -> None:
     asked = [one for one, _ in both[:4]]
     sentences = opened(tools, name="claims").score(asked)
     assert [v.aspects["claims"] for v in sentences] == [one.answer.count(".") for one in asked]
@@ -95,7 +95,7 @@ def test_claims_by_sentences_and_by_a_writer(tools: BuildContext, both: list[tup
     assert opened(tools, name="claims", split="writer", writer={"name": "oracle"}).score(unknown)[0].score is None
 
 
-def test_batches_do_not_change_verdicts(tools: BuildContext, both: list[tuple[JudgeInput, JudgeInput]]) -> None:
+def test_batches_do_not_change_verdicts(tools: RunContext, both: list[tuple[JudgeInput, JudgeInput]]) -> None:
     asked = [one for pair in both[:5] for one in pair]
     for name in ("claims", "self"):
         settings = CLAIMS if name == "claims" else {"name": "self"}
@@ -104,7 +104,7 @@ def test_batches_do_not_change_verdicts(tools: BuildContext, both: list[tuple[Ju
 
 
 def test_the_model_itself_prefers_what_the_picture_makes_likely(
-    tools: BuildContext, both: list[tuple[JudgeInput, JudgeInput]]
+    tools: RunContext, both: list[tuple[JudgeInput, JudgeInput]]
 ) -> None:
     judge = opened(tools, name="self")
     assert agreement(judge, both) > 0.7
@@ -120,7 +120,7 @@ def test_the_model_itself_prefers_what_the_picture_makes_likely(
 
 
 def test_a_dpo_adapter_is_a_reward(
-    tools: BuildContext, both: list[tuple[JudgeInput, JudgeInput]], tmp_path: Path
+    tools: RunContext, both: list[tuple[JudgeInput, JudgeInput]], tmp_path: Path
 ) -> None:
     vlm = add_lora(load_vlm(BASE), LoraSettings(rank=4, alpha=8.0))
     lesson = [ScoreRequest(one.prefix, (one.answer, other.answer)) for one, other in both[:8]]
@@ -169,7 +169,7 @@ def test_length_is_taken_out(both: list[tuple[JudgeInput, JudgeInput]]) -> None:
     assert controlled(per_word=1.0).identity != controlled(per_word=2.0).identity
 
 
-def test_identities_follow_what_decides(tools: BuildContext) -> None:
+def test_identities_follow_what_decides(tools: RunContext) -> None:
     one, other = opened(tools, **CLAIMS), opened(tools, **{**CLAIMS, "question": "Can you see {claim}?"})
     assert one.identity != other.identity
     assert opened(tools, **CLAIMS, batch_size=3).identity == one.identity
@@ -196,7 +196,7 @@ def test_nouns_are_whole_words_in_either_number() -> None:
     assert named(text, ("cup", "pan", "umbrella", "bus")) == ["a cup", "an umbrella", "a bus"]
 
 
-def test_what_is_no_reward_model_says_what_is_missing(tools: BuildContext, tmp_path: Path) -> None:
+def test_what_is_no_reward_model_says_what_is_missing(tools: RunContext, tmp_path: Path) -> None:
     vlm = add_lora(load_vlm(BASE), LoraSettings(rank=2, alpha=4.0))
     save_adapter(vlm, tmp_path)
     with pytest.raises(InputError, match=r"is no reward model, as it has no head\.json .* or give judge\.beta"):
@@ -210,7 +210,7 @@ def test_what_is_no_reward_model_says_what_is_missing(tools: BuildContext, tmp_p
 
 
 def test_a_reward_model_scores_by_its_head_and_leaves_out_what_does_not_fit(
-    tools: BuildContext, both: list[tuple[JudgeInput, JudgeInput]], tmp_path: Path
+    tools: RunContext, both: list[tuple[JudgeInput, JudgeInput]], tmp_path: Path
 ) -> None:
     """The last token's state times the weights; answers to one prompt side by side, or alone, are the same."""
     vlm = add_lora(load_vlm(BASE), LoraSettings(rank=2, alpha=4.0))

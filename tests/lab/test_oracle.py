@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from sightline.data.sentences import split_sentences
-from sightline.judges.judge import JudgeInput
 from sightline.lab import BASE
 from sightline.lab.language import ReferenceNoise
 from sightline.lab.oracle import mistakes, score
@@ -21,7 +20,7 @@ from sightline.lab.samples import image_path
 from sightline.lab.words import COLORS, WorldConfig
 from sightline.lab.world import Scene, SceneObject, sample_scene, scene_rng
 from sightline.models.loading import load_vlm
-from sightline.models.requests import GenerateRequest, Prefix, Sampling
+from sightline.models.requests import GenerateRequest, JudgeInput, Prefix, Sampling
 from sightline.models.sampler import generate
 from sightline.writers.writer import Task, WriterTask
 

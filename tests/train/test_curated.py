@@ -5,12 +5,12 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from sightline.builders.build import BuildPlan, build_dataset
-from sightline.builders.builder import BuildContext
 from sightline.cli import app
 from sightline.config import load_config
 from sightline.data.samples import read_samples, write_samples
 from sightline.judges.reward import RewardJudgeConfig
 from sightline.lab.samples import ScenesConfig, lab_samples
+from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
 from sightline.models.scalar_head import load_head
 from sightline.recipes.curation.conversations import conversations, question_judged
@@ -50,7 +50,7 @@ def test_from_grades_to_a_tuned_model(model_dir: Path, tmp_path: Path) -> None:
     assert load_head(vlm, "reward", tmp_path / "questions/adapter").weight.abs().max() > 0
     judge = RewardJudgeConfig(name="reward", model=model_dir, adapter=tmp_path / "questions/adapter")
     asked = [question_judged(first, tmp_path / "data", turn) for turn in conversations([first])[0].questions]
-    scores = [verdict.score or 0.0 for verdict in judge.open(BuildContext(tmp_path, tmp_path, 0)).score(asked)]
+    scores = [verdict.score or 0.0 for verdict in judge.open(RunContext(tmp_path, tmp_path, 0)).score(asked)]
     told_score = next(row.question for row in rows if row.id == first.id)
     assert told_score is not None and abs(told_score - sum(scores) / len(scores)) < 1e-5
     tuned = train(

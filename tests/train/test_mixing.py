@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sightline.builders.builder import TOO_LONG, BuildResult
+from sightline.builders.builder import BuildResult
 from sightline.builders.ranked import TIED, UNSCORED
 from sightline.errors import InputError
+from sightline.models.context import TOO_LONG
 from sightline.records.rows import Pair, Sample
 from sightline.train.preference import STREAM
 from sightline.train.sources import OfflineSource, Order, Paused

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from sightline.builders.builder import BuildContext
 from sightline.data.samples import write_samples
 from sightline.errors import InputError
 from sightline.judges import reward as self_judge
-from sightline.judges.judge import JudgeInput, Verdict
+from sightline.judges.judge import Verdict
+from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
-from sightline.models.requests import prefix_of
+from sightline.models.requests import JudgeInput, prefix_of
 from sightline.records.manifest import read_manifest
 from sightline.records.rows import Pair, Sample
 from sightline.train.config.source import OnlineBDHSConfig, OnlineConfig
@@ -73,7 +73,7 @@ def test_online_pairs_are_the_policys_samples_as_the_judge_ranks_them(
     assert first == again
     texts = [[(pair.chosen, pair.rejected) for made in each for pair in made.pairs] for each in (first, later)]
     assert texts[0] and texts[0] != texts[1]
-    judge = config.judge.open(BuildContext(Path(), tmp_path, 0, vlm))
+    judge = config.judge.open(RunContext(Path(), tmp_path, 0, vlm))
     for example, made in zip(examples, first, strict=True):
         assert made.sample_id == example.sample.id
         for pair in made.pairs:

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from sightline.builders.builder import BuildContext
 from sightline.endpoint import client
-from sightline.judges.judge import JudgeInput
-from sightline.models.requests import Prefix
+from sightline.models.context import RunContext
+from sightline.models.requests import JudgeInput, Prefix
 from sightline.records.rows import Turn
 from sightline.writers.endpoint import EndpointWriterConfig
 from sightline.writers.prompts import PROMPTS
@@ -30,7 +29,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def open_writer(url: str, **server: Any) -> Writer:
     section = {"base_url": url, "model": "m", "retries": 1, "timeout": 5, **server}
     return EndpointWriterConfig.model_validate({"name": "endpoint", "server": section}).open(
-        BuildContext(Path(), Path(), 0)
+        RunContext(Path(), Path(), 0)
     )
 
 

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sightline.builders.builder import BuildContext
 from sightline.errors import InputError
-from sightline.judges.judge import JudgeInput
+from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
-from sightline.models.requests import GenerateRequest, Prefix, Sampling
+from sightline.models.requests import GenerateRequest, JudgeInput, Prefix, Sampling
 from sightline.models.sampler import generate
 from sightline.models.vlm import VLM
 from sightline.writers.endpoint import PolicyWriterConfig
@@ -35,8 +34,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return save_pictures(tmp_path_factory.mktemp("pictures"), 2)
 
 
-def tools(vlm: VLM | None) -> BuildContext:
-    return BuildContext(Path(), Path(), 0, vlm)
+def tools(vlm: VLM | None) -> RunContext:
+    return RunContext(Path(), Path(), 0, vlm)
 
 
 def test_it_says_what_the_sampler_says_to_the_prompts(roomy: VLM, pictures: list[Path]) -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from pydantic import Field
 
-from sightline.builders.builder import BuildContext
 from sightline.config import Config
 from sightline.data.request_log import picture_file
 from sightline.data.samples import read_samples, samples_file
-from sightline.judges.judge import Judge, JudgeInput
+from sightline.judges.judge import Judge
 from sightline.judges.length_control import JudgeConfig
+from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
-from sightline.models.requests import Prefix
+from sightline.models.requests import JudgeInput, Prefix
 from sightline.records.hashing import hash_file
 from sightline.records.ratings import LoggedRequest
 from sightline.records.rows import Sample
@@ -72,7 +72,7 @@ class Sampler:
     def __init__(self, config: SampledJudge, truth: Truth, model: Path | None, scratch: Path, seed: int) -> None:
         self._config, self._truth, self._seed, self._left = config, truth, seed, config.most
         policy = None if model is None else load_vlm(model)
-        self._judge: Judge = config.judge.open(BuildContext(Path(), scratch, seed, policy))
+        self._judge: Judge = config.judge.open(RunContext(Path(), scratch, seed, policy))
         self.identity = self._judge.identity
         self.unscored = 0
 

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sightline.judges.judge import JudgeInput
-from sightline.models.requests import Prefix
+from sightline.models.requests import JudgeInput, Prefix
 from sightline.records import IMAGE, Sample, Turn
 
 #: What a question is the answer to, where a reward model grades questions. Our own words.

@@ -13,10 +13,11 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from sightline.builders.builder import BuildContext, Builder, BuildResult, always, make_pair, sample_rng
+from sightline.builders.builder import Builder, BuildResult, always, make_pair, sample_rng
 from sightline.config import Config
 from sightline.judges.judge import Judge
 from sightline.judges.length_control import JudgeConfig
+from sightline.models.context import RunContext
 from sightline.recipes.curation.conversations import QUESTION_REQUEST, answer_judged, question_judged, turns_of
 from sightline.recipes.curation.scoring import Key, read_grades
 from sightline.records import IMAGE, Pair, Sample, Turn
@@ -94,7 +95,7 @@ def gather(samples: Iterable[Sample]) -> Iterator[Sample]:
         )
 
 
-def build_graded(samples: Iterable[Sample], tools: BuildContext, config: GradedConfig) -> Iterator[BuildResult]:
+def build_graded(samples: Iterable[Sample], tools: RunContext, config: GradedConfig) -> Iterator[BuildResult]:
     """The pairs of each picture of `gather`; a row depends on (picture, seed) and the judge alone."""
     judge = None if config.judge is None else config.judge.open(tools)
     grades = {} if config.grades is None else read_grades(config.grades, config.criteria)
@@ -132,7 +133,7 @@ def _answers(told: Sequence[Sample]) -> list[list[Candidate]]:
 
 
 def _scores(
-    group: Sequence[Candidate], tools: BuildContext, judge: Judge | None, grades: dict[Key, float], config: GradedConfig
+    group: Sequence[Candidate], tools: RunContext, judge: Judge | None, grades: dict[Key, float], config: GradedConfig
 ) -> list[tuple[Candidate, float]]:
     if judge is None:
         found = [grades.get((one.sample.id, one.name)) for one in group]
@@ -151,7 +152,7 @@ def _pairs(group: Sequence[tuple[Candidate, float]], config: GradedConfig) -> It
         yield _pair(better, worse.text, config, {"chosen_score": high, "rejected_score": low})
 
 
-def _augmented(group: Sequence[tuple[Candidate, float]], tools: BuildContext, config: GradedConfig) -> Iterator[Pair]:
+def _augmented(group: Sequence[tuple[Candidate, float]], tools: RunContext, config: GradedConfig) -> Iterator[Pair]:
     for one, score in group:
         rng = sample_rng(tools.seed, one.sample, _PURPOSE, len(one.name))
         spoiled = spoiled_copy(rng, one.text) if rng.random() < config.augment else None

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sightline.builders.builder import BuildContext, batched
+from sightline.builders.builder import batched
 from sightline.builders.rewriting import draft_seed
+from sightline.models.context import RunContext
 from sightline.recipes.curation.config import RewriteConfig
 from sightline.recipes.curation.conversations import answer_judged, turns_of, with_answers
 from sightline.records import Sample
@@ -29,7 +30,7 @@ class Restyled:
     not_written: int = 0
 
 
-def restyle(samples: Sequence[Sample], config: RewriteConfig, tools: BuildContext, wave: int) -> Restyled:
+def restyle(samples: Sequence[Sample], config: RewriteConfig, tools: RunContext, wave: int) -> Restyled:
     """Every answer rewritten where the review says yes, and as it was elsewhere."""
     writer = config.writer.open(tools)
     reviewer = writer if config.reviewer is None else config.reviewer.open(tools)
@@ -55,7 +56,7 @@ def restyle(samples: Sequence[Sample], config: RewriteConfig, tools: BuildContex
     return made
 
 
-def _drafts(sample: Sample, tools: BuildContext) -> list[WriterTask]:
+def _drafts(sample: Sample, tools: RunContext) -> list[WriterTask]:
     folder: Path = tools.folder
     return [
         WriterTask("restyle", answer_judged(sample, folder, asked, asked.answer), draft_seed(tools, sample, number))

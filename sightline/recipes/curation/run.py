@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sightline.builders.builder import BuildContext
 from sightline.data.formats.importing import ImportRequest, import_layout
 from sightline.data.formats.published import LLAVA_INSTRUCT, write_llava
 from sightline.data.images import adopt_image
 from sightline.data.samples import read_samples, samples_file, write_samples
 from sightline.data.terminal import Progress
 from sightline.errors import InputError
+from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
 from sightline.models.tensor_cache import open_cache
 from sightline.recipes.curation.config import CurateConfig, RankingConfig
@@ -74,7 +74,7 @@ def curate(asked: Curation, out: Path, progress: Progress | None = None) -> Mani
         return stage.manifest
     place = asked.place if asked.images is None else _imported(asked, out / "work" / IMPORTED)
     vlm = None if asked.model is None else load_vlm(asked.model, cache=open_cache())
-    tools = BuildContext(samples_file(place).parent, out / "work", asked.seed, vlm)
+    tools = RunContext(samples_file(place).parent, out / "work", asked.seed, vlm)
     found = conversations(read_samples(place, require_reference=True))
     best, rows, unscored = _ranked(found, config, tools, progress)
     if not best:
@@ -103,7 +103,7 @@ def _imported(asked: Curation, out: Path) -> Path:
 
 
 def _ranked(
-    found: Sequence[Conversation], config: CurateConfig, tools: BuildContext, progress: Progress | None
+    found: Sequence[Conversation], config: CurateConfig, tools: RunContext, progress: Progress | None
 ) -> tuple[list[Sample], list[Ranked], dict[str, int]]:
     """The kept conversations with their best answers, what became of each, and how many had no score by which stage."""
     rows = {one.id: Ranked(id=one.id, task=one.task) for one in found}
@@ -137,7 +137,7 @@ def _ranked(
     return [_with_best(one, best.get(one.id)) for one in left], list(rows.values()), unscored
 
 
-def _question_items(one: Conversation, tools: BuildContext) -> list[ScoredItem]:
+def _question_items(one: Conversation, tools: RunContext) -> list[ScoredItem]:
     sample = one.candidates[0]
     return [
         ScoredItem(f"{sample.id}#{number}", sample, number, question_judged(sample, tools.folder, question))
@@ -145,7 +145,7 @@ def _question_items(one: Conversation, tools: BuildContext) -> list[ScoredItem]:
     ]
 
 
-def _answer_items(one: Conversation, tools: BuildContext) -> list[list[ScoredItem]]:
+def _answer_items(one: Conversation, tools: RunContext) -> list[list[ScoredItem]]:
     """By turn, an item for each candidate's answer."""
     asked = [turns_of(sample) for sample in one.candidates]
     return [

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sightline.builders.builder import BuildContext, batched, sample_rng
+from sightline.builders.builder import batched, sample_rng
 from sightline.data import labels
 from sightline.errors import InputError
-from sightline.judges.judge import Judge, JudgeInput
+from sightline.judges.judge import Judge
+from sightline.models.context import RunContext
+from sightline.models.requests import JudgeInput
 from sightline.recipes.curation.config import RankingConfig
 from sightline.records import Grade, Row, Sample, append_rows, read_rows
 
@@ -70,7 +72,7 @@ def scored(
     name: str,
     items: Sequence[ScoredItem],
     ranking: RankingConfig,
-    tools: BuildContext,
+    tools: RunContext,
     wave: int,
     seen: Callable[[int], None],
 ) -> dict[str, ScoreRow]:
@@ -87,7 +89,7 @@ def scored(
 
 
 def _waves(
-    name: str, items: Sequence[ScoredItem], ranking: RankingConfig, tools: BuildContext, wave: int
+    name: str, items: Sequence[ScoredItem], ranking: RankingConfig, tools: RunContext, wave: int
 ) -> Iterator[list[ScoreRow]]:
     judge: Judge | None = ranking.judge.open(tools) if ranking.judge is not None and items else None
     grades: Mapping[Key, float] = {} if ranking.grades is None else read_grades(ranking.grades, ranking.criteria)

@@ -60,10 +60,10 @@ class TrainConfig(Config):
     the gradient: less memory, a third more work, the same numbers. `checkpoint_every` is in steps.
 
     `references` are directories of adapters or models beside the primary reference, for losses with several.
-    `weakened` is the view of the picture (`builders.image_corruptions`) that mDPO's loss turns from, `blind` what V-DPO's blind side
-    is shown in its place (`train.scoring`). `shift_momentum` makes BCO's running mean forget; null is the mean of all
-    steps. `track` shows the log in a tracker besides; `monitors` are the limits beyond which the run warns. `source`
-    says where pairs come from, `validation` holds some out, and `guard` stops a loss that explodes.
+    `weakened` is the corrupted image (`builders.image_corruptions`) of mDPO's loss, `blind` what V-DPO's blind side
+    is shown instead of the image (`train.scoring`). `shift_momentum` makes BCO's running mean forget; null is the
+    mean of all steps. `track` shows the log in a tracker besides; `monitors` are the limits beyond which the run warns.
+    `source` says where pairs come from, `validation` holds some out, and `guard` stops a loss that explodes.
     """
 
     loss: Annotated[tuple[LossConfig, ...] | None, BeforeValidator(_as_list)] = None

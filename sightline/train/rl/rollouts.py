@@ -13,8 +13,8 @@ from sightline.builders.builder import sample_rng
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import SAMPLES, read_samples, samples_file
 from sightline.errors import InputError
-from sightline.judges.judge import Judge, JudgeInput, judged
-from sightline.models.requests import GenerateRequest, Generation, Sampling, prefix_of
+from sightline.judges.judge import Judge
+from sightline.models.requests import GenerateRequest, Generation, JudgeInput, Sampling, judge_input, prefix_of
 from sightline.models.sampler import generate
 from sightline.models.vlm import VLM, evaluating
 from sightline.records.rows import Row, Sample
@@ -66,7 +66,7 @@ def answers_in(place: Path) -> Iterator[JudgeInput]:
     folder = samples_file(place).parent.absolute()
     for sample in read_samples(place):
         if sample.reference:
-            yield judged(sample, folder, sample.reference)
+            yield judge_input(sample, folder, sample.reference)
 
 
 _ROLLOUTS = 2001  # what the random stream is for; builders have other numbers
@@ -102,10 +102,10 @@ class Asker:
         )
         return [said[start : start + count] for start in range(0, len(said), count)]
 
-    def judged(self, samples: Sequence[Sample], said: Sequence[Sequence[Generation]]) -> list[JudgeInput]:
+    def judge_input(self, samples: Sequence[Sample], said: Sequence[Sequence[Generation]]) -> list[JudgeInput]:
         """The answers as a judge is shown them, prompt by prompt."""
         return [
-            judged(sample, self.folder, answer.text.strip())
+            judge_input(sample, self.folder, answer.text.strip())
             for sample, answers in zip(samples, said, strict=True)
             for answer in answers
         ]
@@ -124,7 +124,7 @@ def sample_rollouts(asker: Asker, samples: Sequence[Sample], draw: int, judge: J
     """Ask, judge, and keep what was scored."""
     said = asker.ask(samples, draw)
     with evaluating(asker.vlm):  # the policy may be the judge
-        verdicts = judge.score(asker.judged(samples, said))
+        verdicts = judge.score(asker.judge_input(samples, said))
     rest = iter(verdicts)
     rollouts = []
     for sample, answers in zip(samples, said, strict=True):

@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sightline.builders.builder import BuildContext
-from sightline.builders.sampled_answers import fits
 from sightline.data.samples import read_samples, samples_file
 from sightline.errors import InputError
 from sightline.judges.judge import Judge
-from sightline.models.encoding import encode_prefix
+from sightline.models.context import RunContext
+from sightline.models.encoding import encode_prefix, fits
 from sightline.models.requests import prefix_of
 from sightline.models.scalar_head import new_head
 from sightline.models.vlm import VLM
@@ -88,7 +87,7 @@ def rollout_parts(
         InputError: what the judge's `open` refuses.
     """
     folder = samples_file(place).parent.absolute()
-    judge = config.judge.open(BuildContext(folder, folder, steps.seed, vlm))
+    judge = config.judge.open(RunContext(folder, folder, steps.seed, vlm))
     head = new_head(vlm) if config.advantage.name == "gae" else None
     asker = Asker(vlm, folder, config, steps.seed, steps.autocast)
     source = RolloutSource(

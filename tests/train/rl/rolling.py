@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sightline.judges.judge import Judge, JudgeInput, Verdict
+from sightline.judges.judge import Judge, Verdict
+from sightline.models.requests import JudgeInput
 from sightline.models.scalar_head import new_head
 from sightline.models.vlm import VLM
 from sightline.records.rows import Sample

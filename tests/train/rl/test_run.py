@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file
 
 from sightline.builders.build import BuildPlan, build_dataset
-from sightline.builders.builder import BuildContext
 from sightline.builders.registry import get_builder
 from sightline.config import load_config
 from sightline.errors import InputError
-from sightline.judges.judge import JudgeInput, OracleJudgeConfig, Verdict
+from sightline.judges.judge import OracleJudgeConfig, Verdict
 from sightline.lab.samples import ScenesConfig, write_scenes
-from sightline.models.requests import Prefix
+from sightline.models.context import RunContext
+from sightline.models.requests import JudgeInput, Prefix
 from sightline.records.manifest import read_manifest
 from sightline.train import run
 from sightline.train.checkpoint import save_checkpoint
@@ -122,7 +122,7 @@ def test_both_answers_of_pairs_give_a_scale_and_the_truth_goes_with_them(scenes:
     builder = get_builder("corrupted")
     config = load_config(builder.config, None, ["writer.name=oracle"])
     build_dataset(BuildPlan(builder, config), None, scenes, tmp_path / "pairs")
-    judge = OracleJudgeConfig(name="oracle").open(BuildContext(tmp_path, tmp_path, 0))
+    judge = OracleJudgeConfig(name="oracle").open(RunContext(tmp_path, tmp_path, 0))
     asked = list(answers_in(tmp_path / "pairs"))
     scores = [verdict.score for verdict in judge.score(asked)]
     assert len(scores) == 2 * read_manifest(tmp_path / "pairs").counts["pairs"] and None not in scores

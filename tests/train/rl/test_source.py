@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from sightline.errors import InputError
-from sightline.judges.judge import JudgeInput, Verdict
-from sightline.models.requests import GenerateRequest, Prefix, Sampling
+from sightline.judges.judge import Verdict
+from sightline.models.requests import GenerateRequest, JudgeInput, Prefix, Sampling
 from sightline.models.sampler import generate
 from sightline.models.vlm import VLM
 from sightline.records.rows import Sample
