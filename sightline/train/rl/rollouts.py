@@ -102,7 +102,7 @@ class Asker:
         )
         return [said[start : start + count] for start in range(0, len(said), count)]
 
-    def judge_input(self, samples: Sequence[Sample], said: Sequence[Sequence[Generation]]) -> list[JudgeInput]:
+    def judge_inputs(self, samples: Sequence[Sample], said: Sequence[Sequence[Generation]]) -> list[JudgeInput]:
         """The answers as a judge is shown them, prompt by prompt."""
         return [
             judge_input(sample, self.folder, answer.text.strip())
@@ -124,7 +124,7 @@ def sample_rollouts(asker: Asker, samples: Sequence[Sample], draw: int, judge: J
     """Ask, judge, and keep what was scored."""
     said = asker.ask(samples, draw)
     with evaluating(asker.vlm):  # the policy may be the judge
-        verdicts = judge.score(asker.judge_input(samples, said))
+        verdicts = judge.score(asker.judge_inputs(samples, said))
     rest = iter(verdicts)
     rollouts = []
     for sample, answers in zip(samples, said, strict=True):

@@ -123,4 +123,4 @@ def scale_of(place: Path, samples: Sequence[Sample], asker: Asker, judge: Judge)
         asked = list(answers_in(place))
         return measure(judge, asked if how.rows is None else asked[: how.rows])
     some = samples[: how.rows]
-    return measure(judge, asker.judged(some, asker.ask(some, -1)))
+    return measure(judge, asker.judge_inputs(some, asker.ask(some, -1)))
