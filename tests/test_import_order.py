@@ -1,4 +1,6 @@
-"""The rooms import one way. Every `import` in the package is read from the syntax tree; nothing is run to find out."""
+"""The rooms import one way and no two files import each other. Imports are read from the syntax tree, and so are strings
+that name a module, since a string that is imported later is an import too.
+"""
 
 import ast
 import subprocess
@@ -16,6 +18,8 @@ PACKAGE = Path(sightline.__file__).parent
 #: Each room may import those before it. What it may not, although they come before it, is in `BARRED`.
 ORDER = (
     "errors",
+    "registry",
+    "oracles",
     "config",
     "records",
     "losses",
@@ -31,6 +35,7 @@ ORDER = (
     "train",
     "report",
     "study",
+    "api",
     "apps",
     "cli",
 )
@@ -87,6 +92,17 @@ def imports(module: str, top_level: bool = False) -> frozenset[str]:
     return frozenset(found)
 
 
+def named(module: str) -> set[str]:
+    """The modules that a module names in strings, such as "sightline.lab.oracle:score"; docstrings do not count."""
+    path = MODULES[module]
+    texts = (
+        node.value
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path)))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    return {text.partition(":")[0] for text in texts} & set(MODULES) - {"sightline"}
+
+
 def third_party(module: str) -> set[str]:
     """The packages that importing a module imports in turn, through Sightline's own modules and their packages."""
     found: set[str] = set()
@@ -106,7 +122,7 @@ def third_party(module: str) -> set[str]:
 
 def offenses(module: str) -> Iterator[str]:
     here = room(module)
-    for imported in imports(module):
+    for imported in imports(module) | named(module):
         there = room(imported) if imported.split(".")[0] == "sightline" else ""
         if not there or there == here:
             continue
@@ -117,9 +133,33 @@ def offenses(module: str) -> Iterator[str]:
         elif here == "lab":
             allowed = set(ORDER[: ORDER.index("apps")])
         else:
-            allowed = {"cli"} if here == "__main__" else set()
+            allowed = {"cli"} if here == "__main__" else set(ORDER)  # the package itself offers what is public
         if there not in allowed:
             yield f"{module} imports {imported}"
+
+
+def test_no_two_files_import_each_other() -> None:
+    """Also inside functions: every circle of files, found by going from each file along its imports."""
+    edges = {name: {other for other in imports(name) if other in MODULES} - {name} for name in MODULES}
+    edges.pop("sightline")  # public names are imported when they are used
+    found = set()
+    for start in edges:
+        waiting, seen = [*edges[start]], set[str]()
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                waiting += edges.get(name, ())
+        if start in seen:
+            found.add(start)
+    assert found == set()
+
+
+def test_a_name_in_a_string_is_an_import() -> None:
+    assert "sightline.lab.oracle" in named("sightline.lab.plugin")
+    assert not any(
+        room(other) == "lab" for name in MODULES if room(name) not in {"lab", "cli"} for other in named(name)
+    )
 
 
 def test_every_folder_is_a_room() -> None:

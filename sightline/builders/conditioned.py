@@ -7,8 +7,7 @@ Info) where both state one, else the user's. How the tiers are told is `data.tur
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -19,6 +18,7 @@ from sightline.config import Config
 from sightline.data.turns import TIERS, tiers
 from sightline.models.context import RunContext
 from sightline.models.requests import judge_input
+from sightline.oracles import oracle_part
 from sightline.records import Pair, Sample, Turn
 from sightline.writers.endpoint import WriterConfig
 from sightline.writers.writer import Task, Writer, WriterTask
@@ -67,9 +67,8 @@ class LabConfig(Config):
     name: Literal["lab"]
 
     def open(self) -> Propose:
-        """The function that proposes, by import path, since the lab is imported by no other room."""
-        propose: Propose = import_module("sightline.lab.wishes").contrast_of
-        return propose
+        """The function that proposes, which the lab's oracle offers."""
+        return cast(Propose, oracle_part("lab", "wishes"))
 
 
 PreferencesConfig = Annotated[ListedConfig | LabConfig, Field(discriminator="name")]

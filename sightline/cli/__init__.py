@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -21,6 +21,7 @@ from typer.main import get_command, get_group
 import sightline
 from sightline.data.terminal import one_line, say
 from sightline.errors import InputError, disk_problem
+from sightline.registry import PLUGIN_VARIABLE, load_plugin
 
 #: Exit codes; the last two are what a shell reports for programs that these signals ended.
 INPUT_ERROR, INTERRUPTED, TERMINATED = 2, 128 + signal.SIGINT, 128 + signal.SIGTERM
@@ -54,6 +55,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "label": CommandEntry(
         f"{_HERE}.people:label_app", "Let people compare answers, and measure their agreement.", DATA
     ),
+    "list": CommandEntry(f"{_HERE}.listing:app", "List losses, builders, benchmarks, judges, ...", DATA),
     "check": CommandEntry(f"{_HERE}.check:app", "Look for problems in a dataset of pairs.", DATA),
     "train": CommandEntry(f"{_HERE}.train:app", "Train a model on preference pairs or by rewards.", TRAIN),
     "eval": CommandEntry(f"{_HERE}.measure:eval_app", "Evaluate a model on benchmarks.", MEASURE),
@@ -105,6 +107,7 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
         """The command that `args` names, imported, with the rest of them."""
+        _load_plugins(ctx.params.get("plugin") or ())
         self._words = args
         name, listed, rest = super().resolve_command(ctx, args)
         if name is None or listed is None:
@@ -171,9 +174,25 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _load_plugins(places: Sequence[str]) -> None:
+    """Load plugins before the command is looked up, and pass them on to the processes that it starts."""
+    for place in places:
+        load_plugin(place)
+    known = [*filter(None, os.environ.get(PLUGIN_VARIABLE, "").split(os.pathsep)), *places]
+    if places:
+        os.environ[PLUGIN_VARIABLE] = os.pathsep.join(dict.fromkeys(known))
+
+
 @app.callback()
 def _root(
     version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE|MODULE",
+            help="Python file or module that registers losses, builders, benchmarks, ...; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Align vision-language models with what they see: build preference pairs, train, measure, report."""
 

@@ -1,17 +1,16 @@
-"""The names of benchmarks and where each is made, resolved only when one is asked for.
+"""Benchmarks by name, each with its files and splits; a benchmark is imported only when it is used.
 
-An entry's factory is "package.module:function", called as `function(name, setting)`; nothing is imported before, so a
-benchmark's needs are its own. What the factory returns is described in `benchmark`.
+The target of an entry is a function, or its place, that is called as `function(name, setting)` and returns a
+`benchmark.Benchmark`.
 """
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import cast
 
 from sightline.errors import InputError
 from sightline.evals.benchmark import Benchmark, BenchmarkSetting
+from sightline.registry import Entry, Registry
 
 #: A benchmark whose name ends so asks the same of pictures that break the co-occurrence its twin's pictures keep.
 COUNTER_SUFFIX = "-counter"
@@ -20,31 +19,20 @@ Factory = Callable[[str, BenchmarkSetting], Benchmark]
 
 
 @dataclass(frozen=True)
-class BenchmarkEntry:
-    """A benchmark by name: who makes it, one line of help, and where its owners publish its files.
+class BenchmarkEntry(Entry):
+    """A benchmark by name: its factory, one line of help, and where its owners publish its files.
 
     `files` is empty where it makes its own. `needs_images` says whether `eval` must be given pictures too.
     `splits` are its official parts, of which `BenchmarkSetting.split` picks one. Only a benchmark with
     `has_validation` has separate pictures on which settings may be chosen.
     """
 
-    factory: str
-    help: str
     files: str = ""
     needs_images: bool = False
     splits: tuple[str, ...] = ()
     has_validation: bool = False
 
 
-_LAB = {
-    "lab-pope-random": "Is there an X? Absent kinds drawn at random.",
-    "lab-pope-popular": "Is there an X? Absent kinds that are common.",
-    "lab-pope-adversarial": "Is there an X? Absent kinds that go with what is there.",
-    "lab-chair": "Descriptions: absent objects named, present ones named.",
-    "lab-vqa": "How many, what color, where.",
-    "lab-meta": "Descriptions under wishes of provider and user: is the one in force followed?",
-    "lab-meta-unseen": "The same under wishes that were never trained on.",
-}
 _POPE = "https://github.com/AoiDragon/POPE (output/)"
 _POPE_SPLITS = ("random", "popular", "adversarial")
 _AMBER = "https://github.com/junyangwang0410/AMBER (data/)"
@@ -122,25 +110,12 @@ _QUESTIONS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     ),
 }
 
-BENCHMARKS: dict[str, BenchmarkEntry] = {
-    **{
-        name + suffix: BenchmarkEntry("sightline.lab.benches:lab_benchmark", text, has_validation=True)
-        for suffix in ("", COUNTER_SUFFIX)
-        for name, text in _LAB.items()
-    },
-    "matching": BenchmarkEntry(
-        "sightline.recipes.matching.benchmark:entity_matching",
-        "Pairs of records: F1 of match under four prompts, mean, best and spread.",
-        files="the data sets' owners, as docs/match.md says; `sightline match read` makes the folder",
-    ),
-    **{
-        f"shared-media{suffix}": BenchmarkEntry("sightline.lab.sound.bench:shared_media", text, has_validation=True)
-        for suffix, text in (
-            ("", "The lab's pictures and sounds: what is seen, heard, shared; for composed models."),
-            ("-picture", "The same, shown the picture alone."),
-            ("-sound", "The same, played the sound alone."),
-        )
-    },
+
+def _foreign(target: str, origin: str) -> BenchmarkEntry:
+    return BenchmarkEntry(target, f"From {origin}.")
+
+
+_OFFICIAL: dict[str, BenchmarkEntry] = {
     **{
         name: BenchmarkEntry(
             "sightline.evals.benches.pope:pope",
@@ -189,6 +164,8 @@ BENCHMARKS: dict[str, BenchmarkEntry] = {
     },
 }
 
+BENCHMARKS: Registry[BenchmarkEntry] = Registry("benchmark", "sightline.benchmarks", _foreign, _OFFICIAL)
+
 
 def get_benchmark(name: str, setting: BenchmarkSetting) -> Benchmark:
     """The benchmark of that name, made with a setting.
@@ -202,15 +179,9 @@ def get_benchmark(name: str, setting: BenchmarkSetting) -> Benchmark:
         raise InputError(f"benchmark {name!r} has no split {setting.split!r}; there are: {known}.")
     if setting.validation and not entry.has_validation:
         raise InputError(f"benchmark {name!r} has no validation part; set validation=false.")
-    module, _, attribute = entry.factory.partition(":")
-    factory = cast(Factory, getattr(importlib.import_module(module), attribute))
-    return factory(name, setting)
+    return cast(Factory, entry.load())(name, setting)
 
 
 def get_entry(name: str) -> BenchmarkEntry:
     """What is known of a benchmark without making it; an InputError names the nearest spelling where there is none."""
-    if name not in BENCHMARKS:
-        near = get_close_matches(name, BENCHMARKS, n=1, cutoff=0.0)
-        remedy = f"did you mean {near[0]!r}?" if near else "none is registered."
-        raise InputError(f"there is no benchmark {name!r}; {remedy}")
-    return BENCHMARKS[name]
+    return BENCHMARKS.entry(name)

@@ -6,12 +6,12 @@ it; `table` is the union of the configs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Literal, Protocol, cast, runtime_checkable
 
 from sightline.config import Config
 from sightline.models.context import RunContext
 from sightline.models.requests import JudgeInput
+from sightline.oracles import oracle_part
 from sightline.records import hash_json
 
 
@@ -69,8 +69,6 @@ def _by_score(first: float | None, second: float | None) -> Preference | None:
     return "tie" if first == second else "first" if first > second else "second"
 
 
-#: Whose truth: an import path, since the lab is imported by no other room.
-ORACLES = {"lab": "sightline.lab.oracle:score"}
 VERSION = 2  # of the measure, in the judge's identity: scores of another measure are not compared or kept
 
 
@@ -78,7 +76,7 @@ class OracleJudgeConfig(Config):
     """Scores by ground truth: the whole truth is best; a mistake and a fact left out both cost."""
 
     name: Literal["oracle"]
-    world: Literal["lab"] = "lab"
+    world: str = "lab"
 
     def open(self, tools: RunContext) -> Judge:
         """The judge."""
@@ -87,8 +85,7 @@ class OracleJudgeConfig(Config):
 
 class _OracleJudge:
     def __init__(self, world: str) -> None:
-        module, _, function = ORACLES[world].partition(":")
-        self._score = getattr(import_module(module), function)
+        self._score = oracle_part(world, "target")
         self.identity = hash_json(["oracle", world, VERSION])
 
     def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:

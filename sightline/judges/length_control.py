@@ -1,31 +1,42 @@
 """A wrapper that takes length out of another judge's verdicts, since most judges like long answers."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from sightline.config import Config
 from sightline.data.sentences import count_words
-from sightline.judges.claims import ClaimsJudgeConfig
-from sightline.judges.clip import ClipJudgeConfig
-from sightline.judges.endpoint import EndpointJudgeConfig
-from sightline.judges.judge import ComparisonInput, Judge, OracleJudgeConfig, Preference, Verdict, prefer
-from sightline.judges.reward import RewardJudgeConfig, SelfJudgeConfig
+from sightline.judges.judge import ComparisonInput, Judge, Preference, Verdict, prefer
+from sightline.judges.registry import JUDGES, LENGTH_CONTROLLED
 from sightline.models.context import RunContext
 from sightline.models.requests import JudgeInput
 from sightline.records import hash_json
+from sightline.registry import config_union
 
-PlainJudgeConfig = (
-    OracleJudgeConfig | EndpointJudgeConfig | ClaimsJudgeConfig | SelfJudgeConfig | RewardJudgeConfig | ClipJudgeConfig
-)
+if TYPE_CHECKING:
+
+    class JudgeConfig(Config):
+        """What the config of every judge has."""
+
+        name: str
+
+        def open(self, context: RunContext, /) -> Judge:
+            """The judge."""
+            raise NotImplementedError
+
+    PlainJudgeConfig = JudgeConfig
+else:
+    # Its own entry is left out, or judges would nest.
+    _PLAIN = [entry.load() for name, entry in JUDGES.items() if name != LENGTH_CONTROLLED]
+    PlainJudgeConfig = config_union(_PLAIN)
 
 
 class LengthControlledJudgeConfig(Config):
     """Scores lose `per_word` for each word; of two answers of too different length neither is preferred."""
 
     name: Literal["length-controlled"]
-    judge: PlainJudgeConfig = Field(discriminator="name")
+    judge: PlainJudgeConfig
     per_word: float = Field(default=0.0, ge=0, description="in the inner judge's units")
     max_ratio: float | None = Field(default=None, ge=1, description="longer over shorter, in words; beyond it: a tie")
 
@@ -72,4 +83,5 @@ class _ScoresOnly:
         return self._judge.score(asked)
 
 
-JudgeConfig = Annotated[PlainJudgeConfig | LengthControlledJudgeConfig, Field(discriminator="name")]
+if not TYPE_CHECKING:
+    JudgeConfig = config_union([*_PLAIN, LengthControlledJudgeConfig])

@@ -16,6 +16,7 @@ from sightline.losses.mdpo import GUIDES, anchored, conditional, mdpo, vdpo
 from sightline.losses.mrpo import CLIPS, WEIGHTS, mrpo, multi_dpo
 from sightline.losses.reference_free import bradley_terry, orpo, sft, simpo
 from sightline.losses.types import LossOut, Need
+from sightline.registry import Registry, load_target
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class LossSpec:
-    """A loss, what it must be told and what it needs.
+    """A loss, its parameters, and what it needs.
 
     `function` takes the policy's PairLogps; then the reference's with `Need.REFERENCE`, or the sequence of all
     references' with `Need.REFERENCES`; then every one of `parameters`, and `shift` with `Need.SHIFT`, by keyword.
@@ -118,7 +119,7 @@ def _with(*needs: Need) -> frozenset[Need]:
 BETA, EPSILON = Parameter("beta"), Parameter("epsilon", below=0.5)
 KTO = (BETA, Parameter("chosen_weight"), Parameter("rejected_weight"))
 MRPO = (BETA, Parameter("eta", below=1.0), ChoiceParameter("clip", CLIPS))
-LOSSES: dict[str, LossSpec] = {
+_SPECS: dict[str, LossSpec] = {
     "dpo": LossSpec(dpo, (BETA,), _with()),
     "dpo-normalized": LossSpec(normalized_dpo, (BETA,), _with()),
     "dpo-conservative": LossSpec(conservative_dpo, (BETA, EPSILON), _with()),
@@ -145,6 +146,7 @@ LOSSES: dict[str, LossSpec] = {
     "orpo": LossSpec(orpo, (Parameter("odds_weight"),)),
     "reward": LossSpec(bradley_terry, (), frozenset({Need.REWARDS})),
 }
+LOSSES: Registry[LossSpec] = Registry("loss", "sightline.losses", load_target, _SPECS)
 
 
 def check_loss(name: str, parameters: Mapping[str, object]) -> None:

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import yaml
 
 from sightline.builders.registry import get_entry
 from sightline.config import load_config
+from sightline.oracles import oracle_part
 from sightline.records.manifest import Manifest, read_manifest
 from sightline.study.plan import Job
 
@@ -93,7 +93,7 @@ def do(job: JobContext) -> Manifest:
 
 def lab_base() -> Path:
     """The directory of the lab's own model."""
-    return Path(str(files("sightline"))) / "lab" / "base"
+    return Path(oracle_part("lab", "base_model"))
 
 
 def sort_of(piece: Job) -> str:
@@ -103,13 +103,10 @@ def sort_of(piece: Job) -> str:
 
 
 def _samples(job: JobContext) -> None:
-    from importlib import import_module
-
-    lab = import_module("sightline.lab.samples")
     told = job.settings()
     with _file(told["scenes"]) as path:
-        config = load_config(lab.ScenesConfig, path)
-    lab.write_scenes(config, told["split"], told["count"], job.out)
+        config = load_config(oracle_part("lab", "samples_config"), path)
+    oracle_part("lab", "samples")(config, told["split"], told["count"], job.out)
 
 
 def _curated(job: JobContext) -> None:

@@ -1,7 +1,7 @@
 """The writer behind an endpoint: a language model that rewrites answers as the tasks' prompts say."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,7 @@ from sightline.models.requests import GenerateRequest, Generation, Prefix, Sampl
 from sightline.models.sampler import generate
 from sightline.models.vlm import VLM
 from sightline.records import hash_json
+from sightline.registry import config_union
 from sightline.writers.prompts import (
     CUT_OFF,
     NO_PICTURE,
@@ -24,7 +25,8 @@ from sightline.writers.prompts import (
     read_reply,
     task_text,
 )
-from sightline.writers.writer import OracleWriterConfig, Writer, WriterTask, Written
+from sightline.writers.registry import WRITERS
+from sightline.writers.writer import Writer, WriterTask, Written
 
 
 class EndpointWriterConfig(Config):
@@ -106,4 +108,17 @@ def _written_policy(said: Generation) -> Written:
     return Written(text, said.tokens, "" if text else NO_TEXT)
 
 
-WriterConfig = Annotated[OracleWriterConfig | EndpointWriterConfig | PolicyWriterConfig, Field(discriminator="name")]
+if TYPE_CHECKING:
+
+    class WriterConfig(Config):
+        """What the config of every writer has."""
+
+        name: str
+
+        def open(self, context: RunContext, /) -> Writer:
+            """The writer."""
+            raise NotImplementedError
+
+else:
+    _OTHERS = [entry.load() for entry in WRITERS.values() if not str(entry.target).startswith(f"{__name__}:")]
+    WriterConfig = config_union([*_OTHERS, EndpointWriterConfig, PolicyWriterConfig])

@@ -5,12 +5,12 @@ The tasks' prompts are `prompts`; each writer is a file with its config class, w
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Literal, Protocol, cast
 
 from sightline.config import Config
 from sightline.models.context import RunContext
 from sightline.models.requests import JudgeInput
+from sightline.oracles import oracle_part
 from sightline.records import hash_json
 
 #: corrupt: put believable mistakes in; correct: take mistakes out, and change nothing else; alter: replace one phrase
@@ -52,15 +52,11 @@ class Writer(Protocol):
         ...
 
 
-#: Whose truth: an import path, since the lab is imported by no other room.
-ORACLES = {"lab": "sightline.lab.oracle_writer:rewrite"}
-
-
 class OracleWriterConfig(Config):
     """Rewrites by ground truth and rules."""
 
     name: Literal["oracle"]
-    world: Literal["lab"] = "lab"
+    world: str = "lab"
 
     def open(self, tools: RunContext) -> Writer:
         """The writer."""
@@ -69,8 +65,7 @@ class OracleWriterConfig(Config):
 
 class _OracleWriter:
     def __init__(self, world: str) -> None:
-        module, _, function = ORACLES[world].partition(":")
-        self._rewrite = getattr(import_module(module), function)
+        self._rewrite = oracle_part(world, "rewrite")
         self.identity = hash_json(["oracle", world])
 
     def write(self, drafts: Sequence[WriterTask]) -> list[Written]:

@@ -110,6 +110,6 @@ def test_no_benchmark_says_how_to_name_one(model: Path, tmp_path: Path) -> None:
 
 
 def test_every_registered_name_resolves() -> None:
-    for path in {entry.factory for entry in BENCHMARKS.values()}:
+    for path in {entry.target for entry in BENCHMARKS.values()}:
         module, _, attribute = path.partition(":")
         assert callable(getattr(importlib.import_module(module), attribute))

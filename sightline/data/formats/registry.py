@@ -1,7 +1,6 @@
-"""The names of layouts that can be read, and which of them a file's rows have."""
+"""Layouts of dataset files by name, and which of them the rows of a file have."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from itertools import islice
 
 from sightline.config.problems import brief
@@ -12,32 +11,19 @@ from sightline.data.formats.published import LLAVA_INSTRUCT, LLAVA_RLHF, MMPR, P
 from sightline.data.formats.raw import Raw
 from sightline.data.formats.trl import TRL
 from sightline.errors import InputError
+from sightline.registry import Registry, load_target
 
-LAYOUTS: dict[str, FileLayout] = {
-    layout.name: layout
-    for layout in (
-        POVID,
-        RLHF_V,
-        VLFEEDBACK,
-        LLAVA_RLHF,
-        RLAIF_V,
-        MMPR,
-        LLAVA_INSTRUCT,
-        LLAMA_FACTORY,
-        MS_SWIFT,
-        TRL,
-    )
-}
+_SHIPPED = (POVID, RLHF_V, VLFEEDBACK, LLAVA_RLHF, RLAIF_V, MMPR, LLAVA_INSTRUCT, LLAMA_FACTORY, MS_SWIFT, TRL)
+LAYOUTS: Registry[FileLayout] = Registry(
+    "layout", "sightline.layouts", load_target, {layout.name: layout for layout in _SHIPPED}
+)
 AUTO = "auto"
 _LOOKED_AT = 32  # rows that decide, since some of a set may lack what tells it apart
 
 
 def get_layout(name: str) -> FileLayout:
     """The layout of that name; an InputError names the nearest spelling where there is none."""
-    if name not in LAYOUTS:
-        near = get_close_matches(name, [AUTO, *LAYOUTS], n=1, cutoff=0.0)[0]
-        raise InputError(f"there is no layout {name!r}; did you mean {near!r}?")
-    return LAYOUTS[name]
+    return LAYOUTS.entry(name)
 
 
 def detect_layout(rows: Iterable[Raw]) -> FileLayout:

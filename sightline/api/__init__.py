@@ -1,0 +1,1 @@
+"""The public surface of `import sightline`: stages as functions, their results, registration of your own parts."""

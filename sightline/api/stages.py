@@ -1,0 +1,314 @@
+"""The stages as functions: what `import sightline` offers beside the records and the in-memory layer.
+
+Each function takes objects or paths, calls the stage that the command of the same name calls, and returns an object
+that knows its directory. `out=None` is a temporary directory that lives as long as the process.
+"""
+
+import atexit
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.api.results import ComparisonResult, Evaluation, PairSet, ReportPage, TrainRun
+from sightline.config import load_config
+from sightline.data.samples import write_samples
+from sightline.errors import InputError
+from sightline.oracles import ORACLES, oracle_part
+from sightline.records import Sample
+
+if TYPE_CHECKING:
+    from sightline.models.vlm import VLM
+
+    Model = str | Path | VLM | TrainRun
+
+_FOLDERS: list[str] = []
+
+
+def load(
+    model: str | Path, *, adapter: str | Path | None = None, device: str = "auto", dtype: str = "float32"
+) -> "VLM":
+    """Open a vision-language model with its processor, in evaluation mode.
+
+    Args:
+        model: a directory, a hub id such as `owner/name`, or the name of a world with a model of its own (`"lab"`).
+        adapter: a PEFT directory, such as `TrainRun.adapter`.
+        device: `"auto"`, `"cpu"`, `"cuda"` or a device of torch.
+        dtype: `"float32"`, `"bfloat16"` or `"float16"`.
+
+    Raises:
+        InputError: there is no such model, or it cannot be opened.
+
+    Example:
+        >>> import sightline as sl
+        >>> vlm = sl.load("lab")
+    """
+    from sightline.models.device import resolve_device
+    from sightline.models.loading import load_vlm
+    from sightline.models.tensor_cache import open_cache
+
+    return load_vlm(
+        _place(model),
+        adapter=None if adapter is None else Path(adapter),
+        device=resolve_device(device),
+        dtype=dtype,
+        cache=open_cache(),
+    )
+
+
+def build_pairs(
+    builder: str,
+    samples: str | Path | Sequence[Sample],
+    *,
+    model: "Model | None" = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    config: str | Path | None = None,
+    **settings: Any,
+) -> PairSet:
+    """Build preference pairs from samples; `sightline list builders` names the builders and what each needs.
+
+    Args:
+        builder: name of a builder, such as `"bdhs"`.
+        samples: a samples directory or JSONL file, a directory of pairs, or `Sample`s with absolute image paths.
+        model: the model that is to be aligned, for builders that need one.
+        out: directory to write; a call with the same arguments resumes or finds it complete.
+        config: YAML file of the builder's config; `settings` are keys that are set on top of it.
+
+    Raises:
+        InputError: unknown builder or setting, samples or model that cannot be used, or no pair was left.
+
+    Example:
+        >>> pairs = sl.build_pairs("bdhs", "samples/", model=vlm, rho=0.97, temperature=0.8)
+    """
+    from sightline.builders.build import BuildPlan, build_dataset
+    from sightline.builders.registry import get_builder
+
+    found = get_builder(builder)
+    plan = BuildPlan(found, _configured(found.config, config, settings), seed)
+    place = None if model is None else _directory(_unadapted(model))
+    directory = _out(out, "pairs")
+    build_dataset(plan, place, _samples(samples), directory)
+    return PairSet(directory)
+
+
+def loss(name: str, **parameters: Any) -> dict[str, Any]:
+    """A loss and its parameters, checked, for `train`; a list of them is added up by `weight`.
+
+    Raises:
+        InputError: no such loss, or a parameter is missing, unknown or out of bounds.
+
+    Example:
+        >>> sl.loss("dpo", beta=0.1)
+        {'name': 'dpo', 'beta': 0.1}
+    """
+    from sightline.losses.table import check_loss
+
+    check_loss(name, {key: value for key, value in parameters.items() if key != "weight"})
+    return {"name": name, **parameters}
+
+
+def train(  # noqa: PLR0913 - one parameter an option
+    model: "Model",
+    pairs: PairSet | str | Path | None,
+    *,
+    loss: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    lr: float | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    samples: str | Path | Sequence[Sample] | None = None,
+    config: str | Path | None = None,
+    **settings: Any,
+) -> TrainRun:
+    """Train an adapter (or the whole model) on preference pairs, or by rewards on prompts.
+
+    Args:
+        model: the model to start from, without an adapter.
+        pairs: a `PairSet` or a directory of pairs; None for online training and training by rewards.
+        loss: what `loss(...)` returned, or a list of these.
+        lr: the learning rate (`optim.lr`); it has no default.
+        samples: prompts that are answered online, or that the pairs were built from.
+        config: YAML file of the training config; `settings` are keys that are set on top of it, such as
+            `max_steps=20` or `lora={"rank": 16}`.
+
+    Raises:
+        InputError: a setting, the model or the pairs cannot be used; a loss that is not finite or explodes.
+
+    Example:
+        >>> run = sl.train(vlm, pairs, loss=sl.loss("dpo", beta=0.1), lr=6e-5, max_steps=20)
+    """
+    from sightline.train.config import TrainConfig
+    from sightline.train.run import train as run_stage
+
+    given = dict(settings)
+    if loss is not None:
+        given["loss"] = dict(loss) if isinstance(loss, Mapping) else [dict(one) for one in loss]
+    if lr is not None:
+        given["optim.lr"] = lr
+    source = _directory(_unadapted(model))
+    directory = _out(out, "train")
+    prompts = None if samples is None else _samples(samples)
+    run_stage(source, _pairs(pairs), directory, _configured(TrainConfig, config, given), seed, prompts)
+    return TrainRun(directory, source)
+
+
+def evaluate(  # noqa: PLR0913 - one parameter an option
+    model: "Model",
+    benchmarks: Sequence[str] | str,
+    *,
+    adapter: str | Path | None = None,
+    data: str | Path | None = None,
+    images: str | Path | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    config: str | Path | None = None,
+    **settings: Any,
+) -> Evaluation:
+    """Answer and score benchmarks; `sightline list benchmarks` names them.
+
+    Args:
+        model: a model, or a `TrainRun`, whose adapter or trained model is then evaluated.
+        benchmarks: names, such as `["lab-chair"]`.
+        data: folder of the benchmarks' official files; `images` is that of their pictures, if elsewhere.
+        config: YAML file of the evaluation config; `settings` are keys that are set on top of it, such as `limit=100`.
+
+    Raises:
+        InputError: unknown benchmark or setting, missing files, a model that cannot be opened.
+
+    Example:
+        >>> base, new = sl.evaluate(vlm, ["lab-chair"]), sl.evaluate(run, ["lab-chair"])
+    """
+    from sightline.evals import run as stage
+
+    names = [benchmarks] if isinstance(benchmarks, str) else list(benchmarks)
+    source: str | Path
+    if isinstance(model, TrainRun):
+        if adapter is not None:
+            raise InputError("a training run brings its adapter; leave adapter out")
+        source, adapter = (model.model, model.adapter) if model.adapter is not None else (model.trained_model, None)
+    else:
+        source = _unadapted(model)
+    directory = _out(out, "evaluation")
+    settings = {"benchmarks": names, **settings}
+    files = stage.Files(*(None if path is None else Path(path) for path in (data, images)))
+    stage.evaluate(
+        source,
+        directory,
+        _configured(stage.EvalConfig, config, settings),
+        adapter=None if adapter is None else Path(adapter),
+        files=files,
+        seed=seed,
+    )
+    return Evaluation(directory)
+
+
+def compare(base: Evaluation | str | Path, *others: Evaluation | str | Path, seed: int = 0) -> ComparisonResult:
+    """Compare evaluations on the same items: paired differences, intervals, p-values with Holm's correction.
+
+    Several `others` are training seeds of one recipe.
+
+    Raises:
+        InputError: a directory is no evaluation, or the evaluations do not have the same items.
+    """
+    from sightline.evals.directory import read_evaluation
+    from sightline.evals.statistics import RESAMPLES
+    from sightline.report.comparison import compare_evaluations
+
+    if not others:
+        raise InputError("there is nothing to compare with; give a second evaluation")
+    sides = [read_evaluation(_path(one)) for one in others]
+    return ComparisonResult(compare_evaluations(read_evaluation(_path(base)), sides, resamples=RESAMPLES, seed=seed))
+
+
+def report(
+    base: Evaluation | str | Path,
+    *others: Evaluation | str | Path,
+    out: str | Path,
+    runs: Sequence[TrainRun | str | Path] = (),
+    pairs: PairSet | str | Path | None = None,
+) -> ReportPage:
+    """Write the report on a base model and an aligned one (several are training seeds).
+
+    Args:
+        out: a directory for `report.html`, `report.md` and `results.json`, or a file that ends in `.html` for the
+            page alone.
+        runs: the trainings, and `pairs` the pairs, that the report describes.
+    """
+    from sightline.report.writing import HTML, write_report
+
+    target = Path(out)
+    alone = target.suffix == ".html"
+    directory = _out(None, "report") if alone else target
+    write_report(
+        directory,
+        base=_path(base),
+        aligned=[_path(one) for one in others],
+        trainings=[_path(one) for one in runs],
+        pairs=_pairs(pairs),
+    )
+    if alone:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(directory / HTML, target)
+    return ReportPage(target if alone else directory / HTML)
+
+
+def _place(model: str | Path) -> str | Path:
+    """A directory or a hub id; a world's name stands for its base model."""
+    if isinstance(model, str) and model in ORACLES and not Path(model).exists():
+        return Path(oracle_part(model, "base_model"))
+    return Path(model) if Path(model).exists() else model
+
+
+def _unadapted(model: "Model") -> str | Path:
+    """Where a model without an adapter lies."""
+    if isinstance(model, TrainRun):
+        if model.trained_model is None:
+            raise InputError(
+                "this needs a whole model, and the run trained an adapter; merge it with `sightline export`"
+            )
+        return model.trained_model
+    if isinstance(model, str | Path):
+        return _place(model)
+    if hasattr(model.model, "peft_config"):
+        raise InputError("the model was opened with an adapter; give its directory, and the adapter as `adapter`")
+    return _place(model.path)
+
+
+def _directory(source: str | Path) -> Path:
+    if isinstance(source, str) and not Path(source).exists():
+        raise InputError(f"model {source} is no directory; run `sightline fetch model {source}` and give its directory")
+    return Path(source)
+
+
+def _path(result: PairSet | TrainRun | Evaluation | str | Path) -> Path:
+    return Path(result) if isinstance(result, str | Path) else result.path
+
+
+def _pairs(pairs: PairSet | str | Path | None) -> Path | None:
+    return None if pairs is None else _path(pairs)
+
+
+def _samples(samples: str | Path | Sequence[Sample]) -> Path:
+    if isinstance(samples, str | Path):
+        return Path(samples)
+    folder = _out(None, "samples")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_samples(folder, samples)
+    return folder
+
+
+def _configured(model: type[Any], path: str | Path | None, settings: Mapping[str, Any]) -> Any:
+    """A config from a file and settings, read and refused as on the command line; JSON is YAML."""
+    overrides = [f"{key}={json.dumps(value, default=str)}" for key, value in settings.items()]
+    return load_config(model, None if path is None else Path(path), overrides)
+
+
+def _out(out: str | Path | None, kind: str) -> Path:
+    if out is not None:
+        return Path(out)
+    if not _FOLDERS:
+        _FOLDERS.append(tempfile.mkdtemp(prefix="sightline-"))
+        atexit.register(shutil.rmtree, _FOLDERS[0], ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=_FOLDERS[0]))
