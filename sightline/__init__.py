@@ -92,7 +92,10 @@ def __getattr__(name: str) -> Any:
         return import_module("sightline.losses")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'sightline' has no attribute {name!r}")
-    value = getattr(import_module(_PUBLIC[name]), name)
+    module = _PUBLIC[name]
+    if module == "sightline.api.stages":  # before a room is imported, so that plugins find none half-imported
+        import_module("sightline.registry").load_plugins()
+    value = getattr(import_module(module), name)
     globals()[name] = value
     return value
 

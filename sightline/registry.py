@@ -61,7 +61,7 @@ class Registry(MutableMapping[str, E], Generic[E]):
     ) -> None:
         self.kind, self.group, self._foreign = kind, group, foreign
         self._entries: dict[str, E] = dict(entries or {})
-        self._complete = False
+        self._complete = self._pointed = False
 
     def add(self, name: str, entry: E) -> None:
         """Register an entry.
@@ -111,12 +111,25 @@ class Registry(MutableMapping[str, E], Generic[E]):
         self._discover()
         return len(self._entries)
 
+    def known(self) -> Mapping[str, E]:
+        """The entries so far, without loading plugins: for code that runs while its module is being imported.
+
+        A plugin that is loaded then would find half-imported modules. Commands load plugins first.
+        """
+        self._add_entry_points()
+        return self._entries
+
     def _discover(self) -> None:
         """Add what other packages offer, once."""
-        if self._complete:
+        if not self._complete:
+            self._complete = True  # before plugins run, which look into registries themselves
+            load_plugins()
+            self._add_entry_points()
+
+    def _add_entry_points(self) -> None:
+        if self._pointed:
             return
-        self._complete = True  # before plugins run, which look into registries themselves
-        load_plugins()
+        self._pointed = True
         for point in entry_points(group=self.group):
             try:
                 self.add(point.name, self._foreign(point.value, _origin(point)))

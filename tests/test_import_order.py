@@ -1,5 +1,6 @@
-"""The rooms import one way and no two files import each other. Imports are read from the syntax tree, and so are strings
-that name a module, since a string that is imported later is an import too.
+"""The rooms import one way and no two files import each other.
+
+Imports are read from the syntax tree, and so are strings that name a module: a string may be imported later.
 """
 
 import ast

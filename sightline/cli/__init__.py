@@ -21,7 +21,7 @@ from typer.main import get_command, get_group
 import sightline
 from sightline.data.terminal import one_line, say
 from sightline.errors import InputError, disk_problem
-from sightline.registry import PLUGIN_VARIABLE, load_plugin
+from sightline.registry import PLUGIN_VARIABLE, load_plugin, load_plugins
 
 #: Exit codes; the last two are what a shell reports for programs that these signals ended.
 INPUT_ERROR, INTERRUPTED, TERMINATED = 2, 128 + signal.SIGINT, 128 + signal.SIGTERM
@@ -176,6 +176,7 @@ def _print_version(wanted: bool) -> None:
 
 def _load_plugins(places: Sequence[str]) -> None:
     """Load plugins before the command is looked up, and pass them on to the processes that it starts."""
+    load_plugins()
     for place in places:
         load_plugin(place)
     known = [*filter(None, os.environ.get(PLUGIN_VARIABLE, "").split(os.pathsep)), *places]

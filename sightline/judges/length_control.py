@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     PlainJudgeConfig = JudgeConfig
 else:
     # Its own entry is left out, or judges would nest.
-    _PLAIN = [entry.load() for name, entry in JUDGES.items() if name != LENGTH_CONTROLLED]
+    _PLAIN = [entry.load() for name, entry in JUDGES.known().items() if name != LENGTH_CONTROLLED]
     PlainJudgeConfig = config_union(_PLAIN)
 
 

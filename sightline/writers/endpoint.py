@@ -120,5 +120,5 @@ if TYPE_CHECKING:
             raise NotImplementedError
 
 else:
-    _OTHERS = [entry.load() for entry in WRITERS.values() if not str(entry.target).startswith(f"{__name__}:")]
+    _OTHERS = [entry.load() for entry in WRITERS.known().values() if not str(entry.target).startswith(f"{__name__}:")]
     WriterConfig = config_union([*_OTHERS, EndpointWriterConfig, PolicyWriterConfig])
