@@ -194,13 +194,13 @@ def test_every_number_survives_an_override(number: float) -> None:
 @given(st.text())
 def test_any_override_is_read_or_refused(text: str) -> None:
     """Nothing but a config or the one exception of bad input, whose sentence is not empty."""
-    made, sentence = None, ""
+    config, sentence = None, ""
     try:
-        made = load_config(Training, None, ["optimizer.lr=1", "loss.beta=1", text])
+        config = load_config(Training, None, ["optimizer.lr=1", "loss.beta=1", text])
     except InputError as error:
         sentence = str(error).strip()
-    assert (made is None) == bool(sentence)
-    assert made is None or "=" in text
+    assert (config is None) == bool(sentence)
+    assert config is None or "=" in text
 
 
 class _Cat(Config):
@@ -217,16 +217,16 @@ class _Pet(Config):
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "problem"),
     [
         ("pet.name=cta", "pet.name = 'cta' is unknown; did you mean 'cat'?"),
         ("pet.name=horse", "pet.name = 'horse' is unknown; known are cat, dog"),
     ],
 )
-def test_a_wrong_name_among_several_sections(override: str, said: str) -> None:
+def test_a_wrong_name_among_several_sections(override: str, problem: str) -> None:
     with pytest.raises(InputError) as caught:
         load_config(_Pet, None, [override])
-    assert said in str(caught.value)
+    assert problem in str(caught.value)
 
 
 def test_an_unknown_key_in_one_of_several_sections() -> None:
@@ -267,7 +267,7 @@ def test_an_alias_of_what_holds_it_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "problem"),
     [
         ("!!int abc", "'abc' is no int"),
         ("!!float abc", "'abc' is no float"),
@@ -285,9 +285,9 @@ def test_an_alias_of_what_holds_it_is_refused(tmp_path: Path) -> None:
         ("1e999", "the number '1e999' is too large for a float"),
     ],
 )
-def test_tags_and_numbers_out_of_bounds_are_sentences_with_their_line(tmp_path: Path, text: str, said: str) -> None:
+def test_tags_and_numbers_out_of_bounds_are_sentences_with_their_line(tmp_path: Path, text: str, problem: str) -> None:
     found = sentence(tmp_path, f"{COMPLETE}\nsteps: {text}\n")
-    assert found.startswith("train.yaml line 5: not YAML, ") and said in found and len(found) < 200
+    assert found.startswith("train.yaml line 5: not YAML, ") and problem in found and len(found) < 200
 
 
 def test_numbers_within_bounds_are_read() -> None:
@@ -350,6 +350,6 @@ def test_what_yaml_writes_otherwise_is_read(override: str, value: object) -> Non
 
 
 def test_a_config_survives_json() -> None:
-    made = _Values(count=3, share=1, several=(1, 2), named={"x": 1}, place=Path("x"))
-    assert _Values.model_validate_json(made.model_dump_json()) == made
-    assert _Values.model_validate(made.model_dump(mode="json")) == made
+    values = _Values(count=3, share=1, several=(1, 2), named={"x": 1}, place=Path("x"))
+    assert _Values.model_validate_json(values.model_dump_json()) == values
+    assert _Values.model_validate(values.model_dump(mode="json")) == values

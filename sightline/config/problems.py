@@ -70,10 +70,10 @@ def shorten(value: object) -> str:
 
 def brief(text: object) -> str:
     """A path, or a reason that others gave, on one line; the middle of a long one is left out."""
-    told = str(text)
-    if len(told.splitlines()) > 1:
-        told = " ".join(told.split())
-    return told if len(told) <= MAX_TEXT else f"{told[: MAX_TEXT // 2]}...{told[3 - MAX_TEXT // 2 :]}"
+    line = str(text)
+    if len(line.splitlines()) > 1:
+        line = " ".join(line.split())
+    return line if len(line) <= MAX_TEXT else f"{line[: MAX_TEXT // 2]}...{line[3 - MAX_TEXT // 2 :]}"
 
 
 def missing_key(model: type[BaseModel], name: str) -> str:
@@ -84,11 +84,11 @@ def missing_key(model: type[BaseModel], name: str) -> str:
 
 def _wrong_tag(problem: ErrorDetails) -> str:
     """What chose among several sections, the nearest of their names, and all of them."""
-    told = problem["ctx"]
-    known = [part.strip(" '") for part in told["expected_tags"].split(",")]
-    near = get_close_matches(told["tag"], known, n=1)
+    context = problem["ctx"]
+    known = [part.strip(" '") for part in context["expected_tags"].split(",")]
+    near = get_close_matches(context["tag"], known, n=1)
     remedy = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
-    return f"{told['discriminator'].strip(chr(39))} = {shorten(told['tag'])} is unknown; {remedy}"
+    return f"{context['discriminator'].strip(chr(39))} = {shorten(context['tag'])} is unknown; {remedy}"
 
 
 def _problems(error: ValidationError) -> list[ErrorDetails]:

@@ -13,8 +13,8 @@ _STRICT = ("int", "float", "bool")
 
 def without_conversion(schema: CoreSchema) -> CoreSchema:
     """The schema with every boolean and number in it strict."""
-    made: CoreSchema = _walk(schema)
-    return made
+    strict: CoreSchema = _walk(schema)
+    return strict
 
 
 def _walk(part: Any) -> Any:

@@ -53,10 +53,10 @@ def fingerprint(rows: Iterable[tuple[Iterable[Path], str]]) -> Fingerprint:
     )
 
 
-def write_fingerprint(path: Path, made: Fingerprint) -> None:
+def write_fingerprint(path: Path, digests: Fingerprint) -> None:
     """Keep a fingerprint: eight bytes an entry."""
     with replacing(path) as temporary, temporary.open("wb") as file:
-        parts = {"pictures": made.pictures, "coco": made.coco, "questions": made.questions}
+        parts = {"pictures": digests.pictures, "coco": digests.coco, "questions": digests.questions}
         arrays = {name: np.array(sorted(part), np.uint64) for name, part in parts.items()}
         np.savez(file, allow_pickle=False, **arrays)
 

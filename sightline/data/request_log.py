@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from sightline.config.problems import describe
 from sightline.errors import InputError
-from sightline.records.ratings import BUCKETS, Feedback, LoggedPicture, LoggedRequest, Wording
+from sightline.records.ratings import BUCKETS, Feedback, LoggedPicture, LoggedRequest, TextStats
 from sightline.records.rows import Row
 from sightline.records.store import append_rows, numbered_rows, replacing
 
@@ -143,14 +143,14 @@ _PLAIN = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 _LOOK = 256  # pixels of the longer side on which a picture's look is measured
 
 
-def wording_of(text: str) -> Wording:
+def text_stats(text: str) -> TextStats:
     """How many words, and by their hash which; the same in every process."""
     words = [word.lower() for word in _WORD.findall(text)[:_MOST_WORDS]]
     counts = Counter(hashlib.blake2b(word.encode(), digest_size=4).digest() for word in words)
     buckets = Counter[int]()
     for digest, count in counts.items():
         buckets[int.from_bytes(digest, "little") % BUCKETS] += count
-    return Wording(words=len(words), buckets=dict(sorted(buckets.items())))
+    return TextStats(words=len(words), buckets=dict(sorted(buckets.items())))
 
 
 def plain_yes(text: str) -> bool | None:
@@ -164,7 +164,7 @@ def is_refusal(text: str) -> bool:
     return _REFUSAL.search(text[:_REFUSAL_WITHIN]) is not None
 
 
-def picture_of(image: Image.Image, data: bytes) -> LoggedPicture:
+def measure_picture(image: Image.Image, data: bytes) -> LoggedPicture:
     """The measures of an RGB image whose file's bytes are `data`; looks are taken from a small copy."""
     small = image.copy()
     small.thumbnail((_LOOK, _LOOK), Image.Resampling.BOX)

@@ -72,16 +72,16 @@ def word_spans(text: str) -> list[Span]:
 
 def pieces(text: str) -> list[TextPiece]:
     """The text in parts, words and what is between them; joined they are the text."""
-    made: list[TextPiece] = []
+    parts: list[TextPiece] = []
     reached = 0
     for number, (start, end) in enumerate(word_spans(text)):
         if start > reached:
-            made.append(TextPiece(text[reached:start], None))
-        made.append(TextPiece(text[start:end], number))
+            parts.append(TextPiece(text[reached:start], None))
+        parts.append(TextPiece(text[start:end], number))
         reached = end
     if reached < len(text):
-        made.append(TextPiece(text[reached:], None))
-    return made
+        parts.append(TextPiece(text[reached:], None))
+    return parts
 
 
 def spans_of_words(text: str, marked: Collection[int]) -> tuple[Span, ...]:

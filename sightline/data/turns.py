@@ -23,8 +23,8 @@ _FOLDED = re.compile(
 
 def tiers(provider: str = "", about_user: str = "") -> tuple[Turn, ...]:
     """The turns of what the provider and the user want, in their order; an empty text is none."""
-    told = (Turn(role="system-info", text=provider), Turn(role="user-info", text=about_user))
-    return tuple(turn for turn in told if turn.text)
+    turns = (Turn(role="system-info", text=provider), Turn(role="user-info", text=about_user))
+    return tuple(turn for turn in turns if turn.text)
 
 
 def fold(turns: Sequence[Turn], where: str) -> list[Turn]:
@@ -42,11 +42,11 @@ def fold(turns: Sequence[Turn], where: str) -> list[Turn]:
     roles = [turn.role for turn in infos]
     if len(set(roles)) < len(roles) or any(turn.role in _TAGS for turn in turns[first + len(infos) :]):
         raise InputError(f"{where} has system-info or user-info twice, or not before its first turn; give each once")
-    told = sorted(infos, key=lambda turn: turn.role)  # the provider's first, as it wins
-    for turn in (*told, rest[first]):
+    ordered = sorted(infos, key=lambda turn: turn.role)  # the provider's first, as it wins
+    for turn in (*ordered, rest[first]):
         if not turn.text.strip() or _spells_a_tag(turn.text):
             raise InputError(f"{where}: a {turn.role} turn is empty or spells out a tag of the tiers; reword it")
-    lines = [f"{_TAGS[turn.role]} {turn.text}\n" for turn in told]
+    lines = [f"{_TAGS[turn.role]} {turn.text}\n" for turn in ordered]
     text = "".join(lines) + f"{_QUERY} {rest[first].text}"
     return [*rest[:first], Turn(role="user", text=text), *rest[first + 1 :]]
 
@@ -82,20 +82,20 @@ def messages(history: Sequence[Turn], prompt: str, images: int, where: str) -> l
     places = sum(text.count(IMAGE) for _, text in turns)
     if places not in (0, images):
         raise InputError(f"{where} says {IMAGE} {places} times and has {images} images; let the numbers agree")
-    made: list[Message] = [(role, _entries(text)) for role, text in turns]
+    result: list[Message] = [(role, _entries(text)) for role, text in turns]
     if images and not places:
-        first = next(entries for role, entries in made if role == "user")
+        first = next(entries for role, entries in result if role == "user")
         first[:0] = [None] * images
-    return made
+    return result
 
 
-def to_turns(told: Iterable[tuple[str, Sequence[str | None]]]) -> tuple[tuple[Turn, ...], str]:
+def to_turns(conversation: Iterable[tuple[str, Sequence[str | None]]]) -> tuple[tuple[Turn, ...], str]:
     """History and prompt of messages: the inverse of `messages`, without `<image>` where the rule does not need it.
 
     Raises:
         ValueError: no message, the last is not the user's, or a role is unknown.
     """
-    found = [(role, list(entries)) for role, entries in told]
+    found = [(role, list(entries)) for role, entries in conversation]
     if not found or found[-1][0] != "user":
         raise ValueError("the last turn of a prompt must be the user's")
     first = next(place for place, (role, _) in enumerate(found) if role == "user")

@@ -104,8 +104,8 @@ def call(client: openai.OpenAI, body: dict[str, Any], timeout: float) -> Complet
         raise Fault("broken", f"no answer within {timeout:g} s") from error
     except (openai.APIConnectionError, httpx2.HTTPError, httpx2.StreamError) as error:
         cause = error.__cause__ or error
-        said = _short(str(cause)) or type(cause).__name__
-        raise Fault("unreachable" if _never_connected(error) else "broken", f"connection failed ({said})") from error
+        detail = _short(str(cause)) or type(cause).__name__
+        raise Fault("unreachable" if _never_connected(error) else "broken", f"connection failed ({detail})") from error
     if completion.text or completion.cut_off:
         return completion
     choice = completion.choices[0]
@@ -137,8 +137,8 @@ def _read(data: bytes) -> Completion:
 
 def _status_fault(error: openai.APIStatusError) -> Fault:
     status = error.status_code
-    said = error.body.get("message") if isinstance(error.body, dict) else None
-    note = f"status {status}: {_short(str(said or error.response.text))}"
+    message = error.body.get("message") if isinstance(error.body, dict) else None
+    note = f"status {status}: {_short(str(message or error.response.text))}"
     if status in (429, 503):
         return Fault("busy", note, status, _wait(error.response.headers.get("retry-after")))
     return Fault("broken" if status >= 500 or status in _PASSING else "refused", note, status)

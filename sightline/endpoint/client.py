@@ -79,9 +79,11 @@ class Kept(Row):
 
     def checked(self) -> "Kept":
         """The same with its check."""
-        said = [self.text, self.tokens, self.cut_off]
+        fields = [self.text, self.tokens, self.cut_off]
         # Answers from before prompts were counted stay good.
-        return self.model_copy(update={"check": hash_json([*said, self.prompt_tokens] if self.prompt_tokens else said)})
+        return self.model_copy(
+            update={"check": hash_json([*fields, self.prompt_tokens] if self.prompt_tokens else fields)}
+        )
 
 
 class ReplyCache:

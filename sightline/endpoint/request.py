@@ -57,12 +57,12 @@ class Ask:
             InputError: an image that cannot be opened.
         """
         urls = (_data_url(image, hash_file(image), config.max_side) for image in self.images)
-        told: list[Message] = [("user", [*(None for _ in self.images), self.text])]
+        conversation: list[Message] = [("user", [*(None for _ in self.images), self.text])]
         if self.turns is not None:
-            told = messages(self.turns, self.text, len(self.images), f"prompt {self.text[:60]!r}")
+            conversation = messages(self.turns, self.text, len(self.images), f"prompt {self.text[:60]!r}")
         body: dict[str, Any] = {
             "model": config.model,
-            "messages": [{"role": role, "content": _content(entries, urls)} for role, entries in told],
+            "messages": [{"role": role, "content": _content(entries, urls)} for role, entries in conversation],
             config.limit_name: config.max_tokens,
             **dict(self.options),
         }
@@ -150,7 +150,7 @@ def _post(config: EndpointConfig, route: str, body: dict[str, str]) -> str | Non
         try:
             client.post(f"/{route}", body=body, cast_to=str)
         except openai.APIStatusError as error:
-            return f"status {error.status_code}: {_said(error)}"
+            return f"status {error.status_code}: {_server_message(error)}"
         except openai.APIConnectionError as error:
             raise InputError(
                 f"no server answers at {config.base_url} ({error.__cause__ or error}); start it, or correct base_url"
@@ -158,6 +158,6 @@ def _post(config: EndpointConfig, route: str, body: dict[str, str]) -> str | Non
     return None
 
 
-def _said(error: "openai.APIStatusError") -> str:
-    said = error.body.get("message") if isinstance(error.body, dict) else None
-    return " ".join(str(said or error.response.text).split())[:200]
+def _server_message(error: "openai.APIStatusError") -> str:
+    message = error.body.get("message") if isinstance(error.body, dict) else None
+    return " ".join(str(message or error.response.text).split())[:200]

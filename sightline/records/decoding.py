@@ -144,12 +144,12 @@ class NotingDecoder(json.JSONDecoder):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    result = dict(pairs)
+    if len(result) < len(pairs):
         counts = Counter(key for key, _ in pairs)
         twice = next(key for key, count in counts.items() if count > 1)
         raise NotStrict(f"key {shorten(twice)} occurs twice in one object")
-    return made
+    return result
 
 
 def _number(text: str) -> float:

@@ -5,7 +5,7 @@ Where these rows lie on disk is `data.labels`; what becomes of them is for `buil
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from sightline.records.rows import Row, Span, Turn
 
@@ -78,7 +78,7 @@ class LoggedPicture(Row):
     detail: float
 
 
-class Wording(Row):
+class TextStats(Row):
     """What is known of a text that is not kept: how many words, and how many of them fall into each bucket."""
 
     words: int
@@ -86,12 +86,15 @@ class Wording(Row):
 
 
 class LoggedRequest(Row):
-    """One call of a served model. `prompt`, `history` and `answer` are None where a log is redacted.
+    """One call of a served model. `prompt`, `history` and `answer` are None in a redacted log.
 
-    `asked` and `said` measure prompt and answer, redacted or not; `yes` is None where the answer is no plain yes or no.
-    `kept` says whether the bytes of the pictures lie beside the log. `note` says what went wrong, if `status` is no
-    200 or the answer broke off. `time` is UTC, `seconds` from the call to its answer's last byte.
+    `prompt_stats` and `answer_stats` (keys `asked` and `said` in the file) measure the texts, redacted or not. `yes` is
+    None unless the answer begins with yes or no. `kept` is True if the pictures' bytes are stored beside the log. `note`
+    is the problem if `status` is not 200 or the answer broke off. `time` is UTC; `seconds` runs from the call to the
+    last byte of its answer.
     """
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
     id: str
     time: str
@@ -100,8 +103,8 @@ class LoggedRequest(Row):
     history: tuple[Turn, ...] | None = ()
     prompt: str | None = None
     answer: str | None = None
-    asked: Wording = Wording(words=0)
-    said: Wording | None = None
+    prompt_stats: TextStats = Field(default=TextStats(words=0), validation_alias="asked", serialization_alias="asked")
+    answer_stats: TextStats | None = Field(default=None, validation_alias="said", serialization_alias="said")
     yes: bool | None = None
     refused: bool | None = None
     finished: bool | None = None

@@ -8,7 +8,7 @@ from sightline.data.turns import entries_of, messages, to_turns
 from sightline.errors import InputError
 from sightline.records import Turn
 
-SYSTEM, ASKED, SAID = (
+SYSTEM, QUESTION, ANSWER = (
     Turn(role="system", text="Be brief."),
     Turn(role="user", text="What is it?"),
     Turn(role="assistant", text="A cup."),
@@ -17,8 +17,8 @@ SYSTEM, ASKED, SAID = (
 
 def test_without_a_place_images_stand_before_the_first_user_turn() -> None:
     assert messages((), "Which one?", 2, "row") == [("user", [None, None, "Which one?"])]
-    made = messages((SYSTEM, ASKED, SAID), "Its color?", 1, "row")
-    assert made == [
+    result = messages((SYSTEM, QUESTION, ANSWER), "Its color?", 1, "row")
+    assert result == [
         ("system", ["Be brief."]),
         ("user", [None, "What is it?"]),
         ("assistant", ["A cup."]),
@@ -27,9 +27,9 @@ def test_without_a_place_images_stand_before_the_first_user_turn() -> None:
 
 
 def test_places_decide_and_line_breaks_beside_them_go() -> None:
-    made = messages((), "First <image>\nand second\n<image> differ how?", 2, "row")
-    assert made == [("user", ["First ", None, "and second", None, " differ how?"])]
-    later = messages((ASKED, SAID), "<image>\nAnd this?", 1, "row")
+    result = messages((), "First <image>\nand second\n<image> differ how?", 2, "row")
+    assert result == [("user", ["First ", None, "and second", None, " differ how?"])]
+    later = messages((QUESTION, ANSWER), "<image>\nAnd this?", 1, "row")
     assert later[-1] == ("user", [None, "And this?"]) and None not in later[0][1]
 
 
@@ -39,10 +39,10 @@ def test_places_and_images_must_agree(prompt: str, images: int) -> None:
         messages((), prompt, images, "row 7")
 
 
-@pytest.mark.parametrize("told", [[], [("assistant", ["Hi."])], [("user", ["Hi."]), ("assistant", ["Hi."])]])
-def test_the_user_speaks_last(told: list[tuple[str, list[str | None]]]) -> None:
+@pytest.mark.parametrize("conversation", [[], [("assistant", ["Hi."])], [("user", ["Hi."]), ("assistant", ["Hi."])]])
+def test_the_user_speaks_last(conversation: list[tuple[str, list[str | None]]]) -> None:
     with pytest.raises(ValueError, match="must be the user's"):
-        to_turns(told)
+        to_turns(conversation)
 
 
 def test_entries_of_either_form() -> None:
@@ -58,23 +58,23 @@ def conversations(draw: st.DrawFn) -> list[tuple[str, list[str | None]]]:
     turns = draw(st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.lists(entry, min_size=1)), max_size=3))
     last = ("user", draw(st.lists(entry, min_size=1, max_size=4)))
     # Texts side by side are one text; images belong to users.
-    told = [(role, [e for e in entries if e is not None or role == "user"]) for role, entries in turns]
-    return [(role, _joined(entries)) for role, entries in [*told, last] if entries]
+    earlier = [(role, [e for e in entries if e is not None or role == "user"]) for role, entries in turns]
+    return [(role, _joined(entries)) for role, entries in [*earlier, last] if entries]
 
 
 def _joined(entries: list[str | None]) -> list[str | None]:
-    made: list[str | None] = []
+    joined: list[str | None] = []
     for entry in entries:
-        if entry is not None and made and made[-1] is not None:
-            made[-1] += entry
+        if entry is not None and joined and joined[-1] is not None:
+            joined[-1] += entry
         else:
-            made.append(entry)
-    return made
+            joined.append(entry)
+    return joined
 
 
 @given(conversations())
-def test_there_and_back(told: list[tuple[str, list[str | None]]]) -> None:
-    history, prompt = to_turns(told)
-    images = sum(entry is None for _, entries in told for entry in entries)
-    assert messages(history, prompt, images, "row") == told
+def test_there_and_back(conversation: list[tuple[str, list[str | None]]]) -> None:
+    history, prompt = to_turns(conversation)
+    images = sum(entry is None for _, entries in conversation for entry in entries)
+    assert messages(history, prompt, images, "row") == conversation
     assert to_turns(messages(history, prompt, images, "row")) == (history, prompt)

@@ -103,8 +103,8 @@ def test_what_would_be_read_as_something_else_is_refused(tmp_path: Path, text: s
     assert (decoder.problem, end, isinstance(value, dict)) == (problem, len(text), True)
     path = tmp_path / "pairs.jsonl"
     sound = {"id": "a", "prompt": "?", "chosen": "A", "rejected": "B", "builder": "b"}
-    told = json.dumps(sound)[:-1]
-    path.write_text(f'{told}}}\n{told}, "provenance": {text}}}\n')
+    line = json.dumps(sound)[:-1]
+    path.write_text(f'{line}}}\n{line}, "provenance": {text}}}\n')
     rows = read_rows(path, Pair)
     assert next(rows).id == "a"
     with pytest.raises(InputError, match=rf"pairs\.jsonl line 2: {problem}"):
@@ -112,8 +112,8 @@ def test_what_would_be_read_as_something_else_is_refused(tmp_path: Path, text: s
 
 
 def test_strict_json_is_json() -> None:
-    told = {"a": [1, 2.5, -1e300, True, None, {"b": "é"}], "": {}}
-    assert strict_json(json.dumps(told)) == told == strict_json(json.dumps(told).encode())
+    value = {"a": [1, 2.5, -1e300, True, None, {"b": "é"}], "": {}}
+    assert strict_json(json.dumps(value)) == value == strict_json(json.dumps(value).encode())
 
 
 @pytest.mark.parametrize(

@@ -157,16 +157,16 @@ def test_missing_and_unfinished_inputs_are_refused_before_anything_is_made(tmp_p
 
 
 def test_hash_of_a_stage_directory_is_its_key_and_data(tmp_path: Path) -> None:
-    def made(name: str, text: str, beta: float = 0.1) -> Path:
+    def finished_stage(name: str, text: str, beta: float = 0.1) -> Path:
         stage = Stage.open(tmp_path / name, "pairs", Settings(beta=beta), {})
         (tmp_path / name / "pairs.jsonl").write_text(text, encoding="utf-8")
         stage.finish(numbers={"noise": time.time()})
         return tmp_path / name
 
-    first = content_hash(made("a", "x"))
-    assert content_hash(made("b", "x")) == first  # times, places and versions do not count
-    assert content_hash(made("c", "y")) != first
-    assert content_hash(made("d", "x", beta=0.2)) != first
+    first = content_hash(finished_stage("a", "x"))
+    assert content_hash(finished_stage("b", "x")) == first  # times, places and versions do not count
+    assert content_hash(finished_stage("c", "y")) != first
+    assert content_hash(finished_stage("d", "x", beta=0.2)) != first
 
 
 def test_hash_of_a_model_directory_is_its_files(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from sightline.records import (
     write_json,
     write_rows,
 )
+from sightline.records.ratings import LoggedRequest, TextStats
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 number = st.floats(allow_nan=False, allow_infinity=False)
@@ -294,3 +295,11 @@ def test_replacing_shows_the_old_or_the_new(tmp_path: Path) -> None:
         temporary.write_text("2", encoding="utf-8")
         assert json.loads(path.read_text(encoding="utf-8")) == 1
     assert json.loads(path.read_text(encoding="utf-8")) == 2
+
+
+def test_text_stats_of_a_logged_request_keep_their_keys_in_files(tmp_path: Path) -> None:
+    row = LoggedRequest(id="0", time="", model="m", prompt_stats=TextStats(words=2), answer_stats=TextStats(words=1))
+    write_rows(tmp_path / "log.jsonl", [row])
+    stored = json.loads((tmp_path / "log.jsonl").read_text(encoding="utf-8"))
+    assert (stored["asked"]["words"], stored["said"]["words"], "prompt_stats" in stored) == (2, 1, False)
+    assert list(read_rows(tmp_path / "log.jsonl", LoggedRequest)) == [row]

@@ -165,7 +165,7 @@ def _begin(
     # Every second prompt teaches what words are usual, and the others are ranked by that.
     words = [1.0] * BUCKETS
     for row in rows[::2]:
-        for bucket, count in row.asked.buckets.items():
+        for bucket, count in row.prompt_stats.buckets.items():
             words[bucket] += count
     ranked = {id(row) for row in rows[1::2]}
     judged = _judged(rows, baseline, sampler)

@@ -85,8 +85,8 @@ def pair_drafts(
         if not better.text.strip() or not worse.text.strip():
             yield Dropped(f"empty {'rejected' if better.text.strip() else 'chosen'} answer")
             continue
-        shown, asked = _before(chosen, place, pictures)
-        yield RecordDraft(shown, {**asked, "chosen": better.text, "rejected": worse.text}, dict(provenance or {}))
+        shown, context = _before(chosen, place, pictures)
+        yield RecordDraft(shown, {**context, "chosen": better.text, "rejected": worse.text}, dict(provenance or {}))
     if not parted:
         yield Dropped(SAME)
 
@@ -104,8 +104,8 @@ def sample_drafts(turns: Turns, pictures: Sequence[ImageSource], *, every: bool)
     _check_places(turns, pictures)
     for place in answers if every else answers[-1:]:
         if turns[place].text.strip():
-            shown, asked = _before(turns, place, pictures)
-            yield RecordDraft(shown, {**asked, "reference": turns[place].text})
+            shown, context = _before(turns, place, pictures)
+            yield RecordDraft(shown, {**context, "reference": turns[place].text})
         else:
             yield Dropped("empty answer")
 
@@ -123,10 +123,10 @@ def _before(
     if not place or turns[place - 1].role != "user":
         raise BadRow(f"the answer in turn {place + 1} does not follow a turn of the user's")
     shown = tuple(pictures[: _places(turns[:place])] if _places(turns[:-1]) else pictures)
-    asked = unfold([*_without_leading(turns[:place], len(shown))])
-    if not asked[-1].text.strip():
+    before = unfold([*_without_leading(turns[:place], len(shown))])
+    if not before[-1].text.strip():
         raise BadRow(f"the prompt in turn {place} is empty")
-    return shown, {"history": tuple(asked[:-1]), "prompt": asked[-1].text}
+    return shown, {"history": tuple(before[:-1]), "prompt": before[-1].text}
 
 
 def _without_leading(turns: Turns, images: int) -> Iterator[Turn]:

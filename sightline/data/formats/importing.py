@@ -168,7 +168,7 @@ def _records(source: _Source, rows: Iterator[Raw], keep: Keep, tally: _Tally) ->
     for raw in rows:
         tally.rows += 1
         try:
-            made = _made(source, raw, keep, tally)
+            found = _records_in_row(source, raw, keep, tally)
         except (BadRow, InputError) as error:
             if not source.skip_bad:
                 if isinstance(error, InputError):
@@ -176,27 +176,27 @@ def _records(source: _Source, rows: Iterator[Raw], keep: Keep, tally: _Tally) ->
                 raise InputError(f"{raw.where}: {error}; correct it, or drop such rows with --skip-bad") from error
             tally.dropped[error.reason if isinstance(error, BadRow) else IMAGE_TROUBLE] += 1
             continue
-        tally.records += len(made)
-        yield from made
+        tally.records += len(found)
+        yield from found
 
 
-def _made(source: _Source, raw: Raw, keep: Keep, tally: _Tally) -> list[Pair | Sample]:
+def _records_in_row(source: _Source, raw: Raw, keep: Keep, tally: _Tally) -> list[Pair | Sample]:
     """The records of one row: all of them, or an error."""
     if raw.problem:
         raise BadRow(raw.problem)
     read = list(source.layout.read(raw.columns, source.config))
     drafts = [one for one in read if isinstance(one, RecordDraft)]
-    made = []
+    records = []
     for number, draft in enumerate(drafts, 1):
         suffix = f"-{number}" if len(drafts) > 1 else ""
         images = tuple(keep(picture, raw.where) for picture in draft.pictures)
-        made.append(_record(source, raw, draft, images, f"{source.config.prefix}-{tally.rows:08d}{suffix}"))
-    own = [record.id for draft, record in zip(drafts, made, strict=True) if "id" in draft.fields]
+        records.append(_record(source, raw, draft, images, f"{source.config.prefix}-{tally.rows:08d}{suffix}"))
+    own = [record.id for draft, record in zip(drafts, records, strict=True) if "id" in draft.fields]
     if len({*own}) < len(own) or tally.own_ids & {*own}:
         raise BadRow(f"id {shorten(own[0])} occurs twice")
     tally.own_ids.update(own)
     tally.dropped.update(one.reason for one in read if isinstance(one, Dropped))
-    return made
+    return records
 
 
 def _record(source: _Source, raw: Raw, draft: RecordDraft, images: tuple[str, ...], row_id: str) -> Pair | Sample:

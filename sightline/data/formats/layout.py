@@ -128,9 +128,9 @@ def pictures_of(columns: Columns, *names: str) -> tuple[ImageSource, ...]:
 
 def known(columns: Columns, *names: str) -> dict[str, Any]:
     """Those of the columns that say something, for the provenance."""
-    told = {name: columns.get(name) for name in names}
+    values = {name: columns.get(name) for name in names}
     # NaN, which stands for "none" in tables, is no JSON
-    return {name: value for name, value in told.items() if isinstance(value, str | int | float) and value == value}
+    return {name: value for name, value in values.items() if isinstance(value, str | int | float) and value == value}
 
 
 def _picture(value: object) -> ImageSource:

@@ -27,14 +27,14 @@ def _fits(columns: Columns) -> bool:
 def _read(columns: Columns, _: LayoutConfig) -> Drafts:
     refuse_media(columns)
     column = "conversations" if holds(columns, "conversations") else "messages"
-    asked = turns_of(columns.get(column), column)
-    if columns.get("system") and (not asked or asked[0].role != "system"):
-        asked = (Turn(role="system", text=text_of(columns, "system")), *asked)
+    context = turns_of(columns.get(column), column)
+    if columns.get("system") and (not context or context[0].role != "system"):
+        context = (Turn(role="system", text=text_of(columns, "system")), *context)
     better, worse = (turn_of(columns.get(name), name) for name in ("chosen", "rejected"))
     if {better.role, worse.role} != {"assistant"}:
         raise BadRow("chosen and rejected are not both the assistant's")
     pictures = pictures_of(columns, "images", "image")
-    yield from restored(columns, pair_drafts((*asked, better), (*asked, worse), pictures))
+    yield from restored(columns, pair_drafts((*context, better), (*context, worse), pictures))
 
 
 def row_of(pair: Pair, where: str) -> dict[str, Any]:

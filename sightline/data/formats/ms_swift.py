@@ -41,17 +41,17 @@ def _read(columns: Columns, _: LayoutConfig) -> Drafts:
 def _rejected(columns: Columns, chosen: Turns) -> list[Turns]:
     """The rejected conversations: one, or one for each rejected answer."""
     if holds(columns, "rejected_messages"):
-        told = turns_of(columns["rejected_messages"], "rejected_messages")
-        lacks_system = chosen[0].role == "system" and told[:1] != chosen[:1]
-        return [(chosen[0], *told) if lacks_system else told]
-    told_answers = columns.get("rejected_response")
-    if isinstance(told_answers, list) and told_answers and all(isinstance(one, Mapping) for one in told_answers):
-        return [(*chosen[: _after_user(chosen)], *_rejected_turns(told_answers))]
-    answers = told_answers if isinstance(told_answers, list) else [told_answers]
+        conversation = turns_of(columns["rejected_messages"], "rejected_messages")
+        lacks_system = chosen[0].role == "system" and conversation[:1] != chosen[:1]
+        return [(chosen[0], *conversation) if lacks_system else conversation]
+    response = columns.get("rejected_response")
+    if isinstance(response, list) and response and all(isinstance(one, Mapping) for one in response):
+        return [(*chosen[: _after_user(chosen)], *_rejected_turns(response))]
+    answers = response if isinstance(response, list) else [response]
     texts = [answer for answer in answers if isinstance(answer, str)]
     if not texts or len(texts) < len(answers):
         raise BadRow(
-            f"rejected_response = {shorten(told_answers)} is not an answer, a list of answers or a list of messages"
+            f"rejected_response = {shorten(response)} is not an answer, a list of answers or a list of messages"
         )
     return [(*chosen[:-1], reply(text)) for text in texts]
 

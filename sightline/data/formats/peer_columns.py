@@ -34,10 +34,10 @@ def restored(columns: Columns, drafts: Drafts) -> Drafts:
 
 def _own(columns: Columns) -> dict[str, Any]:
     if isinstance(columns.get(_COLUMN), str):
-        told: Mapping[str, Any] = {**object_of(columns[_COLUMN], _COLUMN), "id": columns.get("id")}
-        if unknown := told.keys() - {"id", *_FIELDS}:
+        carried: Mapping[str, Any] = {**object_of(columns[_COLUMN], _COLUMN), "id": columns.get("id")}
+        if unknown := carried.keys() - {"id", *_FIELDS}:
             raise BadRow(f"{_COLUMN} = {shorten(columns[_COLUMN])} has an unknown key {shorten(min(unknown))}")
-        return dict(told)
+        return dict(carried)
     if not (holds(columns, "id", "builder", "cluster") and isinstance(columns.get("provenance"), str)):
         return {}
     own = {name: columns[name] for name in ("id", *_FIELDS) if columns.get(name) is not None}

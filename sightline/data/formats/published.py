@@ -57,15 +57,15 @@ POVID = FileLayout("povid", "LLaVA's rows with conversations and rejected_conver
 
 def _fits_rlhf_v(columns: Columns) -> bool:
     text = columns.get("text")
-    told = isinstance(text, Mapping) or (isinstance(text, str) and text.lstrip().startswith("{"))
-    return told and holds(columns, "image") and not holds(columns, "question")
+    is_object = isinstance(text, Mapping) or (isinstance(text, str) and text.lstrip().startswith("{"))
+    return is_object and holds(columns, "image") and not holds(columns, "question")
 
 
 def _read_rlhf_v(columns: Columns, _: LayoutConfig) -> Drafts:
-    told = columns.get("text")
-    told = told if isinstance(told, Mapping) else object_of(text_of(columns, "text"), "text")
-    asked = text_of(told, "question")
-    better, worse = (question(asked, text_of(told, name)) for name in ("chosen", "rejected"))
+    texts = columns.get("text")
+    texts = texts if isinstance(texts, Mapping) else object_of(text_of(columns, "text"), "text")
+    prompt = text_of(texts, "question")
+    better, worse = (question(prompt, text_of(texts, name)) for name in ("chosen", "rejected"))
     origin = known(columns, "idx", "ds_name", "origin_dataset", "origin_split", "image_path")
     for draft in pair_drafts(better, worse, pictures_of(columns, "image"), origin):
         if isinstance(draft, RecordDraft):
@@ -107,8 +107,8 @@ def row_of(sample: Sample) -> dict[str, Any]:
         first = next(place for place, turn in enumerate(turns) if turn.role == "user")
         turns[first] = Turn(role="user", text=f"{IMAGE}\n" * len(sample.images) + turns[first].text)
     pictures = {"image": sample.images[0] if len(sample.images) == 1 else list(sample.images)} if sample.images else {}
-    told = [{"from": _NAMES[turn.role], "value": turn.text} for turn in turns]
-    return {"id": sample.id, **pictures, "conversations": told}
+    messages = [{"from": _NAMES[turn.role], "value": turn.text} for turn in turns]
+    return {"id": sample.id, **pictures, "conversations": messages}
 
 
 def write_llava(samples: Sequence[Sample], path: Path) -> None:
@@ -143,8 +143,8 @@ def _is_embedded(value: object) -> bool:
 
 
 def _read_question_answers(columns: Columns, _: LayoutConfig) -> Drafts:
-    asked = text_of(columns, "question")
-    better, worse = (question(asked, text_of(columns, name)) for name in ("chosen", "rejected"))
+    prompt = text_of(columns, "question")
+    better, worse = (question(prompt, text_of(columns, name)) for name in ("chosen", "rejected"))
     origin = known(columns, "id", "idx", "ds_name", "origin_dataset", "origin_split", "image_path")
     yield from pair_drafts(better, worse, pictures_of(columns, "image", "images"), origin)
 
@@ -165,23 +165,23 @@ def _fits_llava_rlhf(columns: Columns) -> bool:
 
 
 def _read_llava_rlhf(columns: Columns, _: LayoutConfig) -> Drafts:
-    told = columns.get("conversations")
-    nested = isinstance(told, list) and len(told) == 1 and isinstance(told[0], list)
-    turns = turns_of(told[0] if nested and isinstance(told, list) else told, "conversations")
-    asked, left_out = from_the_user(turns[:-1] if turns and turns[-1].role == "assistant" else turns)
+    value = columns.get("conversations")
+    nested = isinstance(value, list) and len(value) == 1 and isinstance(value[0], list)
+    turns = turns_of(value[0] if nested and isinstance(value, list) else value, "conversations")
+    context, left_out = from_the_user(turns[:-1] if turns and turns[-1].role == "assistant" else turns)
     yield from left_out
     preference = columns.get("preference")
     if preference not in (1, 2):
         raise BadRow(f"preference = {shorten(preference)} is neither 1 nor 2")
     better, worse = (_answer(columns, f"output_{number}") for number in (preference, 3 - preference))
     pictures = pictures_of(columns, "image", "images")
-    yield from pair_drafts((*asked, better), (*asked, worse), pictures, known(columns, "id", "preference"))
+    yield from pair_drafts((*context, better), (*context, worse), pictures, known(columns, "id", "preference"))
 
 
 def _answer(columns: Columns, name: str) -> Turn:
     """The text alone: the turn's `from` names a model."""
-    told = columns.get(name)
-    return reply(told) if isinstance(told, str) else turn_of({**(told or {}), "from": "gpt"}, name)
+    value = columns.get(name)
+    return reply(value) if isinstance(value, str) else turn_of({**(value or {}), "from": "gpt"}, name)
 
 
 LLAVA_RLHF = FileLayout(
@@ -208,7 +208,7 @@ def _fits_vlfeedback(columns: Columns) -> bool:
 
 
 def _read_vlfeedback(columns: Columns, config: LayoutConfig) -> Drafts:
-    asked, pictures = text_of(columns, "prompt"), pictures_of(columns, "image", "images", "img", "img_path")
+    prompt, pictures = text_of(columns, "prompt"), pictures_of(columns, "image", "images", "img", "img_path")
     answers = [answer for one in _completions(columns) if (answer := _rated(one, config.aspects)) is not None]
     if len(answers) < 2:
         yield Dropped(UNRATED)
@@ -217,8 +217,10 @@ def _read_vlfeedback(columns: Columns, config: LayoutConfig) -> Drafts:
         if better.score == worse.score:
             yield Dropped(TIE)
             continue
-        origin = known(columns, "id", "img_path") | _told("chosen", better) | _told("rejected", worse)
-        yield from pair_drafts(question(asked, better.text), question(asked, worse.text), pictures, origin)
+        origin = (
+            known(columns, "id", "img_path") | _rating_columns("chosen", better) | _rating_columns("rejected", worse)
+        )
+        yield from pair_drafts(question(prompt, better.text), question(prompt, worse.text), pictures, origin)
 
 
 def _compared(answers: list[_Rated], ranked: str) -> Iterator[tuple[_Rated, _Rated]]:
@@ -254,7 +256,7 @@ def _rated(completion: Mapping[str, Any], aspects: tuple[str, ...]) -> _Rated | 
     return _Rated(str(completion.get("model") or ""), text_of(completion, "response"), ratings)
 
 
-def _told(side: str, answer: _Rated) -> dict[str, Any]:
+def _rating_columns(side: str, answer: _Rated) -> dict[str, Any]:
     return {
         f"{side}_model": answer.model,
         f"{side}_score": round(answer.score, 6),

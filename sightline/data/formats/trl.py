@@ -19,11 +19,11 @@ def _fits(columns: Columns) -> bool:
 
 
 def _read(columns: Columns, _: LayoutConfig) -> Drafts:
-    better, worse = (_asked(columns) + _answer(columns, name) for name in ("chosen", "rejected"))
+    better, worse = (_context(columns) + _answer(columns, name) for name in ("chosen", "rejected"))
     yield from restored(columns, pair_drafts(better, worse, pictures_of(columns, "images", "image")))
 
 
-def _asked(columns: Columns) -> Turns:
+def _context(columns: Columns) -> Turns:
     """The turns that stand before both sides."""
     prompt = columns.get("prompt")
     if isinstance(prompt, str) and not isinstance(columns.get("chosen"), list):
@@ -32,8 +32,8 @@ def _asked(columns: Columns) -> Turns:
 
 
 def _answer(columns: Columns, name: str) -> Turns:
-    told = columns.get(name)
-    return (reply(told),) if isinstance(told, str) else turns_of(told, name)
+    value = columns.get(name)
+    return (reply(value),) if isinstance(value, str) else turns_of(value, name)
 
 
 TRL = FileLayout(

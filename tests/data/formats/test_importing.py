@@ -25,7 +25,7 @@ ROW: dict[str, Any] = {"image": "a.png", "question": "What?", "chosen": GOOD, "r
 
 
 @pytest.mark.parametrize(
-    ("change", "said", "reason"),
+    ("change", "problem", "reason"),
     [
         ({"image": "no.png"}, "image .*no.png does not exist", "image missing, remote or damaged"),
         ({"image": "../a.png"}, "does not stay in", "image missing, remote or damaged"),
@@ -43,9 +43,9 @@ ROW: dict[str, Any] = {"image": "a.png", "question": "What?", "chosen": GOOD, "r
         ({"rejected": "\ud800"}, "not valid Unicode", "malformed"),
     ],
 )
-def test_a_bad_row_is_an_error_or_is_counted(folder: Folder, change: dict[str, Any], said: str, reason: str) -> None:
+def test_a_bad_row_is_an_error_or_is_counted(folder: Folder, change: dict[str, Any], problem: str, reason: str) -> None:
     place = folder.put("mmpr.jsonl", [ROW, {**ROW, **change}, ROW])
-    with pytest.raises(InputError, match=rf"mmpr\.jsonl row 2: .*{said}"):
+    with pytest.raises(InputError, match=rf"mmpr\.jsonl row 2: .*{problem}"):
         folder.read(place, "mmpr")
     assert not (folder.path.parent / "out-0").exists()
     manifest, out = folder.read(place, "mmpr", skip_bad=True)
@@ -77,9 +77,10 @@ def test_after_a_damaged_image_the_same_out_serves(folder: Folder) -> None:
     with pytest.raises(InputError, match="damaged"):
         import_layout(ImportRequest(place), out)
     assert import_layout(ImportRequest(place, skip_bad=True), out).counts["pairs"] == 1
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     assert (
-        import_layout(ImportRequest(place), out, lambda done, total: told.append((done, total))).complete and told == []
+        import_layout(ImportRequest(place), out, lambda done, total: calls.append((done, total))).complete
+        and calls == []
     )
 
 
@@ -97,7 +98,7 @@ def test_rows_that_teach_nothing_are_dropped_unasked(folder: Folder, change: dic
 
 
 @pytest.mark.parametrize(
-    ("layout", "change", "said"),
+    ("layout", "change", "problem"),
     [
         ("povid", {"rejected_conversations": [human("Else?"), gpt(BAD)]}, "the user's turn 1 differs"),
         ("povid", {"rejected_conversations": [human("Hi")]}, "have different turns"),
@@ -117,11 +118,11 @@ def test_rows_that_teach_nothing_are_dropped_unasked(folder: Folder, change: dic
         ("trl", {"prompt": [{"role": "user", "content": [{"type": "video", "text": "x"}]}]}, "neither text nor image"),
     ],
 )
-def test_what_breaks_a_layout(folder: Folder, layout: str, change: dict[str, Any], said: str) -> None:
+def test_what_breaks_a_layout(folder: Folder, layout: str, change: dict[str, Any], problem: str) -> None:
     name, rows = example(layout, folder)
     broken = dict(rows[1]) | change
     place = folder.put(f"x{Path(name).suffix}" if name.endswith("parquet") else name, [broken])
-    with pytest.raises(InputError, match=rf"row 1: .*{said}.*--skip-bad"):
+    with pytest.raises(InputError, match=rf"row 1: .*{problem}.*--skip-bad"):
         folder.read(place, layout)
 
 
@@ -149,7 +150,7 @@ def test_lines_that_are_no_json_are_skipped_on_demand(folder: Folder) -> None:
 def test_a_file_in_another_encoding_loses_no_row(
     folder: Folder, encoding: str, sentence: str, suffix: str, skip_bad: bool
 ) -> None:
-    rows = [json.dumps({**ROW, "question": asked}, ensure_ascii=False) for asked in ("What?", "Café?", "Why?")]
+    rows = [json.dumps({**ROW, "question": question}, ensure_ascii=False) for question in ("What?", "Café?", "Why?")]
     place = folder.path / f"rows.{suffix}"
     place.write_bytes(("\n".join(rows) if suffix == "jsonl" else f"[{','.join(rows)}]").encode(encoding))
     with pytest.raises(InputError) as caught:
@@ -170,14 +171,14 @@ def test_a_compressed_file_is_called_so(folder: Folder, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json"])
 @pytest.mark.parametrize(
-    ("told", "sentence"),
+    ("entry", "sentence"),
     [('"question": "Who?", ', "key 'question' occurs twice in one object"), ('"idx": 1e999, ', "'1e999' is too large")],
 )
 def test_a_row_that_says_a_thing_twice_or_beyond_numbers_is_bad(
-    folder: Folder, told: str, sentence: str, suffix: str
+    folder: Folder, entry: str, sentence: str, suffix: str
 ) -> None:
     good = json.dumps(ROW)
-    rows = [good, good.replace("{", "{" + told, 1), good]
+    rows = [good, good.replace("{", "{" + entry, 1), good]
     place = folder.path / f"rows.{suffix}"
     place.write_text("\n".join(rows) if suffix == "jsonl" else f"[{','.join(rows)}]")
     with pytest.raises(InputError, match=f"row 2: .*{sentence}"):
