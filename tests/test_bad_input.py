@@ -114,7 +114,7 @@ def test_an_unknown_key(place: Path, command: str, override: str, nearest: str) 
 def test_a_config_that_is_not_there_or_no_mapping(place: Path, command: str) -> None:
     assert_nothing_lost(place, command, "nowhere.yaml does not exist", "--config", place / "nowhere.yaml")
     (place / "list.yaml").write_text("- 1\n")
-    assert_nothing_lost(place, command, "it must hold keys and values", "--config", place / "list.yaml")
+    assert_nothing_lost(place, command, "write keys and values", "--config", place / "list.yaml")
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_an_output_directory_of_another_run(
 def test_an_output_directory_that_is_a_file(place: Path, command: str) -> None:
     (place / "file").write_text("mine\n")
     before = snapshot(place)
-    assert_refused(call(*words_of(command, place, place / "file")), "cannot be made")
+    assert_refused(call(*words_of(command, place, place / "file")), "cannot be")
     assert snapshot(place) == before
 
 

@@ -16,7 +16,7 @@ from sightline.data.texts import digest, normalize
 from sightline.errors import InputError
 from sightline.records.hashing import hash_file
 from sightline.records.rows import IMAGE
-from sightline.records.store import replacing
+from sightline.records.store import atomic_write
 
 #: Beside the adapter in a training directory.
 FINGERPRINT = "trained_on.npz"
@@ -39,7 +39,7 @@ class Fingerprint:
         return question_digest(text) in self.questions
 
 
-def fingerprint(rows: Iterable[tuple[Iterable[Path], str]]) -> Fingerprint:
+def compute_fingerprint(rows: Iterable[tuple[Iterable[Path], str]]) -> Fingerprint:
     """Of (pictures, question) rows; a picture that is no file counts by its name alone."""
     pictures: set[Path] = set()
     questions: set[int] = set()
@@ -55,7 +55,7 @@ def fingerprint(rows: Iterable[tuple[Iterable[Path], str]]) -> Fingerprint:
 
 def write_fingerprint(path: Path, digests: Fingerprint) -> None:
     """Keep a fingerprint: eight bytes an entry."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         parts = {"pictures": digests.pictures, "coco": digests.coco, "questions": digests.questions}
         arrays = {name: np.array(sorted(part), np.uint64) for name, part in parts.items()}
         np.savez(file, allow_pickle=False, **arrays)

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from sightline.config.problems import brief, shorten
 from sightline.errors import InputError
 from sightline.records.hashing import hash_file, special_kind
-from sightline.records.store import link_or_copy, replacing
+from sightline.records.store import atomic_write, link_or_copy
 
 #: The kinds that are opened. Not all that Pillow knows: EPS, for one, would run another program on the file.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
@@ -128,7 +128,7 @@ def image_path(directory: Path, name: str, where: str) -> Path:
     return path
 
 
-def leaves_folder(path: Path, directory: Path) -> Path | None:
+def link_target_outside(path: Path, directory: Path) -> Path | None:
     """Where a link leads that makes a file of `directory` lie outside of it; None for one that lies within."""
     file = path.resolve()
     return None if file.is_relative_to(directory.resolve()) else file
@@ -137,7 +137,7 @@ def leaves_folder(path: Path, directory: Path) -> Path | None:
 def save_image(image: Image.Image, path: Path) -> None:
     """Write an image in one piece, in the format of the name's suffix; a kill leaves no half-written file."""
     kind = Image.registered_extensions()[path.suffix.lower()]
-    with replacing(path, sync=False) as temporary:
+    with atomic_write(path, sync=False) as temporary:
         image.save(temporary, format=kind)
 
 
@@ -175,7 +175,7 @@ def keep_embedded(data: bytes, name: str, directory: Path) -> str:
     """Write the bytes of an image called `name` into `directory`, named as by `adopt_by_content`; returns the name."""
     named = _content_name(hashlib.sha256(data).hexdigest(), name)
     if not (directory / named).exists():
-        with replacing(directory / named, sync=False) as temporary:
+        with atomic_write(directory / named, sync=False) as temporary:
             temporary.write_bytes(data)
     return named
 

@@ -15,12 +15,12 @@ from pydantic import ValidationError
 
 from sightline.config.problems import brief, describe, shorten
 from sightline.data.images import image_path, keep_embedded, open_image
-from sightline.data.turns import entries_of, messages, to_turns
+from sightline.data.turns import content_entries, messages, to_turns
 from sightline.errors import InputError
 from sightline.records.decoding import strict_json
 from sightline.records.hashing import hash_file
 from sightline.records.rows import Pair
-from sightline.records.store import numbered_rows, replacing
+from sightline.records.store import atomic_write, numbered_rows
 
 PAIRS = "pairs.jsonl"
 PARQUET = "data/train-00000-of-00001.parquet"
@@ -106,14 +106,14 @@ def write_preference_dataset(directory: Path) -> int:
     builders: set[str] = set()
     count = 0
     with (
-        replacing(directory / PARQUET) as temporary,
+        atomic_write(directory / PARQUET) as temporary,
         pq.ParquetWriter(temporary, schema) as writer,
     ):
         for group in _groups(read_pairs(directory), directory):
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
             builders.update(row["builder"] for row in group)
             count += len(group)
-    with replacing(directory / "README.md") as temporary:
+    with atomic_write(directory / "README.md") as temporary:
         # `datasets` keeps what it has loaded under the folder's and the configuration's names: another folder of the
         # same name would be given these pairs.
         content = hash_file(directory / PARQUET)[:12]
@@ -207,16 +207,16 @@ def _from_parquet(directory: Path, files: Iterable[Path]) -> Iterator[tuple[str,
                     for row in batch.to_pylist():
                         number += 1
                         where = f"{path} row {number} (id {shorten(row.get('id'))})"
-                        yield where, pair_of_columns(row, directory, where)
+                        yield where, pair_from_columns(row, directory, where)
         except (pa.ArrowException, OSError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{path} cannot be read as Parquet ({reason}); make or fetch it again") from error
 
 
-def pair_of_columns(row: Mapping[str, Any], directory: Path, where: str) -> Pair:
+def pair_from_columns(row: Mapping[str, Any], directory: Path, where: str) -> Pair:
     """A row of the Parquet file as a `Pair`; answers hold one turn each."""
     try:
-        history, prompt = to_turns((turn["role"], entries_of(turn["content"])) for turn in row["prompt"])
+        history, prompt = to_turns((turn["role"], content_entries(turn["content"])) for turn in row["prompt"])
         columns = {
             "id": row["id"],
             "media": row.get("media") or (),
@@ -246,7 +246,7 @@ def _text(turns: Any) -> str:
     """The text of a column of one turn."""
     if len(turns) != 1:
         raise ValueError(f"{len(turns)} turns instead of 1")
-    return "".join(entry for entry in entries_of(turns[0]["content"]) if entry is not None)
+    return "".join(entry for entry in content_entries(turns[0]["content"]) if entry is not None)
 
 
 def _extracted(image: Mapping[str, Any], directory: Path, where: str) -> str:

@@ -19,7 +19,7 @@ from sightline.config.problems import describe
 from sightline.errors import InputError
 from sightline.records.ratings import BUCKETS, Feedback, LoggedPicture, LoggedRequest, TextStats
 from sightline.records.rows import Row
-from sightline.records.store import append_rows, numbered_rows, replacing
+from sightline.records.store import append_rows, atomic_write, numbered_rows
 
 FEEDBACK, PICTURES = "feedback.jsonl", "images"
 _FILE = re.compile(r"^requests-(\d{6,})\.jsonl$")
@@ -61,7 +61,7 @@ class RequestLog:
         path = picture_file(self.directory, sha256)
         with self._lock:
             if not path.exists():
-                with replacing(path) as temporary:
+                with atomic_write(path) as temporary:
                     temporary.write_bytes(data)
 
 

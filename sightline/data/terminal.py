@@ -67,14 +67,14 @@ class Screen(Console):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
-def code_of(character: str) -> str:
+def escape_code(character: str) -> str:
     r"""A character as its code in the form of JSON, such as `\u001b`: two of four digits where four are too few."""
     units = character.encode("utf-16-be", errors="surrogatepass")
     return "".join(f"\\u{unit.hex()}" for unit in (units[:2], units[2:]) if unit)
 
 
 def _shown(character: str) -> str:
-    return code_of(character) if unicodedata.category(character) in _HIDDEN else character
+    return escape_code(character) if unicodedata.category(character) in _HIDDEN else character
 
 
 Progress = Callable[[int, int], None]
@@ -177,7 +177,7 @@ def _span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def counted(items: Iterable[T], progress: Progress | None, total: int, done: int = 0) -> Iterator[T]:
+def with_progress(items: Iterable[T], progress: Progress | None, total: int, done: int = 0) -> Iterator[T]:
     """Pass items through and tell `progress` after each; `done` is how many were there before."""
     if progress is not None:
         progress(done, total)

@@ -84,7 +84,7 @@ def pieces(text: str) -> list[TextPiece]:
     return parts
 
 
-def spans_of_words(text: str, marked: Collection[int]) -> tuple[Span, ...]:
+def words_to_spans(text: str, marked: Collection[int]) -> tuple[Span, ...]:
     """Spans of the marked words; words side by side make one.
 
     Raises:
@@ -105,8 +105,8 @@ def spans_of_words(text: str, marked: Collection[int]) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-def words_of_spans(text: str, spans: Sequence[Span]) -> list[int]:
-    """Numbers of the words that a span touches: the inverse of `spans_of_words`."""
+def spans_to_words(text: str, spans: Sequence[Span]) -> list[int]:
+    """Numbers of the words that a span touches: the inverse of `words_to_spans`."""
     return [
         number
         for number, (start, end) in enumerate(word_spans(text))

@@ -107,7 +107,7 @@ def to_turns(conversation: Iterable[tuple[str, Sequence[str | None]]]) -> tuple[
     return turns[:-1], turns[-1].text
 
 
-def entries_of(content: Any) -> list[str | None]:
+def content_entries(content: Any) -> list[str | None]:
     """The entries of a message's `content` as chat templates have it: one string, or entries with a type.
 
     Raises:

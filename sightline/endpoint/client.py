@@ -22,7 +22,7 @@ from sightline.endpoint.config import EndpointConfig
 from sightline.endpoint.request import Ask, Reply
 from sightline.errors import InputError
 from sightline.records import Row, hash_json
-from sightline.records.store import default_directory
+from sightline.records.store import cache_directory
 
 if TYPE_CHECKING:
     import openai
@@ -103,7 +103,7 @@ class ReplyCache:
     def put(self, key: str, kept: Kept) -> None:
         """Keep an answer, in one piece."""
         path = self._path(key)
-        # Not `records.store.replacing`: its temporary name is the same for all writers, and these run side by side.
+        # Not `records.store.atomic_write`: its temporary name is the same for all writers, and these run side by side.
         temporary = path.with_name(f".{key}.{uuid.uuid4().hex}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ class Endpoint:
             raise InputError("asking an endpoint needs: pip install 'sightline[judge]'") from error
         self.config = config
         self._key = config.key()
-        self._cache = ReplyCache(default_directory() / "endpoint") if config.cache else None
+        self._cache = ReplyCache(cache_directory() / "endpoint") if config.cache else None
         self._answered, self._failed = False, 0
         self._free_at = 0.0  # monotonic time before which the server wants to be left alone
         self._lock = Lock()

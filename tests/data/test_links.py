@@ -17,7 +17,7 @@ from sightline.check.fix import begin_fix, fix_dataset
 from sightline.check.run import FINDINGS, CheckPlan, check_into
 from sightline.data.formats.exporting import export_pairs
 from sightline.data.formats.importing import ImportRequest, import_layout
-from sightline.data.images import adopt_image, check_image_file, leaves_folder, open_image
+from sightline.data.images import adopt_image, check_image_file, link_target_outside, open_image
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import read_samples
 from sightline.errors import InputError
@@ -151,8 +151,8 @@ def test_an_export_refuses_a_damaged_picture(linked: Path, tmp_path: Path, layou
 
 
 def test_links_out_of_the_folder_are_followed_and_told(hub: Path, linked: Path, tmp_path: Path) -> None:
-    assert leaves_folder(hub / "pics/0.png", hub) == (tmp_path / "cache/blobs/0f3a").resolve()
-    assert leaves_folder(linked / "pics/1.png", linked) is None
+    assert link_target_outside(hub / "pics/0.png", hub) == (tmp_path / "cache/blobs/0f3a").resolve()
+    assert link_target_outside(linked / "pics/1.png", linked) is None
     report = looked_at(hub, tmp_path / "check")
     (line,) = [line for line in report.lines if line.check == "image-linked"]
     assert (line.rows, line.verdict, report.removable) == (1, "ok", 0)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.data.turns import entries_of, messages, to_turns
+from sightline.data.turns import content_entries, messages, to_turns
 from sightline.errors import InputError
 from sightline.records import Turn
 
@@ -46,10 +46,10 @@ def test_the_user_speaks_last(conversation: list[tuple[str, list[str | None]]]) 
 
 
 def test_entries_of_either_form() -> None:
-    assert entries_of("a <image> b") == ["a ", None, " b"]
-    assert entries_of([{"type": "image"}, {"type": "text", "text": "b"}]) == [None, "b"]
+    assert content_entries("a <image> b") == ["a ", None, " b"]
+    assert content_entries([{"type": "image"}, {"type": "text", "text": "b"}]) == [None, "b"]
     with pytest.raises(ValueError, match="video"):
-        entries_of([{"type": "video"}])
+        content_entries([{"type": "video"}])
 
 
 @st.composite

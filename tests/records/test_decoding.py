@@ -11,7 +11,7 @@ import pytest
 from sightline.errors import InputError
 from sightline.records import Pair, Sample, read_rows
 from sightline.records.decoding import (
-    NotingDecoder,
+    LenientDecoder,
     NotStrict,
     first_undecodable,
     require_text,
@@ -98,7 +98,7 @@ def test_a_long_line_is_searched_in_pieces(tmp_path: Path) -> None:
 def test_what_would_be_read_as_something_else_is_refused(tmp_path: Path, text: str, problem: str) -> None:
     with pytest.raises(NotStrict, match=problem):
         strict_json(text)
-    decoder = NotingDecoder()
+    decoder = LenientDecoder()
     value, end = decoder.raw_decode(f"{text}, 5")
     assert (decoder.problem, end, isinstance(value, dict)) == (problem, len(text), True)
     path = tmp_path / "pairs.jsonl"

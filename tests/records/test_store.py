@@ -20,10 +20,10 @@ from sightline.records import (
     Sample,
     Score,
     append_rows,
+    atomic_write,
     numbered_rows,
     read_json,
     read_rows,
-    replacing,
     sorted_rows,
     write_json,
     write_rows,
@@ -125,7 +125,7 @@ def test_torn_tail_is_an_error_unless_allowed(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     append_rows(path, answers(2))
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(InputError, match=r"answers\.jsonl line 2: the row is cut off; run the command .* again"):
+    with pytest.raises(InputError, match=r"answers\.jsonl line 2: the row is truncated; run the command .* again"):
         rows_of(path)
 
 
@@ -291,7 +291,7 @@ def test_bad_json_file_is_named(tmp_path: Path) -> None:
 def test_replacing_shows_the_old_or_the_new(tmp_path: Path) -> None:
     path = tmp_path / "value.json"
     path.write_text("1", encoding="utf-8")
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("2", encoding="utf-8")
         assert json.loads(path.read_text(encoding="utf-8")) == 1
     assert json.loads(path.read_text(encoding="utf-8")) == 2

@@ -25,7 +25,7 @@ from sightline.data.request_log import LogPosition, read_log
 from sightline.errors import InputError
 from sightline.records.hashing import hash_json
 from sightline.records.ratings import BUCKETS, LoggedRequest
-from sightline.records.store import read_json, replacing, write_json
+from sightline.records.store import atomic_write, read_json, write_json
 
 if TYPE_CHECKING:
     from sightline.apps.monitor.judging import Sampler
@@ -111,7 +111,7 @@ def monitor(
         version=sightline.__version__,
     )
     write_json(out / RESULTS, findings.model_dump(mode="json"))
-    with replacing(out / PAGE) as temporary:
+    with atomic_write(out / PAGE) as temporary:
         temporary.write_text(render(findings, state.watches, worst), encoding="utf-8")
     return findings
 

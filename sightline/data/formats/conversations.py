@@ -9,7 +9,7 @@ from typing import Any
 
 from sightline.config.problems import brief, shorten
 from sightline.data.formats.layout import SAME, BadRow, Drafts, Dropped, ImageSource, RecordDraft
-from sightline.data.turns import entries_of, unfold
+from sightline.data.turns import content_entries, unfold
 from sightline.records.rows import IMAGE, Turn
 
 #: Why an assistant's turn before the first of the user's is left out.
@@ -18,7 +18,7 @@ _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "ass
 Turns = tuple[Turn, ...]
 
 
-def turns_of(value: object, column: str) -> Turns:
+def parse_turns(value: object, column: str) -> Turns:
     """The turns of a list of `from`/`value` or `role`/`content` messages.
 
     Raises:
@@ -26,11 +26,11 @@ def turns_of(value: object, column: str) -> Turns:
     """
     if not isinstance(value, list):
         raise BadRow(f"{column} = {shorten(value)} is not a list of turns")
-    return tuple(turn_of(message, f"{column}[{place}]") for place, message in enumerate(value))
+    return tuple(parse_turn(message, f"{column}[{place}]") for place, message in enumerate(value))
 
 
-def turn_of(message: object, column: str) -> Turn:
-    """One turn; errors as `turns_of`."""
+def parse_turn(message: object, column: str) -> Turn:
+    """One turn; errors as `parse_turns`."""
     if not isinstance(message, Mapping):
         raise BadRow(f"{column} = {shorten(message)} is not a turn")
     role = message.get("from") or message.get("role")
@@ -38,13 +38,13 @@ def turn_of(message: object, column: str) -> Turn:
     if not isinstance(role, str) or role.lower() not in _ROLES:
         raise BadRow(f"{column}: role {shorten(role)} is none of {', '.join(_ROLES)}")
     try:
-        text = content if isinstance(content, str) else _joined(entries_of(content))
+        text = content if isinstance(content, str) else _joined(content_entries(content))
         return Turn.model_validate({"role": _ROLES[role.lower()], "text": text})
     except (KeyError, TypeError, ValueError) as error:
         raise BadRow(f"{column} = {shorten(content)} is not the content of a turn ({brief(error)})") from error
 
 
-def from_the_user(turns: Turns) -> tuple[Turns, Drafts]:
+def drop_opening(turns: Turns) -> tuple[Turns, Drafts]:
     """The turns without those of the assistant before the user's first, and a reason for each that is left out.
 
     LLaVA's own loader skips such an opening, since nobody asked for it.
@@ -54,14 +54,14 @@ def from_the_user(turns: Turns) -> tuple[Turns, Drafts]:
     return kept, (Dropped(OPENING) for _ in range(len(turns) - len(kept)))
 
 
-def question(text: str, answer: str) -> Turns:
+def question_turns(text: str, answer: str) -> Turns:
     """A conversation of one question and one answer."""
-    return (turn_of({"role": "user", "content": text}, "question"), reply(answer))
+    return (parse_turn({"role": "user", "content": text}, "question"), assistant_turn(answer))
 
 
-def reply(text: str) -> Turn:
+def assistant_turn(text: str) -> Turn:
     """A turn of the assistant."""
-    return turn_of({"role": "assistant", "content": text}, "answer")
+    return parse_turn({"role": "assistant", "content": text}, "answer")
 
 
 def pair_drafts(

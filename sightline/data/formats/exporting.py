@@ -12,11 +12,11 @@ from sightline.config.problems import shorten
 from sightline.data.formats import llama_factory, ms_swift
 from sightline.data.images import adopt_image, open_image
 from sightline.data.preference_dataset import PAIRS, read_pairs, write_preference_dataset
-from sightline.data.terminal import Progress, counted
+from sightline.data.terminal import Progress, with_progress
 from sightline.errors import InputError
 from sightline.records.manifest import Manifest, Stage
 from sightline.records.rows import Pair
-from sightline.records.store import replacing, write_rows
+from sightline.records.store import atomic_write, write_rows
 
 
 class ExportConfig(Config):
@@ -40,13 +40,13 @@ def _write_own(directory: Path, pairs: Iterator[Pair]) -> None:
 
 def _write_llama_factory(directory: Path, pairs: Iterator[Pair]) -> None:
     """One array; `dataset_info.json` beside it."""
-    lines = _lines(directory, pairs, llama_factory.row_of)
+    lines = _lines(directory, pairs, llama_factory.to_row)
     _write_text(directory / llama_factory.FILE, _array(lines))
     llama_factory.write_info(directory)
 
 
 def _write_ms_swift(directory: Path, pairs: Iterator[Pair]) -> None:
-    _write_text(directory / ms_swift.FILE, (f"{line}\n" for line in _lines(directory, pairs, ms_swift.row_of)))
+    _write_text(directory / ms_swift.FILE, (f"{line}\n" for line in _lines(directory, pairs, ms_swift.to_row)))
 
 
 TARGETS: dict[str, Target] = {
@@ -69,7 +69,7 @@ def export_pairs(layout: str, pairs: Path, out: Path, progress: Progress | None 
     stage = Stage.open(out, f"export {layout}", ExportConfig(layout=layout), {"pairs": pairs})
     if stage.done:
         return stage.manifest
-    TARGETS[layout].write(out, _with_images(counted(read_pairs(pairs), progress, total), pairs, out))
+    TARGETS[layout].write(out, _with_images(with_progress(read_pairs(pairs), progress, total), pairs, out))
     return stage.finish(counts={"pairs": total})
 
 
@@ -81,7 +81,7 @@ def _with_images(pairs: Iterable[Pair], source: Path, out: Path) -> Iterator[Pai
         yield pair
 
 
-def _lines(directory: Path, pairs: Iterator[Pair], row_of: Callable[[Pair, str], dict[str, Any]]) -> Iterator[str]:
+def _lines(directory: Path, pairs: Iterator[Pair], to_row: Callable[[Pair, str], dict[str, Any]]) -> Iterator[str]:
     """A peer's rows. Each image is opened where it was put: a peer would stop at one that is damaged."""
     sound: set[str] = set()
     for pair in pairs:
@@ -90,7 +90,7 @@ def _lines(directory: Path, pairs: Iterator[Pair], row_of: Callable[[Pair, str],
             if image not in sound:
                 open_image(directory / image, where)
                 sound.add(image)
-        yield json.dumps(row_of(pair, where), ensure_ascii=False)
+        yield json.dumps(to_row(pair, where), ensure_ascii=False)
 
 
 def _array(lines: Iterator[str]) -> Iterator[str]:
@@ -102,5 +102,5 @@ def _array(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _write_text(path: Path, parts: Iterable[str]) -> None:
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(parts)

@@ -28,7 +28,7 @@ from sightline.data.formats.registry import AUTO, detect_layout, get_layout
 from sightline.data.images import adopt_by_content, image_path, keep_embedded, open_embedded, open_image
 from sightline.data.preference_dataset import PAIRS, write_preference_dataset
 from sightline.data.samples import write_samples
-from sightline.data.terminal import Progress, counted
+from sightline.data.terminal import Progress, with_progress
 from sightline.errors import InputError
 from sightline.records.manifest import MANIFEST, Manifest, Stage
 from sightline.records.rows import Pair, Sample
@@ -96,7 +96,7 @@ def import_layout(request: ImportRequest, out: Path, progress: Progress | None =
     if stage.done:
         return stage.manifest
     tally = _Tally()
-    rows = counted(read_raw(source.files), progress, total or _checked(source, request.place))
+    rows = with_progress(read_raw(source.files), progress, total or _checked(source, request.place))
     records = _records(source, rows, _storing(source.images, out), tally)
     if source.layout.record is Pair:
         write_rows(out / PAIRS, records)

@@ -91,12 +91,12 @@ class FileLayout:
     task_of: Callable[[Path], str] | None = None
 
 
-def holds(columns: Columns, *names: str) -> bool:
+def has_columns(columns: Columns, *names: str) -> bool:
     """Whether the row has all these columns, with a value."""
     return all(columns.get(name) is not None for name in names)
 
 
-def text_of(columns: Columns, name: str) -> str:
+def text_column(columns: Columns, name: str) -> str:
     """A column that must be a text."""
     if name not in columns:
         raise BadRow(f"column {name!r} is missing")
@@ -106,7 +106,7 @@ def text_of(columns: Columns, name: str) -> str:
     return value
 
 
-def object_of(text: str, name: str) -> dict[str, Any]:
+def parse_object(text: str, name: str) -> dict[str, Any]:
     """A column of text that must be a JSON object."""
     try:
         value = strict_json(text)
@@ -119,14 +119,14 @@ def object_of(text: str, name: str) -> dict[str, Any]:
     return value
 
 
-def pictures_of(columns: Columns, *names: str) -> tuple[ImageSource, ...]:
+def image_sources(columns: Columns, *names: str) -> tuple[ImageSource, ...]:
     """The images of the first of these columns that has a value: one or a list, as bytes, base64, path or a struct."""
     value = next((columns[name] for name in names if columns.get(name) is not None), None)
     values = value if isinstance(value, list) else [] if value is None else [value]
     return tuple(_picture(one) for one in values)
 
 
-def known(columns: Columns, *names: str) -> dict[str, Any]:
+def provenance_columns(columns: Columns, *names: str) -> dict[str, Any]:
     """Those of the columns that say something, for the provenance."""
     values = {name: columns.get(name) for name in names}
     # NaN, which stands for "none" in tables, is no JSON

@@ -8,9 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sightline.data.formats.conversations import pair_drafts, turn_of, turns_of
-from sightline.data.formats.layout import BadRow, Columns, Drafts, FileLayout, LayoutConfig, holds, pictures_of, text_of
-from sightline.data.formats.peer_columns import own_columns, refuse_media, restored, spelled_out
+from sightline.data.formats.conversations import pair_drafts, parse_turn, parse_turns
+from sightline.data.formats.layout import (
+    BadRow,
+    Columns,
+    Drafts,
+    FileLayout,
+    LayoutConfig,
+    has_columns,
+    image_sources,
+    text_column,
+)
+from sightline.data.formats.peer_columns import explicit_turns, own_columns, refuse_media, restore_columns
 from sightline.errors import InputError
 from sightline.records.rows import Pair, Turn
 from sightline.records.store import write_json
@@ -21,29 +30,29 @@ _NAMES = {"user": "human", "assistant": "gpt", "system": "system"}
 
 def _fits(columns: Columns) -> bool:
     sides = all(isinstance(columns.get(name), Mapping) for name in ("chosen", "rejected"))
-    return sides and (holds(columns, "conversations") or holds(columns, "messages"))
+    return sides and (has_columns(columns, "conversations") or has_columns(columns, "messages"))
 
 
 def _read(columns: Columns, _: LayoutConfig) -> Drafts:
     refuse_media(columns)
-    column = "conversations" if holds(columns, "conversations") else "messages"
-    context = turns_of(columns.get(column), column)
+    column = "conversations" if has_columns(columns, "conversations") else "messages"
+    context = parse_turns(columns.get(column), column)
     if columns.get("system") and (not context or context[0].role != "system"):
-        context = (Turn(role="system", text=text_of(columns, "system")), *context)
-    better, worse = (turn_of(columns.get(name), name) for name in ("chosen", "rejected"))
+        context = (Turn(role="system", text=text_column(columns, "system")), *context)
+    better, worse = (parse_turn(columns.get(name), name) for name in ("chosen", "rejected"))
     if {better.role, worse.role} != {"assistant"}:
         raise BadRow("chosen and rejected are not both the assistant's")
-    pictures = pictures_of(columns, "images", "image")
-    yield from restored(columns, pair_drafts((*context, better), (*context, worse), pictures))
+    pictures = image_sources(columns, "images", "image")
+    yield from restore_columns(columns, pair_drafts((*context, better), (*context, worse), pictures))
 
 
-def row_of(pair: Pair, where: str) -> dict[str, Any]:
+def to_row(pair: Pair, where: str) -> dict[str, Any]:
     """The pair as a row.
 
     Raises:
         InputError: LLaMA-Factory would not take it.
     """
-    turns = spelled_out(pair, where)
+    turns = explicit_turns(pair, where)
     roles = [turn.role for turn in turns][turns[0].role == "system" :]
     if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
         raise InputError(f"{where}: turns of user and assistant do not alternate, as LLaMA-Factory needs; drop the row")

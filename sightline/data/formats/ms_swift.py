@@ -10,9 +10,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from sightline.config.problems import shorten
-from sightline.data.formats.conversations import Turns, pair_drafts, reply, turns_of
-from sightline.data.formats.layout import BadRow, Columns, Drafts, FileLayout, LayoutConfig, holds, pictures_of, text_of
-from sightline.data.formats.peer_columns import own_columns, refuse_media, restored, spelled_out
+from sightline.data.formats.conversations import Turns, assistant_turn, pair_drafts, parse_turns
+from sightline.data.formats.layout import (
+    BadRow,
+    Columns,
+    Drafts,
+    FileLayout,
+    LayoutConfig,
+    has_columns,
+    image_sources,
+    text_column,
+)
+from sightline.data.formats.peer_columns import explicit_turns, own_columns, refuse_media, restore_columns
 from sightline.records.rows import Pair, Turn
 
 FILE = "preferences.jsonl"
@@ -20,28 +29,28 @@ OTHER_IMAGES = "rejected side with other images"
 
 
 def _fits(columns: Columns) -> bool:
-    return holds(columns, "messages") and any(
-        holds(columns, name) for name in ("rejected_response", "rejected_messages", "rejected_images")
+    return has_columns(columns, "messages") and any(
+        has_columns(columns, name) for name in ("rejected_response", "rejected_messages", "rejected_images")
     )
 
 
 def _read(columns: Columns, _: LayoutConfig) -> Drafts:
     refuse_media(columns)
-    chosen, pictures = turns_of(columns.get("messages"), "messages"), pictures_of(columns, "images", "image")
+    chosen, pictures = parse_turns(columns.get("messages"), "messages"), image_sources(columns, "images", "image")
     if columns.get("system") and (not chosen or chosen[0].role != "system"):
-        chosen = (Turn(role="system", text=text_of(columns, "system")), *chosen)
+        chosen = (Turn(role="system", text=text_column(columns, "system")), *chosen)
     if not chosen or chosen[-1].role != "assistant":
         raise BadRow("messages do not end with the assistant's answer")
-    if columns.get("rejected_images") and pictures_of(columns, "rejected_images") != pictures:
+    if columns.get("rejected_images") and image_sources(columns, "rejected_images") != pictures:
         raise BadRow("rejected_images differ from images, and a pair has one set of pictures", OTHER_IMAGES)
     for rejected in _rejected(columns, chosen):
-        yield from restored(columns, pair_drafts(chosen, rejected, pictures))
+        yield from restore_columns(columns, pair_drafts(chosen, rejected, pictures))
 
 
 def _rejected(columns: Columns, chosen: Turns) -> list[Turns]:
     """The rejected conversations: one, or one for each rejected answer."""
-    if holds(columns, "rejected_messages"):
-        conversation = turns_of(columns["rejected_messages"], "rejected_messages")
+    if has_columns(columns, "rejected_messages"):
+        conversation = parse_turns(columns["rejected_messages"], "rejected_messages")
         lacks_system = chosen[0].role == "system" and conversation[:1] != chosen[:1]
         return [(chosen[0], *conversation) if lacks_system else conversation]
     response = columns.get("rejected_response")
@@ -53,7 +62,7 @@ def _rejected(columns: Columns, chosen: Turns) -> list[Turns]:
         raise BadRow(
             f"rejected_response = {shorten(response)} is not an answer, a list of answers or a list of messages"
         )
-    return [(*chosen[:-1], reply(text)) for text in texts]
+    return [(*chosen[:-1], assistant_turn(text)) for text in texts]
 
 
 def _after_user(turns: Turns) -> int:
@@ -62,19 +71,19 @@ def _after_user(turns: Turns) -> int:
 
 
 def _rejected_turns(messages: list[Any]) -> Turns:
-    turns = turns_of(messages, "rejected_response")
+    turns = parse_turns(messages, "rejected_response")
     if any(turn.role != "assistant" for turn in turns):
         raise BadRow("rejected_response holds a message that is not the assistant's")
     return turns
 
 
-def row_of(pair: Pair, where: str) -> dict[str, Any]:
+def to_row(pair: Pair, where: str) -> dict[str, Any]:
     """The pair as a row.
 
     Raises:
         InputError: ms-swift would take a word of the text for an image, a video or a sound.
     """
-    turns = [*spelled_out(pair, where), reply(pair.chosen)]
+    turns = [*explicit_turns(pair, where), assistant_turn(pair.chosen)]
     return {
         **own_columns(pair),
         "messages": [{"role": turn.role, "content": turn.text} for turn in turns],

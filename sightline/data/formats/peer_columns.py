@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from sightline.config.problems import shorten
-from sightline.data.formats.layout import BadRow, Columns, Drafts, RecordDraft, holds, object_of
+from sightline.data.formats.layout import BadRow, Columns, Drafts, RecordDraft, has_columns, parse_object
 from sightline.data.turns import fold, messages
 from sightline.errors import InputError
 from sightline.records.rows import IMAGE, Pair, Turn
@@ -25,7 +25,7 @@ def own_columns(pair: Pair) -> dict[str, str]:
     return {"id": pair.id, _COLUMN: json.dumps(rest, ensure_ascii=False, sort_keys=True)}
 
 
-def restored(columns: Columns, drafts: Drafts) -> Drafts:
+def restore_columns(columns: Columns, drafts: Drafts) -> Drafts:
     """The drafts, with what a row of ours says of itself."""
     own = _own(columns)
     for draft in drafts:
@@ -34,20 +34,20 @@ def restored(columns: Columns, drafts: Drafts) -> Drafts:
 
 def _own(columns: Columns) -> dict[str, Any]:
     if isinstance(columns.get(_COLUMN), str):
-        carried: Mapping[str, Any] = {**object_of(columns[_COLUMN], _COLUMN), "id": columns.get("id")}
+        carried: Mapping[str, Any] = {**parse_object(columns[_COLUMN], _COLUMN), "id": columns.get("id")}
         if unknown := carried.keys() - {"id", *_FIELDS}:
             raise BadRow(f"{_COLUMN} = {shorten(columns[_COLUMN])} has an unknown key {shorten(min(unknown))}")
         return dict(carried)
-    if not (holds(columns, "id", "builder", "cluster") and isinstance(columns.get("provenance"), str)):
+    if not (has_columns(columns, "id", "builder", "cluster") and isinstance(columns.get("provenance"), str)):
         return {}
     own = {name: columns[name] for name in ("id", *_FIELDS) if columns.get(name) is not None}
-    return {**own, "provenance": object_of(columns["provenance"], "provenance")}
+    return {**own, "provenance": parse_object(columns["provenance"], "provenance")}
 
 
 _OTHER_MEDIA = ("<video>", "<audio>")
 
 
-def spelled_out(pair: Pair, where: str) -> list[Turn]:
+def explicit_turns(pair: Pair, where: str) -> list[Turn]:
     """The turns of history and prompt, tiers folded, `<image>` for every image where the text says so, else in front.
 
     Raises:

@@ -12,13 +12,13 @@ from typing import Any
 
 from sightline.config.problems import shorten
 from sightline.data.formats.conversations import (
-    from_the_user,
+    assistant_turn,
+    drop_opening,
     pair_drafts,
-    question,
-    reply,
+    parse_turn,
+    parse_turns,
+    question_turns,
     sample_drafts,
-    turn_of,
-    turns_of,
 )
 from sightline.data.formats.layout import (
     TIE,
@@ -29,11 +29,11 @@ from sightline.data.formats.layout import (
     FileLayout,
     LayoutConfig,
     RecordDraft,
-    holds,
-    known,
-    object_of,
-    pictures_of,
-    text_of,
+    has_columns,
+    image_sources,
+    parse_object,
+    provenance_columns,
+    text_column,
 )
 from sightline.data.texts import changed_spans
 from sightline.data.turns import fold
@@ -42,14 +42,14 @@ from sightline.records.store import write_json
 
 
 def _fits(columns: Columns) -> bool:
-    return holds(columns, "conversations", "rejected_conversations")
+    return has_columns(columns, "conversations", "rejected_conversations")
 
 
 def _read(columns: Columns, _: LayoutConfig) -> Drafts:
-    better, left_out = from_the_user(turns_of(columns.get("conversations"), "conversations"))
-    worse = from_the_user(turns_of(columns.get("rejected_conversations"), "rejected_conversations"))[0]
+    better, left_out = drop_opening(parse_turns(columns.get("conversations"), "conversations"))
+    worse = drop_opening(parse_turns(columns.get("rejected_conversations"), "rejected_conversations"))[0]
     yield from left_out
-    yield from pair_drafts(better, worse, pictures_of(columns, "image", "images"), known(columns, "id"))
+    yield from pair_drafts(better, worse, image_sources(columns, "image", "images"), provenance_columns(columns, "id"))
 
 
 POVID = FileLayout("povid", "LLaVA's rows with conversations and rejected_conversations (JSON)", _fits, _read)
@@ -58,16 +58,16 @@ POVID = FileLayout("povid", "LLaVA's rows with conversations and rejected_conver
 def _fits_rlhf_v(columns: Columns) -> bool:
     text = columns.get("text")
     is_object = isinstance(text, Mapping) or (isinstance(text, str) and text.lstrip().startswith("{"))
-    return is_object and holds(columns, "image") and not holds(columns, "question")
+    return is_object and has_columns(columns, "image") and not has_columns(columns, "question")
 
 
 def _read_rlhf_v(columns: Columns, _: LayoutConfig) -> Drafts:
     texts = columns.get("text")
-    texts = texts if isinstance(texts, Mapping) else object_of(text_of(columns, "text"), "text")
-    prompt = text_of(texts, "question")
-    better, worse = (question(prompt, text_of(texts, name)) for name in ("chosen", "rejected"))
-    origin = known(columns, "idx", "ds_name", "origin_dataset", "origin_split", "image_path")
-    for draft in pair_drafts(better, worse, pictures_of(columns, "image"), origin):
+    texts = texts if isinstance(texts, Mapping) else parse_object(text_column(columns, "text"), "text")
+    prompt = text_column(texts, "question")
+    better, worse = (question_turns(prompt, text_column(texts, name)) for name in ("chosen", "rejected"))
+    origin = provenance_columns(columns, "idx", "ds_name", "origin_dataset", "origin_split", "image_path")
+    for draft in pair_drafts(better, worse, image_sources(columns, "image"), origin):
         if isinstance(draft, RecordDraft):
             spans = changed_spans(draft.fields["chosen"], draft.fields["rejected"])
             draft = replace(draft, fields={**draft.fields, "chosen_spans": spans[0], "rejected_spans": spans[1]})
@@ -85,21 +85,21 @@ _NAMES = {"user": "human", "assistant": "gpt", "system": "system"}
 
 
 def _fits_llava_instruct(columns: Columns) -> bool:
-    return holds(columns, "conversations") and not any(holds(columns, name) for name in _OF_PAIRS)
+    return has_columns(columns, "conversations") and not any(has_columns(columns, name) for name in _OF_PAIRS)
 
 
 def _read_llava_instruct(columns: Columns, config: LayoutConfig) -> Drafts:
-    turns, left_out = from_the_user(turns_of(columns.get("conversations"), "conversations"))
+    turns, left_out = drop_opening(parse_turns(columns.get("conversations"), "conversations"))
     yield from left_out
-    yield from sample_drafts(turns, pictures_of(columns, "image", "images"), every=config.turns == "every")
+    yield from sample_drafts(turns, image_sources(columns, "image", "images"), every=config.turns == "every")
 
 
-def type_of(file: Path) -> str:
+def _instruction_type(file: Path) -> str:
     """The type of the instructions of a file, empty where its name says none."""
     return next((kind for kind in _TYPES if file.name.lower().startswith(kind)), "")
 
 
-def row_of(sample: Sample) -> dict[str, Any]:
+def _llava_row(sample: Sample) -> dict[str, Any]:
     """A sample with its reference as a row."""
     answer = Turn(role="assistant", text=sample.reference or "")
     turns = fold([*sample.history, Turn(role="user", text=sample.prompt), answer], f"sample {shorten(sample.id)}")
@@ -113,7 +113,7 @@ def row_of(sample: Sample) -> dict[str, Any]:
 
 def write_llava(samples: Sequence[Sample], path: Path) -> None:
     """Write a file that LLaVA's own training takes as it is, images relative to its folder."""
-    write_json(path, [row_of(sample) for sample in samples])
+    write_json(path, [_llava_row(sample) for sample in samples])
 
 
 LLAVA_INSTRUCT = FileLayout(
@@ -122,12 +122,14 @@ LLAVA_INSTRUCT = FileLayout(
     _fits_llava_instruct,
     _read_llava_instruct,
     Sample,
-    task_of=type_of,
+    task_of=_instruction_type,
 )
 
 
 def _fits_rlaif_v(columns: Columns) -> bool:
-    return _fits_question_answers(columns) and (_is_embedded(columns.get("image")) or holds(columns, "origin_dataset"))
+    return _fits_question_answers(columns) and (
+        _is_embedded(columns.get("image")) or has_columns(columns, "origin_dataset")
+    )
 
 
 def _fits_mmpr(columns: Columns) -> bool:
@@ -143,10 +145,10 @@ def _is_embedded(value: object) -> bool:
 
 
 def _read_question_answers(columns: Columns, _: LayoutConfig) -> Drafts:
-    prompt = text_of(columns, "question")
-    better, worse = (question(prompt, text_of(columns, name)) for name in ("chosen", "rejected"))
-    origin = known(columns, "id", "idx", "ds_name", "origin_dataset", "origin_split", "image_path")
-    yield from pair_drafts(better, worse, pictures_of(columns, "image", "images"), origin)
+    prompt = text_column(columns, "question")
+    better, worse = (question_turns(prompt, text_column(columns, name)) for name in ("chosen", "rejected"))
+    origin = provenance_columns(columns, "id", "idx", "ds_name", "origin_dataset", "origin_split", "image_path")
+    yield from pair_drafts(better, worse, image_sources(columns, "image", "images"), origin)
 
 
 RLAIF_V = FileLayout(
@@ -161,27 +163,29 @@ MMPR = FileLayout(
 
 
 def _fits_llava_rlhf(columns: Columns) -> bool:
-    return holds(columns, "conversations", "output_1", "output_2", "preference")
+    return has_columns(columns, "conversations", "output_1", "output_2", "preference")
 
 
 def _read_llava_rlhf(columns: Columns, _: LayoutConfig) -> Drafts:
     value = columns.get("conversations")
     nested = isinstance(value, list) and len(value) == 1 and isinstance(value[0], list)
-    turns = turns_of(value[0] if nested and isinstance(value, list) else value, "conversations")
-    context, left_out = from_the_user(turns[:-1] if turns and turns[-1].role == "assistant" else turns)
+    turns = parse_turns(value[0] if nested and isinstance(value, list) else value, "conversations")
+    context, left_out = drop_opening(turns[:-1] if turns and turns[-1].role == "assistant" else turns)
     yield from left_out
     preference = columns.get("preference")
     if preference not in (1, 2):
         raise BadRow(f"preference = {shorten(preference)} is neither 1 nor 2")
     better, worse = (_answer(columns, f"output_{number}") for number in (preference, 3 - preference))
-    pictures = pictures_of(columns, "image", "images")
-    yield from pair_drafts((*context, better), (*context, worse), pictures, known(columns, "id", "preference"))
+    pictures = image_sources(columns, "image", "images")
+    yield from pair_drafts(
+        (*context, better), (*context, worse), pictures, provenance_columns(columns, "id", "preference")
+    )
 
 
 def _answer(columns: Columns, name: str) -> Turn:
     """The text alone: the turn's `from` names a model."""
     value = columns.get(name)
-    return reply(value) if isinstance(value, str) else turn_of({**(value or {}), "from": "gpt"}, name)
+    return assistant_turn(value) if isinstance(value, str) else parse_turn({**(value or {}), "from": "gpt"}, name)
 
 
 LLAVA_RLHF = FileLayout(
@@ -204,11 +208,11 @@ class _Rated:
 
 
 def _fits_vlfeedback(columns: Columns) -> bool:
-    return holds(columns, "prompt", "completions")
+    return has_columns(columns, "prompt", "completions")
 
 
 def _read_vlfeedback(columns: Columns, config: LayoutConfig) -> Drafts:
-    prompt, pictures = text_of(columns, "prompt"), pictures_of(columns, "image", "images", "img", "img_path")
+    prompt, pictures = text_column(columns, "prompt"), image_sources(columns, "image", "images", "img", "img_path")
     answers = [answer for one in _completions(columns) if (answer := _rated(one, config.aspects)) is not None]
     if len(answers) < 2:
         yield Dropped(UNRATED)
@@ -218,9 +222,13 @@ def _read_vlfeedback(columns: Columns, config: LayoutConfig) -> Drafts:
             yield Dropped(TIE)
             continue
         origin = (
-            known(columns, "id", "img_path") | _rating_columns("chosen", better) | _rating_columns("rejected", worse)
+            provenance_columns(columns, "id", "img_path")
+            | _rating_columns("chosen", better)
+            | _rating_columns("rejected", worse)
         )
-        yield from pair_drafts(question(prompt, better.text), question(prompt, worse.text), pictures, origin)
+        yield from pair_drafts(
+            question_turns(prompt, better.text), question_turns(prompt, worse.text), pictures, origin
+        )
 
 
 def _compared(answers: list[_Rated], ranked: str) -> Iterator[tuple[_Rated, _Rated]]:
@@ -253,7 +261,7 @@ def _rated(completion: Mapping[str, Any], aspects: tuple[str, ...]) -> _Rated | 
             return None
         if not 0 <= ratings[aspect] < float("inf"):
             return None
-    return _Rated(str(completion.get("model") or ""), text_of(completion, "response"), ratings)
+    return _Rated(str(completion.get("model") or ""), text_column(completion, "response"), ratings)
 
 
 def _rating_columns(side: str, answer: _Rated) -> dict[str, Any]:

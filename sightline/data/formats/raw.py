@@ -18,7 +18,7 @@ from sightline.config.problems import brief, shorten
 from sightline.errors import InputError
 from sightline.records.decoding import (
     BYTE_ORDER_MARK,
-    NotingDecoder,
+    LenientDecoder,
     NotStrict,
     first_undecodable,
     is_cut_off,
@@ -143,7 +143,7 @@ def _opens_object(line: bytes) -> bool:
 
 
 def _from_array(path: Path) -> Iterator[Raw]:
-    decoder, number = NotingDecoder(), 0
+    decoder, number = LenientDecoder(), 0
     try:
         with path.open(encoding="utf-8-sig") as file:
             buffer, at = "", 0

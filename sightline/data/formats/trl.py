@@ -4,9 +4,9 @@ Texts or lists of messages with `role` and `content`; where `prompt` is missing,
 the prompt is what both conversations share, as in TRL's `maybe_extract_prompt`.
 """
 
-from sightline.data.formats.conversations import Turns, pair_drafts, reply, turn_of, turns_of
-from sightline.data.formats.layout import Columns, Drafts, FileLayout, LayoutConfig, holds, pictures_of
-from sightline.data.formats.peer_columns import restored
+from sightline.data.formats.conversations import Turns, assistant_turn, pair_drafts, parse_turn, parse_turns
+from sightline.data.formats.layout import Columns, Drafts, FileLayout, LayoutConfig, has_columns, image_sources
+from sightline.data.formats.peer_columns import restore_columns
 
 _OTHERS = ("question", "conversations", "messages", "completions")
 
@@ -14,26 +14,26 @@ _OTHERS = ("question", "conversations", "messages", "completions")
 def _fits(columns: Columns) -> bool:
     sides = [columns.get(name) for name in ("chosen", "rejected")]
     whole = all(isinstance(side, list) for side in sides)
-    texts = all(isinstance(side, str) for side in sides) and holds(columns, "prompt")
-    return (whole or texts) and not any(holds(columns, name) for name in _OTHERS)
+    texts = all(isinstance(side, str) for side in sides) and has_columns(columns, "prompt")
+    return (whole or texts) and not any(has_columns(columns, name) for name in _OTHERS)
 
 
 def _read(columns: Columns, _: LayoutConfig) -> Drafts:
     better, worse = (_context(columns) + _answer(columns, name) for name in ("chosen", "rejected"))
-    yield from restored(columns, pair_drafts(better, worse, pictures_of(columns, "images", "image")))
+    yield from restore_columns(columns, pair_drafts(better, worse, image_sources(columns, "images", "image")))
 
 
 def _context(columns: Columns) -> Turns:
     """The turns that stand before both sides."""
     prompt = columns.get("prompt")
     if isinstance(prompt, str) and not isinstance(columns.get("chosen"), list):
-        return (turn_of({"role": "user", "content": prompt}, "prompt"),)
-    return turns_of(prompt, "prompt") if isinstance(prompt, list) else ()
+        return (parse_turn({"role": "user", "content": prompt}, "prompt"),)
+    return parse_turns(prompt, "prompt") if isinstance(prompt, list) else ()
 
 
 def _answer(columns: Columns, name: str) -> Turns:
     value = columns.get(name)
-    return (reply(value),) if isinstance(value, str) else turns_of(value, name)
+    return (assistant_turn(value),) if isinstance(value, str) else parse_turns(value, name)
 
 
 TRL = FileLayout(
