@@ -1,7 +1,6 @@
-"""What every command does with bad input: exit code 2, exactly one sentence on stderr, no trace, nothing lost.
+"""Every command on invalid input: exit code 2, one sentence on stderr, no traceback, nothing lost.
 
-Commands run in this process, so that many mistakes take little time; one runs in a process of its own. Which mistakes
-are found, in detail, is tested beside the stages.
+Commands run in this process for speed; one runs in a subprocess. The tests of the stages cover the errors in detail.
 """
 
 import json
@@ -41,7 +40,7 @@ def assert_refused(result: Result, sentence: str) -> None:
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of every sort, made by the commands: samples, pairs, train, eval, with the model beside them."""
+    """Output directories of the commands samples, pairs, train and eval, with a model."""
     root = tmp_path_factory.mktemp("good")
     save_tiny_llava(root / "model")
     commands = (
@@ -260,7 +259,7 @@ def test_numbers_out_of_range_end_with_code_2(place: Path) -> None:
 
 
 def test_the_real_program_says_one_sentence(place: Path) -> None:
-    """In a process of its own, so that nothing that a library or an interpreter writes can hide."""
+    """In a subprocess, so that all output of libraries and the interpreter is seen."""
     spoil, sentence = IMAGES["truncated"]
     spoil(_first_image(place / "samples"))
     words = words_of("pairs bdhs", place, place.parent / "out")

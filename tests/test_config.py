@@ -1,4 +1,4 @@
-"""Configs: what YAML and overrides mean, and that every mistake is one sentence that names the key and the remedy."""
+"""Configs: parsing of YAML and overrides; every error is one sentence with the key and the remedy."""
 
 import re
 import time
@@ -17,7 +17,7 @@ from sightline.errors import InputError
 
 
 class Optimizer(Config):
-    """A section with one number that must be said."""
+    """A section with one required number."""
 
     lr: float
     name: str = "adamw"
@@ -193,7 +193,7 @@ def test_every_number_survives_an_override(number: float) -> None:
 
 @given(st.text())
 def test_any_override_is_read_or_refused(text: str) -> None:
-    """Nothing but a config or the one exception of bad input, whose sentence is not empty."""
+    """The result is a config or an InputError with a message."""
     config, sentence = None, ""
     try:
         config = load_config(Training, None, ["optimizer.lr=1", "loss.beta=1", text])

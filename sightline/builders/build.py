@@ -92,7 +92,7 @@ class _Sharded(Config):
 def _rows(plan: BuildPlan, samples: Path) -> Iterator[Sample]:
     """This part's samples, gathered where the builder asks for it."""
     rows = read_samples(samples, require_reference=plan.builder.needs_reference(plan.config))
-    return plan.shard.of(rows if plan.builder.gather is None else plan.builder.gather(rows))
+    return plan.shard.every_nth(rows if plan.builder.gather is None else plan.builder.gather(rows))
 
 
 def _open(model: Path | None) -> VLM | None:

@@ -176,7 +176,7 @@ def _read(path: Path | None, overrides: Sequence[str]) -> tuple[dict[str, Any], 
 
 
 def _origin(place: tuple[str | int, ...], path: Path | None, keys_of: Mapping[str, tuple[str, ...]]) -> str:
-    """Where a value was set: by an override, or in the file."""
+    """The origin of a value, for errors: an override or the file."""
     origin = next((f"override '{text}'" for text, keys in keys_of.items() if _touches(keys, place)), None)
     return origin or ("config" if path is None else str(path))
 

@@ -102,7 +102,7 @@ def append_rows(path: Path, rows: Iterable[BaseModel]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
     if not is_new:
-        _mend_tail(path)
+        _repair_tail(path)
     with name_in_errors(path), path.open("ab") as file:
         count = _write_lines(file, rows)
         file.flush()
@@ -251,7 +251,7 @@ def _is_torn(line: bytes) -> bool:
     return False
 
 
-def _mend_tail(path: Path) -> None:
+def _repair_tail(path: Path) -> None:
     """Make the file end in a newline: remove a torn last line, or complete one that only lacks its newline."""
     with path.open("r+b") as file:
         start = _last_line(file)

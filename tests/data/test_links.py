@@ -1,4 +1,4 @@
-"""Pictures that are symbolic links: whatever adopts them gets the picture, and never a link that leads elsewhere."""
+"""Pictures that are symbolic links: the file behind a link is adopted, never the link."""
 
 import json
 import os
@@ -166,7 +166,7 @@ def test_links_out_of_the_folder_are_followed_and_told(hub: Path, linked: Path, 
 
 @contextmanager
 def within_seconds(seconds: int) -> Iterator[None]:
-    """Opening a FIFO that nobody writes would wait for ever."""
+    """Opening a FIFO without a writer would block forever."""
 
     def fail(*_: object) -> None:
         raise TimeoutError
@@ -181,7 +181,7 @@ def within_seconds(seconds: int) -> Iterator[None]:
 
 
 def spoil(folder: Path) -> None:
-    """Things that hold no data: a FIFO, a socket, a link to a device, one that leads nowhere, one in a circle."""
+    """Things that hold no data: a FIFO, a socket, a link to a device, a broken link, a loop."""
     os.mkfifo(folder / "pipe.png")
     (folder / "zero.png").symlink_to("/dev/zero")
     (folder / "dangling.png").symlink_to("nowhere.png")
@@ -209,10 +209,10 @@ def test_what_holds_no_data_does_not_count_in_a_hash_and_never_hangs(linked: Pat
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("pipe", "does not exist as a file, it is a FIFO"),
-        ("zero", "does not exist as a file, it is a device"),
-        ("socket", "does not exist as a file, it is a socket"),
-        ("dangling", "does not exist, it is a link that leads nowhere"),
+        ("pipe", "is a FIFO and not a file"),
+        ("zero", "is a device and not a file"),
+        ("socket", "is a socket and not a file"),
+        ("dangling", "does not exist, it is a broken link"),
         ("loop", "cannot be read (Too many levels of symbolic links)"),
     ],
 )

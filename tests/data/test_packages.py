@@ -1,4 +1,4 @@
-"""Files out of packages: an installed one, and archives that the real pip fetches from a folder on this machine."""
+"""Files from packages: an installed one, and archives that the real pip downloads from a local folder."""
 
 import io
 import tarfile
@@ -29,7 +29,7 @@ def offer_wheel(folder: Path, files: dict[str, bytes]) -> None:
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only place where pip may look."""
+    """The only package index of pip."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "shop"))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")

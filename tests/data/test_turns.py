@@ -1,4 +1,4 @@
-"""Where images stand in a conversation, there and back."""
+"""Image placeholders in a conversation: round trips between turns and messages."""
 
 import pytest
 from hypothesis import given
@@ -35,7 +35,7 @@ def test_places_decide_and_line_breaks_beside_them_go() -> None:
 
 @pytest.mark.parametrize(("prompt", "images"), [("<image> and <image>?", 1), ("<image>?", 0), ("<image>", 3)])
 def test_places_and_images_must_agree(prompt: str, images: int) -> None:
-    with pytest.raises(InputError, match=rf"row 7 says <image> \d times and has {images} images"):
+    with pytest.raises(InputError, match=rf"row 7 has \d <image> placeholders and {images} images"):
         messages((), prompt, images, "row 7")
 
 

@@ -1,4 +1,4 @@
-"""Words that a rater can click, and spans of characters: there and back."""
+"""Round trips between word numbers and character spans."""
 
 import pytest
 from hypothesis import given
@@ -21,7 +21,7 @@ def test_by_hand() -> None:
 
 @pytest.mark.parametrize("marked", [[4], [-1], [0, 99]])
 def test_a_word_that_is_not_there_is_refused(marked: list[int]) -> None:
-    with pytest.raises(ValueError, match="the answer has 4 words and none of number"):
+    with pytest.raises(ValueError, match="the answer has 4 words and no word"):
         words_to_spans("one two three four", marked)
 
 

@@ -1,4 +1,4 @@
-"""One file written by several processes at once, and what kills leave behind."""
+"""A file written by several processes at once, and removal of what kills leave behind."""
 
 import multiprocessing
 import os

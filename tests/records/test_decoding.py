@@ -1,4 +1,4 @@
-"""Files in other encodings and compressed ones are called by their name; JSON that would be misread is refused."""
+"""Errors for compressed files and other encodings, and strict JSON."""
 
 import bz2
 import gzip

@@ -1,4 +1,4 @@
-"""Hashes tell contents apart and nothing else; a stage is begun, gone on with, found done, or refused."""
+"""Content hashes, and the life cycle of a stage: start, resume, skip, refuse."""
 
 import json
 import os
@@ -202,7 +202,7 @@ for index in range(2000):
 
 
 def test_kill_in_the_middle_then_a_second_process_goes_on(tmp_path: Path) -> None:
-    """A real process is killed while it appends; while it lives nobody else may write there, and after it one may."""
+    """A real process is killed while it appends; its lock excludes others until then."""
     out = tmp_path / "out"
     worker = subprocess.Popen([sys.executable, "-c", WORKER, str(out)], stdout=subprocess.PIPE, text=True)
     assert worker.stdout is not None
@@ -228,7 +228,7 @@ def test_versions_and_revision() -> None:
 
 
 def test_no_revision_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the package is installed somewhere below another project's checkout."""
+    """Also if the package is installed below another project's checkout."""
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     monkeypatch.setattr(sightline, "__file__", str(tmp_path / "site-packages" / "sightline" / "__init__.py"))
     assert git_revision() is None
@@ -262,7 +262,7 @@ CARD = Computed(device="cuda", device_name="A card", dtype="bfloat16", autocast=
 
 
 def test_a_stage_has_what_passes_were_computed_in_while_it_was_open(tmp_path: Path) -> None:
-    """Each record once, in the file at once, kept by the process that goes on, and none from after the end."""
+    """Each record is written once and at once, survives a resume, and none is added after the end."""
     record_computed(CARD)  # before: none of this stage's
     stage = Stage.open(tmp_path / "out", "pairs", Settings(), {})
     assert read_manifest(tmp_path / "out").computed == ()

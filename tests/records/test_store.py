@@ -1,4 +1,4 @@
-"""Rows on disk: what is written comes back, whatever is killed; what is wrong is named with its line."""
+"""Rows on disk: round trips, kills at any moment, and errors with line numbers."""
 
 import json
 import os
@@ -92,7 +92,7 @@ def test_scores_come_back_as_they_were(rows: list[Score]) -> None:
 
 
 def test_a_kill_at_any_byte_loses_at_most_the_row_being_written(tmp_path: Path) -> None:
-    """A file cut at each of its bytes: whole rows are read, and appending goes on without a trace of the torn one."""
+    """A file truncated at each byte: complete rows are read, and appending removes the torn one."""
     path = tmp_path / "answers.jsonl"
     append_rows(path, answers(3))
     whole = path.read_bytes()
@@ -235,7 +235,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
 
 
 def test_rows_are_sorted_without_holding_them(tmp_path: Path) -> None:
-    """By the key, ties in the file's order, rows of no key left out; a tenth of the file's size in memory."""
+    """Sorted by key, ties in file order, rows without a key omitted; memory is a tenth of the file's size."""
     path = tmp_path / "answers.jsonl"
     long = {"text": "x" * 1000}
     ids = (f"s{number * 7919 % 5000}" for number in range(5000))

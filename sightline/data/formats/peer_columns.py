@@ -1,7 +1,7 @@
-"""What a pair of ours holds beyond a peer's columns, carried along so that it comes back whole.
+"""Fields of a pair that other trainers' layouts lack, stored so that export and import are lossless.
 
-In peers' files it is one text, `sightline`, beside `id`: their loaders pass it over, and a text has one type in every
-row. In our Parquet files it is columns.
+Exported files have them as JSON in one text column, `sightline`, beside `id`: other loaders ignore it, and its type is
+the same in every row. Sightline's Parquet files have one column per field.
 """
 
 import json
@@ -20,13 +20,13 @@ _FIELDS = ("builder", "cluster", "provenance", "second_rejected", "chosen_spans"
 
 
 def own_columns(pair: Pair) -> dict[str, str]:
-    """`id` and the rest of the pair, for a peer's row."""
+    """The columns `id` and `sightline` of an exported row."""
     rest = pair.model_dump(mode="json", include=set(_FIELDS))
     return {"id": pair.id, _COLUMN: json.dumps(rest, ensure_ascii=False, sort_keys=True)}
 
 
 def restore_columns(columns: Columns, drafts: Drafts) -> Drafts:
-    """The drafts, with what a row of ours says of itself."""
+    """The drafts with the fields that Sightline exported with the row."""
     own = _own(columns)
     for draft in drafts:
         yield replace(draft, fields={**draft.fields, **own}) if isinstance(draft, RecordDraft) else draft
@@ -48,12 +48,12 @@ _OTHER_MEDIA = ("<video>", "<audio>")
 
 
 def explicit_turns(pair: Pair, where: str) -> list[Turn]:
-    """The turns of history and prompt, tiers folded, `<image>` for every image where the text says so, else in front.
+    """The turns of history and prompt, tiers folded, with an explicit `<image>` for every image.
 
     Raises:
-        InputError: the numbers disagree, or a text says what peers take for an image, a video or a sound.
+        InputError: the numbers of `<image>` and images differ, or a text contains a media placeholder.
     """
-    messages(pair.history, pair.prompt, len(pair.images), where)  # the numbers agree
+    messages(pair.history, pair.prompt, len(pair.images), where)  # checks the number of images
     turns = fold([*pair.history, Turn(role="user", text=pair.prompt)], where)
     if not any(IMAGE in turn.text for turn in turns):
         first = next(place for place, turn in enumerate(turns) if turn.role == "user")
@@ -63,17 +63,17 @@ def explicit_turns(pair: Pair, where: str) -> list[Turn]:
     for mark, texts in [(IMAGE, answers), *((mark, (*answers, *(t.text for t in turns))) for mark in _OTHER_MEDIA)]:
         if any(mark in text for text in texts):
             raise InputError(
-                f"{where}: a text says {mark}, which others take for the thing itself; reword or drop the row"
+                f"{where}: a text contains {mark}, which other trainers read as a placeholder; reword or drop the row"
             )
     return turns
 
 
 def refuse_media(columns: Columns) -> None:
-    """Refuse a row that has more than images.
+    """Refuse a row with media other than images.
 
     Raises:
-        BadRow: it has videos or sounds.
+        BadRow: the row has videos or sounds.
     """
     for name in ("videos", "audios"):
         if columns.get(name):
-            raise BadRow(f"the row has {name}, which are not read", "video or sound")
+            raise BadRow(f"the row has {name}, which are not supported", "video or sound")

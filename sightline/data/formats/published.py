@@ -1,7 +1,16 @@
-"""POVID (arXiv 2402.11411): LLaVA's rows with a second conversation, `rejected_conversations`, of corrupted answers.
+"""Layouts of published datasets, with columns as on their cards or in their authors' code.
 
-Columns as in the authors' `train_dpo.py`: `id`, `image`, and `conversations` and
-`rejected_conversations` of turns with `from` and `value`.
+- POVID (arXiv 2402.11411, `train_dpo.py`): LLaVA's rows with `rejected_conversations` of corrupted answers.
+- RLHF-V (arXiv 2312.00849): `text` is JSON of question, chosen (corrected by people) and rejected. Changed characters
+  become spans, which dense DPO weights (eq. 2).
+- LLaVA-Instruct (arXiv 2304.08485, `train.py`): `conversations` become samples. The file name (conversation_58k.json,
+  detail_23k.json, ...) gives the task.
+- RLAIF-V (arXiv 2405.17220) and MMPR (arXiv 2411.10442): question, chosen and rejected, with an embedded image or
+paths. - LLaVA-RLHF (arXiv 2309.14525, `data_utils_rm.py`): a conversation (sometimes in a list of one) whose last
+answer is a
+  placeholder, `output_1` and `output_2`, and `preference` 1 or 2.
+- VLFeedback (arXiv 2312.10665, `run_dpo.py`): `completions` with `annotations` (aspect -> `Rating`, a text). The score
+  is the mean rating; ties and answers with a rating that is not a number are dropped, as by the authors.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -95,12 +104,12 @@ def _read_llava_instruct(columns: Columns, config: LayoutConfig) -> Drafts:
 
 
 def _instruction_type(file: Path) -> str:
-    """The type of the instructions of a file, empty where its name says none."""
+    """The instruction type in a file's name, empty if there is none."""
     return next((kind for kind in _TYPES if file.name.lower().startswith(kind)), "")
 
 
 def _llava_row(sample: Sample) -> dict[str, Any]:
-    """A sample with its reference as a row."""
+    """Convert a sample with its reference to a row."""
     answer = Turn(role="assistant", text=sample.reference or "")
     turns = fold([*sample.history, Turn(role="user", text=sample.prompt), answer], f"sample {shorten(sample.id)}")
     if sample.images and not any(IMAGE in turn.text for turn in turns):
@@ -112,7 +121,7 @@ def _llava_row(sample: Sample) -> dict[str, Any]:
 
 
 def write_llava(samples: Sequence[Sample], path: Path) -> None:
-    """Write a file that LLaVA's own training takes as it is, images relative to its folder."""
+    """Write samples in the format of LLaVA's training script, image paths relative to the file's folder."""
     write_json(path, [_llava_row(sample) for sample in samples])
 
 
@@ -183,7 +192,7 @@ def _read_llava_rlhf(columns: Columns, _: LayoutConfig) -> Drafts:
 
 
 def _answer(columns: Columns, name: str) -> Turn:
-    """The text alone: the turn's `from` names a model."""
+    """The answer of a column as an assistant turn; the column's `from` names a model."""
     value = columns.get(name)
     return assistant_turn(value) if isinstance(value, str) else parse_turn({**(value or {}), "from": "gpt"}, name)
 
@@ -232,14 +241,14 @@ def _read_vlfeedback(columns: Columns, config: LayoutConfig) -> Drafts:
 
 
 def _compared(answers: list[_Rated], ranked: str) -> Iterator[tuple[_Rated, _Rated]]:
-    """The better answer first; among equals the one that the row names first."""
+    """Pairs of answers, the better first; among equals the earlier in the row."""
     ordered = sorted(answers, key=lambda answer: -answer.score)
     worst = min(ordered, key=lambda answer: answer.score)
     yield from combinations(ordered, 2) if ranked == "all" else [(ordered[0], worst)]
 
 
 def _completions(columns: Columns) -> list[Mapping[str, Any]]:
-    """Structs, whether as a list of them or as `datasets` keeps a sequence of structs: a struct of lists."""
+    """The completions as a list of structs; `datasets` stores a sequence of structs as a struct of lists."""
     value = columns.get("completions")
     if isinstance(value, Mapping) and value and all(isinstance(part, list) for part in value.values()):
         if len({len(part) for part in value.values()}) > 1:
@@ -251,7 +260,7 @@ def _completions(columns: Columns) -> list[Mapping[str, Any]]:
 
 
 def _rated(completion: Mapping[str, Any], aspects: tuple[str, ...]) -> _Rated | None:
-    """The answer with its ratings; None where one is missing or no number, such as `N/A`."""
+    """The answer with its ratings; None if a rating is missing or not a number, such as `N/A`."""
     annotations, ratings = completion.get("annotations"), {}
     for aspect in aspects:
         given = annotations.get(aspect) if isinstance(annotations, Mapping) else None

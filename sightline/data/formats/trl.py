@@ -1,7 +1,7 @@
-"""TRL's preference layout, which is also that of our pairs: `images`, `prompt`, `chosen`, `rejected`.
+"""TRL's preference layout, which Sightline's pairs also have: `images`, `prompt`, `chosen`, `rejected`.
 
-Texts or lists of messages with `role` and `content`; where `prompt` is missing, or a text beside whole conversations,
-the prompt is what both conversations share, as in TRL's `maybe_extract_prompt`.
+Values are texts or lists of messages with `role` and `content`. If `prompt` is missing, or a text beside whole
+conversations, the prompt is the part that both conversations share, as in TRL's `maybe_extract_prompt`.
 """
 
 from sightline.data.formats.conversations import Turns, assistant_turn, pair_drafts, parse_turn, parse_turns
@@ -24,7 +24,7 @@ def _read(columns: Columns, _: LayoutConfig) -> Drafts:
 
 
 def _context(columns: Columns) -> Turns:
-    """The turns that stand before both sides."""
+    """The turns before both answers."""
     prompt = columns.get("prompt")
     if isinstance(prompt, str) and not isinstance(columns.get("chosen"), list):
         return (parse_turn({"role": "user", "content": prompt}, "prompt"),)

@@ -1,4 +1,4 @@
-"""The paper's rule of reading an answer with its quirks, four prompts, and a likeness of strings worked by hand."""
+"""The paper's rule for parsing answers with its quirks, four prompts, and string similarity worked by hand."""
 
 import pytest
 

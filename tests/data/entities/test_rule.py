@@ -35,7 +35,7 @@ def test_equal_likenesses_are_not_parted() -> None:
 
 
 def test_a_config_without_a_rule_has_the_key_that_it_had() -> None:
-    """Directories of before go on."""
+    """Directories of earlier versions can resume."""
     config = load_config(ReadConfig, None, ["split=test"])
     assert "rule_from" not in config.model_dump(mode="json")
     assert load_config(ReadConfig, None, ["split=test", "rule_from=x"]).model_dump(mode="json")["rule_from"] == "x"

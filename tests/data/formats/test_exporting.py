@@ -1,4 +1,4 @@
-"""What is written for a peer comes back as it was, whatever its text; and TRL trains on the folder as it is."""
+"""Exports survive a round trip with any text, and TRL trains on the folder unchanged."""
 
 import json
 from pathlib import Path
@@ -126,11 +126,11 @@ def test_peers_files_load_as_tables(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("layout", "changes", "problem"),
     [
-        ("llama-factory", {"chosen": "See <image>."}, "says <image>"),
-        ("ms-swift", {"prompt": "Play <audio>."}, "says <audio>"),
+        ("llama-factory", {"chosen": "See <image>."}, "contains <image>"),
+        ("ms-swift", {"prompt": "Play <audio>."}, "contains <audio>"),
         ("llama-factory", {"history": [Turn(role="user", text="Hi")]}, "do not alternate"),
-        ("ms-swift", {"prompt": "<image> <image>"}, "says <image> 2 times and has 1 images"),
-        ("trl", {"prompt": "<image> <image>"}, "says <image> 2 times and has 1 images"),
+        ("ms-swift", {"prompt": "<image> <image>"}, "has 2 <image> placeholders and 1 images"),
+        ("trl", {"prompt": "<image> <image>"}, "has 2 <image> placeholders and 1 images"),
     ],
 )
 def test_what_a_peer_would_not_take_is_refused(
@@ -147,7 +147,7 @@ def test_the_command_and_what_it_refuses(tmp_path: Path) -> None:
     there = save(tmp_path / "pairs", pair("1", "images/0.png"))
     result = CliRunner().invoke(app, ["export", "ms-swift", str(there), "--out", str(tmp_path / "swift")])
     assert result.exit_code == 0 and f"export ms-swift: {tmp_path / 'swift'} (1 pairs)" in result.output
-    with pytest.raises(InputError, match="no layout 'swift' to write; did you mean 'ms-swift'"):
+    with pytest.raises(InputError, match="unknown export layout 'swift'; did you mean 'ms-swift'"):
         export_pairs("swift", there, tmp_path / "x")
     with pytest.raises(InputError, match="holds neither"):
         export_pairs("trl", tmp_path / "swift", tmp_path / "x")

@@ -1,4 +1,4 @@
-"""What cannot be read is said in one sentence with file and row, or dropped and counted; what is not known is asked."""
+"""Invalid rows are one-sentence errors with file and row, or are dropped and counted; layouts are detected."""
 
 import base64
 import gzip
@@ -29,17 +29,21 @@ ROW: dict[str, Any] = {"image": "a.png", "question": "What?", "chosen": GOOD, "r
     [
         ({"image": "no.png"}, "image .*no.png does not exist", "image missing, remote or damaged"),
         ({"image": "../a.png"}, "does not stay in", "image missing, remote or damaged"),
-        ({"image": "https://x.org/a.png"}, "is an address and not a path", "image missing, remote or damaged"),
-        ({"image": "data:image/png;base64,AA"}, "is a data URI of no kind of pic", "image missing, remote or damaged"),
+        ({"image": "https://x.org/a.png"}, "is a URL and not a path", "image missing, remote or damaged"),
+        ({"image": "data:image/png;base64,AA"}, "is a data URI of an unsupported", "image missing, remote or damaged"),
         ({"image": "data:image/png,AA"}, "is a data URI without base64", "image missing, remote or damaged"),
-        ({"image": "data:image/png;base64,iVBORw0K*"}, "is damaged or cut off", "image missing, remote or damaged"),
+        ({"image": "data:image/png;base64,iVBORw0K*"}, "is damaged or truncated", "image missing, remote or damaged"),
         ({"image": ""}, "neither bytes nor a path", "image missing, remote or damaged"),
         ({"image": ["a.png", 3]}, "image 3 is neither", "image missing, remote or damaged"),
         ({"question": 5}, "question = 5 is not a text", "malformed"),
         ({"chosen": None}, "chosen = None is not a text", "malformed"),
         ({"question": " "}, "the prompt in turn 1 is empty", "malformed"),
-        ({"question": "<image><image> What?"}, "says <image> 2 times and the row has 1 images", "malformed"),
-        ({"image": None, "question": "<image> What?"}, "1 times and the row has 0 images", "malformed"),
+        ({"question": "<image><image> What?"}, "has 2 <image> placeholders and the row has 1 images", "malformed"),
+        (
+            {"image": None, "question": "<image> What?"},
+            "has 1 <image> placeholders and the row has 0 images",
+            "malformed",
+        ),
         ({"rejected": "\ud800"}, "not valid Unicode", "malformed"),
     ],
 )
@@ -104,14 +108,14 @@ def test_rows_that_teach_nothing_are_dropped_unasked(folder: Folder, change: dic
         ("povid", {"rejected_conversations": [human("Hi")]}, "have different turns"),
         ("povid", {"conversations": "Hi"}, "conversations = 'Hi' is not a list of turns"),
         ("povid", {"conversations": [{"from": "robot", "value": "Hi"}]}, "role 'robot' is none of"),
-        ("povid", {"conversations": [gpt(GOOD)], "rejected_conversations": [gpt(BAD)]}, "does not follow a turn"),
+        ("povid", {"conversations": [gpt(GOOD)], "rejected_conversations": [gpt(BAD)]}, "does not follow a user turn"),
         ("rlhf-v", {"text": "[1]"}, "is not a JSON object"),
         ("rlhf-v", {"text": "{oops"}, "is not JSON"),
         ("rlhf-v", {"text": '{"question": "What?", "chosen": "A"}'}, "column 'rejected' is missing"),
         ("vlfeedback", {"completions": 4}, "completions = 4 is not a list of answers"),
         ("llava-rlhf", {"preference": 3}, "preference = 3 is neither 1 nor 2"),
         ("llava-instruct", {"conversations": [human("Hi")]}, "has no answer"),
-        ("llama-factory", {"chosen": human("Hi")}, "not both the assistant's"),
+        ("llama-factory", {"chosen": human("Hi")}, "not both assistant turns"),
         ("llama-factory", {"videos": ["x.mp4"]}, "the row has videos"),
         ("ms-swift", {"messages": [{"role": "tool", "content": "4"}]}, "role 'tool' is none of"),
         ("ms-swift", {"rejected_response": 4}, "rejected_response = 4 is not an answer"),
@@ -191,7 +195,7 @@ def test_an_object_over_several_lines_is_explained(folder: Folder) -> None:
     place = folder.path / "rows.json"
     place.write_text("\n".join([json.dumps(ROW, indent=1)] * 2))
     with pytest.raises(
-        InputError, match=r"row 1: not JSON, '\{' \(an object over several lines; give one object a line"
+        InputError, match=r"row 1: not JSON, '\{' \(an object over several lines; write one object per line"
     ):
         folder.read(place, "mmpr")
 
@@ -319,7 +323,7 @@ def test_unknown_and_ambiguous_layouts(folder: Folder) -> None:
 
 def test_nothing_left_and_no_images_folder(folder: Folder) -> None:
     place = folder.put("mmpr.jsonl", [{**ROW, "rejected": GOOD}])
-    with pytest.raises(InputError, match=r"of 1 rows none is left, dropped were \{'rejected equals chosen': 1\}"):
+    with pytest.raises(InputError, match=r"of 1 rows none is left \(dropped: \{'rejected equals chosen': 1\}"):
         folder.read(place)
     with pytest.raises(InputError, match=r"images folder .* does not exist"):
         folder.read(place, images=folder.path / "none")

@@ -1,4 +1,4 @@
-"""Every layout's rows become the pairs or samples that they mean, whole: images, history, origin."""
+"""Rows of every layout become pairs or samples with their images, history and provenance."""
 
 import json
 from typing import Any
@@ -235,7 +235,7 @@ def test_messages_of_ms_swift_stand_for_all_after_the_last_user_turn(folder: Fol
     assert (pair.prompt, pair.chosen, pair.rejected) == ("Which color?", "Red.", "Blue.")
     assert [turn.text for turn in pair.history] == ["What?", "A cup."]
     for response, sentence in (
-        ([user("No?"), assistant("No.")], "holds a message that is not the assistant's"),
+        ([user("No?"), assistant("No.")], "holds a message of another role than assistant"),
         ([assistant("No."), assistant("Never.")], "have different turns"),
         ([{"role": "assistant"}], "is not the content of a turn"),
         ([assistant("No."), "No."], "is not an answer, a list of answers or a list of messages"),
