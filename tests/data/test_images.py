@@ -101,7 +101,7 @@ def test_missing_empty_and_foreign_files(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_text("<html>404</html>", encoding="utf-8")
     assert "b.png is not an image (PNG, " in refusal(tmp_path / "b.png")
     (tmp_path / "c").mkdir()
-    assert "does not exist" in refusal(tmp_path / "c")
+    assert "is a directory and not a file" in refusal(tmp_path / "c")
     assert "does not exist" in refusal(tmp_path / "a\0b")
     assert "cannot be read" in refusal(tmp_path / ("x" * 300))
 

@@ -54,7 +54,7 @@ def test_names(text: str, name: str) -> None:
     "text", ["", " ", "../etc/passwd", "a/b", "a\\b", ".hidden", "a\0b", "x" * 41, "<b>", "con", "nul.x"]
 )
 def test_what_is_no_name_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="is no name"):
+    with pytest.raises(InputError, match="is not a valid name"):
         rater_name(text)
 
 
