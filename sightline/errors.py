@@ -1,6 +1,6 @@
-"""What ends a command with one sentence and exit code 2: a user's mistake, and a disk that cannot be written.
+"""Errors that end a command with one sentence and exit code 2: invalid input and disk failures.
 
-`InputError` is the one exception of a mistake. `disk_problem` says in a sentence what the system reports of a disk.
+`InputError` is the only exception for invalid input. `disk_problem` turns an operating system error into a sentence.
 """
 
 import errno
@@ -14,28 +14,28 @@ _REASONS = {
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission is denied",
     errno.EPERM: "the operation is not permitted",
-    errno.ENOENT: "the file or its folder does not exist any more",
-    errno.ENOTDIR: "a part of the path is no folder",
+    errno.ENOENT: "the file or its folder no longer exists",
+    errno.ENOTDIR: "a part of the path is not a folder",
     errno.EISDIR: "it is a folder",
     errno.ENAMETOOLONG: "the name is too long",
-    errno.ELOOP: "symbolic links lead in a circle",
+    errno.ELOOP: "symbolic links form a loop",
     errno.EIO: "the device reports an error",
-    errno.ESTALE: "the network file system has lost it",
+    errno.ESTALE: "the network file system no longer has it",
     errno.EMFILE: "too many files are open",
 }
-#: How libraries that raise no OSError quote one: safetensors, SQLite, Arrow.
+#: Error codes quoted in the messages of libraries that raise no OSError: safetensors, SQLite, Arrow.
 _QUOTED = re.compile(r"(?:os error|code:|Errno) (\d+)")
 _FULL = re.compile(r"no space left on device|disk is full", re.IGNORECASE)
 
 
 class InputError(Exception):
-    """Bad input from outside: one clear sentence with the file, the row, the value and the remedy."""
+    """Invalid input: one sentence that names the file, the row, the value and the remedy."""
 
 
 def disk_problem(error: BaseException, place: Path | None = None) -> str | None:
-    """What the disk refused, and where, as a sentence with the remedy; None where the error is of another sort.
+    """A sentence with the path, the disk's error and the remedy; None if `error` is not a disk error.
 
-    `place` is what was written or read where the error names no path.
+    `place` is the directory that was read or written; it is used if the error names no path.
     """
     number = _number(error)
     if number is None:
@@ -43,13 +43,13 @@ def disk_problem(error: BaseException, place: Path | None = None) -> str | None:
     named = getattr(error, "filename", None)
     where = str(named) if isinstance(named, str | Path) else f"a file in {place}" if place is not None else "a file"
     return (
-        f"{where} cannot be read or written: {_REASONS[number]}; nothing finished was lost: correct this and run the"
-        " same command again"
+        f"{where} cannot be read or written: {_REASONS[number]}; completed work is kept: fix this and run the same"
+        " command again"
     )
 
 
 def _number(error: BaseException) -> int | None:
-    """The system's number of the error, if it is one of a disk."""
+    """The errno of a disk error, else None."""
     if isinstance(error, ConnectionError):
         return None
     if isinstance(error, OSError) and error.errno is not None:

@@ -1,6 +1,6 @@
-"""What all tests share: no network, few threads, shapes checked while they run, and small pictures.
+"""Setup shared by all tests: no network, few threads, shape checks at run time, and small pictures.
 
-The import hook must be there before the first import of a checked room, so no sightline import may stand above it.
+The import hook must be installed before the first import of a checked package, so no sightline import may precede it.
 """
 
 import atexit

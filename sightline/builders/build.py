@@ -20,7 +20,7 @@ from sightline.data.formats.layout import SAME
 from sightline.data.images import adopt_image, open_image
 from sightline.data.preference_dataset import PAIRS, write_preference_dataset
 from sightline.data.samples import Shard, read_samples, samples_file
-from sightline.data.terminal import Progress, counted
+from sightline.data.terminal import Progress, with_progress
 from sightline.errors import InputError
 from sightline.models.context import RunContext
 from sightline.models.device import resolve_device
@@ -68,7 +68,7 @@ def build_dataset(
     folder = samples_file(samples).parent
     tools = RunContext(folder, out / SCRATCH, plan.seed, opened or _open(model))
     left = (sample for sample in _rows(plan, samples) if sample.id not in done)
-    _append(out, counted(builder.build(left, tools, config), progress, total, done=len(done)))
+    _append(out, with_progress(builder.build(left, tools, config), progress, total, done=len(done)))
     rate = {} if tools.policy is None else hit_rate_of(tools.policy)
     return _finish(stage, folder, total, rate, builder.remedy)
 
@@ -92,7 +92,7 @@ class _Sharded(Config):
 def _rows(plan: BuildPlan, samples: Path) -> Iterator[Sample]:
     """This part's samples, gathered where the builder asks for it."""
     rows = read_samples(samples, require_reference=plan.builder.needs_reference(plan.config))
-    return plan.shard.of(rows if plan.builder.gather is None else plan.builder.gather(rows))
+    return plan.shard.every_nth(rows if plan.builder.gather is None else plan.builder.gather(rows))
 
 
 def _open(model: Path | None) -> VLM | None:

@@ -20,7 +20,7 @@ from sightline.records import Pair, write_rows
 from sightline.records.hashing import hash_file, hash_json
 from sightline.records.manifest import Manifest, Stage
 from sightline.records.ratings import LoggedRequest
-from sightline.records.store import replacing
+from sightline.records.store import atomic_write
 
 BUILDER = "feedback"
 REMEDY = "serve with --set keep_images=true and redact=nothing, and gather more feedback"
@@ -192,5 +192,5 @@ def _pair(row: LoggedRequest, chosen: str, kind: str) -> Pair:
 def _bring(source: Path, target: Path) -> None:
     """A picture into the dataset, in one piece."""
     if not target.exists():
-        with replacing(target) as temporary:
+        with atomic_write(target) as temporary:
             shutil.copyfile(source, temporary)

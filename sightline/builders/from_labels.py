@@ -16,7 +16,7 @@ from sightline.config import Config
 from sightline.data.images import adopt_image
 from sightline.data.labels import ITEMS, rater_files, read_items, read_ratings
 from sightline.data.preference_dataset import PAIRS, write_preference_dataset
-from sightline.data.texts import changed_spans, spans_of_words, words_of_spans
+from sightline.data.texts import changed_spans, spans_to_words, words_to_spans
 from sightline.errors import InputError
 from sightline.records import AnswerAnnotation, LabelItem, Pair, RatedAnswer, Rating, Span, write_rows
 from sightline.records.manifest import Manifest, Stage
@@ -90,8 +90,8 @@ def majority(ratings: Sequence[Rating]) -> Literal["first", "second", "tie"] | N
 
 def marked_by_most(text: str, noted: Sequence[AnswerAnnotation]) -> tuple[Span, ...]:
     """Spans of the words that more than half of the raters marked."""
-    votes = Counter(word for one in noted for word in words_of_spans(text, one.marks))
-    return spans_of_words(text, [word for word, count in votes.items() if 2 * count > len(noted)])
+    votes = Counter(word for one in noted for word in spans_to_words(text, one.marks))
+    return words_to_spans(text, [word for word, count in votes.items() if 2 * count > len(noted)])
 
 
 def _spoken(item: LabelItem, ratings: Mapping[str, Mapping[str, Rating]]) -> Spoken:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from sightline.config.problems import describe
-from sightline.data.preference_dataset import PAIRS, pair_of_columns
+from sightline.data.preference_dataset import PAIRS, pair_from_columns
 from sightline.errors import InputError
 from sightline.records import Pair
 from sightline.records.decoding import BYTE_ORDER_MARK, require_text, strict_problem, undecodable
@@ -120,7 +120,7 @@ def _parsed(value: bytes | dict[str, Any], where: str) -> tuple[Pair | None, tup
 
 def _from_columns(row: dict[str, Any], where: str) -> tuple[Pair | None, tuple[ReadRow, ...], str]:
     try:
-        pair = pair_of_columns({**row, "images": []}, Path(), where)
+        pair = pair_from_columns({**row, "images": []}, Path(), where)
         images = tuple(ReadRow(image["path"] or "", image["bytes"]) for image in row["images"] or ())
     except InputError as error:
         return None, (), str(error).removeprefix(f"{where}: ")

@@ -17,7 +17,7 @@ from sightline.check.overlap import LookAll
 from sightline.check.pictures import Look
 from sightline.check.row_reader import RawRow, ReadRow
 from sightline.config.problems import brief, shorten
-from sightline.data.images import coco_id, image_path, leaves_folder
+from sightline.data.images import coco_id, image_path, link_target_outside
 from sightline.data.texts import digest, normalize
 from sightline.data.turns import messages
 from sightline.errors import InputError
@@ -146,7 +146,7 @@ class DatasetScan:
         named, troubles = [], []
         for key, (image, source) in fresh.items():
             look = source if isinstance(source, Look) else next(opened)
-            if isinstance(source, Path) and (file := leaves_folder(source, self.directory)) is not None:
+            if isinstance(source, Path) and (file := link_target_outside(source, self.directory)) is not None:
                 found = ("image-linked", f"a link to {brief(file)}, which is outside of the folder")
                 look = replace(look, findings=(*look.findings, found))
             numbers[key] = len(self.images)

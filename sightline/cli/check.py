@@ -16,7 +16,7 @@ from rich.text import Text
 from sightline.check.findings import GIVE_AWAY, CheckLine, Report
 from sightline.cli.early import check_places
 from sightline.config import MAX_SEED
-from sightline.data.terminal import Screen, code_of, say, visible
+from sightline.data.terminal import Screen, escape_code, say, visible
 from sightline.records import Estimate
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def plain(text: str, most: int = _MOST) -> str:
 
 def _shown(character: str) -> str:
     is_leftward = unicodedata.bidirectional(character) in _LEFTWARD
-    return code_of(character) if is_leftward else visible(character, kept="")
+    return escape_code(character) if is_leftward else visible(character, kept="")
 
 
 def _summary(report: Report) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from sightline.config.loading import check_keys
-from sightline.config.problems import Outline, outline_of
+from sightline.config.problems import Outline, build_outline
 from sightline.data.terminal import say
 from sightline.errors import InputError
 
@@ -49,7 +49,7 @@ def outlines() -> dict[str, dict[str, list[str]]]:
 
     builders = {f"pairs {name}": get_builder(name).config for name in BUILDERS}
     configs: dict[str, type[BaseModel]] = {"train": TrainConfig, "curate": CurateConfig, **builders}
-    made = {name: outline_of(model) for name, model in configs.items()}
+    made = {name: build_outline(model) for name, model in configs.items()}
     return {name: {"known": list(each.known), "opaque": sorted(each.opaque)} for name, each in made.items()}
 
 

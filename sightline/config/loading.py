@@ -1,8 +1,7 @@
-"""Reading a config: a YAML file, then `a.b=c` overrides, into a closed pydantic model.
+"""Config loading: a YAML file, then `a.b=c` overrides, into a closed pydantic model.
 
-It opens nothing but the YAML file, and has no includes, environment variables or search path: what a run was told
-is in its manifest. The base class of configs is in this package's `__init__`, how a mistake is named in `problems`,
-which YAML is read in `yaml_values`.
+There are no includes, environment variables or search path, so a run's manifest holds its whole config. YAML is limited
+to plain YAML 1.2 values of bounded size, since a config is untrusted text. `problems` phrases the errors.
 """
 
 import math
@@ -18,9 +17,9 @@ from yaml.constructor import ConstructorError
 from sightline.config.problems import Outline, describe, first_problem, key_path, missing_key, shorten, unknown_key
 from sightline.errors import InputError
 
-#: The most values that a config may hold, each alias counted as all that it stands for.
+#: The most values that a config may hold, with aliases expanded.
 MOST_VALUES = 100_000
-#: Whole numbers lie within 64 bits, as those of JSON readers, NumPy and torch do.
+#: Integers must fit into 64 bits, as in JSON readers, NumPy and torch.
 LARGEST_INTEGER = 2**63 - 1
 _TAG = "tag:yaml.org,2002:"
 _KNOWN_TAGS = frozenset(f"{_TAG}{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map"))
@@ -30,8 +29,8 @@ def parse_yaml(text: str) -> Any:
     """The value of a YAML text.
 
     Raises:
-        yaml.YAMLError: it is not YAML, too large, or holds a value that is refused.
-        RecursionError: it is nested too deeply.
+        yaml.YAMLError: the text is not YAML, is too large, or holds an invalid value.
+        RecursionError: the text is nested too deeply.
     """
     loader = _Loader(text)
     try:
@@ -45,9 +44,9 @@ def parse_yaml(text: str) -> Any:
 
 
 def _check_size(root: yaml.Node) -> None:
-    """Refuse a document of more than `MOST_VALUES` values, aliases expanded; an alias inside what it names is endless.
+    """Refuse a document of more than `MOST_VALUES` values with aliases expanded, and an alias that contains itself.
 
-    Each node is counted once, however often it is named, so that this takes as long as the text is.
+    The size of each node is computed once, so the time is linear in the length of the text.
     """
     sizes: dict[int, int] = {}
     above: set[int] = set()
@@ -56,7 +55,7 @@ def _check_size(root: yaml.Node) -> None:
         if isinstance(node, yaml.ScalarNode):
             return 1
         if id(node) in above:
-            raise ConstructorError(problem="an alias stands for what it is part of", problem_mark=node.start_mark)
+            raise ConstructorError(problem="an alias contains itself", problem_mark=node.start_mark)
         if id(node) not in sizes:
             above.add(id(node))
             inner = node.value
@@ -64,7 +63,7 @@ def _check_size(root: yaml.Node) -> None:
             sizes[id(node)] = 1 + sum(map(size, nodes))
             above.remove(id(node))
             if sizes[id(node)] > MOST_VALUES:
-                problem = f"more than {MOST_VALUES:,} values, with every alias (*name) written out"
+                problem = f"more than {MOST_VALUES:,} values with aliases (*name) expanded"
                 raise ConstructorError(problem=problem, problem_mark=node.start_mark)
         return sizes[id(node)]
 
@@ -72,24 +71,24 @@ def _check_size(root: yaml.Node) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain values, since 1.1 reads `1e-4` as text, `off` as false and `12:30` as 750; no key twice."""
+    """YAML 1.2's plain values (1.1 reads `1e-4` as text, `off` as false, `12:30` as 750); duplicate keys are errors."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - pyyaml's own name
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's name
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         if node.tag.startswith(_TAG) and node.tag not in _KNOWN_TAGS and ":python/" not in node.tag:
-            problem = f"the tag !!{node.tag.removeprefix(_TAG)} is not supported here"
+            problem = f"the tag !!{node.tag.removeprefix(_TAG)} is not supported"
             raise ConstructorError(problem=problem, problem_mark=node.start_mark)
         try:
             return super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            # PyYAML converts what a tag says without looking at the text
-            problem = f"{_shown(node)} is no {node.tag.removeprefix(_TAG)}"
+            # PyYAML converts to the type of a tag without checking the text.
+            problem = f"{_shown(node)} is not a valid {node.tag.removeprefix(_TAG)}"
             raise ConstructorError(problem=problem, problem_mark=node.start_mark) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
-        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():  # a tag may say so of anything
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():  # a !!map tag may be on any node
             if isinstance(key, yaml.ScalarNode) and key.tag != f"{_TAG}merge":
                 if key.value in seen:
                     raise ConstructorError(problem=f"key '{key.value}' is written twice", problem_mark=key.start_mark)
@@ -97,12 +96,12 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        # Python converts no more than some thousand digits, and takes long for many
+        # Python refuses to convert more than some thousand digits, and is slow for many.
         if len(node.value) <= len(str(LARGEST_INTEGER)) + 1:
             value: int = super().construct_yaml_int(node)
             if abs(value) <= LARGEST_INTEGER:
                 return value
-        problem = f"the whole number {_shown(node)} is beyond {LARGEST_INTEGER} (64 bits)"
+        problem = f"the integer {_shown(node)} is beyond {LARGEST_INTEGER} (64 bits)"
         raise ConstructorError(problem=problem, problem_mark=node.start_mark)
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
@@ -114,8 +113,8 @@ class _Loader(yaml.SafeLoader):
 
 
 def _shown(node: yaml.Node) -> str:
-    """What was written, cut short."""
-    text = repr(node.value) if isinstance(node, yaml.ScalarNode) else "what stands there"
+    """The text of a scalar, shortened."""
+    text = repr(node.value) if isinstance(node, yaml.ScalarNode) else "the value"
     return text if len(text) <= 40 else f"{text[:36]}...'"
 
 
@@ -137,10 +136,10 @@ T = TypeVar("T", bound=BaseModel)
 
 
 def load_config(model: type[T], path: Path | None, overrides: Sequence[str] = ()) -> T:
-    """Read `path` (or nothing), set each override (`section.key=value`, the value in YAML) and validate.
+    """Read `path` if given, set each override (`section.key=value`, the value in YAML) and validate.
 
     Raises:
-        InputError: the file or an override cannot be read, a key is unknown or missing, a value is refused.
+        InputError: the file or an override cannot be read, a key is unknown or missing, or a value is invalid.
     """
     data, keys_of = _read(path, overrides)
     try:
@@ -155,7 +154,7 @@ def load_config(model: type[T], path: Path | None, overrides: Sequence[str] = ()
 
 
 def check_keys(outline: Outline, path: Path | None, overrides: Sequence[str] = ()) -> None:
-    """Refuse, as `load_config` would, what cannot be read and a key that the outline of a model does not have.
+    """Check the keys of a config against the outline of its model, without its class.
 
     Raises:
         InputError: the file or an override cannot be read, or a key is unknown.
@@ -177,16 +176,16 @@ def _read(path: Path | None, overrides: Sequence[str]) -> tuple[dict[str, Any], 
 
 
 def _origin(place: tuple[str | int, ...], path: Path | None, keys_of: Mapping[str, tuple[str, ...]]) -> str:
-    """Where a value was set: by an override, or in the file."""
+    """The origin of a value, for errors: an override or the file."""
     origin = next((f"override '{text}'" for text, keys in keys_of.items() if _touches(keys, place)), None)
     return origin or ("config" if path is None else str(path))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds; an empty file is an empty mapping.
+    """The mapping in a YAML file; an empty file is an empty mapping.
 
     Raises:
-        InputError: no such file, not UTF-8, not YAML, a key written twice, or no mapping.
+        InputError: the file is missing, is not UTF-8, is not YAML, repeats a key or holds no mapping.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -198,12 +197,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise InputError(f"config {path} holds {shorten(data)}; it must hold keys and values (key: value)")
+        raise InputError(f"config {path} holds {shorten(data)}; write keys and values (key: value)")
     return data
 
 
 def parse_override(override: str) -> tuple[tuple[str, ...], Any]:
-    """The keys and the value of `section.key=value`; the value is read as YAML (`1e-4`, `true`, `[a, b]`, `null`).
+    """The keys and the value of `section.key=value`; the value is parsed as YAML (`1e-4`, `true`, `[a, b]`, `null`).
 
     Raises:
         InputError: there is no `=`, a key is empty, or the value is not YAML.
@@ -222,7 +221,7 @@ def _with_value(data: Mapping[str, Any], keys: tuple[str, ...], value: object, o
         return {**data, key: value}
     inner = data.get(key)
     if inner is not None and not isinstance(inner, dict):
-        raise InputError(f"override '{override}': '{key}' holds {shorten(inner)}, which is no section")
+        raise InputError(f"override '{override}': '{key}' holds {shorten(inner)}, which is not a section")
     return {**data, key: _with_value(inner or {}, tuple(rest), value, override)}
 
 

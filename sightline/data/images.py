@@ -1,10 +1,9 @@
-"""Opening, saving and moving image files: RGB, upright, fully decoded, or one clear sentence why not.
+"""Image files: opened in RGB, upright and fully decoded, or refused with one sentence; saved, linked and copied.
 
-It does not resize or normalize; that is a processor's work (`models`). Rows that name images are read by `samples` and
-`preference_dataset`.
+Resizing and normalizing is left to the processor (`models`).
 
-A name must stay in its folder. Symbolic links are followed wherever they lead: in the hub's cache, and in a folder of
-pictures on another disk, every picture is a link out of the folder. What is linked or copied is the file behind a link.
+A path must stay in its folder, but symbolic links are followed wherever they lead: in the hub's cache every picture is
+a link out of its folder. The file behind a link is linked or copied, never the link.
 """
 
 import hashlib
@@ -21,12 +20,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from sightline.config.problems import brief, shorten
 from sightline.errors import InputError
 from sightline.records.hashing import hash_file, special_kind
-from sightline.records.store import link_or_copy, replacing
+from sightline.records.store import atomic_write, link_or_copy
 
-#: The kinds that are opened. Not all that Pillow knows: EPS, for one, would run another program on the file.
+#: Supported formats. Pillow has more, but EPS, for one, would run another program on the file.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 
-#: What decoders raise on damaged bytes, as found by damaging files of every format at random.
+#: Exceptions of decoders on damaged bytes, found by damaging files of every format at random.
 DAMAGE = (
     OSError,
     SyntaxError,
@@ -44,52 +43,50 @@ _CORRECT = "correct the path or drop the row"
 
 
 def open_image(path: Path, where: str) -> Image.Image:
-    """The image in RGB, fully decoded: the first frame, turned as its EXIF data say, on white where transparent.
+    """The image in RGB, fully decoded: the first frame, rotated by its EXIF data, transparency on white.
 
-    `where` names the row that asks for it, for the error.
+    `where` names the row, for errors.
 
     Raises:
-        InputError: the file is missing, empty, no image of a known kind, truncated or damaged.
+        InputError: the file is missing, empty, not an image of a supported format, truncated or damaged.
     """
     check_image_file(path, where)
     return _decoded(path, str(path), where)
 
 
 def open_embedded(data: bytes, name: str, where: str) -> Image.Image:
-    """As `open_image`, of an image whose bytes lie in the row itself; `name` is for the error."""
+    """The same as `open_image` for bytes embedded in a row; `name` is for errors."""
     if not data:
         raise InputError(f"{where}: image {name} is empty (0 bytes); replace it or drop the row")
     return _decoded(io.BytesIO(data), name, where)
 
 
 def open_upload(data: bytes, name: str, *, max_bytes: int, max_pixels: int) -> Image.Image:
-    """As `open_image`, of what somebody sends: one still picture within limits, which are looked at before decoding.
+    """The same as `open_image` for an uploaded still picture; limits are checked before decoding.
 
     Raises:
-        InputError: nothing, too many bytes or pixels, several frames, no image of a known kind, truncated or damaged.
+        InputError: the upload is empty, too large, has several frames, or is not an intact image of a supported format.
     """
     named = f"picture {name[-80:]!r}"
     if not data:
         raise InputError(f"{named} is empty (0 bytes); choose another")
     if len(data) > max_bytes:
-        raise InputError(f"{named} has more than the {max_bytes} bytes that may be sent; choose a smaller one")
+        raise InputError(f"{named} has more than the allowed {max_bytes} bytes; choose a smaller one")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise InputError(
-                    f"{named} has {width} x {height} pixels, and {max_pixels} may be sent; choose a smaller one"
+                    f"{named} has {width} x {height} pixels, and {max_pixels} are allowed; choose a smaller one"
                 )
             if getattr(image, "n_frames", 1) > 1:
-                raise InputError(f"{named} has several frames; choose a still one")
+                raise InputError(f"{named} has several frames; choose a still picture")
             image.load()
-            return _seen(image)
+            return _displayed(image)
     except UnidentifiedImageError as error:
-        raise InputError(f"{named} is no image ({', '.join(FORMATS)} are read); choose another") from error
+        raise InputError(f"{named} is not an image ({', '.join(FORMATS)} are supported); choose another") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(
-            f"{named} has far more than the {max_pixels} pixels that may be sent; choose another"
-        ) from error
+        raise InputError(f"{named} has far more than the allowed {max_pixels} pixels; choose another") from error
     except DAMAGE as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{named} is truncated or damaged ({reason}); choose another") from error
@@ -99,27 +96,27 @@ def check_image_file(path: Path, where: str) -> None:
     """Refuse an image file that is missing or empty, without decoding it.
 
     Raises:
-        InputError: no such file, a link that leads nowhere, a FIFO, a device, or a file of no bytes.
+        InputError: the file is missing, a broken link, not a regular file, or empty.
     """
     named = f"{where}: image {brief(path)}"
     try:
         status = path.stat()
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a name with a NUL in it
-        detail = ", it is a link that leads nowhere" if _is_link(path) else ""
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the name
+        detail = ", it is a broken link" if _is_link(path) else ""
         raise InputError(f"{named} does not exist{detail}; {_CORRECT}") from error
-    except OSError as error:  # a name that no file can have, a link in a circle, a folder that may not be read
+    except OSError as error:  # an invalid name, a link loop, a folder without read permission
         raise InputError(f"{named} cannot be read ({brief(error.strerror or error)}); {_CORRECT}") from error
     if kind := special_kind(status.st_mode):
-        raise InputError(f"{named} does not exist as a file, it is {kind}; {_CORRECT}")
+        raise InputError(f"{named} is {kind} and not a file; {_CORRECT}")
     if status.st_size == 0:
         raise InputError(f"{named} is empty (0 bytes); replace the file or drop the row")
 
 
 def image_path(directory: Path, name: str, where: str) -> Path:
-    """The file that a row of a file in `directory` calls `name`.
+    """The path of image `name` of a row whose file is in `directory`.
 
     Raises:
-        InputError: the name is absolute or leads out of the directory, or the file is missing or empty.
+        InputError: the name is absolute or leaves the directory, or the file is missing or empty.
     """
     if not name or "\0" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         raise InputError(f"{where}: image path {shorten(name)} does not stay in {directory}; use a path relative to it")
@@ -128,41 +125,39 @@ def image_path(directory: Path, name: str, where: str) -> Path:
     return path
 
 
-def leaves_folder(path: Path, directory: Path) -> Path | None:
-    """Where a link leads that makes a file of `directory` lie outside of it; None for one that lies within."""
+def link_target_outside(path: Path, directory: Path) -> Path | None:
+    """The target of a path whose links lead out of `directory`; None if the file is inside."""
     file = path.resolve()
     return None if file.is_relative_to(directory.resolve()) else file
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Write an image in one piece, in the format of the name's suffix; a kill leaves no half-written file."""
+    """Write an image atomically, in the format given by the suffix."""
     kind = Image.registered_extensions()[path.suffix.lower()]
-    with replacing(path, sync=False) as temporary:
+    with atomic_write(path, sync=False) as temporary:
         image.save(temporary, format=kind)
 
 
 def adopt_image(source: Path, name: str, directory: Path, where: str) -> str:
-    """Bring image `name` of the directory `source` into `directory` under the same name, and return that name.
-
-    The file is a hard link where the file system allows it, otherwise a copy.
+    """Link or copy image `name` of the directory `source` into `directory` under the same name; returns the name.
 
     Raises:
-        InputError: the image is missing or its path escapes, or another image has this name there already.
+        InputError: the image is missing, its path leaves `source`, or another image already has this name.
     """
     origin, target = image_path(source, name, where), directory / name
-    if target.exists() and not target.is_symlink():  # a link is what earlier versions left
+    if target.exists() and not target.is_symlink():  # earlier versions created symbolic links
         if origin.samefile(target) or origin.read_bytes() == target.read_bytes():
             return name
-        raise InputError(f"{where}: {target} is another image already; choose another --out")
+        raise InputError(f"{where}: {target} already exists with another image; choose another --out")
     link_or_copy(origin, target)
     return name
 
 
 def adopt_by_content(source: Path, name: str, directory: Path, where: str) -> str:
-    """As `adopt_image`, under a name that its bytes decide: published sets call many different images by one name.
+    """The same as `adopt_image`, named by content hash: published datasets use one name for different images.
 
     Raises:
-        InputError: the image is missing or its path escapes.
+        InputError: the image is missing or its path leaves `source`.
     """
     origin = image_path(source, name, where)
     named = _content_name(hash_file(origin), name)
@@ -172,10 +167,10 @@ def adopt_by_content(source: Path, name: str, directory: Path, where: str) -> st
 
 
 def keep_embedded(data: bytes, name: str, directory: Path) -> str:
-    """Write the bytes of an image called `name` into `directory`, named as by `adopt_by_content`; returns the name."""
+    """Write the bytes of image `name` into `directory`, named as by `adopt_by_content`; returns the new name."""
     named = _content_name(hashlib.sha256(data).hexdigest(), name)
     if not (directory / named).exists():
-        with replacing(directory / named, sync=False) as temporary:
+        with atomic_write(directory / named, sync=False) as temporary:
             temporary.write_bytes(data)
     return named
 
@@ -196,10 +191,11 @@ def _decoded(source: Path | io.BytesIO, name: str, where: str) -> Image.Image:
     try:
         with Image.open(source, formats=FORMATS) as image:
             image.load()
-            return _seen(image)
+            return _displayed(image)
     except UnidentifiedImageError as error:
         raise InputError(
-            f"{where}: {brief(name)} is not an image ({', '.join(FORMATS)} are read); replace the file or drop the row"
+            f"{where}: {brief(name)} is not an image ({', '.join(FORMATS)} are supported); replace the file or drop"
+            " the row"
         ) from error
     except Image.DecompressionBombError as error:
         raise InputError(
@@ -212,8 +208,8 @@ def _decoded(source: Path | io.BytesIO, name: str, where: str) -> Image.Image:
         ) from error
 
 
-def _seen(image: Image.Image) -> Image.Image:
-    """The picture as people see it. What its file says of gray values must be read before it is turned."""
+def _displayed(image: Image.Image) -> Image.Image:
+    """The picture as a viewer displays it. The bit depth must be read before rotation, which drops the tags."""
     bits, unsigned = _gray_bits(image), _is_unsigned(image)
     upright = ImageOps.exif_transpose(image)
     if upright.mode[0] not in "IF":
@@ -224,15 +220,15 @@ def _seen(image: Image.Image) -> Image.Image:
 
 
 def _gray_bits(image: Image.Image) -> int | None:
-    """How many bits a gray value of a deep picture has, where its kind says so: 32-bit TIFF does not."""
+    """The bits of a gray value of more than 8 bits; None if the format does not give them (32-bit TIFF)."""
     if image.mode.startswith("I;16"):
-        told = getattr(image, "tag_v2", {}).get(_BITS, (16,))
-        return int(told[0] if isinstance(told, tuple) else told)
+        tag = getattr(image, "tag_v2", {}).get(_BITS, (16,))
+        return int(tag[0] if isinstance(tag, tuple) else tag)
     return 16 if image.mode == "I" and image.format in ("PPM", "PNG") else None
 
 
 def _is_unsigned(image: Image.Image) -> bool:
-    """Whether 32-bit integers, which Pillow holds as signed ones, are none."""
+    """Whether the 32-bit integers, which Pillow reads as signed, are unsigned."""
     tags = getattr(image, "tag_v2", None)
     if image.mode != "I" or tags is None:
         return False
@@ -240,13 +236,13 @@ def _is_unsigned(image: Image.Image) -> bool:
 
 
 def _eight_bits(values: NDArray[Any], bits: int | None) -> NDArray[np.uint8]:
-    """Gray values of more than eight bits as 0 to 255, where `convert` would clip them.
+    """Gray values of more than eight bits scaled to 0 to 255; Pillow's `convert` would clip them.
 
-    Without `bits` the values decide: 0 to 1 in floats, 0 to 255 and 0 to 65535 are taken for what they look like, the
-    smallest range that holds all; others go from the least value to the greatest, and are black where they are equal.
+    Without `bits` the range is guessed as the smallest of 0 to 1 (floats), 0 to 255 and 0 to 65535 that holds all
+    values; otherwise minimum and maximum are mapped to 0 and 255 (all black if equal).
 
     Raises:
-        ValueError: a value is no finite number.
+        ValueError: a value is not finite.
     """
     if bits is not None:
         return (values.astype(np.int64) >> (bits - 8)).astype(np.uint8)
@@ -268,7 +264,7 @@ def _eight_bits(values: NDArray[Any], bits: int | None) -> NDArray[np.uint8]:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image.convert("RGB")
-    # What lies under transparent pixels is arbitrary and not for eyes; people see such pictures on a page.
+    # Colors of transparent pixels are arbitrary; viewers show such pictures on a white page.
     layer = image.convert("RGBA")
     page = Image.new("RGBA", layer.size, "white")
     return Image.alpha_composite(page, layer).convert("RGB")
@@ -279,6 +275,6 @@ _STEM = re.compile(r"(?:^|[/\\])COCO_(?:train|val|test)\d{4}_(\d{12})$", re.IGNO
 
 
 def coco_id(name: str) -> int:
-    """The id in a name of COCO's, such as COCO_val2014_000000391895.jpg or 000000391895.jpg; 0 where there is none."""
+    """The id in a COCO file name, such as COCO_val2014_000000391895.jpg or 000000391895.jpg; 0 if there is none."""
     found = _NAME.search(name) or _STEM.search(name)
     return int(found.group(1)) if found else 0

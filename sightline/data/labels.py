@@ -1,7 +1,6 @@
-"""A directory of labels: `items.jsonl` with its pictures, and one file a rater under `raters/`, appended row by row.
+"""Label directories: `items.jsonl` with its pictures, and one append-only file per rater under `raters/`.
 
-It checks names and rows and counts nothing; pages that fill such a directory are in `apps`, what is made of it in
-`builders.from_labels`, and how far raters agree is `evals.agreement`.
+`apps.label` and `apps.chat` fill such a directory; `builders.from_labels` and `evals.agreement` read it.
 """
 
 import re
@@ -19,40 +18,41 @@ from sightline.records.store import append_rows, numbered_rows, read_rows, set_t
 ITEMS, RATERS = "items.jsonl", "raters"
 
 _NAME = re.compile(r"\w[\w .-]{0,39}")
-#: Names that some systems keep for devices; a folder of labels may be carried to one.
+#: File names reserved on Windows, to which a label directory may be copied.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 Ratings = Mapping[str, Mapping[str, Rating]]
 
 
 def is_labels(place: Path) -> bool:
-    """Whether a directory holds items to label, rated or not."""
+    """Whether a directory holds label items, rated or not."""
     return (place / ITEMS).is_file()
 
 
 def rater_name(text: str) -> str:
-    """The name that a rater's file goes by: small letters, digits, spaces, dots, dashes, at most 40 of them.
+    """The normalized name of a rater's file: at most 40 lowercase letters, digits, spaces, dots and dashes.
 
     Raises:
-        InputError: nothing, or something else.
+        InputError: the name is empty or has other characters.
     """
     name = " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(". ")
     if not _NAME.fullmatch(name) or _RESERVED.fullmatch(name):
         raise InputError(
-            f"rater {text[:60]!r} is no name; use 1 to 40 letters, digits, spaces, dots or dashes, a letter first"
+            f"rater {text[:60]!r} is not a valid name; use 1 to 40 letters, digits, spaces, dots or dashes, a letter"
+            " first"
         )
     return name
 
 
 def read_items(directory: Path) -> dict[str, LabelItem]:
-    """The items of a directory by id, in their order.
+    """The items of a directory by id, in file order.
 
     Raises:
-        InputError: there are none, a bad row, or an id twice.
+        InputError: there are no items, a row is invalid, or an id is repeated.
     """
     path = directory / ITEMS
     if not path.is_file():
-        raise InputError(f"{directory} holds no {ITEMS}; make it with `sightline label` or `sightline chat`")
+        raise InputError(f"{directory} holds no {ITEMS}; create it with `sightline label` or `sightline chat`")
     items: dict[str, LabelItem] = {}
     for line, item in numbered_rows(path, LabelItem, allow_torn_tail=True):
         if not item.id or item.id in items:
@@ -62,27 +62,27 @@ def read_items(directory: Path) -> dict[str, LabelItem]:
 
 
 def read_ratings(directory: Path) -> dict[str, dict[str, Rating]]:
-    """The word that counts of each rater on each item, by rater (in the order of names), then by item.
+    """The latest rating of each item by each rater, by rater (sorted by name), then by item.
 
     Raises:
-        InputError: nobody rated anything, or a bad row.
+        InputError: there are no ratings, or a row is invalid.
     """
     files = rater_files(directory)
     if not files:
-        raise InputError(f"{directory} holds no file under {RATERS}/; nobody has rated anything yet")
+        raise InputError(f"{directory} has no ratings under {RATERS}/; rate it with `sightline label` first")
     return {path.stem: _latest(path) for path in files}
 
 
 def rater_files(directory: Path) -> list[Path]:
-    """The raters' files, in the order of their names."""
+    """The raters' files, sorted by name."""
     return sorted((directory / RATERS).glob("*.jsonl"))
 
 
 def read_grades(directory: Path) -> Iterator[Grade]:
-    """Every grade that a rater gave, one row an answer and rater, in the order of items and raters.
+    """All grades, one row per answer and rater, in the order of items and raters.
 
     Raises:
-        InputError: as `read_items` and `read_ratings`.
+        InputError: as in `read_items` and `read_ratings`.
     """
     items, ratings = read_items(directory), read_ratings(directory)
     for item in items.values():
@@ -102,7 +102,7 @@ def read_grades(directory: Path) -> Iterator[Grade]:
 
 @dataclass
 class RaterFile:
-    """One rater's file while it is written: what counts so far, by item."""
+    """A rater's open file; `latest` has the ratings that count so far, by item."""
 
     path: Path
     rater: str
@@ -111,10 +111,10 @@ class RaterFile:
 
     @classmethod
     def open(cls, directory: Path, name: str) -> "RaterFile":
-        """Go on with a rater's file, or begin one; a last line that was cut off is set aside in `torn`.
+        """Open or create a rater's file; a torn last line is moved to the file `torn`.
 
         Raises:
-            InputError: no name of a rater, or a bad row.
+            InputError: the name or a row is invalid.
         """
         rater = rater_name(name)
         path = directory / RATERS / f"{rater}.jsonl"
@@ -124,7 +124,7 @@ class RaterFile:
         return cls(path, rater, _latest(path), torn)
 
     def add(self, rating: Rating) -> None:
-        """Put a row on disk, and then count it."""
+        """Write a rating to disk, then count it."""
         append_rows(self.path, [rating])
         self.latest[rating.item] = rating
 

@@ -1,7 +1,7 @@
-"""Preference pairs as the ecosystem keeps them: a folder that `datasets.load_dataset` opens and TRL trains on.
+"""Directories of preference pairs that `datasets.load_dataset` opens and TRL trains on.
 
-It moves rows between `pairs.jsonl` (written while pairs are made) and Parquet with the images inside; it makes and
-filters no pairs. Pairs are made in the room `pairs`, trained on in `train`.
+It converts between `pairs.jsonl` (written while pairs are built) and Parquet with embedded images, and neither creates
+nor filters pairs. `builders` creates them, `train` uses them.
 """
 
 import json
@@ -15,12 +15,12 @@ from pydantic import ValidationError
 
 from sightline.config.problems import brief, describe, shorten
 from sightline.data.images import image_path, keep_embedded, open_image
-from sightline.data.turns import entries_of, messages, to_turns
+from sightline.data.turns import content_entries, messages, to_turns
 from sightline.errors import InputError
 from sightline.records.decoding import strict_json
 from sightline.records.hashing import hash_file
 from sightline.records.rows import Pair
-from sightline.records.store import numbered_rows, replacing
+from sightline.records.store import atomic_write, numbered_rows
 
 PAIRS = "pairs.jsonl"
 PARQUET = "data/train-00000-of-00001.parquet"
@@ -64,26 +64,26 @@ they were made from.
 def read_pairs(directory: Path) -> Iterator[Pair]:
     """The pairs of a directory in order, from `pairs.jsonl` or else from the Parquet files.
 
-    Images that exist only inside the Parquet files are written to `images/` first, so that every pair's paths are
-    relative to the directory. Memory holds the ids alone.
+    Images that exist only in the Parquet files are first written to `images/`, so that all paths are relative to the
+    directory. Memory holds only the ids.
 
     Raises:
-        InputError: neither is there (at the call); a bad row, an id twice, an empty prompt or answer, an image that is
-            missing or lies outside the directory.
+        InputError: neither exists (raised at the call); a row is invalid, an id is repeated, a prompt or answer is
+            empty, or an image is missing or outside the directory.
     """
     if (directory / PAIRS).exists():
         return _checked(_from_jsonl(directory), directory)
     files = sorted(path for path in directory.glob("data/*.parquet") if path.is_file())
     if not files:
-        raise InputError(f"{directory} holds neither {PAIRS} nor data/*.parquet; is it a directory of pairs?")
+        raise InputError(f"{directory} holds neither {PAIRS} nor data/*.parquet; name a directory of pairs")
     return _checked(_from_parquet(directory, files), directory)
 
 
 def pair_place(directory: Path, pair_id: str) -> str:
-    """Where the pair of that id stands, as errors name it: file and line or row; the directory if it is not found.
+    """The location of a pair, for errors: file and line or row; the directory if the id is not found.
 
     Raises:
-        InputError: as `read_pairs`, of a file or a row before it.
+        InputError: as in `read_pairs`, for a file or an earlier row.
     """
     if (directory / PAIRS).exists():
         placed = _from_jsonl(directory)
@@ -93,29 +93,29 @@ def pair_place(directory: Path, pair_id: str) -> str:
 
 
 def write_preference_dataset(directory: Path) -> int:
-    """Write the Parquet file and the dataset card for `pairs.jsonl`, images embedded; returns the number of pairs.
+    """Write the Parquet file, images embedded, and the dataset card for `pairs.jsonl`; returns the number of pairs.
 
-    Streams: memory holds one row group. Every image is decoded once more, so that none that is damaged is published.
+    Memory holds one row group. All images are decoded again, so that no damaged one is published.
 
     Raises:
-        InputError: as `read_pairs`, or an image is damaged.
+        InputError: as in `read_pairs`, or an image is damaged.
     """
     if not (directory / PAIRS).exists():
-        raise InputError(f"{directory / PAIRS} does not exist; make pairs first")
+        raise InputError(f"{directory / PAIRS} does not exist; build pairs first")
     schema = preference_schema()
     builders: set[str] = set()
     count = 0
     with (
-        replacing(directory / PARQUET) as temporary,
+        atomic_write(directory / PARQUET) as temporary,
         pq.ParquetWriter(temporary, schema) as writer,
     ):
         for group in _groups(read_pairs(directory), directory):
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
             builders.update(row["builder"] for row in group)
             count += len(group)
-    with replacing(directory / "README.md") as temporary:
-        # `datasets` keeps what it has loaded under the folder's and the configuration's names: another folder of the
-        # same name would be given these pairs.
+    with atomic_write(directory / "README.md") as temporary:
+        # `datasets` caches by the names of folder and configuration: without the content hash in the latter, another
+        # folder of the same name would load these pairs.
         content = hash_file(directory / PARQUET)[:12]
         card = _CARD.format(content=content, count=count, builders=", ".join(sorted(builders)) or "no builder")
         temporary.write_text(card, encoding="utf-8")
@@ -123,8 +123,8 @@ def write_preference_dataset(directory: Path) -> int:
 
 
 def preference_schema() -> pa.Schema:
-    """The Arrow schema of the columns, with the metadata by which `datasets` decodes images."""
-    from datasets import Features, Image, List, Value  # here, since it takes a second to import
+    """The Arrow schema of the columns, with the metadata that makes `datasets` decode images."""
+    from datasets import Features, Image, List, Value  # imported late: it takes a second
 
     text = Value("string")
     turns = List({"role": text, "content": List({"type": text, "text": text})})
@@ -169,10 +169,10 @@ def _row(pair: Pair, directory: Path) -> dict[str, Any]:
         path = image_path(directory, name, where)
         open_image(path, where)
         images.append({"bytes": path.read_bytes(), "path": name})
-    told = messages(pair.history, pair.prompt, len(images), f"{directory / PAIRS} (id {shorten(pair.id)})")
+    turns = messages(pair.history, pair.prompt, len(images), f"{directory / PAIRS} (id {shorten(pair.id)})")
     return {
         "images": images,
-        "prompt": [_message(role, entries) for role, entries in told],
+        "prompt": [_message(role, entries) for role, entries in turns],
         "chosen": [_message("assistant", [pair.chosen])],
         "rejected": [_message("assistant", [pair.rejected])],
         "second_rejected": pair.second_rejected,
@@ -207,16 +207,16 @@ def _from_parquet(directory: Path, files: Iterable[Path]) -> Iterator[tuple[str,
                     for row in batch.to_pylist():
                         number += 1
                         where = f"{path} row {number} (id {shorten(row.get('id'))})"
-                        yield where, pair_of_columns(row, directory, where)
+                        yield where, pair_from_columns(row, directory, where)
         except (pa.ArrowException, OSError) as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"{path} cannot be read as Parquet ({reason}); make or fetch it again") from error
+            raise InputError(f"{path} cannot be read as Parquet ({reason}); create or fetch it again") from error
 
 
-def pair_of_columns(row: Mapping[str, Any], directory: Path, where: str) -> Pair:
-    """A row of the Parquet file as a `Pair`; answers hold one turn each."""
+def pair_from_columns(row: Mapping[str, Any], directory: Path, where: str) -> Pair:
+    """A row of the Parquet file as a `Pair`; each answer has one turn."""
     try:
-        history, prompt = to_turns((turn["role"], entries_of(turn["content"])) for turn in row["prompt"])
+        history, prompt = to_turns((turn["role"], content_entries(turn["content"])) for turn in row["prompt"])
         columns = {
             "id": row["id"],
             "media": row.get("media") or (),
@@ -243,14 +243,14 @@ def pair_of_columns(row: Mapping[str, Any], directory: Path, where: str) -> Pair
 
 
 def _text(turns: Any) -> str:
-    """The text of a column of one turn."""
+    """The text of a column with one turn."""
     if len(turns) != 1:
         raise ValueError(f"{len(turns)} turns instead of 1")
-    return "".join(entry for entry in entries_of(turns[0]["content"]) if entry is not None)
+    return "".join(entry for entry in content_entries(turns[0]["content"]) if entry is not None)
 
 
 def _extracted(image: Mapping[str, Any], directory: Path, where: str) -> str:
-    """The name, relative to the directory, of a file with the bytes of an embedded image; written where missing."""
+    """The relative name of the file with an embedded image's bytes; the file is written if missing."""
     data: bytes | None = image["bytes"]
     name: str = image["path"] or ""
     if data is None:

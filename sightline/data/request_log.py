@@ -1,7 +1,8 @@
-"""The log of a served model: a folder of `requests-NUMBER.jsonl`, `feedback.jsonl` and, if wanted, the pictures.
+"""The log of a served model: `requests-NUMBER.jsonl`, `feedback.jsonl` and, optionally, the pictures.
 
-Rows are appended and forced to the disk; a new file begins where one has grown to its size. Reading starts anywhere:
-a `LogPosition` says how far somebody has read. What is in a row is `records.ratings`; who serves is `apps.serve`.
+Rows are synced to disk, and files rotate by size; reading resumes at a `LogPosition`. The statistics of texts and
+pictures are cheap enough to compute while a request waits, need no model, and allow monitoring of redacted logs.
+`apps.serve` writes logs and `apps.monitor` reads them.
 """
 
 import hashlib
@@ -17,33 +18,35 @@ from pydantic import ValidationError
 
 from sightline.config.problems import describe
 from sightline.errors import InputError
-from sightline.records.ratings import BUCKETS, Feedback, LoggedPicture, LoggedRequest, Wording
+from sightline.records.ratings import BUCKETS, Feedback, LoggedPicture, LoggedRequest, TextStats
 from sightline.records.rows import Row
-from sightline.records.store import append_rows, numbered_rows, replacing
+from sightline.records.store import append_rows, atomic_write, numbered_rows
 
 FEEDBACK, PICTURES = "feedback.jsonl", "images"
 _FILE = re.compile(r"^requests-(\d{6,})\.jsonl$")
 
 
 class LogPosition(Row):
-    """How far a log was read: up to this byte of this file; earlier files are read whole."""
+    """A position in a log: all earlier files and `byte` bytes of file number `file` have been read."""
 
     file: int = 0
     byte: int = 0
 
 
 class RequestLog:
-    """Writes a log, for one process and any number of its threads. `max_bytes` is the size at which a file is full."""
+    """A log writer for one process with any number of threads. A file of `max_bytes` or more is full."""
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
         try:
             (directory / PICTURES).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"log directory {directory} cannot be made ({error.strerror}); choose another") from error
+            raise InputError(
+                f"log directory {directory} cannot be created ({error.strerror}); choose another"
+            ) from error
         self.directory, self._max_bytes, self._lock = directory, max_bytes, threading.Lock()
 
     def add(self, row: LoggedRequest) -> None:
-        """Append a row; it is on the disk when this returns."""
+        """Append a row and sync it to disk."""
         with self._lock:
             number = max(log_numbers(self.directory), default=1)
             path = log_file(self.directory, number)
@@ -52,16 +55,16 @@ class RequestLog:
             append_rows(path, [row])
 
     def add_feedback(self, row: Feedback) -> None:
-        """Append what somebody thought of an answer."""
+        """Append feedback on an answer."""
         with self._lock:
             append_rows(self.directory / FEEDBACK, [row])
 
     def keep(self, sha256: str, data: bytes) -> None:
-        """Keep a picture's bytes under their hash."""
+        """Store a picture's bytes under their hash."""
         path = picture_file(self.directory, sha256)
         with self._lock:
             if not path.exists():
-                with replacing(path) as temporary:
+                with atomic_write(path) as temporary:
                     temporary.write_bytes(data)
 
 
@@ -76,30 +79,30 @@ def log_numbers(directory: Path) -> list[int]:
 
 
 def log_file(directory: Path, number: int) -> Path:
-    """The file of a log that has this number."""
+    """The log file of this number."""
     return directory / f"requests-{number:06d}.jsonl"
 
 
 def picture_file(directory: Path, sha256: str) -> Path:
-    """Where a log keeps the picture of this hash; any suffix would do, since its bytes say what it is."""
+    """The file of the picture with this hash, without a suffix, since its bytes give the format."""
     return directory / PICTURES / sha256[:32]
 
 
 def read_log(directory: Path, since: LogPosition | None = None) -> Iterator[tuple[LoggedRequest, LogPosition]]:
-    """The rows after `since`, in order, each with the place behind it. A row that is being written is left for later.
+    """The rows after `since`, in order, each with the position behind it. An incomplete last row is left for later.
 
     Raises:
-        InputError: no such log (at the call), or a row that is none.
+        InputError: there is no log (raised at the call), or a row is invalid.
     """
     if not is_log(directory):
         raise InputError(
-            f"{directory} holds no log of a served model; make one with `sightline serve --log {directory}`"
+            f"{directory} holds no log of a served model; create one with `sightline serve --log {directory}`"
         )
     return _rows(directory, since or LogPosition())
 
 
 def read_feedback(directory: Path) -> Iterator[tuple[int, Feedback]]:
-    """What people thought, each with the number of its line; nothing where nobody said anything."""
+    """The feedback rows with their line numbers; empty if there is no feedback."""
     path = directory / FEEDBACK
     return numbered_rows(path, Feedback, allow_torn_tail=True) if path.exists() else iter(())
 
@@ -127,9 +130,9 @@ def _rows(directory: Path, since: LogPosition) -> Iterator[tuple[LoggedRequest, 
 
 
 _WORD = re.compile(r"[^\W_]+(?:['\N{RIGHT SINGLE QUOTATION MARK}][^\W_]+)*")
-#: Only the first so many words are measured: a prompt may be a megabyte.
+#: Words counted per text: a prompt may be a megabyte.
 _MOST_WORDS = 5000
-#: How answers begin that say no more than that there will be none. Ours; English.
+#: Phrases that begin a refusal, in English; this list is Sightline's.
 _REFUSAL = re.compile(
     r"\b(?:i(?:\s+am|['\N{RIGHT SINGLE QUOTATION MARK}]m)\s+(?:sorry|unable|not\s+able)"
     r"|i\s+(?:can\s?not|can['\N{RIGHT SINGLE QUOTATION MARK}]t|could\s+not|won['\N{RIGHT SINGLE QUOTATION MARK}]t"
@@ -138,19 +141,19 @@ _REFUSAL = re.compile(
     r"|as\s+an?\s+(?:ai|language\s+model|assistant)\b)",
     re.IGNORECASE,
 )
-_REFUSAL_WITHIN = 200  # characters; later on it is part of an answer
+_REFUSAL_WITHIN = 200  # characters; later, such a phrase is part of an answer
 _PLAIN = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
-_LOOK = 256  # pixels of the longer side on which a picture's look is measured
+_LOOK = 256  # pixels of the longer side of the copy from which appearance is measured
 
 
-def wording_of(text: str) -> Wording:
-    """How many words, and by their hash which; the same in every process."""
+def text_stats(text: str) -> TextStats:
+    """Count the words of a text, in total and by hash bucket; the hash is the same in every process."""
     words = [word.lower() for word in _WORD.findall(text)[:_MOST_WORDS]]
     counts = Counter(hashlib.blake2b(word.encode(), digest_size=4).digest() for word in words)
     buckets = Counter[int]()
     for digest, count in counts.items():
         buckets[int.from_bytes(digest, "little") % BUCKETS] += count
-    return Wording(words=len(words), buckets=dict(sorted(buckets.items())))
+    return TextStats(words=len(words), buckets=dict(sorted(buckets.items())))
 
 
 def plain_yes(text: str) -> bool | None:
@@ -160,12 +163,12 @@ def plain_yes(text: str) -> bool | None:
 
 
 def is_refusal(text: str) -> bool:
-    """Whether an answer begins by saying that it will not or cannot be given (a list of English phrases)."""
+    """Whether an answer begins with a refusal (a list of English phrases)."""
     return _REFUSAL.search(text[:_REFUSAL_WITHIN]) is not None
 
 
-def picture_of(image: Image.Image, data: bytes) -> LoggedPicture:
-    """The measures of an RGB image whose file's bytes are `data`; looks are taken from a small copy."""
+def measure_picture(image: Image.Image, data: bytes) -> LoggedPicture:
+    """Measure an RGB image whose file has the bytes `data`; appearance is measured on a small copy."""
     small = image.copy()
     small.thumbnail((_LOOK, _LOOK), Image.Resampling.BOX)
     luma = np.asarray(small.convert("L"), dtype=np.float64) / 255
@@ -183,5 +186,5 @@ def picture_of(image: Image.Image, data: bytes) -> LoggedPicture:
 
 
 def _rounded(value: float) -> float:
-    """Six digits are more than any of it means, and make rows short."""
+    """Six digits: precise enough, and rows stay short."""
     return round(float(value), 6)

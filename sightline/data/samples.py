@@ -1,8 +1,7 @@
-"""Sample directories: `samples.jsonl` with image files beside it, checked row by row while they stream past.
+"""Sample directories: `samples.jsonl` with image files beside it, streamed and checked row by row.
 
-A directory of pairs serves too: its prompts with the chosen answers as references.
-
-It does not decode images (`images.open_image` does, where they are used) and does not shuffle or split.
+A directory of pairs is read as samples too, with the chosen answers as references. Images are not decoded here
+(`images.open_image` does that), and rows are neither shuffled nor split.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +20,7 @@ SAMPLES = "samples.jsonl"
 
 
 def samples_file(place: Path) -> Path:
-    """The JSONL file meant by a directory of samples or of pairs, or by the file itself."""
+    """The JSONL file of a directory of samples or pairs; a file is returned unchanged."""
     if not place.is_dir():
         return place
     return place / (PAIRS if _holds_pairs(place) else SAMPLES)
@@ -30,11 +29,11 @@ def samples_file(place: Path) -> Path:
 def read_samples(place: Path, *, require_reference: bool = False) -> Iterator[Sample]:
     """The samples of a directory or a JSONL file, in order. Image paths stay relative to the file's folder.
 
-    Memory holds the ids alone, to find one that occurs twice.
+    Memory holds only the ids, to find duplicates.
 
     Raises:
-        InputError: no such file (at the call); a bad row, an id twice, an empty prompt, an image path that leaves the
-            folder or names no file, or, with `require_reference`, an empty reference.
+        InputError: the file is missing (raised at the call); a row is invalid, an id is repeated, a prompt is empty, an
+            image path leaves the folder or names no file, or, with `require_reference`, a reference is empty.
     """
     path = samples_file(place)
     if place.is_dir() and _holds_pairs(place):
@@ -43,13 +42,13 @@ def read_samples(place: Path, *, require_reference: bool = False) -> Iterator[Sa
 
 
 def write_samples(directory: Path, samples: Iterable[Sample]) -> int:
-    """Write `samples.jsonl` in one piece, checked as `read_samples` does; the image files must be there already."""
+    """Write `samples.jsonl` atomically, with the checks of `read_samples`; the image files must already exist."""
     path = directory / SAMPLES
     return write_rows(path, _checked(enumerate(samples, 1), path, False))
 
 
 def row_place(place: Path, row_id: str) -> str:
-    """Where the row of that id stands, as errors name it: file and line; the file alone where it is not found."""
+    """The location of a row, for errors: file and line; only the file if the id is not found."""
     path = samples_file(place)
     if place.is_dir() and not (place / SAMPLES).exists():
         return pair_place(place, row_id)
@@ -58,7 +57,7 @@ def row_place(place: Path, row_id: str) -> str:
 
 
 def _holds_pairs(directory: Path) -> bool:
-    """A directory without samples whose pairs are to be worked on."""
+    """Whether a directory has pairs and no samples."""
     return not (directory / SAMPLES).exists() and (
         (directory / PAIRS).exists() or any(directory.glob("data/*.parquet"))
     )
@@ -102,27 +101,27 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Shard:
-    """The `index`-th (from 0) of `count` parts."""
+    """Part `index` (from 0) of `count`."""
 
     index: int = 0
     count: int = 1
 
     @classmethod
     def parse(cls, text: str) -> "Shard":
-        """`2/8` is the third of eight.
+        """Parse `INDEX/COUNT`: `2/8` is the third of eight.
 
         Raises:
-            InputError: it has another form, or the index is not below the count.
+            InputError: the text has another form, or the index is not below the count.
         """
         index, slash, count = text.partition("/")
         if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
             raise InputError(f"shard {text!r} must have the form INDEX/COUNT, such as 0/4 to 3/4")
         return cls(int(index), int(count))
 
-    def of(self, rows: Iterable[T]) -> Iterator[T]:
-        """Every `count`-th row from the `index`-th on: even parts of a stream of unknown length."""
+    def every_nth(self, rows: Iterable[T]) -> Iterator[T]:
+        """Every `count`-th row from row `index` on: even parts of a stream of unknown length."""
         return (row for number, row in enumerate(rows) if number % self.count == self.index)
 
-    def stretch_of(self, rows: Sequence[T]) -> Sequence[T]:
-        """Rows that stand together, as questions on one picture do; the parts in order are the whole."""
+    def contiguous(self, rows: Sequence[T]) -> Sequence[T]:
+        """A contiguous part, so that questions about one picture stay together; the parts in order are the whole."""
         return rows[len(rows) * self.index // self.count : len(rows) * (self.index + 1) // self.count]

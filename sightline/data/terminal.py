@@ -1,8 +1,9 @@
-"""The one place that writes on a terminal; what does not show as itself is written as its code.
+"""All terminal output: lines, Rich screens and progress, with invisible characters written as escape codes.
 
-Names, paths, answers and errors come from files and models of others. A control character in them would move the
-cursor, set the window's title or hide text, a bidirectional one would turn the line around, and `[red]` would be eaten
-as Rich's markup. Everything that a command prints goes through `say` or a `Screen`; a test looks for other ways.
+Names, paths, answers and errors come from untrusted files and models. A control character in them would move the
+cursor, set the window title or hide text, a bidirectional one would reverse the line, and Rich would interpret `[red]`
+as markup. Every command prints through `say` or a `Screen`, which a test enforces. Progress goes to stderr: bars on a
+terminal, otherwise a line a minute.
 """
 
 import os
@@ -23,24 +24,24 @@ from rich.text import Text
 
 from sightline.errors import InputError
 
-#: Categories of characters that move the cursor, are not seen, or are no characters.
+#: Unicode categories that move the cursor, are invisible, or are unassigned.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def visible(text: str, *, kept: str = "\n\t") -> str:
-    """The text with every character that does not show as itself written as its code, but for those `kept`."""
-    if text.isprintable():  # all but spaces other than the plain one, and what is hidden
+    """The text with every invisible character, except those in `kept`, replaced by its escape code."""
+    if text.isprintable():  # no hidden characters, and no white space but the plain space
         return text
     return "".join(character if character in kept else _shown(character) for character in text)
 
 
 def one_line(text: str) -> str:
-    """The same on one line: white space becomes single blanks."""
+    """The same as `visible`, on one line: runs of white space become single spaces."""
     return visible(" ".join(text.split()), kept="")
 
 
 def say(text: str, *, err: bool = False, red: bool = False, end: str = "\n") -> None:
-    """Write a line on stdout, or on stderr."""
+    """Write a line to stdout or stderr."""
     stream = sys.stderr if err else sys.stdout
     shown = visible(text)
     is_colored = red and stream.isatty() and not os.environ.get("NO_COLOR")
@@ -49,50 +50,50 @@ def say(text: str, *, err: bool = False, red: bool = False, end: str = "\n") -> 
 
 
 class Screen(Console):
-    """A Rich console for foreign text: texts have no markup, and no hidden character reaches the terminal.
+    """A Rich console for untrusted text: markup is off, and no hidden character reaches the terminal.
 
-    Styles are given beside a text (`style=`, `Text(..., style=)`), never in it.
+    Set styles by `style=` or `Text(..., style=)`, never in the text.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """A text as it will stand there, measured after its hidden characters are written as codes."""
+        """A text with its hidden characters escaped, so that its width is measured correctly."""
         return super().render_str(visible(text), **{**options, "markup": False, "emoji": False})
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The pieces of anything that can be printed; what came another way than by `render_str` is caught here."""
+        """The segments of a renderable; escapes text that did not pass through `render_str`."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
-def code_of(character: str) -> str:
-    r"""A character as its code in the form of JSON, such as `\u001b`: two of four digits where four are too few."""
+def escape_code(character: str) -> str:
+    r"""The JSON escape of a character, such as `\u001b`; a surrogate pair beyond the basic plane."""
     units = character.encode("utf-16-be", errors="surrogatepass")
     return "".join(f"\\u{unit.hex()}" for unit in (units[:2], units[2:]) if unit)
 
 
 def _shown(character: str) -> str:
-    return code_of(character) if unicodedata.category(character) in _HIDDEN else character
+    return escape_code(character) if unicodedata.category(character) in _HIDDEN else character
 
 
 Progress = Callable[[int, int], None]
 T = TypeVar("T")
 
-EVERY = 60.0  # seconds between the lines of a log
+EVERY = 60.0  # seconds between progress lines
 
 
 @contextmanager
 def open_bars(*, shown: bool = True, clock: Callable[[], float] = time.monotonic) -> Iterator[Bars]:
-    """Bars with what they count, how far they are, the time left, and a note (`add_task(..., note="")`).
+    """Progress bars with label, count, time left and a note (`add_task(..., note="")`).
 
-    With `shown` False nothing is ever seen of them. They disappear when bad input ends the work, so that the error's
-    one sentence stands alone. `clock` gives seconds.
+    With `shown` False nothing is displayed. Bars are erased on InputError, so that only the error's sentence remains.
+    `clock` gives seconds.
     """
     columns = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(),  # the one column that gives way where the line is short
+        BarColumn(),  # the only column that shrinks on a narrow terminal
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
         TimeRemainingColumn(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[note]}", markup=False),
@@ -103,28 +104,28 @@ def open_bars(*, shown: bool = True, clock: Callable[[], float] = time.monotonic
             yield bars
         except InputError:
             bars.live.transient = True
-            bars.console.quiet = not bars.console.is_interactive  # where they cannot, rich would print an empty line
+            bars.console.quiet = not bars.console.is_interactive  # otherwise Rich would print an empty line
             raise
 
 
 @contextmanager
 def one_bar(label: str, *, clock: Callable[[], float] = time.monotonic) -> Iterator[Progress]:
-    """One bar, as the function that moves it."""
+    """Open one bar and yield the function that updates it."""
     with open_bars(clock=clock) as bars:
         task = bars.add_task(label, total=None, note="")
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 class Log:
-    """The lines of bars for a file or a pipe: `look` writes one where the last is `EVERY` seconds old."""
+    """Progress lines for a file or a pipe: `look` writes them if the last are `EVERY` seconds old."""
 
     def __init__(self, bars: Bars, clock: Callable[[], float]) -> None:
         self._bars, self._clock = bars, clock
         self._began = self._last = clock()
-        self._first: dict[TaskID, tuple[float, float]] = {}  # when each was first seen, and how far it was then
+        self._first: dict[TaskID, tuple[float, float]] = {}  # time and progress when each task was first seen
 
     def look(self) -> None:
-        """Write how far the unfinished tasks are, or that there is none yet, if it is time."""
+        """If due, write the progress of each unfinished task, or the time worked if there is none."""
         now = self._clock()
         tasks = list(self._bars.tasks)
         for task in tasks:
@@ -151,7 +152,7 @@ class Log:
 
 @contextmanager
 def _logged(bars: Bars, clock: Callable[[], float], *, shown: bool) -> Iterator[None]:
-    """Beside the work, look once a second whether a line is due; a step may take longer than a minute."""
+    """Check for due progress lines once a second in a thread, since a step may take longer than a minute."""
     if not shown or bars.console.is_terminal:
         yield
         return
@@ -177,8 +178,8 @@ def _span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def counted(items: Iterable[T], progress: Progress | None, total: int, done: int = 0) -> Iterator[T]:
-    """Pass items through and tell `progress` after each; `done` is how many were there before."""
+def with_progress(items: Iterable[T], progress: Progress | None, total: int, done: int = 0) -> Iterator[T]:
+    """Yield the items and report each to `progress`; `done` items were completed before."""
     if progress is not None:
         progress(done, total)
     for number, item in enumerate(items, done + 1):

@@ -1,4 +1,7 @@
-"""Texts made comparable: normalized, and as 64 bits that say whether two are equal. Likeness is not asked here."""
+"""Comparison of texts: normalization, 64-bit digests, changed spans, and words by number.
+
+Character offsets never leave Python, whose characters differ from a browser's; web pages refer to words by number.
+"""
 
 import hashlib
 import re
@@ -10,7 +13,7 @@ from typing import NamedTuple
 
 from sightline.records.rows import Span
 
-#: Punctuation, separators and controls. A percent sign and the minus of a number carry meaning, as all symbols do.
+#: Punctuation, separators and controls. Symbols, the percent sign and the minus of a number carry meaning and stay.
 _BREAKS = {
     code: " "
     for code in range(sys.maxunicode + 1)
@@ -21,7 +24,7 @@ _HYPHEN = re.compile(r"-(?!\d)|(?<=\w)-")
 
 
 def normalize(text: str) -> str:
-    """Case, punctuation, width and white space taken away; empty where nothing else was there."""
+    """The text without differences in case, punctuation, character width and white space; possibly empty."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     text = text.casefold().translate(_BREAKS)
@@ -31,7 +34,7 @@ def normalize(text: str) -> str:
 
 
 def digest(*parts: str) -> int:
-    """64 bits that say whether texts are equal, part by part."""
+    """A 64-bit digest of texts, equal only if all parts are equal (up to collisions)."""
     joined = "\x1f".join(parts).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(joined, digest_size=8).digest(), "little")
 
@@ -41,7 +44,7 @@ Spans = tuple[tuple[int, int], ...]
 
 
 def changed_spans(one: str, other: str) -> tuple[Spans, Spans]:
-    """Characters `[start, end)` of either text that the other lacks at that place; case and punctuation count."""
+    """The character spans `[start, end)` of each text that differ from the other; case and punctuation count."""
     found = [list(_TOKEN.finditer(text)) for text in (one, other)]
     words = [[match.group() for match in matches] for matches in found]
     spans: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
@@ -59,40 +62,40 @@ _WORD = re.compile(r"\w+(?:['\N{RIGHT SINGLE QUOTATION MARK}-]\w+)*")
 
 
 class TextPiece(NamedTuple):
-    """A part of a text; `word` is its number where it is a word, else None."""
+    """A part of a text; `word` is the number of a word, None between words."""
 
     text: str
     word: int | None
 
 
 def word_spans(text: str) -> list[Span]:
-    """Characters `[start, end)` of each word, in order; hyphens and apostrophes within belong to it."""
+    """The character span `[start, end)` of each word, in order; inner hyphens and apostrophes belong to the word."""
     return [match.span() for match in _WORD.finditer(text)]
 
 
 def pieces(text: str) -> list[TextPiece]:
-    """The text in parts, words and what is between them; joined they are the text."""
-    made: list[TextPiece] = []
+    """The words of a text and the parts between them; their concatenation is the text."""
+    parts: list[TextPiece] = []
     reached = 0
     for number, (start, end) in enumerate(word_spans(text)):
         if start > reached:
-            made.append(TextPiece(text[reached:start], None))
-        made.append(TextPiece(text[start:end], number))
+            parts.append(TextPiece(text[reached:start], None))
+        parts.append(TextPiece(text[start:end], number))
         reached = end
     if reached < len(text):
-        made.append(TextPiece(text[reached:], None))
-    return made
+        parts.append(TextPiece(text[reached:], None))
+    return parts
 
 
-def spans_of_words(text: str, marked: Collection[int]) -> tuple[Span, ...]:
-    """Spans of the marked words; words side by side make one.
+def words_to_spans(text: str, marked: Collection[int]) -> tuple[Span, ...]:
+    """The spans of the marked words; adjacent words form one span.
 
     Raises:
-        ValueError: the text has no word of such a number.
+        ValueError: the text has no word of that number.
     """
     places = word_spans(text)
     if strange := [number for number in marked if not 0 <= number < len(places)]:
-        raise ValueError(f"the answer has {len(places)} words and none of number {strange[0]}")
+        raise ValueError(f"the answer has {len(places)} words and no word {strange[0]}")
     spans: list[Span] = []
     last = None
     for number in sorted(set(marked)):
@@ -105,8 +108,8 @@ def spans_of_words(text: str, marked: Collection[int]) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-def words_of_spans(text: str, spans: Sequence[Span]) -> list[int]:
-    """Numbers of the words that a span touches: the inverse of `spans_of_words`."""
+def spans_to_words(text: str, spans: Sequence[Span]) -> list[int]:
+    """The numbers of the words that a span touches: the inverse of `words_to_spans`."""
     return [
         number
         for number, (start, end) in enumerate(word_spans(text))

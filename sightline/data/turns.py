@@ -1,6 +1,9 @@
-"""A row's conversation as messages of entries, images in their places: the form of chat templates and of TRL.
+"""Conversion of a row's conversation to the messages of chat templates and TRL, and back, with images in place.
 
-The place of an image is where the text says `<image>`; where no text does, all stand before the first user turn.
+An image goes to each `<image>`; without any, all go before the first user turn. Following MetaAlign (arXiv 2410.14184),
+a prompt may have three tiers: System Info (the provider's wishes), User Info (about the user) and the User Query. The
+infos are turns of the history; `fold` moves them, tagged, into the first user turn, so that any chat template and any
+trainer accepts them. The provider takes precedence.
 """
 
 import re
@@ -22,17 +25,17 @@ _FOLDED = re.compile(
 
 
 def tiers(provider: str = "", about_user: str = "") -> tuple[Turn, ...]:
-    """The turns of what the provider and the user want, in their order; an empty text is none."""
-    told = (Turn(role="system-info", text=provider), Turn(role="user-info", text=about_user))
-    return tuple(turn for turn in told if turn.text)
+    """The info turns of provider and user, in this order; an empty text gives no turn."""
+    turns = (Turn(role="system-info", text=provider), Turn(role="user-info", text=about_user))
+    return tuple(turn for turn in turns if turn.text)
 
 
 def fold(turns: Sequence[Turn], where: str) -> list[Turn]:
-    """The turns with both infos put in front of the first user turn's text, each behind its tag.
+    """The turns with both infos moved in front of the first user turn's text, each after its tag.
 
     Raises:
-        InputError: an info is empty, occurs twice, stands behind a turn of user or assistant, or a text of the first
-            user turn or of an info spells out a tag.
+        InputError: an info is empty, is repeated, or follows a turn of user or assistant, or an info or the first user
+            turn contains a tag.
     """
     infos = [turn for turn in turns if turn.role in _TAGS]
     if not infos:
@@ -42,24 +45,24 @@ def fold(turns: Sequence[Turn], where: str) -> list[Turn]:
     roles = [turn.role for turn in infos]
     if len(set(roles)) < len(roles) or any(turn.role in _TAGS for turn in turns[first + len(infos) :]):
         raise InputError(f"{where} has system-info or user-info twice, or not before its first turn; give each once")
-    told = sorted(infos, key=lambda turn: turn.role)  # the provider's first, as it wins
-    for turn in (*told, rest[first]):
+    ordered = sorted(infos, key=lambda turn: turn.role)  # the provider first, since it takes precedence
+    for turn in (*ordered, rest[first]):
         if not turn.text.strip() or _spells_a_tag(turn.text):
-            raise InputError(f"{where}: a {turn.role} turn is empty or spells out a tag of the tiers; reword it")
-    lines = [f"{_TAGS[turn.role]} {turn.text}\n" for turn in told]
+            raise InputError(f"{where}: a {turn.role} turn is empty or contains a tag of the tiers; reword it")
+    lines = [f"{_TAGS[turn.role]} {turn.text}\n" for turn in ordered]
     text = "".join(lines) + f"{_QUERY} {rest[first].text}"
     return [*rest[:first], Turn(role="user", text=text), *rest[first + 1 :]]
 
 
 def unfold(turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """The inverse of `fold`; turns without tags stay as they are."""
+    """The inverse of `fold`; turns without tags are unchanged."""
     first = next((place for place, turn in enumerate(turns) if turn.role == "user"), None)
     found = None if first is None else _FOLDED.fullmatch(turns[first].text)
     if first is None or found is None or (found["provider"] or found["user"]) is None:
         return tuple(turns)
     texts = [found[name] or "" for name in ("provider", "user", "query")]
     if any(_spells_a_tag(text) for text in texts):
-        return tuple(turns)  # nothing that `fold` has made
+        return tuple(turns)  # not a result of `fold`
     return (*turns[:first], *tiers(*texts[:2]), Turn(role="user", text=texts[2]), *turns[first + 1 :])
 
 
@@ -71,31 +74,31 @@ Message = tuple[str, list[str | None]]
 
 
 def messages(history: Sequence[Turn], prompt: str, images: int, where: str) -> list[Message]:
-    """Role and entries of each turn, the prompt's last; an entry is a text, or None for the next image.
+    """Role and entries of each turn, the prompt last; an entry is a text, or None for the next image.
 
-    What provider and user want stands in the first user turn (`tiers`), behind its images.
+    The infos of provider and user are folded into the first user turn, after its images.
 
     Raises:
-        InputError: the text has places for another number of images, or `tiers.fold` refuses the turns.
+        InputError: the number of `<image>` differs from `images`, or `fold` refuses the turns.
     """
     turns = [(turn.role, turn.text) for turn in fold([*history, Turn(role="user", text=prompt)], where)]
     places = sum(text.count(IMAGE) for _, text in turns)
     if places not in (0, images):
-        raise InputError(f"{where} says {IMAGE} {places} times and has {images} images; let the numbers agree")
-    made: list[Message] = [(role, _entries(text)) for role, text in turns]
+        raise InputError(f"{where} has {places} {IMAGE} placeholders and {images} images; make the numbers equal")
+    result: list[Message] = [(role, _entries(text)) for role, text in turns]
     if images and not places:
-        first = next(entries for role, entries in made if role == "user")
+        first = next(entries for role, entries in result if role == "user")
         first[:0] = [None] * images
-    return made
+    return result
 
 
-def to_turns(told: Iterable[tuple[str, Sequence[str | None]]]) -> tuple[tuple[Turn, ...], str]:
-    """History and prompt of messages: the inverse of `messages`, without `<image>` where the rule does not need it.
+def to_turns(conversation: Iterable[tuple[str, Sequence[str | None]]]) -> tuple[tuple[Turn, ...], str]:
+    """History and prompt of messages: the inverse of `messages`, without `<image>` where it is redundant.
 
     Raises:
-        ValueError: no message, the last is not the user's, or a role is unknown.
+        ValueError: there is no message, the last is not the user's, or a role is unknown.
     """
-    found = [(role, list(entries)) for role, entries in told]
+    found = [(role, list(entries)) for role, entries in conversation]
     if not found or found[-1][0] != "user":
         raise ValueError("the last turn of a prompt must be the user's")
     first = next(place for place, (role, _) in enumerate(found) if role == "user")
@@ -107,11 +110,11 @@ def to_turns(told: Iterable[tuple[str, Sequence[str | None]]]) -> tuple[tuple[Tu
     return turns[:-1], turns[-1].text
 
 
-def entries_of(content: Any) -> list[str | None]:
-    """The entries of a message's `content` as chat templates have it: one string, or entries with a type.
+def content_entries(content: Any) -> list[str | None]:
+    """The entries of a message's `content`: one string, or typed entries, as in chat templates.
 
     Raises:
-        ValueError, KeyError, TypeError: it is neither.
+        ValueError, KeyError, TypeError: the content is neither.
     """
     if isinstance(content, str):
         return list(_entries(content))
@@ -127,7 +130,7 @@ def _entry(entry: Mapping[str, Any]) -> str | None:
 
 
 def _entries(text: str) -> list[str | None]:
-    """The text cut where images go; the line break that data put between the two is the template's affair."""
+    """The text split at images, without the line breaks beside them, which the template adds."""
     parts: list[str | None] = []
     cut = text.split(IMAGE)
     for place, part in enumerate(cut):

@@ -1,7 +1,7 @@
-"""Asking a language model on a server of the OpenAI kind: the one client of the endpoint's judge and writer.
+"""Client for OpenAI-compatible servers, shared by the endpoint judge and writer.
 
-What concerns a single call makes that call fail; what concerns the server (nobody there, a wrong key, an unknown model)
-stops the run, since all that came after would be lost. What was answered is kept on disk and never asked again.
+A problem with a single call makes that call fail; a problem with the server (unreachable, wrong key, unknown model)
+stops the run, since every later call would fail too. Answers are cached on disk and never requested again.
 """
 
 from sightline.endpoint.client import Endpoint

@@ -1,6 +1,6 @@
-"""One call over the wire: a completion, or a `Fault` that says what went wrong and whether to try again.
+"""One HTTP call: a completion, or a `Fault` with the cause and whether to retry.
 
-Whoever asks decides what a fault means; `client` does.
+`client` decides how to handle a fault.
 """
 
 import re
@@ -14,18 +14,18 @@ import httpx2
 import openai
 from pydantic import BaseModel, ValidationError
 
-#: unreachable: nobody there. refused: an error of ours (4xx). busy: later (429, 503). broken: anything that may pass.
-#: empty: a completion without text.
+#: unreachable: no connection. refused: a client error (4xx). busy: retry later (429, 503). broken: any other transient
+#: error. empty: a completion without text.
 Kind = Literal["unreachable", "refused", "busy", "broken", "empty"]
-#: Statuses of the 4xx that another try may cure.
+#: 4xx statuses that are worth a retry.
 _PASSING = (408, 409, 425)
-#: What some servers leave in the text of a model that thinks aloud.
+#: The reasoning block that some servers leave in the text of a reasoning model.
 _THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 
 
 @dataclass
 class Fault(Exception):
-    """Why a call gave nothing. `wait` is how many seconds the server wants to be left alone."""
+    """The cause of a failed call. `wait` is the pause in seconds that the server asks for."""
 
     kind: Kind
     note: str
@@ -34,18 +34,18 @@ class Fault(Exception):
 
     @property
     def may_pass(self) -> bool:
-        """Whether the same call may succeed later."""
+        """Whether a retry may succeed."""
         return self.kind in ("unreachable", "busy", "broken")
 
 
 class Completion(BaseModel):
-    """The part of a chat completion that is read; servers add much, and some leave out what the standard asks for."""
+    """The fields of a chat completion that are read; servers add fields, and some omit required ones."""
 
     class Choice(BaseModel):
-        """The one that is asked for."""
+        """The only choice."""
 
         class Message(BaseModel):
-            """Text, or a refusal."""
+            """Text or a refusal."""
 
             content: str | None = None
             refusal: str | None = None
@@ -54,7 +54,7 @@ class Completion(BaseModel):
         finish_reason: str | None = None
 
     class Usage(BaseModel):
-        """What it cost."""
+        """Token counts."""
 
         prompt_tokens: int | None = None
         completion_tokens: int = 0
@@ -64,35 +64,35 @@ class Completion(BaseModel):
 
     @property
     def whole(self) -> str:
-        """All that was written."""
+        """The whole text."""
         return self.choices[0].message.content or ""
 
     @property
     def text(self) -> str:
-        """The text without a thinking part."""
+        """The text without its reasoning block."""
         return _THINKING.sub("", self.whole).strip()
 
     @property
     def cut_off(self) -> bool:
-        """Whether the token limit ended it."""
+        """Whether the token limit cut the reply off."""
         return self.choices[0].finish_reason == "length"
 
     @property
     def tokens(self) -> int:
-        """Tokens of the reply, 0 where the server does not say."""
+        """Tokens of the reply, 0 if the server does not report them."""
         return self.usage.completion_tokens if self.usage else 0
 
     @property
     def prompt_tokens(self) -> int:
-        """Tokens of what was asked, 0 where the server does not say."""
+        """Tokens of the prompt, 0 if the server does not report them."""
         return (self.usage.prompt_tokens or 0) if self.usage else 0
 
 
 def call(client: openai.OpenAI, body: dict[str, Any], timeout: float) -> Completion:
-    """Ask once, in `timeout` seconds at most (twice that where the answer's first byte came late).
+    """Send one request and wait at most `timeout` seconds (up to twice that if the first byte arrives late).
 
     Raises:
-        Fault: no completion with text came back.
+        Fault: no completion with text was returned.
     """
     try:
         completion = _read(_fetch(client, body, timeout))
@@ -100,12 +100,12 @@ def call(client: openai.OpenAI, body: dict[str, Any], timeout: float) -> Complet
         raise _status_fault(error) from error
     except (openai.APITimeoutError, httpx2.TimeoutException, TimeoutError) as error:
         if _never_connected(error):
-            raise Fault("unreachable", "no connection in time") from error
+            raise Fault("unreachable", "connection timed out") from error
         raise Fault("broken", f"no answer within {timeout:g} s") from error
     except (openai.APIConnectionError, httpx2.HTTPError, httpx2.StreamError) as error:
         cause = error.__cause__ or error
-        said = _short(str(cause)) or type(cause).__name__
-        raise Fault("unreachable" if _never_connected(error) else "broken", f"connection failed ({said})") from error
+        detail = _short(str(cause)) or type(cause).__name__
+        raise Fault("unreachable" if _never_connected(error) else "broken", f"connection failed ({detail})") from error
     if completion.text or completion.cut_off:
         return completion
     choice = completion.choices[0]
@@ -114,7 +114,7 @@ def call(client: openai.OpenAI, body: dict[str, Any], timeout: float) -> Complet
 
 
 def _fetch(client: openai.OpenAI, body: dict[str, Any], timeout: float) -> bytes:
-    """The answer's bytes. Read in parts: the client's own limit is one between two parts, and a server may dribble."""
+    """The response bytes, read in parts: the client's timeout applies between parts, and a server may trickle them."""
     deadline, parts = time.monotonic() + timeout, list[bytes]()
     with client.chat.completions.with_streaming_response.create(**body) as response:
         for part in response.iter_bytes():
@@ -129,7 +129,7 @@ def _read(data: bytes) -> Completion:
         completion = Completion.model_validate_json(data)
     except ValidationError as error:
         shown = _short(data[:200].decode("utf-8", errors="replace"))
-        raise Fault("broken", f"the answer is no chat completion: {shown!r}") from error
+        raise Fault("broken", f"the response is not a chat completion: {shown!r}") from error
     if not completion.choices:
         raise Fault("broken", "the completion has no choices")
     return completion
@@ -137,15 +137,15 @@ def _read(data: bytes) -> Completion:
 
 def _status_fault(error: openai.APIStatusError) -> Fault:
     status = error.status_code
-    said = error.body.get("message") if isinstance(error.body, dict) else None
-    note = f"status {status}: {_short(str(said or error.response.text))}"
+    message = error.body.get("message") if isinstance(error.body, dict) else None
+    note = f"status {status}: {_short(str(message or error.response.text))}"
     if status in (429, 503):
         return Fault("busy", note, status, _wait(error.response.headers.get("retry-after")))
     return Fault("broken" if status >= 500 or status in _PASSING else "refused", note, status)
 
 
 def _wait(header: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for: a number, or a date."""
+    """The seconds of a Retry-After header, which is a number or a date."""
     if header is None:
         return None
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", header.strip()):

@@ -1,7 +1,7 @@
-"""The client: many asks at once, each tried again with growing pauses, and every answer kept as it comes.
+"""Concurrent requests with retries, exponential backoff and a cache of replies on disk.
 
-Retries are ours and not the `openai` package's: its pauses cannot be interrupted, and it gives up where a body is cut
-off or is no JSON. One call is `call`; the answers on disk are `replies`.
+The retries of the `openai` package are not used: its pauses cannot be interrupted, and it does not retry a truncated or
+malformed body. `call` sends one request. Any number of processes may share the cache.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from sightline.endpoint.config import EndpointConfig
 from sightline.endpoint.request import Ask, Reply
 from sightline.errors import InputError
 from sightline.records import Row, hash_json
-from sightline.records.store import default_directory
+from sightline.records.store import cache_directory
 
 if TYPE_CHECKING:
     import openai
@@ -35,10 +35,10 @@ R = TypeVar("R")
 
 
 def in_threads(work: Callable[[T, Event], R], items: Mapping[K, T], threads: int) -> Iterator[tuple[K, R]]:
-    """`work(item, stop)` of every item, as they are finished; what one raises is raised here.
+    """Yield `work(item, stop)` of every item as it finishes; an exception in a thread is raised here.
 
-    After that, and when the caller leaves early, `stop` is set and no further item is begun. The threads are
-    daemons and not an executor's: Python waits for those when it ends, and a call may take minutes.
+    After an exception, and if the caller stops early, `stop` is set and no further item is started. Daemon threads are
+    used instead of an executor, because Python waits for executors at exit and a call may take minutes.
     """
     waiting, finished, stop = SimpleQueue[tuple[K, T]](), SimpleQueue[tuple[K, Future[R]]](), Event()
     for item in items.items():
@@ -54,7 +54,7 @@ def in_threads(work: Callable[[T, Event], R], items: Mapping[K, T], threads: int
             try:
                 result.set_result(work(item, stop))
             except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-                stop.set()  # here, lest another item is begun before the caller hears of it
+                stop.set()  # set here, so that no item starts before the caller sees the exception
                 result.set_exception(error)
             finished.put((key, result))
 
@@ -68,8 +68,8 @@ def in_threads(work: Callable[[T, Event], R], items: Mapping[K, T], threads: int
         stop.set()
 
 
-class Kept(Row):
-    """An answer; `check` is a hash of the rest."""
+class CachedReply(Row):
+    """A reply on disk; `check` is a hash of the other fields."""
 
     text: str
     tokens: int
@@ -77,36 +77,38 @@ class Kept(Row):
     prompt_tokens: int = 0
     check: str = ""
 
-    def checked(self) -> "Kept":
-        """The same with its check."""
-        said = [self.text, self.tokens, self.cut_off]
-        # Answers from before prompts were counted stay good.
-        return self.model_copy(update={"check": hash_json([*said, self.prompt_tokens] if self.prompt_tokens else said)})
+    def with_check(self) -> "CachedReply":
+        """A copy with its check computed."""
+        fields = [self.text, self.tokens, self.cut_off]
+        # Replies cached before prompt tokens were counted stay valid.
+        return self.model_copy(
+            update={"check": hash_json([*fields, self.prompt_tokens] if self.prompt_tokens else fields)}
+        )
 
 
 class ReplyCache:
-    """The answers in a directory. A full disk or a directory of no use stops nothing; one warning is given."""
+    """The cached replies in a directory. A full disk or unusable directory causes one warning and stops nothing."""
 
     def __init__(self, directory: Path) -> None:
         self._directory, self._warned = directory, False
 
-    def get(self, key: str) -> Kept | None:
-        """The answer, None where there is none or it is damaged."""
+    def get(self, key: str) -> CachedReply | None:
+        """The reply, None if it is missing or damaged."""
         try:
-            kept = Kept.model_validate_json(self._path(key).read_bytes())
+            reply = CachedReply.model_validate_json(self._path(key).read_bytes())
         except (OSError, ValidationError):
             return None
-        return kept if kept == kept.checked() else None
+        return reply if reply == reply.with_check() else None
 
-    def put(self, key: str, kept: Kept) -> None:
-        """Keep an answer, in one piece."""
+    def put(self, key: str, reply: CachedReply) -> None:
+        """Store a reply atomically."""
         path = self._path(key)
-        # Not `records.store.replacing`: its temporary name is the same for all writers, and these run side by side.
+        # Not `records.store.atomic_write`: it allows one writer at a time, and these run concurrently.
         temporary = path.with_name(f".{key}.{uuid.uuid4().hex}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(kept.checked().model_dump_json(), encoding="utf-8")
-            temporary.replace(path)  # not synced: what a power failure tears, the check finds
+            temporary.write_text(reply.with_check().model_dump_json(), encoding="utf-8")
+            temporary.replace(path)  # not synced: the check detects a file torn by a power failure
         except OSError as error:
             if not self._warned:
                 self._warned = True
@@ -120,41 +122,41 @@ class ReplyCache:
 
 
 CUT_OFF = "cut off at max_tokens"
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between two tries: doubled each time, with jitter
-LONGEST_WAIT = 120.0  # seconds a server may ask us to wait; beyond that the run stops
-FAILURES = 8  # so many failed calls and not one answer: it is the server or the settings, not the rows
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between retries: doubled each time, with jitter
+LONGEST_WAIT = 120.0  # seconds a server may ask us to wait; the run stops if it asks for more
+FAILURES = 8  # this many failed calls without a single answer indicate a bad server or config
 
 
 class Endpoint:
-    """A server to ask. It may be asked from one thread at a time, and asks from several itself.
+    """A client of one server. Call it from one thread at a time; it sends requests from several threads.
 
     Raises:
-        InputError: the `openai` package is missing, or the key's variable is not set.
+        InputError: the `openai` package is missing, or the variable of the API key is not set.
     """
 
     def __init__(self, config: EndpointConfig) -> None:
         try:
             import openai  # noqa: F401
         except ImportError as error:
-            raise InputError("asking an endpoint needs: pip install 'sightline[judge]'") from error
+            raise InputError("an endpoint needs the openai package: pip install 'sightline[judge]'") from error
         self.config = config
         self._key = config.key()
-        self._cache = ReplyCache(default_directory() / "endpoint") if config.cache else None
+        self._cache = ReplyCache(cache_directory() / "endpoint") if config.cache else None
         self._answered, self._failed = False, 0
-        self._free_at = 0.0  # monotonic time before which the server wants to be left alone
+        self._free_at = 0.0  # monotonic time until which the server wants no requests
         self._lock = Lock()
 
     def ask(self, asks: Sequence[Ask]) -> list[Reply]:
-        """One reply an ask, in order; the same is asked once.
+        """One reply per request, in order; duplicates are sent once.
 
         Raises:
-            InputError: nobody is there, the key or the model is refused, the first `FAILURES` calls failed, the server
-                wants a longer pause than `LONGEST_WAIT`, or an image cannot be opened. What was answered is kept.
+            InputError: the server is unreachable, rejects the key or the model, failed the first `FAILURES` calls or
+                asks for a pause above `LONGEST_WAIT`, or an image cannot be opened. Earlier replies stay cached.
         """
         keys = [ask.key(self.config) for ask in asks]
-        kept = {} if self._cache is None else {key: self._cache.get(key) for key in dict.fromkeys(keys)}
-        replies = {key: _reply(found, kept=True) for key, found in kept.items() if found is not None}
-        # Else the few rows that a server can never answer would stop every later run that asks for them alone.
+        cached = {} if self._cache is None else {key: self._cache.get(key) for key in dict.fromkeys(keys)}
+        replies = {key: _reply(found, kept=True) for key, found in cached.items() if found is not None}
+        # Otherwise a few rows that a server can never answer would stop every later run that requests only them.
         self._answered = self._answered or bool(replies)
         missing = {key: (key, ask) for key, ask in zip(keys, asks, strict=True) if key not in replies}
         if missing:
@@ -166,14 +168,14 @@ class Endpoint:
                 replies |= dict(in_threads(work, missing, self.config.concurrency))
         return [replies[key] for key in keys]
 
-    def known(self, asks: Sequence[Ask]) -> int:
-        """How many of them are answered on disk already; asks nobody."""
+    def count_cached(self, asks: Sequence[Ask]) -> int:
+        """The number of requests whose replies are cached; sends none."""
         if self._cache is None:
             return 0
         return sum(self._cache.get(ask.key(self.config)) is not None for ask in asks)
 
     def _open(self) -> "openai.OpenAI":
-        """Opened for each batch, since a judge has no end at which to close it."""
+        """A client for one batch: a judge has no `close` that could close a permanent one."""
         import openai
 
         return openai.OpenAI(
@@ -181,7 +183,7 @@ class Endpoint:
         )
 
     def _ask(self, client: "openai.OpenAI", key: str, ask: Ask, stop: Event) -> Reply:
-        """Try until an answer comes, or no try is left."""
+        """Send a request, with retries."""
         from sightline.endpoint.call import Fault, call
 
         body, note = ask.body(self.config), ""
@@ -199,7 +201,7 @@ class Endpoint:
                 stop.wait(min(FIRST_PAUSE * 2**number, LONGEST_PAUSE) * random.uniform(0.5, 1))
             else:
                 self._answered = True
-                found = Kept(
+                found = CachedReply(
                     text=completion.whole if ask.aloud else completion.text,
                     tokens=completion.tokens,
                     cut_off=completion.cut_off,
@@ -211,34 +213,34 @@ class Endpoint:
         return Reply(None, note=note)
 
     def _stop_if_hopeless(self, fault: "Fault", note: str, *, is_last: bool) -> None:
-        """Raise InputError for what concerns the server and not the one call."""
+        """Raise InputError if the fault concerns the server and not the single call."""
         config, place = self.config, f"the server at {self.config.base_url}"
-        later = "run the same command again later" + ("; what was answered is kept" if config.cache else "")
+        later = "run the same command again later" + ("; answers so far are cached" if config.cache else "")
         if fault.kind == "unreachable" and not self._answered:
             raise InputError(f"no server answers at {config.base_url} ({note}); start it, or correct base_url")
         if fault.kind == "unreachable" and is_last:
             raise InputError(f"{place} is gone ({note}); start it and {later}")
         if fault.status == 401:
             variable = config.api_key_env or "a variable that api_key_env names"
-            raise InputError(f"{place} refuses the key ({note}); put a valid one into {variable}")
+            raise InputError(f"{place} rejects the API key ({note}); set a valid one in {variable}")
         if fault.status == 404 and not self._answered:
             raise InputError(f"{place} does not know {config.model!r} ({note}); correct model or base_url")
         if fault.wait is not None and fault.wait > LONGEST_WAIT:
-            raise InputError(f"{place} wants a pause of {fault.wait:.0f} s ({note}); {later}")
+            raise InputError(f"{place} asks for a pause of {fault.wait:.0f} s ({note}); {later}")
         if fault.kind != "empty" and (is_last or not fault.may_pass):
             with self._lock:
                 self._failed += 1
             if self._failed >= FAILURES and not self._answered:
                 raise InputError(
-                    f"{place} failed {self._failed} calls and answered none ({note}); mend it or the settings"
+                    f"{place} failed {self._failed} calls and answered none ({note}); fix it or the config"
                 )
 
     def _without_key(self, note: str) -> str:
-        """Some servers repeat the key in their errors, and notes end up in files."""
+        """The note without the API key: some servers repeat it in errors, and notes end up in files."""
         return note.replace(self._key, "***") if self.config.api_key_env else note
 
 
-def _reply(found: Kept, *, kept: bool = False) -> Reply:
-    """What was cut off is no answer: its last line may be half of another one."""
+def _reply(found: CachedReply, *, kept: bool = False) -> Reply:
+    """A reply; one that was cut off has no text, since its last line may be incomplete."""
     text, note, begun = (None, CUT_OFF, found.text) if found.cut_off else (found.text, "", None)
     return Reply(text, found.tokens, note, begun, found.prompt_tokens, kept)

@@ -1,4 +1,4 @@
-"""The config section that says which server to ask, and how."""
+"""The config section of an OpenAI-compatible server."""
 
 import os
 from typing import Literal
@@ -12,24 +12,24 @@ from sightline.records import hash_json
 
 
 class EndpointConfig(Config):
-    """A server that speaks OpenAI's chat completions: vLLM, SGLang, `transformers serve`, llama.cpp or a hosted one."""
+    """A server with OpenAI's chat completions API: vLLM, SGLang, `transformers serve`, llama.cpp or a hosted one."""
 
     base_url: str = Field(description="such as http://127.0.0.1:8000/v1")
-    model: str = Field(min_length=1, description="as the server calls it; answers are kept by this name")
+    model: str = Field(min_length=1, description="the server's model name; cached answers are stored under it")
     api_key_env: str | None = Field(
         default=None, pattern=r"^[A-Za-z_]\w*$", description="environment variable that holds the key, never the key"
     )
-    temperature: float | None = Field(default=0.0, ge=0, description="null: not sent, for models that refuse it")
-    seed: int | None = Field(default=0, ge=0, lt=2**31, description="null: not sent, for servers that refuse it")
-    max_tokens: int = Field(default=512, gt=0, description="limit of one reply; a longer one counts as failed")
+    temperature: float | None = Field(default=0.0, ge=0, description="null: not sent, for models that reject it")
+    seed: int | None = Field(default=0, ge=0, lt=2**31, description="null: not sent, for servers that reject it")
+    max_tokens: int = Field(default=512, gt=0, description="token limit of a reply; a longer reply counts as failed")
     limit_name: Literal["max_tokens", "max_completion_tokens"] = Field(
-        default="max_tokens", description="how the server calls that limit; OpenAI's newer models want the second"
+        default="max_tokens", description="the server's name of that limit; OpenAI's newer models need the second"
     )
-    max_side: int = Field(default=1024, ge=16, description="larger pictures are sent scaled down to so many pixels")
+    max_side: int = Field(default=1024, ge=16, description="larger pictures are scaled down to this many pixels")
     timeout: float = Field(default=120, gt=0, description="seconds for one call")
-    retries: int = Field(default=4, ge=0, description="how often a call that failed is tried again")
-    concurrency: int = Field(default=8, ge=1, le=256, description="calls at once")
-    cache: bool = Field(default=True, description="keep answers on disk, and never ask the same thing again")
+    retries: int = Field(default=4, ge=0, description="retries of a failed call")
+    concurrency: int = Field(default=8, ge=1, le=256, description="concurrent calls")
+    cache: bool = Field(default=True, description="cache answers on disk and reuse them")
 
     @field_validator("base_url")
     @classmethod
@@ -38,20 +38,20 @@ class EndpointConfig(Config):
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be an address such as http://127.0.0.1:8000/v1")
         if parts.username is not None or parts.password is not None:
-            raise ValueError("must hold no password: configs are written into manifests; use api_key_env")
+            raise ValueError("must not contain a password, since configs are written to manifests; use api_key_env")
         return value.rstrip("/")
 
     @property
     def identity(self) -> str:
-        """A hash of all that decides an answer; where the server stands and how patient we are does not."""
+        """A hash of everything that determines an answer; address, timeout and retries are not part of it."""
         deciding = {"model", "temperature", "seed", "max_tokens", "max_side"}
         return hash_json(self.model_dump(mode="json", include=deciding))
 
     def key(self) -> str:
-        """The server's key; local servers ask for none and take any.
+        """The API key; "none" for local servers, which accept any.
 
         Raises:
-            InputError: the variable is not set.
+            InputError: the environment variable is not set.
         """
         if self.api_key_env is None:
             return "none"

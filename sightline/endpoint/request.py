@@ -1,4 +1,8 @@
-"""What is asked of a server and what comes back: the body of a call, its content key, and a picture as a data URL."""
+"""Requests and replies of a server, and the two routes by which vLLM loads and unloads a LoRA adapter at run time.
+
+For adapters, start the server with `VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve MODEL --enable-lora`; it must be
+able to read the adapter's directory. A request for the adapter's name as the model then uses base model and adapter.
+"""
 
 import base64
 import io
@@ -20,18 +24,18 @@ from sightline.records.rows import Turn
 if TYPE_CHECKING:
     import openai
 
-#: Above this a PNG, which loses nothing, gives way to a JPEG of quality 95: photographs would take megabytes a call.
+#: Larger images are sent as JPEG of quality 95 instead of lossless PNG: photographs would take megabytes a call.
 _PNG_BYTES = 512 * 1024
 _SEEDS = 2**31  # llama.cpp and others keep seeds in 32 bits
 
 
 @dataclass(frozen=True)
 class Ask:
-    """One user turn, the pictures before the text. `seed` tells apart what is asked several times.
+    """A request of one user turn, pictures before the text. `seed` distinguishes repeated samples of the same prompt.
 
-    With `turns`, what was said before, the pictures stand where the texts say `<image>` (`data.turns`); without (None),
-    the text is sent as it is. `options` are further arguments of the call by name (`top_p`, `stop`). With `aloud` the
-    reply is all that was written, white space and what was thought aloud included.
+    With `turns`, the earlier turns, pictures are inserted at `<image>` (`data.turns`); without (None), the text is sent
+    unchanged. `options` are further call arguments by name (`top_p`, `stop`). With `aloud` the reply is the whole text,
+    white space and reasoning included.
     """
 
     text: str
@@ -42,27 +46,27 @@ class Ask:
     aloud: bool = False
 
     def key(self, config: EndpointConfig) -> str:
-        """A hash of all that decides the answer, images by the bytes of their files."""
+        """A hash of everything that determines the answer, images by their bytes."""
         images = [hash_file(image) for image in self.images]
-        # What is rarely there is left out where it is not, so that older answers keep their keys.
+        # Fields added later are omitted at their defaults, so that older answers keep their keys.
         turns = None if self.turns is None else [turn.model_dump() for turn in self.turns]
         rare = turns is not None or self.options or self.aloud
         rest = [turns, dict(self.options), self.aloud] if rare else []
         return hash_json(["chat", config.identity, self.text, images, self.seed, *rest])
 
     def body(self, config: EndpointConfig) -> dict[str, Any]:
-        """The call's arguments.
+        """The arguments of the call.
 
         Raises:
-            InputError: an image that cannot be opened.
+            InputError: an image cannot be opened.
         """
         urls = (_data_url(image, hash_file(image), config.max_side) for image in self.images)
-        told: list[Message] = [("user", [*(None for _ in self.images), self.text])]
+        conversation: list[Message] = [("user", [*(None for _ in self.images), self.text])]
         if self.turns is not None:
-            told = messages(self.turns, self.text, len(self.images), f"prompt {self.text[:60]!r}")
+            conversation = messages(self.turns, self.text, len(self.images), f"prompt {self.text[:60]!r}")
         body: dict[str, Any] = {
             "model": config.model,
-            "messages": [{"role": role, "content": _content(entries, urls)} for role, entries in told],
+            "messages": [{"role": role, "content": _content(entries, urls)} for role, entries in conversation],
             config.limit_name: config.max_tokens,
             **dict(self.options),
         }
@@ -74,7 +78,7 @@ class Ask:
 
 
 def _content(entries: list[str | None], urls: Iterator[str]) -> str | list[dict[str, Any]]:
-    """A message's content; a plain string without pictures: some servers of language models take nothing else."""
+    """The content of a message, a plain string if it has no pictures: some text-only servers accept nothing else."""
     if None not in entries:
         return "".join(entry for entry in entries if entry is not None)
     return [
@@ -85,10 +89,10 @@ def _content(entries: list[str | None], urls: Iterator[str]) -> str | list[dict[
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model said; None where the call failed or the reply was cut off, and `note` says why.
+    """The model's reply. `text` is None if the call failed or the reply was cut off; `note` is then the reason.
 
-    `begun` is what there is of a reply that the token limit cut off. Tokens are as the server counts them; `kept` is
-    True where it was on disk, so that it cost nothing now.
+    `begun` is the beginning of a reply that the token limit cut off. Tokens are counted by the server; `kept` is True
+    if the reply came from the cache.
     """
 
     text: str | None
@@ -99,8 +103,8 @@ class Reply:
     kept: bool = field(default=False, compare=False)
 
 
-@lru_cache(maxsize=64)  # several things are asked about one picture
-def _data_url(path: Path, content: str, max_side: int) -> str:  # noqa: ARG001 - the file's hash, lest an old file be sent
+@lru_cache(maxsize=64)  # one picture has several questions
+def _data_url(path: Path, content: str, max_side: int) -> str:  # noqa: ARG001 - content is the file's hash, a cache key
     image = open_image(path, f"image {path}")
     image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     kind, data = "png", _encoded(image, "PNG")
@@ -116,41 +120,41 @@ def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 _REMEDY = (
-    "start it with adapters that can be changed (vLLM: VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, --enable-lora, "
+    "start it with run-time adapter loading (vLLM: VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, --enable-lora, "
     "--max-lora-rank of at least lora.rank)"
 )
 
 
 def load_adapter(config: EndpointConfig, name: str, directory: Path) -> None:
-    """Have the server load the adapter (PEFT) in `directory` under `name`; one that has this name already is replaced.
+    """Load the PEFT adapter in `directory` into the server as `name`, replacing an adapter of that name.
 
     Raises:
-        InputError: nobody is there, or the server refuses.
+        InputError: the server is unreachable or refuses.
     """
-    unload_adapter(config, name)  # a run that goes on after a kill finds its own, perhaps of another directory
+    unload_adapter(config, name)  # a resumed run finds its earlier adapter, perhaps from another directory
     fault = _post(config, "load_lora_adapter", {"lora_name": name, "lora_path": str(directory.absolute())})
     if fault is not None:
-        raise InputError(f"the server at {config.base_url} loads no adapter ({fault}); {_REMEDY}")
+        raise InputError(f"the server at {config.base_url} cannot load an adapter ({fault}); {_REMEDY}")
 
 
 def unload_adapter(config: EndpointConfig, name: str) -> None:
-    """Have the server forget the adapter, if it has it.
+    """Unload the adapter from the server if it is loaded.
 
     Raises:
-        InputError: nobody is there.
+        InputError: the server is unreachable.
     """
-    _post(config, "unload_lora_adapter", {"lora_name": name})  # refused: there is none, or none can be loaded either
+    _post(config, "unload_lora_adapter", {"lora_name": name})  # a refusal means that no such adapter is loaded
 
 
 def _post(config: EndpointConfig, route: str, body: dict[str, str]) -> str | None:
-    """None where it went well, else what the server said against it."""
+    """Post to the server; None on success, else its error message."""
     import openai
 
     with openai.OpenAI(base_url=config.base_url, api_key=config.key(), timeout=config.timeout, max_retries=2) as client:
         try:
             client.post(f"/{route}", body=body, cast_to=str)
         except openai.APIStatusError as error:
-            return f"status {error.status_code}: {_said(error)}"
+            return f"status {error.status_code}: {_server_message(error)}"
         except openai.APIConnectionError as error:
             raise InputError(
                 f"no server answers at {config.base_url} ({error.__cause__ or error}); start it, or correct base_url"
@@ -158,6 +162,6 @@ def _post(config: EndpointConfig, route: str, body: dict[str, str]) -> str | Non
     return None
 
 
-def _said(error: "openai.APIStatusError") -> str:
-    said = error.body.get("message") if isinstance(error.body, dict) else None
-    return " ".join(str(said or error.response.text).split())[:200]
+def _server_message(error: "openai.APIStatusError") -> str:
+    message = error.body.get("message") if isinstance(error.body, dict) else None
+    return " ".join(str(message or error.response.text).split())[:200]

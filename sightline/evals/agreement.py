@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.data.labels import Ratings, read_items, read_ratings
-from sightline.data.texts import word_spans, words_of_spans
+from sightline.data.texts import spans_to_words, word_spans
 from sightline.errors import InputError
 from sightline.evals.cluster_sums import FloatArray
 from sightline.evals.statistics import RESAMPLES, estimate_figure
@@ -201,7 +201,7 @@ def _marked_words(known: Sequence[LabelItem], said: Sequence[Sequence[Rating | N
             for column, one in enumerate(row):
                 if one is not None:
                     codes[:, column] = 0
-                    codes[words_of_spans(answer.text, _sides(one)[number].marks), column] = 1
+                    codes[spans_to_words(answer.text, _sides(one)[number].marks), column] = 1
             rows.append(codes)
             clusters += [_cluster(item)] * len(codes)
     if rows and (codes := np.concatenate(rows)).max(initial=0) > 0:

@@ -149,7 +149,7 @@ def evaluate(
     with open_bars() as bars:
         say = partial(bars.console.print, markup=False, highlight=False)
         for benchmark in benchmarks:
-            samples = shard.stretch_of(list(benchmark.samples()))
+            samples = shard.contiguous(list(benchmark.samples()))
             if seen is not None and (said := find_leaks(samples, benchmark.folder, seen).sentence(benchmark.name)):
                 say(f"warning: {said}")
                 warnings.append(said)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from sightline.config import Config
 from sightline.data.samples import write_samples
-from sightline.data.terminal import Progress, counted
+from sightline.data.terminal import Progress, with_progress
 from sightline.errors import InputError
 from sightline.lab.drawing import render
 from sightline.lab.instructions import InstructionNoise, instructions
@@ -23,7 +23,7 @@ from sightline.lab.recipe.joint import caption, description
 from sightline.lab.words import WorldConfig
 from sightline.lab.world import SPLITS, Scene, sample_scene, scene_rng
 from sightline.records import Sample
-from sightline.records.concurrent import remove_leftovers, replacing_concurrently
+from sightline.records.concurrent import concurrent_atomic_write, remove_leftovers
 from sightline.records.hashing import hash_json
 from sightline.records.manifest import Stage
 
@@ -64,7 +64,7 @@ def draw_once(target: Path, draw: Callable[[], Image.Image]) -> None:
     if target.exists():
         remove_leftovers(target)
         return
-    with replacing_concurrently(target) as temporary:
+    with concurrent_atomic_write(target) as temporary:
         draw().save(temporary, format="PNG")
 
 
@@ -103,7 +103,7 @@ def write_scenes(
     stage = Stage.open(out, "lab scenes", asked, {}, config.world.seed)
     if not stage.done:
         drawn = lab_samples(config, split, count, out)
-        made = write_samples(out, counted(drawn, progress, count))
+        made = write_samples(out, with_progress(drawn, progress, count))
         stage.finish(counts={"samples": made})
     return out
 

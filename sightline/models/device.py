@@ -13,7 +13,7 @@ import torch
 
 from sightline.errors import InputError
 from sightline.models.vlm import VLM
-from sightline.records.manifest import Computed, note
+from sightline.records.manifest import Computed, record_computed
 
 
 def resolve_device(device: str) -> str:
@@ -53,7 +53,7 @@ def computes_bfloat16(device: str) -> bool:
 def in_format(vlm: VLM, autocast: bool) -> AbstractContextManager[object]:
     """The context of a forward pass; what it is computed in goes into the manifests of open stages."""
     halved = uses_bfloat16(vlm, autocast)
-    note(_record(vlm.device, vlm.dtype, halved))
+    record_computed(_record(vlm.device, vlm.dtype, halved))
     return torch.autocast(vlm.device.type, torch.bfloat16, enabled=halved)
 
 

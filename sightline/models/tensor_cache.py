@@ -23,7 +23,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.records.store import default_directory
+from sightline.records.store import cache_directory
 
 #: Nothing by another name is ever deleted: the directory may be one that holds other things as well.
 _OURS = re.compile(r"(?:^|/)([0-9a-f]{2})/(\1[0-9a-f]{14,}\.safetensors|\.\1[0-9a-f]{14,}\.[0-9a-f]{32}\.tmp)\Z")
@@ -80,7 +80,7 @@ class TensorCache:
         path, data = self._path(key), bytearray(save(_plain(tensors), {"crc32": "00000000"}))
         at, digits = _checksum(data)
         data[at : at + 8] = digits
-        # Not `records.store.replacing`: its temporary name is the same for all writers, and these run side by side.
+        # Not `records.store.atomic_write`: its temporary name is the same for all writers, and these run side by side.
         temporary = path.with_name(f".{key}.{uuid.uuid4().hex}.tmp")
         try:
             with self._lock:  # to the end: another thread's walk must see what room was made for
@@ -144,7 +144,7 @@ def open_cache() -> TensorCache:
     """
     size = os.environ.get("SIGHTLINE_CACHE_GB", "20")
     try:
-        return TensorCache(default_directory(), max_bytes=int(float(size) * 1e9))
+        return TensorCache(cache_directory(), max_bytes=int(float(size) * 1e9))
     except (ValueError, OverflowError):
         raise InputError(
             f"the environment variable SIGHTLINE_CACHE_GB is {size!r}; give a number of gigabytes"

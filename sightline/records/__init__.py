@@ -1,4 +1,4 @@
-"""The typed rows that stages exchange, and how they are kept on disk. Nothing here computes."""
+"""Typed rows that stages exchange, and their storage on disk. Nothing here computes."""
 
 from sightline.records.hashing import hash_file, hash_json, hash_tree
 from sightline.records.manifest import Manifest, Stage, content_hash, read_manifest
@@ -6,10 +6,10 @@ from sightline.records.ratings import AnswerAnnotation, LabelItem, RatedAnswer, 
 from sightline.records.rows import IMAGE, Answer, Estimate, Grade, Pair, Row, Sample, Score, Span, Turn
 from sightline.records.store import (
     append_rows,
+    atomic_write,
     numbered_rows,
     read_json,
     read_rows,
-    replacing,
     set_torn_tail_aside,
     sorted_rows,
     write_json,
@@ -35,6 +35,7 @@ __all__ = [
     "Turn",
     "Verdict",
     "append_rows",
+    "atomic_write",
     "content_hash",
     "hash_file",
     "hash_json",
@@ -43,7 +44,6 @@ __all__ = [
     "read_json",
     "read_manifest",
     "read_rows",
-    "replacing",
     "set_torn_tail_aside",
     "sorted_rows",
     "write_json",

@@ -1,7 +1,7 @@
-"""Files that several processes may write at the same time, each in one piece, where what a kill leaves is removed.
+"""Atomic writes to a file by several processes at once, with removal of what killed processes leave behind.
 
-`store.replacing` has one temporary name a file and so one writer at a time. Here each writer takes a numbered name and
-holds a lock on it while it writes, so that the next writer can tell an abandoned file from one that is being written.
+`store.atomic_write` has one temporary name per file and so allows one writer at a time. Here each writer takes a
+numbered name and holds a lock on it while it writes, so the next writer can tell an abandoned file from one in use.
 """
 
 import fcntl
@@ -12,15 +12,14 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-_ALWAYS_SEARCHED = 8  # numbers that may be free between two that are taken
+_ALWAYS_SEARCHED = 8  # numbers always checked, since a free number may precede a taken one
 
 
 @contextmanager
-def replacing_concurrently(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place if the body succeeds, and disappears if it fails.
+def concurrent_atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that replaces `path` if the body succeeds and is deleted if it fails.
 
-    The body writes to the temporary path. The file survives a kill but not a power failure. Temporary files that
-    killed processes left for the same `path` are removed.
+    The file survives a kill but not a power failure. Temporary files that killed processes left for `path` are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, descriptor = _claim(path)
@@ -36,7 +35,7 @@ def replacing_concurrently(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove the temporary files of `path` whose writers no longer run."""
+    """Remove the temporary files of `path` whose writers have ended."""
     for number in count():
         temporary = _name(path, number)
         if not temporary.exists():
@@ -53,7 +52,7 @@ def remove_leftovers(path: Path) -> None:
 
 
 def _claim(path: Path) -> tuple[Path, int]:
-    """A temporary path that no other process writes to, with the open file whose lock says so."""
+    """A temporary path that no other process writes to, and the descriptor that holds its lock."""
     number = 0
     while True:
         temporary = _name(path, number)
@@ -76,7 +75,7 @@ def _name(path: Path, number: int) -> Path:
 
 
 def _lock(descriptor: int) -> bool:
-    """Whether the file was locked; False where another process holds it, OSError where files have no locks."""
+    """Whether the file was locked; False if another process holds it, OSError if the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -85,7 +84,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether the open file still has that name: it may have been renamed or removed before the lock was taken."""
+    """Whether the open file still has that name: it may have been renamed or removed before it was locked."""
     try:
         named = path.stat()
     except FileNotFoundError:

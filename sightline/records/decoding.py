@@ -1,7 +1,7 @@
-"""Text files from elsewhere: their encoding, and JSON that gives each key once and only numbers that are finite.
+"""Checks of text files: UTF-8, and strict JSON (each key once, finite numbers only).
 
-Files are UTF-8. A file in another encoding, or compressed, is refused as a whole, since its lines cannot be told apart.
-What rows mean is `store`'s affair, and `data.formats`'.
+A compressed file or one in another encoding is refused as a whole, since its lines cannot be found. `store` and
+`data.formats` interpret the rows.
 """
 
 import json
@@ -15,7 +15,7 @@ from sightline.errors import InputError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _HEAD = 4096
-#: How compressed and binary files begin, what they are called, and the command that gives their text.
+#: First bytes of compressed files, the format's name, and the command that unpacks it.
 _PACKED = (
     (b"\x1f\x8b", "gzip", "gunzip -c"),
     (b"BZh", "bzip2", "bunzip2 -c"),
@@ -32,19 +32,19 @@ _MARKS = (
 
 
 def require_text(path: Path) -> None:
-    """Refuse a file that is compressed, Parquet, UTF-16 or UTF-32, by how it begins.
+    """Refuse a file that is compressed, Parquet, UTF-16 or UTF-32, judged by its first bytes.
 
     Raises:
-        InputError: it is one of these; the sentence has the command that converts it.
+        InputError: it is one of these; the message has the command that converts it.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD)
     for start, kind, command in _PACKED:
-        # "BZh" may open a text; no row does.
+        # A text may start with "BZh", but no row does.
         if head.startswith(start):
             raise InputError(f"{path} is {kind} and not text; unpack it with `{command} {path.name} > NEW`")
     if head.startswith(b"PAR1"):
-        raise InputError(f"{path} is Parquet and not text; give its name the ending .parquet")
+        raise InputError(f"{path} is Parquet and not text; rename it to end in .parquet")
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             found = f"{encoding} (byte order mark {mark.hex(' ').upper()} at byte 0)"
@@ -59,7 +59,7 @@ def require_text(path: Path) -> None:
 
 
 def undecodable(line: bytes, start: int = 0) -> str | None:
-    """What is wrong with a line that is not UTF-8, as a phrase, or None; it begins at byte `start` of its file."""
+    """A phrase for the first byte of a line that is not UTF-8, else None; `start` is the line's offset in its file."""
     try:
         line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -69,7 +69,7 @@ def undecodable(line: bytes, start: int = 0) -> str | None:
 
 
 def is_cut_off(line: bytes) -> bool:
-    """Whether a last line ends within a character, as where a file was cut."""
+    """Whether a last line ends within a character, as in a truncated file."""
     try:
         line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -78,16 +78,16 @@ def is_cut_off(line: bytes) -> bool:
 
 
 def refuse_undecodable(problem: str, path: Path, where: str) -> InputError:
-    """The error for a whole file, one place of which is not UTF-8."""
+    """The error that refuses a whole file because of a byte that is not UTF-8."""
     return InputError(f"{where}: {problem}; {_remedy('WINDOWS-1252', path)}")
 
 
 def first_undecodable(path: Path) -> str | None:
-    """As `undecodable`, of a whole file, read line by line."""
+    """The same as `undecodable` for a whole file, read line by line."""
     start = 0
     with path.open("rb") as file:
         while piece := file.readline(2**20):
-            # A piece of an endless line may end within a character, which is at most four bytes long.
+            # A piece of a long line may end within a character, which is at most four bytes long.
             while not piece.endswith(b"\n") and is_cut_off(piece) and (more := file.read(1)):
                 piece += more
             if (problem := undecodable(piece, start)) is not None:
@@ -97,21 +97,21 @@ def first_undecodable(path: Path) -> str | None:
 
 
 class NotStrict(ValueError):
-    """JSON that gives a key twice or a number beyond what a float holds: it would be read as something else."""
+    """JSON with a duplicate key or a number too large for a float, which parsers silently change."""
 
 
 def strict_json(text: str | bytes) -> Any:
     """The value of a JSON text.
 
     Raises:
-        NotStrict: a key twice in an object, or a number out of range.
-        ValueError, RecursionError: as `json.loads`.
+        NotStrict: an object repeats a key, or a number is out of range.
+        ValueError, RecursionError: as in `json.loads`.
     """
     return json.loads(text, object_pairs_hook=_object, parse_float=_number)
 
 
 def strict_problem(text: str | bytes) -> str | None:
-    """Why a text that some parser took is not strict, or None."""
+    """The problem of a text that is valid JSON but not strict, else None."""
     try:
         strict_json(text)
     except NotStrict as error:
@@ -121,8 +121,8 @@ def strict_problem(text: str | bytes) -> str | None:
     return None
 
 
-class NotingDecoder(json.JSONDecoder):
-    """Decodes on past what is not strict, so that the next row can be found; `problem` has the first of it."""
+class LenientDecoder(json.JSONDecoder):
+    """A decoder that records the first violation of strictness in `problem` and continues to the next row."""
 
     def __init__(self) -> None:
         self.problem = ""
@@ -144,12 +144,12 @@ class NotingDecoder(json.JSONDecoder):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    result = dict(pairs)
+    if len(result) < len(pairs):
         counts = Counter(key for key, _ in pairs)
         twice = next(key for key, count in counts.items() if count > 1)
         raise NotStrict(f"key {shorten(twice)} occurs twice in one object")
-    return made
+    return result
 
 
 def _number(text: str) -> float:

@@ -1,7 +1,6 @@
-"""Content hashes of values, files and directories: what decides whether a stage must run again.
+"""Content hashes (SHA-256) of values, files and directories, which decide whether a stage must run again.
 
-SHA-256 throughout, of contents and relative names alone, never of times or places. What makes a stage's key of them is
-`manifest`.
+They cover contents and relative names, never times or absolute paths. `manifest` builds a stage's key from them.
 """
 
 import hashlib
@@ -14,22 +13,22 @@ from pathlib import Path
 
 from sightline.errors import InputError
 
-#: (device, inode, size, mtime, ctime) -> hash, for this process. The change time cannot be set by hand.
+#: (device, inode, size, mtime, ctime) -> hash, for this process. Programs cannot set the ctime.
 _known: dict[tuple[int, int, int, int, int], str] = {}
-_SETTLED = 2.0  # seconds; a file changed so lately could change again within one tick of the file system's clock
+_SETTLED = 2.0  # seconds; a more recent file could change again within one tick of the file system's clock
 
 
 def hash_json(value: object) -> str:
-    """The hash of a JSON value, whatever the order of its keys."""
+    """The hash of a JSON value, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def hash_file(path: Path) -> str:
-    """The hash of a file's bytes; read again only if the file changed.
+    """The hash of a file's bytes, cached until the file changes.
 
     Raises:
-        InputError: no such file, or one that is not regular: reading a FIFO or a device may never end.
+        InputError: the file is missing or not regular (reading a FIFO or a device may never end).
     """
     try:
         if kind := special_kind(path.stat().st_mode):
@@ -48,13 +47,13 @@ def hash_file(path: Path) -> str:
 
 
 def hash_tree(directory: Path, *, leave_out: frozenset[str] = frozenset()) -> str:
-    """The hash of every file below a directory with its relative path; hidden files and caches do not count.
+    """The hash of all files below a directory with their relative paths, except hidden files and `__pycache__`.
 
-    `leave_out` names files at the top that do not count either. Links are followed; those that lead nowhere or in a
-    circle hold nothing and do not count, and neither do FIFOs, sockets and devices, which are not opened.
+    `leave_out` names top-level files to ignore. Links are followed; broken links, loops, FIFOs, sockets and devices are
+    ignored.
 
     Raises:
-        InputError: no such directory.
+        InputError: the directory does not exist.
     """
     if not directory.is_dir():
         raise InputError(f"{directory} is not a directory; check the path")
@@ -67,7 +66,7 @@ def hash_tree(directory: Path, *, leave_out: frozenset[str] = frozenset()) -> st
 
 
 def special_kind(mode: int) -> str:
-    """What a file is that is not regular, by its mode; empty for a regular one."""
+    """The kind of a file that is not regular, by its mode; empty for a regular file."""
     kinds = {
         stat.S_IFDIR: "a directory",
         stat.S_IFIFO: "a FIFO",
@@ -79,11 +78,11 @@ def special_kind(mode: int) -> str:
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    """Files below a directory in an order that depends on their names alone."""
+    """Files below a directory, ordered by name."""
     seen: set[str] = set()
     for root, folders, files in os.walk(directory, followlinks=True):
         real = os.path.realpath(root)
-        if real in seen:  # a link to a folder above would never end
+        if real in seen:  # a link to a parent folder would never end
             folders.clear()
             continue
         seen.add(real)
@@ -92,7 +91,7 @@ def _files(directory: Path) -> Iterator[Path]:
 
 
 def _holds(root: str, name: str) -> bool:
-    """Whether it is a regular file, also behind links; one that cannot be looked at is left to `hash_file`."""
+    """Whether it is a regular file, links followed; `hash_file` reports a file that cannot be accessed."""
     path = Path(root, name)
     try:
         return stat.S_ISREG(path.stat().st_mode)

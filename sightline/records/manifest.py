@@ -1,7 +1,7 @@
-"""What a directory holds and where it came from (`Manifest`), and the life of a stage that fills one (`Stage`).
+"""Provenance of a directory (`Manifest`), and the life cycle of the stage that fills it (`Stage`).
 
-A stage runs nothing by itself: its caller looks at `done`, works, and calls `finish`. Hashes are made by `hashing`,
-files are written by `store`.
+A stage runs nothing itself: the caller checks `done`, works, and calls `finish`. `hashing` computes the hashes, `store`
+writes the files.
 """
 
 import fcntl
@@ -26,10 +26,10 @@ from sightline.records.store import read_json, write_json
 
 
 class Computed(Row):
-    """The conditions of forward passes.
+    """The hardware and number format of forward passes.
 
-    `device` is the kind ("cpu", "cuda") and `device_name` the processor's or the card's own name. `dtype` is that of
-    the weights; with `autocast` products are in bfloat16.
+    `device` is the type ("cpu", "cuda") and `device_name` the name of the processor or GPU. `dtype` is that of the
+    weights; with `autocast`, matrix products run in bfloat16.
     """
 
     device: str
@@ -39,27 +39,27 @@ class Computed(Row):
 
 
 class Listener(Protocol):
-    """Who wants to know of records; a stage."""
+    """A receiver of `Computed` records, such as a stage."""
 
     def add_computed(self, record: Computed) -> None:
-        """Take in a record, which may be known already."""
+        """Add a record, which may be a duplicate."""
 
 
 _listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
 
 
-def listen(listener: Listener) -> None:
-    """From now on `listener` gets every record, until it is forgotten or goes out of use."""
+def add_listener(listener: Listener) -> None:
+    """Send every later record to `listener`, until it is removed or garbage-collected."""
     _listeners.add(listener)
 
 
-def forget(listener: Listener) -> None:
-    """Tell `listener` nothing any more."""
+def remove_listener(listener: Listener) -> None:
+    """Send no more records to `listener`."""
     _listeners.discard(listener)
 
 
-def note(record: Computed) -> None:
-    """A pass is computed under these conditions."""
+def record_computed(record: Computed) -> None:
+    """Report the conditions of a forward pass to all listeners."""
     for listener in tuple(_listeners):
         listener.add_computed(record)
 
@@ -67,18 +67,17 @@ def note(record: Computed) -> None:
 MANIFEST = "manifest.json"
 _PACKAGES = ("accelerate", "datasets", "numpy", "peft", "pillow", "safetensors", "tokenizers", "torch", "transformers")
 
-#: (device, inode) of the directories that this process works in -> descriptor that holds the lock.
+#: (device, inode) of the directories that this process has locked -> descriptor that holds the lock.
 _held: dict[tuple[int, int], int] = {}
 
 
 class Manifest(Row):
-    """The origin of a directory. `inputs` maps a name to a content hash, `dropped` a reason to a count.
+    """The provenance of a directory. `inputs` maps a name to a content hash, `dropped` a reason to a count.
 
-    `warnings` are lines that were said on the way. `computed` has the conditions of all forward passes, of every
-    process that worked; it is empty where no model ran here, and in manifests of before there was such a record.
-    `seconds` is the wall time of the process that finished; `runs` counts the processes that worked, so where it is
-    above 1 earlier ones were stopped and their time is not in `seconds`. `git_revision` ends in `-dirty` where tracked
-    files were changed, and is None outside a checkout.
+    `computed` has the conditions of all forward passes by all processes; it is empty if no model ran, and in manifests
+    older than the field. `seconds` is the wall time of the process that finished; `runs` counts the processes, so if it
+    is above 1, earlier ones were interrupted and their time is not in `seconds`. `git_revision` ends in `-dirty` if
+    tracked files were modified, and is None outside a checkout.
     """
 
     stage: str
@@ -99,12 +98,12 @@ class Manifest(Row):
 
     @property
     def key(self) -> str:
-        """The hash of what decides the result: stage, config, inputs and seed."""
+        """The hash of everything that determines the result: stage, config, inputs and seed."""
         return hash_json([self.stage, self.config_hash, self.inputs, self.seed])
 
 
 class Stage:
-    """One run of one command in one directory, by one process at a time."""
+    """One run of a command in an output directory, by one process at a time."""
 
     def __init__(self, directory: Path, manifest: Manifest) -> None:
         self.directory = directory
@@ -114,14 +113,14 @@ class Stage:
 
     @classmethod
     def open(cls, directory: Path, stage: str, config: BaseModel, inputs: Mapping[str, Path], seed: int = 0) -> "Stage":
-        """Begin a stage in a new or empty directory, go on with one that was stopped, or find it `done`.
+        """Start a stage in a new or empty directory, resume an interrupted one, or return a completed one (`done`).
 
-        An incomplete manifest is written at once, by which a later process knows the run. `inputs` names files,
+        An incomplete manifest is written at once; it identifies the run for resuming. `inputs` maps names to files,
         directories of earlier stages, and model directories.
 
         Raises:
             InputError: an input is missing or incomplete, the directory belongs to another run or holds other files,
-                or another process works in it.
+                or another process is using it.
         """
         plain = config.model_dump(mode="json")
         manifest = Manifest(
@@ -137,7 +136,7 @@ class Stage:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"output directory {directory} cannot be made ({error.strerror}); choose another"
+                f"output directory {directory} cannot be created ({error.strerror}); choose another"
             ) from error
         _hold(directory)
         try:
@@ -152,23 +151,23 @@ class Stage:
             manifest = manifest.model_copy(update={"runs": found.runs + 1, "computed": found.computed})
         write_json(directory / MANIFEST, manifest)
         opened = cls(directory, manifest)
-        listen(opened)
+        add_listener(opened)
         return opened
 
     @property
     def done(self) -> bool:
-        """Whether the directory is complete, so that there is nothing to do."""
+        """Whether the directory is complete, so there is nothing to do."""
         return self.manifest.complete
 
     def add_computed(self, record: Computed) -> None:
-        """Put the conditions of a forward pass into the manifest, at once, so that a kill does not lose them."""
+        """Write the conditions of a forward pass into the manifest at once, so that a kill does not lose them."""
         if record in self.manifest.computed:
             return
         with self._lock:
             if record in self.manifest.computed or self.done:
                 return
             self.manifest = self.manifest.model_copy(update={"computed": (*self.manifest.computed, record)})
-            if (self.directory / MANIFEST).exists():  # a directory that was removed is not made anew by this
+            if (self.directory / MANIFEST).exists():  # a removed directory must not be created again
                 write_json(self.directory / MANIFEST, self.manifest)
 
     def finish(
@@ -178,16 +177,16 @@ class Stage:
         numbers: Mapping[str, float] | None = None,
         warnings: Sequence[str] = (),
     ) -> Manifest:
-        """Write the complete manifest, the last act of a stage.
+        """Write the complete manifest, the last step of a stage.
 
         Raises:
-            InputError: the directory was removed meanwhile.
+            InputError: the directory was removed in the meantime.
         """
         if self.done:
-            raise ValueError(f"stage '{self.manifest.stage}' in {self.directory} is complete already")
-        if not (self.directory / MANIFEST).exists():  # written when the stage began: later files are not all of it
+            raise ValueError(f"stage '{self.manifest.stage}' in {self.directory} is already complete")
+        if not (self.directory / MANIFEST).exists():  # it was written first, so other files are missing too
             raise InputError(
-                f"{self.directory} was removed or replaced while '{self.manifest.stage}' wrote to it, so that a part is"
+                f"{self.directory} was removed or replaced while '{self.manifest.stage}' wrote to it, so part of it is"
                 " lost; delete what is left of it and run the same command again"
             )
         self.manifest = Manifest.model_validate(
@@ -202,7 +201,7 @@ class Stage:
             }
         )
         write_json(self.directory / MANIFEST, self.manifest)
-        forget(self)
+        remove_listener(self)
         _release(self.directory)
         return self.manifest
 
@@ -211,11 +210,11 @@ def read_manifest(directory: Path) -> Manifest:
     """The manifest of a directory, complete or not.
 
     Raises:
-        InputError: there is none, or the file is no manifest of Sightline.
+        InputError: there is none, or the file is not a manifest of this version.
     """
     path = directory / MANIFEST
     if not path.exists():
-        raise InputError(f"{directory} has no {MANIFEST}; it is not the directory of a stage")
+        raise InputError(f"{directory} has no {MANIFEST}; choose the output directory of a stage")
     try:
         return Manifest.model_validate(read_json(path))
     except ValidationError as error:
@@ -225,25 +224,25 @@ def read_manifest(directory: Path) -> Manifest:
 def content_hash(path: Path, name: str = "input") -> str:
     """The hash of an input: a file's bytes; a stage directory's key and data; any other directory's files.
 
-    A stage directory counts without the times, versions and places in its manifest.
+    The times, versions and paths in a stage directory's manifest do not count.
 
     Raises:
-        InputError: the input is missing, or a stage that was stopped before its end.
+        InputError: the input is missing, or the output of an unfinished stage.
     """
     if path.is_file():
         return hash_file(path)
     if not path.is_dir():
-        raise InputError(f"{name} {path} does not exist; check the path, or run the command that makes it")
+        raise InputError(f"{name} {path} does not exist; check the path, or run the command that creates it")
     manifest = _manifest_or_none(path)
     if manifest is None:
         return hash_tree(path)
     if not manifest.complete:
-        raise InputError(f"{name} {path} is not finished; run the command that makes it ('{manifest.stage}') again")
+        raise InputError(f"{name} {path} is not finished; run the command that creates it ('{manifest.stage}') again")
     return hash_json([manifest.key, hash_tree(path, leave_out=frozenset({MANIFEST}))])
 
 
 def installed_versions() -> dict[str, str]:
-    """The versions of Sightline, Python's packages that shape results, where installed, without importing them."""
+    """The versions of Sightline and of installed packages that affect results, without importing them."""
     versions = {"sightline": sightline.__version__}
     for package in _PACKAGES:
         try:
@@ -254,9 +253,9 @@ def installed_versions() -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """The commit that this package is checked out at, with `-dirty` where tracked files differ; None elsewhere."""
+    """The commit of the package's checkout, with `-dirty` if tracked files differ; None outside a checkout."""
     checkout = Path(sightline.__file__).parents[1]
-    if not (checkout / ".git").exists():  # an installed package may lie within somebody else's checkout
+    if not (checkout / ".git").exists():  # an installed package may lie inside an unrelated checkout
         return None
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
     try:
@@ -267,7 +266,7 @@ def git_revision() -> str | None:
 
 
 def _manifest_or_none(directory: Path) -> Manifest | None:
-    """The manifest of a stage directory; None where there is none, or a file of that name of somebody else's."""
+    """The manifest of a stage directory; None if there is none or the file is not one of Sightline's."""
     try:
         return read_manifest(directory)
     except InputError:
@@ -275,7 +274,7 @@ def _manifest_or_none(directory: Path) -> Manifest | None:
 
 
 def _claimed(directory: Path, manifest: Manifest) -> Manifest | None:
-    """The manifest of the same run that is there already, None in an empty directory; anything else is refused."""
+    """The manifest that an earlier process of the same run wrote; None in an empty directory; else InputError."""
     if not (directory / MANIFEST).exists():
         other = next((path.name for path in directory.iterdir() if not path.name.startswith(".")), None)
         if other is not None:
@@ -291,7 +290,7 @@ def _claimed(directory: Path, manifest: Manifest) -> Manifest | None:
 
 
 def _difference(found: Manifest, wanted: Manifest) -> str:
-    """The first thing in which two runs differ, as `name there: a, here: b`."""
+    """The first difference between two runs, as `name there: a, here: b`."""
     if found.stage != wanted.stage:
         return f"stage there: '{found.stage}', here: '{wanted.stage}'"
     there, here = _flat({**found.config, "seed": found.seed}), _flat({**wanted.config, "seed": wanted.seed})
@@ -312,7 +311,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _hold(directory: Path) -> None:
-    """Lock the directory against other processes until `_release` or the end of this one, however it ends."""
+    """Lock the directory against other processes until `_release` or the end of this process."""
     descriptor = os.open(directory, os.O_RDONLY)
     identity = _identity(descriptor)
     if identity in _held:
@@ -322,8 +321,8 @@ def _hold(directory: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
-        raise InputError(f"another process works in {directory}; wait for it or choose another --out") from error
-    except OSError:  # a file system without locks, on which people must take care themselves
+        raise InputError(f"another process is using {directory}; wait for it or choose another --out") from error
+    except OSError:  # a file system without locks, where the user must avoid concurrent runs
         os.close(descriptor)
         return
     _held[identity] = descriptor

@@ -1,27 +1,28 @@
-"""What people say of answers: the item they were shown, and one rater's word on it.
+"""Rows of human feedback: items to label, ratings, and the log of a served model with its feedback.
 
-Where these rows lie on disk is `data.labels`; what becomes of them is for `builders.from_labels` and `evals.agreement`.
+`data.labels` and `data.request_log` store them; `builders.from_labels`, `builders.feedback`, `evals.agreement` and
+`apps.monitor` use them.
 """
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from sightline.records.rows import Row, Span, Turn
 
-#: Of an item's two answers, in the item's own order and not in that of the screen.
+#: The preferred answer, by the item's order and not by the order on the screen.
 Verdict = Literal["first", "second", "tie", "skip"]
 
 
 class RatedAnswer(Row):
-    """One of an item's answers; `id` says whose it is or which, and is not shown to raters."""
+    """One answer of an item; `id` identifies its source and is hidden from raters."""
 
     id: str
     text: str
 
 
 class LabelItem(Row):
-    """A prompt with two answers that people compare; images and conversation are as in `Sample`."""
+    """A prompt with two answers to compare; images and conversation are as in `Sample`."""
 
     id: str
     sample_id: str
@@ -34,8 +35,10 @@ class LabelItem(Row):
 
 
 class AnswerAnnotation(Row):
-    """What a rater noted on one answer: characters `[start, end)` that are not in the picture, the answer put right,
-    and whole grades by criterion.
+    """A rater's annotation of one answer.
+
+    `marks` are characters `[start, end)` that the picture contradicts, `correction` is the corrected answer, `grades`
+    are integers by criterion.
     """
 
     marks: tuple[Span, ...] = ()
@@ -44,9 +47,9 @@ class AnswerAnnotation(Row):
 
 
 class Rating(Row):
-    """One rater's word on one item; of several by one rater on one item, the last counts.
+    """One rater's verdict on one item; of several by the same rater on the same item, the last counts.
 
-    `swapped` says that the item's second answer stood first on the screen, `seconds` how long the item was there.
+    `swapped` is True if the second answer was shown first; `seconds` is the time that the item was shown.
     """
 
     item: str
@@ -58,15 +61,15 @@ class Rating(Row):
     seconds: float | None = None
 
 
-#: Words are counted in so many buckets by their hash: enough to see that people talk of something else.
+#: Hash buckets in which words are counted: enough to detect a change of topic.
 BUCKETS = 256
 
 
 class LoggedPicture(Row):
-    """A picture that was sent: `sha256` of its bytes, its size in pixels, and numbers in [0, 1] of how it looks.
+    """Statistics of a picture sent to a served model: SHA-256 of its bytes, size in pixels, and appearance in [0, 1].
 
-    `brightness` and `contrast` are mean and standard deviation of luma, `saturation` is the mean of HSV's, `detail` the
-    mean absolute difference of neighbors' luma.
+    `brightness` and `contrast` are the mean and standard deviation of luma, `saturation` the mean of HSV saturation,
+    `detail` the mean absolute luma difference of neighboring pixels.
     """
 
     sha256: str
@@ -78,20 +81,23 @@ class LoggedPicture(Row):
     detail: float
 
 
-class Wording(Row):
-    """What is known of a text that is not kept: how many words, and how many of them fall into each bucket."""
+class TextStats(Row):
+    """Statistics of a text that need not be stored: the number of words, in total and by hash bucket."""
 
     words: int
     buckets: dict[int, int] = Field(default_factory=dict)
 
 
 class LoggedRequest(Row):
-    """One call of a served model. `prompt`, `history` and `answer` are None where a log is redacted.
+    """One call of a served model. `prompt`, `history` and `answer` are None in a redacted log.
 
-    `asked` and `said` measure prompt and answer, redacted or not; `yes` is None where the answer is no plain yes or no.
-    `kept` says whether the bytes of the pictures lie beside the log. `note` says what went wrong, if `status` is no
-    200 or the answer broke off. `time` is UTC, `seconds` from the call to its answer's last byte.
+    `prompt_stats` and `answer_stats` (keys `asked` and `said` in the file) measure the texts, redacted or not. `yes` is
+    None unless the answer begins with yes or no. `kept` is True if the log keeps the pictures' bytes. `note` is the
+    problem if `status` is not 200 or the answer broke off. `time` is UTC; `seconds` runs from the call to the last byte
+    of its answer.
     """
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
     id: str
     time: str
@@ -100,8 +106,8 @@ class LoggedRequest(Row):
     history: tuple[Turn, ...] | None = ()
     prompt: str | None = None
     answer: str | None = None
-    asked: Wording = Wording(words=0)
-    said: Wording | None = None
+    prompt_stats: TextStats = Field(default=TextStats(words=0), validation_alias="asked", serialization_alias="asked")
+    answer_stats: TextStats | None = Field(default=None, validation_alias="said", serialization_alias="said")
     yes: bool | None = None
     refused: bool | None = None
     finished: bool | None = None
@@ -113,16 +119,16 @@ class LoggedRequest(Row):
 
 
 class Feedback(Row):
-    """A thumb on a logged answer, or what it should have said, or both; `id` is that of the call."""
+    """A thumb for a logged answer, its correction, or both; `id` is that of the call."""
 
-    id: str = Field(pattern=r"^[0-9a-f]{32}$", description="what the answer's header x-sightline-id said")
+    id: str = Field(pattern=r"^[0-9a-f]{32}$", description="value of the response header x-sightline-id")
     thumb: Literal["up", "down"] | None = None
     correction: str | None = Field(default=None, max_length=20_000)
     time: str = ""
 
     @field_validator("correction")
     @classmethod
-    def _says_something(cls, value: str | None) -> str | None:
+    def _not_blank(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():
-            raise ValueError("a correction must say something; leave it out where there is none")
+            raise ValueError("a correction must not be blank; omit it if there is none")
         return value

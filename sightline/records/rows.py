@@ -1,38 +1,38 @@
-"""The records of Sightline: Sample, Pair, Answer, Score, Estimate. Frozen, closed, one JSON object a line.
+"""The records of Sightline (Sample, Pair, Answer, Score, Estimate): frozen, closed, one JSON object a line.
 
-How a file of them is read and written is `store`; who made it, and from what, is `manifest`.
+`store` reads and writes files of them; `manifest` records their provenance.
 """
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-#: Where a prompt or an earlier turn says this, the row's next image stands.
+#: The placeholder for the row's next image in a prompt or an earlier turn.
 IMAGE = "<image>"
 Span = tuple[int, int]
 
 
 def _name(value: object) -> object:
-    """A whole number as text: tables turn ids into numbers, and 7 into 7.0 where a value of the column is missing."""
+    """An integer id as text: tables turn ids into numbers, and 7 into 7.0 if the column has a missing value."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-#: An id. Rows of others may give a whole number, which is read as text.
+#: An id; an integer is read as text.
 Name = Annotated[str, BeforeValidator(_name)]
 
 
 class Row(BaseModel):
-    """A frozen record that rejects unknown keys, and numbers that are not finite, which JSON cannot say."""
+    """A frozen record that rejects unknown keys and numbers that are not finite, which JSON cannot represent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Turn(Row):
-    """An earlier message of a conversation; or, before all others, what the provider or the user wants of answers.
+    """An earlier message of a conversation, or, before all others, the wishes of the provider or of the user.
 
-    How `system-info` and `user-info` are told to a model, and which of them wins, is `data.turns`.
+    `data.turns` renders `system-info` and `user-info` for a model and defines which of them takes precedence.
     """
 
     role: Literal["system", "system-info", "user-info", "user", "assistant"]
@@ -40,13 +40,13 @@ class Turn(Row):
 
 
 class Sample(Row):
-    """An image (or several, or none), a prompt, and, where it exists, a reference answer.
+    """A prompt about any number of images, with an optional reference answer.
 
-    `images` are paths relative to the folder of the file that holds the row. They stand, in order, where `history` and
-    `prompt` say `<image>`, or, where neither does, before the first user turn. `media` names what each of them is (such
-    as picture, sound) for a model composed of several kinds; empty is what the model takes first. `task` says what is
-    asked (description, yes-no, count, ...); `cluster` names the unit of resampling, one for all questions on one image;
-    `truth` is ground truth in the form its benchmark or judge understands.
+    `images` are paths relative to the folder of the row's file. They are inserted, in order, at each `<image>` in
+    `history` and `prompt`, or, if there is none, before the first user turn. `media` names the kind of each (such as
+    picture, sound) for a model with several encoders; if empty, the model's first kind is used. `task` is the type of
+    question (description, yes-no, count, ...); `cluster` names the resampling unit, shared by all questions about one
+    image; `truth` is ground truth in the form that its benchmark or judge expects.
     """
 
     id: Name
@@ -61,11 +61,11 @@ class Sample(Row):
 
 
 class Pair(Row):
-    """A preference: `chosen` over `rejected` for one prompt, which is as in `Sample`.
+    """A preference for `chosen` over `rejected`, for a prompt as in `Sample`.
 
-    `second_rejected` is a second worse answer, for averaged DPO (arXiv 2407.02477, eq. 5). Spans are the characters
-    `[start, end)` in which the answers differ by a correction, for dense weights (RLHF-V, arXiv 2312.00849).
-    `provenance` says who made the pair and how.
+    `second_rejected` is a second rejected answer, for averaged DPO (arXiv 2407.02477, eq. 5). Spans are characters
+    `[start, end)` that a correction changed, for dense weights (RLHF-V, arXiv 2312.00849). `provenance` records the
+    origin of the pair.
     """
 
     id: Name
@@ -84,9 +84,9 @@ class Pair(Row):
 
 
 class Answer(Row):
-    """What a model said to a sample. `finished` is False where the token limit cut it off.
+    """A model's answer to a sample. `finished` is False if the token limit cut it off.
 
-    Both it and `tokens` are None in answers that others wrote down, whose tokenizer is not known.
+    `finished` and `tokens` are None in answers from other tools, whose tokenizer is unknown.
     """
 
     sample_id: str
@@ -97,9 +97,9 @@ class Answer(Row):
 
 
 class Score(Row):
-    """The measurements of one answer; None is unscored, never zero. `details` is for people and the report.
+    """The measurements of one answer; None is unscored, never zero. `details` are for readers and the report.
 
-    `groups` names the parts of a benchmark (split, category) that the item belongs to, for metrics over a part.
+    `groups` names the parts of a benchmark (split, category) that the item belongs to, for metrics on a part.
     """
 
     sample_id: str
@@ -110,10 +110,10 @@ class Score(Row):
 
 
 class Grade(Row):
-    """What a rater, or a program in his place, gave a question or an answer: a number by criterion, higher is better.
+    """Grades of a question or an answer by a rater or an automatic grader: a number by criterion, higher is better.
 
-    `sample_id` names the sample. `answer_id` tells its answers apart where it has several (`chosen` and `rejected` of a
-    pair, the name of a run); `question_id` its questions. A criterion that was left open is None or missing.
+    `answer_id` distinguishes several answers of a sample (`chosen` and `rejected` of a pair, the name of a run);
+    `question_id` distinguishes its questions. A criterion that was not graded is None or missing.
     """
 
     sample_id: str
@@ -124,7 +124,7 @@ class Grade(Row):
 
 
 class Estimate(Row):
-    """A number with its uncertainty: `n` scored items, `unscored` items left out, 95 % interval."""
+    """A value with its uncertainty: standard error, 95 % interval, `n` scored items and `unscored` excluded items."""
 
     value: float | None
     stderr: float | None

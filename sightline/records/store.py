@@ -1,6 +1,6 @@
-"""Rows and JSON on disk: streamed reading, append-only and atomic writing, safe against a kill at any moment.
+"""Storage of rows and JSON: streamed reading, append-only and atomic writing, safe against a kill at any moment.
 
-It knows no particular record and keeps no index. What a directory of such files came from is in `manifest`.
+It depends on no particular record type and keeps no index. `manifest` records the provenance of a directory.
 """
 
 import json
@@ -26,24 +26,24 @@ from sightline.records.decoding import (
 
 T = TypeVar("T", bound=BaseModel)
 
-MAX_LINE = 64 * 2**20  # bytes; a longer line is no row, and must not be read into memory whole
+MAX_LINE = 64 * 2**20  # bytes; a longer line is not a row and must not be read into memory whole
 
 
 def read_rows(path: Path, row_type: type[T], *, allow_torn_tail: bool = False) -> Iterator[T]:
     """The rows of a JSONL file in order, one at a time; blank lines are skipped.
 
-    A last line that has no newline and is no complete JSON value was torn by a kill. It is an error, or left out
-    with `allow_torn_tail`; `append_rows` removes it.
+    A last line without a newline that is not complete JSON was torn by a kill. It is an error, or skipped with
+    `allow_torn_tail`; `append_rows` removes it.
 
     Raises:
-        InputError: no such file, or one that is compressed or in another encoding than UTF-8 (at the call); a line that
-            is no JSON or no such row (with its number), or that gives a key twice.
+        InputError: the file is missing, compressed or not UTF-8 (raised at the call); a line is not JSON, not a valid
+            row, or repeats a key (with the line number).
     """
     return (row for _, row in numbered_rows(path, row_type, allow_torn_tail=allow_torn_tail))
 
 
 def numbered_rows(path: Path, row_type: type[T], *, allow_torn_tail: bool = False) -> Iterator[tuple[int, T]]:
-    """As `read_rows`, each row with the number of its line, counted from 1."""
+    """The same as `read_rows`, each row with its line number from 1."""
     _require_file(path)
     require_text(path)
     return ((number, row) for number, _, row in _placed_rows(path, row_type, allow_torn_tail))
@@ -52,9 +52,9 @@ def numbered_rows(path: Path, row_type: type[T], *, allow_torn_tail: bool = Fals
 def sorted_rows(
     path: Path, row_type: type[T], key: Callable[[T], str | None], *, allow_torn_tail: bool = False
 ) -> Iterator[T]:
-    """The rows in the order of `key`, without those for which it is None; read twice.
+    """The rows in the order of `key`, without those whose key is None; the file is read twice.
 
-    Memory holds the keys and where each row begins, not the rows. Errors as `read_rows`, at the first row.
+    Memory holds the keys and the row offsets, not the rows. Errors are those of `read_rows`, raised at the first row.
     """
     _require_file(path)
     require_text(path)
@@ -68,7 +68,7 @@ def sorted_rows(
 
 
 def _placed_rows(path: Path, row_type: type[T], allow_torn_tail: bool) -> Iterator[tuple[int, int, T]]:
-    """Each row with the number of its line and the byte at which the line begins."""
+    """Each row with its line number and the byte offset of the line."""
     with path.open("rb") as file:
         number, start, end = 0, 0, 0
         while line := file.readline(MAX_LINE):
@@ -95,15 +95,15 @@ def _placed_rows(path: Path, row_type: type[T], allow_torn_tail: bool) -> Iterat
 
 
 def append_rows(path: Path, rows: Iterable[BaseModel]) -> int:
-    """Append rows and force them to the disk; returns how many. Creates the file and its folder.
+    """Append rows and sync them to disk; returns the count. Creates the file and its folder.
 
-    A torn last line is cut off first; a complete one that only lacks its newline is kept.
+    A torn last line is removed first; a complete one without a newline is kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
     if not is_new:
-        _mend_tail(path)
-    with naming(path), path.open("ab") as file:
+        _repair_tail(path)
+    with name_in_errors(path), path.open("ab") as file:
         count = _write_lines(file, rows)
         file.flush()
         os.fsync(file.fileno())
@@ -113,9 +113,9 @@ def append_rows(path: Path, rows: Iterable[BaseModel]) -> int:
 
 
 def set_torn_tail_aside(path: Path) -> Path | None:
-    """Move a last line that a kill cut off into a file beside `path`, with `.torn` behind its name; None where none is.
+    """Move a torn last line to a file beside `path` with the suffix `.torn`; None if there is no torn line.
 
-    What people typed is worth keeping even in part, which `append_rows` would not do.
+    Text typed by people is worth keeping even in part; `append_rows` would delete it.
     """
     with path.open("r+b") as file:
         start = _last_line(file)
@@ -135,30 +135,30 @@ def set_torn_tail_aside(path: Path) -> Path | None:
 
 
 def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
-    """Write a JSONL file in one piece: readers see the old file or the new one, never a part. Returns the count.
+    """Write a JSONL file atomically: readers see the old file or the new one, never a part. Returns the count.
 
     `rows` may be read from `path` itself.
     """
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         return _write_lines(file, rows)
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON in one piece, indented; pydantic models and paths may occur anywhere in `value`.
+    """Write indented JSON atomically; pydantic models and paths may occur anywhere in `value`.
 
     Raises:
-        ValueError: a number is not finite (JSON has none such; say None).
+        ValueError: a number is not finite, which JSON cannot represent (use None).
     """
     text = json.dumps(value, default=_plain, allow_nan=False, ensure_ascii=False, indent=2)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
-    """The value that a JSON file holds.
+    """The value in a JSON file.
 
     Raises:
-        InputError: no such file, or no JSON in it.
+        InputError: the file is missing or not JSON.
     """
     _require_file(path)
     try:
@@ -168,34 +168,31 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
-def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place if the body succeeds, and disappears if it fails.
+def atomic_write(path: Path, *, sync: bool = True) -> Iterator[Path]:
+    """Yield a temporary path that replaces `path` if the body succeeds and is deleted if it fails.
 
-    The name is hidden and always the same, so what a kill leaves behind is overwritten by the next try. Without
-    `sync` the file survives a kill but not a power failure; use that for many small files that can be made again.
+    The name is hidden and always the same, so the next attempt overwrites what a kill leaves behind. Without `sync` the
+    file survives a kill but not a power failure; use that for many small files that can be created again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with naming(path):
+        with name_in_errors(path):
             yield temporary
             if sync:
                 with temporary.open("rb") as file:
                     os.fsync(file.fileno())
             temporary.replace(path)
     finally:
-        with suppress(OSError):  # its folder may be gone, and why the body failed is what to report
+        with suppress(OSError):  # the folder may be gone; the body's own error must be reported
             temporary.unlink(missing_ok=True)
     if sync:
         _sync_directory(path.parent)
 
 
 @contextmanager
-def private_files() -> Iterator[int]:
-    """While the body runs, files that this process makes are for their owner alone (0600), and folders too (0700).
-
-    It gives the mask that held before.
-    """
+def private_umask() -> Iterator[int]:
+    """Create files with mode 0600 and folders with mode 0700 while the body runs; yields the previous umask."""
     before = os.umask(0o077)
     try:
         yield before
@@ -204,12 +201,12 @@ def private_files() -> Iterator[int]:
 
 
 def link_or_copy(origin: Path, target: Path) -> None:
-    """Give `target` the file that `origin` is, also behind symbolic links: a hard link where possible, else a copy.
+    """Create `target` as a hard link to the file `origin`, or as a copy if that is not possible.
 
-    Linked is the file and never a symbolic link, which would lead elsewhere from its new place.
+    Symbolic links are resolved first: a relative one would point elsewhere from its new folder.
     """
     file = origin.resolve(strict=True)
-    with replacing(target, sync=False) as temporary:
+    with atomic_write(target, sync=False) as temporary:
         temporary.unlink(missing_ok=True)
         try:
             os.link(file, temporary)
@@ -218,8 +215,8 @@ def link_or_copy(origin: Path, target: Path) -> None:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Give an error of the disk the path that was written: a write to an open file that fails names none."""
+def name_in_errors(path: Path) -> Iterator[None]:
+    """Add `path` to disk errors of the body: a failed write to an open file names no path."""
     try:
         yield
     except OSError as error:
@@ -230,9 +227,9 @@ def naming(path: Path) -> Iterator[None]:
 
 def _require_file(path: Path) -> None:
     if path.is_dir():
-        raise InputError(f"{path} is a directory; a file is needed here")
+        raise InputError(f"{path} is a directory; name a file in it")
     if not path.is_file():
-        raise InputError(f"{path} does not exist; check the path, or run the command that makes it")
+        raise InputError(f"{path} does not exist; check the path, or run the command that creates it")
 
 
 def _write_lines(file: IO[bytes], rows: Iterable[BaseModel]) -> int:
@@ -244,7 +241,7 @@ def _write_lines(file: IO[bytes], rows: Iterable[BaseModel]) -> int:
 
 
 def _is_torn(line: bytes) -> bool:
-    """Whether a line without newline is only the beginning of a row: no proper part of a JSON object is JSON."""
+    """Whether a line without a newline is an incomplete row: no proper prefix of a JSON object is JSON."""
     if line.endswith(b"\n"):
         return False
     try:
@@ -254,8 +251,8 @@ def _is_torn(line: bytes) -> bool:
     return False
 
 
-def _mend_tail(path: Path) -> None:
-    """Make the file end in a newline: cut a torn last line off, complete one that only lacks it."""
+def _repair_tail(path: Path) -> None:
+    """Make the file end in a newline: remove a torn last line, or complete one that only lacks its newline."""
     with path.open("r+b") as file:
         start = _last_line(file)
         tail = file.read(MAX_LINE)
@@ -269,7 +266,7 @@ def _mend_tail(path: Path) -> None:
 
 
 def _last_line(file: IO[bytes]) -> int:
-    """Where the text behind the last newline begins; the file is left there. Found from the end."""
+    """The offset behind the last newline, searched from the end; the file is positioned there."""
     start = file.seek(0, os.SEEK_END)
     while start > 0:
         step = min(start, 65536)
@@ -286,7 +283,7 @@ def _line_problem(line: bytes, error: ValidationError, row_type: type[BaseModel]
     if error.errors(include_url=False)[0]["type"] != "json_invalid":
         return f"{describe(error, row_type)}; correct the row or delete it"
     if _is_torn(line):
-        return "the row is cut off; run the command that writes it again, or delete the line"
+        return "the row is truncated; run the command that writes it again, or delete the line"
     shown = line.strip().decode("utf-8", errors="replace")[:60]
     return f"not JSON, {shown!r}; correct the line or delete it"
 
@@ -300,7 +297,7 @@ def _plain(value: object) -> object:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make a new or renamed file's entry durable."""
+    """Make the directory entry of a new or renamed file durable."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -308,9 +305,9 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def default_directory() -> Path:
+def cache_directory() -> Path:
     """`$SIGHTLINE_CACHE`, else `$XDG_CACHE_HOME/sightline`, else `~/.cache/sightline`; RuntimeError without a home."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if chosen := os.environ.get("SIGHTLINE_CACHE"):
         return Path(chosen).expanduser()
-    return (base if base.is_absolute() else Path.home() / ".cache") / "sightline"  # XDG has relative ones ignored
+    return (base if base.is_absolute() else Path.home() / ".cache") / "sightline"  # XDG says to ignore relative paths

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sightline.errors import InputError
 from sightline.evals.statistics import RESAMPLES
-from sightline.records.store import replacing, write_json
+from sightline.records.store import atomic_write, write_json
 from sightline.report.comparison import Results, compare_evaluations
 from sightline.report.material import read_material
 from sightline.report.page import render_html, render_markdown
@@ -44,6 +44,6 @@ def write_report(
         raise InputError(f"output directory {out} cannot be made ({error.strerror}); choose another --out.") from error
     write_json(out / RESULTS, results.model_dump(mode="json"))
     for name, text in ((HTML, html), (MARKDOWN, markdown)):
-        with replacing(out / name) as temporary:
+        with atomic_write(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return results

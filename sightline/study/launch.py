@@ -17,7 +17,7 @@ import yaml
 from sightline.builders.registry import get_entry
 from sightline.data.terminal import one_line
 from sightline.errors import InputError
-from sightline.records.store import replacing
+from sightline.records.store import atomic_write
 from sightline.study.execute import JobContext, lab_base, words_of
 from sightline.study.plan import Job, StudyPlan
 from sightline.study.runner import jobs_of
@@ -215,7 +215,7 @@ def _plain_name(name: str) -> str:
 
 
 def _write(path: Path, text: str) -> Path:
-    with replacing(path, sync=False) as temporary:
+    with atomic_write(path, sync=False) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
         temporary.chmod(0o755 if path.suffix == ".sh" else 0o644)
     return path

@@ -14,7 +14,7 @@ from typing import Any
 from peft import PeftModel
 from rich.progress import Progress
 
-from sightline.data.fingerprint import FINGERPRINT, Fingerprint, fingerprint, write_fingerprint
+from sightline.data.fingerprint import FINGERPRINT, Fingerprint, compute_fingerprint, write_fingerprint
 from sightline.data.terminal import open_bars
 from sightline.errors import InputError
 from sightline.models.adapters import save_adapter, save_model
@@ -125,7 +125,7 @@ def _dropped(prepared: Prepared, out_dir: Path) -> dict[str, int]:
 def _fingerprint(data: Data) -> Fingerprint:
     """Of the pairs, or of the prompts where there are none."""
     rows: Sequence[Pair | Sample] = data.pairs or data.samples
-    return fingerprint((map(Path, row.images), row.prompt) for row in rows)
+    return compute_fingerprint((map(Path, row.images), row.prompt) for row in rows)
 
 
 def _run_steps(prepared: Prepared, job: TrainJob, bars: Progress) -> None:

@@ -22,7 +22,7 @@ from sightline.cli.serve import read_key
 from sightline.data.request_log import RequestLog, log_file, read_log
 from sightline.errors import InputError
 from sightline.records.ratings import Feedback, LoggedRequest
-from sightline.records.store import private_files
+from sightline.records.store import private_umask
 from tests.apps.conftest import chat, data_url, door_before, lines
 from tests.judges.local_server import Act, Body, answer, cut_off_connection, echo, say
 
@@ -339,7 +339,7 @@ def test_a_key_is_read_from_a_variable_or_a_file(tmp_path: Path, monkeypatch: py
 
 
 def test_private_files_are_their_owners(tmp_path: Path) -> None:
-    with private_files():
+    with private_umask():
         log = RequestLog(tmp_path / "log", 10**6)
         log.add(LoggedRequest(id="0" * 32, time="", model="m"))
         log.add_feedback(Feedback(id="0" * 32, thumb="up"))

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from sightline.apps.monitor.measures import MEASURES, vocabulary
 from sightline.apps.monitor.page import evidence_text
 from sightline.cli import app
-from sightline.data.request_log import RequestLog, is_refusal, plain_yes, read_log, wording_of
+from sightline.data.request_log import RequestLog, is_refusal, plain_yes, read_log, text_stats
 from sightline.lab.oracle import score
 from sightline.lab.samples import ScenesConfig, write_scenes
 from sightline.models.requests import JudgeInput, Prefix
@@ -46,8 +46,8 @@ def row(
         "images": (picture,),
         "prompt": prompt,
         "answer": answer,
-        "asked": wording_of(prompt),
-        "said": wording_of(answer),
+        "prompt_stats": text_stats(prompt),
+        "answer_stats": text_stats(answer),
         "yes": plain_yes(answer),
         "refused": is_refusal(answer),
         "finished": True,
@@ -241,9 +241,9 @@ def test_measures_by_hand() -> None:
     assert by_name["cut_off"].value(one) == 0 and by_name["refusals"].value(one) == 0
     assert dataclasses.replace(by_name["yes"]).value(row(0, "x", "Two.")) is None
     # One known word seen three times: (1 + 3) / (256 + 3) of the mass lies in its bucket.
-    known = vocabulary([wording_of("cup cup cup")])
+    known = vocabulary([text_stats("cup cup cup")])
     assert known.value(row(0, "cup", "")) == pytest.approx(-math.log(4 / (BUCKETS + 3)))
-    assert wording_of("Cup cup, CUP!") == wording_of("cup cup cup")
+    assert text_stats("Cup cup, CUP!") == text_stats("cup cup cup")
     assert [plain_yes(text) for text in ("Yes.", "no", "**No**, it", "Nothing", "A yes")] == [
         True,
         False,

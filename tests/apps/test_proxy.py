@@ -55,7 +55,7 @@ def test_an_answer_goes_through_and_is_written_down(log: Path) -> None:
     assert row.id == answer.headers["x-sightline-id"] and len(row.id) == 32
     assert (row.prompt, row.answer, row.history) == ("Is there a cup?", "Yes, a cup.", ())
     assert (row.yes, row.refused, row.finished, row.tokens, row.status) == (True, False, True, 5, 200)
-    assert (row.asked.words, row.said and row.said.words) == (4, 3)
+    assert (row.prompt_stats.words, row.answer_stats and row.answer_stats.words) == (4, 3)
     (picture,) = row.images
     import base64
 
@@ -149,7 +149,7 @@ def test_redaction_keeps_measures_and_no_words(log: Path) -> None:
             client.post("/v1/chat/completions", json=chat("My secret word", data_url()))
         (row,) = rows(place)
         assert (row.prompt, row.history, row.answer) == (prompt, None, answer)
-        assert (row.asked.words, sum(row.asked.buckets.values()), row.refused) == (3, 3, True)
+        assert (row.prompt_stats.words, sum(row.prompt_stats.buckets.values()), row.refused) == (3, 3, True)
         assert "secret" not in (place / "requests-000001.jsonl").read_text()
 
 

@@ -71,7 +71,7 @@ def test_pictures_are_written_anew_and_bad_ones_are_refused(talk: ChatSession) -
     assert name.startswith("images/") and name.endswith(".png")
     assert b"who and where" not in (talk.folder / name).read_bytes()
     assert talk.take(buffer.getvalue(), "again.jpg") == name
-    for data, problem in ((b"", "0 bytes"), (b"no picture", "is no image"), (buffer.getvalue()[:300], "damaged")):
+    for data, problem in ((b"", "0 bytes"), (b"no picture", "is not an image"), (buffer.getvalue()[:300], "damaged")):
         with pytest.raises(InputError, match=problem):
             talk.take(data, "p.jpg")
     assert [path.name for path in (talk.folder / "images").iterdir()] == [Path(name).name]

@@ -11,7 +11,7 @@ import sightline
 from sightline.cli import early
 from sightline.config import Config
 from sightline.config.loading import check_keys
-from sightline.config.problems import Outline, outline_of
+from sightline.config.problems import Outline, build_outline
 from sightline.errors import InputError
 from sightline.lab import BASE
 from sightline.train.config import TrainConfig
@@ -33,7 +33,7 @@ def test_the_outlines_are_those_of_the_configs() -> None:
         (["train", "--model", "nowhere"], "model nowhere does not exist"),
         (["train", "--model", BASE, "--pairs", "nowhere"], "pairs nowhere does not exist"),
         (["train", "--model", BASE, "--config", "nowhere.yaml"], "config nowhere.yaml does not exist"),
-        (["train", "--model", BASE, "--set", "optim.lr=!!int x"], "'x' is no int"),
+        (["train", "--model", BASE, "--set", "optim.lr=!!int x"], "'x' is not a valid int"),
         (["pairs", "bdhs", "--samples", BASE, "--set", "roh=1"], "unknown key 'roh'; did you mean 'rho'?"),
         (["pairs", "corrupted", "--samples", "nowhere"], "samples nowhere does not exist"),
         (["pairs", "from-feedback", "nowhere"], "log nowhere does not exist"),
@@ -70,7 +70,7 @@ def test_seeds_are_checked_at_the_command_line(command: str, option: str) -> Non
 
 
 def test_a_key_is_refused_as_the_config_would() -> None:
-    outline = outline_of(TrainConfig)
+    outline = build_outline(TrainConfig)
     with pytest.raises(InputError, match=r"^override 'optm\.lr=1': unknown key 'optm'; did you mean 'optim'\?$"):
         check_keys(outline, None, ["optm.lr=1"])
     for given in (["loss={name: dpo, anything: 1}"], ["source={name: online, judge: {name: oracle}}"], ["rl=null"]):

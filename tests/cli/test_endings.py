@@ -30,7 +30,7 @@ from pathlib import Path
 import typer
 
 from sightline.errors import InputError
-from sightline.records.store import replacing
+from sightline.records.store import atomic_write
 
 app = typer.Typer()
 
@@ -46,7 +46,7 @@ def run(how: str) -> None:
     if how == "hostile":
         raise InputError("[red]x[/red] \\x1b]0;TITLE\\x07\\u202e")
     if how == "terminate":
-        with replacing(Path("row.jsonl")) as temporary:
+        with atomic_write(Path("row.jsonl")) as temporary:
             temporary.write_text("half")
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(20)
@@ -147,7 +147,7 @@ def _run(words: list[str], folder: Path, limit: int | None = None, **more: str) 
 def _is_one_sentence(done: subprocess.CompletedProcess[str], *parts: str) -> bool:
     error = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    return all(part in error for part in (*parts, "nothing finished was lost", "run the same command again"))
+    return all(part in error for part in (*parts, "completed work is kept", "run the same command again"))
 
 
 SCENES = ["lab", "scenes", "--split", "preference", "--count", "40", "--out", "out"]
@@ -170,8 +170,8 @@ def test_a_full_device_is_named_with_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left") as caught:
         write_rows(rows, [Score(sample_id="a", cluster="a", values={})])
     assert disk_problem(caught.value) == (
-        f"{rows} cannot be read or written: no space is left on the device; nothing finished was lost: correct this and"
-        " run the same command again"
+        f"{rows} cannot be read or written: no space is left on the device; completed work is kept: fix this and run"
+        " the same command again"
     )
 
 
@@ -181,7 +181,7 @@ def test_a_full_device_is_named_with_the_file(tmp_path: Path) -> None:
         (OSError(errno.ENOSPC, "No space left on device"), ("a file in here", "no space is left")),
         (OSError(errno.EROFS, "Read-only", "out/x"), ("out/x", "read-only")),
         (PermissionError(errno.EACCES, "denied", "out/x"), ("out/x", "permission is denied")),
-        (FileNotFoundError(errno.ENOENT, "gone", "out/x"), ("out/x", "does not exist any more")),
+        (FileNotFoundError(errno.ENOENT, "gone", "out/x"), ("out/x", "no longer exists")),
         (
             RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
             ("no space is left",),

@@ -1,4 +1,4 @@
-"""Fetching from the hub, here from its cache on disk, as HF_HUB_OFFLINE has it; and a study that begins with it."""
+"""Fetching from the hub's disk cache (HF_HUB_OFFLINE), and a study that starts with a fetch."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Images: what is opened looks as it does to people, and what cannot be opened is one sentence, never a crash."""
+"""Images: opened as viewers display them, or refused with one sentence, never a crash."""
 
 import io
 import random
@@ -101,7 +101,7 @@ def test_missing_empty_and_foreign_files(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_text("<html>404</html>", encoding="utf-8")
     assert "b.png is not an image (PNG, " in refusal(tmp_path / "b.png")
     (tmp_path / "c").mkdir()
-    assert "does not exist" in refusal(tmp_path / "c")
+    assert "is a directory and not a file" in refusal(tmp_path / "c")
     assert "does not exist" in refusal(tmp_path / "a\0b")
     assert "cannot be read" in refusal(tmp_path / ("x" * 300))
 
@@ -184,7 +184,7 @@ def test_adopted_images_are_copied_where_links_are_impossible(
 def test_adoption_never_overwrites(tmp_path: Path, make_image: Callable[..., Path]) -> None:
     make_image("from/a.png", color="red")
     other = make_image("to/a.png", color="blue").read_bytes()
-    with pytest.raises(InputError, match="is another image already"):
+    with pytest.raises(InputError, match="already exists with another image"):
         adopt_image(tmp_path / "from", "a.png", tmp_path / "to", "row 7")
     assert (tmp_path / "to/a.png").read_bytes() == other
 
@@ -216,15 +216,15 @@ FRAMES = {"save_all": True, "append_images": [Image.new("RGB", NOISE.size)]}
     ("data", "problem"),
     [
         (b"", "is empty (0 bytes)"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is no image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0", "is no image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0", "is not an image"),
         (sent(NOISE)[:200], "is truncated or damaged"),
         (sent(NOISE, "GIF", **FRAMES), "has several frames"),
         (sent(NOISE, "WEBP", **FRAMES), "has several frames"),
         (sent(NOISE, "PNG", **FRAMES), "has several frames"),
-        (sent(Image.new("RGB", (20, 20))), "has 20 x 20 pixels, and 200 may be sent"),
-        (bomb(), "pixels that may be sent"),
-        (b"x" * 2001, "has more than the 2000 bytes that may be sent"),
+        (sent(Image.new("RGB", (20, 20))), "has 20 x 20 pixels, and 200 are allowed"),
+        (bomb(), "than the allowed"),
+        (b"x" * 2001, "has more than the allowed 2000 bytes"),
     ],
 )
 def test_what_may_not_be_sent_is_refused_before_it_is_decoded(data: bytes, problem: str) -> None:

@@ -1,4 +1,4 @@
-"""Directories of labels: names, files that a kill cut off, the row that counts, and grades as rows."""
+"""Label directories: rater names, torn files, the latest rating, and grades as rows."""
 
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def test_names(text: str, name: str) -> None:
     "text", ["", " ", "../etc/passwd", "a/b", "a\\b", ".hidden", "a\0b", "x" * 41, "<b>", "con", "nul.x"]
 )
 def test_what_is_no_name_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="is no name"):
+    with pytest.raises(InputError, match="is not a valid name"):
         rater_name(text)
 
 
@@ -71,9 +71,9 @@ def test_grades_are_a_row_an_answer_and_rater(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds no items\.jsonl; make it with"):
+    with pytest.raises(InputError, match=r"holds no items\.jsonl; create it with"):
         read_items(tmp_path)
-    with pytest.raises(InputError, match="nobody has rated anything yet"):
+    with pytest.raises(InputError, match="has no ratings under raters/"):
         read_ratings(tmp_path)
     append_rows(tmp_path / "items.jsonl", [item("a"), item("a")])
     with pytest.raises(InputError, match="line 2: id 'a' is empty or occurs twice"):

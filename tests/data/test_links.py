@@ -1,4 +1,4 @@
-"""Pictures that are symbolic links: whatever adopts them gets the picture, and never a link that leads elsewhere."""
+"""Pictures that are symbolic links: the file behind a link is adopted, never the link."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from sightline.check.fix import begin_fix, fix_dataset
 from sightline.check.run import FINDINGS, CheckPlan, check_into
 from sightline.data.formats.exporting import export_pairs
 from sightline.data.formats.importing import ImportRequest, import_layout
-from sightline.data.images import adopt_image, check_image_file, leaves_folder, open_image
+from sightline.data.images import adopt_image, check_image_file, link_target_outside, open_image
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import read_samples
 from sightline.errors import InputError
@@ -151,8 +151,8 @@ def test_an_export_refuses_a_damaged_picture(linked: Path, tmp_path: Path, layou
 
 
 def test_links_out_of_the_folder_are_followed_and_told(hub: Path, linked: Path, tmp_path: Path) -> None:
-    assert leaves_folder(hub / "pics/0.png", hub) == (tmp_path / "cache/blobs/0f3a").resolve()
-    assert leaves_folder(linked / "pics/1.png", linked) is None
+    assert link_target_outside(hub / "pics/0.png", hub) == (tmp_path / "cache/blobs/0f3a").resolve()
+    assert link_target_outside(linked / "pics/1.png", linked) is None
     report = looked_at(hub, tmp_path / "check")
     (line,) = [line for line in report.lines if line.check == "image-linked"]
     assert (line.rows, line.verdict, report.removable) == (1, "ok", 0)
@@ -166,7 +166,7 @@ def test_links_out_of_the_folder_are_followed_and_told(hub: Path, linked: Path, 
 
 @contextmanager
 def within_seconds(seconds: int) -> Iterator[None]:
-    """Opening a FIFO that nobody writes would wait for ever."""
+    """Opening a FIFO without a writer would block forever."""
 
     def fail(*_: object) -> None:
         raise TimeoutError
@@ -181,7 +181,7 @@ def within_seconds(seconds: int) -> Iterator[None]:
 
 
 def spoil(folder: Path) -> None:
-    """Things that hold no data: a FIFO, a socket, a link to a device, one that leads nowhere, one in a circle."""
+    """Things that hold no data: a FIFO, a socket, a link to a device, a broken link, a loop."""
     os.mkfifo(folder / "pipe.png")
     (folder / "zero.png").symlink_to("/dev/zero")
     (folder / "dangling.png").symlink_to("nowhere.png")
@@ -209,10 +209,10 @@ def test_what_holds_no_data_does_not_count_in_a_hash_and_never_hangs(linked: Pat
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("pipe", "does not exist as a file, it is a FIFO"),
-        ("zero", "does not exist as a file, it is a device"),
-        ("socket", "does not exist as a file, it is a socket"),
-        ("dangling", "does not exist, it is a link that leads nowhere"),
+        ("pipe", "is a FIFO and not a file"),
+        ("zero", "is a device and not a file"),
+        ("socket", "is a socket and not a file"),
+        ("dangling", "does not exist, it is a broken link"),
         ("loop", "cannot be read (Too many levels of symbolic links)"),
     ],
 )

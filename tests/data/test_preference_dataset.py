@@ -1,4 +1,4 @@
-"""The folder of pairs is the ecosystem's: `datasets` itself opens it here, and every row comes back as it was."""
+"""Directories of pairs: `datasets` opens them, and every row survives a round trip."""
 
 import json
 import shutil
@@ -185,7 +185,7 @@ def test_a_failed_write_keeps_the_dataset_that_was_there(folder: Path) -> None:
 def test_directory_without_pairs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds neither pairs\.jsonl nor data/\*\.parquet"):
         read_pairs(tmp_path)
-    with pytest.raises(InputError, match=r"pairs\.jsonl does not exist; make pairs first"):
+    with pytest.raises(InputError, match=r"pairs\.jsonl does not exist; build pairs first"):
         write_preference_dataset(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Progress off the terminal: a plain line at least once a minute, nothing in the first, by a clock of the test's."""
+"""Progress without a terminal: a line once a minute, none in the first minute, with a fake clock."""
 
 import io
 import time

@@ -1,4 +1,4 @@
-"""Sample directories: rows stream past checked, and each kind of bad row is refused with its line."""
+"""Sample directories: rows are streamed and checked, and each kind of invalid row is refused with its line."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Foreign text on a terminal: no control or bidirectional character reaches it, nothing is eaten as markup."""
+"""Untrusted text on a terminal: control and bidirectional characters are escaped, and markup is not interpreted."""
 
 import ast
 import io
@@ -93,7 +93,7 @@ def test_bars_escape_labels_and_notes(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def _bypasses(tree: ast.AST) -> list[str]:
-    """Ways to write on a terminal past `say` and `Screen`."""
+    """Terminal output that bypasses `say` and `Screen`."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rich":

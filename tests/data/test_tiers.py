@@ -1,4 +1,4 @@
-"""The three tiers of a prompt: how they are told, there and back, through every form in which pairs are kept."""
+"""The three tiers of a prompt: round trips through every storage form of pairs."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from sightline.data.fingerprint import FINGERPRINT, fingerprint, picture_digest, read_fingerprint, write_fingerprint
+from sightline.data.fingerprint import (
+    FINGERPRINT,
+    compute_fingerprint,
+    picture_digest,
+    read_fingerprint,
+    write_fingerprint,
+)
 from sightline.errors import InputError
 from sightline.evals.contamination import find_leaks, trained_on
 from sightline.records.rows import Sample
@@ -21,13 +27,13 @@ def test_pictures_are_known_by_their_bytes_whatever_their_names(benchmark: Shape
     samples = list(benchmark.samples())
     copied = tmp_path / "train.png"
     shutil.copy(benchmark.folder / samples[2].images[0], copied)
-    seen = fingerprint([([copied], "What is it?"), ([tmp_path / "absent.png"], "Where?")])
+    seen = compute_fingerprint([([copied], "What is it?"), ([tmp_path / "absent.png"], "Where?")])
     made = find_leaks(samples, benchmark.folder, seen)
     assert (made.pictures, made.shared_pictures, made.shared_questions) == (4, 1, 0)
     assert made.sentence("shapes") == (
         "shapes: 1 of 4 pictures are in the training pairs too; its numbers may flatter the model"
     )
-    assert find_leaks(samples, benchmark.folder, fingerprint([])).sentence("shapes") is None
+    assert find_leaks(samples, benchmark.folder, compute_fingerprint([])).sentence("shapes") is None
 
 
 def test_coco_ids_and_questions_need_no_picture(tmp_path: Path) -> None:
@@ -36,7 +42,7 @@ def test_coco_ids_and_questions_need_no_picture(tmp_path: Path) -> None:
         Sample(id="2", images=("COCO_val2014_000000000043.jpg",), prompt="Describe the image.", cluster="b"),
         Sample(id="3", images=("COCO_val2014_000000000044.jpg",), prompt="Describe the image.", cluster="c"),
     ]
-    seen = fingerprint(
+    seen = compute_fingerprint(
         [([tmp_path / "000000000042.jpg"], "<image>\nIS IT THOUGH"), ([tmp_path / "x.png"], "Describe the image.")]
     )
     made = find_leaks(samples, tmp_path, seen)
@@ -47,12 +53,12 @@ def test_coco_ids_and_questions_need_no_picture(tmp_path: Path) -> None:
 def test_it_is_kept_beside_the_adapter(benchmark: ShapeBenchmark, tmp_path: Path) -> None:
     samples = list(benchmark.samples())
     picture = benchmark.folder / samples[0].images[0]
-    made = fingerprint([([picture], "Is it?")])
+    made = compute_fingerprint([([picture], "Is it?")])
     (tmp_path / "train" / "adapter").mkdir(parents=True)
     assert trained_on(tmp_path / "train" / "adapter") is None and trained_on(None) is None
     write_fingerprint(tmp_path / "train" / FINGERPRINT, made)
     assert trained_on(tmp_path / "train" / "adapter") == made == read_fingerprint(tmp_path / "train" / FINGERPRINT)
     assert made.pictures == {picture_digest(picture.read_bytes())}
     (tmp_path / "train" / FINGERPRINT).write_bytes(b"no such thing")
-    with pytest.raises(InputError, match=r"trained_on\.npz is no record of training rows"):
+    with pytest.raises(InputError, match=r"trained_on\.npz is not a fingerprint of training data"):
         trained_on(tmp_path / "train" / "adapter")

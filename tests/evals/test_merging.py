@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sightline.data.fingerprint import FINGERPRINT, fingerprint, write_fingerprint
+from sightline.data.fingerprint import FINGERPRINT, compute_fingerprint, write_fingerprint
 from sightline.errors import InputError
 from sightline.evals.registry import BENCHMARKS
 from sightline.evals.run import EvalConfig, EvalRuntime, Files, evaluate
@@ -83,7 +83,7 @@ def test_a_leak_is_said_and_kept_in_the_manifest(
     save_adapter(add_lora(load_vlm(model, device="cpu"), LoraSettings(rank=2, alpha=4.0)), train / "adapter")
     benchmark = ShapeBenchmark("shapes", tmp_path / "data", 2)
     picture = benchmark.folder / next(benchmark.samples()).images[0]
-    write_fingerprint(train / FINGERPRINT, fingerprint([([picture], "Which?")]))
+    write_fingerprint(train / FINGERPRINT, compute_fingerprint([([picture], "Which?")]))
     config = EvalConfig(benchmarks=("shapes",), limit=2, resamples=100)
     out = evaluate(
         model, tmp_path / "eval", config, adapter=train / "adapter", files=Files(tmp_path / "data"), runtime=RUNTIME

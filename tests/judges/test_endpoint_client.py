@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sightline.endpoint import Ask
-from sightline.endpoint.client import Kept, ReplyCache
+from sightline.endpoint.client import CachedReply, ReplyCache
 from sightline.errors import InputError
 from tests.judges.local_server import Act, Body, echo, endpoint, in_turn, pictures_of, say, serving, text_of
 
@@ -174,7 +174,7 @@ def test_writers_side_by_side_leave_whole_entries(tmp_path: Path) -> None:
 
     def write(text: str) -> None:
         for _ in range(50):
-            cache.put("ab12", Kept(text=text, tokens=1, cut_off=False))
+            cache.put("ab12", CachedReply(text=text, tokens=1, cut_off=False))
 
     threads = [threading.Thread(target=write, args=(text,)) for text in texts]
     for thread in threads:

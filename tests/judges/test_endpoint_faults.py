@@ -176,7 +176,7 @@ def test_nobody_there_stops_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("code", "said"),
-    [(401, r"refuses the key .*valid one into MY_KEY"), (404, "does not know 'm'")],
+    [(401, r"rejects the API key .*valid one in MY_KEY"), (404, "does not know 'm'")],
 )
 def test_a_wrong_key_or_model_stops_at_once(code: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "sk-secret")
@@ -240,7 +240,7 @@ def test_a_server_that_went_away_stops_the_run_and_what_was_answered_is_kept() -
     with serving(echo) as (url, _):
         server = endpoint(url, retries=1)
         server.ask([Ask("a")])
-    with pytest.raises(InputError, match=r"is gone .*start it and run the same command again later; what was answered"):
+    with pytest.raises(InputError, match=r"is gone .*start it and run the same command again later; answers so far"):
         server.ask([Ask("a"), Ask("b")])
     with serving(echo, port=int(url.split(":")[2].split("/")[0])) as (_, heard):
         assert [reply.text for reply in server.ask([Ask("a"), Ask("b")])] == ["to a", "to b"]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.models.tensor_cache import content_key, open_cache
-from sightline.records.store import default_directory
+from sightline.records.store import cache_directory
 
 
 def test_keys_tell_apart_what_differs() -> None:
@@ -60,15 +60,15 @@ def test_the_default_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     monkeypatch.setenv("SIGHTLINE_CACHE", "/own/place")
-    assert default_directory() == Path("/own/place")
+    assert cache_directory() == Path("/own/place")
     monkeypatch.setenv("SIGHTLINE_CACHE", "")
-    assert default_directory() == Path("/xdg/sightline")
+    assert cache_directory() == Path("/xdg/sightline")
     for value in ("", "not/absolute"):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
-        assert default_directory() == Path("/home/someone/.cache/sightline")
+        assert cache_directory() == Path("/home/someone/.cache/sightline")
     monkeypatch.delenv("SIGHTLINE_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert default_directory() == Path("/home/someone/.cache/sightline")
+    assert cache_directory() == Path("/home/someone/.cache/sightline")
 
 
 @pytest.mark.parametrize("size", ["twenty", "inf", "nan", ""])

@@ -179,5 +179,5 @@ def test_earlier_turns_and_places_of_images(vlm: VLM, pictures: list[Path]) -> N
         "[user]\nCompare <images> and<images></s>\n[assistant]\nTwo cups.</s>\n[user]\nWhich is red?</s>\n[assistant]\n"
     )
     assert readable(vlm, prefix.ids) == f"<s>{told}"
-    with pytest.raises(InputError, match="says <image> 2 times and has 1 images"):
+    with pytest.raises(InputError, match="has 2 <image> placeholders and 1 images"):
         encode_prefix(vlm, Prefix((pictures[0],), "Which is red?", history))

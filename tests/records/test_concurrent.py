@@ -1,4 +1,4 @@
-"""One file written by several processes at once, and what kills leave behind."""
+"""A file written by several processes at once, and removal of what kills leave behind."""
 
 import multiprocessing
 import os
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sightline.records.concurrent import remove_leftovers, replacing_concurrently
+from sightline.records.concurrent import concurrent_atomic_write, remove_leftovers
 
 CONTENT = b"picture" * 1000
 
 
 def write(path: Path, pause: float = 0.0) -> None:
-    with replacing_concurrently(path) as temporary:
+    with concurrent_atomic_write(path) as temporary:
         temporary.write_bytes(CONTENT[:100])
         time.sleep(pause)
         temporary.write_bytes(CONTENT)
@@ -65,10 +65,10 @@ def test_a_leftover_is_removed_where_the_file_is_there(tmp_path: Path) -> None:
 
 def test_what_another_process_writes_now_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "scene.png"
-    with replacing_concurrently(path) as first:
+    with concurrent_atomic_write(path) as first:
         first.write_bytes(b"first")
         remove_leftovers(path)
-        with replacing_concurrently(path) as second:
+        with concurrent_atomic_write(path) as second:
             assert second != first
             second.write_bytes(b"second")
         assert path.read_bytes() == b"second" and first.read_bytes() == b"first"
@@ -78,7 +78,7 @@ def test_what_another_process_writes_now_is_left_alone(tmp_path: Path) -> None:
 def test_a_body_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "scene.png"
     write(path)
-    with pytest.raises(FileNotFoundError, match="elsewhere"), replacing_concurrently(path) as temporary:
+    with pytest.raises(FileNotFoundError, match="elsewhere"), concurrent_atomic_write(path) as temporary:
         temporary.write_bytes((tmp_path / "elsewhere").read_bytes())
     assert path.read_bytes() == CONTENT and temporaries(path) == []
 

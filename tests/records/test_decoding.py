@@ -1,4 +1,4 @@
-"""Files in other encodings and compressed ones are called by their name; JSON that would be misread is refused."""
+"""Errors for compressed files and other encodings, and strict JSON."""
 
 import bz2
 import gzip
@@ -11,7 +11,7 @@ import pytest
 from sightline.errors import InputError
 from sightline.records import Pair, Sample, read_rows
 from sightline.records.decoding import (
-    NotingDecoder,
+    LenientDecoder,
     NotStrict,
     first_undecodable,
     require_text,
@@ -98,13 +98,13 @@ def test_a_long_line_is_searched_in_pieces(tmp_path: Path) -> None:
 def test_what_would_be_read_as_something_else_is_refused(tmp_path: Path, text: str, problem: str) -> None:
     with pytest.raises(NotStrict, match=problem):
         strict_json(text)
-    decoder = NotingDecoder()
+    decoder = LenientDecoder()
     value, end = decoder.raw_decode(f"{text}, 5")
     assert (decoder.problem, end, isinstance(value, dict)) == (problem, len(text), True)
     path = tmp_path / "pairs.jsonl"
     sound = {"id": "a", "prompt": "?", "chosen": "A", "rejected": "B", "builder": "b"}
-    told = json.dumps(sound)[:-1]
-    path.write_text(f'{told}}}\n{told}, "provenance": {text}}}\n')
+    line = json.dumps(sound)[:-1]
+    path.write_text(f'{line}}}\n{line}, "provenance": {text}}}\n')
     rows = read_rows(path, Pair)
     assert next(rows).id == "a"
     with pytest.raises(InputError, match=rf"pairs\.jsonl line 2: {problem}"):
@@ -112,8 +112,8 @@ def test_what_would_be_read_as_something_else_is_refused(tmp_path: Path, text: s
 
 
 def test_strict_json_is_json() -> None:
-    told = {"a": [1, 2.5, -1e300, True, None, {"b": "é"}], "": {}}
-    assert strict_json(json.dumps(told)) == told == strict_json(json.dumps(told).encode())
+    value = {"a": [1, 2.5, -1e300, True, None, {"b": "é"}], "": {}}
+    assert strict_json(json.dumps(value)) == value == strict_json(json.dumps(value).encode())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Hashes tell contents apart and nothing else; a stage is begun, gone on with, found done, or refused."""
+"""Content hashes, and the life cycle of a stage: start, resume, skip, refuse."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import sightline
 from sightline.config import Config
 from sightline.errors import InputError
 from sightline.records import Manifest, Stage, content_hash, hash_file, hash_json, hash_tree, read_manifest
-from sightline.records.manifest import Computed, git_revision, installed_versions, note
+from sightline.records.manifest import Computed, git_revision, installed_versions, record_computed
 from sightline.records.store import write_json
 
 
@@ -105,7 +105,7 @@ def test_stage_from_nothing_to_done(tmp_path: Path) -> None:
     assert (done.manifest.counts, done.manifest.dropped) == ({"kept": 3}, {"too long": 1})
     assert (done.manifest.numbers, done.manifest.runs) == ({"tokens": 12.5}, 1)
     assert 0 < done.manifest.seconds < 60
-    with pytest.raises(ValueError, match="complete already"):
+    with pytest.raises(ValueError, match="already complete"):
         done.finish()
 
 
@@ -145,28 +145,28 @@ def test_foreign_directories_are_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "web" / "manifest.json", {"short_name": "app"})
     assert "web/manifest.json is not a manifest of this version" in refusal(tmp_path / "web")
     (tmp_path / "file").touch()
-    assert "output directory file cannot be made" in refusal(tmp_path / "file")
+    assert "output directory file cannot be created" in refusal(tmp_path / "file")
 
 
 def test_missing_and_unfinished_inputs_are_refused_before_anything_is_made(tmp_path: Path) -> None:
     assert "samples" in refusal(tmp_path / "out", samples=tmp_path / "nowhere")
     Stage.open(tmp_path / "scenes", "lab scenes", Settings(), {})
     text = refusal(tmp_path / "out", samples=tmp_path / "scenes")
-    assert text == "samples scenes is not finished; run the command that makes it ('lab scenes') again"
+    assert text == "samples scenes is not finished; run the command that creates it ('lab scenes') again"
     assert not (tmp_path / "out").exists()
 
 
 def test_hash_of_a_stage_directory_is_its_key_and_data(tmp_path: Path) -> None:
-    def made(name: str, text: str, beta: float = 0.1) -> Path:
+    def finished_stage(name: str, text: str, beta: float = 0.1) -> Path:
         stage = Stage.open(tmp_path / name, "pairs", Settings(beta=beta), {})
         (tmp_path / name / "pairs.jsonl").write_text(text, encoding="utf-8")
         stage.finish(numbers={"noise": time.time()})
         return tmp_path / name
 
-    first = content_hash(made("a", "x"))
-    assert content_hash(made("b", "x")) == first  # times, places and versions do not count
-    assert content_hash(made("c", "y")) != first
-    assert content_hash(made("d", "x", beta=0.2)) != first
+    first = content_hash(finished_stage("a", "x"))
+    assert content_hash(finished_stage("b", "x")) == first  # times, places and versions do not count
+    assert content_hash(finished_stage("c", "y")) != first
+    assert content_hash(finished_stage("d", "x", beta=0.2)) != first
 
 
 def test_hash_of_a_model_directory_is_its_files(tmp_path: Path) -> None:
@@ -202,12 +202,12 @@ for index in range(2000):
 
 
 def test_kill_in_the_middle_then_a_second_process_goes_on(tmp_path: Path) -> None:
-    """A real process is killed while it appends; while it lives nobody else may write there, and after it one may."""
+    """A real process is killed while it appends; its lock excludes others until then."""
     out = tmp_path / "out"
     worker = subprocess.Popen([sys.executable, "-c", WORKER, str(out)], stdout=subprocess.PIPE, text=True)
     assert worker.stdout is not None
     assert worker.stdout.readline() == "open\n"
-    with pytest.raises(InputError, match="another process works in"):
+    with pytest.raises(InputError, match="another process is using"):
         Stage.open(out, "eval", Config(), {})
     while not (out / "answers.jsonl").exists():
         time.sleep(0.01)
@@ -228,7 +228,7 @@ def test_versions_and_revision() -> None:
 
 
 def test_no_revision_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the package is installed somewhere below another project's checkout."""
+    """Also if the package is installed below another project's checkout."""
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     monkeypatch.setattr(sightline, "__file__", str(tmp_path / "site-packages" / "sightline" / "__init__.py"))
     assert git_revision() is None
@@ -262,21 +262,21 @@ CARD = Computed(device="cuda", device_name="A card", dtype="bfloat16", autocast=
 
 
 def test_a_stage_has_what_passes_were_computed_in_while_it_was_open(tmp_path: Path) -> None:
-    """Each record once, in the file at once, kept by the process that goes on, and none from after the end."""
-    note(CARD)  # before: none of this stage's
+    """Each record is written once and at once, survives a resume, and none is added after the end."""
+    record_computed(CARD)  # before: none of this stage's
     stage = Stage.open(tmp_path / "out", "pairs", Settings(), {})
     assert read_manifest(tmp_path / "out").computed == ()
     for record in (CPU, CPU):
-        note(record)
+        record_computed(record)
     assert read_manifest(tmp_path / "out").computed == (CPU,) and not read_manifest(tmp_path / "out").complete
     del stage  # killed; another machine goes on
     again = Stage.open(tmp_path / "out", "pairs", Settings(), {})
     other = Stage.open(tmp_path / "other", "pairs", Settings(), {})
-    note(CARD)
+    record_computed(CARD)
     other.finish()
-    note(CPU)
+    record_computed(CPU)
     again.finish(counts={"pairs": 1})
-    note(CPU.model_copy(update={"dtype": "float16"}))
+    record_computed(CPU.model_copy(update={"dtype": "float16"}))
     done = read_manifest(tmp_path / "out")
     assert done.computed == (CPU, CARD) and done.runs == 2 and done.complete and done.counts == {"pairs": 1}
     assert read_manifest(tmp_path / "other").computed == (CARD,)

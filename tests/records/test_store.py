@@ -1,4 +1,4 @@
-"""Rows on disk: what is written comes back, whatever is killed; what is wrong is named with its line."""
+"""Rows on disk: round trips, kills at any moment, and errors with line numbers."""
 
 import json
 import os
@@ -20,14 +20,15 @@ from sightline.records import (
     Sample,
     Score,
     append_rows,
+    atomic_write,
     numbered_rows,
     read_json,
     read_rows,
-    replacing,
     sorted_rows,
     write_json,
     write_rows,
 )
+from sightline.records.ratings import LoggedRequest, TextStats
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 number = st.floats(allow_nan=False, allow_infinity=False)
@@ -91,7 +92,7 @@ def test_scores_come_back_as_they_were(rows: list[Score]) -> None:
 
 
 def test_a_kill_at_any_byte_loses_at_most_the_row_being_written(tmp_path: Path) -> None:
-    """A file cut at each of its bytes: whole rows are read, and appending goes on without a trace of the torn one."""
+    """A file truncated at each byte: complete rows are read, and appending removes the torn one."""
     path = tmp_path / "answers.jsonl"
     append_rows(path, answers(3))
     whole = path.read_bytes()
@@ -124,7 +125,7 @@ def test_torn_tail_is_an_error_unless_allowed(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     append_rows(path, answers(2))
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(InputError, match=r"answers\.jsonl line 2: the row is cut off; run the command .* again"):
+    with pytest.raises(InputError, match=r"answers\.jsonl line 2: the row is truncated; run the command .* again"):
         rows_of(path)
 
 
@@ -234,7 +235,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
 
 
 def test_rows_are_sorted_without_holding_them(tmp_path: Path) -> None:
-    """By the key, ties in the file's order, rows of no key left out; a tenth of the file's size in memory."""
+    """Sorted by key, ties in file order, rows without a key omitted; memory is a tenth of the file's size."""
     path = tmp_path / "answers.jsonl"
     long = {"text": "x" * 1000}
     ids = (f"s{number * 7919 % 5000}" for number in range(5000))
@@ -290,7 +291,15 @@ def test_bad_json_file_is_named(tmp_path: Path) -> None:
 def test_replacing_shows_the_old_or_the_new(tmp_path: Path) -> None:
     path = tmp_path / "value.json"
     path.write_text("1", encoding="utf-8")
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("2", encoding="utf-8")
         assert json.loads(path.read_text(encoding="utf-8")) == 1
     assert json.loads(path.read_text(encoding="utf-8")) == 2
+
+
+def test_text_stats_of_a_logged_request_keep_their_keys_in_files(tmp_path: Path) -> None:
+    row = LoggedRequest(id="0", time="", model="m", prompt_stats=TextStats(words=2), answer_stats=TextStats(words=1))
+    write_rows(tmp_path / "log.jsonl", [row])
+    stored = json.loads((tmp_path / "log.jsonl").read_text(encoding="utf-8"))
+    assert (stored["asked"]["words"], stored["said"]["words"], "prompt_stats" in stored) == (2, 1, False)
+    assert list(read_rows(tmp_path / "log.jsonl", LoggedRequest)) == [row]

@@ -137,7 +137,7 @@ def test_faults_are_one_sentence_with_the_remedy(
         assert "\n" not in str(caught.value)
 
     with serving_adapters(model_dir, takes_adapters=False) as (url, _):
-        refused(r"loads no adapter \(status 404: .*VLLM_ALLOW_RUNTIME_LORA_UPDATING=True", url)
+        refused(r"cannot load an adapter \(status 404: .*VLLM_ALLOW_RUNTIME_LORA_UPDATING=True", url)
     refused(r"no server answers at http.*start it, or correct base_url", url)
     with serving_adapters(model_dir) as (url, served):
         refused("a trained projector", url, make_policy(train_projector=True))

@@ -12,7 +12,7 @@ from sightline.apps.web import gradio_quietly, guarded, open_door, page_file, se
 from sightline.config import Config
 from sightline.models.loading import load_vlm
 from sightline.records import Stage
-from sightline.records.store import private_files
+from sightline.records.store import private_umask
 
 #: Largest uploads that may wait together, as a number of the largest picture.
 UPLOADS = 4
@@ -55,7 +55,7 @@ def run_chat(
     """
     scratch = out / "work"
     gradio = gradio_quietly(scratch)
-    with open_door(door) as listening, private_files():
+    with open_door(door) as listening, private_umask():
         voices = tuple(
             NamedModel(name, load_vlm(model.path, adapter=model.adapter))
             for model, name in zip(models, names_of(models), strict=True)

@@ -17,7 +17,7 @@ from sightline.apps.export.config import ExportModelConfig
 from sightline.errors import InputError
 from sightline.evals.directory import read_evaluation
 from sightline.records.manifest import MANIFEST, Manifest, read_manifest
-from sightline.records.store import read_json, replacing
+from sightline.records.store import atomic_write, read_json
 from sightline.report.comparison import Results
 from sightline.report.formatting import difference_text, interval_text, value_text
 from sightline.report.rendering import markdown_text
@@ -123,7 +123,7 @@ def write_card(
         megabytes=size / 2**20,
         front=yaml.safe_dump(_front(config), sort_keys=False),
     )
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text.strip() + "\n", encoding="utf-8")
 
 

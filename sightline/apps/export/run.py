@@ -28,7 +28,7 @@ from sightline.models.tensor_cache import Recent
 from sightline.models.vlm import VLM
 from sightline.records.hashing import hash_file
 from sightline.records.manifest import MANIFEST, Manifest, Stage
-from sightline.records.store import replacing, write_json
+from sightline.records.store import atomic_write, write_json
 
 SUMS, CHECK, UNCHECKED = "SHA256SUMS", "export.json", ".unchecked"
 _BITS = {"int8": 8, "int4": 4}
@@ -122,7 +122,7 @@ def write_sums(directory: Path) -> int:
         for path in directory.rglob("*")
         if path.is_file() and path.name not in (SUMS, MANIFEST) and not path.name.startswith(".")
     )
-    with replacing(directory / SUMS) as temporary:
+    with atomic_write(directory / SUMS) as temporary:
         temporary.write_text("".join(f"{hash_file(directory / name)}  {name}\n" for name in names), encoding="utf-8")
     return len(names)
 

@@ -12,7 +12,7 @@ from sightline.apps.label.items import ItemSource, open_labels
 from sightline.apps.label.session import LabelConfig, LabelingSession, form_of
 from sightline.apps.web import gradio_quietly, guarded, open_door, page_file, serve
 from sightline.errors import InputError
-from sightline.records.store import private_files
+from sightline.records.store import private_umask
 from sightline.report.gallery import data_uri
 
 #: Longest side and bytes of a picture on the page; larger ones are shrunk for the screen, not on disk.
@@ -29,7 +29,7 @@ def run_label(
     """
     scratch = out / "work"
     gradio = gradio_quietly(scratch)
-    with open_door(door) as listening, private_files():
+    with open_door(door) as listening, private_umask():
         opened = open_labels(source, out, config, seed)
         desk = LabelingSession(out, tuple(opened.items.values()), config, seed, _shown)
         left_out = f", left out {opened.dropped}" if opened.dropped else ""

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 from sightline.config import Config
 from sightline.config.problems import describe
 from sightline.data.labels import RaterFile, rater_name
-from sightline.data.texts import pieces, spans_of_words, words_of_spans
+from sightline.data.texts import pieces, spans_to_words, words_to_spans
 from sightline.errors import InputError
 from sightline.records import IMAGE, AnswerAnnotation, LabelItem, Rating, Row
 
@@ -201,7 +201,7 @@ def _noted(side: SideForm, text: str, config: LabelConfig, where: str) -> Answer
     if correction and not config.corrections:
         raise InputError(f"{where}: answers are not put right here; reload the page")
     try:
-        marks = spans_of_words(text, side.marks)
+        marks = words_to_spans(text, side.marks)
     except ValueError as error:
         raise InputError(f"{where}: {error}; reload the page") from error
     changed = correction and correction != text.strip()
@@ -212,7 +212,7 @@ def _side(text: str, noted: AnswerAnnotation) -> dict[str, Any]:
     return {
         "text": text,
         "pieces": [[piece.text, piece.word is not None] for piece in pieces(text)],
-        "marks": words_of_spans(text, noted.marks),
+        "marks": spans_to_words(text, noted.marks),
         "correction": noted.correction,
         "grades": noted.grades,
     }

@@ -12,10 +12,10 @@ from sightline.data.request_log import (
     is_refusal,
     log_file,
     log_numbers,
-    picture_of,
+    measure_picture,
     plain_yes,
     read_log,
-    wording_of,
+    text_stats,
 )
 from sightline.errors import InputError
 from sightline.evals.directory import ANSWERS, SAMPLES, benchmark_names
@@ -67,7 +67,7 @@ def _row(key: str, sample: Sample, answer: Answer, folder: Path, pictures: dict[
             # Paths of an evaluation may lead out of its folder, to where the benchmark's pictures are.
             path = (folder / name).resolve()
             opened = open_image(path, f"{folder / SAMPLES} (id {sample.id!r})")
-            pictures[name] = picture_of(opened, path.read_bytes())
+            pictures[name] = measure_picture(opened, path.read_bytes())
     return LoggedRequest(
         id=key,
         time="",
@@ -76,8 +76,8 @@ def _row(key: str, sample: Sample, answer: Answer, folder: Path, pictures: dict[
         history=sample.history,
         prompt=sample.prompt,
         answer=answer.text,
-        asked=wording_of(sample.prompt.replace(IMAGE, " ")),
-        said=wording_of(answer.text),
+        prompt_stats=text_stats(sample.prompt.replace(IMAGE, " ")),
+        answer_stats=text_stats(answer.text),
         yes=plain_yes(answer.text),
         refused=is_refusal(answer.text),
         finished=answer.finished,

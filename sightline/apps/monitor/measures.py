@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from sightline.records.ratings import BUCKETS, LoggedPicture, LoggedRequest, Wording
+from sightline.records.ratings import BUCKETS, LoggedPicture, LoggedRequest, TextStats
 
 HALLUCINATION = "hallucination"
 
@@ -47,7 +47,7 @@ def _as_share(value: bool | None) -> float | None:
 
 
 MEASURES: tuple[Measure, ...] = (
-    Measure("prompt_words", "Words of a prompt", "number", lambda row: float(row.asked.words), _log2, 16),
+    Measure("prompt_words", "Words of a prompt", "number", lambda row: float(row.prompt_stats.words), _log2, 16),
     Measure(
         "picture_size",
         "Side of a picture, pixels",
@@ -65,7 +65,7 @@ MEASURES: tuple[Measure, ...] = (
         "answer_words",
         "Words of an answer",
         "number",
-        lambda row: None if row.said is None else float(row.said.words),
+        lambda row: None if row.answer_stats is None else float(row.answer_stats.words),
         _log2,
         16,
     ),
@@ -80,7 +80,7 @@ MEASURES: tuple[Measure, ...] = (
 )
 
 
-def vocabulary(known: Iterable[Wording]) -> Measure:
+def vocabulary(known: Iterable[TextStats]) -> Measure:
     """How surprising a prompt's words are under those of some baseline prompts: mean nats a word, by hashed buckets.
 
     The prompts that are learned from must not be ranked as well.
@@ -98,10 +98,10 @@ def vocabulary_of(counts: list[float]) -> Measure:
     surprise = [-math.log(count / total) for count in counts]
 
     def value(row: LoggedRequest) -> float | None:
-        words = sum(row.asked.buckets.values())
+        words = sum(row.prompt_stats.buckets.values())
         if not words:
             return None
-        return sum(surprise[bucket] * count for bucket, count in row.asked.buckets.items()) / words
+        return sum(surprise[bucket] * count for bucket, count in row.prompt_stats.buckets.items()) / words
 
     return Measure("vocabulary", "Surprise at a prompt's words, nats", "number", value, steps=32)
 

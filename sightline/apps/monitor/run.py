@@ -25,7 +25,7 @@ from sightline.data.request_log import LogPosition, read_log
 from sightline.errors import InputError
 from sightline.records.hashing import hash_json
 from sightline.records.ratings import BUCKETS, LoggedRequest
-from sightline.records.store import read_json, replacing, write_json
+from sightline.records.store import atomic_write, read_json, write_json
 
 if TYPE_CHECKING:
     from sightline.apps.monitor.judging import Sampler
@@ -111,7 +111,7 @@ def monitor(
         version=sightline.__version__,
     )
     write_json(out / RESULTS, findings.model_dump(mode="json"))
-    with replacing(out / PAGE) as temporary:
+    with atomic_write(out / PAGE) as temporary:
         temporary.write_text(render(findings, state.watches, worst), encoding="utf-8")
     return findings
 
@@ -165,7 +165,7 @@ def _begin(
     # Every second prompt teaches what words are usual, and the others are ranked by that.
     words = [1.0] * BUCKETS
     for row in rows[::2]:
-        for bucket, count in row.asked.buckets.items():
+        for bucket, count in row.prompt_stats.buckets.items():
             words[bucket] += count
     ranked = {id(row) for row in rows[1::2]}
     judged = _judged(rows, baseline, sampler)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sightline.apps.serve.config import ServeConfig
 from sightline.config.problems import describe
 from sightline.data.images import DAMAGE, FORMATS, open_embedded
-from sightline.data.request_log import picture_of
+from sightline.data.request_log import measure_picture
 from sightline.data.turns import to_turns
 from sightline.errors import InputError
 from sightline.records.ratings import LoggedPicture
@@ -254,6 +254,6 @@ def _pixels(data: bytes) -> int:
 
 def _measured(data: bytes) -> LoggedPicture:
     try:
-        return picture_of(open_embedded(data, "that was sent", "the request"), data)
+        return measure_picture(open_embedded(data, "that was sent", "the request"), data)
     except InputError as error:
         raise Refused(400, "a picture is truncated or damaged") from error

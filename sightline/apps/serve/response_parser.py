@@ -11,7 +11,7 @@ from typing import Any
 
 from sightline.apps.serve.config import ServeConfig
 from sightline.apps.serve.request_parser import ChatRequest
-from sightline.data.request_log import RequestLog, is_refusal, plain_yes, wording_of
+from sightline.data.request_log import RequestLog, is_refusal, plain_yes, text_stats
 from sightline.records.ratings import LoggedRequest
 from sightline.records.rows import IMAGE
 
@@ -103,8 +103,8 @@ def served_row(call_id: str, time: datetime, asked: ChatRequest, ending: Ending,
         history=asked.history if keeps_prompt else None,
         prompt=asked.prompt if keeps_prompt else None,
         answer=told.text if keeps_answer else None,
-        asked=wording_of(asked.prompt.replace(IMAGE, " ")),
-        said=None if told.text is None else wording_of(told.text),
+        prompt_stats=text_stats(asked.prompt.replace(IMAGE, " ")),
+        answer_stats=None if told.text is None else text_stats(told.text),
         yes=None if told.text is None else plain_yes(told.text),
         refused=None if told.text is None else is_refusal(told.text),
         finished=told.finished,

@@ -20,7 +20,7 @@ from sightline.apps.serve.engine import Kind, ServerProcess, code_text, command_
 from sightline.apps.serve.proxy import LOOPBACK, ProxyConfig, build_app
 from sightline.data.request_log import RequestLog
 from sightline.errors import InputError
-from sightline.records.store import private_files
+from sightline.records.store import private_umask
 
 Say = Callable[[str], None]
 _LOOK_EVERY = 0.2  # seconds
@@ -52,7 +52,7 @@ def serve(model: str, place: ServerAddress, config: ServeConfig, log: Path | Non
     """
     source = _source(model)
     name = place.name or _name(source)
-    with contextlib.closing(_listen(place)) as listening, _stopped_by_term(), private_files() as umask:
+    with contextlib.closing(_listen(place)) as listening, _stopped_by_term(), private_umask() as umask:
         port = free_port()
         kept = None if log is None else RequestLog(log, int(config.file_mb * 2**20))
         kind = resolved(place.engine)

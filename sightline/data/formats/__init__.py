@@ -1,5 +1,4 @@
-"""Published and peers' layouts of preferences and instructions: local files in, Sightline's records out, and back.
+"""File layouts of published datasets and other trainers: import into Sightline's records, and export.
 
-One file a layout; `registry` knows their names. How files are opened is `raw`, how records are written `importing` and
-`exporting`.
+`registry` lists the layouts, `raw` reads files, `importing` and `exporting` are the stages.
 """

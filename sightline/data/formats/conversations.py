@@ -1,6 +1,6 @@
-"""Whole conversations as layouts tell them -> drafts of pairs and samples, history and places of images kept.
+"""Drafts of pairs and samples from whole conversations, with history and image placeholders kept.
 
-A reader gives the turns of both sides; where they part is found here. The layouts' columns are the readers' affair.
+A layout's reader passes the turns of both sides; this module finds the answers in which they differ.
 """
 
 import re
@@ -8,29 +8,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sightline.config.problems import brief, shorten
-from sightline.data.formats.layout import SAME, BadRow, Drafts, Dropped, ImageSource, RecordDraft
-from sightline.data.turns import entries_of, unfold
+from sightline.data.formats.layout import SAME, BadRow, Drafts, Dropped, ImageSource, RecordDraft, text_column
+from sightline.data.turns import content_entries, unfold
 from sightline.records.rows import IMAGE, Turn
 
-#: Why an assistant's turn before the first of the user's is left out.
+#: Reason for dropping an assistant turn before the first user turn.
 OPENING = "opening turn of the assistant"
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 Turns = tuple[Turn, ...]
 
 
-def turns_of(value: object, column: str) -> Turns:
-    """The turns of a list of `from`/`value` or `role`/`content` messages.
+def parse_turns(value: object, column: str) -> Turns:
+    """Parse a list of `from`/`value` or `role`/`content` messages.
 
     Raises:
-        BadRow: it is no such list, or a role is neither user, assistant nor system.
+        BadRow: the value is not such a list, or a role is neither user, assistant nor system.
     """
     if not isinstance(value, list):
         raise BadRow(f"{column} = {shorten(value)} is not a list of turns")
-    return tuple(turn_of(message, f"{column}[{place}]") for place, message in enumerate(value))
+    return tuple(parse_turn(message, f"{column}[{place}]") for place, message in enumerate(value))
 
 
-def turn_of(message: object, column: str) -> Turn:
-    """One turn; errors as `turns_of`."""
+def parse_turn(message: object, column: str) -> Turn:
+    """Parse one message; errors are those of `parse_turns`."""
     if not isinstance(message, Mapping):
         raise BadRow(f"{column} = {shorten(message)} is not a turn")
     role = message.get("from") or message.get("role")
@@ -38,39 +38,46 @@ def turn_of(message: object, column: str) -> Turn:
     if not isinstance(role, str) or role.lower() not in _ROLES:
         raise BadRow(f"{column}: role {shorten(role)} is none of {', '.join(_ROLES)}")
     try:
-        text = content if isinstance(content, str) else _joined(entries_of(content))
+        text = content if isinstance(content, str) else _joined(content_entries(content))
         return Turn.model_validate({"role": _ROLES[role.lower()], "text": text})
     except (KeyError, TypeError, ValueError) as error:
         raise BadRow(f"{column} = {shorten(content)} is not the content of a turn ({brief(error)})") from error
 
 
-def from_the_user(turns: Turns) -> tuple[Turns, Drafts]:
-    """The turns without those of the assistant before the user's first, and a reason for each that is left out.
+def with_system_column(columns: Mapping[str, Any], turns: Turns) -> Turns:
+    """The turns after the text of the column `system`, unless they begin with a system turn."""
+    if not columns.get("system") or (turns and turns[0].role == "system"):
+        return turns
+    return (Turn(role="system", text=text_column(columns, "system")), *turns)
 
-    LLaVA's own loader skips such an opening, since nobody asked for it.
+
+def drop_opening(turns: Turns) -> tuple[Turns, Drafts]:
+    """The turns without assistant turns before the first user turn, and a `Dropped` for each of these.
+
+    LLaVA's loader skips such an opening too.
     """
     first = next((place for place, turn in enumerate(turns) if turn.role == "user"), 0)
     kept = tuple(turn for place, turn in enumerate(turns) if place >= first or turn.role == "system")
     return kept, (Dropped(OPENING) for _ in range(len(turns) - len(kept)))
 
 
-def question(text: str, answer: str) -> Turns:
-    """A conversation of one question and one answer."""
-    return (turn_of({"role": "user", "content": text}, "question"), reply(answer))
+def question_turns(text: str, answer: str) -> Turns:
+    """A conversation of a question and an answer."""
+    return (parse_turn({"role": "user", "content": text}, "question"), assistant_turn(answer))
 
 
-def reply(text: str) -> Turn:
-    """A turn of the assistant."""
-    return turn_of({"role": "assistant", "content": text}, "answer")
+def assistant_turn(text: str) -> Turn:
+    """An assistant turn."""
+    return parse_turn({"role": "assistant", "content": text}, "answer")
 
 
 def pair_drafts(
     chosen: Turns, rejected: Turns, pictures: Sequence[ImageSource], provenance: Mapping[str, Any] | None = None
 ) -> Drafts:
-    """A pair for each answer in which two conversations differ, the chosen one's turns before it as history.
+    """A pair for each answer in which two conversations differ, with the earlier chosen turns as history.
 
     Raises:
-        BadRow: they differ elsewhere, or the text has places for another number of images.
+        BadRow: they differ elsewhere, or the numbers of `<image>` and images differ.
     """
     if [turn.role for turn in chosen] != [turn.role for turn in rejected]:
         raise BadRow("the chosen and the rejected conversation have different turns")
@@ -80,22 +87,22 @@ def pair_drafts(
         if _bare(better.text) == _bare(worse.text):
             continue
         if better.role != "assistant":
-            raise BadRow(f"the {better.role}'s turn {place + 1} differs between chosen and rejected conversation")
+            raise BadRow(f"the {better.role}'s turn {place + 1} differs between the chosen and rejected conversations")
         parted = True
         if not better.text.strip() or not worse.text.strip():
             yield Dropped(f"empty {'rejected' if better.text.strip() else 'chosen'} answer")
             continue
-        shown, asked = _before(chosen, place, pictures)
-        yield RecordDraft(shown, {**asked, "chosen": better.text, "rejected": worse.text}, dict(provenance or {}))
+        shown, context = _before(chosen, place, pictures)
+        yield RecordDraft(shown, {**context, "chosen": better.text, "rejected": worse.text}, dict(provenance or {}))
     if not parted:
         yield Dropped(SAME)
 
 
 def sample_drafts(turns: Turns, pictures: Sequence[ImageSource], *, every: bool) -> Drafts:
-    """A sample of the last answer, or of every one, with the answer as reference.
+    """A sample for the last answer, or for every answer, with the answer as reference.
 
     Raises:
-        BadRow: there is no answer, or the text has places for another number of images.
+        BadRow: there is no answer, or the numbers of `<image>` and images differ.
     """
     answers = [place for place, turn in enumerate(turns) if turn.role == "assistant"]
     if not answers:
@@ -104,8 +111,8 @@ def sample_drafts(turns: Turns, pictures: Sequence[ImageSource], *, every: bool)
     _check_places(turns, pictures)
     for place in answers if every else answers[-1:]:
         if turns[place].text.strip():
-            shown, asked = _before(turns, place, pictures)
-            yield RecordDraft(shown, {**asked, "reference": turns[place].text})
+            shown, context = _before(turns, place, pictures)
+            yield RecordDraft(shown, {**context, "reference": turns[place].text})
         else:
             yield Dropped("empty answer")
 
@@ -113,24 +120,24 @@ def sample_drafts(turns: Turns, pictures: Sequence[ImageSource], *, every: bool)
 def _check_places(turns: Turns, pictures: Sequence[ImageSource]) -> None:
     places = _places(turns[:-1])
     if places not in (0, len(pictures)):
-        raise BadRow(f"the text says {IMAGE} {places} times and the row has {len(pictures)} images")
+        raise BadRow(f"the text has {places} {IMAGE} placeholders and the row has {len(pictures)} images")
 
 
 def _before(
     turns: Turns, place: int, pictures: Sequence[ImageSource]
 ) -> tuple[tuple[ImageSource, ...], dict[str, Any]]:
-    """The images, history and prompt that stand before the answer at `place`."""
+    """The images, and the history and prompt, before the answer at `place`."""
     if not place or turns[place - 1].role != "user":
-        raise BadRow(f"the answer in turn {place + 1} does not follow a turn of the user's")
+        raise BadRow(f"the answer in turn {place + 1} does not follow a user turn")
     shown = tuple(pictures[: _places(turns[:place])] if _places(turns[:-1]) else pictures)
-    asked = unfold([*_without_leading(turns[:place], len(shown))])
-    if not asked[-1].text.strip():
+    before = unfold([*_without_leading(turns[:place], len(shown))])
+    if not before[-1].text.strip():
         raise BadRow(f"the prompt in turn {place} is empty")
-    return shown, {"history": tuple(asked[:-1]), "prompt": asked[-1].text}
+    return shown, {"history": tuple(before[:-1]), "prompt": before[-1].text}
 
 
 def _without_leading(turns: Turns, images: int) -> Iterator[Turn]:
-    """The turns without `<image>` where all stand at the start of the first user turn, as they do unsaid."""
+    """The turns without `<image>` if all are at the start of the first user turn, which is the default place."""
     first = True
     for turn in turns:
         if turn.role == "user" and first:
@@ -147,12 +154,12 @@ def _places(turns: Turns) -> int:
 
 
 def _bare(text: str) -> str:
-    """What counts in comparing: some sets say `<image>` on one side alone."""
+    """The text to compare, without `<image>`: some datasets have it on one side only."""
     return text.replace(IMAGE, "").strip()
 
 
 def _joined(entries: Sequence[str | None]) -> str:
-    """The text of typed entries; a line break that an entry itself begins with is not the one after an image."""
+    """The text of typed entries; a line break at the start of an entry is kept apart from the one after an image."""
     leading = next((place for place, entry in enumerate(entries) if entry is not None), len(entries))
     rest = "".join(IMAGE if entry is None else entry for entry in entries[leading:])
     return IMAGE * leading + ("\n" if leading and rest.startswith("\n") else "") + rest

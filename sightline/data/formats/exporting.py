@@ -1,4 +1,4 @@
-"""The stage that writes a directory of pairs in a peer's layout, images with it."""
+"""The export stage: writes a directory of pairs, with its images, in the layout of another trainer."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -12,22 +12,22 @@ from sightline.config.problems import shorten
 from sightline.data.formats import llama_factory, ms_swift
 from sightline.data.images import adopt_image, open_image
 from sightline.data.preference_dataset import PAIRS, read_pairs, write_preference_dataset
-from sightline.data.terminal import Progress, counted
+from sightline.data.terminal import Progress, with_progress
 from sightline.errors import InputError
 from sightline.records.manifest import Manifest, Stage
 from sightline.records.rows import Pair
-from sightline.records.store import replacing, write_rows
+from sightline.records.store import atomic_write, write_rows
 
 
 class ExportConfig(Config):
-    """What decides the result beside the pairs."""
+    """The config of an export."""
 
     layout: str
 
 
 @dataclass(frozen=True)
 class Target:
-    """A layout that can be written: its line of help, and what writes the pairs to a directory with their images."""
+    """An export layout: its help text, and the function that writes pairs to a directory that has their images."""
 
     summary: str
     write: Callable[[Path, Iterator[Pair]], None]
@@ -39,58 +39,59 @@ def _write_own(directory: Path, pairs: Iterator[Pair]) -> None:
 
 
 def _write_llama_factory(directory: Path, pairs: Iterator[Pair]) -> None:
-    """One array; `dataset_info.json` beside it."""
-    lines = _lines(directory, pairs, llama_factory.row_of)
+    """Write one JSON array and `dataset_info.json`."""
+    lines = _lines(directory, pairs, llama_factory.to_row)
     _write_text(directory / llama_factory.FILE, _array(lines))
     llama_factory.write_info(directory)
 
 
 def _write_ms_swift(directory: Path, pairs: Iterator[Pair]) -> None:
-    _write_text(directory / ms_swift.FILE, (f"{line}\n" for line in _lines(directory, pairs, ms_swift.row_of)))
+    _write_text(directory / ms_swift.FILE, (f"{line}\n" for line in _lines(directory, pairs, ms_swift.to_row)))
 
 
 TARGETS: dict[str, Target] = {
-    "trl": Target("the folder that datasets and TRL open, as every directory of pairs is", _write_own),
+    "trl": Target("the Parquet folder that datasets and TRL open, as in every directory of pairs", _write_own),
     "llama-factory": Target("ShareGPT preferences in JSON, with dataset_info.json", _write_llama_factory),
     "ms-swift": Target("messages with rejected_response in JSONL", _write_ms_swift),
 }
 
 
 def export_pairs(layout: str, pairs: Path, out: Path, progress: Progress | None = None) -> Manifest:
-    """Write the pairs of a directory in another layout; `progress(done, total)` is told as pairs are done.
+    """Write the pairs of a directory in another layout; `progress(done, total)` is called after each pair.
 
     Raises:
-        InputError: no such layout, no or bad pairs, a pair that the layout cannot hold, or an image that does not open.
+        InputError: the layout is unknown, pairs are missing or invalid, the layout cannot represent a pair, or an image
+            cannot be opened.
     """
     if layout not in TARGETS:
         near = get_close_matches(layout, TARGETS, n=1, cutoff=0.0)[0]
-        raise InputError(f"there is no layout {layout!r} to write; did you mean {near!r}?")
+        raise InputError(f"unknown export layout {layout!r}; did you mean {near!r}?")
     total = sum(1 for _ in read_pairs(pairs))
     stage = Stage.open(out, f"export {layout}", ExportConfig(layout=layout), {"pairs": pairs})
     if stage.done:
         return stage.manifest
-    TARGETS[layout].write(out, _with_images(counted(read_pairs(pairs), progress, total), pairs, out))
+    TARGETS[layout].write(out, _with_images(with_progress(read_pairs(pairs), progress, total), pairs, out))
     return stage.finish(counts={"pairs": total})
 
 
 def _with_images(pairs: Iterable[Pair], source: Path, out: Path) -> Iterator[Pair]:
-    """The pairs, each after its images are there."""
+    """The pairs, each after its images are copied."""
     for pair in pairs:
         for image in pair.images:
             adopt_image(source, image, out, str(out))
         yield pair
 
 
-def _lines(directory: Path, pairs: Iterator[Pair], row_of: Callable[[Pair, str], dict[str, Any]]) -> Iterator[str]:
-    """A peer's rows. Each image is opened where it was put: a peer would stop at one that is damaged."""
-    sound: set[str] = set()
+def _lines(directory: Path, pairs: Iterator[Pair], to_row: Callable[[Pair, str], dict[str, Any]]) -> Iterator[str]:
+    """The rows as JSON. Each image is decoded, since another trainer would stop at a damaged one."""
+    intact: set[str] = set()
     for pair in pairs:
         where = f"pair {shorten(pair.id)}"
         for image in pair.images:
-            if image not in sound:
+            if image not in intact:
                 open_image(directory / image, where)
-                sound.add(image)
-        yield json.dumps(row_of(pair, where), ensure_ascii=False)
+                intact.add(image)
+        yield json.dumps(to_row(pair, where), ensure_ascii=False)
 
 
 def _array(lines: Iterator[str]) -> Iterator[str]:
@@ -102,5 +103,5 @@ def _array(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _write_text(path: Path, parts: Iterable[str]) -> None:
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(parts)

@@ -1,7 +1,6 @@
-"""The stage that reads a layout: local files -> a directory of pairs or of samples, images with it.
+"""The import stage: converts local files of a layout to a directory of pairs or samples, with images.
 
-All rows are read twice: once to find mistakes before the directory is claimed, once to write. What a row means is its
-layout's affair.
+All rows are read twice: once to find errors before the directory is claimed, once to write.
 """
 
 from collections import Counter
@@ -28,18 +27,18 @@ from sightline.data.formats.registry import AUTO, detect_layout, get_layout
 from sightline.data.images import adopt_by_content, image_path, keep_embedded, open_embedded, open_image
 from sightline.data.preference_dataset import PAIRS, write_preference_dataset
 from sightline.data.samples import write_samples
-from sightline.data.terminal import Progress, counted
+from sightline.data.terminal import Progress, with_progress
 from sightline.errors import InputError
 from sightline.records.manifest import MANIFEST, Manifest, Stage
 from sightline.records.rows import Pair, Sample
 from sightline.records.store import write_rows
 
-#: Finds (or stores) an image of the row at the place in the second argument; returns its name in the new directory.
+#: Finds or stores an image and returns its name in the new directory; the second argument locates the row, for errors.
 Keep = Callable[[ImageSource, str], str]
 
 
 class ImportConfig(LayoutConfig):
-    """What decides the result beside the files. Images count by their place: they are not hashed."""
+    """The config of an import. Images are not hashed: they count by their paths."""
 
     layout: str
     prefix: str
@@ -47,7 +46,7 @@ class ImportConfig(LayoutConfig):
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """What to import. Images are searched below `images`, by default beside the files; ids begin with `prefix`."""
+    """An import: images are searched below `images` (default: beside the files); ids start with `prefix`."""
 
     place: Path
     layout: str = AUTO
@@ -59,7 +58,7 @@ class ImportRequest:
 
 @dataclass
 class _Tally:
-    """What became of the rows."""
+    """Counts of rows, records and dropped rows."""
 
     rows: int = 0
     records: int = 0
@@ -69,7 +68,7 @@ class _Tally:
 
 @dataclass(frozen=True)
 class _Source:
-    """What the rows are read with."""
+    """The resolved source of an import."""
 
     files: list[Path]
     layout: FileLayout
@@ -79,24 +78,24 @@ class _Source:
 
 
 def import_layout(request: ImportRequest, out: Path, progress: Progress | None = None) -> Manifest:
-    """Read local files of a layout and write a directory of pairs (or samples); `progress` is told as rows are done.
+    """Read local files of a layout and write a directory of pairs or samples; `progress` is called after each row.
 
-    Rows that teach nothing (ties, equal or empty answers) are dropped and counted; rows that break the layout are
-    errors, or with `skip_bad` dropped and counted too.
+    Rows without a training signal (ties, equal or empty answers) are dropped and counted. Rows that violate the layout
+    are errors, or, with `skip_bad`, dropped and counted too.
 
     Raises:
-        InputError: no or unknown files or layout, a row that breaks it or whose image is missing, damaged or remote, or
-            no row at all was left.
+        InputError: files or layout are missing or unknown, a row violates the layout, an image is missing, damaged or
+            remote, or no row is left.
     """
     source = _source(request)
     total = _checked(source, request.place) if not (out / MANIFEST).exists() else 0
     inputs = {f"rows_{number}": path for number, path in enumerate(source.files)}
-    # `skip_bad` does not decide the result: where it matters, there is none without it.
+    # `skip_bad` is not part of the config: if it changes the result, there is no result without it.
     stage = Stage.open(out, f"import {source.layout.name}", source.config, inputs)
     if stage.done:
         return stage.manifest
     tally = _Tally()
-    rows = counted(read_raw(source.files), progress, total or _checked(source, request.place))
+    rows = with_progress(read_raw(source.files), progress, total or _checked(source, request.place))
     records = _records(source, rows, _storing(source.images, out), tally)
     if source.layout.record is Pair:
         write_rows(out / PAIRS, records)
@@ -121,7 +120,7 @@ def _source(request: ImportRequest) -> _Source:
 
 
 def _checked(source: _Source, place: Path) -> int:
-    """The number of rows, each of them read and its images found, though not decoded."""
+    """The number of rows, after reading all of them and finding (not decoding) their images."""
 
     def find(picture: ImageSource, where: str) -> str:
         if picture.data is None:
@@ -137,29 +136,29 @@ def _checked(source: _Source, place: Path) -> int:
 
 def _require_some(tally: _Tally, place: Path) -> None:
     if not tally.records:
-        dropped = f", dropped were {dict(tally.dropped)}" if tally.dropped else ""
-        raise InputError(f"{place}: of {tally.rows} rows none is left{dropped}; check the layout and its settings")
+        dropped = f" (dropped: {dict(tally.dropped)})" if tally.dropped else ""
+        raise InputError(f"{place}: of {tally.rows} rows none is left{dropped}; check the layout and its config")
 
 
 def _storing(images: Path, out: Path) -> Keep:
-    """Bring images into `out`, each decoded once, so that no damaged one gets there; memory holds their names."""
-    sound: set[str] = set()
+    """A function that stores images in `out`, decoding each once to refuse damaged ones; memory holds their names."""
+    intact: set[str] = set()
 
     def keep(picture: ImageSource, where: str) -> str:
         if picture.data is not None:
             open_embedded(picture.data, picture.name or "in the row", where)
             return keep_embedded(picture.data, picture.name, out)
         name = _below(images, picture.name)
-        if name not in sound:
+        if name not in intact:
             open_image(image_path(images, name, where), where)
-            sound.add(name)
+            intact.add(name)
         return adopt_by_content(images, name, out, where)
 
     return keep
 
 
 def _below(images: Path, name: str) -> str:
-    """A name relative to the images folder, also of an absolute path into it, which peers' files often have."""
+    """The name relative to the images folder; other trainers' files often have absolute paths into it."""
     root = images.absolute()
     return PurePosixPath(name).relative_to(root).as_posix() if PurePosixPath(name).is_relative_to(root) else name
 
@@ -168,7 +167,7 @@ def _records(source: _Source, rows: Iterator[Raw], keep: Keep, tally: _Tally) ->
     for raw in rows:
         tally.rows += 1
         try:
-            made = _made(source, raw, keep, tally)
+            found = _records_in_row(source, raw, keep, tally)
         except (BadRow, InputError) as error:
             if not source.skip_bad:
                 if isinstance(error, InputError):
@@ -176,27 +175,27 @@ def _records(source: _Source, rows: Iterator[Raw], keep: Keep, tally: _Tally) ->
                 raise InputError(f"{raw.where}: {error}; correct it, or drop such rows with --skip-bad") from error
             tally.dropped[error.reason if isinstance(error, BadRow) else IMAGE_TROUBLE] += 1
             continue
-        tally.records += len(made)
-        yield from made
+        tally.records += len(found)
+        yield from found
 
 
-def _made(source: _Source, raw: Raw, keep: Keep, tally: _Tally) -> list[Pair | Sample]:
-    """The records of one row: all of them, or an error."""
+def _records_in_row(source: _Source, raw: Raw, keep: Keep, tally: _Tally) -> list[Pair | Sample]:
+    """All records of one row, or BadRow or InputError."""
     if raw.problem:
         raise BadRow(raw.problem)
     read = list(source.layout.read(raw.columns, source.config))
     drafts = [one for one in read if isinstance(one, RecordDraft)]
-    made = []
+    records = []
     for number, draft in enumerate(drafts, 1):
         suffix = f"-{number}" if len(drafts) > 1 else ""
         images = tuple(keep(picture, raw.where) for picture in draft.pictures)
-        made.append(_record(source, raw, draft, images, f"{source.config.prefix}-{tally.rows:08d}{suffix}"))
-    own = [record.id for draft, record in zip(drafts, made, strict=True) if "id" in draft.fields]
+        records.append(_record(source, raw, draft, images, f"{source.config.prefix}-{tally.rows:08d}{suffix}"))
+    own = [record.id for draft, record in zip(drafts, records, strict=True) if "id" in draft.fields]
     if len({*own}) < len(own) or tally.own_ids & {*own}:
         raise BadRow(f"id {shorten(own[0])} occurs twice")
     tally.own_ids.update(own)
     tally.dropped.update(one.reason for one in read if isinstance(one, Dropped))
-    return made
+    return records
 
 
 def _record(source: _Source, raw: Raw, draft: RecordDraft, images: tuple[str, ...], row_id: str) -> Pair | Sample:
@@ -211,11 +210,11 @@ def _record(source: _Source, raw: Raw, draft: RecordDraft, images: tuple[str, ..
         record.model_dump_json()
     except ValidationError as error:
         raise BadRow(describe(error, source.layout.record)) from error
-    except PydanticSerializationError as error:  # half of a surrogate pair, which JSON can spell and UTF-8 cannot
+    except PydanticSerializationError as error:  # a lone surrogate, which JSON can represent and UTF-8 cannot
         raise BadRow("a text is not valid Unicode") from error
     return record
 
 
 def _stem(name: str) -> str:
-    """What tells an image apart, by which rows on it are clustered."""
+    """The image name without its suffix, which names the cluster of its rows."""
     return PurePosixPath(name).stem

@@ -1,6 +1,6 @@
-"""What a layout's reader makes of a row: drafts of records, or the reason why there is none.
+"""The interface of layouts: a reader turns a row into record drafts, or into the reason for dropping it.
 
-A draft's images are still where the row has them; `importing` stores them and makes the record.
+`importing` stores the images of a draft and creates the record.
 """
 
 import re
@@ -26,7 +26,7 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 class LayoutConfig(Config):
-    """What is to be made of a row, where its layout leaves a choice."""
+    """Options of the readers, for layouts that leave a choice."""
 
     ranked: Literal["best-worst", "all"] = Field(
         default="best-worst", description="pairs of a row with several rated answers (VLFeedback)"
@@ -34,7 +34,7 @@ class LayoutConfig(Config):
     aspects: tuple[str, ...] = Field(
         default=("Helpfulness", "Visual Faithfulness", "Ethical Considerations"),
         min_length=1,
-        description="ratings whose mean is an answer's score (VLFeedback; its authors' own training takes all three)",
+        description="ratings whose mean is an answer's score (VLFeedback; its authors train on all three)",
     )
     turns: Literal["last", "every"] = Field(
         default="last", description="samples of a conversation: of its last answer, or of every one (LLaVA-Instruct)"
@@ -42,7 +42,7 @@ class LayoutConfig(Config):
 
 
 class BadRow(Exception):
-    """A row that breaks its layout: an error for the user, or, with `--skip-bad`, counted under `reason`."""
+    """A row that violates its layout: an error, or, with `--skip-bad`, counted under `reason`."""
 
     def __init__(self, problem: str, reason: str = MALFORMED) -> None:
         super().__init__(problem)
@@ -59,7 +59,7 @@ class ImageSource:
 
 @dataclass(frozen=True)
 class RecordDraft:
-    """A record in the making: its images, its fields without them, and what is known of its origin."""
+    """A record before its images are stored: image sources, other fields, and provenance."""
 
     pictures: tuple[ImageSource, ...]
     fields: dict[str, Any]
@@ -68,7 +68,7 @@ class RecordDraft:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A row, or a comparison in it, that is sound and teaches nothing."""
+    """A valid row, or a comparison in it, without a training signal."""
 
     reason: str
 
@@ -78,9 +78,9 @@ Drafts = Iterator[RecordDraft | Dropped]
 
 @dataclass(frozen=True)
 class FileLayout:
-    """A layout that can be read. `fits` knows its rows by their columns; `read` raises `BadRow`.
+    """An import layout. `fits` recognizes its rows by their columns; `read` raises `BadRow`.
 
-    `task_of` says of a file what its samples ask for, where its name tells.
+    `task_of` derives the task of a file's samples from its name.
     """
 
     name: str
@@ -91,13 +91,13 @@ class FileLayout:
     task_of: Callable[[Path], str] | None = None
 
 
-def holds(columns: Columns, *names: str) -> bool:
+def has_columns(columns: Columns, *names: str) -> bool:
     """Whether the row has all these columns, with a value."""
     return all(columns.get(name) is not None for name in names)
 
 
-def text_of(columns: Columns, name: str) -> str:
-    """A column that must be a text."""
+def text_column(columns: Columns, name: str) -> str:
+    """The value of a column that must be text."""
     if name not in columns:
         raise BadRow(f"column {name!r} is missing")
     value = columns[name]
@@ -106,8 +106,8 @@ def text_of(columns: Columns, name: str) -> str:
     return value
 
 
-def object_of(text: str, name: str) -> dict[str, Any]:
-    """A column of text that must be a JSON object."""
+def parse_object(text: str, name: str) -> dict[str, Any]:
+    """The value of a text column that must be a JSON object."""
     try:
         value = strict_json(text)
     except NotStrict as error:
@@ -119,18 +119,18 @@ def object_of(text: str, name: str) -> dict[str, Any]:
     return value
 
 
-def pictures_of(columns: Columns, *names: str) -> tuple[ImageSource, ...]:
-    """The images of the first of these columns that has a value: one or a list, as bytes, base64, path or a struct."""
+def image_sources(columns: Columns, *names: str) -> tuple[ImageSource, ...]:
+    """The images of the first of these columns with a value: one or a list of bytes, base64 texts, paths or structs."""
     value = next((columns[name] for name in names if columns.get(name) is not None), None)
     values = value if isinstance(value, list) else [] if value is None else [value]
     return tuple(_picture(one) for one in values)
 
 
-def known(columns: Columns, *names: str) -> dict[str, Any]:
-    """Those of the columns that say something, for the provenance."""
-    told = {name: columns.get(name) for name in names}
-    # NaN, which stands for "none" in tables, is no JSON
-    return {name: value for name, value in told.items() if isinstance(value, str | int | float) and value == value}
+def provenance_columns(columns: Columns, *names: str) -> dict[str, Any]:
+    """The columns with a text or a number, for the provenance."""
+    values = {name: columns.get(name) for name in names}
+    # NaN, which tables use for missing values, is not JSON.
+    return {name: value for name, value in values.items() if isinstance(value, str | int | float) and value == value}
 
 
 def _picture(value: object) -> ImageSource:
@@ -149,5 +149,5 @@ def _picture(value: object) -> ImageSource:
     except NotEmbedded as error:
         raise BadRow(f"image {shorten(value)} {error}", IMAGE_TROUBLE) from error
     if _SCHEME.match(value):
-        raise BadRow(f"image {shorten(value)} is an address and not a path; fetch it first", IMAGE_TROUBLE)
+        raise BadRow(f"image {shorten(value)} is a URL and not a path; download it first", IMAGE_TROUBLE)
     return ImageSource(value)

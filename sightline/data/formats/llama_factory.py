@@ -1,18 +1,18 @@
 """LLaMA-Factory's ShareGPT layout for preferences: `conversations` up to the answers, `chosen`, `rejected`, `images`.
 
-As in its `data/converter.py`: turns of `from`/`value` (or `messages` of `role`/`content`), which must alternate after a
-system turn or the column `system`; as many `<image>` as images. What it would skip or fail on is refused when writing.
+As in its `data/converter.py`: turns of `from`/`value` (or `messages` of `role`/`content`) that alternate after a system
+turn or the column `system`; as many `<image>` as images. Export refuses rows that it would skip or fail on.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sightline.data.formats.conversations import pair_drafts, turn_of, turns_of
-from sightline.data.formats.layout import BadRow, Columns, Drafts, FileLayout, LayoutConfig, holds, pictures_of, text_of
-from sightline.data.formats.peer_columns import own_columns, refuse_media, restored, spelled_out
+from sightline.data.formats.conversations import pair_drafts, parse_turn, parse_turns, with_system_column
+from sightline.data.formats.layout import BadRow, Columns, Drafts, FileLayout, LayoutConfig, has_columns, image_sources
+from sightline.data.formats.peer_columns import explicit_turns, own_columns, refuse_media, restore_columns
 from sightline.errors import InputError
-from sightline.records.rows import Pair, Turn
+from sightline.records.rows import Pair
 from sightline.records.store import write_json
 
 FILE, DATASET = "preferences.json", "sightline"
@@ -21,32 +21,30 @@ _NAMES = {"user": "human", "assistant": "gpt", "system": "system"}
 
 def _fits(columns: Columns) -> bool:
     sides = all(isinstance(columns.get(name), Mapping) for name in ("chosen", "rejected"))
-    return sides and (holds(columns, "conversations") or holds(columns, "messages"))
+    return sides and (has_columns(columns, "conversations") or has_columns(columns, "messages"))
 
 
 def _read(columns: Columns, _: LayoutConfig) -> Drafts:
     refuse_media(columns)
-    column = "conversations" if holds(columns, "conversations") else "messages"
-    asked = turns_of(columns.get(column), column)
-    if columns.get("system") and (not asked or asked[0].role != "system"):
-        asked = (Turn(role="system", text=text_of(columns, "system")), *asked)
-    better, worse = (turn_of(columns.get(name), name) for name in ("chosen", "rejected"))
+    column = "conversations" if has_columns(columns, "conversations") else "messages"
+    context = with_system_column(columns, parse_turns(columns.get(column), column))
+    better, worse = (parse_turn(columns.get(name), name) for name in ("chosen", "rejected"))
     if {better.role, worse.role} != {"assistant"}:
-        raise BadRow("chosen and rejected are not both the assistant's")
-    pictures = pictures_of(columns, "images", "image")
-    yield from restored(columns, pair_drafts((*asked, better), (*asked, worse), pictures))
+        raise BadRow("chosen and rejected are not both assistant turns")
+    pictures = image_sources(columns, "images", "image")
+    yield from restore_columns(columns, pair_drafts((*context, better), (*context, worse), pictures))
 
 
-def row_of(pair: Pair, where: str) -> dict[str, Any]:
-    """The pair as a row.
+def to_row(pair: Pair, where: str) -> dict[str, Any]:
+    """Convert a pair to a row.
 
     Raises:
-        InputError: LLaMA-Factory would not take it.
+        InputError: LLaMA-Factory would reject the row.
     """
-    turns = spelled_out(pair, where)
+    turns = explicit_turns(pair, where)
     roles = [turn.role for turn in turns][turns[0].role == "system" :]
     if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
-        raise InputError(f"{where}: turns of user and assistant do not alternate, as LLaMA-Factory needs; drop the row")
+        raise InputError(f"{where}: user and assistant turns do not alternate, which LLaMA-Factory needs; drop the row")
     return {
         **own_columns(pair),
         "conversations": [{"from": _NAMES[turn.role], "value": turn.text} for turn in turns],
@@ -57,7 +55,7 @@ def row_of(pair: Pair, where: str) -> dict[str, Any]:
 
 
 def write_info(directory: Path) -> None:
-    """Write `dataset_info.json`, by which LLaMA-Factory knows the file (`dataset: sightline`)."""
+    """Write `dataset_info.json`, which registers the file with LLaMA-Factory (`dataset: sightline`)."""
     entry = {
         "file_name": FILE,
         "formatting": "sharegpt",

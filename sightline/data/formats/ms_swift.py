@@ -1,80 +1,79 @@
-"""ms-swift's layout for preferences: `messages` with the chosen answer last, and what was rejected, `images`.
+"""ms-swift's layout for preferences: `messages` with the chosen answer last, a rejected side, and `images`.
 
-As in its guide to custom datasets: `rejected_response` is one answer, or a list of the messages that stand in the place
-of all after the user's last (ms-swift 3.12 and later); a list of answers is read too, as so many pairs.
-`rejected_messages` is a whole conversation. `rejected_images` must be the same as `images`: a pair has one set of
-pictures. `<image>` in the text marks an image.
+As in its guide to custom datasets: `rejected_response` is one answer, or a list of messages that replaces everything
+after the last user turn (ms-swift 3.12 and later); a list of answers is read as several pairs. `rejected_messages` is a
+whole conversation. `rejected_images` must equal `images`, since a pair has one set of pictures. `<image>` marks an
+image.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from sightline.config.problems import shorten
-from sightline.data.formats.conversations import Turns, pair_drafts, reply, turns_of
-from sightline.data.formats.layout import BadRow, Columns, Drafts, FileLayout, LayoutConfig, holds, pictures_of, text_of
-from sightline.data.formats.peer_columns import own_columns, refuse_media, restored, spelled_out
-from sightline.records.rows import Pair, Turn
+from sightline.data.formats.conversations import Turns, assistant_turn, pair_drafts, parse_turns, with_system_column
+from sightline.data.formats.layout import BadRow, Columns, Drafts, FileLayout, LayoutConfig, has_columns, image_sources
+from sightline.data.formats.peer_columns import explicit_turns, own_columns, refuse_media, restore_columns
+from sightline.records.rows import Pair
 
 FILE = "preferences.jsonl"
 OTHER_IMAGES = "rejected side with other images"
 
 
 def _fits(columns: Columns) -> bool:
-    return holds(columns, "messages") and any(
-        holds(columns, name) for name in ("rejected_response", "rejected_messages", "rejected_images")
+    return has_columns(columns, "messages") and any(
+        has_columns(columns, name) for name in ("rejected_response", "rejected_messages", "rejected_images")
     )
 
 
 def _read(columns: Columns, _: LayoutConfig) -> Drafts:
     refuse_media(columns)
-    chosen, pictures = turns_of(columns.get("messages"), "messages"), pictures_of(columns, "images", "image")
-    if columns.get("system") and (not chosen or chosen[0].role != "system"):
-        chosen = (Turn(role="system", text=text_of(columns, "system")), *chosen)
+    chosen = with_system_column(columns, parse_turns(columns.get("messages"), "messages"))
+    pictures = image_sources(columns, "images", "image")
     if not chosen or chosen[-1].role != "assistant":
         raise BadRow("messages do not end with the assistant's answer")
-    if columns.get("rejected_images") and pictures_of(columns, "rejected_images") != pictures:
+    if columns.get("rejected_images") and image_sources(columns, "rejected_images") != pictures:
         raise BadRow("rejected_images differ from images, and a pair has one set of pictures", OTHER_IMAGES)
     for rejected in _rejected(columns, chosen):
-        yield from restored(columns, pair_drafts(chosen, rejected, pictures))
+        yield from restore_columns(columns, pair_drafts(chosen, rejected, pictures))
 
 
 def _rejected(columns: Columns, chosen: Turns) -> list[Turns]:
-    """The rejected conversations: one, or one for each rejected answer."""
-    if holds(columns, "rejected_messages"):
-        told = turns_of(columns["rejected_messages"], "rejected_messages")
-        lacks_system = chosen[0].role == "system" and told[:1] != chosen[:1]
-        return [(chosen[0], *told) if lacks_system else told]
-    told_answers = columns.get("rejected_response")
-    if isinstance(told_answers, list) and told_answers and all(isinstance(one, Mapping) for one in told_answers):
-        return [(*chosen[: _after_user(chosen)], *_rejected_turns(told_answers))]
-    answers = told_answers if isinstance(told_answers, list) else [told_answers]
+    """The rejected conversations, one for each rejected answer."""
+    if has_columns(columns, "rejected_messages"):
+        conversation = parse_turns(columns["rejected_messages"], "rejected_messages")
+        lacks_system = chosen[0].role == "system" and conversation[:1] != chosen[:1]
+        return [(chosen[0], *conversation) if lacks_system else conversation]
+    response = columns.get("rejected_response")
+    if isinstance(response, list) and response and all(isinstance(one, Mapping) for one in response):
+        return [(*chosen[: _after_user(chosen)], *_rejected_turns(response))]
+    answers = response if isinstance(response, list) else [response]
     texts = [answer for answer in answers if isinstance(answer, str)]
     if not texts or len(texts) < len(answers):
         raise BadRow(
-            f"rejected_response = {shorten(told_answers)} is not an answer, a list of answers or a list of messages"
+            f"rejected_response = {shorten(response)} is not an answer, a list of answers or a list of messages"
         )
-    return [(*chosen[:-1], reply(text)) for text in texts]
+    return [(*chosen[:-1], assistant_turn(text)) for text in texts]
 
 
 def _after_user(turns: Turns) -> int:
-    """Where the answer to the user's last turn begins."""
+    """The index after the last user turn."""
     return max((place for place, turn in enumerate(turns, 1) if turn.role == "user"), default=0)
 
 
 def _rejected_turns(messages: list[Any]) -> Turns:
-    turns = turns_of(messages, "rejected_response")
+    turns = parse_turns(messages, "rejected_response")
     if any(turn.role != "assistant" for turn in turns):
-        raise BadRow("rejected_response holds a message that is not the assistant's")
+        raise BadRow("rejected_response holds a message of another role than assistant")
     return turns
 
 
-def row_of(pair: Pair, where: str) -> dict[str, Any]:
-    """The pair as a row.
+def to_row(pair: Pair, where: str) -> dict[str, Any]:
+    """Convert a pair to a row.
 
     Raises:
-        InputError: ms-swift would take a word of the text for an image, a video or a sound.
+        InputError: a text contains a placeholder of ms-swift for an image, video or sound.
     """
-    turns = [*spelled_out(pair, where), reply(pair.chosen)]
+    turns = [*explicit_turns(pair, where), assistant_turn(pair.chosen)]
     return {
         **own_columns(pair),
         "messages": [{"role": turn.role, "content": turn.text} for turn in turns],

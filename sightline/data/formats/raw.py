@@ -1,6 +1,6 @@
-"""Rows of local JSON, JSONL and Parquet files as plain dictionaries, one at a time, each with its place for errors.
+"""Rows of local JSON, JSONL and Parquet files as dictionaries with their location, and images embedded as text.
 
-What the columns mean is the layouts' affair. Nothing is fetched.
+Embedded images are data URIs (RFC 2397) or bare base64. `layout` readers interpret the columns; nothing is downloaded.
 """
 
 import base64
@@ -18,7 +18,7 @@ from sightline.config.problems import brief, shorten
 from sightline.errors import InputError
 from sightline.records.decoding import (
     BYTE_ORDER_MARK,
-    NotingDecoder,
+    LenientDecoder,
     NotStrict,
     first_undecodable,
     is_cut_off,
@@ -30,7 +30,7 @@ from sightline.records.decoding import (
 from sightline.records.manifest import MANIFEST
 from sightline.records.store import MAX_LINE
 
-#: A directory's Parquet files are read, or else its JSONL, or else its JSON files.
+#: Suffixes by priority: of a directory, only files with the first suffix found are read.
 SUFFIXES = (".parquet", ".jsonl", ".json")
 _NO_ROWS = frozenset({MANIFEST, "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
 _CHUNK = 2**20  # characters of a JSON array read at once
@@ -39,7 +39,7 @@ _BETWEEN = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
 
 @dataclass(frozen=True)
 class Raw:
-    """A row as its file has it. `problem` says why there is none, for a line that is no JSON object."""
+    """A row as in its file. `problem` is set if the line is not a JSON object."""
 
     path: Path
     number: int
@@ -48,15 +48,15 @@ class Raw:
 
     @property
     def where(self) -> str:
-        """The row's place, for errors."""
+        """The row's location, for errors."""
         return f"{self.path} row {self.number}"
 
 
 def data_files(place: Path) -> list[Path]:
-    """The files with rows that a path means: itself, or all of one kind below the directory, in order.
+    """The data files of a path: itself, or all of one suffix below the directory, sorted.
 
     Raises:
-        InputError: there is none.
+        InputError: there are none.
     """
     if place.is_file():
         return [place]
@@ -74,8 +74,9 @@ def read_raw(files: Sequence[Path]) -> Iterator[Raw]:
     """The rows of all files in order. Memory holds a batch of Parquet rows, or one JSON row and a chunk of the file.
 
     Raises:
-        InputError: a file that cannot be read or is not UTF-8 (also where bad rows are dropped, since its rows cannot
-            be told apart); a JSON array that is broken, or a line longer than any row.
+        InputError: a file cannot be read or is not UTF-8 (even if bad rows are dropped, since its rows cannot be
+        found),
+            a JSON array is malformed, or a line is too long.
     """
     for path in files:
         yield from _from_parquet(path) if path.suffix.lower() == ".parquet" else _from_json(path)
@@ -95,11 +96,11 @@ def _from_parquet(path: Path) -> Iterator[Raw]:
                     yield Raw(path, number, row)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path} cannot be read as Parquet ({reason}); make or fetch it again") from error
+        raise InputError(f"{path} cannot be read as Parquet ({reason}); create or fetch it again") from error
 
 
 def _from_json(path: Path) -> Iterator[Raw]:
-    """An array, or one object a line, whatever the file is called: `.json` is used for both."""
+    """Read an array or one object a line, judged by the content: `.json` is used for both."""
     require_text(path)
     with path.open("rb") as file:
         start = file.read(4096).removeprefix(BYTE_ORDER_MARK).lstrip()
@@ -128,26 +129,26 @@ def _from_line(path: Path, number: int, line: bytes) -> Raw:
         return Raw(path, number, problem=str(error))
     except json.JSONDecodeError as error:
         if number == 1 and _opens_object(line):
-            reason = "an object over several lines; give one object a line, or an array of them"
+            reason = "an object over several lines; write one object per line, or an array of them"
         else:
             reason = f"{error.msg.lower()} at character {error.pos + 1}"
         return Raw(path, number, problem=f"not JSON, {shorten(line.strip().decode('utf-8'))} ({reason})")
-    except (ValueError, RecursionError) as error:  # cut within a character, digits without end, nested too deeply
+    except (ValueError, RecursionError) as error:  # truncated in a character, too many digits, nested too deeply
         shown = shorten(line.strip().decode("utf-8", errors="replace"))
         return Raw(path, number, problem=f"not JSON, {shown} ({brief(error)})")
 
 
 def _opens_object(line: bytes) -> bool:
-    """Whether a line is the first of an object that is spread over several."""
+    """Whether a line is the first of an object spread over several lines."""
     return line.strip() == b"{"
 
 
 def _from_array(path: Path) -> Iterator[Raw]:
-    decoder, number = NotingDecoder(), 0
+    decoder, number = LenientDecoder(), 0
     try:
         with path.open(encoding="utf-8-sig") as file:
             buffer, at = "", 0
-            while not at:  # it is there, as `_from_json` saw
+            while not at:  # `_from_json` has found it
                 buffer += file.read(_CHUNK)
                 at = buffer.find("[") + 1
             while True:
@@ -157,12 +158,12 @@ def _from_array(path: Path) -> Iterator[Raw]:
                 decoder.problem = ""
                 try:
                     value, at = decoder.raw_decode(buffer, at)
-                except json.JSONDecodeError as error:  # the row is broken, or goes on in the next chunk
+                except json.JSONDecodeError as error:  # the row is malformed, or continues in the next chunk
                     more = file.read(max(_CHUNK, len(buffer) - at))
                     if not more or len(buffer) - at > MAX_LINE:
                         reason = error.msg if more else f"{error.msg}, up to the end of the file"
                         raise InputError(
-                            f"{path} row {number + 1}: not JSON ({reason}); correct it or fetch the file again"
+                            f"{path} row {number + 1}: not JSON ({reason}); correct it or download the file again"
                         ) from error
                     buffer, at = buffer[at:] + more, 0
                     continue
@@ -172,21 +173,21 @@ def _from_array(path: Path) -> Iterator[Raw]:
         problem = first_undecodable(path) or brief(error)
         raise refuse_undecodable(problem, path, f"{path} row {number + 1}") from error
     except RecursionError as error:
-        raise InputError(f"{path} row {number + 1}: not JSON ({error}); fetch the file again") from error
+        raise InputError(f"{path} row {number + 1}: not JSON ({error}); download the file again") from error
 
 
 def _end(match: re.Match[str] | None) -> int:
-    assert match is not None  # the pattern matches nothing, too
+    assert match is not None  # the pattern also matches the empty string
     return match.end()
 
 
 def _row(path: Path, number: int, value: object) -> Raw:
     if isinstance(value, dict):
         return Raw(path, number, value)
-    return Raw(path, number, problem=f"a row is an object with columns and not {shorten(value)}")
+    return Raw(path, number, problem=f"a row must be an object with columns and not {shorten(value)}")
 
 
-#: How bytes of each kind begin, by the suffix that a file of them gets.
+#: The first bytes of each image format, by file suffix.
 _KINDS = {
     "png": rb"\x89PNG\r\n\x1a\n",
     "jpg": rb"\xff\xd8\xff",
@@ -197,20 +198,20 @@ _KINDS = {
     "bmp": rb"BM.{4}\0{4}",
     "ppm": rb"P[1-6]\s+\d",
 }
-_LEAST = 64  # characters; no picture is smaller, and paths that could be base64 are mostly shorter
+_LEAST = 64  # characters; no image is smaller, and paths that could be base64 are mostly shorter
 _URI = re.compile(r"data:[^,]*?(?P<base64>;base64)?,", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 
 
 class NotEmbedded(Exception):
-    """A text that says it is a picture and is none."""
+    """A text that claims to be an embedded image and is not a valid one."""
 
 
 def embedded_picture(text: str) -> tuple[str, bytes] | None:
-    """A name with the kind's suffix, and the bytes; None for a text that is no embedded picture, such as a path.
+    """A name with the format's suffix, and the bytes; None if the text is not an embedded image, such as a path.
 
     Raises:
-        NotEmbedded: a data URI that is not base64, or base64 of a picture that is damaged.
+        NotEmbedded: a data URI is not base64, or the base64 of an image is damaged.
     """
     if text[:5].lower() == "data:":
         found = _URI.match(text)
@@ -218,7 +219,7 @@ def embedded_picture(text: str) -> tuple[str, bytes] | None:
             raise NotEmbedded("is a data URI without base64; write the picture to a file, or in base64")
         data = _decoded(text[found.end() :])
         if (kind := _kind(data)) is None:
-            raise NotEmbedded("is a data URI of no kind of picture that is read; write it as PNG or JPEG")
+            raise NotEmbedded("is a data URI of an unsupported image format; convert it to PNG or JPEG")
         return f"base64.{kind}", data
     if len(text) < _LEAST:
         return None
@@ -233,8 +234,8 @@ def _kind(data: bytes) -> str | None:
 
 
 def _decoded(text: str) -> bytes:
-    """The bytes of base64, whose padding may be missing and which may be broken into lines."""
+    """The decoded bytes of base64, with or without padding and line breaks."""
     text = "".join(text.split())
     if not text or not _BASE64.fullmatch(text) or len(text.rstrip("=")) % 4 == 1:
-        raise NotEmbedded("is a picture in base64 that is damaged or cut off; write it again, or drop the row")
+        raise NotEmbedded("is damaged or truncated base64; write it again, or drop the row")
     return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4))

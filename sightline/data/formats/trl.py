@@ -1,12 +1,12 @@
-"""TRL's preference layout, which is also that of our pairs: `images`, `prompt`, `chosen`, `rejected`.
+"""TRL's preference layout, which Sightline's pairs also have: `images`, `prompt`, `chosen`, `rejected`.
 
-Texts or lists of messages with `role` and `content`; where `prompt` is missing, or a text beside whole conversations,
-the prompt is what both conversations share, as in TRL's `maybe_extract_prompt`.
+Values are texts or lists of messages with `role` and `content`. If `prompt` is missing, or a text beside whole
+conversations, the prompt is the part that both conversations share, as in TRL's `maybe_extract_prompt`.
 """
 
-from sightline.data.formats.conversations import Turns, pair_drafts, reply, turn_of, turns_of
-from sightline.data.formats.layout import Columns, Drafts, FileLayout, LayoutConfig, holds, pictures_of
-from sightline.data.formats.peer_columns import restored
+from sightline.data.formats.conversations import Turns, assistant_turn, pair_drafts, parse_turn, parse_turns
+from sightline.data.formats.layout import Columns, Drafts, FileLayout, LayoutConfig, has_columns, image_sources
+from sightline.data.formats.peer_columns import restore_columns
 
 _OTHERS = ("question", "conversations", "messages", "completions")
 
@@ -14,26 +14,26 @@ _OTHERS = ("question", "conversations", "messages", "completions")
 def _fits(columns: Columns) -> bool:
     sides = [columns.get(name) for name in ("chosen", "rejected")]
     whole = all(isinstance(side, list) for side in sides)
-    texts = all(isinstance(side, str) for side in sides) and holds(columns, "prompt")
-    return (whole or texts) and not any(holds(columns, name) for name in _OTHERS)
+    texts = all(isinstance(side, str) for side in sides) and has_columns(columns, "prompt")
+    return (whole or texts) and not any(has_columns(columns, name) for name in _OTHERS)
 
 
 def _read(columns: Columns, _: LayoutConfig) -> Drafts:
-    better, worse = (_asked(columns) + _answer(columns, name) for name in ("chosen", "rejected"))
-    yield from restored(columns, pair_drafts(better, worse, pictures_of(columns, "images", "image")))
+    better, worse = (_context(columns) + _answer(columns, name) for name in ("chosen", "rejected"))
+    yield from restore_columns(columns, pair_drafts(better, worse, image_sources(columns, "images", "image")))
 
 
-def _asked(columns: Columns) -> Turns:
-    """The turns that stand before both sides."""
+def _context(columns: Columns) -> Turns:
+    """The turns before both answers."""
     prompt = columns.get("prompt")
     if isinstance(prompt, str) and not isinstance(columns.get("chosen"), list):
-        return (turn_of({"role": "user", "content": prompt}, "prompt"),)
-    return turns_of(prompt, "prompt") if isinstance(prompt, list) else ()
+        return (parse_turn({"role": "user", "content": prompt}, "prompt"),)
+    return parse_turns(prompt, "prompt") if isinstance(prompt, list) else ()
 
 
 def _answer(columns: Columns, name: str) -> Turns:
-    told = columns.get(name)
-    return (reply(told),) if isinstance(told, str) else turns_of(told, name)
+    value = columns.get(name)
+    return (assistant_turn(value),) if isinstance(value, str) else parse_turns(value, name)
 
 
 TRL = FileLayout(

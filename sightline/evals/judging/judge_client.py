@@ -91,7 +91,7 @@ def ask_all(items: Sequence[JudgeItem], grading: Grading, identity: str, endpoin
 def cost_before(items: Sequence[JudgeItem], grading: Grading, config: JudgeConfig, endpoint: Endpoint) -> str:
     """One line: calls, tokens and price to come, where each reply is read at the first try."""
     asks = [_ask_of(item, grading, 0) for item in items]
-    known = endpoint.known(asks)
+    known = endpoint.count_cached(asks)
     share = (len(asks) - known) / len(asks)
     prompts = round(share * sum(len(ask.text) for ask in asks) / _CHARACTERS)
     replies = (len(asks) - known) * config.server.max_tokens

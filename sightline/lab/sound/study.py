@@ -28,7 +28,7 @@ from sightline.recipes.composition.run import compose
 from sightline.records import Pair
 from sightline.records.manifest import Stage
 from sightline.records.rows import Estimate, Row, Score
-from sightline.records.store import read_json, replacing, write_json, write_rows
+from sightline.records.store import atomic_write, read_json, write_json, write_rows
 from sightline.train.config import TrainConfig
 from sightline.train.run import ADAPTER, train
 
@@ -81,7 +81,7 @@ def write_results(out: Path, config: SoundStudyConfig, seeds: tuple[int, ...]) -
         weights={name: [_weights(out, seed, name) for seed in seeds] for name in ("searched", "damc-searched")},
     )
     write_json(out / "results.json", results.model_dump(mode="json"))
-    with replacing(out / "results.md") as temporary:
+    with atomic_write(out / "results.md") as temporary:
         temporary.write_text(as_table(results), encoding="utf-8")
     return results
 

@@ -6,7 +6,7 @@ It may be run again at any time, also while the study runs, and reads no model. 
 from pathlib import Path
 
 from sightline.evals.statistics import RESAMPLES
-from sightline.records.store import replacing, write_json
+from sightline.records.store import atomic_write, write_json
 from sightline.report.rendering import render
 from sightline.study.ledger import Ledger
 from sightline.study.plan import StudyPlan
@@ -40,6 +40,6 @@ def write_study_report(plan: StudyPlan, name: str, out: Path, *, resamples: int 
         (HTML, render("study.html.jinja", shown)),
         (MARKDOWN, render("study.md.jinja", shown)),
     ):
-        with replacing(folder / file) as temporary:
+        with atomic_write(folder / file) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="")
     return material.results

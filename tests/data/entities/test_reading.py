@@ -17,8 +17,8 @@ FIRST = ("Two lamp descriptions follow. Do they stand for one and the same real-
          "Second lamp: {}")  # fmt: skip
 
 
-def read(place: Path, out: Path, *told: str, seed: int = 0) -> list[EntityPair]:
-    read_entities(place, load_config(ReadConfig, None, ["noun=lamp", *told]), seed, out)
+def read(place: Path, out: Path, *overrides: str, seed: int = 0) -> list[EntityPair]:
+    read_entities(place, load_config(ReadConfig, None, ["noun=lamp", *overrides]), seed, out)
     return [pair_of(sample, "here") for sample in read_samples(out)]
 
 
@@ -48,11 +48,11 @@ def test_every_layout_gives_the_pairs_that_were_written(
 def test_a_sample_asks_by_the_training_prompt_and_knows_its_pair(tmp_path: Path) -> None:
     place = write_deepmatcher(tmp_path / "dm", "test")
     pairs = read(place, tmp_path / "out", "split=test", "fields=[brand, title]")
-    asked = {sample.id: sample for sample in read_samples(tmp_path / "out")}
-    first = asked["test-000002"]
+    samples = {sample.id: sample for sample in read_samples(tmp_path / "out")}
+    first = samples["test-000002"]
     assert first.prompt == FIRST.format("Orba; Orba globe", "Orba globe 30 cm"), "a missing brand is left out"
     assert (first.reference, first.task, first.cluster) == ("Yes", "matching", "test-000002")
-    assert asked["test-000001"].reference == "No"
+    assert samples["test-000001"].reference == "No"
     assert sum(pair.match for pair in pairs) == 2 and pairs[0].noun == "lamp"
 
 
@@ -92,7 +92,7 @@ def spoiled(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "spoil", "sentence"),
+    ("overrides", "spoil", "sentence"),
     [
         ((), spoiled, r"train\.csv line 2: rtable_id = b9 is not in .*tableB\.csv"),
         ((), lambda folder: write_csv(folder / "train.csv", ("ltable_id", "rtable_id", "label"), [("a0", "b0", "x")]),
@@ -108,13 +108,13 @@ def spoiled(folder: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_and_nothing_is_claimed(
-    told: tuple[str, ...], spoil: Callable[[Path], object] | None, sentence: str, tmp_path: Path
+    overrides: tuple[str, ...], spoil: Callable[[Path], object] | None, sentence: str, tmp_path: Path
 ) -> None:
     place = write_deepmatcher(tmp_path / "dm")
     if spoil is not None:
         spoil(place)
     with pytest.raises(InputError, match=sentence):
-        read(place, tmp_path / "out", "split=train", *told)
+        read(place, tmp_path / "out", "split=train", *overrides)
     assert not (tmp_path / "out").exists()
 
 

@@ -1,4 +1,4 @@
-"""Small files of every layout, made here, with the columns that the published ones have."""
+"""Small files of every layout, with the columns of the published datasets."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -183,5 +183,5 @@ def example(layout: str, folder: Folder) -> tuple[str, Rows]:
 
 
 def messages_of(pairs: Sequence[Pair]) -> Iterator[tuple[object, ...]]:
-    """What of a pair is training material."""
+    """The fields of a pair that training uses."""
     return ((pair.history, pair.prompt, pair.chosen, pair.rejected) for pair in pairs)

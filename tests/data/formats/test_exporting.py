@@ -1,4 +1,4 @@
-"""What is written for a peer comes back as it was, whatever its text; and TRL trains on the folder as it is."""
+"""Exports survive a round trip with any text, and TRL trains on the folder unchanged."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
 hostile = st.sampled_from(["\n x", "a\n", '"]},{', "<imag", "{% raw %}", "\u2028", "<|im_end|>", "\x00", "\r\n"]).map(
     lambda text: f"{text}."
 )
-said = texts | hostile
+wordings = texts | hostile
 
 
 def pair(name: str, *images: str, **changes: object) -> Pair:
@@ -54,19 +54,19 @@ def assert_same(there: Path, back: Path) -> None:
 @st.composite
 def rows(draw: st.DrawFn) -> Pair:
     """A pair with any text, turns before the prompt, and images unsaid or in their places."""
-    turns = [Turn(role="system", text=draw(said))] if draw(st.booleans()) else []
+    turns = [Turn(role="system", text=draw(wordings))] if draw(st.booleans()) else []
     for _ in range(draw(st.integers(0, 2))):
-        turns += [Turn(role="user", text=draw(said)), Turn(role="assistant", text=draw(said))]
+        turns += [Turn(role="user", text=draw(wordings)), Turn(role="assistant", text=draw(wordings))]
     images = draw(st.sampled_from([(), ("images/0.png",), ("images/1.png", "images/0.png")]))
-    prompt = draw(said)
+    prompt = draw(wordings)
     if draw(st.booleans()):  # never in front of everything, where it would go without saying
         prompt = f"{prompt} {' and '.join(['<image>'] * len(images))}"
-    answers = draw(st.tuples(said, said).filter(lambda both: both[0].strip() != both[1].strip()))
-    second = draw(st.none() | said)
+    answers = draw(st.tuples(wordings, wordings).filter(lambda both: both[0].strip() != both[1].strip()))
+    second = draw(st.none() | wordings)
     changes: dict[str, Any] = {
         "history": turns,
         "second_rejected": second,
-        "provenance": {"é": [1, None, {"x": draw(said)}]},
+        "provenance": {"é": [1, None, {"x": draw(wordings)}]},
     }
     spans = ((0, 1),) if draw(st.booleans()) else ()
     changes["media"] = ("picture", "sound")[: len(images)] if draw(st.booleans()) else ()
@@ -124,21 +124,21 @@ def test_peers_files_load_as_tables(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layout", "changes", "said"),
+    ("layout", "changes", "problem"),
     [
-        ("llama-factory", {"chosen": "See <image>."}, "says <image>"),
-        ("ms-swift", {"prompt": "Play <audio>."}, "says <audio>"),
+        ("llama-factory", {"chosen": "See <image>."}, "contains <image>"),
+        ("ms-swift", {"prompt": "Play <audio>."}, "contains <audio>"),
         ("llama-factory", {"history": [Turn(role="user", text="Hi")]}, "do not alternate"),
-        ("ms-swift", {"prompt": "<image> <image>"}, "says <image> 2 times and has 1 images"),
-        ("trl", {"prompt": "<image> <image>"}, "says <image> 2 times and has 1 images"),
+        ("ms-swift", {"prompt": "<image> <image>"}, "has 2 <image> placeholders and 1 images"),
+        ("trl", {"prompt": "<image> <image>"}, "has 2 <image> placeholders and 1 images"),
     ],
 )
 def test_what_a_peer_would_not_take_is_refused(
-    tmp_path: Path, layout: str, changes: dict[str, object], said: str
+    tmp_path: Path, layout: str, changes: dict[str, object], problem: str
 ) -> None:
     there = save(tmp_path / "pairs", pair("1", "images/0.png"))
     write_rows(there / "pairs.jsonl", [pair("1", "images/0.png", **changes)])
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=problem):
         export_pairs(layout, there, tmp_path / "peer")
     assert not list((tmp_path / "peer").glob("preferences*"))
 
@@ -147,7 +147,7 @@ def test_the_command_and_what_it_refuses(tmp_path: Path) -> None:
     there = save(tmp_path / "pairs", pair("1", "images/0.png"))
     result = CliRunner().invoke(app, ["export", "ms-swift", str(there), "--out", str(tmp_path / "swift")])
     assert result.exit_code == 0 and f"export ms-swift: {tmp_path / 'swift'} (1 pairs)" in result.output
-    with pytest.raises(InputError, match="no layout 'swift' to write; did you mean 'ms-swift'"):
+    with pytest.raises(InputError, match="unknown export layout 'swift'; did you mean 'ms-swift'"):
         export_pairs("swift", there, tmp_path / "x")
     with pytest.raises(InputError, match="holds neither"):
         export_pairs("trl", tmp_path / "swift", tmp_path / "x")

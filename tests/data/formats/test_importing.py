@@ -1,4 +1,4 @@
-"""What cannot be read is said in one sentence with file and row, or dropped and counted; what is not known is asked."""
+"""Invalid rows are one-sentence errors with file and row, or are dropped and counted; layouts are detected."""
 
 import base64
 import gzip
@@ -25,27 +25,31 @@ ROW: dict[str, Any] = {"image": "a.png", "question": "What?", "chosen": GOOD, "r
 
 
 @pytest.mark.parametrize(
-    ("change", "said", "reason"),
+    ("change", "problem", "reason"),
     [
         ({"image": "no.png"}, "image .*no.png does not exist", "image missing, remote or damaged"),
         ({"image": "../a.png"}, "does not stay in", "image missing, remote or damaged"),
-        ({"image": "https://x.org/a.png"}, "is an address and not a path", "image missing, remote or damaged"),
-        ({"image": "data:image/png;base64,AA"}, "is a data URI of no kind of pic", "image missing, remote or damaged"),
+        ({"image": "https://x.org/a.png"}, "is a URL and not a path", "image missing, remote or damaged"),
+        ({"image": "data:image/png;base64,AA"}, "is a data URI of an unsupported", "image missing, remote or damaged"),
         ({"image": "data:image/png,AA"}, "is a data URI without base64", "image missing, remote or damaged"),
-        ({"image": "data:image/png;base64,iVBORw0K*"}, "is damaged or cut off", "image missing, remote or damaged"),
+        ({"image": "data:image/png;base64,iVBORw0K*"}, "is damaged or truncated", "image missing, remote or damaged"),
         ({"image": ""}, "neither bytes nor a path", "image missing, remote or damaged"),
         ({"image": ["a.png", 3]}, "image 3 is neither", "image missing, remote or damaged"),
         ({"question": 5}, "question = 5 is not a text", "malformed"),
         ({"chosen": None}, "chosen = None is not a text", "malformed"),
         ({"question": " "}, "the prompt in turn 1 is empty", "malformed"),
-        ({"question": "<image><image> What?"}, "says <image> 2 times and the row has 1 images", "malformed"),
-        ({"image": None, "question": "<image> What?"}, "1 times and the row has 0 images", "malformed"),
+        ({"question": "<image><image> What?"}, "has 2 <image> placeholders and the row has 1 images", "malformed"),
+        (
+            {"image": None, "question": "<image> What?"},
+            "has 1 <image> placeholders and the row has 0 images",
+            "malformed",
+        ),
         ({"rejected": "\ud800"}, "not valid Unicode", "malformed"),
     ],
 )
-def test_a_bad_row_is_an_error_or_is_counted(folder: Folder, change: dict[str, Any], said: str, reason: str) -> None:
+def test_a_bad_row_is_an_error_or_is_counted(folder: Folder, change: dict[str, Any], problem: str, reason: str) -> None:
     place = folder.put("mmpr.jsonl", [ROW, {**ROW, **change}, ROW])
-    with pytest.raises(InputError, match=rf"mmpr\.jsonl row 2: .*{said}"):
+    with pytest.raises(InputError, match=rf"mmpr\.jsonl row 2: .*{problem}"):
         folder.read(place, "mmpr")
     assert not (folder.path.parent / "out-0").exists()
     manifest, out = folder.read(place, "mmpr", skip_bad=True)
@@ -77,9 +81,10 @@ def test_after_a_damaged_image_the_same_out_serves(folder: Folder) -> None:
     with pytest.raises(InputError, match="damaged"):
         import_layout(ImportRequest(place), out)
     assert import_layout(ImportRequest(place, skip_bad=True), out).counts["pairs"] == 1
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     assert (
-        import_layout(ImportRequest(place), out, lambda done, total: told.append((done, total))).complete and told == []
+        import_layout(ImportRequest(place), out, lambda done, total: calls.append((done, total))).complete
+        and calls == []
     )
 
 
@@ -97,31 +102,31 @@ def test_rows_that_teach_nothing_are_dropped_unasked(folder: Folder, change: dic
 
 
 @pytest.mark.parametrize(
-    ("layout", "change", "said"),
+    ("layout", "change", "problem"),
     [
         ("povid", {"rejected_conversations": [human("Else?"), gpt(BAD)]}, "the user's turn 1 differs"),
         ("povid", {"rejected_conversations": [human("Hi")]}, "have different turns"),
         ("povid", {"conversations": "Hi"}, "conversations = 'Hi' is not a list of turns"),
         ("povid", {"conversations": [{"from": "robot", "value": "Hi"}]}, "role 'robot' is none of"),
-        ("povid", {"conversations": [gpt(GOOD)], "rejected_conversations": [gpt(BAD)]}, "does not follow a turn"),
+        ("povid", {"conversations": [gpt(GOOD)], "rejected_conversations": [gpt(BAD)]}, "does not follow a user turn"),
         ("rlhf-v", {"text": "[1]"}, "is not a JSON object"),
         ("rlhf-v", {"text": "{oops"}, "is not JSON"),
         ("rlhf-v", {"text": '{"question": "What?", "chosen": "A"}'}, "column 'rejected' is missing"),
         ("vlfeedback", {"completions": 4}, "completions = 4 is not a list of answers"),
         ("llava-rlhf", {"preference": 3}, "preference = 3 is neither 1 nor 2"),
         ("llava-instruct", {"conversations": [human("Hi")]}, "has no answer"),
-        ("llama-factory", {"chosen": human("Hi")}, "not both the assistant's"),
+        ("llama-factory", {"chosen": human("Hi")}, "not both assistant turns"),
         ("llama-factory", {"videos": ["x.mp4"]}, "the row has videos"),
         ("ms-swift", {"messages": [{"role": "tool", "content": "4"}]}, "role 'tool' is none of"),
         ("ms-swift", {"rejected_response": 4}, "rejected_response = 4 is not an answer"),
         ("trl", {"prompt": [{"role": "user", "content": [{"type": "video", "text": "x"}]}]}, "neither text nor image"),
     ],
 )
-def test_what_breaks_a_layout(folder: Folder, layout: str, change: dict[str, Any], said: str) -> None:
+def test_what_breaks_a_layout(folder: Folder, layout: str, change: dict[str, Any], problem: str) -> None:
     name, rows = example(layout, folder)
     broken = dict(rows[1]) | change
     place = folder.put(f"x{Path(name).suffix}" if name.endswith("parquet") else name, [broken])
-    with pytest.raises(InputError, match=rf"row 1: .*{said}.*--skip-bad"):
+    with pytest.raises(InputError, match=rf"row 1: .*{problem}.*--skip-bad"):
         folder.read(place, layout)
 
 
@@ -149,7 +154,7 @@ def test_lines_that_are_no_json_are_skipped_on_demand(folder: Folder) -> None:
 def test_a_file_in_another_encoding_loses_no_row(
     folder: Folder, encoding: str, sentence: str, suffix: str, skip_bad: bool
 ) -> None:
-    rows = [json.dumps({**ROW, "question": asked}, ensure_ascii=False) for asked in ("What?", "Café?", "Why?")]
+    rows = [json.dumps({**ROW, "question": question}, ensure_ascii=False) for question in ("What?", "Café?", "Why?")]
     place = folder.path / f"rows.{suffix}"
     place.write_bytes(("\n".join(rows) if suffix == "jsonl" else f"[{','.join(rows)}]").encode(encoding))
     with pytest.raises(InputError) as caught:
@@ -170,14 +175,14 @@ def test_a_compressed_file_is_called_so(folder: Folder, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json"])
 @pytest.mark.parametrize(
-    ("told", "sentence"),
+    ("entry", "sentence"),
     [('"question": "Who?", ', "key 'question' occurs twice in one object"), ('"idx": 1e999, ', "'1e999' is too large")],
 )
 def test_a_row_that_says_a_thing_twice_or_beyond_numbers_is_bad(
-    folder: Folder, told: str, sentence: str, suffix: str
+    folder: Folder, entry: str, sentence: str, suffix: str
 ) -> None:
     good = json.dumps(ROW)
-    rows = [good, good.replace("{", "{" + told, 1), good]
+    rows = [good, good.replace("{", "{" + entry, 1), good]
     place = folder.path / f"rows.{suffix}"
     place.write_text("\n".join(rows) if suffix == "jsonl" else f"[{','.join(rows)}]")
     with pytest.raises(InputError, match=f"row 2: .*{sentence}"):
@@ -190,7 +195,7 @@ def test_an_object_over_several_lines_is_explained(folder: Folder) -> None:
     place = folder.path / "rows.json"
     place.write_text("\n".join([json.dumps(ROW, indent=1)] * 2))
     with pytest.raises(
-        InputError, match=r"row 1: not JSON, '\{' \(an object over several lines; give one object a line"
+        InputError, match=r"row 1: not JSON, '\{' \(an object over several lines; write one object per line"
     ):
         folder.read(place, "mmpr")
 
@@ -318,7 +323,7 @@ def test_unknown_and_ambiguous_layouts(folder: Folder) -> None:
 
 def test_nothing_left_and_no_images_folder(folder: Folder) -> None:
     place = folder.put("mmpr.jsonl", [{**ROW, "rejected": GOOD}])
-    with pytest.raises(InputError, match=r"of 1 rows none is left, dropped were \{'rejected equals chosen': 1\}"):
+    with pytest.raises(InputError, match=r"of 1 rows none is left \(dropped: \{'rejected equals chosen': 1\}"):
         folder.read(place)
     with pytest.raises(InputError, match=r"images folder .* does not exist"):
         folder.read(place, images=folder.path / "none")

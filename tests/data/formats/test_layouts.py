@@ -1,4 +1,4 @@
-"""Every layout's rows become the pairs or samples that they mean, whole: images, history, origin."""
+"""Rows of every layout become pairs or samples with their images, history and provenance."""
 
 import json
 from typing import Any
@@ -60,10 +60,10 @@ def test_corrections_become_spans(folder: Folder) -> None:
 
 
 def test_each_answer_in_which_conversations_part_is_a_pair(folder: Folder) -> None:
-    asked = [human("<image>\nWhat?"), human("And?"), human("Where?")]
+    questions = [human("<image>\nWhat?"), human("And?"), human("Where?")]
     good, bad = ["A cup.", "A pan.", "Left."], ["A dog.", "A pan.", "Right."]
     sides = {
-        key: [turn for ask, answer in zip(asked, answers, strict=True) for turn in (ask, gpt(answer))]
+        key: [turn for ask, answer in zip(questions, answers, strict=True) for turn in (ask, gpt(answer))]
         for key, answers in (("conversations", good), ("rejected_conversations", bad))
     }
     pairs = folder.pairs(folder.put("povid.json", [{"image": "a.png", **sides}]))
@@ -96,16 +96,18 @@ def test_ratings_decide(
     folder: Folder, settings: dict[str, Any], expected: list[object], dropped: dict[str, int], of_lists: bool
 ) -> None:
     """`datasets` gives a sequence of structs as a struct of lists."""
-    told: Any = {key: [one[key] for one in COMPLETIONS] for key in COMPLETIONS[0]} if of_lists else COMPLETIONS
+    completions: Any = {key: [one[key] for one in COMPLETIONS] for key in COMPLETIONS[0]} if of_lists else COMPLETIONS
     sound = {
         "prompt": "What?",
         "img_path": "a.png",
         "completions": [rated("g", "up", *"555"), rated("h", "down", *"111")],
     }
-    place = folder.put("vlfeedback.jsonl", [sound, {"prompt": "What?", "img_path": "a.png", "completions": told}])
+    place = folder.put(
+        "vlfeedback.jsonl", [sound, {"prompt": "What?", "img_path": "a.png", "completions": completions}]
+    )
     if expected == []:
         with pytest.raises(InputError, match=r"none is left.*'tie': 2"):
-            folder.read(folder.put("tie.jsonl", [{**sound, "completions": told}] * 2), **settings)
+            folder.read(folder.put("tie.jsonl", [{**sound, "completions": completions}] * 2), **settings)
         return
     manifest, _ = folder.read(place, **settings)
     pairs = folder.pairs(place, **settings)[1:]
@@ -232,14 +234,14 @@ def test_messages_of_ms_swift_stand_for_all_after_the_last_user_turn(folder: Fol
     (pair,) = folder.pairs(folder.put("swift.jsonl", [row]))
     assert (pair.prompt, pair.chosen, pair.rejected) == ("Which color?", "Red.", "Blue.")
     assert [turn.text for turn in pair.history] == ["What?", "A cup."]
-    for told, sentence in (
-        ([user("No?"), assistant("No.")], "holds a message that is not the assistant's"),
+    for response, sentence in (
+        ([user("No?"), assistant("No.")], "holds a message of another role than assistant"),
         ([assistant("No."), assistant("Never.")], "have different turns"),
         ([{"role": "assistant"}], "is not the content of a turn"),
         ([assistant("No."), "No."], "is not an answer, a list of answers or a list of messages"),
     ):
         with pytest.raises(InputError, match=f"row 1: .*{sentence}"):
-            folder.read(folder.put("swift.jsonl", [{**row, "rejected_response": told}]))
+            folder.read(folder.put("swift.jsonl", [{**row, "rejected_response": response}]))
 
 
 def test_a_pair_of_pictures_alone_is_refused_by_name(folder: Folder) -> None:
@@ -261,13 +263,13 @@ def test_an_opening_turn_of_the_assistant_is_left_out_and_counted(folder: Folder
 
 
 def test_opening_turns_of_pairs_are_left_out_too(folder: Folder) -> None:
-    asked = [gpt("Welcome."), human("<image>\nWhat?")]
+    context = [gpt("Welcome."), human("<image>\nWhat?")]
     povid: dict[str, Any] = {
         "image": "a.png",
-        "conversations": [*asked, gpt(GOOD)],
-        "rejected_conversations": [*asked, gpt(BAD)],
+        "conversations": [*context, gpt(GOOD)],
+        "rejected_conversations": [*context, gpt(BAD)],
     }
-    compared: dict[str, Any] = {"image": "a.png", "conversations": [*asked, gpt("")], "preference": 1}
+    compared: dict[str, Any] = {"image": "a.png", "conversations": [*context, gpt("")], "preference": 1}
     rated = {**compared, "output_1": gpt(GOOD), "output_2": gpt(BAD)}
     for number, row in enumerate((povid, rated)):
         manifest, out = folder.read(folder.put(f"{number}.json", [row]))

@@ -12,7 +12,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from sightline.config import Config
 from sightline.config.problems import shorten
 from sightline.data.samples import read_samples, samples_file, write_samples
-from sightline.data.terminal import Progress, counted
+from sightline.data.terminal import Progress, with_progress
 from sightline.errors import InputError
 from sightline.recipes.matching.entities.layouts import (
     LAYOUTS,
@@ -77,7 +77,7 @@ def read_entities(place: Path, config: ReadConfig, seed: int, out: Path, progres
     told = {"noun": config.noun, "fields": config.fields}
     chosen = stratified(pairs, seed)[: config.count]
     samples = (sample_of(pair.model_copy(update=told)) for pair in chosen)
-    write_samples(out, counted(samples, progress, len(chosen)))
+    write_samples(out, with_progress(samples, progress, len(chosen)))
     if rule is not None:
         write_rule(rule, out)
     numbers = {} if rule is None else {"rule_threshold": rule.threshold, "rule_f1_on_its_rows": rule.f1}
