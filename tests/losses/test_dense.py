@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sightline.losses.dpo import dense_dpo, normalized_dpo
 from sightline.losses.types import PairLogps
-from tests.losses.made import log_sigmoid, logps
+from tests.losses.example_pairs import log_sigmoid, logps
 
 tokens = st.lists(st.tuples(st.floats(-3.0, -0.01), st.booleans()), min_size=1, max_size=8)
 

@@ -10,7 +10,7 @@ from sightline.errors import InputError
 from sightline.losses.objective import Term, make_objective
 from sightline.losses.table import LOSSES
 from sightline.losses.types import Need, PairLogps
-from tests.losses.made import OTHER, POLICY, REFERENCE, computed, logps, middling
+from tests.losses.example_pairs import OTHER, POLICY, REFERENCE, computed, logps, middling
 
 FIELDS = {
     Need.SECOND_REJECTED: {"second_rejected"},
@@ -77,7 +77,7 @@ def test_a_loss_reads_the_fields_that_it_declares_and_no_others(name: str) -> No
     policy, reference = (without(logps(side), optional - wanted) for side in (POLICY, REFERENCE))
     assert torch.equal(computed(name, policy, reference).loss, computed(name, logps(POLICY), logps(REFERENCE)).loss)
     for field in wanted:
-        with pytest.raises(ValueError, match=rf"{field} of the pairs are needed and not given"):
+        with pytest.raises(ValueError, match=rf"needs {field} of the pairs, which is missing"):
             computed(name, without(policy, {field}), reference)
 
 
@@ -96,7 +96,7 @@ def test_float32_is_close_to_float64_at_the_size_of_real_answers(name: str) -> N
 
 
 def test_reward_models_are_trained_alone_and_one_loss_has_the_shift() -> None:
-    with pytest.raises(InputError, match="reward goes by scores of a reward head and dpo by log-probs"):
+    with pytest.raises(InputError, match="reward uses scores of a reward head and dpo uses log-probs"):
         make_objective([Term("reward"), Term("dpo", parameters={"beta": 0.1})])
     bco = Term("bco", parameters={"beta": 0.1})
     with pytest.raises(InputError, match="bco and bco would share one running mean"):

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from sightline.errors import InputError
 from sightline.losses.dpo import dpo
-from sightline.losses.mrpo import adaptive_weights, clipped, mrpo, multi_dpo, virtual_reference
+from sightline.losses.mrpo import adaptive_weights, clip_references, mrpo, multi_dpo, virtual_reference
 from sightline.losses.types import PairLogps
-from tests.losses.made import column, log_sigmoid, logps
+from tests.losses.example_pairs import column, log_sigmoid, logps
 
 logp = st.floats(-12.0, -0.5)
 two = st.tuples(logp, logp)
@@ -42,11 +42,11 @@ def test_clipping_worked_by_hand() -> None:
     A likelier one, (-1, -1): sizes 5.5 and 10.5, s = 11/32, up to (1 - 1.1/32) * -10 and (1 - 2.1/32) * -20.
     """
     primary = pair(-10, -20)
-    first, near = clipped([primary, pair(-20, -20)], 0.1, "adaptive")
+    first, near = clip_references([primary, pair(-20, -20)], 0.1, "adaptive")
     assert first is primary and near.chosen.item() == pytest.approx(-10 - 3 / 7) and near.rejected.item() == -20
-    (_, fixed) = clipped([primary, pair(-20, -20)], 0.1, "fixed")
+    (_, fixed) = clip_references([primary, pair(-20, -20)], 0.1, "fixed")
     assert fixed.chosen.item() == pytest.approx(-11.0)
-    (_, above) = clipped([primary, pair(-1, -1)], 0.1, "adaptive")
+    (_, above) = clip_references([primary, pair(-1, -1)], 0.1, "adaptive")
     assert above.chosen.item() == pytest.approx(-10 + 11 / 32) and above.rejected.item() == pytest.approx(-20 + 42 / 32)
 
 
@@ -139,5 +139,5 @@ def test_long_answers_do_not_underflow() -> None:
 
 
 def test_the_code_s_weights_with_three_references_are_refused() -> None:
-    with pytest.raises(InputError, match=r"loss.weights is 'code' with 3 references.*give 'paper'"):
+    with pytest.raises(InputError, match=r"loss.weights is 'code' with 3 references.*use 'paper'"):
         mrpo(pair(-4, -5), [pair(-4, -5)] * 3, beta=0.3, eta=0.1, clip="fixed", weights="code")

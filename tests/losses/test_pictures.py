@@ -10,7 +10,7 @@ from sightline.losses.dpo import dpo
 from sightline.losses.mdpo import anchored, conditional, mdpo, vdpo
 from sightline.losses.objective import Term, make_objective
 from sightline.losses.types import PairLogps
-from tests.losses.made import log_sigmoid, logps
+from tests.losses.example_pairs import log_sigmoid, logps
 
 logp = st.floats(-12.0, -0.1)
 four = st.tuples(logp, logp, logp, logp)

@@ -147,12 +147,12 @@ def test_labels_that_are_right_by_a_share_average_to_the_conservative_loss(four:
     """Conservative DPO is the expected DPO loss under flips, robust DPO has DPO's as its expectation under them."""
     turned = (four[1], four[0], four[3], four[2])
     right, wrong = value("dpo", four), value("dpo", turned)
-    asked = {"beta": BETA, "epsilon": epsilon}
-    smoothed = make_objective([Term("dpo-conservative", parameters=asked)])(
+    both = {"beta": BETA, "epsilon": epsilon}
+    smoothed = make_objective([Term("dpo-conservative", parameters=both)])(
         pair(*four[:2]), [pair(*four[2:])]
     ).loss.item()
     assert smoothed == pytest.approx((1 - epsilon) * right + epsilon * wrong, abs=1e-7)
-    robust = make_objective([Term("dpo-robust", parameters=asked)])
+    robust = make_objective([Term("dpo-robust", parameters=both)])
     seen = robust(pair(*four[:2]), [pair(*four[2:])]).loss.item()
     flipped = robust(pair(*turned[:2]), [pair(*turned[2:])]).loss.item()
     assert (1 - epsilon) * seen + epsilon * flipped == pytest.approx(right, abs=1e-6)
@@ -167,7 +167,7 @@ def test_rewards_carry_no_gradient(name: str) -> None:
 @pytest.mark.parametrize("name", ["dpo-normalized", "sft", "simpo", "orpo"])
 def test_means_need_lengths(name: str) -> None:
     bare = PairLogps(column(-1.0), column(-2.0))
-    with pytest.raises(ValueError, match="chosen_tokens of the pairs are needed"):
+    with pytest.raises(ValueError, match="needs chosen_tokens of the pairs"):
         computed(name, bare, bare)
 
 

@@ -72,7 +72,7 @@ def test_the_shift_goes_to_the_loss_that_needs_it_and_its_level_comes_back(monke
 
 def test_scores_and_log_probs_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LOSSES, "scores", LossSpec(margin_loss, (), frozenset({Need.REWARDS})))
-    with pytest.raises(InputError, match="scores goes by scores of a reward head and sft by log-probs"):
+    with pytest.raises(InputError, match="scores uses scores of a reward head and sft uses log-probs"):
         make_objective([Term("sft"), Term("scores")])
 
 

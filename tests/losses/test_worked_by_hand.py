@@ -23,7 +23,7 @@ import pytest
 
 from sightline.losses.table import LOSSES, ChoiceParameter, LossSpec
 from sightline.losses.types import LossOut, PairLogps
-from tests.losses.made import POLICY, REFERENCE, computed, logps
+from tests.losses.example_pairs import POLICY, REFERENCE, computed, logps
 
 
 class Worked(NamedTuple):

@@ -81,11 +81,14 @@ def test_targets_leave_the_vision_tower_frozen_unless_it_is_asked_for(
 @pytest.mark.parametrize(
     ("targets", "words"),
     [
-        (("no_such_layer",), r"'no_such_layer' fits no module of the language model .*down_proj, gate_proj, k_proj, l"),
-        (("q_proj", "qproj"), r"'qproj' fits no module .* q_proj, up_proj, v_proj$"),
-        (("fc1",), r"'fc1' fits no module .*set lora\.vision_tower=true"),
-        (r".*vision_tower.*\.q_proj", "fits no module"),
-        ("(", "is no regular expression"),
+        (
+            ("no_such_layer",),
+            r"'no_such_layer' matches no module of the language model .*down_proj, gate_proj, k_proj, l",
+        ),
+        (("q_proj", "qproj"), r"'qproj' matches no module .* q_proj, up_proj, v_proj$"),
+        (("fc1",), r"'fc1' matches no module .*set lora\.vision_tower=true"),
+        (r".*vision_tower.*\.q_proj", "matches no module"),
+        ("(", "is not a regular expression"),
     ],
 )
 def test_a_target_that_matches_nothing_is_refused_with_the_names_there_are(
@@ -122,7 +125,7 @@ def test_a_trained_vision_tower_is_in_scores_gradients_and_never_in_a_stale_cach
 
 
 def test_a_vision_tower_is_not_trained_by_token_nor_where_there_is_none(vlm: VLM) -> None:
-    with pytest.raises(InputError, match=r"lora\.vision_tower does not go with lora\.decoupled"):
+    with pytest.raises(InputError, match=r"lora\.vision_tower cannot be combined with lora\.decoupled"):
         add_lora(vlm, LoraSettings(4, 8.0, decoupled=True, vision_tower=True))
 
 
@@ -158,7 +161,7 @@ def test_without_an_adapter_there_is_no_reference_to_speak_of(vlm: VLM, tmp_path
         pass
     with pytest.raises(InputError, match="no adapter"):
         save_adapter(vlm, tmp_path)
-    with pytest.raises(InputError, match="has an adapter already"):
+    with pytest.raises(InputError, match="already has an adapter"):
         add_lora(trained(vlm), LoraSettings(rank=4, alpha=8.0))
 
 
@@ -169,7 +172,7 @@ def test_saved_opened_and_merged_adapters_agree(
     reference = score(vlm, items)
     adapted = trained(vlm, train_projector=train_projector)
     expected, requests = score(adapted, items), [GenerateRequest(item.prefix) for item in items]
-    said = generate(adapted, requests, Sampling(12), batch_size=1)
+    generations = generate(adapted, requests, Sampling(12), batch_size=1)
     save_adapter(adapted, tmp_path / "adapter")
     merge_and_save(adapted, tmp_path / "merged")
     torch.testing.assert_close(score(adapted, items), expected, rtol=0, atol=0)
@@ -177,7 +180,7 @@ def test_saved_opened_and_merged_adapters_agree(
         torch.testing.assert_close(score(adapted, items), reference, rtol=1e-6, atol=0)
     for opened in (load_vlm(tiny_directory, adapter=tmp_path / "adapter"), load_vlm(tmp_path / "merged")):
         torch.testing.assert_close(score(opened, items), expected, rtol=1e-5, atol=0)
-        assert generate(opened, requests, Sampling(12), batch_size=1) == said
+        assert generate(opened, requests, Sampling(12), batch_size=1) == generations
         assert not opened.model.training
 
     base = AutoModelForImageTextToText.from_pretrained(tiny_directory)

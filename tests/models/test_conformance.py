@@ -18,11 +18,11 @@ from torch.nn import functional
 from sightline.models.adapters import LoraSettings, add_lora, merge_and_save, reference_mode, save_adapter
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.loading import load_vlm
-from sightline.models.packing import Continuation, PackRow, share
+from sightline.models.packing import Continuation, PackRow, share_prefixes
 from sightline.models.requests import GenerateRequest, Prefix, Sampling, ScoreRequest
 from sightline.models.sampler import choose_tokens, generate, image_token_count
 from sightline.models.scorer import answer_logps, answer_states, score_rows
-from sightline.models.unbatched import plain_inputs, plain_logps, plain_states
+from sightline.models.unbatched import unbatched_inputs, unbatched_logps, unbatched_states
 from sightline.models.vlm import VLM
 from tests.models.families import FAMILIES, family_params
 
@@ -71,7 +71,9 @@ def seeing(request: pytest.FixtureRequest, saved: Callable[[str], Path]) -> VLM:
 
 def batch_of(vlm: VLM, photos: Sequence[Path], count: int) -> list[ScoreRequest]:
     """One image, two of different sizes, none; answers of different lengths."""
-    images: list[tuple[Path, ...]] = [(photos[0],), (photos[1], photos[2]), (photos[2],), ()] if vlm.sees else [(), ()]
+    images: list[tuple[Path, ...]] = (
+        [(photos[0],), (photos[1], photos[2]), (photos[2],), ()] if vlm.is_multimodal else [(), ()]
+    )
     if vlm.base.config.model_type == "paligemma":
         images.pop()  # its processor takes no prompt without a picture
     prompts = ("Is there a spoon in the image?", "Which differs?", "How many cows are there?", "Describe.")
@@ -92,7 +94,7 @@ def rows_of(vlm: VLM, items: Sequence[ScoreRequest]) -> Iterator[PackRow]:
 def plain_sums(vlm: VLM, items: Sequence[ScoreRequest]) -> Tensor:
     """Log-probs of whole answers, each from a forward of its row alone."""
     sums = [
-        plain_logps(vlm, [PackRow(row.prefix, (answer,))]).sum()
+        unbatched_logps(vlm, [PackRow(row.prefix, (answer,))]).sum()
         for row in rows_of(vlm, items)
         for answer in row.answers
     ]
@@ -102,10 +104,10 @@ def plain_sums(vlm: VLM, items: Sequence[ScoreRequest]) -> Tensor:
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_log_probs_equal_the_plain_forward(vlm: VLM, photos: list[Path], count: int) -> None:
     items = batch_of(vlm, photos, count)
-    assert vlm.proved
+    assert vlm.supports_packing
     with torch.no_grad():
         scored = answer_logps(vlm, items)
-        expected = plain_logps(vlm, list(rows_of(vlm, items)))
+        expected = unbatched_logps(vlm, list(rows_of(vlm, items)))
     torch.testing.assert_close(scored.values[scored.mask], expected, rtol=1e-5, atol=2e-5)
 
 
@@ -152,16 +154,16 @@ def test_hidden_states_and_their_gradients_equal_the_plain_ones(vlm: VLM, photos
     moved(vlm)
     rows = list(rows_of(vlm, batch_of(vlm, photos, 4)))
     direction = torch.randn(vlm.base.config.get_text_config().hidden_size, generator=torch.Generator().manual_seed(2))
-    made = answer_states(vlm, rows, logps=True)
-    assert made.logps is not None
-    found = (made.before, made.last, made.logps)
+    states = answer_states(vlm, rows, logps=True)
+    assert states.logps is not None
+    found = (states.before, states.last, states.logps)
     numbers = []
-    for before, last, logps in (found, plain_states(vlm, rows)):
+    for before, last, logps in (found, unbatched_states(vlm, rows)):
         vlm.model.zero_grad(set_to_none=True)
         ((before @ direction).square().sum() + (last @ direction).square().sum() + logps.sum()).backward()
         numbers.append({name: p.grad.clone() for name, p in vlm.model.named_parameters() if p.grad is not None})
     with torch.no_grad():
-        for one, other in zip(found, plain_states(vlm, rows), strict=True):
+        for one, other in zip(found, unbatched_states(vlm, rows), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=5e-5)
     assert numbers[0].keys() == numbers[1].keys() and numbers[0]
     for name, gradient in numbers[0].items():
@@ -188,7 +190,7 @@ def dpo_gradients(vlm: VLM, sums: Tensor) -> tuple[float, dict[str, Tensor]]:
 def hiding_inputs(vlm: VLM, row: PackRow) -> dict[str, Any]:
     """Transformers' own forward with the hidden tokens masked and all positions as they were."""
     answer = row.answers[0]
-    inputs = plain_inputs(vlm, row.prefix, answer)
+    inputs = unbatched_inputs(vlm, row.prefix, answer)
     ids = torch.tensor(row.prefix.ids)
     is_image = ids == vlm.image_token_id
     places = is_image.nonzero()[:, 0][sorted(row.hidden)]
@@ -211,10 +213,10 @@ def test_hiding_image_tokens_equals_masking_their_keys(seeing: VLM, photos: list
         logits = seeing.model(**inputs, use_cache=False).logits[0, -len(row.answers[0]) - 1 : -1]
         expected = -functional.cross_entropy(logits, torch.tensor(row.answers[0]), reduction="none")
         sampled = next_token_logits(seeing, prefix, hidden)
-        unhidden = plain_logps(seeing, [PackRow(row.prefix, row.answers)])
-        made = score_rows(seeing, [row])
-    torch.testing.assert_close(made, expected, rtol=1e-5, atol=2e-5)
-    assert (made - unhidden).abs().max() > 1e-3
+        unhidden = unbatched_logps(seeing, [PackRow(row.prefix, row.answers)])
+        hidden_logps = score_rows(seeing, [row])
+    torch.testing.assert_close(hidden_logps, expected, rtol=1e-5, atol=2e-5)
+    assert (hidden_logps - unhidden).abs().max() > 1e-3
     assert sampled
 
 
@@ -248,8 +250,8 @@ def scored_with(vlm: VLM, prefix: Prefix, *, hide: bool) -> Tensor:
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_sampling_follows_the_teacher_forced_distribution(vlm: VLM, photos: list[Path], temperature: float) -> None:
     """Every token is the one that a forward over what was said gives for the row's own draw, tokens hidden or not."""
-    prefix = Prefix((photos[0],) if vlm.sees else (), "Describe.")
-    hidden = frozenset({0, 1}) if vlm.sees else frozenset[int]()
+    prefix = Prefix((photos[0],) if vlm.is_multimodal else (), "Describe.")
+    hidden = frozenset({0, 1}) if vlm.is_multimodal else frozenset[int]()
     requests = [
         GenerateRequest(prefix),
         GenerateRequest(prefix, hidden=hidden),
@@ -257,13 +259,13 @@ def test_sampling_follows_the_teacher_forced_distribution(vlm: VLM, photos: list
         GenerateRequest(prefix),
     ]
     sampling = Sampling(12, temperature, 0.9)
-    made = generate(vlm, requests, sampling, batch_size=4)
-    assert made[0] == made[3]
-    for request, generation in zip(requests, made, strict=True):
+    generations = generate(vlm, requests, sampling, batch_size=4)
+    assert generations[0] == generations[3]
+    for request, generation in zip(requests, generations, strict=True):
         alone = generate(vlm, [request], sampling, batch_size=1)[0]
         assert alone == generation
-        said = plain_sample(vlm, request, sampling)
-        assert generation.text.strip() == said.strip()
+        expected = plain_sample(vlm, request, sampling)
+        assert generation.text.strip() == expected.strip()
 
 
 QUESTIONS = ("Is there a spoon in the image?", "Is there a cup?", "How many cows are there?", "Is there a spoon?")
@@ -271,12 +273,12 @@ QUESTIONS = ("Is there a spoon in the image?", "Is there a cup?", "How many cows
 
 def questions_on(vlm: VLM, photos: Sequence[Path]) -> list[GenerateRequest]:
     """Four questions on the same two pictures; one is asked twice, once with a part of its answer."""
-    images = tuple(photos[1:3]) if vlm.sees else ()
-    asked = [GenerateRequest(Prefix(images, question), seed=seed) for seed, question in enumerate(QUESTIONS)]
+    images = tuple(photos[1:3]) if vlm.is_multimodal else ()
+    questions = [GenerateRequest(Prefix(images, question), seed=seed) for seed, question in enumerate(QUESTIONS)]
     return [
-        *asked,
-        GenerateRequest(asked[0].prefix, prefill="A red cup", seed=7),
-        GenerateRequest(asked[0].prefix, seed=8),
+        *questions,
+        GenerateRequest(questions[0].prefix, prefill="A red cup", seed=7),
+        GenerateRequest(questions[0].prefix, seed=8),
     ]
 
 
@@ -294,19 +296,21 @@ def test_what_a_question_shares_changes_no_log_prob(vlm: VLM, photos: list[Path]
     """Rows branch from the longest and are scored from there on; none may where a prompt sees itself both ways."""
     prefixes = [encode_prefix(vlm, request.prefix) for request in questions_on(vlm, photos)]
     answers = [(40, 41, 42), (42, 41), (43,), (42, 43), (44,), (45, 44)]
-    shared = share(vlm, [Continuation(p, said, frozenset()) for p, said in zip(prefixes, answers, strict=True)])
+    shared = share_prefixes(
+        vlm, [Continuation(p, prefill, frozenset()) for p, prefill in zip(prefixes, answers, strict=True)]
+    )
     seeing_both_ways = vlm.base.config.model_type == "paligemma"
-    assert len(shared) == (4 if seeing_both_ways or not vlm.sees else 1)
+    assert len(shared) == (4 if seeing_both_ways or not vlm.is_multimodal else 1)
     with torch.no_grad():
         for each in shared:
             scored = iter(score_rows(vlm, [each.row]).split([len(answer) for answer in each.row.answers]))
-            for (number, *_), made in zip(each.members, scored, strict=True):
-                prefix, told = prefixes[number], (*prefixes[number].ids, *answers[number])
-                own = told[len(told) - len(made) :]
-                logits = vlm.model(**plain_inputs(vlm, prefix, answers[number]), use_cache=False).logits[0]
-                places = torch.arange(len(told) - len(own) - 1, len(told) - 1)
+            for (number, *_), logps in zip(each.members, scored, strict=True):
+                prefix, whole = prefixes[number], (*prefixes[number].ids, *answers[number])
+                own = whole[len(whole) - len(logps) :]
+                logits = vlm.model(**unbatched_inputs(vlm, prefix, answers[number]), use_cache=False).logits[0]
+                places = torch.arange(len(whole) - len(own) - 1, len(whole) - 1)
                 expected = -functional.cross_entropy(logits[places], torch.tensor(own).long(), reduction="none")
-                torch.testing.assert_close(made, expected, rtol=1e-5, atol=2e-5)
+                torch.testing.assert_close(logps, expected, rtol=1e-5, atol=2e-5)
 
 
 def plain_sample(vlm: VLM, request: GenerateRequest, sampling: Sampling) -> str:
@@ -329,9 +333,9 @@ def plain_sample(vlm: VLM, request: GenerateRequest, sampling: Sampling) -> str:
             if token in vlm.end_ids:
                 break
             ids.append(token)
-    said = vlm.tokenizer.decode(encoded.ids + tuple(ids[:start]), skip_special_tokens=True)
+    before = vlm.tokenizer.decode(encoded.ids + tuple(ids[:start]), skip_special_tokens=True)
     whole: str = vlm.tokenizer.decode(encoded.ids + tuple(ids), skip_special_tokens=True)
-    return whole[len(said) :]
+    return whole[len(before) :]
 
 
 def test_a_row_too_long_is_refused_whole(seeing: VLM, photos: list[Path]) -> None:

@@ -106,12 +106,12 @@ def test_a_system_turn_is_never_put_into_the_mouth_of_the_assistant(vlm: VLM, pi
     prefix = Prefix((pictures[0],), "Which one?", SYSTEM)
     assert readable(vlm, encode_prefix(vlm, prefix).ids) == "<s>USER: <images>\nAnswer briefly.\nWhich one? ASSISTANT:"
     later = (*SYSTEM, Turn(role="user", text="See <image>."), Turn(role="assistant", text="Yes."))
-    told = readable(vlm, encode_prefix(vlm, Prefix((pictures[0],), "Which?", later)).ids)
-    assert told.startswith("<s>USER: <images>\nAnswer briefly.\nSee") and told.count("Answer briefly.") == 1
-    assert "ASSISTANT: Yes.</s>USER: Which? ASSISTANT:" in told
+    rendered = readable(vlm, encode_prefix(vlm, Prefix((pictures[0],), "Which?", later)).ids)
+    assert rendered.startswith("<s>USER: <images>\nAnswer briefly.\nSee") and rendered.count("Answer briefly.") == 1
+    assert "ASSISTANT: Yes.</s>USER: Which? ASSISTANT:" in rendered
     vlm.processor.chat_template = CHATML
-    told = readable(vlm, encode_prefix(vlm, prefix).ids)
-    assert told == "<s>[system]\nAnswer briefly.</s>\n[user]\n<images>Which one?</s>\n[assistant]\n"
+    rendered = readable(vlm, encode_prefix(vlm, prefix).ids)
+    assert rendered == "<s>[system]\nAnswer briefly.</s>\n[user]\n<images>Which one?</s>\n[assistant]\n"
 
 
 def test_the_lab_says_a_system_turn_with_the_first_question() -> None:
@@ -120,9 +120,9 @@ def test_the_lab_says_a_system_turn_with_the_first_question() -> None:
     turns = (Turn(role="user", text="Is there a cup?"), Turn(role="assistant", text="Yes."))
     plain = encode_prefix(vlm, Prefix((), "Is it red?", turns))
     assert plain.text == "<s>USER: Is there a cup? ASSISTANT: Yes.</s>USER: Is it red? ASSISTANT:"
-    told = encode_prefix(vlm, Prefix((), "Is it red?", (*SYSTEM, *turns)))
-    assert told.text == plain.text.replace("<s>USER: ", "<s>USER: Answer briefly.\n")
-    assert encode_answer(vlm, told, "Yes.").ids[-1] in vlm.end_ids
+    encoded = encode_prefix(vlm, Prefix((), "Is it red?", (*SYSTEM, *turns)))
+    assert encoded.text == plain.text.replace("<s>USER: ", "<s>USER: Answer briefly.\n")
+    assert encode_answer(vlm, encoded, "Yes.").ids[-1] in vlm.end_ids
 
 
 def test_a_template_that_treats_finished_answers_otherwise_is_refused(vlm: VLM) -> None:
@@ -141,11 +141,11 @@ def test_an_answer_that_merges_with_the_prompt_is_refused(vlm: VLM) -> None:
 
 @pytest.mark.parametrize("text", ["Look: <image> there", "Stop here</s>"])
 def test_special_tokens_in_a_text_are_refused(vlm: VLM, text: str) -> None:
-    with pytest.raises(InputError, match="spells out the special token"):
+    with pytest.raises(InputError, match="contains the special token"):
         encode_prefix(vlm, Prefix((), text))
     prefix = encode_prefix(vlm, Prefix((), "Why?"))
     for encode in (encode_answer, encode_prefill):
-        with pytest.raises(InputError, match="spells out the special token"):
+        with pytest.raises(InputError, match="contains the special token"):
             encode(vlm, prefix, text)
 
 
@@ -175,9 +175,9 @@ def test_earlier_turns_and_places_of_images(vlm: VLM, pictures: list[Path]) -> N
     )
     vlm.processor.chat_template = CHATML
     prefix = encode_prefix(vlm, Prefix((pictures[0], pictures[1]), "Which is red?", history))
-    told = (
+    rendered = (
         "[user]\nCompare <images> and<images></s>\n[assistant]\nTwo cups.</s>\n[user]\nWhich is red?</s>\n[assistant]\n"
     )
-    assert readable(vlm, prefix.ids) == f"<s>{told}"
+    assert readable(vlm, prefix.ids) == f"<s>{rendered}"
     with pytest.raises(InputError, match="says <image> 2 times and has 1 images"):
         encode_prefix(vlm, Prefix((pictures[0],), "Which is red?", history))

@@ -38,9 +38,9 @@ def outcome(layer: nn.Module, x: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("bias", [True, False])
 def test_values_and_gradients_are_those_of_peft(bias: bool) -> None:
     x = torch.randn(2, 4, 3, dtype=torch.float64)
-    made, expected = (outcome(layer_of(bias=bias, fused=fused), x) for fused in (True, False))
-    assert len(made) == len(expected) == 4
-    for one, other in zip(made, expected, strict=True):
+    found, expected = (outcome(layer_of(bias=bias, fused=fused), x) for fused in (True, False))
+    assert len(found) == len(expected) == 4
+    for one, other in zip(found, expected, strict=True):
         assert one.shape == other.shape
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
@@ -51,8 +51,8 @@ def test_its_gradients_are_those_of_differences() -> None:
     x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
 
     def compute(x: Tensor, *_: Tensor) -> Tensor:
-        made: Tensor = layer(x)
-        return made
+        output: Tensor = layer(x)
+        return output
 
     assert torch.autograd.gradcheck(compute, (x, *weights))
 
@@ -94,8 +94,8 @@ def test_dropout_is_peft_s_while_training() -> None:
     x = torch.randn(400, 3, dtype=torch.float64)
     ours, theirs = (layer_of(0.5, fused=fused).train() for fused in (True, False))
     torch.manual_seed(1)
-    made = ours(x)
+    output = ours(x)
     torch.manual_seed(1)
-    assert torch.equal(made, theirs(x))
+    assert torch.equal(output, theirs(x))
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=1e-12, atol=1e-12)
-    assert not torch.allclose(made, ours(x))
+    assert not torch.allclose(output, ours(x))

@@ -43,8 +43,8 @@ def by_rows(vlm: VLM, head: ScalarHead, items: list[ScoreRequest]) -> Tensor:
         for answer in item.answers:
             text = plain.prompt_text(item.prefix.images, item.prefix.prompt)
             whole = plain.inputs_of(vlm.processor, item.prefix.images, f"{text} {answer}</s>")
-            made = vlm.model(**whole, output_hidden_states=True)
-            scores.append((made.hidden_states[-1][0, -1] * head.weight).sum())
+            output = vlm.model(**whole, output_hidden_states=True)
+            scores.append((output.hidden_states[-1][0, -1] * head.weight).sum())
     return torch.stack(scores)
 
 
@@ -82,13 +82,13 @@ def test_a_saved_head_comes_back_with_its_bits(vlm: VLM, tmp_path: Path) -> None
 
 
 def test_what_is_no_reward_model_is_refused_in_one_sentence(vlm: VLM, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"is no reward model: it has no head\.json"):
+    with pytest.raises(InputError, match=r"is not a reward model: it has no head\.json"):
         load_head(vlm, "reward", tmp_path)
     save_head(new_head(vlm), "value", tmp_path)
-    with pytest.raises(InputError, match="is no reward model"):
+    with pytest.raises(InputError, match="is not a reward model"):
         load_head(vlm, "reward", tmp_path)
     save_head(ScalarHead(7), "reward", tmp_path)
-    with pytest.raises(InputError, match=r"hidden states of 7 numbers and .* has 32"):
+    with pytest.raises(InputError, match=r"hidden states of size 7 and .* has 32"):
         load_head(vlm, "reward", tmp_path)
     (tmp_path / "head.safetensors").write_bytes(b"torn")
     with pytest.raises(InputError, match="cannot be read"):
@@ -98,12 +98,12 @@ def test_what_is_no_reward_model_is_refused_in_one_sentence(vlm: VLM, tmp_path: 
 def test_the_sampler_gives_the_tokens_it_drew(vlm: VLM, pictures: list[Path]) -> None:
     """The text of most random rows is cut into other tokens when it is read again; the ids are what was said."""
     requests = [GenerateRequest(Prefix((pictures[0],), "Describe."), seed=seed) for seed in range(8)]
-    made = generate(vlm, requests, Sampling(12, temperature=1.0), batch_size=8)
-    for one in made:
+    generations = generate(vlm, requests, Sampling(12, temperature=1.0), batch_size=8)
+    for one in generations:
         assert len(one.ids) == one.tokens
         assert one.finished == (one.ids[-1] in vlm.end_ids)
-        said = one.ids[:-1] if one.finished else one.ids
-        text = vlm.tokenizer.decode(said, skip_special_tokens=True)
+        kept = one.ids[:-1] if one.finished else one.ids
+        text = vlm.tokenizer.decode(kept, skip_special_tokens=True)
         assert text.removeprefix(" ") == one.text or "\ufffd" in text
-    again = [vlm.tokenizer(one.text, add_special_tokens=False)["input_ids"] for one in made]
-    assert any(tuple(ids) != one.ids[: len(ids)] for ids, one in zip(again, made, strict=True))
+    again = [vlm.tokenizer(one.text, add_special_tokens=False)["input_ids"] for one in generations]
+    assert any(tuple(ids) != one.ids[: len(ids)] for ids, one in zip(again, generations, strict=True))

@@ -110,14 +110,14 @@ def test_fetch_gives_the_same_the_first_time_and_the_second(cache: TensorCache) 
     odd = {"whole": base, "across": base.T, "part": base[1:, 3], "wide": base[0].expand(5, 6), "bf": base.bfloat16()}
     with torch.inference_mode():
         odd["inferred"] = torch.randn(3)
-    asked: list[int] = []
+    calls: list[int] = []
 
     def compute() -> dict[str, Tensor]:
-        asked.append(1)
+        calls.append(1)
         return odd
 
     first, second = cache.fetch(keyed(0), compute), cache.fetch(keyed(0), compute)
-    assert asked == [1] and (cache.hits, cache.misses) == (1, 1)
+    assert calls == [1] and (cache.hits, cache.misses) == (1, 1)
     assert bits(first) == bits(second) == bits({name: odd[name] for name in sorted(odd)})
     for tensor in (*first.values(), *second.values()):
         assert tensor.is_contiguous() and not tensor.requires_grad and not tensor.is_inference()
@@ -140,9 +140,9 @@ def test_compute_may_fail_and_leaves_nothing(cache: TensorCache, directory: Path
     "key", ["", "ab", "../../../../etc/passwd", "A" * 64, "a" * 64 + "\n", "a" * 20 + "/" + "a" * 20]
 )
 def test_a_key_is_a_digest(cache: TensorCache, key: str) -> None:
-    with pytest.raises(ValueError, match="is no key"):
+    with pytest.raises(ValueError, match="is not a key"):
         cache.get(key)
-    with pytest.raises(ValueError, match="is no key"):
+    with pytest.raises(ValueError, match="is not a key"):
         cache.put(key, TENSORS)
 
 
@@ -373,9 +373,9 @@ def test_killed_writers_leave_a_usable_cache(elsewhere: Executor, directory: Pat
 
 
 def check_that_the_run_goes_on(cache: TensorCache, message: str) -> None:
-    with pytest.warns(UserWarning, match=message) as said:
+    with pytest.warns(UserWarning, match=message) as caught:
         right = [fetches_right(cache, number) for number in range(3)]
-    assert all(right) and len(said) == 1 and cache.misses == 3
+    assert all(right) and len(caught) == 1 and cache.misses == 3
 
 
 def test_a_directory_that_cannot_be_made_stops_nothing(directory: Path) -> None:

@@ -42,7 +42,7 @@ def test_it_is_scored_row_by_row_and_a_line_says_so(
     with caplog.at_level(logging.WARNING):
         vlm = load_vlm(unproved)
     vlm.model.requires_grad_(True)
-    assert "'vipllava' model, which has no proof yet" in caplog.text
+    assert "model type 'vipllava' is not verified for packed scoring" in caplog.text
     item = ScoreRequest(Prefix((pictures[0],), "Is there a cup?"), ("Yes.", "No, there is no cup."))
     scored = answer_logps(vlm, [item])
     for k, answer in enumerate(item.answers):
@@ -73,8 +73,8 @@ def test_its_samples_are_transformers_own_and_depend_on_the_seed_alone(unproved:
     prefix = Prefix((pictures[0],), "Describe.")
     greedy = generate(vlm, [GenerateRequest(prefix)], Sampling(8), batch_size=1)[0]
     inputs = plain.inputs_of(vlm.processor, prefix.images, plain.prompt_text(prefix.images, prefix.prompt))
-    made = vlm.model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-    assert greedy.text == vlm.tokenizer.decode(made, skip_special_tokens=True).strip()
+    ids = vlm.model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    assert greedy.text == vlm.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
     requests = [GenerateRequest(prefix, seed=seed) for seed in (1, 2, 1)]
     first, second, again = generate(vlm, requests, Sampling(8, 1.0), batch_size=3)

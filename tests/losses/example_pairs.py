@@ -55,8 +55,8 @@ def logps(values: dict[str, float], *, grad: bool = False, **tokens: int) -> Pai
 
 def middling(name: str, **parameters: object) -> Objective:
     """A loss of the table with middling parameters unless others are given."""
-    asked = {parameter.name: parameter.example for parameter in LOSSES[name].parameters}
-    return make_objective([Term(name, parameters={**asked, **parameters})])
+    examples = {parameter.name: parameter.example for parameter in LOSSES[name].parameters}
+    return make_objective([Term(name, parameters={**examples, **parameters})])
 
 
 def computed(name: str, policy: PairLogps, reference: PairLogps, **parameters: object) -> LossOut:
