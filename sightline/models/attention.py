@@ -230,10 +230,10 @@ class Prefill:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings) -> Tensor:
         """Attend as `PackedLayout`, and store keys and values."""
-        self.running.buffers[layer] = (self._kept(key), self._kept(value))
+        self.running.buffers[layer] = (self._gather(key), self._gather(value))
         return self.layout.attend(layer, query, key, value, settings)
 
-    def _kept(self, states: Float[Tensor, "1 kv_head token dim"]) -> Float[Tensor, "row kv_head place dim"]:
+    def _gather(self, states: Float[Tensor, "1 kv_head token dim"]) -> Float[Tensor, "row kv_head place dim"]:
         rows, width = self.running.places.shape
         kept = states.new_zeros(rows, states.shape[1], self.running.orders.shape[1], states.shape[3])
         kept[:, :, :width] = states[0][:, self.running.places].transpose(0, 1)

@@ -126,7 +126,7 @@ def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
     for row in rows:
         row_ids = torch.tensor((*row.prefix.ids, *row.prefill))
         is_image = row_ids == vlm.image_token_id
-        kept = _kept(is_image, row.hidden)
+        kept = _visible(is_image, row.hidden)
         places, block = _positions_and_blocks(vlm, row)
         ids.append(row_ids[kept])
         image.append(is_image[kept])
@@ -183,7 +183,7 @@ def _members(vlm: VLM, row: PackRow, is_image: Bool[Tensor, "token"]) -> Int[Ten
     return numbers
 
 
-def _kept(is_image: Bool[Tensor, "token"], hidden: frozenset[int]) -> Bool[Tensor, "token"]:
+def _visible(is_image: Bool[Tensor, "token"], hidden: frozenset[int]) -> Bool[Tensor, "token"]:
     if not hidden:
         return torch.ones_like(is_image)
     number = is_image.cumsum(0) - 1

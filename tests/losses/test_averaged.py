@@ -1,4 +1,4 @@
-"""Averaged DPO: a sum worked by hand, its two ends, and the printed formula."""
+"""Averaged DPO: a value worked by hand, gamma 0 and 1, and the printed formula."""
 
 import math
 

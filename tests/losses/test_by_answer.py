@@ -1,4 +1,4 @@
-"""KTO and BCO: the losses that look at each answer by itself."""
+"""KTO and BCO, the losses of single answers."""
 
 import dataclasses
 import math

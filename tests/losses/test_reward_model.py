@@ -1,4 +1,4 @@
-"""The reward model's loss: a value worked by hand and its mirror."""
+"""The reward model's loss: a value worked by hand, and swapped answers."""
 
 import math
 

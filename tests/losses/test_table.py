@@ -1,4 +1,4 @@
-"""The table of losses and their sums: what an objective binds, needs and adds up, and how a wrong one is refused."""
+"""The table of losses and objectives: bound parameters, needs, sums, and errors."""
 
 import pytest
 import torch

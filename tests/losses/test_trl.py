@@ -1,8 +1,8 @@
-"""TRL's own loss code on the same log-probs: equal to the last digits, or equal after the conversion that is named.
+"""TRL's own loss code on the same log-probs: equal, or equal after the conversion that each test names.
 
-TRL's trainers are made without their constructors and given a model that answers with fixed log-probs; the code that
-runs is theirs. Its advantages are computed amid generation and cannot be called alone; it has no PPO with
-values and no GAE. Importing TRL takes half a minute where the disk is cold, hence `slow`.
+TRL's trainers are created without their constructors and with a model that returns fixed log-probs. TRL computes
+advantages during generation, so they cannot be called separately; it has no PPO with values and no GAE. Importing TRL
+takes half a minute with a cold disk, hence `slow`.
 """
 
 from collections import defaultdict
@@ -26,7 +26,7 @@ PAIRS, WIDTH, BETA, EPSILON = 5, 9, 0.3, 0.1
 
 
 class ScriptedModel(nn.Module):
-    """A model that answers each call with the next of the outputs it was given."""
+    """A model that returns the given outputs one after the other."""
 
     def __init__(self, *outputs: SimpleNamespace) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class ScriptedModel(nn.Module):
 
 
 class Alone:
-    """One process on a CPU, as far as losses ask for it."""
+    """The part of an Accelerator of one CPU process that losses use."""
 
     device = torch.device("cpu")
     sync_gradients = True
@@ -80,7 +80,7 @@ def masks(lengths: list[int]) -> Tensor:
 
 
 def output(logps: Tensor) -> SimpleNamespace:
-    """With the other things that TRL logs."""
+    """A model output with the other values that TRL logs."""
     zeros = torch.zeros_like(logps)
     return SimpleNamespace(log_probs=logps, entropy=zeros, mean_logits=zeros, is_top1=zeros.bool())
 
@@ -92,7 +92,7 @@ def pairs(logps: Tensor, lengths: list[int]) -> PairLogps:
 
 
 def theirs(lengths: list[int], types: list[str], weights: list[float] | None = None, beta: float = BETA) -> float:
-    """What DPOTrainer makes of the log-probs of seed 0 against those of seed 1."""
+    """The loss of DPOTrainer for the log-probs of seed 0 against those of seed 1."""
     policy, reference = rows(0, lengths), rows(1, lengths).sum(1)
     half = len(lengths) // 2
     instance = trainer(
@@ -148,7 +148,7 @@ def test_ipo_differs_by_lengths() -> None:
 
 
 def test_supervised_tuning_differs_by_lengths() -> None:
-    """They take the mean over all tokens of the batch: ours weighted by the chosen answers' lengths."""
+    """TRL takes the mean over all tokens of the batch: ours weighted by the chosen answers' lengths."""
     weights = torch.tensor(LENGTHS[:PAIRS])
     found = (ours(LENGTHS, Term("sft")) * weights).sum() / weights.sum()
     assert found.item() == pytest.approx(theirs(LENGTHS, ["sft"]))
@@ -296,7 +296,7 @@ def test_rloo() -> None:
 
 
 def test_the_deviation_of_a_group() -> None:
-    """TRL's own deviation, unscored answers left out, put in the place of ours."""
+    """TRL's own standard deviation, without unscored answers, replaces ours."""
     deviation = trl("nanstd", "trl.trainer.utils")
     rewards = torch.tensor([[1.0, 2.0, 6.0, 3.0], [0.5, float("nan"), 4.0, 1.0]])
     found = group_relative(rewards, ~rewards.isnan(), divide_by_deviation=True)

@@ -1,4 +1,4 @@
-"""LoRA: which weights train, the reference, and one set of log-probs however the adapter is saved and opened again."""
+"""LoRA: trainable weights, the reference, and equal log-probs after saving, loading and merging."""
 
 from pathlib import Path
 
@@ -22,15 +22,15 @@ def trainable(vlm: VLM) -> dict[str, torch.nn.Parameter]:
     return {name: parameter for name, parameter in vlm.model.named_parameters() if parameter.requires_grad}
 
 
-def trained(vlm: VLM, *, train_projector: bool = True) -> VLM:
-    """An adapter whose every weight has moved."""
+def add_perturbed_lora(vlm: VLM, *, train_projector: bool = True) -> VLM:
+    """Add an adapter and change its every weight."""
     vlm = add_lora(vlm, LoraSettings(rank=4, alpha=8.0, train_projector=train_projector))
     stir(vlm)
     return vlm
 
 
 def stir(vlm: VLM) -> None:
-    """Move every weight that is trained."""
+    """Change every trainable weight."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in trainable(vlm).values():
@@ -102,7 +102,7 @@ def test_a_target_that_matches_nothing_is_refused_with_the_names_there_are(
 def test_a_trained_vision_tower_is_in_scores_gradients_and_never_in_a_stale_cache(
     tiny_directory: Path, tmp_path: Path, items: list[ScoreRequest], pictures: list[Path]
 ) -> None:
-    """Scores by the plain forward, with the adapter on and off, from a cold and a warm cache; gradients reach it."""
+    """Scores equal the unbatched forward, adapter on and off, cache cold and warm; gradients reach the adapter."""
     cache = TensorCache(tmp_path / "cache", max_bytes=10**8)
     settings = LoraSettings(4, 8.0, targets=("q_proj", "v_proj"), vision_tower=True)
     vlm = add_lora(load_vlm(tiny_directory, cache=cache), settings, seed=3)
@@ -147,7 +147,7 @@ def test_a_fresh_adapter_changes_nothing_and_its_seed_decides_its_weights(
 
 def test_the_reference_is_the_model_without_its_adapter(vlm: VLM, items: list[ScoreRequest]) -> None:
     before = score(vlm, items)
-    adapted = trained(vlm)
+    adapted = add_perturbed_lora(vlm)
     after = score(adapted, items)
     assert (after - before).abs().min() > 0.1
     with reference_mode(adapted):
@@ -162,7 +162,7 @@ def test_without_an_adapter_there_is_no_reference_to_speak_of(vlm: VLM, tmp_path
     with pytest.raises(InputError, match="no adapter"):
         save_adapter(vlm, tmp_path)
     with pytest.raises(InputError, match="already has an adapter"):
-        add_lora(trained(vlm), LoraSettings(rank=4, alpha=8.0))
+        add_lora(add_perturbed_lora(vlm), LoraSettings(rank=4, alpha=8.0))
 
 
 @pytest.mark.parametrize("train_projector", [False, True])
@@ -170,7 +170,7 @@ def test_saved_opened_and_merged_adapters_agree(
     vlm: VLM, tiny_directory: Path, tmp_path: Path, items: list[ScoreRequest], train_projector: bool
 ) -> None:
     reference = score(vlm, items)
-    adapted = trained(vlm, train_projector=train_projector)
+    adapted = add_perturbed_lora(vlm, train_projector=train_projector)
     expected, requests = score(adapted, items), [GenerateRequest(item.prefix) for item in items]
     generations = generate(adapted, requests, Sampling(12), batch_size=1)
     save_adapter(adapted, tmp_path / "adapter")
@@ -193,7 +193,7 @@ def test_saved_opened_and_merged_adapters_agree(
 
 
 def test_an_adapter_of_another_shape_is_refused(vlm: VLM, tiny_directory: Path, tmp_path: Path) -> None:
-    save_adapter(trained(vlm), tmp_path)
+    save_adapter(add_perturbed_lora(vlm), tmp_path)
     config = (tmp_path / "adapter_config.json").read_text()
     (tmp_path / "adapter_config.json").write_text(config.replace('"r": 4', '"r": 2'))
     with pytest.raises(InputError, match="does not fit"):

@@ -1,4 +1,4 @@
-"""What is kept in memory: by key, within its room, and never an old picture for a new one."""
+"""The in-memory LRU cache: eviction, its limit, and changed image files."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """Every family against Transformers' own forward of each row alone: values, gradients, hidden tokens, samples.
 
-The families' tiny models are made by `tests.models.families`; a family is admitted to the fast way by passing here.
+`tests.models.families` makes the tiny models; a family that passes here is verified for packing.
 """
 
 import functools
@@ -36,7 +36,7 @@ ANSWERS = (
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The directory of a family's tiny model, made when it is first asked for."""
+    """The directory of a family's tiny model, saved at the first call."""
 
     @functools.cache
     def save(name: str) -> Path:
@@ -47,7 +47,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Pictures of noise in different sizes and shapes."""
+    """Noise images of different sizes and aspect ratios."""
     directory = tmp_path_factory.mktemp("photos")
     generator = torch.Generator().manual_seed(7)
     paths = []
@@ -75,7 +75,7 @@ def batch_of(vlm: VLM, photos: Sequence[Path], count: int) -> list[ScoreRequest]
         [(photos[0],), (photos[1], photos[2]), (photos[2],), ()] if vlm.is_multimodal else [(), ()]
     )
     if vlm.base.config.model_type == "paligemma":
-        images.pop()  # its processor takes no prompt without a picture
+        images.pop()  # its processor requires an image
     prompts = ("Is there a spoon in the image?", "Which differs?", "How many cows are there?", "Describe.")
     turned = [ANSWERS[number:] + ANSWERS[:number] for number in range(4)]
     return [
@@ -130,7 +130,7 @@ def test_gradients_of_dpo_equal_the_plain_ones(vlm: VLM, photos: list[Path], how
         vlm.model.requires_grad_(True)
     else:
         vlm = add_lora(vlm, LoraSettings(rank=4, alpha=8.0, train_projector=how == "lora and projector"))
-        moved(vlm)
+        perturb_adapter(vlm)
     if how == "checkpointing":
         vlm.base.activation_checkpointing_enable()
         vlm.model.train()
@@ -149,9 +149,9 @@ def test_gradients_of_dpo_equal_the_plain_ones(vlm: VLM, photos: list[Path], how
 
 
 def test_hidden_states_and_their_gradients_equal_the_plain_ones(vlm: VLM, photos: list[Path]) -> None:
-    """What a head of one number reads: the states before each answer token, and of each answer's last."""
+    """The inputs of a scalar head: the states before each answer token, and of each answer's last token."""
     vlm = add_lora(vlm, LoraSettings(rank=4, alpha=8.0))
-    moved(vlm)
+    perturb_adapter(vlm)
     rows = list(rows_of(vlm, batch_of(vlm, photos, 4)))
     direction = torch.randn(vlm.base.config.get_text_config().hidden_size, generator=torch.Generator().manual_seed(2))
     states = answer_states(vlm, rows, logps=True)
@@ -171,8 +171,8 @@ def test_hidden_states_and_their_gradients_equal_the_plain_ones(vlm: VLM, photos
         torch.testing.assert_close(gradient, numbers[1][name], rtol=1e-4, atol=1e-4 * scale + 1e-7)
 
 
-def moved(vlm: VLM) -> None:
-    """A fresh adapter is the identity; let it do something."""
+def perturb_adapter(vlm: VLM) -> None:
+    """Change a new adapter, which is the identity."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in vlm.model.parameters():
@@ -188,7 +188,7 @@ def dpo_gradients(vlm: VLM, sums: Tensor) -> tuple[float, dict[str, Tensor]]:
 
 
 def hiding_inputs(vlm: VLM, row: PackRow) -> dict[str, Any]:
-    """Transformers' own forward with the hidden tokens masked and all positions as they were."""
+    """Inputs of Transformers' own forward with hidden tokens masked and positions unchanged."""
     answer = row.answers[0]
     inputs = unbatched_inputs(vlm, row.prefix, answer)
     ids = torch.tensor(row.prefix.ids)
@@ -249,7 +249,7 @@ def scored_with(vlm: VLM, prefix: Prefix, *, hide: bool) -> Tensor:
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_sampling_follows_the_teacher_forced_distribution(vlm: VLM, photos: list[Path], temperature: float) -> None:
-    """Every token is the one that a forward over what was said gives for the row's own draw, tokens hidden or not."""
+    """Every token is the choice of an unbatched forward for the row's own draw, with and without hidden tokens."""
     prefix = Prefix((photos[0],) if vlm.is_multimodal else (), "Describe.")
     hidden = frozenset({0, 1}) if vlm.is_multimodal else frozenset[int]()
     requests = [
@@ -272,7 +272,7 @@ QUESTIONS = ("Is there a spoon in the image?", "Is there a cup?", "How many cows
 
 
 def questions_on(vlm: VLM, photos: Sequence[Path]) -> list[GenerateRequest]:
-    """Four questions on the same two pictures; one is asked twice, once with a part of its answer."""
+    """Four questions about the same two images, one of them three times: alone, with a prefill, with another seed."""
     images = tuple(photos[1:3]) if vlm.is_multimodal else ()
     questions = [GenerateRequest(Prefix(images, question), seed=seed) for seed, question in enumerate(QUESTIONS)]
     return [
@@ -293,7 +293,7 @@ def test_questions_on_a_picture_are_answered_as_if_alone(vlm: VLM, photos: list[
 
 
 def test_what_a_question_shares_changes_no_log_prob(vlm: VLM, photos: list[Path]) -> None:
-    """Rows branch from the longest and are scored from there on; none may where a prompt sees itself both ways."""
+    """Rows branch from the longest one, except in families whose prompts have bidirectional attention."""
     prefixes = [encode_prefix(vlm, request.prefix) for request in questions_on(vlm, photos)]
     answers = [(40, 41, 42), (42, 41), (43,), (42, 43), (44,), (45, 44)]
     shared = share_prefixes(
@@ -314,7 +314,7 @@ def test_what_a_question_shares_changes_no_log_prob(vlm: VLM, photos: list[Path]
 
 
 def plain_sample(vlm: VLM, request: GenerateRequest, sampling: Sampling) -> str:
-    """A whole forward for every token; which one a draw gives is `choosing`'s, tested against the distribution."""
+    """Sample with a whole forward for every token; `choose_tokens` is tested separately."""
     rng = np.random.Generator(np.random.Philox(request.seed))
     encoded = encode_prefix(vlm, request.prefix)
     from sightline.models.encoding import encode_prefill
@@ -325,7 +325,7 @@ def plain_sample(vlm: VLM, request: GenerateRequest, sampling: Sampling) -> str:
         while len(ids) - start < sampling.max_new_tokens:
             row = PackRow(
                 encoded, ((*ids, min(vlm.end_ids)),), request.hidden
-            )  # the last id is a stand-in that nothing sees
+            )  # the last id is a placeholder that nothing sees
             inputs = hiding_inputs(vlm, row)
             logits = vlm.model(**inputs, use_cache=False).logits[:1, -2].float()
             draw = torch.tensor([rng.random()], dtype=torch.float64)
@@ -348,7 +348,7 @@ def test_a_row_too_long_is_refused_whole(seeing: VLM, photos: list[Path]) -> Non
 
 def test_save_load_and_merge_keep_the_numbers(vlm: VLM, photos: list[Path], tmp_path: Path) -> None:
     trained = add_lora(vlm, LoraSettings(rank=4, alpha=8.0))
-    moved(trained)
+    perturb_adapter(trained)
     items = batch_of(vlm, photos, 2)
     with torch.no_grad():
         expected = answer_logps(trained, items).sums()

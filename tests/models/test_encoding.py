@@ -1,4 +1,4 @@
-"""Rendering and tokenizing: what goes around an answer, in several chat templates, and what is refused."""
+"""Rendering and tokenizing with several chat templates, and refused texts."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ LLAVA_15 = (
     "{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
 BOS_WRITTEN = "{{ bos_token }}" + LLAVA_15
-#: Opens a thought that a finished answer does not have.
+#: Opens a thought in the generation prompt that finished answers lack.
 THINKING = LLAVA_15.replace("{{ 'ASSISTANT:' }}", "{{ 'ASSISTANT: [think]' }}")
 
 
@@ -102,7 +102,7 @@ def test_a_template_that_raises_is_one_sentence(vlm: VLM, pictures: list[Path], 
 
 
 def test_a_system_turn_is_never_put_into_the_mouth_of_the_assistant(vlm: VLM, pictures: list[Path]) -> None:
-    """The tiny template, as the lab's own, knows the user and all others."""
+    """The tiny template and the lab's have two roles: the user and all others."""
     prefix = Prefix((pictures[0],), "Which one?", SYSTEM)
     assert readable(vlm, encode_prefix(vlm, prefix).ids) == "<s>USER: <images>\nAnswer briefly.\nWhich one? ASSISTANT:"
     later = (*SYSTEM, Turn(role="user", text="See <image>."), Turn(role="assistant", text="Yes."))
@@ -115,7 +115,7 @@ def test_a_system_turn_is_never_put_into_the_mouth_of_the_assistant(vlm: VLM, pi
 
 
 def test_the_lab_says_a_system_turn_with_the_first_question() -> None:
-    """And a conversation without one as its template renders it, to the byte."""
+    """A conversation without a system turn is rendered unchanged, to the byte."""
     vlm = load_vlm(BASE)
     turns = (Turn(role="user", text="Is there a cup?"), Turn(role="assistant", text="Yes."))
     plain = encode_prefix(vlm, Prefix((), "Is it red?", turns))
@@ -132,7 +132,7 @@ def test_a_template_that_treats_finished_answers_otherwise_is_refused(vlm: VLM) 
 
 
 def test_an_answer_that_merges_with_the_prompt_is_refused(vlm: VLM) -> None:
-    # The generation prompt ends with a space, which byte-level BPE gives to the word behind it.
+    # The generation prompt ends with a space, which byte-level BPE merges with the next word.
     vlm.processor.chat_template = LLAVA_15.replace("'ASSISTANT:'", "'ASSISTANT: '")
     prefix = encode_prefix(vlm, Prefix((), "Why?"))
     with pytest.raises(InputError, match="merges with the end of the prompt"):

@@ -1,4 +1,4 @@
-"""Features of pictures: the same bits whatever the batch, warm or cold, and those of a pass over one picture alone."""
+"""Image features: bitwise independent of batch and cache, and equal to a pass over one image."""
 
 from collections.abc import Callable
 from dataclasses import replace

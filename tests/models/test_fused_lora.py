@@ -1,4 +1,4 @@
-"""The fused LoRA layer against PEFT's own, in float64, where the order of sums alone differs; when it gives way."""
+"""The fused LoRA layer against PEFT's in float64, and the cases in which it falls back to PEFT's."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from sightline.models.routing import FusedLinear, fuse_lora
 
 
 def layer_of(dropout: float = 0.0, bias: bool = True, *, fused: bool) -> nn.Module:
-    """Three features to five through rank two, scaled by 1.5, in float64, with an adapter that does something."""
+    """A layer from 3 to 5 features with rank 2 and scale 1.5, in float64, with random weights."""
     torch.manual_seed(0)
     config = LoraConfig(r=2, lora_alpha=3, lora_dropout=dropout, target_modules=["0"])
     model: Any = get_peft_model(nn.Sequential(nn.Linear(3, 5, bias=bias)), config).double()
@@ -57,28 +57,28 @@ def test_its_gradients_are_those_of_differences() -> None:
     assert torch.autograd.gradcheck(compute, (x, *weights))
 
 
-def off(layer: Any) -> None:
+def disable(layer: Any) -> None:
     layer.enable_adapters(False)
 
 
-def merged(layer: Any) -> None:
+def merge_adapter(layer: Any) -> None:
     layer.merge()
 
 
-def thawed(layer: Any) -> None:
+def unfreeze(layer: Any) -> None:
     layer.get_base_layer().requires_grad_(True)
 
 
-def single(layer: Any) -> None:
+def to_float32(layer: Any) -> None:
     layer.lora_A.float()
     layer.lora_B.float()
 
 
-def sharded(layer: Any) -> None:
+def mark_sharded(layer: Any) -> None:
     layer.lora_A["default"].weight.ds_id = 1  # as DeepSpeed marks what it takes apart
 
 
-@pytest.mark.parametrize("change", [off, merged, thawed, single, sharded])
+@pytest.mark.parametrize("change", [disable, merge_adapter, unfreeze, to_float32, mark_sharded])
 def test_where_it_is_more_than_plain_lora_peft_computes(
     change: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

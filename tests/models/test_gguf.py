@@ -1,4 +1,4 @@
-"""A language model in one GGUF file: the real SmolLM2, and what is refused without a reader or with two files."""
+"""A language model in a GGUF file: the real SmolLM2; errors without a reader or with two files."""
 
 from importlib.util import find_spec
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Log-probs in chunks against the whole table of logits: values, gradients, and what is never made."""
+"""Log-probs in chunks against the whole matrix of logits: values, gradients, and chunk sizes."""
 
 import math
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from sightline.models.vlm import VLM
 
 
 class Counting(nn.Linear):
-    """A head that remembers how many rows it was given at once."""
+    """A head that records the largest number of rows per call."""
 
     most = 0
 
@@ -40,7 +40,7 @@ def test_chunks_equal_the_whole(monkeypatch: pytest.MonkeyPatch, cap: float | No
     ids, weights = torch.randint(11, (10,)), torch.randn(10)
     logps = token_logps(vlm_of(layer, cap), states, ids)
     (logps * weights).sum().backward()
-    assert layer.most == 4, "the table of all logits is never made"
+    assert layer.most == 4, "the matrix of all logits is never materialized"
 
     again = states.detach().clone().requires_grad_()
     copy = layer.weight.detach().clone().requires_grad_()
@@ -90,7 +90,7 @@ def test_entropy_is_that_of_the_whole_softmax_and_moves_nothing(
 
 
 def test_entropies_by_hand() -> None:
-    """Evenly among four: log 4; of one alone, others ruled out: 0; of 1/2, 1/4, 1/4: 1.5 log 2."""
+    """Four equal: log 4; one certain: 0; probabilities 1/2, 1/4, 1/4: 1.5 log 2."""
     off = float("-inf")
     rows = [[3.0, 3.0, 3.0, 3.0], [7.0, off, off, off], [math.log(2), 0.0, 0.0, off]]
     expected = torch.tensor([math.log(4), 0.0, 1.5 * math.log(2)])

@@ -35,7 +35,7 @@ def texts(generations: Sequence[Generation]) -> list[str]:
 @pytest.mark.parametrize("prefill", ["", "In addition, a boat and"])
 def test_greedy_equals_generate_of_transformers(vlm: VLM, pictures: list[Path], prefill: str) -> None:
     requests = [GenerateRequest(prefix, prefill) for prefix in prefixes(pictures)]
-    # An ordinary token that some rows come to say also ends a turn, so that rows end at different steps.
+    # An ordinary token also ends a turn, so that rows end at different steps.
     vlm.model.generation_config.eos_token_id = [vlm.tokenizer.eos_token_id, vlm.tokenizer.convert_tokens_to_ids("on")]
     generations = generate(vlm, requests, Sampling(24), batch_size=3)
     expected = []
@@ -98,7 +98,7 @@ def test_the_limit_leaves_a_row_unfinished(fluent: VLM, lessons: list[ScoreReque
 
 
 def greedy_without(vlm: VLM, prefix: Prefix, hidden: frozenset[int], steps: int, *, close_up: bool = False) -> str:
-    """Greedy text from embeddings that leave the hidden image tokens out; positions kept, or closed up to be wrong."""
+    """Greedy text from embeddings without the hidden image tokens; positions kept or, wrongly, closed up."""
     inputs = plain.inputs_of(vlm.processor, prefix.images, plain.prompt_text(prefix.images, prefix.prompt))
     ids = inputs["input_ids"][0]
     model = vlm.model.model
@@ -160,7 +160,7 @@ def test_first_tokens_follow_the_teacher_forced_distribution(
     before = vlm.tokenizer.decode(prompt_ids, skip_special_tokens=True)
     inside, expected = 0.0, defaultdict[str, float](float)
     for token in probabilities.argsort(descending=True).tolist():
-        if inside < top_p:  # several tokens may read the same, such as those that are no text alone
+        if inside < top_p:  # several tokens may decode to the same text
             text = vlm.tokenizer.decode([*prompt_ids, token], skip_special_tokens=True)[len(before) :]
             expected[text.removeprefix(" ")] += probabilities[token].item()
         inside += probabilities[token].item()
@@ -252,7 +252,7 @@ def test_an_unproved_family_streams_its_text_at_once(vlm: VLM, pictures: list[Pa
     assert [only] == generate(plain_vlm, [request], Sampling(8), batch_size=1)
 
 
-#: Of four tokens, for the choice of the next one by hand.
+#: Probabilities of four tokens, for choices by hand.
 PROBABILITIES = torch.tensor([[0.1, 0.4, 0.3, 0.2]], dtype=torch.float64)
 
 

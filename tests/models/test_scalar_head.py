@@ -1,4 +1,4 @@
-"""A head of one number against forwards row by row through Transformers' own model, and its files."""
+"""The scalar head against unbatched forwards of Transformers' own model, and its files."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def items_of(pictures: list[Path]) -> list[ScoreRequest]:
     ]
 
 
-def stirred(vlm: VLM) -> ScalarHead:
+def random_head(vlm: VLM) -> ScalarHead:
     head = new_head(vlm)
     with torch.no_grad():
         head.weight.normal_(generator=torch.Generator().manual_seed(4))
@@ -50,7 +50,7 @@ def by_rows(vlm: VLM, head: ScalarHead, items: list[ScoreRequest]) -> Tensor:
 
 def test_scores_and_gradients_equal_those_row_by_row(vlm: VLM, pictures: list[Path]) -> None:
     vlm = add_lora(vlm, LoraSettings(rank=4, alpha=8.0))
-    head = stirred(vlm)
+    head = random_head(vlm)
     items = items_of(pictures)
     weights = {"head": head.weight, **{n: p for n, p in vlm.model.named_parameters() if p.requires_grad}}
     found = answer_scores(vlm, head, items)
@@ -73,7 +73,7 @@ def test_a_new_head_has_no_opinion_and_says_so_in_float32(vlm: VLM, pictures: li
 
 
 def test_a_saved_head_comes_back_with_its_bits(vlm: VLM, tmp_path: Path) -> None:
-    head = stirred(vlm)
+    head = random_head(vlm)
     save_head(head, "reward", tmp_path)
     again = load_head(vlm, "reward", tmp_path)
     assert torch.equal(again.weight, head.weight) and not again.weight.requires_grad
@@ -96,7 +96,7 @@ def test_what_is_no_reward_model_is_refused_in_one_sentence(vlm: VLM, tmp_path: 
 
 
 def test_the_sampler_gives_the_tokens_it_drew(vlm: VLM, pictures: list[Path]) -> None:
-    """The text of most random rows is cut into other tokens when it is read again; the ids are what was said."""
+    """Tokenizing the text of most random rows gives other tokens; the ids are the sampled ones."""
     requests = [GenerateRequest(Prefix((pictures[0],), "Describe."), seed=seed) for seed in range(8)]
     generations = generate(vlm, requests, Sampling(12, temperature=1.0), batch_size=8)
     for one in generations:

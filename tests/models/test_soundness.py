@@ -1,4 +1,4 @@
-"""Broken and hostile files and weights: one sentence at load or at the row, never a traceback and never an answer."""
+"""Damaged and malicious files and weights: a one-line error at loading or at the row, never a traceback."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def cut(name: str) -> Change:
 
 
 def spoil(name: str, part: str, value: float) -> Change:
-    """Put one value into the first tensor whose name has `part`."""
+    """Set one value of the first tensor whose name contains `part`."""
 
     def change(folder: Path) -> None:
         tensors = load_file(folder / name)
@@ -162,7 +162,7 @@ def test_the_command_ends_with_code_2_and_one_line(tiny_directory: Path, adapter
 
 @pytest.fixture
 def broken(vlm: VLM) -> VLM:
-    """A model whose second picture alone makes NaN: a prompt's token has an embedding that is NaN."""
+    """A model with a NaN embedding of a token that only the second prompt has."""
     token = vlm.tokenizer.encode(" umbrella", add_special_tokens=False)[0]
     with torch.no_grad():
         vlm.base.get_input_embeddings().weight[token] = float("nan")

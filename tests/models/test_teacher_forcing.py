@@ -38,7 +38,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 def forcings(pictures: list[Path], vlm: VLM | None = None) -> list[ForcingRequest]:
-    """Three answers, one a picture."""
+    """Three answers, one per image."""
     is_multimodal = vlm is None or vlm.is_multimodal
     return [
         ForcingRequest(Prefix((picture,) if is_multimodal else (), PROMPT), answer, seed)
@@ -47,7 +47,7 @@ def forcings(pictures: list[Path], vlm: VLM | None = None) -> list[ForcingReques
 
 
 def plain_logits(vlm: VLM, one: ForcingRequest) -> Tensor:
-    """The logits before every token of " answer</s>", from the whole model's forward; shares no code with the room."""
+    """The logits before every token of " answer</s>", from the model's forward, without code of `sightline.models`."""
     text = plain.prompt_text(one.prefix.images, one.prefix.prompt)
     whole = plain.inputs_of(vlm.processor, one.prefix.images, f"{text} {one.answer}</s>")
     start = plain.inputs_of(vlm.processor, one.prefix.images, text)["input_ids"].shape[1]
@@ -57,7 +57,7 @@ def plain_logits(vlm: VLM, one: ForcingRequest) -> Tensor:
 
 
 def writable(vlm: VLM, logits: Tensor, drawn: Tensor) -> list[int]:
-    """The rule for tokens that no text can hold, by hand."""
+    """Replace special tokens by the likeliest other one, by hand."""
     special = set(vlm.tokenizer.all_special_ids)
     best = [next(t for t in row.argsort(descending=True).tolist() if t not in special) for row in logits]
     return [other if token in special else token for token, other in zip(drawn.tolist(), best, strict=True)]
@@ -73,7 +73,7 @@ def rows_of(vlm: VLM, items: list[ForcingRequest]) -> list[PackRow]:
 
 
 def test_logits_equal_the_plain_forward(vlm: VLM, pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the chunks, of which there are several, end within an answer."""
+    """Also with several chunks that end within an answer."""
     monkeypatch.setattr(teacher_forcing, "CHUNK", 7)
     items = forcings(pictures)
     with torch.no_grad():
@@ -139,7 +139,7 @@ def test_who_shares_the_batch_changes_nothing(vlm: VLM, pictures: list[Path]) ->
 
 
 def test_draws_follow_the_distribution(vlm: VLM, pictures: list[Path]) -> None:
-    """The first token of 600 draws of few likely tokens, its common values against the softmax of the plain forward."""
+    """The first token of 600 draws at a low temperature against the softmax of the unbatched forward."""
     prefix = Prefix((pictures[0],), PROMPT)
     drawn = forced_tokens(
         vlm, [ForcingRequest(prefix, "No.", seed) for seed in range(600)], temperature=0.2, batch_size=200
@@ -154,7 +154,7 @@ def test_draws_follow_the_distribution(vlm: VLM, pictures: list[Path]) -> None:
 
 
 def test_a_model_that_knows_the_answer_says_it_again(fluent: VLM, lessons: list[ScoreRequest]) -> None:
-    """Text and tokens are the answer's own, spaces and all, and nothing is changed."""
+    """Text and tokens equal the answer's, including spaces."""
     items = [ForcingRequest(lesson.prefix, lesson.answers[0]) for lesson in lessons]
     for forced, item in zip(forced_tokens(fluent, items, temperature=0.0, batch_size=3), items, strict=True):
         assert forced.text == item.answer
@@ -162,23 +162,23 @@ def test_a_model_that_knows_the_answer_says_it_again(fluent: VLM, lessons: list[
 
 
 def test_a_wrong_word_is_followed_by_the_true_ones(fluent: VLM, lessons: list[ScoreRequest]) -> None:
-    """Another answer to a known prompt: where it says what was learned, so does the model, with the rest as it was."""
+    """A modified answer: the model predicts the memorized token in its place, given the true tokens before."""
     known = lessons[2]
     spoiled = known.answers[0].replace("there is", "is there")
     (forced,) = forced_tokens(fluent, [ForcingRequest(known.prefix, spoiled)], temperature=0.0, batch_size=1)
-    assert forced.text.startswith("No, there")  # the first wrong token is put right, those before it stay
+    assert forced.text.startswith("No, there")  # the first wrong token is corrected
     assert len(forced.ids) == len(forced.true) and forced.changed > 0
 
 
 def test_where_the_end_is_likeliest_the_best_other_token_stands(fluent: VLM, lessons: list[ScoreRequest]) -> None:
-    """The model wants to end after what it learned; more words are forced upon it."""
+    """The model predicts the end after the memorized answer, but the forced answer is longer."""
     known = lessons[2]
     (forced,) = forced_tokens(
         fluent, [ForcingRequest(known.prefix, known.answers[0] + " Yes.")], temperature=0.0, batch_size=1
     )
     place = len(rows_of(fluent, [ForcingRequest(known.prefix, known.answers[0])])[0].answers[0]) - 1
     logits = plain_logits(fluent, ForcingRequest(known.prefix, known.answers[0] + " Yes."))
-    assert int(logits[place].argmax()) in fluent.end_ids  # the test is about something
+    assert int(logits[place].argmax()) in fluent.end_ids  # else the test is void
     best = [t for t in logits[place].argsort(descending=True).tolist() if t not in fluent.tokenizer.all_special_ids]
     assert forced.ids[place] == best[0]
     assert forced.ids[-1] == forced.true[-1]

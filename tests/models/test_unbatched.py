@@ -1,4 +1,4 @@
-"""The plain way: a family without a proof is scored and continued row by row, and a line says so."""
+"""A model type that is not verified for packing is scored and sampled one row at a time, with a warning."""
 
 import logging
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.models import plain
 
 @pytest.fixture(scope="module")
 def unproved(tiny_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """VipLLaVA, which Sightline has no adapter for: the tiny LLaVA's parts under another name."""
+    """VipLLaVA, which is not a family of Sightline, with the parts of the tiny LLaVA."""
     directory = tmp_path_factory.mktemp("vipllava")
     known = load_vlm(tiny_directory)
     config = VipLlavaConfig(

@@ -1,6 +1,6 @@
-"""The slow reference: a bare Llama in float64 in which every linear layer applies one LoRA to one token at a time.
+"""A slow reference: a Llama in float64 in which every linear layer applies one LoRA to one token at a time.
 
-It reads adapters as plain tensors from disk, so that it shares no layer with PEFT or with the code under test.
+It reads adapters as tensors from disk and shares no layer with PEFT or the code under test.
 """
 
 import json
@@ -19,7 +19,7 @@ LANGUAGE = "base_model.model.model.language_model."
 
 @dataclass(frozen=True)
 class SlowLora:
-    """Layer -> (A, B), leaves in float64, and the factor of the update."""
+    """Layer -> (A, B) as float64 leaves, and the scale of the update."""
 
     layers: dict[str, tuple[Tensor, Tensor]]
     scale: float
@@ -43,7 +43,7 @@ class SlowLora:
 
 
 class SlowModel:
-    """A bare model; `adapters` by name, of which every token is given one."""
+    """A model without PEFT; `adapters` by name, one for every token."""
 
     def __init__(self, directory: Path, adapters: Mapping[str, SlowLora]) -> None:
         self.model: Any = LlavaForConditionalGeneration.from_pretrained(directory, dtype=torch.float64)
@@ -62,7 +62,7 @@ class SlowModel:
     def logp(
         self, ids: Sequence[int], image_id: int, features: Tensor | None, names: Sequence[str], start: int
     ) -> Tensor:
-        """Log-prob of `ids[start:]`; image features stand where `image_id` does, token i goes through `names[i]`."""
+        """Log-prob of `ids[start:]`; image features replace `image_id`, token i uses the adapter `names[i]`."""
         tokens = torch.tensor(ids)
         vectors = self.model.get_input_embeddings()(tokens.masked_fill(tokens == image_id, 0))
         if features is not None:

@@ -1,4 +1,4 @@
-"""Composed models against the slow reference, their members and hand-made sums; what cannot be composed is refused."""
+"""Composed models against the slow reference, their members and sums by hand; refused compositions."""
 
 import json
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ def score(vlm: VLM, items: Sequence[ScoreRequest]) -> torch.Tensor:
 def slow_scores(
     vlm: VLM, eyes: SlowModel, ears: VLM, items: Sequence[ScoreRequest], names: Sequence[str]
 ) -> torch.Tensor:
-    """By the slow language model of `eyes`; sounds are seen by the model that heard them alone."""
+    """Score with the slow language model of `eyes`; features of sounds come from the member `ears`."""
     rows = []
     for item in items:
         for answer in item.answers:
@@ -96,7 +96,7 @@ def slow_scores(
 
 
 def mixed(loras: Sequence[SlowLora], weights: Sequence[float]) -> SlowLora:
-    """The weighted sum of changes, as one adapter with a unit matrix for a factor."""
+    """The weighted sum of changes, as one adapter with an identity matrix as A or B."""
     layers = {}
     for name in loras[0].layers:
         change = sum((weight * lora.change(name) for lora, weight in zip(loras, weights, strict=True)), torch.zeros(()))
@@ -167,7 +167,7 @@ def test_without_adapters_it_is_each_member_and_can_be_trained(
 
 
 def pruned(change: torch.Tensor, density: float) -> torch.Tensor:
-    """The largest entries alone."""
+    """Keep only the largest entries."""
     bound = change.abs().flatten().topk(int(density * change.numel())).values[-1]
     return torch.where(change.abs() >= bound, change, 0.0)
 
@@ -175,7 +175,7 @@ def pruned(change: torch.Tensor, density: float) -> torch.Tensor:
 def ties(changes: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
     """Yadav et al. 2023 (2306.01708, alg. 1): elect the sign of the sum, then the mean of the entries that have it.
 
-    PEFT elects before it weighs.
+    PEFT elects signs before it applies the weights.
     """
     every = torch.stack(list(changes))
     agrees = torch.sign(every) == torch.sign(every.sum(0))
@@ -187,7 +187,7 @@ def ties(changes: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Ten
 def test_pruning_merges_follow_their_rule(
     eye: Path, ear: Path, adapters: dict[str, Path], tmp_path: Path, merge: str
 ) -> None:
-    """In float64, then cut to the highest rank that the narrowest layer allows, 16."""
+    """Computed in float64 and truncated to rank 16, the maximum for the narrowest layer."""
     both_members = members(eye, ear, adapters["picture"], adapters["sound"])
     config = {"members": both_members, "merge": merge, "weights": (1.0, 0.5), "density": 0.3, "rank": 32}
     merged = SlowLora.read(compose(ComposeConfig.model_validate(config), tmp_path / "out") / "adapter")
@@ -240,7 +240,7 @@ def test_searched_weights_are_those_of_the_greatest_log_prob(
     best = max(found["tried"], key=lambda one: one["logp"])
     assert found["weights"] == dict(zip(BOTH, best["weights"], strict=True))
     assert len({round(one["logp"], 6) for one in found["tried"]}) == 9
-    # What is written is the best one, and what a try says is what its model says.
+    # The saved model is the best one, and each reported log-prob is that of its model.
     last = load_vlm(compose(ComposeConfig(members=both_members, weights=(1.0, 1.0), decoupled=True), tmp_path / "last"))
     for vlm, weights in ((load_vlm(out), best["weights"]), (last, [1.0, 1.0])):
         means = []

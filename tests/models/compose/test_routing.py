@@ -1,4 +1,4 @@
-"""LoRA by token against a slow reference that applies each adapter token by token: values, gradients, samples."""
+"""Routed LoRA against a slow reference that applies each adapter token by token: values, gradients, samples."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def test_values_and_gradients_are_those_of_each_lora_token_by_token(
     for weight in weights.values():
         weight.requires_grad_(True)
     fast = answer_logps(vlm, items).sums()
-    # Another pass in between: layers that are computed again for the gradient must not take its tokens for theirs.
+    # Another pass in between: layers recomputed for the gradient must not use its tokens.
     answer_logps(vlm, items[2:])
     (fast * WEIGHTS).sum().backward()
 
