@@ -189,7 +189,7 @@ def test_a_whole_span_is_all_but_the_end_and_an_empty_one_nothing(make_policy: M
     assert not tokens_within(vlm, prefix, pair.chosen, [(3, 3)]).any()
     before = tokens_within(vlm, prefix, pair.chosen, [(0, 2)])  # "A ", whose space begins the next token
     assert before.tolist() == [True] + [False] * (len(before) - 1)
-    with pytest.raises(InputError, match=r"span \(0, 99\) is not within"):
+    with pytest.raises(InputError, match=r"span \(0, 99\) is outside"):
         tokens_within(vlm, prefix, pair.chosen, [(0, 99)])
 
 
