@@ -26,7 +26,7 @@ from sightline.models.context import RunContext
 from sightline.models.device import resolve_device
 from sightline.models.loading import load_vlm
 from sightline.models.tensor_cache import open_cache
-from sightline.models.vlm import VLM, hit_rate_of
+from sightline.models.vlm import VLM, cache_numbers
 from sightline.records import Pair, Sample, append_rows, read_rows, sorted_rows, write_rows
 from sightline.records.manifest import MANIFEST, Manifest, Stage
 
@@ -69,7 +69,7 @@ def build_dataset(
     tools = RunContext(folder, out / SCRATCH, plan.seed, opened or _open(model))
     left = (sample for sample in _rows(plan, samples) if sample.id not in done)
     _append(out, with_progress(builder.build(left, tools, config), progress, total, done=len(done)))
-    rate = {} if tools.policy is None else hit_rate_of(tools.policy)
+    rate = {} if tools.policy is None else cache_numbers(tools.policy)
     return _finish(stage, folder, total, rate, builder.remedy)
 
 

@@ -19,7 +19,7 @@ from sightline.errors import InputError
 from sightline.models.context import TOO_LONG, RunContext
 from sightline.models.encoding import RowTooLong, encode_answer, encode_prefix
 from sightline.models.requests import Prefix, prefix_of
-from sightline.models.teacher_forcing import Forced, Forcing, forced_tokens
+from sightline.models.teacher_forcing import ForcedAnswer, ForcingRequest, forced_tokens
 from sightline.models.vlm import VLM
 from sightline.records import Sample
 
@@ -46,20 +46,20 @@ def build_distorted(samples: Iterable[Sample], tools: RunContext, config: Distor
         forced = iter(
             forced_tokens(
                 tools.vlm,
-                [one for one in asked if isinstance(one, Forcing)],
+                [one for one in asked if isinstance(one, ForcingRequest)],
                 temperature=heat,
                 batch_size=config.batch_size,
                 autocast=config.autocast,
             )
         )
         for sample, one in zip(wave, asked, strict=True):
-            if isinstance(one, Forcing):
+            if isinstance(one, ForcingRequest):
                 yield _made(sample, one.prefix, next(forced), tools.vlm, config)
             else:
                 yield BuildResult(sample_id=sample.id, dropped=one)
 
 
-def _asked(sample: Sample, tools: RunContext, config: DistortedConfig) -> Forcing | str:
+def _asked(sample: Sample, tools: RunContext, config: DistortedConfig) -> ForcingRequest | str:
     """The reference under the noised picture, or why there is none."""
     if not sample.images:
         return NO_PICTURE
@@ -70,10 +70,10 @@ def _asked(sample: Sample, tools: RunContext, config: DistortedConfig) -> Forcin
         return TOO_LONG
     rng = sample_rng(tools.seed, sample, PICTURES)
     noised = tuple(weakened(path, f"noise-{config.noise_steps}", tools, rng) for path in prefix.images)
-    return Forcing(replace(prefix, images=noised), reference, rejected_seed(sample, tools.seed))
+    return ForcingRequest(replace(prefix, images=noised), reference, rejected_seed(sample, tools.seed))
 
 
-def _made(sample: Sample, prefix: Prefix, forced: Forced, vlm: VLM, config: DistortedConfig) -> BuildResult:
+def _made(sample: Sample, prefix: Prefix, forced: ForcedAnswer, vlm: VLM, config: DistortedConfig) -> BuildResult:
     text = forced.text.strip()
     tokens = len(forced.ids)
     tallies: dict[str, float] = {"forced_tokens": tokens, "share_tokens_changed": forced.changed / tokens}

@@ -107,9 +107,9 @@ class LazyModel:
 
     def cache_use(self) -> dict[str, float]:
         """How often the cache had what was asked; empty where the model was not needed."""
-        from sightline.models.vlm import hit_rate_of
+        from sightline.models.vlm import cache_numbers
 
-        return {} if self._vlm is None else hit_rate_of(self._vlm)
+        return {} if self._vlm is None else cache_numbers(self._vlm)
 
 
 def evaluate(

@@ -1,5 +1,5 @@
-"""Losses: pure functions of log-probabilities, and the table that names their needs.
+"""Losses: pure functions of log-probabilities, and the table of their parameters and needs.
 
-Nothing here sees a model, a batch, a config or a device. The functions are one file each (`dpo`), the table is `table`;
-the loop that calls them is `sightline.train.loop`.
+Nothing here uses a model, a batch, a config or a device. Related functions share a file (`dpo`, `kto`), the table is
+`table`; `sightline.train.loop` calls them.
 """

@@ -1,7 +1,7 @@
-"""Direct preference optimization.
+"""Direct preference optimization (DPO) and its variants.
 
-The sigmoid loss of the original paper on summed log-probabilities, and the same on means; `noisy_labels` has its
-variants for labels that may be wrong. `table` says what each needs.
+Variants: mean log-probabilities, two rejected answers, IPO, hinge, noisy labels (conservative and robust DPO), and
+dense DPO over correction spans. `table` lists what each needs.
 """
 
 from jaxtyping import Float, Int
@@ -14,8 +14,8 @@ from sightline.losses.types import LossOut, PairLogps
 def dpo(policy: PairLogps, reference: PairLogps, *, beta: float) -> LossOut:
     """DPO loss of each pair (Rafailov et al. 2023, 2305.18290, Eq. 7; 2407.02477, Eq. 3).
 
-    `beta` > 0 is the strength of the pull towards the reference. The rewards are `beta * log(policy / reference)`
-    (Rafailov, Eq. 5 without the term that depends on the prompt alone), detached; all outputs have shape "pair".
+    `beta` > 0 is the strength of the KL penalty towards the reference. The rewards are `beta * log(policy / reference)`
+    (Rafailov, Eq. 5 without the term that depends only on the prompt), detached; all outputs have shape "pair".
     """
     chosen_ratio = policy.chosen - reference.chosen  # log pi(y+|x) / ref(y+|x)
     rejected_ratio = policy.rejected - reference.rejected  # log pi(y-|x) / ref(y-|x)
@@ -34,7 +34,7 @@ def normalized_dpo(policy: PairLogps, reference: PairLogps, *, beta: float) -> L
 def rewards(
     policy: PairLogps, reference: PairLogps, beta: float
 ) -> tuple[Float[Tensor, "pair"], Float[Tensor, "pair"]]:
-    """The implicit rewards of both answers, detached (Rafailov, Eq. 5, without the term of the prompt alone)."""
+    """The implicit rewards of both answers, detached (Rafailov, Eq. 5, without the term that depends on the prompt)."""
     chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected
     return beta * chosen.detach(), beta * rejected.detach()
 
@@ -42,8 +42,8 @@ def rewards(
 def averaged_dpo(policy: PairLogps, reference: PairLogps, *, beta: float, gamma: float) -> LossOut:
     """DPO averaged over two rejected answers (2407.02477, Eq. 5, with gamma = 0.5 there).
 
-    `gamma` is the weight of the first rejected answer; 1 is DPO on it alone. The rejected reward is the mean of both by
-    the same weights.
+    `gamma` is the weight of the first rejected answer; 1 is DPO on it alone. The rejected reward is the mean of both
+    with the same weights.
     """
     chosen = beta * (policy.chosen - reference.chosen)
     first = beta * (policy.rejected - reference.rejected)
@@ -55,7 +55,7 @@ def averaged_dpo(policy: PairLogps, reference: PairLogps, *, beta: float, gamma:
 def ipo(policy: PairLogps, reference: PairLogps, *, beta: float) -> LossOut:
     """IPO loss of each pair (Azar et al. 2023, 2310.12036, Eq. 17, whose tau is `beta`), on summed log-probs.
 
-    TRL divides log-probs by the answers' lengths first; the paper does not, and neither do we.
+    TRL first divides log-probs by the answers' lengths; the paper and this function do not.
     """
     out = rewards(policy, reference, beta)
     margin = (policy.chosen - reference.chosen) - (policy.rejected - reference.rejected)  # h
@@ -77,7 +77,7 @@ def conservative_dpo(policy: PairLogps, reference: PairLogps, *, beta: float, ep
 
 
 def robust_dpo(policy: PairLogps, reference: PairLogps, *, beta: float, epsilon: float) -> LossOut:
-    """The unbiased estimate of DPO's loss under flipped labels (Chowdhury et al. 2024, 2403.00409, Eq. 12)."""
+    """Unbiased estimate of DPO's loss under flipped labels (Chowdhury et al. 2024, 2403.00409, Eq. 12)."""
     logits = beta * ((policy.chosen - reference.chosen) - (policy.rejected - reference.rejected))
     loss = (-(1 - epsilon) * logsigmoid(logits) + epsilon * logsigmoid(-logits)) / (1 - 2 * epsilon)
     return LossOut(loss, *rewards(policy, reference, beta))
@@ -86,8 +86,9 @@ def robust_dpo(policy: PairLogps, reference: PairLogps, *, beta: float, epsilon:
 def dense_dpo(policy: PairLogps, reference: PairLogps, *, beta: float, gamma: float) -> LossOut:
     """DPO on weighted means of token log-probs (Yu et al. 2023, 2312.00849, dense DPO).
 
-    `gamma` is the weight of a changed token beside 1 of an unchanged one; the paper has 5 and beta 0.5. With gamma 1,
-    or no changed token, it is DPO on means. Both models are weighted alike, since the spans belong to the pair.
+    `gamma` is the weight of a changed token, 1 that of an unchanged one; the paper has gamma 5 and beta 0.5. With gamma
+    1, or without changed tokens, it is DPO on means. Policy and reference have the same weights, as spans belong to the
+    pair.
     """
     chosen = beta * (dense_chosen(policy, gamma) - dense_chosen(reference, gamma))
     rejected = beta * (dense_rejected(policy, gamma) - dense_rejected(reference, gamma))

@@ -1,7 +1,7 @@
-"""Kahneman-Tversky optimization: each answer by itself against what answers are worth on average, with bounded losses.
+"""Kahneman-Tversky optimization (KTO) and BCO: unpaired losses of each answer against a common baseline.
 
-Here both answers of a pair are examples, one desirable and one not. The average is an estimate of the divergence from
-the reference, made with answers that belong to other prompts; who scores these is `sightline.train`.
+Both answers of a pair are examples, one desirable and one undesirable. KTO's baseline is an estimate of the divergence
+from the reference on answers to other prompts, which `sightline.train` scores.
 """
 
 import torch
@@ -18,8 +18,8 @@ def kto(
 ) -> LossOut:
     """KTO loss of each pair, the mean over its two answers (Ethayarajh et al. 2024, 2402.01306, L_KTO).
 
-    The weights are lambda_D and lambda_U. A caller that splits a step into batches puts the step's mean in every
-    pair's `mismatched`, so that the splitting changes nothing.
+    The weights are lambda_D and lambda_U. A caller that splits a step into batches sets every pair's `mismatched` to
+    the step's mean, so that the result does not depend on the batches.
     """
     baseline = divergence(policy, reference)
     chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected  # r of the paper

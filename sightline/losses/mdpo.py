@@ -1,7 +1,7 @@
-"""Multimodal DPO: the same answer must be likelier with its picture than with a weakened one, and not fall itself.
+"""Multimodal DPO (mDPO) and V-DPO: losses that compare an answer with and without its image.
 
-Three terms that add up to mDPO, each also a loss of its own, so that an objective may weigh them. How a picture is
-weakened is told by `sightline.train`; the paper crops all but a fifth of it at most.
+mDPO is the sum of three terms, each also a separate loss, so that an objective may weight them. `sightline.train`
+corrupts the images; the paper keeps at most a fifth of the image as a crop.
 """
 
 from torch.nn.functional import logsigmoid
@@ -21,9 +21,9 @@ def mdpo(policy: PairLogps, reference: PairLogps, *, beta: float) -> LossOut:
 
 
 def conditional(policy: PairLogps, reference: PairLogps, *, beta: float) -> LossOut:
-    """The chosen answer with its picture against the same with a weakened one (2406.11839, L_CoPO).
+    """The chosen answer with its image against the same answer with a corrupted image (2406.11839, L_CoPO).
 
-    What stands as the rejected reward is that of the chosen answer given the weakened picture.
+    The rejected reward is that of the chosen answer given the corrupted image.
     """
     whole = beta * (policy.chosen - reference.chosen)
     weakened = beta * (policy.field("weakened_chosen") - reference.field("weakened_chosen"))
@@ -31,7 +31,7 @@ def conditional(policy: PairLogps, reference: PairLogps, *, beta: float) -> Loss
 
 
 def anchored(policy: PairLogps, reference: PairLogps, *, beta: float, delta: float) -> LossOut:
-    """The chosen answer's reward is to lie above `delta` (2406.11839, L_AncPO), against likelihood displacement."""
+    """Keep the chosen answer's reward above `delta`, against likelihood displacement (2406.11839, L_AncPO)."""
     loss = -logsigmoid(beta * (policy.chosen - reference.chosen) - delta)
     return LossOut(loss, *rewards(policy, reference, beta))
 
@@ -42,12 +42,12 @@ GUIDES = ("policy", "reference")
 def vdpo(policy: PairLogps, reference: PairLogps, *, beta: float, gamma: float, guide: str) -> LossOut:
     """V-DPO loss of each pair (Xie et al. 2024, 2411.02712), on log-probs of whole answers.
 
-    The policy's log-prob becomes gamma * log pi(y|v,x) - (gamma - 1) * log pi(y|x), the second without gradient and by
-    the `guide`: the policy as it is ("policy", the authors' `dynamic_llm`) or the frozen reference. The reference is
-    not guided, and the rewards are those of the policy without guidance. This is the default of the authors' released
-    code (YuxiXie/V-DPO, `calculate_log_probs`); its `use_logits`, which normalizes the guided distribution, is not
-    here. gamma = 1 is DPO and below 1 the guidance turns round, so gamma is above 1. The released script has gamma 0,
-    with which the policy drops out of the loss.
+    The policy's log-prob becomes gamma * log pi(y|v,x) - (gamma - 1) * log pi(y|x), the second term without gradient
+    and by the `guide`: the current policy ("policy", the authors' `dynamic_llm`) or the frozen reference. The reference
+    is not guided, and the rewards are those of the unguided policy. This is the default of the authors' released code
+    (YuxiXie/V-DPO, `calculate_log_probs`); its `use_logits`, which normalizes the guided distribution, is not
+    implemented. gamma = 1 is DPO and below 1 the guidance is reversed, so gamma must exceed 1. The released script has
+    gamma 0, which removes the policy from the loss.
     """
     blind = policy if guide == "policy" else reference
     chosen = gamma * policy.chosen - (gamma - 1) * blind.field("blind_chosen").detach()

@@ -1,7 +1,7 @@
-"""An objective: a weighted sum of losses of the table, each with its parameters fixed.
+"""Objectives: weighted sums of losses of the table, each with fixed parameters.
 
-MPO, for one, is an objective of three terms and no loss of its own. It knows what the losses need together and hands
-each its own share; where the log-probs come from is `sightline.train`.
+MPO, for example, is an objective of three terms. An objective knows the combined needs of its losses and passes each
+its inputs; `sightline.train` computes the log-probs.
 """
 
 import math
@@ -18,7 +18,7 @@ from sightline.losses.types import LossOut, Need, PairLogps
 
 @dataclass(frozen=True)
 class Term:
-    """A loss of the table by its name, its weight in the sum, and exactly the parameters that the table asks for."""
+    """A loss of the table by name, with its weight in the sum and exactly the parameters that the table requires."""
 
     name: str
     weight: float = 1.0
@@ -27,7 +27,7 @@ class Term:
 
 @dataclass(frozen=True)
 class BoundLoss:
-    """A loss with its parameters fixed: `function` takes what `table.LossSpec` says but for the parameters."""
+    """A loss with fixed parameters: `function` takes the arguments of `table.LossSpec` except the parameters."""
 
     name: str
     function: Callable[..., LossOut]
@@ -35,7 +35,7 @@ class BoundLoss:
     weight: float = 1.0
 
     def __call__(self, policy: PairLogps, references: Sequence[PairLogps], shift: float) -> LossOut:
-        """The loss alone, unweighted; ValueError if a reference is lacking that it needs."""
+        """Compute the unweighted loss; raises ValueError if a required reference is missing."""
         shifts = {"shift": shift} if Need.SHIFT in self.needs else {}
         if Need.REFERENCES in self.needs:
             if len(references) < 2:
@@ -61,14 +61,14 @@ class Objective:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What the losses need together."""
+        """The combined needs of the losses."""
         return frozenset().union(*(term.needs for term in self.terms))
 
     def __call__(self, policy: PairLogps, references: Sequence[PairLogps] = (), *, shift: float = 0.0) -> LossOut:
-        """The weighted loss of each pair, the rewards of the first loss, and the level of the one that has a shift.
+        """Compute the weighted loss of each pair, the first loss's rewards, and the level of the loss with a shift.
 
-        `references` are in order, the primary one first; `shift` is the running mean of the levels of past steps.
-        Raises ValueError where something is lacking that `needs` names.
+        `references` start with the primary one; `shift` is the running mean of the levels of past steps. Raises
+        ValueError if an input that `needs` names is missing.
         """
         outs = [term(policy, references, shift) for term in self.terms]
         loss = torch.stack([term.weight * out.loss for term, out in zip(self.terms, outs, strict=True)]).sum(0)
@@ -77,10 +77,10 @@ class Objective:
 
 
 def make_objective(terms: Sequence[Term]) -> Objective:
-    """Look the losses up and fix their parameters.
+    """Look up the losses and fix their parameters.
 
     Raises:
-        InputError: as `check_terms`.
+        InputError: as in `check_terms`.
     """
     check_terms(terms)
     specs = [LOSSES[term.name] for term in terms]
@@ -93,11 +93,11 @@ def make_objective(terms: Sequence[Term]) -> Objective:
 
 
 def check_terms(terms: Sequence[Term]) -> None:
-    """Check that losses are known, each with its parameters, and that they go together.
+    """Check names, parameters and weights of the losses, and that the losses can be combined.
 
     Raises:
-        InputError: no term, an unknown loss, a parameter or weight that is missing, extra or out of bounds, scores of
-            a reward head beside log-probs, or two losses that need a shift.
+        InputError: no term; an unknown loss; a parameter or weight that is missing, unknown or out of bounds; losses of
+            reward scores combined with losses of log-probs; two losses that need a shift.
     """
     if not terms:
         raise InputError("loss is an empty list; name at least one loss.")
@@ -105,14 +105,14 @@ def check_terms(terms: Sequence[Term]) -> None:
         check_loss(term.name, term.parameters)
         if not (math.isfinite(term.weight) and term.weight > 0):
             raise InputError(
-                f"loss.weight is {term.weight!r}: {term.name} needs a number greater than 0; or leave the loss out."
+                f"loss.weight is {term.weight!r}: {term.name} needs a number greater than 0; or remove the loss."
             )
     scored = {term.name: Need.REWARDS in LOSSES[term.name].needs for term in terms}
     if len(set(scored.values())) > 1:
         heads, texts = ([name for name in scored if scored[name] is side] for side in (True, False))
         raise InputError(
-            f"loss: {', '.join(heads)} goes by scores of a reward head and {', '.join(texts)} by log-probs; "
-            "train a reward model by the first alone."
+            f"loss: {', '.join(heads)} uses scores of a reward head and {', '.join(texts)} uses log-probs; "
+            "train a reward model with the first alone."
         )
     shifted = [term.name for term in terms if Need.SHIFT in LOSSES[term.name].needs]
     if len(shifted) > 1:

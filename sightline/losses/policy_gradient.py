@@ -1,7 +1,7 @@
-"""Policy gradients: losses whose gradient moves a policy towards tokens with an advantage, and what keeps it in place.
+"""Policy-gradient losses, KL estimates and advantages for reinforcement learning.
 
-Pure functions by token, one row a rollout; no sampling, no reward and no reduction over rows. The advantages come from
-`advantages`; the preference losses are apart, in `dpo` and its neighbors.
+Pure functions of token log-probs with one row per rollout; no sampling, no reward model and no reduction over rows. The
+preference losses are in `dpo`, `kto` and their neighbors.
 """
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 def reinforce(
     logps: Float[Tensor, "row token"], advantages: Float[Tensor, "row"], mask: Bool[Tensor, "row token"]
 ) -> Float[Tensor, "row"]:
-    """-A log pi(y|x) of each row, whose gradient is REINFORCE's (Williams 1992; with RLOO: 2402.14740)."""
+    """-A log pi(y|x) of each row, with REINFORCE's gradient (Williams 1992; with RLOO: 2402.14740)."""
     return -advantages.detach() * row_sums(logps, mask)
 
 
@@ -24,10 +24,10 @@ def clipped_surrogate(
     low: float,
     high: float,
 ) -> tuple[Float[Tensor, "*shape"], Bool[Tensor, "*shape"]]:
-    """PPO's loss (Schulman et al. 2017, 1707.06347, Eq. 7) and where the clipping has stopped the gradient.
+    """PPO's loss (Schulman et al. 2017, 1707.06347, Eq. 7) and a mask of where clipping stops the gradient.
 
-    The ratio of the new to the old probability counts between 1 - `low` and 1 + `high`; the paper has one epsilon for
-    both. By token, or by row with log-probs summed over rows.
+    The ratio of new to old probability is clipped to [1 - `low`, 1 + `high`]; the paper has one epsilon for both. Per
+    token, or per row with log-probs summed over rows.
     """
     ratio = (logps - old_logps.detach()).exp()
     fixed = advantages.detach()
@@ -42,44 +42,44 @@ def clipped_value_loss(
     *,
     clip: float,
 ) -> Float[Tensor, "*shape"]:
-    """Half the squared error of the value, the worse of the free and that kept within `clip` of the old value.
+    """Half the squared error of the value, or of the value clipped to within `clip` of the old one if that is larger.
 
-    OpenAI's PPO2 has it so; the paper's own loss is the free one (1707.06347, Eq. 9), `clip` infinite.
+    As in OpenAI's PPO2; the paper's loss is not clipped (1707.06347, Eq. 9), which is an infinite `clip`.
     """
     near = old_values.detach() + (values - old_values.detach()).clamp(-clip, clip)
     return 0.5 * torch.maximum((values - returns.detach()).square(), (near - returns.detach()).square())
 
 
 def k1(logps: Float[Tensor, "*shape"], reference: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """log(pi / ref) of drawn tokens: an estimate of KL(pi || ref) without bias that may be below 0.
+    """log(pi / ref) of sampled tokens: an unbiased estimate of KL(pi || ref) that may be negative.
 
     Schulman 2020, "Approximating KL divergence". As a penalty in the reward it gives the gradient of the KL; as a
-    loss of its own its gradient is 0 on average; `k3` has one, that of KL(ref || pi).
+    separate loss its expected gradient is 0, while that of `k3` is the gradient of KL(ref || pi).
     """
     return logps - reference
 
 
 def k3(logps: Float[Tensor, "*shape"], reference: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """As `k1`, by ref / pi - 1 - log(ref / pi): never below 0, less variance (Schulman 2020; 2402.03300, Eq. 4).
+    """As `k1`, by ref / pi - 1 - log(ref / pi): non-negative, less variance (Schulman 2020; 2402.03300, Eq. 4).
 
-    Its value estimates KL(pi || ref). As a loss of its own, on tokens drawn from pi, its gradient is on average that of
-    the other one, KL(ref || pi), which GRPO takes.
+    Its value estimates KL(pi || ref). As a separate loss on tokens sampled from pi, its expected gradient is that of
+    the reverse direction, KL(ref || pi), which GRPO uses.
     """
     difference = reference - logps
     return difference.expm1() - difference
 
 
 def row_sums(values: Float[Tensor, "row token"], mask: Bool[Tensor, "row token"]) -> Float[Tensor, "row"]:
-    """The sum over each row's tokens inside the mask."""
+    """Sum each row over the tokens inside the mask."""
     return torch.where(mask, values, 0.0).sum(1)
 
 
 def row_means(values: Float[Tensor, "row token"], mask: Bool[Tensor, "row token"]) -> Float[Tensor, "row"]:
-    """The mean over each row's tokens inside the mask, as in GRPO (2402.03300, Eq. 3); 0 in a row without any."""
+    """Average each row over the tokens inside the mask, as in GRPO (2402.03300, Eq. 3); 0 for a row without any."""
     return row_sums(values, mask) / mask.sum(1).clamp(min=1)
 
 
-# Added to a group's deviation, as TRL does: a judge's noise in the last digits must not be blown up to full size.
+# Added to a group's standard deviation, as in TRL, so that a judge's noise in the last digits is not amplified.
 DEVIATION_FLOOR = 1e-4
 
 
@@ -88,8 +88,8 @@ def leave_one_out(
 ) -> Float[Tensor, "prompt answer"]:
     """RLOO: each reward minus the mean of the prompt's other rewards (Ahmadian et al. 2024, 2402.14740).
 
-    An answer that is not `scored` takes no part: its advantage is 0, whatever stands in its place, and so is that of
-    an answer with no scored sibling to compare it with.
+    An answer that is not `scored` is ignored and has advantage 0, whatever its reward; so has an answer without another
+    scored answer to the same prompt.
     """
     known = torch.ones_like(rewards, dtype=torch.bool) if scored is None else scored
     kept = rewards.masked_fill(~known, 0.0)
@@ -106,9 +106,9 @@ def group_relative(
 ) -> Float[Tensor, "prompt answer"]:
     """GRPO: each reward minus its prompt's mean, over its deviation (Shao et al. 2024, 2402.03300, sec. 4.1.2).
 
-    Without the division it is that of Dr. GRPO (Liu et al. 2025, 2503.20783), which holds that the division favors
-    prompts that are too easy or too hard. The deviation is that of a sample (n - 1). Answers that are not `scored`,
-    and those alone in their prompt, have the advantage 0.
+    Without the division it is that of Dr. GRPO (Liu et al. 2025, 2503.20783), which argues that the division favors
+    prompts that are too easy or too hard. The standard deviation is that of a sample (n - 1). Answers that are not
+    `scored`, and those without another one to the same prompt, have advantage 0.
     """
     known = torch.ones_like(rewards, dtype=torch.bool) if scored is None else scored
     kept = rewards.masked_fill(~known, 0.0)
@@ -129,11 +129,11 @@ def generalized_advantages(
     discount: float,
     trace: float,
 ) -> tuple[Float[Tensor, "row token"], Float[Tensor, "row token"]]:
-    """GAE and the returns that a value head learns (Schulman et al. 2016, 1506.02438, Eq. 16).
+    """GAE and the returns that a value head is trained on (Schulman et al. 2016, 1506.02438, Eq. 16).
 
     `values[:, t]` is the value before token t; after a row's last token it is 0. `mask` is True on a row's tokens,
-    which come before its padding; outside it both results are 0. `discount` is gamma and `trace` lambda: 1 and 1 make
-    the advantage the sum of rewards to come minus the value.
+    which precede its padding; outside it both results are 0. `discount` is gamma and `trace` lambda; with 1 and 1 the
+    advantage is the sum of future rewards minus the value.
     """
     advantage, following = torch.zeros_like(values[:, 0]), torch.zeros_like(values[:, 0])
     columns = []
@@ -150,9 +150,9 @@ def generalized_advantages(
 def rewards_by_token(
     scores: Float[Tensor, "row"], penalties: Float[Tensor, "row token"], mask: Bool[Tensor, "row token"], *, beta: float
 ) -> Float[Tensor, "row token"]:
-    """A score on each row's last token, and `beta` times a penalty, such as `k1`, off every token.
+    """Token rewards: the score on each row's last token, minus `beta` times a penalty, such as `k1`, on every token.
 
-    Stiennon et al. 2020, 2009.01325, sec. 3.4, by token. Rows have at least one token; outside `mask` the result is 0.
+    Stiennon et al. 2020, 2009.01325, sec. 3.4, per token. Rows have at least one token; outside `mask` the result is 0.
     """
     rewards = torch.where(mask, -beta * penalties, 0.0)
     last = mask.sum(1) - 1
@@ -160,7 +160,7 @@ def rewards_by_token(
 
 
 def whiten(values: Float[Tensor, "row token"], mask: Bool[Tensor, "row token"]) -> Float[Tensor, "row token"]:
-    """Mean 0 and deviation 1 over the tokens inside the mask, as PPO's implementations do; 0 outside it."""
+    """Normalize to mean 0 and standard deviation 1 over the tokens inside the mask, as is usual in PPO; 0 outside."""
     inside = values[mask]
     if inside.numel() < 2:
         return torch.zeros_like(values)

@@ -1,7 +1,7 @@
-"""What goes into a loss and what comes out: log-probabilities of pairs, what a loss needs of them, losses and rewards.
+"""Inputs and outputs of losses: log-probabilities of pairs, the needs of a loss, losses and rewards.
 
-Plain tensors, one number a pair; no model and no reduction over pairs. The functions between the two are in files of
-their own, such as `dpo`; `table` says what each needs.
+Plain tensors with one number per pair; no model and no reduction over pairs. The losses are in `dpo`, `kto` and their
+neighbors; `table` lists what each needs.
 """
 
 from dataclasses import dataclass
@@ -12,29 +12,29 @@ from torch import Tensor
 
 
 class Need(StrEnum):
-    """What a loss needs beyond the policy's log-probs of both answers; the training loop asks and never the name.
+    """Inputs of a loss beyond the policy's log-probs of both answers; the training loop depends only on these.
 
-    Each is needed of the policy and, where the loss has a reference, of every reference too.
+    Each is required of the policy and, if the loss has a reference, of every reference.
     """
 
-    REFERENCE = "reference"  # the same of one frozen model
-    REFERENCES = "references"  # of several, the first being the primary one: the policy without its adapter
+    REFERENCE = "reference"  # log-probs of a frozen reference model
+    REFERENCES = "references"  # of several, the first of which is the policy without its adapter
     SECOND_REJECTED = "second rejected"  # another rejected answer to the same prefix
     SPANS = "spans"  # sums over the tokens inside the correction spans of both answers
-    WEAKENED = "weakened"  # the chosen answer given a weakened picture
-    BLIND = "blind"  # both answers given the prompt without its picture, or with zeros for its pixels
-    MISMATCHED = "mismatched"  # another pair's answer after this pair's prefix
+    WEAKENED = "weakened"  # the chosen answer given a corrupted image
+    BLIND = "blind"  # both answers given the prompt without its image, or with its pixels zeroed
+    MISMATCHED = "mismatched"  # another pair's answer given this pair's prefix
     SHIFT = "shift"  # the running mean of `LossOut.level`, as the keyword `shift`
-    REWARDS = "rewards"  # `chosen` and `rejected` are scores of a reward head and no log-probs
+    REWARDS = "rewards"  # `chosen` and `rejected` are scores of a reward head instead of log-probs
 
 
 @dataclass(frozen=True)
 class PairLogps:
     """Log-probabilities (nats) of whole answers given their prefix, summed over answer tokens, end of turn included.
 
-    The numbers of those tokens are there for losses that go by means. The fields from `second_rejected` on are None
-    where no loss asked for them, each named by its `Need`. `*_changed` are sums, and `*_changed_tokens` counts, over
-    the tokens inside the pair's correction spans, so a part of `chosen` and `rejected`.
+    `*_tokens` count those tokens, for losses on means. The fields from `second_rejected` on correspond to a `Need` and
+    are None if no loss needs them. `*_changed` are the parts of the sums, and `*_changed_tokens` of the counts, inside
+    the pair's correction spans.
     """
 
     chosen: Float[Tensor, "pair"]
@@ -54,15 +54,15 @@ class PairLogps:
     mismatched_tokens: Int[Tensor, "pair"] | None = None
 
     def means(self) -> tuple[Float[Tensor, "pair"], Float[Tensor, "pair"]]:
-        """Log-probabilities by token, of the chosen and the rejected answers; ValueError as `lengths`."""
+        """Mean log-probabilities per token of chosen and rejected answers; raises ValueError as `lengths`."""
         chosen_tokens, rejected_tokens = self.lengths()
         return self.chosen / chosen_tokens, self.rejected / rejected_tokens
 
     def lengths(self) -> tuple[Int[Tensor, "pair"], Int[Tensor, "pair"]]:
-        """The numbers of tokens.
+        """The numbers of tokens of chosen and rejected answers.
 
         Raises:
-            ValueError: they are not given.
+            ValueError: they are missing.
         """
         return self.field("chosen_tokens"), self.field("rejected_tokens")
 
@@ -70,19 +70,19 @@ class PairLogps:
         """A field by its name.
 
         Raises:
-            ValueError: it is not given.
+            ValueError: it is missing.
         """
         value: Tensor | None = getattr(self, name)
         if value is None:
-            raise ValueError(f"{name} of the pairs are needed and not given")
+            raise ValueError(f"the loss needs {name} of the pairs, which is missing")
         return value
 
 
 @dataclass(frozen=True)
 class LossOut:
-    """The loss of each pair, to be averaged by the caller, and the implicit rewards, which carry no gradient.
+    """The loss of each pair, to be averaged by the caller, and the implicit rewards, which have no gradient.
 
-    `level`, without gradient too, is there where a loss needs `Need.SHIFT`: what its running mean takes in.
+    `level`, also without gradient, is set if a loss has `Need.SHIFT`: its running mean becomes the shift.
     """
 
     loss: Float[Tensor, "pair"]

@@ -1,1 +1,1 @@
-"""The only room that knows model families: load, encode, log-probs, generate, save."""
+"""Vision-language models: loading, encoding, log-probabilities, generation, adapters. No other room knows families."""

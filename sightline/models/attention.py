@@ -1,7 +1,7 @@
-"""Attention over packed rows and over the keys and values of rows that are being continued, behind Transformers' seam.
+"""Attention over packed rows and over the key-value buffers of running rows, through Transformers' attention interface.
 
-Registered with Transformers under `NAME`: the language model calls `attend` in every layer and passes on the `layout`
-that the engine gave to its forward. Without a layout it is Transformers' own SDPA.
+Registered with Transformers under `NAME`: the language model calls `attend` in every layer with the `layout` that the
+engine passed to its forward. Without a layout it is Transformers' own SDPA.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ NAME = "sightline"
 
 @dataclass(frozen=True)
 class AttentionSettings:
-    """How a layer attends: `window` is how many tokens back it sees, itself included; None is all of them."""
+    """Settings of a layer: `window` is the number of tokens a token sees, itself included; None is all."""
 
     scale: float | None
     dropout: float
@@ -34,11 +34,11 @@ class AttentionSettings:
 
 @runtime_checkable
 class AttentionLayout(Protocol):
-    """Who sees whom in one forward pass, and whose tokens they are."""
+    """The attention pattern of one forward pass, and the member that each token belongs to."""
 
     @property
     def members(self) -> Int[Tensor, "token"] | None:
-        """As `Packed.members`; None where no token is an image's."""
+        """As `Packed.members`; None if no token is an image token."""
         ...
 
     def attend(
@@ -49,7 +49,7 @@ class AttentionLayout(Protocol):
         value: Float[Tensor, "row kv_head query dim"],
         settings: AttentionSettings,
     ) -> Float[Tensor, "row head query dim"]:
-        """The output of one layer's attention; keys and values are those of the tokens given now."""
+        """The output of one layer's attention; keys and values are those of the current tokens."""
         ...
 
 
@@ -69,8 +69,8 @@ def attend(  # noqa: PLR0913 - the interface is Transformers'
     if layout is None and settings.softcap is not None:
         return _sdpa(query, key, value, attention_mask, settings).transpose(1, 2), None
     if layout is None:
-        made, _ = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
-        return made, None
+        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+        return output, None
     out = layout.attend(module.layer_idx, query, key, value, settings)
     return out.transpose(1, 2), None
 
@@ -80,12 +80,12 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def use_layouts(base: Any) -> None:
-    """Let the language model of `base` attend through this module."""
+    """Set this module as the attention implementation of the language model of `base`."""
     base.get_decoder().set_attn_implementation(NAME)
 
 
 def decoder_arguments(base: Any, layout: AttentionLayout) -> dict[str, Any]:
-    """Arguments of the language model's forward; its masks are a stand-in that Transformers passes on untouched."""
+    """Arguments of the language model's forward; the masks are placeholders that Transformers does not change."""
     nothing = torch.zeros(1, 1, 1, 1)
     kinds = getattr(base.config.get_text_config(), "layer_types", None)
     mask = dict.fromkeys(kinds, nothing) if kinds else nothing
@@ -94,18 +94,18 @@ def decoder_arguments(base: Any, layout: AttentionLayout) -> dict[str, Any]:
 
 @dataclass
 class PackedLayout:
-    """Rows of `Packed`: a prefix attends within itself, its answers attend to it and each to itself."""
+    """The layout of packed rows: a prefix attends to itself, an answer to its prefix and itself."""
 
     packed: Packed
     _masks: dict[int | None, list[tuple[Tensor | None, Tensor]]] = field(default_factory=dict)
 
     @property
     def members(self) -> Int[Tensor, "token"] | None:
-        """Those of the sequence."""
+        """The members of the packed sequence."""
         return self.packed.members
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings) -> Tensor:  # noqa: ARG002
-        """One call for each prefix, one for the answers of each where they have tokens."""
+        """Attend with one call per prefix and one for its answers, if they have tokens."""
         out = []
         for span, (prefix, answers) in zip(self.packed.spans, self._masks_for(settings.window), strict=True):
             shared, own, whole = span.shared, span.own, span.whole
@@ -122,7 +122,7 @@ class PackedLayout:
     def _mask(
         self, span: Span, window: int | None
     ) -> tuple[Bool[Tensor, "prefix prefix"] | None, Bool[Tensor, "answers all"]]:
-        """Of the prefix, None where it is plainly causal, and of the answers."""
+        """The masks of the prefix (None if simply causal) and of its answers."""
         order, blocks = self.packed.order[span.whole], self.packed.blocks
         shared = order[: span.prefix]
         within = window is None or int(order.max()) < window
@@ -138,8 +138,8 @@ class PackedLayout:
         owner = torch.arange(len(lengths), device=order.device).repeat_interleave(lengths)
         own_order, own = order[span.prefix :], owner[span.prefix :]
         branch = torch.tensor((0, *span.branches), device=order.device)[own]
-        told = torch.arange(len(order), device=order.device)[None] < branch[:, None]
-        seen = told | ((owner[None] == own[:, None]) & (order[None] <= own_order[:, None]))
+        in_branch = torch.arange(len(order), device=order.device)[None] < branch[:, None]
+        seen = in_branch | ((owner[None] == own[:, None]) & (order[None] <= own_order[:, None]))
         if not within and window is not None:
             seen &= own_order[:, None] - order[None] < window
         return (None if blocks is None and within else causal), seen
@@ -147,19 +147,19 @@ class PackedLayout:
 
 @dataclass
 class RunningRows:
-    """Keys and values of rows that are being continued, a buffer a layer; a row's own stand from the left.
+    """Key-value buffers of rows being continued, one per layer, padded on the right.
 
-    Filled by the pass over their prefixes (`Prefill`), then one token a row and pass.
+    `Prefill` fills them in the pass over the prefixes; each further pass adds one token per row.
     """
 
     lengths: Int[Tensor, "row"]
-    orders: Int[Tensor, "row place"]  # each token's number in its row, hidden ones counted; the next one's too
-    places: Int[Tensor, "row told"]  # where the tokens stand in the packed sequence that fills the buffers
+    orders: Int[Tensor, "row place"]  # each token's index in its row, hidden ones included; also that of the next one
+    places: Int[Tensor, "row source"]  # the tokens' places in the packed sequence that fills the buffers
     buffers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @staticmethod
     def of(packed: Packed, copies: Sequence[int], room: int) -> "RunningRows":
-        """Empty buffers for `copies[i]` rows of the i-th answer of all spans, with room for as many tokens more."""
+        """Create empty buffers for `copies[i]` rows of the i-th answer of all spans, with `room` for new tokens."""
         answers = [places for span in packed.spans for places in span.rows()]
         rows = [places for places, count in zip(answers, copies, strict=True) for _ in range(count)]
         lengths = torch.tensor([len(places) for places in rows])
@@ -171,21 +171,21 @@ class RunningRows:
 
     @property
     def members(self) -> Int[Tensor, "token"] | None:
-        """Whatever a model says is text."""
+        """None: all generated tokens are text."""
         return None
 
     @property
     def last(self) -> Int[Tensor, "row"]:
-        """Where each row's last token stands in the packed sequence; before the first step."""
+        """The place of each row's last token in the packed sequence; valid before the first step."""
         return self.places.gather(1, self.lengths[:, None] - 1)[:, 0]
 
-    def reached(self, positions: Int[Tensor, "axis token"]) -> Int[Tensor, "row"]:
-        """The largest position of each row, from those of the packed sequence; before the first step."""
+    def last_positions(self, positions: Int[Tensor, "axis token"]) -> Int[Tensor, "row"]:
+        """The largest position of each row, from those of the packed sequence; valid before the first step."""
         so_far = positions.amax(0)[self.places].cummax(1).values
         return so_far.gather(1, self.lengths[:, None] - 1)[:, 0]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings) -> Tensor:
-        """One new token of each row, which sees all of its row."""
+        """Attend from one new token per row to all tokens of its row."""
         keys, values = self.buffers[layer]
         rows = torch.arange(len(keys), device=keys.device)
         keys[rows, :, self.lengths] = key[:, :, 0].to(keys.dtype)
@@ -198,7 +198,7 @@ class RunningRows:
         return _sdpa(query, keys[:, :, :width], values[:, :, :width], seen[:, None, None], settings)
 
     def advance(self) -> None:
-        """After a pass: the new tokens have their places, the next ones their numbers."""
+        """Count the new tokens after a pass, and grow the buffers if they are full."""
         now = self.orders.gather(1, self.lengths[:, None])
         self.lengths = self.lengths + 1
         if int(self.lengths.max()) == self.orders.shape[1]:
@@ -206,7 +206,7 @@ class RunningRows:
         self.orders = self.orders.scatter(1, self.lengths[:, None], now + 1)
 
     def select(self, rows: Int[Tensor, "kept"]) -> None:
-        """Keep these rows alone."""
+        """Keep only these rows."""
         self.lengths, self.orders, self.places = self.lengths[rows], self.orders[rows], self.places[rows]
         self.buffers = {layer: (keys[rows], values[rows]) for layer, (keys, values) in self.buffers.items()}
 
@@ -218,25 +218,25 @@ class RunningRows:
 
 @dataclass
 class Prefill:
-    """The pass over packed rows that leaves their keys and values in `running`."""
+    """The layout of the pass over packed rows that stores their keys and values in `running`."""
 
     layout: PackedLayout
     running: RunningRows
 
     @property
     def members(self) -> Int[Tensor, "token"] | None:
-        """Those of the packed rows."""
+        """The members of the packed rows."""
         return self.layout.members
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings) -> Tensor:
-        """As `PackedLayout`; keys and values are kept."""
-        self.running.buffers[layer] = (self._kept(key), self._kept(value))
+        """Attend as `PackedLayout`, and store keys and values."""
+        self.running.buffers[layer] = (self._gather(key), self._gather(value))
         return self.layout.attend(layer, query, key, value, settings)
 
-    def _kept(self, states: Float[Tensor, "1 kv_head token dim"]) -> Float[Tensor, "row kv_head place dim"]:
-        rows, told = self.running.places.shape
+    def _gather(self, states: Float[Tensor, "1 kv_head token dim"]) -> Float[Tensor, "row kv_head place dim"]:
+        rows, width = self.running.places.shape
         kept = states.new_zeros(rows, states.shape[1], self.running.orders.shape[1], states.shape[3])
-        kept[:, :, :told] = states[0][:, self.running.places].transpose(0, 1)
+        kept[:, :, :width] = states[0][:, self.running.places].transpose(0, 1)
         return kept
 
 

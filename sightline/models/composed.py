@@ -1,7 +1,7 @@
-"""A model composed of several that share a language model: its family, its processor, and how its directory is opened.
+"""A model composed of several that share a language model: its family, its processor, and loading of its directory.
 
 `composed.json` names the kinds of media in order. The directory itself is the first member's checkpoint, `encoders/`
-has those of the others, `adapter/` what was merged of their language models' changes. `compose` makes such a directory.
+holds the encoders of the others, `adapter/` the merged changes of the language model. `recipes.composition` makes it.
 """
 
 import copy
@@ -29,14 +29,16 @@ class Composed(ModelFamily):
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
 
-    def told_of_media(self, media: tuple[str, ...], images: int, where: str) -> dict[str, Any]:
-        told = media or self.names[:1] * images
-        if len(told) != images:
-            raise InputError(f"{where} names {len(told)} media and has {images} images; let the numbers agree")
-        strange = next((name for name in told if name not in self.names), None)
+    def media_kwargs(self, media: tuple[str, ...], images: int, where: str) -> dict[str, Any]:
+        kinds = media or self.names[:1] * images
+        if len(kinds) != images:
+            raise InputError(f"{where} names {len(kinds)} media and has {images} images; name one per image")
+        strange = next((name for name in kinds if name not in self.names), None)
         if strange is not None:
-            raise InputError(f"{where} shows a {strange}, and the model takes {', '.join(self.names)}; correct `media`")
-        return {"media": told}
+            raise InputError(
+                f"{where} has the medium {strange}, the model takes {', '.join(self.names)}; correct `media`"
+            )
+        return {"media": kinds}
 
     def members(self, tokens: int, images: Mapping[str, Tensor]) -> Int[Tensor, "image_token"]:
         return images[MEMBERS] if MEMBERS in images else torch.zeros(tokens, dtype=torch.long)
@@ -49,11 +51,11 @@ class Composed(ModelFamily):
             if not own:
                 continue
             encoder = base if number == 0 else base.encoders[name]
-            made = super().features(encoder, own)["tokens"]
-            joined = made.new_zeros(len(members), made.shape[-1]) if joined is None else joined
-            joined = joined.masked_scatter((members == number)[:, None], made.to(joined.dtype))
+            part = super().features(encoder, own)["tokens"]
+            joined = part.new_zeros(len(members), part.shape[-1]) if joined is None else joined
+            joined = joined.masked_scatter((members == number)[:, None], part.to(joined.dtype))
         if joined is None:
-            raise ValueError("features were asked for of no image")
+            raise ValueError("no images to compute features of")
         return {"tokens": joined}
 
 
@@ -71,17 +73,15 @@ class ComposedProcessor:
         )
 
     def apply_chat_template(self, *args: Any, **kwargs: Any) -> str:
-        """The first member's."""
-        made: str = next(iter(self._processors.values())).apply_chat_template(*args, **kwargs)
-        return made
+        """Apply the first member's chat template."""
+        text: str = next(iter(self._processors.values())).apply_chat_template(*args, **kwargs)
+        return text
 
     def __call__(
-        self, *, text: str, images: Sequence[Any] | None = None, media: Sequence[str] = (), **asked: Any
+        self, *, text: str, images: Sequence[Any] | None = None, media: Sequence[str] = (), **kwargs: Any
     ) -> dict[str, Any]:
-        """Ids with an image token for each feature, "KIND.NAME" for what each kind's processor gives, and whose each
-        image token is.
-        """
-        encoded = self.tokenizer(text, **asked)
+        """Encode text and images: ids, the tensors of each kind as "KIND.NAME", and the member of each image token."""
+        encoded = self.tokenizer(text, **kwargs)
         if not images:
             return dict(encoded)
         tensors: dict[str, Tensor] = {}
@@ -89,8 +89,8 @@ class ComposedProcessor:
         for name, processor in self._processors.items():
             own = [place for place, kind in enumerate(media) if kind == name]
             if own:
-                made, lengths = self._alone(processor, [images[place] for place in own])
-                tensors |= {f"{name}.{key}": value for key, value in made.items()}
+                processed, lengths = self._alone(processor, [images[place] for place in own])
+                tensors |= {f"{name}.{key}": value for key, value in processed.items()}
                 for place, length in zip(own, lengths, strict=True):
                     counts[place] = length
         ids, left = [], iter(counts)
@@ -101,19 +101,19 @@ class ComposedProcessor:
         return {"input_ids": torch.tensor([ids]), MEMBERS: members, **tensors}
 
     def _alone(self, processor: Any, images: list[Any]) -> tuple[dict[str, Tensor], list[int]]:
-        """What a kind's own processor makes of its images, and how many image tokens each of them has."""
+        """The output of a kind's processor for its images, and the number of image tokens of each."""
         token, between = self.tokenizer.convert_ids_to_tokens(self._image), "\n"
-        made = processor(
+        processed = processor(
             text=between.join([token] * len(images)), images=images, add_special_tokens=False, return_tensors="pt"
         )
         lengths: list[int] = []
         last = -1
-        for place in (made["input_ids"][0] == self._image).nonzero()[:, 0].tolist():
+        for place in (processed["input_ids"][0] == self._image).nonzero()[:, 0].tolist():
             if place != last + 1 or not lengths:
                 lengths.append(0)
             lengths[-1] += 1
             last = place
-        tensors = {key: value for key, value in made.items() if key not in ("input_ids", "attention_mask")}
+        tensors = {key: value for key, value in processed.items() if key not in ("input_ids", "attention_mask")}
         return tensors, lengths
 
 
@@ -122,50 +122,50 @@ def is_composed(path: str | Path) -> bool:
     return (Path(path) / COMPOSED).is_file()
 
 
-def join(path: Path, model: Any, processor: Any, dtype: torch.dtype) -> tuple[Any, Composed]:
-    """Give `model`, opened from the composed directory `path`, the other encoders, in place; its processor and family.
+def load_members(path: Path, model: Any, processor: Any, dtype: torch.dtype) -> tuple[Any, Composed]:
+    """Add the other encoders to `model`, loaded from the composed directory `path`; return its processor and family.
 
     Raises:
-        InputError: `composed.json` or an encoder is missing or broken.
+        InputError: `composed.json` or an encoder is missing or damaged.
     """
-    names = names_of(path)
+    names = member_names(path)
     processors, encoders = {names[0]: processor}, {}
     for name in names[1:]:
         folder = path / ENCODERS / name
         encoders[name] = _open_encoder(folder, dtype)
         processors[name] = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
-    attach(model, encoders)
+    attach_encoders(model, encoders)
     return ComposedProcessor(processors, int(model.config.image_token_id)), Composed(names)
 
 
-def names_of(path: Path) -> tuple[str, ...]:
+def member_names(path: Path) -> tuple[str, ...]:
     """The kinds of media of a composed directory, in order.
 
     Raises:
-        InputError: `composed.json` is broken.
+        InputError: `composed.json` is damaged.
     """
-    told = read_json(path / COMPOSED)
-    names = list(told.get("members", ())) if isinstance(told, dict) else []
+    content = read_json(path / COMPOSED)
+    names = list(content.get("members", ())) if isinstance(content, dict) else []
     if not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"{path / COMPOSED} names no members; compose the model again")
     return tuple(names)
 
 
-def attach(model: Any, encoders: Mapping[str, nn.Module]) -> None:
-    """Put the encoders of further members into the model."""
+def attach_encoders(model: Any, encoders: Mapping[str, nn.Module]) -> None:
+    """Add the encoders of further members to the model."""
     model.encoders = nn.ModuleDict(dict(encoders))
 
 
-def language_part(model: Any) -> str:
+def decoder_name(model: Any) -> str:
     """The name of the language model within a model."""
     decoder = model.get_decoder()
     name: str = next(name for name, module in model.named_modules() if module is decoder)
     return name
 
 
-def without_language(model: Any) -> Any:
-    """The model with neither language model nor head, in place: what turns its images into features."""
-    parent, _, last = language_part(model).rpartition(".")
+def strip_language_model(model: Any) -> Any:
+    """Remove language model and head, in place, leaving the part that turns images into features."""
+    parent, _, last = decoder_name(model).rpartition(".")
     setattr(model.get_submodule(parent), last, nn.Identity())
     model.set_output_embeddings(nn.Identity())
     return model
@@ -177,12 +177,12 @@ def _open_encoder(folder: Path, dtype: torch.dtype) -> Any:
         weights = load_file(folder / ENCODER_WEIGHTS)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
-            f"{folder} holds no encoder ({str(error).splitlines()[0]}); compose the model again"
+            f"{folder} holds no readable encoder ({str(error).splitlines()[0]}); compose the model again"
         ) from error
     small = copy.deepcopy(config)
-    small.get_text_config().num_hidden_layers = 0  # made only to be thrown away
-    made: Any = AutoModelForImageTextToText.from_config(small, dtype=dtype)  # type: ignore[no-untyped-call]
-    model = without_language(made)
+    small.get_text_config().num_hidden_layers = 0  # built only to be discarded
+    whole: Any = AutoModelForImageTextToText.from_config(small, dtype=dtype)  # type: ignore[no-untyped-call]
+    model = strip_language_model(whole)
     missing, unexpected = model.load_state_dict(weights, strict=False)
     wrong = next(iter([*missing, *unexpected]), None)
     if wrong is not None:

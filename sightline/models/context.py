@@ -1,4 +1,4 @@
-"""What builders, judges and writers work with beside their own config: folders, a seed, and the model to align."""
+"""The run context shared by builders, judges and writers: folders, a seed, and the model to align."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ TOO_LONG = "too long for the model"
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a builder, a judge and a writer work with beside their config.
+    """Inputs of a builder, a judge or a writer besides its config.
 
-    Image paths of samples are relative to `folder`; weakened pictures may be kept in `scratch`. `policy` is the model
-    that is to be aligned, None where no builder asked for one. `answering` is how whole answers of the policy are
-    sampled where that is not done by the policy itself; None stands for one that failed.
+    Image paths of samples are relative to `folder`; corrupted images may be stored in `scratch`. `policy` is the model
+    to align, None if no builder needs one. `answering` samples whole answers of the policy on another engine, such as a
+    server; None in its result is a failed answer.
     """
 
     folder: Path
@@ -28,10 +28,10 @@ class RunContext:
 
     @property
     def vlm(self) -> VLM:
-        """The policy, for those who need one.
+        """The policy, for callers that require one.
 
         Raises:
-            InputError: the command was given none.
+            InputError: the command has no model.
         """
         if self.policy is None:
             raise InputError("this needs a model; name one with --model")

@@ -1,6 +1,6 @@
-"""Which device a model computes on: the word of a config or an option, made true for this machine.
+"""The device and the dtype of forward passes: resolution of `auto`, support of bfloat16, and a record for manifests.
 
-It moves nothing; `loading` puts models where it says.
+It moves no models; `loading` does.
 """
 
 import logging
@@ -17,48 +17,48 @@ from sightline.records.manifest import Computed, record_computed
 
 
 def resolve_device(device: str) -> str:
-    """The device of "auto" (a GPU where there is one), or `device` itself.
+    """Resolve "auto" to a GPU if there is one, else to the CPU; return other values unchanged.
 
     Raises:
-        InputError: a GPU is asked for and there is none.
+        InputError: `device` is a GPU and there is none.
     """
     has_gpu = torch.cuda.is_available()
     if device == "auto":
         return "cuda" if has_gpu else "cpu"
     if device.startswith("cuda") and not has_gpu:
-        raise InputError(f"device {device} is asked for, and torch finds no GPU here; use cpu or auto")
+        raise InputError(f"device is {device}, but torch finds no GPU; use cpu or auto")
     return device
 
 
-#: What torch calls the vector units of CPUs on which bfloat16 is slow; AVX-512 and SVE have instructions for it.
+#: torch's names of CPU capabilities with slow bfloat16; AVX-512 and SVE have instructions for it.
 SLOW = frozenset({"DEFAULT", "NO AVX", "AVX2"})
-#: Where Linux names the processor.
+#: The file in which Linux names the processor.
 CPU_INFO = Path("/proc/cpuinfo")
 log = logging.getLogger(__name__)
 
 
 def uses_bfloat16(vlm: VLM, autocast: bool) -> bool:
-    """Whether `autocast` has an effect; float32 weights on a CPU without the units stay float32, and a line says so."""
+    """Whether to autocast to bfloat16; float32 weights on a CPU with slow bfloat16 stay float32, with a warning."""
     if not autocast or vlm.dtype != torch.float32 or computes_bfloat16(vlm.device.type):
         return autocast
-    _say_once(torch.backends.cpu.get_cpu_capability())
+    _warn_once(torch.backends.cpu.get_cpu_capability())
     return False
 
 
 def computes_bfloat16(device: str) -> bool:
-    """Whether a product in bfloat16 is no slower than one in float32 on a device of this type."""
+    """Whether bfloat16 is at least as fast as float32 on a device of this type."""
     return device != "cpu" or torch.backends.cpu.get_cpu_capability() not in SLOW
 
 
 def in_format(vlm: VLM, autocast: bool) -> AbstractContextManager[object]:
-    """The context of a forward pass; what it is computed in goes into the manifests of open stages."""
+    """The autocast context of a forward pass; device and dtype are recorded in the manifests of open stages."""
     halved = uses_bfloat16(vlm, autocast)
     record_computed(_record(vlm.device, vlm.dtype, halved))
     return torch.autocast(vlm.device.type, torch.bfloat16, enabled=halved)
 
 
 def device_name(device: torch.device) -> str:
-    """What the card, or the CPU, calls itself."""
+    """The product name of the GPU or the CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return _cpu_name() if device.type == "cpu" else device.type
@@ -75,7 +75,7 @@ def _record(device: torch.device, dtype: torch.dtype, autocast: bool) -> Compute
 
 
 def _cpu_name() -> str:
-    """The model's name as Linux has it; elsewhere what Python knows."""
+    """The CPU's model name as reported by Linux, or by Python elsewhere."""
     try:
         lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -85,5 +85,5 @@ def _cpu_name() -> str:
 
 
 @cache
-def _say_once(units: str) -> None:
+def _warn_once(units: str) -> None:
     log.warning("autocast is off: this CPU (%s) is faster in float32 than in bfloat16", units)

@@ -1,14 +1,15 @@
-"""From a prefix and its continuation to token ids and processed images: the one path for scoring and sampling.
+"""Encoding of a prefix and its continuation as token ids and processed images, shared by scoring and sampling.
 
-It renders the chat template, tokenizes, and refuses what would not mean the same to scorer and sampler; nothing is ever
-cut to fit. How rows become a batch of tensors is `batching`.
+It renders the chat template, tokenizes, and refuses rows that scorer and sampler would treat differently; nothing is
+ever truncated. `packing` combines rows into one sequence.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
@@ -18,28 +19,27 @@ from sightline.data.turns import Message, messages
 from sightline.errors import InputError
 from sightline.models.requests import Prefix
 from sightline.models.vlm import VLM
-from sightline.models.zeroed import zero_pixels
 from sightline.records.rows import IMAGE
 
-#: What a processor returns for the text; the rest belongs to the images.
+#: Keys that a processor returns for the text; all others belong to the images.
 TEXT_KEYS = frozenset({"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels"})
-#: What a chat template raises: its own refusals, the sandbox's, and mistakes in its expressions.
+#: Errors that a chat template may raise: its own, the sandbox's, and mistakes in its expressions.
 _OF_TEMPLATES = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
-#: Names how system turns are rendered, for keys of what is kept of a row that has one.
+#: The rule for system turns, a part of cache keys of rows that have one.
 SYSTEM_RULE = "system turns open the first user turn where a template has no place for them"
-#: Stands for the answer while the template is rendered, to learn what the template puts around one.
+#: A placeholder answer, rendered to find the text that the template puts around an answer.
 STAND_IN = "Answer"
 
 
 class RowTooLong(InputError):
-    """The one refusal a caller may answer by dropping the row and counting it: it exceeds the model's positions."""
+    """Raised for a row that exceeds the model's maximum length; callers may drop and count it."""
 
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """The processed images of one prefix: tensors as the processor names them, and the paths they came from.
+    """The processed images of one prefix: tensors by the processor's names, and the files they came from.
 
-    `media` and `zeroed` are those of `Prefix`: a file may be shown as one kind here, as another or as zeros there.
+    `media` and `zeroed` are those of `Prefix`: the same file may occur as different kinds, or with zeroed pixels.
     """
 
     paths: tuple[Path, ...]
@@ -49,17 +49,17 @@ class EncodedImages:
 
     @property
     def shown(self) -> tuple[tuple[Path, ...], tuple[str, ...], bool]:
-        """Equal for the same files shown in the same way."""
+        """Equal for the same files with the same kinds and zeroing."""
         return self.paths, self.media, self.zeroed
 
 
 @dataclass(frozen=True)
 class EncodedPrefix:
-    """A rendered user turn up to and with the generation prompt.
+    """A rendered conversation up to and including the generation prompt.
 
     `ids` has an id for every image feature, `text_ids` one for every image; `lead` and `end` are the strings that the
-    chat template puts before and after an answer, `end` with the token that ends the turn. `token_types` are what the
-    processor says of each id, for a family's own forward.
+    chat template puts before and after an answer, `end` including the token that ends the turn. `token_types` are the
+    processor's token types of `ids`, for the model's own forward.
     """
 
     ids: tuple[int, ...]
@@ -73,7 +73,7 @@ class EncodedPrefix:
 
 @dataclass(frozen=True)
 class EncodedRow:
-    """One sequence for the model; `ids[start:]` continue the prefix (an answer, or what was said already)."""
+    """A sequence for the model; `ids[start:]` continue the prefix (an answer or a prefill)."""
 
     ids: tuple[int, ...]
     start: int
@@ -81,41 +81,41 @@ class EncodedRow:
 
 
 def encode_prefix(vlm: VLM, prefix: Prefix) -> EncodedPrefix:
-    """Render, tokenize and process one prefix; what was encoded lately is not encoded again.
+    """Render, tokenize and process one prefix; recently encoded prefixes come from memory.
 
     Raises:
-        InputError: an image that cannot be opened, an empty prompt, a special token spelled out in the prompt, media
-            that the model does not take, a template that does not put an answer right after its generation prompt.
+        InputError: an image cannot be opened, the prompt is empty or contains a special token, the model does not take
+            the media, or the template does not put an answer right after its generation prompt.
     """
 
     def make() -> tuple[EncodedPrefix, int]:
-        made = _encode_prefix(vlm, prefix)
-        return made, sum(value.nbytes for value in made.images.tensors.values() if isinstance(value, Tensor))
+        encoded = _encode_prefix(vlm, prefix)
+        return encoded, sum(value.nbytes for value in encoded.images.tensors.values() if isinstance(value, Tensor))
 
-    # A file that was written again is another picture.
+    # A file that has changed is a different image.
     stamps = tuple(_stamp(path) for path in prefix.images)
-    made: EncodedPrefix = vlm.prefixes.fetch((prefix, stamps, str(vlm.processor.chat_template)), make)
-    return made
+    encoded: EncodedPrefix = vlm.prefixes.fetch((prefix, stamps, str(vlm.processor.chat_template)), make)
+    return encoded
 
 
 def _stamp(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
     except OSError:
-        return 0, 0  # opening it says what is wrong
+        return 0, 0  # opening the file raises the error
     return status.st_mtime_ns, status.st_size
 
 
 def _encode_prefix(vlm: VLM, prefix: Prefix) -> EncodedPrefix:
     where = _where(prefix)
     if not prefix.prompt.strip():
-        raise InputError(f"{where} is empty; every prefix needs a prompt")
-    for said in (*(turn.text for turn in prefix.history), prefix.prompt):
-        _refuse_special_tokens(vlm, said.replace(IMAGE, "") if prefix.images else said, where)
+        raise InputError(f"{where} is empty; give every prefix a prompt")
+    for message in (*(turn.text for turn in prefix.history), prefix.prompt):
+        _refuse_special_tokens(vlm, message.replace(IMAGE, "") if prefix.images else message, where)
     text, lead, end = _render(vlm, prefix)
     encoded = _process(vlm, prefix, text, where)
     tensors = {key: value for key, value in encoded.items() if key not in TEXT_KEYS}
-    shown = zero_pixels(vlm.path, tensors) if prefix.zeroed else tensors
+    shown = _zero_pixels(vlm.path, tensors) if prefix.zeroed else tensors
     images = EncodedImages(prefix.images, shown, prefix.media, prefix.zeroed)
     types = {key: value for key, value in encoded.items() if key.endswith("token_type_ids")}
     ids = tuple(encoded["input_ids"][0].tolist())
@@ -124,23 +124,31 @@ def _encode_prefix(vlm: VLM, prefix: Prefix) -> EncodedPrefix:
     return EncodedPrefix(ids, text, tuple(_tokenize(vlm, text)), lead, end, images, types)
 
 
+def _zero_pixels(path: str, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Replace pixels by zeros, as in V-DPO's released code; sizes, masks and patch positions are unchanged."""
+    pixels = [name for name in tensors if name.rpartition(".")[2].startswith("pixel_values")]
+    if not pixels:
+        raise InputError(f"the processor of {path} returns no pixel_values to replace by zeros; set blind=none")
+    return {**tensors, **{name: torch.zeros_like(tensors[name]) for name in pixels}}
+
+
 def _process(vlm: VLM, prefix: Prefix, text: str, where: str) -> Any:
-    """What the processor makes of text and pictures."""
-    asked = {"text": text, "add_special_tokens": _adds_special_tokens(vlm, text), "return_tensors": "pt"}
-    if not vlm.sees:
+    """The processor's output for text and images."""
+    kwargs = {"text": text, "add_special_tokens": _adds_special_tokens(vlm, text), "return_tensors": "pt"}
+    if not vlm.is_multimodal:
         if prefix.images:
-            raise InputError(f"{where} comes with a picture, and {vlm.path} takes none; name a model that sees")
-        return vlm.tokenizer(**asked)
-    told = vlm.family.told_of_media(prefix.media, len(prefix.images), where)
+            raise InputError(f"{where} has an image, but {vlm.path} is text-only; use a vision-language model")
+        return vlm.tokenizer(**kwargs)
+    media_kwargs = vlm.family.media_kwargs(prefix.media, len(prefix.images), where)
     pictures = [open_image(path, where) for path in prefix.images]
     try:
-        return vlm.processor(images=pictures or None, **told, **asked)
+        return vlm.processor(images=pictures or None, **media_kwargs, **kwargs)
     except (ValueError, LookupError, ArithmeticError) as error:
-        raise InputError(f"{where}: the processor of {vlm.path} refuses it ({_reason(error)})") from error
+        raise InputError(f"{where}: the processor of {vlm.path} refuses the images ({_reason(error)})") from error
 
 
 def model_inputs(vlm: VLM, images: EncodedImages) -> dict[str, Tensor]:
-    """The images' tensors where the model is, in its number format."""
+    """The images' tensors on the model's device and in its dtype."""
     return {
         name: value.to(vlm.device, vlm.dtype if value.is_floating_point() else None)
         for name, value in images.tensors.items()
@@ -149,10 +157,10 @@ def model_inputs(vlm: VLM, images: EncodedImages) -> dict[str, Tensor]:
 
 
 def encode_answer(vlm: VLM, prefix: EncodedPrefix, answer: str) -> EncodedRow:
-    """The row of a whole answer, the token that ends the turn included; an empty answer is that token alone.
+    """Encode a whole answer, including the token that ends the turn; an empty answer is that token alone.
 
     Raises:
-        InputError, RowTooLong: as `encode_prefill`.
+        InputError, RowTooLong: as in `encode_prefill`.
     """
     continuation = prefix.lead + answer if answer else ""
     row = _continue(vlm, prefix, continuation + prefix.end, answer)
@@ -162,48 +170,49 @@ def encode_answer(vlm: VLM, prefix: EncodedPrefix, answer: str) -> EncodedRow:
 
 
 def encode_prefill(vlm: VLM, prefix: EncodedPrefix, prefill: str) -> EncodedRow:
-    """The row of an answer's beginning, for the model to go on from; an empty one is the prefix alone.
+    """Encode the beginning of an answer, for the model to continue; an empty one is the prefix alone.
 
     Raises:
-        InputError: a special token spelled out in the text; text that would change the tokens of the prefix.
-        RowTooLong: the row is longer than the model's positions.
+        InputError: the text contains a special token or would change the tokens of the prefix.
+        RowTooLong: the row exceeds the model's maximum length.
     """
     return _continue(vlm, prefix, prefix.lead + prefill if prefill else "", prefill)
 
 
-def _continue(vlm: VLM, prefix: EncodedPrefix, continuation: str, said: str) -> EncodedRow:
-    where = f"answer {_shorten(said)!r}"
-    _refuse_special_tokens(vlm, said, where)
+def _continue(vlm: VLM, prefix: EncodedPrefix, continuation: str, own_text: str) -> EncodedRow:
+    where = f"answer {_shorten(own_text)!r}"
+    _refuse_special_tokens(vlm, own_text, where)
     together = _tokenize(vlm, prefix.text + continuation)
     known = len(prefix.text_ids)
     if tuple(together[:known]) != prefix.text_ids:
         raise InputError(
-            f"{where} merges with the end of the prompt when tokenized, so that its log-probability has no meaning; "
-            "take the white space off its beginning or give the chat template a firm generation prompt"
+            f"{where} merges with the end of the prompt when tokenized, so its log-probability is undefined; remove "
+            "the white space at its beginning, or end the template's generation prompt without white space"
         )
     ids = prefix.ids + tuple(together[known:])
     if len(ids) > vlm.max_tokens:
         raise RowTooLong(
-            f"{where} makes a row of {len(ids)} tokens with its prompt and images; {vlm.path} takes {vlm.max_tokens}"
+            f"{where} makes a row of {len(ids)} tokens with its prompt and images; {vlm.path} takes {vlm.max_tokens}; "
+            "shorten it"
         )
     return EncodedRow(ids, len(prefix.ids), prefix.images)
 
 
 def _render(vlm: VLM, prefix: Prefix) -> tuple[str, str, str]:
     """The rendered prefix, and the strings that the template puts before and after an answer."""
-    told = messages(prefix.history, prefix.prompt, len(prefix.images), _where(prefix))
+    turns = messages(prefix.history, prefix.prompt, len(prefix.images), _where(prefix))
     try:
-        told = _with_system_told(vlm, told)
-        text = _templated(vlm, told, opens_answer=True)
-        whole = _templated(vlm, [*told, ("assistant", [STAND_IN])], opens_answer=False)
+        turns = _merge_system_turns(vlm, turns)
+        text = _apply_template(vlm, turns, opens_answer=True)
+        whole = _apply_template(vlm, [*turns, ("assistant", [STAND_IN])], opens_answer=False)
     except _OF_TEMPLATES as error:
-        roles = ", ".join(role for role, _ in told)
+        roles = ", ".join(role for role, _ in turns)
         raise InputError(
             f"{_where(prefix)}: the chat template of {vlm.path} refuses it ({_reason(error)}); its turns are {roles}"
         ) from error
     before, found, tail = whole.rpartition(STAND_IN)
-    # Some published templates open an answer's turn with other white space than their generation prompt has: what the
-    # model is asked with is the latter.
+    # Some published templates open an answer's turn with other white space than their generation prompt; the latter
+    # is what the model is prompted with.
     lead = before.removeprefix(text) if before.startswith(text) else ""
     if not found or lead.strip() or before.split() != text.split():
         raise InputError(
@@ -213,22 +222,22 @@ def _render(vlm: VLM, prefix: Prefix) -> tuple[str, str, str]:
     return text, lead, _end_of_turn(vlm, tail)
 
 
-def _templated(vlm: VLM, told: Sequence[Message], *, opens_answer: bool) -> str:
-    asked = [{"role": role, "content": _content(vlm, entries)} for role, entries in told]
-    text: str = vlm.processor.apply_chat_template(asked, add_generation_prompt=opens_answer, tokenize=False)
+def _apply_template(vlm: VLM, turns: Sequence[Message], *, opens_answer: bool) -> str:
+    conversation = [{"role": role, "content": _content(vlm, entries)} for role, entries in turns]
+    text: str = vlm.processor.apply_chat_template(conversation, add_generation_prompt=opens_answer, tokenize=False)
     return text
 
 
-def _with_system_told(vlm: VLM, told: list[Message]) -> list[Message]:
-    """The turns; system turns open the first user turn where the template would render them as the assistant's words.
+def _merge_system_turns(vlm: VLM, turns: list[Message]) -> list[Message]:
+    """Move system turns into the first user turn if the template would render them as assistant turns.
 
-    Templates do so that know two roles, `user` and all others. As with `data.turns`, the text stands behind the images.
-    A template that refuses system turns is left to refuse them.
+    Templates with two roles, `user` and all others, do that. As in `data.turns`, the text follows the images. If a
+    template refuses system turns, its error is raised.
     """
-    system = [entries for role, entries in told if role == "system"]
-    if not system or not _takes_for_assistant(vlm):
-        return told
-    rest = [(role, entries) for role, entries in told if role != "system"]
+    system = [entries for role, entries in turns if role == "system"]
+    if not system or not _renders_as_assistant(vlm):
+        return turns
+    rest = [(role, entries) for role, entries in turns if role != "system"]
     first = next(place for place, (role, _) in enumerate(rest) if role == "user")
     opening = "".join(f"{entry}\n" for entries in system for entry in entries if entry is not None)
     entries = rest[first][1]
@@ -237,31 +246,31 @@ def _with_system_told(vlm: VLM, told: list[Message]) -> list[Message]:
     return [*rest[:first], ("user", [*opened, *entries[place + 1 :]]), *rest[first + 1 :]]
 
 
-def _takes_for_assistant(vlm: VLM) -> bool:
+def _renders_as_assistant(vlm: VLM) -> bool:
     """Whether the template renders a system turn as it renders an answer."""
-    asked: Message = ("user", [STAND_IN])
+    question: Message = ("user", [STAND_IN])
     system, assistant = (
-        _templated(vlm, [(role, [STAND_IN]), asked], opens_answer=True) for role in ("system", "assistant")
+        _apply_template(vlm, [(role, [STAND_IN]), question], opens_answer=True) for role in ("system", "assistant")
     )
     return system == assistant
 
 
 def _content(vlm: VLM, entries: Sequence[str | None]) -> Any:
-    """A message's content; templates of models without eyes want a plain string."""
-    if not vlm.sees:
+    """A message's content; templates of text-only models expect a string."""
+    if not vlm.is_multimodal:
         return "".join(entry for entry in entries if entry is not None)
     return [{"type": "image"} if entry is None else {"type": "text", "text": entry} for entry in entries]
 
 
 def _end_of_turn(vlm: VLM, tail: str) -> str:
-    """The template's end up to its first end token; the tokenizer's own where the template (LLaVA-1.5's) has none."""
+    """The template's tail up to its first end token; the tokenizer's EOS if it has none (as in LLaVA-1.5)."""
     ends = vlm.tokenizer.convert_ids_to_tokens(sorted(vlm.end_ids))
     cuts = [tail.index(end) + len(end) for end in ends if end in tail]
     return tail[: min(cuts)] if cuts else tail.rstrip() + vlm.tokenizer.eos_token
 
 
 def tokenize(vlm: VLM, text: str, **options: bool) -> Any:
-    """What the tokenizer makes of a rendered text, with special tokens where the template wrote none."""
+    """Tokenize a rendered text, with special tokens unless the template wrote them."""
     return vlm.tokenizer(text, add_special_tokens=_adds_special_tokens(vlm, text), **options)
 
 
@@ -271,24 +280,20 @@ def _tokenize(vlm: VLM, text: str) -> list[int]:
 
 
 def _adds_special_tokens(vlm: VLM, text: str) -> bool:
-    """Not if the template wrote the first token itself; the rule of `ProcessorMixin.apply_chat_template`."""
+    """False if the template wrote the BOS token; the rule of `ProcessorMixin.apply_chat_template`."""
     bos = vlm.tokenizer.bos_token
     return bos is None or not text.startswith(bos)
 
 
 def _refuse_special_tokens(vlm: VLM, text: str, where: str) -> None:
     added = (str(token) for token in vlm.tokenizer.added_tokens_decoder.values() if token.special)
-    found = _first_of((*vlm.tokenizer.all_special_tokens, *added), text)
+    found = next((token for token in (*vlm.tokenizer.all_special_tokens, *added) if token in text), None)
     if found is not None:
-        raise InputError(f"{where} spells out the special token {found!r}; remove it from the text")
-
-
-def _first_of(tokens: Iterable[str], text: str) -> str | None:
-    return next((token for token in tokens if token in text), None)
+        raise InputError(f"{where} contains the special token {found!r}; remove it from the text")
 
 
 def _reason(error: Exception) -> str:
-    """What an error of others says, its kind where it says nothing."""
+    """The first line of a foreign error, or its type if it has no text."""
     lines = str(error).strip().splitlines()
     return brief(lines[0]) if lines else type(error).__name__
 
@@ -302,7 +307,7 @@ def _shorten(text: str) -> str:
 
 
 def fits(vlm: VLM, prefix: Prefix, prefill: str, new_tokens: int) -> bool:
-    """Whether prompt, images, what is said already and `new_tokens` more fit the positions of the model."""
+    """Whether prompt, images, prefill and `new_tokens` more fit the model's maximum length."""
     try:
         row = encode_prefill(vlm, encode_prefix(vlm, prefix), prefill.rstrip())
     except RowTooLong:

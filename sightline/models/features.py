@@ -1,8 +1,7 @@
-"""Image features, each computed once: while vision tower and projector are frozen they come from a cache on disk.
+"""Image features, cached on disk while vision tower and projector are frozen.
 
-The key is content: weights of the vision part, whether its adapter layers are on, processed pixels, number formats.
-Where anything of the vision part is
-trained nothing is cached and gradients flow.
+The key is a hash of the vision weights, whether their adapter layers are enabled, the processed pixels and the dtypes.
+If any part of the vision model is trained, nothing is cached and gradients flow.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,43 +18,42 @@ from sightline.models.families import Features
 from sightline.models.tensor_cache import content_key
 from sightline.models.vlm import VLM, evaluating
 
-#: Pictures of at most so many patches are small; of a tower's usual 256 and more, each fills the machine by itself.
+#: Images of at most this many patches are small; with the usual 256 or more, one image keeps the device busy.
 SMALL = 128
-#: Small pictures in one pass.
+#: Small images per pass.
 TOGETHER = 4
 
-#: Files, the kinds that they are shown as, and whether as zeros (`EncodedImages.shown`).
+#: Image files, their kinds, and whether their pixels are zeroed (`EncodedImages.shown`).
 Shown = tuple[tuple[Path, ...], tuple[str, ...], bool]
 
 
 def image_features(vlm: VLM, images: Sequence[EncodedImages]) -> list[Features | None]:
-    """The features of each prefix's images, None where it has none.
+    """The features of each prefix's images, None for a prefix without images.
 
-    Prefixes with the same pictures share one pass. A pass is over the pictures of one prefix alone, or over `TOGETHER`
-    small ones, never fewer: rounding follows the shapes of the products, so that a feature's last bits do not depend on
-    the batch.
+    Prefixes with the same images share one pass. A pass covers the images of one prefix, or exactly `TOGETHER` small
+    images: rounding depends on the shapes of matrix products, and so a feature's bits do not depend on the batch.
     """
     weights = list(_vision_weights(vlm))
     different = {each.shown: each for each in images if each.paths}
     if any(weight.requires_grad for _, weight in weights):
-        made = {shown: _encode(vlm, each) for shown, each in different.items()}
+        features = {shown: _encode(vlm, each) for shown, each in different.items()}
     else:
-        made = _frozen(vlm, different, weights)
-    return [made.get(each.shown) for each in images]
+        features = _frozen(vlm, different, weights)
+    return [features.get(each.shown) for each in images]
 
 
 def _frozen(
     vlm: VLM, images: Mapping[Shown, EncodedImages], weights: Sequence[tuple[str, Tensor]]
 ) -> dict[Shown, Features]:
-    """Features from the cache, or made and kept there."""
-    cache, made = vlm.cache, {}
+    """Features from the cache; missing ones are computed and cached."""
+    cache, cached = vlm.cache, {}
     if cache is not None:
         off = ("adapter off",) if _adapter_is_off(vlm, weights) else ()
         parts = (_vision_key(vlm, weights), *off, *_formats(vlm)) if images else ()
         keys = {paths: content_key("features", *parts, *_pixels(each)) for paths, each in images.items()}
         found = {paths: cache.get(key) for paths, key in keys.items()}
-        made = {paths: tensors for paths, tensors in found.items() if tensors is not None}
-    missing = {paths: each for paths, each in images.items() if paths not in made}
+        cached = {paths: tensors for paths, tensors in found.items() if tensors is not None}
+    missing = {paths: each for paths, each in images.items() if paths not in cached}
     with evaluating(vlm):  # a frozen tower has no dropout
         small = {paths: each for paths, each in missing.items() if _is_small(vlm, each)}
         new = _encode_small(vlm, small) if small else {}
@@ -65,12 +63,12 @@ def _frozen(
             cache.put(keys[paths], tensors)
     return {
         paths: {name: value.to(vlm.device) for name, value in tensors.items()}
-        for paths, tensors in (made | new).items()
+        for paths, tensors in (cached | new).items()
     }
 
 
 def _is_small(vlm: VLM, images: EncodedImages) -> bool:
-    """Whether pictures are so small that a pass over one is mostly overhead, and nothing but their pixels counts."""
+    """Whether images are so small that a pass over one is mostly overhead, and have no tensors but their pixels."""
     config = getattr(vlm.base.config, "vision_config", None)
     side = getattr(config, "patch_size", None)
     tensors = {name: value for name, value in images.tensors.items() if isinstance(value, Tensor)}
@@ -81,10 +79,10 @@ def _is_small(vlm: VLM, images: EncodedImages) -> bool:
 
 
 def _encode_small(vlm: VLM, images: Mapping[Shown, EncodedImages]) -> dict[Shown, Features]:
-    """Passes over `TOGETHER` pictures, the last filled up with copies of its last."""
+    """Encode `TOGETHER` images per pass, padding the last pass with copies of its last image."""
     each = [model_inputs(vlm, one)["pixel_values"] for one in images.values()]
     shapes = {pixels.shape[1:] for pixels in each}
-    made: dict[Shown, Features] = {}
+    encoded: dict[Shown, Features] = {}
     for shape in shapes:
         alike = [(paths, pixels) for paths, pixels in zip(images, each, strict=True) if pixels.shape[1:] == shape]
         counts = [len(pixels) for _, pixels in alike]
@@ -96,8 +94,8 @@ def _encode_small(vlm: VLM, images: Mapping[Shown, EncodedImages]) -> dict[Shown
             tokens = len(values) // len(filled)
             parts = values[: tokens * len(together)].split([tokens * count for count in counts])
             for (paths, _), part in zip(alike, parts, strict=True):
-                made.setdefault(paths, {})[name] = part.clone()
-    return made
+                encoded.setdefault(paths, {})[name] = part.clone()
+    return encoded
 
 
 def _encode(vlm: VLM, images: EncodedImages) -> Features:
@@ -116,15 +114,15 @@ def _formats(vlm: VLM) -> tuple[str, ...]:
 
 
 def _vision_weights(vlm: VLM) -> Iterator[tuple[str, nn.Parameter]]:
-    """Everything but the language model and the head."""
-    told = {id(p) for part in (vlm.base.get_decoder(), vlm.base.get_output_embeddings()) for p in part.parameters()}
+    """All weights except those of the language model and the head."""
+    language = {id(p) for part in (vlm.base.get_decoder(), vlm.base.get_output_embeddings()) for p in part.parameters()}
     for name, weight in vlm.base.named_parameters():
-        if id(weight) not in told:
+        if id(weight) not in language:
             yield name, weight
 
 
 def _adapter_is_off(vlm: VLM, weights: Sequence[tuple[str, Tensor]]) -> bool:
-    """Whether the vision part has adapter layers that are switched off: the same weights, other features."""
+    """Whether the vision part has disabled adapter layers: the same weights give other features."""
     if not isinstance(vlm.model, PeftModel) or not any(
         f".{kind}" in name for name, _ in weights for kind in ("lora_", "modules_to_save")
     ):
@@ -134,7 +132,7 @@ def _adapter_is_off(vlm: VLM, weights: Sequence[tuple[str, Tensor]]) -> bool:
 
 
 def _vision_key(vlm: VLM, weights: Sequence[tuple[str, Tensor]]) -> str:
-    """Hashed once per model object: frozen weights stay what they are."""
+    """Hash of the vision weights, computed once per model object, as frozen weights do not change."""
     known: str | None = getattr(vlm.base, "_sightline_vision_key", None)
     if known is None:
         known = content_key(vlm.base.config.to_json_string(), *(part for pair in weights for part in pair))

@@ -1,7 +1,7 @@
-"""Log-probabilities of answer tokens from hidden states, in chunks: the table of all logits never exists.
+"""Log-probabilities of answer tokens from hidden states, in chunks: the matrix of all logits is never materialized.
 
-Frozen, the head needs no second pass for gradients: d logp / d hidden is kept instead of logits, one vector a token.
-Who asks for the entropy of each token's distribution gets it from the same logits.
+A frozen head needs no second pass for gradients: d logp / d hidden is kept instead of logits, one vector per token.
+Entropies of the token distributions, if requested, come from the same logits.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,9 +25,9 @@ Head = Callable[[Tensor], Tensor]
 
 
 class TokenScores(NamedTuple):
-    """Of each token its log-prob and, where asked for, the entropy of what might have stood in its place.
+    """The log-prob of each token and, if requested, the entropy of its distribution.
 
-    Both in nats and float32; the entropy has no gradient.
+    Both are in nats and float32; the entropy has no gradient.
     """
 
     logps: Float[Tensor, "token"]
@@ -35,14 +35,14 @@ class TokenScores(NamedTuple):
 
 
 def token_logps(vlm: VLM, hidden: Float[Tensor, "token dim"], ids: Int[Tensor, "token"]) -> Float[Tensor, "token"]:
-    """Log-softmax (float32, nats) of the head's logits of each hidden state at the token that followed it."""
+    """Log-softmax (float32, nats) of the head's logits for each hidden state, at the token that follows it."""
     return token_scores(vlm, hidden, ids).logps
 
 
 def token_scores(
     vlm: VLM, hidden: Float[Tensor, "token dim"], ids: Int[Tensor, "token"], *, entropy: bool = False
 ) -> TokenScores:
-    """As `token_logps`, and with `entropy` that of each state's distribution, from the same logits."""
+    """As `token_logps`; with `entropy` also the entropy of each distribution, from the same logits."""
     trained = any(weight.requires_grad for weight in vlm.base.get_output_embeddings().parameters())
     if not torch.is_grad_enabled() or not (hidden.requires_grad or trained):
         with torch.no_grad():
@@ -61,14 +61,14 @@ def token_entropy(logits: Float[Tensor, "token vocab"]) -> Float[Tensor, "token"
         return parts.sum(-1)
 
 
-def logits_of(vlm: VLM, hidden: Float[Tensor, "... dim"]) -> Float[Tensor, "... vocab"]:
-    """The head, with the family's soft cap where it has one."""
+def head_logits(vlm: VLM, hidden: Float[Tensor, "... dim"]) -> Float[Tensor, "... vocab"]:
+    """The head's logits, with the model's soft cap if it has one."""
     logits: Tensor = vlm.base.get_output_embeddings()(hidden)
     cap = getattr(vlm.base.config.get_text_config(), "final_logit_softcapping", None)
     return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
-#: Log-probs and entropies of a chunk; the latter are empty where they were not asked for.
+#: Log-probs and entropies of a chunk; the latter are empty if not requested.
 Both = tuple[Tensor, Tensor]
 
 
@@ -79,7 +79,7 @@ def _in_chunks(vlm: VLM, hidden: Tensor, ids: Tensor, score: Callable[[VLM, Tens
 
 
 def _scores(vlm: VLM, hidden: Tensor, ids: Tensor, *, entropy: bool) -> Both:
-    logits = logits_of(vlm, hidden).float()
+    logits = head_logits(vlm, hidden).float()
     logps = -functional.cross_entropy(logits, ids, reduction="none")
     return logps, token_entropy(logits) if entropy else logps.new_empty(0)
 
@@ -89,7 +89,7 @@ def _recomputed(vlm: VLM, hidden: Tensor, ids: Tensor, *, entropy: bool) -> Both
 
 
 class _FrozenHead(torch.autograd.Function):
-    """Forward keeps the gradient of each token's log-prob; backward scales it."""
+    """Forward stores the gradient of each token's log-prob; backward scales it."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, ids: Tensor, vlm: VLM, entropy: bool) -> Both:
@@ -113,16 +113,16 @@ class _FrozenHead(torch.autograd.Function):
 
 
 def tokens_within(vlm: VLM, prefix: EncodedPrefix, answer: str, spans: Sequence[Span]) -> Bool[Tensor, "token"]:
-    """True for each token of the whole answer that shares a character with one of `spans`, white space before it aside.
+    """True for each token of the whole answer that overlaps one of `spans`, ignoring its leading white space.
 
-    The tokens that end the turn share none. An empty span holds no token.
+    End-of-turn tokens and empty spans overlap nothing.
 
     Raises:
-        InputError: what `encode_answer` refuses; a span that leaves the answer; a tokenizer without offsets.
+        InputError: `encode_answer` refuses the answer; a span is outside the answer; the tokenizer gives no offsets.
     """
     wrong = next((span for span in spans if not 0 <= span[0] <= span[1] <= len(answer)), None)
     if wrong is not None:
-        raise InputError(f"span {wrong} is not within the {len(answer)} characters of the answer {answer[:60]!r}")
+        raise InputError(f"span {wrong} is outside the {len(answer)} characters of the answer {answer[:60]!r}")
     if not vlm.tokenizer.is_fast:
         raise InputError(f"the tokenizer of {vlm.path} gives no character offsets; save a fast one (tokenizer.json)")
     row = encode_answer(vlm, prefix, answer)
@@ -131,7 +131,7 @@ def tokens_within(vlm: VLM, prefix: EncodedPrefix, answer: str, spans: Sequence[
     offsets = tokenize(vlm, text, return_offsets_mapping=True)["offset_mapping"][len(prefix.text_ids) :]
     found = torch.zeros(len(row.ids) - row.start, dtype=torch.bool)
     for place, (start, end) in enumerate(offsets):
-        while start < end - 1 and text[start].isspace():  # many tokens bring the space before their word
+        while start < end - 1 and text[start].isspace():  # many tokens include the space before their word
             start += 1
         found[place] = any(max(start, begin + first) < min(end, begin + last) for first, last in spans)
     return found

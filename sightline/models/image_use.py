@@ -1,7 +1,7 @@
-"""The image-use probe: whether a model's log-probs depend on the picture at all.
+"""The image-use probe: a test of whether a model's log-probs depend on its images.
 
-A wrong template or processor may leave the pictures out without a word, and training then teaches a language model to
-guess. So training asks first.
+A wrong template or processor may drop the images silently, and training then teaches the model to guess. Therefore
+training runs this probe first.
 """
 
 import tempfile
@@ -18,13 +18,13 @@ from sightline.models.requests import ScoreRequest
 from sightline.models.scorer import answer_logps
 from sightline.models.vlm import VLM
 
-#: Nats an answer; below it is rounding.
+#: Nats per answer; smaller changes are rounding.
 LEAST = 1e-3
 
 
 @dataclass(frozen=True)
 class ImageUse:
-    """By how much answers' log-probs (nats) move when their pictures turn gray: the mean over answers, and the most."""
+    """The absolute change of answers' log-probs (nats) with gray images: its mean over answers and its maximum."""
 
     answers: int
     mean: float
@@ -32,12 +32,12 @@ class ImageUse:
 
     @property
     def used(self) -> bool:
-        """Whether any answer moves by more than rounding."""
+        """Whether any answer's log-prob changes by more than rounding."""
         return self.most > LEAST
 
 
 def image_use(vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = False) -> ImageUse | None:
-    """Score the answers of `items` with their pictures and with gray ones of the same size; None without pictures."""
+    """Score the answers of `items` with their images and with gray ones of the same size; None without images."""
     shown = [item for item in items if item.prefix.images]
     if not shown:
         return None
@@ -51,12 +51,12 @@ def image_use(vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = False
 
 
 def require_image_use(vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = False) -> None:
-    """Raise InputError if the log-probs of all answers ignore their pictures."""
+    """Raise InputError if no answer's log-prob depends on its images."""
     found = image_use(vlm, items, autocast=autocast)
     if found is not None and not found.used:
         raise InputError(
-            f"{vlm.path} ignores its pictures: gray ones move the log-probs of {found.answers} answers by at most "
-            f"{found.most:.1e} nats; look at its processor and its chat template"
+            f"{vlm.path} ignores its images: gray images change the log-probs of {found.answers} answers by at most "
+            f"{found.most:.1e} nats; check its processor and its chat template"
         )
 
 

@@ -1,7 +1,7 @@
-"""Open a vision-language model of the Hugging Face kind, with its processor and, if wanted, a PEFT adapter.
+"""Loading of a Hugging Face vision-language model with its processor and, optionally, a PEFT adapter.
 
-It runs nothing and trains nothing. A family whose scorer and sampler are not proved equal to the plain computation
-goes the plain way, and a line says so. How LoRA is added and saved is `adapters`; what the model is fed is `encoding`.
+Model types whose packed scoring is not verified against Transformers' forward fall back to one row at a time, with a
+warning. `adapters` adds and saves LoRA; `encoding` prepares the model's inputs.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from sightline.errors import InputError
 from sightline.models.attention import use_layouts
-from sightline.models.composed import ADAPTER, is_composed, join
+from sightline.models.composed import ADAPTER, is_composed, load_members
 from sightline.models.families import FAMILIES, ModelFamily, Text
 from sightline.models.routing import route
 from sightline.models.soundness import (
@@ -29,19 +29,19 @@ from sightline.models.soundness import (
     check_headers,
     check_template,
     first_line,
-    refusing,
     require_finite,
+    wrap_errors,
 )
 from sightline.models.tensor_cache import TensorCache, content_key
 from sightline.models.vlm import VLM
 from sightline.records.hashing import hash_file, hash_json
 
 
-def gguf_of(path: str | Path) -> Path | None:
-    """The GGUF file that a directory holds in the place of a checkpoint.
+def find_gguf(path: str | Path) -> Path | None:
+    """The GGUF file of a directory that holds one instead of a checkpoint, else None.
 
     Raises:
-        InputError: there are several, and no config.json says what else the directory is.
+        InputError: the directory holds several, and no config.json.
     """
     directory = Path(path)
     if not directory.is_dir() or (directory / "config.json").is_file():
@@ -49,17 +49,15 @@ def gguf_of(path: str | Path) -> Path | None:
     found = sorted(directory.glob("*.gguf"))
     if len(found) > 1:
         names = ", ".join(file.name for file in found)
-        raise InputError(
-            f"{path} holds {len(found)} GGUF files ({names}); put the one that is meant into its own folder"
-        )
+        raise InputError(f"{path} holds {len(found)} GGUF files ({names}); move the one to load into a separate folder")
     return found[0] if found else None
 
 
-def packed_arguments(file: Path | None) -> dict[str, str]:
-    """What Transformers must be told to read the file; nothing for a checkpoint.
+def gguf_arguments(file: Path | None) -> dict[str, str]:
+    """The arguments with which Transformers reads the file; none for a checkpoint.
 
     Raises:
-        InputError: the reader is not installed.
+        InputError: the package gguf is not installed.
     """
     if file is None:
         return {}
@@ -68,11 +66,11 @@ def packed_arguments(file: Path | None) -> dict[str, str]:
     return {"gguf_file": file.name}
 
 
-def unpacked(model: Any) -> Any:
-    """The model without what says that its weights were packed: they are floats now, and could not be saved else."""
-    told = model.config.to_dict()
-    told.pop("quantization_config", None)
-    plain = type(model)._from_config(type(model.config)(**told), dtype=model.dtype)
+def drop_quantization(model: Any) -> Any:
+    """Rebuild the model without its quantization config: its weights are floats now and could not be saved with it."""
+    settings = model.config.to_dict()
+    settings.pop("quantization_config", None)
+    plain = type(model)._from_config(type(model.config)(**settings), dtype=model.dtype)
     plain.load_state_dict(model.state_dict(), assign=True)
     plain.tie_weights()
     plain.generation_config = model.generation_config
@@ -94,72 +92,76 @@ def load_vlm(
     trust_remote_code: bool = False,
     cache: TensorCache | None = None,
 ) -> VLM:
-    """Open a checkpoint in evaluation mode, all weights frozen.
+    """Load a checkpoint in evaluation mode with all weights frozen.
 
-    `path` is a directory or, as a string, a hub id; nothing is asked of the network for a directory. A directory may
-    hold one GGUF file of a language model in the place of a checkpoint (`gguf`). `dtype` is one of
-    `DTYPES`. Pickled weights and code of the checkpoint's own are refused unless `trust_remote_code`. `cache` keeps the
-    features of images. A composed directory (`compose`) brings its own adapters. Pickled adapters are always refused.
+    `path` is a directory or, as a string, a hub id; loading a directory makes no network requests. A directory may hold
+    one GGUF file of a language model instead of a checkpoint. `dtype` is one of `DTYPES`. Pickled weights and code from
+    the checkpoint are refused unless `trust_remote_code`; pickled adapters always. `cache` keeps image features. A
+    composed directory (`sightline compose`) includes its adapters.
 
     Raises:
-        InputError: no such directory, no config.json, no processor, no adapter where one is named; a file that is
-            damaged, a weight that is not finite, a chat template that cannot be rendered.
+        InputError: the directory, its config.json, its processor or the named adapter is missing; a file is damaged, a
+            weight is not finite, or the chat template cannot be rendered.
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
     _check_source(path)
     model, processor, family = _read(path, DTYPES[dtype], trust_remote_code)
     if family is None:
-        log.warning("%s is a %r model, which has no proof yet: it goes row by row.", path, model.config.model_type)
+        log.warning(
+            "%s: model type %r is not verified for packed scoring; falling back to one row at a time (slower).",
+            path,
+            model.config.model_type,
+        )
     else:
         use_layouts(model)
     found = family or ModelFamily()
-    check_template(path, processor, sees=not isinstance(family, Text))
+    check_template(path, processor, is_multimodal=not isinstance(family, Text))
     if is_composed(path):
-        with refusing(f"{path} is no composed model that can be opened", "; compose it again"):
-            processor, found = join(Path(path), model, processor, DTYPES[dtype])
-        adapter = _of_composed(Path(path), adapter)
+        with wrap_errors(f"{path} is not a valid composed model", "; compose it again"):
+            processor, found = load_members(Path(path), model, processor, DTYPES[dtype])
+        adapter = _composed_adapter(Path(path), adapter)
     require_finite(model, path)
     if adapter is not None:
         model = _load_adapter(model, adapter, found.adapters)
-    model = model.to(device).eval().requires_grad_(False)  # who trains says what
+    model = model.to(device).eval().requires_grad_(False)  # training unfreezes what it trains
     place = torch.device(device)
     return VLM(model, processor, str(path), place, DTYPES[dtype], found, family is not None, cache)
 
 
 def _read(path: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> tuple[Any, Any, ModelFamily | None]:
-    """Model, processor and family of a checkpoint or a GGUF file, as Transformers gives them."""
-    packed = gguf_of(path)
-    told = packed_arguments(packed)
-    with quiet():
-        with refusing(f"{path} has no usable config.json"):
-            config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code, **told)
+    """Load model and processor of a checkpoint or a GGUF file with Transformers, and look up the family."""
+    packed = find_gguf(path)
+    gguf = gguf_arguments(packed)
+    with no_progress_bars():
+        with wrap_errors(f"{path} has no usable config.json"):
+            config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code, **gguf)
         family = FAMILIES.get(config.model_type)
         if packed is not None and not isinstance(family, Text):
             raise InputError(
-                f"{packed} holds a {config.model_type!r} model; a GGUF file is read of language models alone"
+                f"{packed} holds a {config.model_type!r} model; GGUF files are supported for language models only"
             )
         is_text = isinstance(family, Text)
-        processor = _load_tokenizer(path, told) if is_text else _load_processor(path, trust_remote_code)
+        processor = _load_tokenizer(path, gguf) if is_text else _load_processor(path, trust_remote_code)
         check_headers(path)
         loader: Any = AutoModelForCausalLM if is_text else AutoModelForImageTextToText
-        with refusing(f"{path} has no weights that can be loaded", "; copy or download the model again"):
+        with wrap_errors(f"{path} has no weights that can be loaded", "; copy or download the model again"):
             model: Any = loader.from_pretrained(
                 path,
-                **(told or {"config": config}),
+                **(gguf or {"config": config}),
                 dtype=dtype,
                 trust_remote_code=trust_remote_code,
                 use_safetensors=None if trust_remote_code else True,
             )
-            model = model if packed is None else unpacked(model)
+            model = model if packed is None else drop_quantization(model)
     return model, processor, family
 
 
 def weights_hash(path: str | Path) -> str:
-    """Content hash (sha256, hex) of the weights and configs of a model or adapter directory; names count, times do not.
+    """Content hash (sha256, hex) of weights and configs of a model or adapter directory; names count, times do not.
 
     Raises:
-        InputError: not a directory, or nothing in it that holds weights.
+        InputError: not a directory, or a directory without weights.
     """
     directory = Path(path)
     files = _files(directory, WEIGHT_FILES)
@@ -168,8 +170,8 @@ def weights_hash(path: str | Path) -> str:
     return _hash_of(directory, files)
 
 
-def content_of(vlm: VLM) -> str:
-    """A hash of all that decides a model's numbers: weights, configs, tokenizer, processor and template."""
+def model_hash(vlm: VLM) -> str:
+    """Content hash of everything that affects a model's outputs: weights, configs, tokenizer, processor, template."""
     directory = Path(vlm.path)
     if directory.is_dir():
         kinds = (*WEIGHT_FILES, "*.json", "*.jinja", "*.model")
@@ -179,7 +181,7 @@ def content_of(vlm: VLM) -> str:
 
 
 def _files(directory: Path, kinds: Sequence[str]) -> list[Path]:
-    """The files of a model or an adapter; only adapters by token and composed models have folders of further ones."""
+    """The files of a model or an adapter, with subfolders for routed adapters and composed models only."""
     deep = is_composed(directory) or any(directory.glob(f"*/{ADAPTER_CONFIG}"))
     return sorted({file for kind in kinds for file in (directory.rglob(kind) if deep else directory.glob(kind))})
 
@@ -191,14 +193,14 @@ def _hash_of(directory: Path, files: Sequence[Path]) -> str:
 def _check_source(path: str | Path) -> None:
     directory = Path(path)
     if directory.is_dir():
-        if not (directory / "config.json").is_file() and gguf_of(directory) is None:
+        if not (directory / "config.json").is_file() and find_gguf(directory) is None:
             raise InputError(f"{path} is not a model directory: it has no config.json")
     elif directory.exists() or isinstance(path, Path) or not HUB_ID.fullmatch(path):
         raise InputError(f"model {path} does not exist; name a model directory or a hub id such as owner/name")
 
 
 def _load_processor(path: str | Path, trust_remote_code: bool) -> Any:
-    """AutoProcessor falls back to a bare tokenizer where there is no processor; such a thing cannot see."""
+    """Load the processor; a bare tokenizer, AutoProcessor's fallback, is refused because it takes no images."""
     remedy = "save one there with processor.save_pretrained(directory)"
     try:
         processor: Any = AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
@@ -215,37 +217,37 @@ def _load_processor(path: str | Path, trust_remote_code: bool) -> Any:
     return processor
 
 
-def _load_tokenizer(path: str | Path, told: dict[str, str]) -> Any:
-    with refusing(f"{path} has no usable tokenizer", "; save one there"):
-        tokenizer: Any = AutoTokenizer.from_pretrained(path, **told)
+def _load_tokenizer(path: str | Path, gguf: dict[str, str]) -> Any:
+    with wrap_errors(f"{path} has no usable tokenizer", "; save one there"):
+        tokenizer: Any = AutoTokenizer.from_pretrained(path, **gguf)
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(f"the tokenizer of {path} has no chat template; add chat_template.jinja to it")
     return tokenizer
 
 
-def _of_composed(path: Path, adapter: Path | None) -> Path | None:
-    """The adapter of a composed model: its own, or where it has none the one that was trained on it."""
+def _composed_adapter(path: Path, adapter: Path | None) -> Path | None:
+    """The adapter of a composed model: the included one or, if it has none, the one given."""
     own = path / ADAPTER
     if adapter is not None and own.is_dir():
-        raise InputError(f"{path} is composed with adapters of its own; leave {adapter} out")
+        raise InputError(f"{path} is a composed model that includes adapters; leave {adapter} out")
     return own if own.is_dir() else adapter
 
 
 def _load_adapter(model: Any, adapter: Path, members: tuple[str, ...]) -> PeftModel:
-    """One adapter, or beside that of text those of image tokens, `members`, each in a folder of its name."""
+    """Load the adapter and, from folders by name, the adapters of image tokens (`members`) if there are any."""
     own = [name for name in members if (adapter / name / ADAPTER_CONFIG).is_file()]
     for folder in (adapter, *(adapter / name for name in own)):
         check_adapter(folder)
-    with refusing(f"adapter {adapter} does not fit the model"), peft_warnings_ignored():
-        made = PeftModel.from_pretrained(model, str(adapter))
+    with wrap_errors(f"adapter {adapter} does not fit the model"), peft_warnings_ignored():
+        adapted = PeftModel.from_pretrained(model, str(adapter))
         for name in own:
-            made.load_adapter(str(adapter / name), name)
-        return route(made, members) if own else made
+            adapted.load_adapter(str(adapter / name), name)
+        return route(adapted, members) if own else adapted
 
 
 @contextlib.contextmanager
 def peft_warnings_ignored() -> Iterator[None]:
-    """PEFT asks Transformers for a name that is on its way out, and warns of merging a tied head, which we untie."""
+    """Context without PEFT's warnings of a deprecated name and of merging a tied head, which Sightline unties."""
     with warnings.catch_warnings():
         for words in ("Model (has|with) `tie_word_embeddings=True`", "Input and output embeddings are no longer tied"):
             warnings.filterwarnings("ignore", message=words, category=UserWarning)
@@ -254,8 +256,8 @@ def peft_warnings_ignored() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep Transformers' own progress bars off the screen; the stages have theirs."""
+def no_progress_bars() -> Iterator[None]:
+    """Context without Transformers' progress bars; the stages show their own."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:

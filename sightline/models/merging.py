@@ -1,7 +1,7 @@
-"""An adapter added into the weights it changes, for a checkpoint that computes what model and adapter compute.
+"""Merging an adapter into the weights that it changes, and the weight names of published checkpoints.
 
-Where head and embedding share one matrix and the adapter changes one of the two, the matrix is first given to both:
-their sums differ. `adapters` and the export save the result.
+If head and embedding share one matrix and the adapter changes one of them, each first gets its own copy. `adapters` and
+`apps.export` save the result.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ from sightline.models.loading import peft_warnings_ignored
 
 
 def merge_adapter(model: PeftModel) -> Any:
-    """The base model with the adapter in its weights; `model` is used up.
+    """Return the base model with the adapter merged into its weights; `model` must not be used afterwards.
 
-    A head that no longer equals the embedding is untied in the config, so that it is saved, and read, on its own.
+    A head that no longer equals the embedding is untied in the config, so that it is saved and loaded separately.
     """
     base = model.get_base_model()
     _split_shared_matrix(base)
@@ -36,7 +36,7 @@ def merge_adapter(model: PeftModel) -> Any:
 
 
 def _split_shared_matrix(base: Any) -> None:
-    """Give head and embedding a matrix each, where they share one and an adapter layer is on either."""
+    """Copy the matrix that head and embedding share if either has an adapter layer."""
     head, embedding = base.get_output_embeddings(), base.get_input_embeddings()
     if head is None or not any(isinstance(each, BaseTunerLayer) for each in (head, embedding)):
         return
@@ -49,17 +49,17 @@ def _layer_below(module: Any) -> Any:
     return module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
 
 
-#: The level that published checkpoints have inside a vision tower, and the classes of Transformers do not.
+#: A level of module names inside a vision tower that published checkpoints have and Transformers' classes lack.
 TOWER_LEVEL = "vision_model"
 
 
 @contextlib.contextmanager
 def published_names(model: Any) -> Iterator[None]:
-    """Inside, `model.save_pretrained` names the weights of a vision tower as published checkpoints do."""
+    """Context in which `model.save_pretrained` names the vision tower's weights as published checkpoints do."""
     known = getattr(model, "_weight_conversions", None)
     mapping = get_model_conversion_mapping(model, add_legacy=False)
-    # All names of the class, and not those alone that the file had which the model was opened from: a head that was
-    # untied since is in no such file. A prefix change is kept where the file needed it.
+    # All names of the class, not only those in the file that the model was loaded from: a head untied since then is
+    # not in that file. A prefix change is kept if the file needed it.
     names = [each for each in mapping if not isinstance(each, PrefixChange)]
     prefixes = [each for each in known or () if isinstance(each, PrefixChange) and not _is_tower_level(each)]
     model._weight_conversions = [*names, *prefixes, *filter(_is_tower_level, mapping)]
@@ -70,6 +70,6 @@ def published_names(model: Any) -> Iterator[None]:
 
 
 def _is_tower_level(conversion: Any) -> bool:
-    """Whether a conversion drops the level of a tower inside the model; a tower on its own has no such level."""
+    """Whether a conversion drops the level of a tower inside the model; a separate tower has no such level."""
     is_level = isinstance(conversion, PrefixChange) and conversion.prefix_to_remove == TOWER_LEVEL
     return is_level and bool(conversion.scope_prefix)

@@ -1,8 +1,8 @@
-"""Rows of one forward pass, side by side in one sequence without padding: each prefix once, its answers behind it.
+"""Packing the rows of a forward pass into one sequence without padding: each prefix once, followed by its answers.
 
-An answer sees its prefix, or the beginning of it that it branches from, and itself; its positions go on from there
-whatever stands between. Hidden image tokens are left out while all others keep their positions: for every token that is
-not hidden this equals masking their keys. `attention` keeps the rows apart; who may branch from whom is `sharing`.
+An answer attends to itself and to its prefix, or to the part of the prefix that it branches from, and its positions
+continue from there. Hidden image tokens are dropped and all others keep their positions: for the tokens that are not
+hidden this equals masking the hidden keys. `attention` keeps the rows apart; `share_prefixes` finds common prefixes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,24 +22,24 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True)
 class PackRow:
-    """A prefix with the ids of its answers, each seen by itself alone; `hidden` counts image tokens of the prefix.
+    """A prefix with the ids of its answers, which do not see each other; `hidden` numbers image tokens of the prefix.
 
-    `said` goes on from the prefix for all to see. `branches` says how many tokens of prefix and `said`, hidden ones
-    counted, each answer goes on from: all of them by default, and never fewer than the images need.
+    `prefill` continues the prefix for all answers. `branches[i]` is the number of tokens of prefix and `prefill`,
+    hidden ones included, that answer i continues: all by default, and at least those up to the last image token.
     """
 
     prefix: EncodedPrefix
     answers: tuple[Ids, ...]
     hidden: frozenset[int] = frozenset()
-    said: Ids = ()
+    prefill: Ids = ()
     branches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where a row stands in the sequence: `prefix` tokens from `start`, then the answers of these lengths.
+    """The position of a row in the sequence: `prefix` tokens from `start`, then answers of the given lengths.
 
-    Answer i goes on from the first `branches[i]` tokens of the prefix, hidden ones not counted.
+    Answer i continues the first `branches[i]` tokens of the prefix, hidden ones not counted.
     """
 
     start: int
@@ -63,7 +63,7 @@ class Span:
         return slice(self.start, self.own.stop)
 
     def rows(self) -> Iterator[Int[Tensor, "token"]]:
-        """For each answer, the places of all tokens that its last one sees, itself included."""
+        """For each answer, the places of all tokens visible to its last one, itself included."""
         end = self.own.start
         for branch, length in zip(self.branches, self.answers, strict=True):
             end += length
@@ -72,11 +72,10 @@ class Span:
 
 @dataclass(frozen=True)
 class Packed:
-    """The sequence. `order` is a token's number in its own row of prefix and answer, hidden tokens counted.
+    """The packed sequence. `order` is a token's index in its own row of prefix and answer, hidden tokens included.
 
-    `members` is `Family.members` of image tokens and -1 of all others.
-
-    `is_image` is False in answers: a policy may say the image token, and says a word by it.
+    `members` is `ModelFamily.members` of image tokens and -1 of all others. `is_image` is False in answers: an image
+    token that a policy generates is text.
     """
 
     ids: Int[Tensor, "token"]
@@ -90,8 +89,8 @@ class Packed:
     images: tuple[EncodedImages, ...]
     shown: tuple[Bool[Tensor, "feature"] | None, ...]
 
-    def predicting(self) -> Int[Tensor, "answer_token"]:
-        """For each answer token, in order, the place of the token before it: the last it branches from, or its own."""
+    def predictor_places(self) -> Int[Tensor, "answer_token"]:
+        """For each answer token, in order, the place of the token before it, whose state predicts it."""
         places: list[Tensor] = []
         for span in self.spans:
             start = span.own.start
@@ -102,19 +101,19 @@ class Packed:
                 start += length
         return torch.cat(places).to(self.ids.device)
 
-    def ending(self) -> Int[Tensor, "answer"]:
+    def last_places(self) -> Int[Tensor, "answer"]:
         """The places of all answers' last tokens, in order."""
         lengths = [torch.tensor(span.answers, dtype=torch.long) for span in self.spans]
         places = [length.cumsum(0) + span.own.start - 1 for length, span in zip(lengths, self.spans, strict=True)]
         return torch.cat(places).to(self.ids.device)
 
-    def answered(self) -> Int[Tensor, "answer_token"]:
+    def answer_ids(self) -> Int[Tensor, "answer_token"]:
         """The ids of all answer tokens, in order."""
         return torch.cat([self.ids[span.own] for span in self.spans])
 
 
 def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
-    """Lay the rows side by side."""
+    """Pack the rows into one sequence."""
     ids: list[Tensor] = []
     image: list[Tensor] = []
     members: list[Tensor] = []
@@ -125,17 +124,17 @@ def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
     shown: list[Tensor | None] = []
     start = 0
     for row in rows:
-        told = torch.tensor((*row.prefix.ids, *row.said))
-        is_image = told == vlm.image_token_id
-        kept = _kept(is_image, row.hidden)
-        places, block = _told(vlm, row)
-        ids.append(told[kept])
+        row_ids = torch.tensor((*row.prefix.ids, *row.prefill))
+        is_image = row_ids == vlm.image_token_id
+        kept = _visible(is_image, row.hidden)
+        places, block = _positions_and_blocks(vlm, row)
+        ids.append(row_ids[kept])
         image.append(is_image[kept])
         members.append(_members(vlm, row, is_image)[kept])
         positions.append(places[:, kept])
-        order.append(torch.arange(len(told))[kept])
+        order.append(torch.arange(len(row_ids))[kept])
         blocks.append(block[kept])
-        branches = row.branches or (len(told),) * len(row.answers)
+        branches = row.branches or (len(row_ids),) * len(row.answers)
         for branch, answer in zip(branches, row.answers, strict=True):
             more = torch.arange(len(answer))
             ids.append(torch.tensor(answer, dtype=torch.long))
@@ -165,26 +164,26 @@ def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
     )
 
 
-def _told(vlm: VLM, row: PackRow) -> tuple[Int[Tensor, "axis token"], Int[Tensor, "token"]]:
-    """Positions and blocks of the prefix and of what was said."""
+def _positions_and_blocks(vlm: VLM, row: PackRow) -> tuple[Int[Tensor, "axis token"], Int[Tensor, "token"]]:
+    """Positions and blocks of prefix and prefill."""
     ids = torch.tensor(row.prefix.ids)
     is_image = ids == vlm.image_token_id
     places = vlm.family.positions(vlm.base, ids, is_image, row.prefix.images.tensors).cpu()
     block = vlm.family.blocks(ids, is_image)
     block = torch.full((len(ids),), -1) if block is None else block
-    said = torch.arange(len(row.said))
-    more = (places.max() + 1 + said).expand(len(places), -1)
-    return torch.cat([places, more], dim=1), torch.cat([block, torch.full_like(said, -1)])
+    prefill = torch.arange(len(row.prefill))
+    more = (places.max() + 1 + prefill).expand(len(places), -1)
+    return torch.cat([places, more], dim=1), torch.cat([block, torch.full_like(prefill, -1)])
 
 
 def _members(vlm: VLM, row: PackRow, is_image: Bool[Tensor, "token"]) -> Int[Tensor, "token"]:
-    """Of the prefix and of what was said."""
-    made = torch.full_like(is_image, -1, dtype=torch.long)
-    made[is_image] = vlm.family.members(int(is_image.sum()), row.prefix.images.tensors)
-    return made
+    """Members (`Packed.members`) of prefix and prefill."""
+    numbers = torch.full_like(is_image, -1, dtype=torch.long)
+    numbers[is_image] = vlm.family.members(int(is_image.sum()), row.prefix.images.tensors)
+    return numbers
 
 
-def _kept(is_image: Bool[Tensor, "token"], hidden: frozenset[int]) -> Bool[Tensor, "token"]:
+def _visible(is_image: Bool[Tensor, "token"], hidden: frozenset[int]) -> Bool[Tensor, "token"]:
     if not hidden:
         return torch.ones_like(is_image)
     number = is_image.cumsum(0) - 1
@@ -193,58 +192,58 @@ def _kept(is_image: Bool[Tensor, "token"], hidden: frozenset[int]) -> Bool[Tenso
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a row is continued from: a prefix, what was said behind it, and the image tokens hidden from it."""
+    """The start of a row to continue: a prefix, its prefill, and the image tokens hidden from it."""
 
     prefix: EncodedPrefix
-    said: Ids
+    prefill: Ids
     hidden: frozenset[int]
 
     @cached_property
     def ids(self) -> Ids:
-        """All tokens, hidden ones too."""
-        return (*self.prefix.ids, *self.said)
+        """All tokens, hidden ones included."""
+        return (*self.prefix.ids, *self.prefill)
 
     @property
-    def alike(self) -> tuple[Any, ...]:
-        """Equal for rows that may share a beginning: with the same pictures, or without any the same prompt."""
+    def group(self) -> tuple[Any, ...]:
+        """Equal for rows that may share a prefix: those with the same images or, without images, the same prompt."""
         images = self.prefix.images
         return (images.shown if images.paths else self.prefix.ids, self.hidden)
 
 
 @dataclass(frozen=True)
 class SharedPrefix:
-    """A packed row, and for each of its answers the numbers of those rows that are it."""
+    """A row to pack, and for each of its answers the indices of the original rows that equal it."""
 
     row: PackRow
     members: tuple[tuple[int, ...], ...]
 
 
-def share(vlm: VLM, told: Sequence[Continuation]) -> list[SharedPrefix]:
-    """Every row as an answer, maybe of no tokens, on the longest row of those that it is alike to.
+def share_prefixes(vlm: VLM, continuations: Sequence[Continuation]) -> list[SharedPrefix]:
+    """Turn every row into an answer, possibly empty, to the longest row of its group.
 
-    A row goes on from all tokens that it has in common with that one. Where a family lets tokens see others behind
-    them, no such block may be cut, and a row that would need that has its own pass.
+    A row branches after the longest common prefix. If a family lets tokens see later ones, such a block must not be
+    cut; a row that would need it is packed separately.
     """
     groups: dict[tuple[Any, ...], dict[Ids, list[int]]] = {}
-    for number, one in enumerate(told):
-        groups.setdefault(one.alike, {}).setdefault(one.ids, []).append(number)
-    made = []
+    for number, one in enumerate(continuations):
+        groups.setdefault(one.group, {}).setdefault(one.ids, []).append(number)
+    shared = []
     for group in groups.values():
         left = sorted(group.items(), key=lambda each: len(each[0]), reverse=True)
         while left:
-            base = told[left[0][1][0]]
-            cuts = [_cut(vlm, base, told[numbers[0]]) for _, numbers in left]
+            base = continuations[left[0][1][0]]
+            cuts = [_cut(vlm, base, continuations[numbers[0]]) for _, numbers in left]
             taken = [(ids, cut, tuple(numbers)) for (ids, numbers), cut in zip(left, cuts, strict=True) if cut]
             left = [each for each, cut in zip(left, cuts, strict=True) if not cut]
             answers, branches = tuple(ids[cut:] for ids, cut, _ in taken), tuple(cut for _, cut, _ in taken)
-            row = PackRow(base.prefix, answers, base.hidden, base.said, branches)
-            made.append(SharedPrefix(row, tuple(numbers for _, _, numbers in taken)))
-    return made
+            row = PackRow(base.prefix, answers, base.hidden, base.prefill, branches)
+            shared.append(SharedPrefix(row, tuple(numbers for _, _, numbers in taken)))
+    return shared
 
 
 def _cut(vlm: VLM, base: Continuation, other: Continuation) -> int:
-    """How many of its first tokens `other` takes from `base`; 0 where it cannot."""
-    if other.ids == base.ids and len(other.said) == len(base.said):
+    """The number of first tokens that `other` can share with `base`; 0 for none."""
+    if other.ids == base.ids and len(other.prefill) == len(base.prefill):
         return len(base.ids)
     cut = common_length(base.ids, other.ids)
     if vlm.image_token_id in base.ids[cut:] or vlm.image_token_id in other.ids[cut:]:
@@ -255,7 +254,7 @@ def _cut(vlm: VLM, base: Continuation, other: Continuation) -> int:
 
 
 def common_length(one: Ids, other: Ids) -> int:
-    """How many tokens two rows have in common at their beginning."""
+    """The length of the longest common prefix of two rows."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2
@@ -263,8 +262,8 @@ def common_length(one: Ids, other: Ids) -> int:
     return low
 
 
-def _blocks(vlm: VLM, told: Continuation) -> list[int]:
-    """`Family.blocks` of a row, -1 for what sees nothing behind it."""
-    ids = torch.tensor(told.prefix.ids)
-    made = vlm.family.blocks(ids, ids == vlm.image_token_id)
-    return [-1] * len(told.ids) if made is None else [*made.tolist(), *[-1] * len(told.said)]
+def _blocks(vlm: VLM, row: Continuation) -> list[int]:
+    """`ModelFamily.blocks` of a row, -1 for tokens outside any block."""
+    ids = torch.tensor(row.prefix.ids)
+    found = vlm.family.blocks(ids, ids == vlm.image_token_id)
+    return [-1] * len(row.ids) if found is None else [*found.tolist(), *[-1] * len(row.prefill)]

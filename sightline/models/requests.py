@@ -1,6 +1,6 @@
-"""What is asked of a model: a prefix (images and prompt) with answers to score, or a prefix to continue.
+"""Requests to a model: a prefix (images and prompt) with answers to score, or a prefix to continue.
 
-Plain data, the seam between this room and those above it; `scorer` and `sampler` do the work.
+Plain data, the interface between this room and those above it; `scorer` and `sampler` process them.
 """
 
 import re
@@ -15,10 +15,11 @@ from sightline.records.rows import IMAGE, Pair, Sample, Turn
 
 @dataclass(frozen=True)
 class Prefix:
-    """The user's last turn and those before it: absolute image paths, texts; images stand as `records.Sample` says.
+    """A conversation up to and including the user's last turn, with absolute image paths.
 
-    `media` names the kind of each image for a composed model; empty is its first kind throughout. With `zeroed`, the
-    processor's pixels of all images are replaced by zeros: the same image tokens, and nothing to see.
+    Images are placed as in `records.rows.Sample`. `media` names the kind of each image for a composed model; empty is
+    its first kind for all. With `zeroed`, the processor's pixels are replaced by zeros; the number of image tokens is
+    the same.
     """
 
     images: tuple[Path, ...]
@@ -29,12 +30,12 @@ class Prefix:
 
 
 def prefix_of(row: Sample | Pair, folder: Path) -> Prefix:
-    """What a row asks, its images being relative to `folder`."""
+    """The prefix of a sample or a pair whose images are relative to `folder`."""
     return Prefix(tuple(folder / image for image in row.images), row.prompt, row.history, row.media)
 
 
 def without_pictures(prefix: Prefix) -> Prefix:
-    """The same said without any image."""
+    """The same conversation without images and image markers."""
     conversation_text = tuple(turn.model_copy(update={"text": _unmarked(turn.text)}) for turn in prefix.history)
     return Prefix((), _unmarked(prefix.prompt), conversation_text)
 
@@ -45,7 +46,7 @@ def _unmarked(text: str) -> str:
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """One prefix with K answers, the unit of work of scoring and training (K = 2 for DPO)."""
+    """A prefix with K answers to score, the unit of scoring and training (K = 2 for DPO)."""
 
     prefix: Prefix
     answers: tuple[str, ...]
@@ -53,11 +54,11 @@ class ScoreRequest:
 
 @dataclass(frozen=True)
 class GenerateRequest:
-    """One prefix to continue.
+    """A prefix to continue.
 
-    `prefill` opens the assistant's turn and is not part of the returned text. `hidden` lists image-token positions
-    (0-based, counted over the image tokens of the prefix, in order) that every layer and head must not see; rotary
-    positions stay as they were. `seed` decides this row's sample whatever batch it shares.
+    `prefill` opens the assistant's turn and is not part of the returned text. `hidden` lists image tokens (0-based, in
+    order over the image tokens of the prefix) that are masked in every layer and head; rotary positions are unchanged.
+    `seed` alone decides this row's sample, whatever the batch.
     """
 
     prefix: Prefix
@@ -68,7 +69,7 @@ class GenerateRequest:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to continue: greedy at temperature 0. `stop` ends a row after the first of these strings (kept in text)."""
+    """Sampling parameters; temperature 0 is greedy. A row ends after the first `stop` string, kept in the text."""
 
     max_new_tokens: int
     temperature: float = 0.0
@@ -78,10 +79,9 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Generation:
-    """The continuation of one request; `finished` is False where `max_new_tokens` cut it off.
+    """The continuation of one request; `finished` is False if `max_new_tokens` cut it off.
 
-    `ids` are the sampled tokens themselves, with that which ended the turn: the text may be cut into others when it is
-    read again.
+    `ids` are the sampled tokens, including the one that ended the turn; tokenizing the text may give other tokens.
     """
 
     text: str
@@ -91,12 +91,12 @@ class Generation:
 
 
 def conversation_text(prefix: Prefix) -> str:
-    """The prompt, with the turns before it where there are any; pictures inside the text are `[picture 1]` and so on.
+    """The prompt, preceded by earlier turns if any; images inside the text become `[picture 1]` and so on.
 
-    Pictures that stand before everything else are not mentioned: the reader sees them there.
+    Images before all text are not mentioned: the reader sees them first anyway.
 
     Raises:
-        InputError: the text has places for another number of images.
+        InputError: the number of image markers differs from the number of images.
     """
     where = f"prompt {prefix.prompt[:60]!r}"
     history, prompt = to_turns(messages(prefix.history, prefix.prompt, len(prefix.images), where))
@@ -109,7 +109,7 @@ def conversation_text(prefix: Prefix) -> str:
 
 @dataclass(frozen=True)
 class JudgeInput:
-    """One answer to judge; `reference` and `truth` are what the sample knows, for judges that may look."""
+    """An answer to judge, with the sample's `reference` and `truth` for judges that use them."""
 
     prefix: Prefix
     answer: str
@@ -118,5 +118,5 @@ class JudgeInput:
 
 
 def judge_input(sample: Sample, folder: Path, answer: str) -> JudgeInput:
-    """An answer to a sample whose images are relative to `folder`."""
+    """The judge's input for an answer to a sample whose images are relative to `folder`."""
     return JudgeInput(prefix_of(sample, folder), answer, sample.reference, sample.truth)

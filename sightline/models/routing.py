@@ -1,8 +1,8 @@
-"""LoRA chosen by token: image tokens go through an adapter of their kind, all others through the adapter of text.
+"""LoRA layers: routed by token, with one adapter per kind of image token and one for text; and fused plain LoRA.
 
-This is DAMC's decoupling (arXiv 2402.12750): weights are split by whose token it is, attention stays joint. Which token
-is whose comes with the layout of each pass, so only our engine runs such a model; how adapters are made is `adapters`,
-how several become one model is `composed`.
+Routing is DAMC's decoupling (arXiv 2402.12750): weights are split by kind of token, attention stays joint. The layout
+of each pass gives the kind of each token, so only Sightline's engine runs such a model. `adapters` adds the adapters,
+`composed` joins several models.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,9 +21,9 @@ TEXT = "default"
 
 
 class Routing:
-    """Which adapter each token of the pass under way goes through; one object for all layers of a model.
+    """The adapter of each token in the current pass, shared by all layers of a model.
 
-    Member i's tokens go through the adapter `members[i]`, those of nobody (-1) through `TEXT`.
+    Tokens of member i use the adapter `members[i]`, all others (-1) the adapter `TEXT`.
     """
 
     def __init__(self, members: Sequence[str]) -> None:
@@ -31,8 +31,8 @@ class Routing:
         self._tokens: Tensor | None = None
         self._places: dict[str, Tensor] = {}
 
-    def see(self, tokens: Int[Tensor, "token"] | None) -> None:
-        """Take `Layout.members` of a pass."""
+    def set_tokens(self, tokens: Int[Tensor, "token"] | None) -> None:
+        """Set the members of the current pass (`AttentionLayout.members`)."""
         if tokens is self._tokens:
             return
         self._tokens, self._places = tokens, {}
@@ -42,7 +42,7 @@ class Routing:
             self._places = {name: places for name, places in found.items() if len(places)}
 
     def parts(self, rows: Float[Tensor, "token dim"]) -> Iterator[tuple[str, Tensor | None, Tensor]]:
-        """Adapter, places of its tokens and these tokens' rows; the places are None where they are all."""
+        """Yield each adapter, the positions of its tokens (None for all tokens), and the rows of these tokens."""
         if self._tokens is None:
             yield TEXT, None, rows
             return
@@ -52,17 +52,17 @@ class Routing:
 
 
 class RoutedLinear(Linear):
-    """A LoRA layer of PEFT with several adapters, of which each token goes through one (W x + s B A x)."""
+    """A LoRA layer of PEFT with several adapters, one of which is applied to each token (W x + s B A x)."""
 
     routing: Routing
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """As PEFT's, for rows of tokens; switched off it is the layer below alone."""
-        made: Tensor = self.base_layer(x, *args, **kwargs)
+        """PEFT's forward for rows of tokens; with adapters disabled, the base layer alone."""
+        base: Tensor = self.base_layer(x, *args, **kwargs)
         if self.disable_adapters:
-            return made
+            return base
         rows = x.reshape(-1, x.shape[-1])
-        out = made.reshape(-1, made.shape[-1])
+        out = base.reshape(-1, base.shape[-1])
         for name, places, some in self.routing.parts(rows):
             if name not in self.lora_A:
                 continue
@@ -70,14 +70,14 @@ class RoutedLinear(Linear):
             low = down(self.lora_dropout[name](some.to(down.weight.dtype)))
             delta = (self.lora_B[name](low) * self.scaling[name]).to(out.dtype)
             out = out + delta if places is None else out.index_add(0, places, delta)
-        return out.view(made.shape)
+        return out.view(base.shape)
 
 
 def route(model: PeftModel, members: Sequence[str]) -> PeftModel:
-    """Let the LoRA layers of `model` choose by token, in place; all their adapters count as active.
+    """Route the LoRA layers of `model` by token, in place; all their adapters become active.
 
     Raises:
-        InputError: an adapter is more than plain LoRA, or the language model has no attention to learn tokens from.
+        InputError: an adapter is not plain LoRA, or the language model has no attention layers to hook into.
     """
     known = next((module.routing for module in model.modules() if isinstance(module, RoutedLinear)), None)
     routing = known if known is not None and known.members == tuple(members) else Routing(members)
@@ -85,7 +85,9 @@ def route(model: PeftModel, members: Sequence[str]) -> PeftModel:
         if not isinstance(module, Linear):
             continue
         if any(module.lora_variant) or any(module.lora_bias.values()):
-            raise InputError(f"{name} is more than plain LoRA (such as DoRA), which cannot be chosen by token")
+            raise InputError(
+                f"{name} is not plain LoRA (but, for instance, DoRA) and cannot be routed by token; use plain LoRA"
+            )
         module.__class__ = RoutedLinear
         cast(Any, module).routing = routing
         module.set_adapter([each for each in (TEXT, *members) if each in module.lora_A])
@@ -94,43 +96,45 @@ def route(model: PeftModel, members: Sequence[str]) -> PeftModel:
     base: Any = model.get_base_model()
     attentions = [module for name, module in base.get_decoder().named_modules() if name.endswith("attn")]
     if not attentions:
-        raise InputError("the language model has no layers called attn, so that its tokens cannot be told apart")
+        raise InputError(
+            "the language model has no layers named *attn, so adapters cannot be routed by token; use one adapter"
+        )
     for module in attentions:
-        # Inside a layer, so that a layer which is computed again for its gradient asks again.
-        module.register_forward_pre_hook(_asking(routing), with_kwargs=True)
+        # Hooked inside the layers, so that a layer recomputed for its gradient gets its tokens again.
+        module.register_forward_pre_hook(_layout_hook(routing), with_kwargs=True)
     return model
 
 
 def is_routed(model: nn.Module) -> bool:
-    """Whether adapters are chosen by token."""
+    """Whether the adapters are routed by token."""
     return any(isinstance(module, RoutedLinear) for module in model.modules())
 
 
-def _asking(routing: Routing) -> Any:
-    def ask(_: nn.Module, __: tuple[Any, ...], given: dict[str, Any]) -> None:
+def _layout_hook(routing: Routing) -> Any:
+    def set_tokens(_: nn.Module, __: tuple[Any, ...], given: dict[str, Any]) -> None:
         layout = given.get("layout")
         if layout is None:
-            raise ValueError("adapters that are chosen by token need Sightline's engine: score and generate with it")
-        routing.see(layout.members)
+            raise ValueError("adapters routed by token need Sightline's engine; use its scorer and sampler")
+        routing.set_tokens(layout.members)
 
-    return ask
+    return set_tokens
 
 
 class FusedLinear(Linear):
-    """A LoRA layer of PEFT (Hu et al. 2021, eq. 3) that fuses its forward where it can."""
+    """A LoRA layer of PEFT (Hu et al. 2021, eq. 3) with a fused forward; falls back to PEFT's if it is not plain."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """As PEFT's."""
+        """PEFT's forward, fused if possible."""
         if args or kwargs or not self._is_plain(x):
-            made: Tensor = super().forward(x, *args, **kwargs)
-            return made
+            output: Tensor = super().forward(x, *args, **kwargs)
+            return output
         (name,) = self.active_adapters
         base, scale = self.get_base_layer(), float(self.scaling[name])
         down, up = self.lora_A[name].weight, self.lora_B[name].weight
         return cast(Tensor, _Fused.apply(x, base.weight, base.bias, down, up, scale))  # type: ignore[no-untyped-call]
 
     def _is_plain(self, x: Tensor) -> bool:
-        """One adapter that is on, without dropout, over a frozen layer, all in the number format of the input."""
+        """Whether one enabled adapter without dropout is on a frozen linear layer, all in the dtype of the input."""
         names = self.active_adapters
         if self.disable_adapters or self.merged or len(names) != 1 or names[0] not in self.lora_A:
             return False
@@ -140,21 +144,21 @@ class FusedLinear(Linear):
             return False
         weights = (base.weight, self.lora_A[name].weight, self.lora_B[name].weight)
         frozen = not any(weight.requires_grad for weight in base.parameters())
-        # Weights that FSDP or ZeRO shards are whole inside the layers that own them alone, whose forward this skips.
+        # FSDP and ZeRO gather sharded weights only in the forward of the layers that own them, which this skips.
         whole = all(type(weight) is nn.Parameter and not hasattr(weight, "ds_id") for weight in weights)
         same = all(weight.dtype == x.dtype for weight in weights) and not torch.is_autocast_enabled(x.device.type)
         return frozen and whole and same
 
 
 def fuse_lora(model: nn.Module) -> None:
-    """Let the plain LoRA layers of `model` compute so, in place."""
+    """Give the plain LoRA layers of `model` the fused forward, in place."""
     for module in model.modules():
         if type(module) is Linear:
             module.__class__ = FusedLinear
 
 
 class _Fused(torch.autograd.Function):
-    """W x + b + s B A x for a frozen W; backward gives gradients of x, A and B."""
+    """W x + b + s B A x for a frozen W, with gradients of x, A and B."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, s: float) -> Tensor:

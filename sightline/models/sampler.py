@@ -1,8 +1,8 @@
-"""Continue prefixes in batches: prefill, hidden image tokens, stop strings, and a seed for each row.
+"""Batched generation: prefill, hidden image tokens, stop strings, and a seed per row.
 
-The decoding loop is ours, over the language model with keys and values of `attention`; which token comes next is
-`choosing`. Hidden image tokens are left out while rotary positions stay as they were, which is what a mask over all
-layers and heads would do, as Bias-Driven Hallucination Sampling needs it (BDHS; arXiv 2407.02477, sec. 3.4).
+The decoding loop runs the language model with the key-value buffers of `attention`. Hidden image tokens are dropped
+while rotary positions stay unchanged, which equals masking them in all layers and heads, as Bias-Driven Hallucination
+Sampling requires (BDHS; arXiv 2407.02477, sec. 3.4).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,22 +19,22 @@ from sightline.errors import InputError
 from sightline.models.attention import PackedLayout, Prefill, RunningRows, decoder_arguments
 from sightline.models.device import in_format
 from sightline.models.encoding import EncodedPrefix, EncodedRow, RowTooLong, encode_prefill, encode_prefix
-from sightline.models.head import logits_of
-from sightline.models.packing import Continuation, pack, share
+from sightline.models.head import head_logits
+from sightline.models.packing import Continuation, pack, share_prefixes
 from sightline.models.requests import GenerateRequest, Generation, Prefix, Sampling
 from sightline.models.scorer import hidden_states
-from sightline.models.soundness import not_a_number
-from sightline.models.unbatched import plain_continuation
+from sightline.models.soundness import nan_error
+from sightline.models.unbatched import unbatched_continuation
 from sightline.models.vlm import VLM, evaluating
 
 
 def choose_tokens(
     logits: Float[Tensor, "row vocab"], uniforms: Float[Tensor, "row"], *, temperature: float, top_p: float
 ) -> Int[Tensor, "row"]:
-    """The next token of every row; argmax at temperature 0, where `uniforms` (in [0, 1)) go unused.
+    """Choose the next token of every row; argmax at temperature 0, where `uniforms` (in [0, 1)) are unused.
 
-    Otherwise token t with cumulative probability F(t-1) <= u < F(t), in float64 and in the order of the vocabulary, so
-    that rounding moves the borders between tokens by as little as it moves their probabilities.
+    Otherwise token t with cumulative probability F(t-1) <= u < F(t), in float64 and in vocabulary order, so that
+    rounding shifts the boundaries between tokens no more than their probabilities.
     """
     if temperature == 0:
         return logits.argmax(-1)
@@ -46,40 +46,40 @@ def choose_tokens(
 
 
 def keep_nucleus(probabilities: Float[Tensor, "row vocab"], top_p: float) -> Float[Tensor, "row vocab"]:
-    """Set to 0 all but the smallest set of likeliest tokens that holds `top_p` (Holtzman et al. 2020); no rescaling."""
+    """Zero all but the smallest set of likeliest tokens with mass `top_p` (Holtzman et al. 2020), without rescaling."""
     ordered, order = probabilities.sort(dim=-1, descending=True)
-    likelier = functional.pad(ordered.cumsum(-1)[..., :-1], (1, 0))  # what the tokens before this one hold
+    likelier = functional.pad(ordered.cumsum(-1)[..., :-1], (1, 0))  # the mass of likelier tokens
     outside = likelier >= top_p
     return torch.zeros_like(probabilities).scatter(-1, order, ordered.masked_fill(outside, 0.0))
 
 
-#: Batches' worth of requests that are encoded together and then sorted by length; bounds the images held in memory.
+#: Number of batches encoded together and then sorted by length; bounds the images held in memory.
 WINDOW = 16
-#: Tokens before the continuation that decoding looks back on, so that spaces and merged bytes come out right.
+#: Tokens before the continuation that are decoded with it, so that spaces and split bytes come out right.
 LOOK_BACK = 8
-#: Tokens for which keys and values have room at first.
+#: Initial capacity, in new tokens, of the key-value buffers.
 ROOM = 16
-#: What a decoder writes for bytes that are no character yet.
+#: Decoded form of an incomplete character.
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
-#: Share of ended rows that a batch carries along before they are taken out.
+#: Fraction of finished rows at which a batch is compacted.
 IDLE = 0.25
 
 
 @dataclass
 class _Running:
-    """One row while it is continued: its sequence, its own random stream, and the ids it got so far."""
+    """A row being continued: its sequence, its own random generator, and the ids generated so far."""
 
     index: int
     prefix: EncodedPrefix
     row: EncodedRow
     request: GenerateRequest
-    dropped: str  # leading text of the continuation that the caller does not get, because it is said already
+    dropped: str  # leading text of the continuation that the prefill already contains, removed from the result
     rng: np.random.Generator
     ids: list[int] = field(default_factory=list)
 
     @property
-    def told(self) -> Continuation:
-        """What it goes on from."""
+    def continuation(self) -> Continuation:
+        """The tokens that the row continues."""
         return Continuation(self.prefix, self.row.ids[self.row.start :], self.request.hidden)
 
 
@@ -92,29 +92,29 @@ def generate(
     autocast: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> list[Generation]:
-    """Continue every request, in the order given; `progress` is told how many have just ended.
+    """Generate a continuation of every request, in order; `progress` gets the number of newly finished rows.
 
-    `prefill + text` is natural text: where the model put a space between the two, the text begins with it, unless the
+    `prefill + text` is natural text: if the model puts a space between the two, the text begins with it unless the
     prefill ends with it; without a prefill the text begins with its first word. The token that ends a turn is not in
-    the text; it counts in `tokens`, as do tokens behind a stop string. The model runs in evaluation mode, without
-    gradients, and is left in the mode it was in.
+    the text; it counts in `tokens`, as do tokens after a stop string. The model runs in evaluation mode without
+    gradients; its mode is restored.
 
     Raises:
-        InputError: what `encoding` refuses; `hidden` outside the image tokens; a temperature below 0, a top_p outside
-            of (0, 1], no new tokens, or an empty stop string; a row whose logits are NaN.
-        RowTooLong: a row could outgrow the model's positions.
+        InputError: `encoding` refuses a request; `hidden` is outside the image tokens; a temperature below 0, a top_p
+            outside (0, 1], no new tokens, or an empty stop string; the logits of a row are NaN.
+        RowTooLong: a row could exceed the model's maximum length.
     """
     _check_sampling(sampling)
     results: dict[int, Generation] = {}
     with evaluating(vlm):
         for start in range(0, len(requests), WINDOW * batch_size):
             window = requests[start : start + WINDOW * batch_size]
-            waiting = _side_by_side(_encode(vlm, window, start, sampling))
-            # The longest first: what does not fit into memory shows at once.
+            waiting = _sorted_by_length(_encode(vlm, window, start, sampling))
+            # The longest first, so that running out of memory shows at once.
             for end in range(len(waiting), 0, -batch_size):
                 batch = waiting[max(0, end - batch_size) : end]
                 with in_format(vlm, autocast):
-                    decode = _decode if vlm.proved else _decode_plainly
+                    decode = _decode if vlm.supports_packing else _decode_unbatched
                     for index, generation in decode(vlm, batch, sampling):
                         results[index] = generation
                         if progress is not None:
@@ -123,21 +123,21 @@ def generate(
 
 
 def stream(vlm: VLM, request: GenerateRequest, sampling: Sampling, *, autocast: bool = False) -> Iterator[Generation]:
-    """Continue one request, told after every token: the text so far, and at last what `generate` gives for it.
+    """Continue one request, yielding the text so far after every token and finally the result of `generate`.
 
-    The same steps as `generate`, so the same text. Characters of which a part is still to come are held back. A
-    model that goes the plain way tells its text at once. Between two tokens nothing is held: several may take turns.
+    The steps, and so the text, are those of `generate`. Incomplete characters are held back. A model that is not
+    verified for packing yields only its final text. Streams may be interleaved.
 
     Raises:
-        InputError, RowTooLong: as `generate`, at the first token.
+        InputError, RowTooLong: as in `generate`, at the first token.
     """
     _check_sampling(sampling)
     with evaluating(vlm):
         (running,) = _encode(vlm, [request], 0, sampling)
-    plain = ([ended] for ended in _decode_plainly(vlm, [running], sampling))
-    steps = iter(_steps(vlm, [running], sampling) if vlm.proved else plain)
+    unbatched = ([ended] for ended in _decode_unbatched(vlm, [running], sampling))
+    steps = iter(_steps(vlm, [running], sampling) if vlm.supports_packing else unbatched)
     while True:
-        # Entered anew for each token: who else runs in this thread must not find gradients off, or on.
+        # Entered for each token: other code in this thread must find its own gradient mode.
         with evaluating(vlm), in_format(vlm, autocast):
             ended = next(steps, None)
         if ended is None:
@@ -151,7 +151,7 @@ def stream(vlm: VLM, request: GenerateRequest, sampling: Sampling, *, autocast: 
 
 
 def image_token_count(vlm: VLM, prefix: Prefix) -> int:
-    """How many image tokens the prefix has, over all its images; `GenerateRequest.hidden` counts in these."""
+    """The number of image tokens of the prefix over all images; `GenerateRequest.hidden` indexes these."""
     return encode_prefix(vlm, prefix).ids.count(vlm.image_token_id)
 
 
@@ -162,27 +162,27 @@ def _encode(vlm: VLM, requests: Sequence[GenerateRequest], start: int, sampling:
         if request.prefix not in prefixes:
             prefixes[request.prefix] = encode_prefix(vlm, request.prefix)
         prefix = prefixes[request.prefix]
-        # White space at the end of a prefill belongs to the next word's token; the model writes it again.
-        said = request.prefill.rstrip()
-        row = encode_prefill(vlm, prefix, said)
+        # White space at the end of a prefill belongs to the next word's token; the model generates it again.
+        prefill = request.prefill.rstrip()
+        row = encode_prefill(vlm, prefix, prefill)
         _check_fit(vlm, row, request, sampling)
-        dropped = request.prefill[len(said) :] if said else prefix.lead
+        dropped = request.prefill[len(prefill) :] if prefill else prefix.lead
         rng = np.random.Generator(np.random.Philox(request.seed))
         running.append(_Running(index, prefix, row, request, dropped, rng))
     return running
 
 
-def _side_by_side(rows: list[_Running]) -> list[_Running]:
-    """Rows that may share their beginning next to each other, the longest of such last, so that batches pad little."""
+def _sorted_by_length(rows: list[_Running]) -> list[_Running]:
+    """Rows that may share a prefix next to each other, the longest groups last, so that batches pad little."""
     longest: dict[tuple[Any, ...], int] = {}
     for running in rows:
-        alike = running.told.alike
-        longest[alike] = max(longest.get(alike, 0), len(running.row.ids))
-    first = {alike: number for number, alike in enumerate(longest)}
+        group = running.continuation.group
+        longest[group] = max(longest.get(group, 0), len(running.row.ids))
+    first = {group: number for number, group in enumerate(longest)}
 
     def place(running: _Running) -> tuple[int, int, int]:
-        alike = running.told.alike
-        return longest[alike], first[alike], len(running.row.ids)
+        group = running.continuation.group
+        return longest[group], first[group], len(running.row.ids)
 
     return sorted(rows, key=place)
 
@@ -193,47 +193,47 @@ def _check_fit(vlm: VLM, row: EncodedRow, request: GenerateRequest, sampling: Sa
         raise InputError(f"hidden image tokens {sorted(request.hidden)} are not within 0 to {image_tokens - 1}")
     if len(row.ids) + sampling.max_new_tokens > vlm.max_tokens:
         raise RowTooLong(
-            f"a prompt of {len(row.ids)} tokens and {sampling.max_new_tokens} new ones do not fit the "
+            f"a prompt of {len(row.ids)} tokens and {sampling.max_new_tokens} new ones exceed the maximum length "
             f"{vlm.max_tokens} of {vlm.path}; lower max_new_tokens"
         )
 
 
 def _decode(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[tuple[int, Generation]]:
-    """Continue one batch, each row until it ends."""
+    """Continue the rows of one batch until each has ended."""
     for ended in _steps(vlm, rows, sampling):
         yield from ended
 
 
 def _steps(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[list[tuple[int, Generation]]]:
-    """One batch token by token, told which rows ended; rows that begin alike share the pass over their beginning."""
-    shared = share(vlm, [running.told for running in rows])
+    """Decode one batch token by token, yielding the rows that ended; common prefixes are computed once."""
+    shared = share_prefixes(vlm, [running.continuation for running in rows])
     members = [numbers for each in shared for numbers in each.members]
     rows = [rows[number] for numbers in members for number in numbers]
     packed = pack(vlm, [each.row for each in shared])
     running_rows = RunningRows.of(packed, [len(numbers) for numbers in members], min(sampling.max_new_tokens, ROOM))
     hidden = hidden_states(vlm, packed, Prefill(PackedLayout(packed), running_rows))
-    last, positions = hidden[running_rows.last], running_rows.reached(packed.positions)
+    last, positions = hidden[running_rows.last], running_rows.last_positions(packed.positions)
     finished: set[int] = set()
     while True:
-        logits = logits_of(vlm, last).float()
+        logits = head_logits(vlm, last).float()
         broken = logits.amax(-1).isnan()  # NaN in a row is its maximum
         uniforms = _draw(rows, vlm.device)
         tokens = choose_tokens(logits, uniforms, temperature=sampling.temperature, top_p=sampling.top_p)
         if broken.any():
-            raise not_a_number(vlm.path, rows[int(broken.nonzero()[0])].request.prefix)
-        told: list[tuple[int, Generation]] = []
+            raise nan_error(vlm.path, rows[int(broken.nonzero()[0])].request.prefix)
+        ended_rows: list[tuple[int, Generation]] = []
         for place, (running, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
             if place not in finished:
                 running.ids.append(token)
                 ended = _ended(vlm.tokenizer, running, sampling, vlm.end_ids)
                 if ended is not None:
                     finished.add(place)
-                    told.append((running.index, ended))
-        yield told
+                    ended_rows.append((running.index, ended))
+        yield ended_rows
         if len(finished) == len(rows):
             return
         positions = positions + 1
-        if len(finished) > len(rows) * IDLE:  # taking rows out copies all keys and values, so not for each one
+        if len(finished) > len(rows) * IDLE:  # compacting copies all keys and values, so not after every row
             staying = [place for place in range(len(rows)) if place not in finished]
             kept = torch.tensor(staying, device=vlm.device)
             rows, finished = [rows[place] for place in staying], set()
@@ -242,15 +242,15 @@ def _steps(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[list[
         last = _step(vlm, tokens, positions, running_rows)
 
 
-def _decode_plainly(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[tuple[int, Generation]]:
-    """Row by row, by Transformers' own sampling."""
+def _decode_unbatched(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[tuple[int, Generation]]:
+    """Generate one row at a time with Transformers' own sampling."""
     for running in rows:
         if running.request.hidden:
-            raise InputError(f"image tokens of {vlm.path} cannot be hidden: its family has no proof yet")
-        said = running.row.ids[running.row.start :]
-        ids = plain_continuation(vlm, running.prefix, said, sampling, running.request.seed)
+            raise InputError(f"image tokens of {vlm.path} cannot be hidden: its model type is not verified for packing")
+        prefill = running.row.ids[running.row.start :]
+        ids = unbatched_continuation(vlm, running.prefix, prefill, sampling, running.request.seed)
         if ids is None:
-            raise not_a_number(vlm.path, running.request.prefix)
+            raise nan_error(vlm.path, running.request.prefix)
         for token in ids:
             running.ids.append(token)
             ended = _ended(vlm.tokenizer, running, sampling, vlm.end_ids)
@@ -263,23 +263,23 @@ def _step(
     vlm: VLM, tokens: Int[Tensor, "row"], positions: Int[Tensor, "row"], running: RunningRows
 ) -> Float[Tensor, "row dim"]:
     """Hidden states after one more token of each row."""
-    made = vlm.base.get_decoder()(
+    output = vlm.base.get_decoder()(
         inputs_embeds=vlm.base.get_input_embeddings()(tokens)[:, None],
         position_ids=vlm.family.decoder_positions(positions.expand(vlm.family.axes, -1)[:, :, None]),
         **decoder_arguments(vlm.base, running),
     )
     running.advance()
-    hidden: Tensor = made.last_hidden_state[:, 0]
+    hidden: Tensor = output.last_hidden_state[:, 0]
     return hidden
 
 
 def _draw(rows: Sequence[_Running], device: torch.device) -> Float[Tensor, "row"]:
-    """One uniform number of each row's own stream, so that a sample does not depend on the batch."""
+    """One uniform number per row from its own generator, so that a sample does not depend on the batch."""
     return torch.tensor([running.rng.random() for running in rows], dtype=torch.float64, device=device)
 
 
 def _ended(tokenizer: Any, running: _Running, sampling: Sampling, end_ids: frozenset[int]) -> Generation | None:
-    """The generation, if the row's last token ended it: by end of turn, by a stop string, or by the limit."""
+    """The generation if the row's last token ended it (end of turn, stop string or token limit), else None."""
     count = len(running.ids)
     if running.ids[-1] not in end_ids and not sampling.stop and count < sampling.max_new_tokens:
         return None
@@ -294,7 +294,7 @@ def _ended(tokenizer: Any, running: _Running, sampling: Sampling, end_ids: froze
 
 
 def _text(tokenizer: Any, running: _Running, ids: Sequence[int]) -> str:
-    """The continuation as text: decoded together with what it continues, which is then taken off."""
+    """The continuation as text, decoded with the tokens before it, whose text is then removed."""
     context = list(running.row.ids[-LOOK_BACK:])
     before = _decode_ids(tokenizer, context)
     return _decode_ids(tokenizer, [*context, *ids])[len(before) :].removeprefix(running.dropped)
@@ -308,8 +308,8 @@ def _decode_ids(tokenizer: Any, ids: list[int]) -> str:
 def _check_sampling(sampling: Sampling) -> None:
     if sampling.temperature < 0 or not 0 < sampling.top_p <= 1:
         raise InputError(
-            f"temperature {sampling.temperature} and top_p {sampling.top_p} are no way to sample; temperature is 0 "
-            "(greedy) or more, top_p more than 0 and at most 1"
+            f"temperature {sampling.temperature} and top_p {sampling.top_p} are not valid; temperature must be at "
+            "least 0 (greedy), top_p greater than 0 and at most 1"
         )
     if sampling.max_new_tokens < 1 or "" in sampling.stop:
         raise InputError("max_new_tokens must be at least 1, and a stop string must have at least one character")

@@ -1,7 +1,7 @@
-"""Log-probabilities of answers given their prefixes, token by token, differentiable: each prefix once for its answers.
+"""Differentiable log-probabilities of answer tokens given their prefixes; each prefix is computed once for its answers.
 
-The rows are packed side by side (`packing`), the head runs where answers are (`head`). A family without a proof is
-scored row by row instead (`plain`). What to do with the numbers is `losses`; a head of one number is `scalar_head`.
+Rows are packed into one sequence (`packing`); the head runs on answer tokens only (`head`). Model types that are not
+verified for packing are scored one row at a time (`unbatched`). `losses` uses the numbers.
 """
 
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ from sightline.models.features import image_features
 from sightline.models.head import TokenScores, token_logps, token_scores
 from sightline.models.packing import Packed, PackRow, pack
 from sightline.models.requests import ScoreRequest
-from sightline.models.soundness import not_a_number
-from sightline.models.unbatched import plain_logps, plain_scores, plain_states
+from sightline.models.soundness import nan_error
+from sightline.models.unbatched import unbatched_logps, unbatched_scores, unbatched_states
 from sightline.models.vlm import VLM
 
 
 @dataclass(frozen=True)
 class AnswerLogps:
-    """Log-probabilities (nats, float32) of answer tokens, the end of turn included.
+    """Log-probabilities (nats, float32) of answer tokens, including the end of turn.
 
-    Tokens stand from the left; `mask` is False, and the value 0, behind an answer's last.
+    Rows are padded on the right, where `mask` is False and the value 0.
     """
 
     values: Float[Tensor, "item answer token"]
@@ -39,19 +39,19 @@ class AnswerLogps:
         return self.values.sum(-1)
 
     def lengths(self) -> Int[Tensor, "item answer"]:
-        """Tokens of each answer, the end of turn included."""
+        """Number of tokens of each answer, including the end of turn."""
         return self.mask.sum(-1)
 
 
 def answer_logps(vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = False) -> AnswerLogps:
     """Score every token of every answer, given images, prompt and the answer so far, in one forward pass.
 
-    All items have the same number K of answers. Gradients flow to whatever in the model requires them. With `autocast`
-    the model computes in bfloat16 where torch deems it safe; the log-softmax is float32 always.
+    All items must have the same number K of answers. Gradients flow to all weights that require them. With `autocast`
+    the model computes in bfloat16 where torch considers it safe; the log-softmax is always float32.
 
     Raises:
-        InputError: a prefix or an answer that `encoding` refuses; without gradients, a log-prob that is NaN. With
-            gradients that is for the training loop to refuse, which knows the step.
+        InputError: `encoding` refuses a prefix or an answer; without gradients, a log-prob is NaN. With gradients the
+            training loop checks for NaN, as it knows the step.
         ValueError: no items, or items with different numbers of answers.
     """
     counts = {len(item.answers) for item in items}
@@ -65,17 +65,17 @@ def answer_logps(vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = Fa
 def flat_logps(
     vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = False
 ) -> tuple[Float[Tensor, "answer token"], Bool[Tensor, "answer token"]]:
-    """As `answer_logps`, for items with any numbers of answers: values and mask with a row an answer, in order."""
+    """As `answer_logps`, for items with any number of answers: values and mask with one row per answer, in order."""
     rows = [encode_row(vlm, item) for item in items]
     with in_format(vlm, autocast):
-        logps = score_rows(vlm, rows) if vlm.proved else plain_logps(vlm, rows)
+        logps = score_rows(vlm, rows) if vlm.supports_packing else unbatched_logps(vlm, rows)
     _require_numbers(vlm, items, rows, logps)
     mask = _mask(vlm, rows)
     return _table(logps, mask), mask
 
 
 class FlatScores(NamedTuple):
-    """As `flat_logps`, with the entropy (nats, no gradient) of the distribution from which each token came."""
+    """As `flat_logps`, with the entropy (nats, no gradient) of the distribution of each token."""
 
     logps: Float[Tensor, "answer token"]
     entropy: Float[Tensor, "answer token"]
@@ -83,12 +83,12 @@ class FlatScores(NamedTuple):
 
 
 def flat_scores(vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = False) -> FlatScores:
-    """Log-probs and entropies in one forward pass; errors as `answer_logps`."""
+    """Compute log-probs and entropies in one forward pass; errors as in `answer_logps`."""
     rows = [encode_row(vlm, item) for item in items]
     with in_format(vlm, autocast):
-        logps, entropy = _row_scores(vlm, rows, entropy=True) if vlm.proved else plain_scores(vlm, rows)
+        logps, entropy = _row_scores(vlm, rows, entropy=True) if vlm.supports_packing else unbatched_scores(vlm, rows)
     if entropy is None:
-        raise ValueError("entropies were asked for and none were made")
+        raise ValueError("the scores have no entropies")
     _require_numbers(vlm, items, rows, logps)
     mask = _mask(vlm, rows)
     return FlatScores(_table(logps, mask), _table(entropy, mask), mask)
@@ -98,8 +98,8 @@ def flat_scores(vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = Fal
 class AnswerStates:
     """Last hidden states around answers, in the order of rows and answers.
 
-    `before` is the state from which each answer token is predicted, `last` that of each answer's last token. `logps`
-    (nats, float32) are those of the answer tokens, None where they were not asked for.
+    `before` is the state that predicts each answer token, `last` that of each answer's last token. `logps` (nats,
+    float32) are those of the answer tokens, None if not requested.
     """
 
     before: Float[Tensor, "answer_token dim"]
@@ -108,20 +108,22 @@ class AnswerStates:
 
 
 def answer_states(vlm: VLM, rows: Sequence[PackRow], *, logps: bool = False) -> AnswerStates:
-    """Hidden states and, where asked for, log-probs of the answers of rows, in one forward pass; differentiable."""
-    if not vlm.proved:
-        return AnswerStates(*plain_states(vlm, rows))
+    """Compute hidden states and, with `logps`, log-probs of the rows' answers in one forward pass; differentiable."""
+    if not vlm.supports_packing:
+        return AnswerStates(*unbatched_states(vlm, rows))
     packed = pack(vlm, rows)
     hidden = hidden_states(vlm, packed, PackedLayout(packed))
-    before = hidden[packed.predicting()]
-    return AnswerStates(before, hidden[packed.ending()], token_logps(vlm, before, packed.answered()) if logps else None)
+    before = hidden[packed.predictor_places()]
+    return AnswerStates(
+        before, hidden[packed.last_places()], token_logps(vlm, before, packed.answer_ids()) if logps else None
+    )
 
 
 def encode_row(vlm: VLM, item: ScoreRequest) -> PackRow:
-    """A prefix with its answers as ids, each with the end of its turn.
+    """Encode a prefix and its answers as ids, each answer with its end of turn.
 
     Raises:
-        InputError: a prefix or an answer that `encoding` refuses.
+        InputError: `encoding` refuses the prefix or an answer.
     """
     prefix = encode_prefix(vlm, item.prefix)
     answers = [encode_answer(vlm, prefix, answer) for answer in item.answers]
@@ -132,13 +134,13 @@ def hidden_states(vlm: VLM, packed: Packed, layout: AttentionLayout) -> Float[Te
     """The language model's last hidden states of a packed sequence."""
     features = _features(vlm, packed)
     embedded = vlm.family.embed(vlm.base, packed.ids, packed.is_image, features)
-    made = vlm.base.get_decoder()(
+    output = vlm.base.get_decoder()(
         inputs_embeds=embedded[None],
         position_ids=vlm.family.decoder_positions(packed.positions[:, None]),
         **decoder_arguments(vlm.base, layout),
         **vlm.family.decoder_inputs(packed.is_image, features),
     )
-    hidden: Tensor = made.last_hidden_state[0]
+    hidden: Tensor = output.last_hidden_state[0]
     return hidden
 
 
@@ -150,7 +152,7 @@ def score_rows(vlm: VLM, rows: Sequence[PackRow]) -> Float[Tensor, "answer_token
 def _row_scores(vlm: VLM, rows: Sequence[PackRow], *, entropy: bool = False) -> TokenScores:
     packed = pack(vlm, rows)
     hidden = hidden_states(vlm, packed, PackedLayout(packed))
-    return token_scores(vlm, hidden[packed.predicting()], packed.answered(), entropy=entropy)
+    return token_scores(vlm, hidden[packed.predictor_places()], packed.answer_ids(), entropy=entropy)
 
 
 def _require_numbers(
@@ -160,11 +162,11 @@ def _require_numbers(
         return
     lengths = torch.tensor([sum(map(len, row.answers)) for row in rows])
     first = int(logps.isnan().nonzero()[0])
-    raise not_a_number(vlm.path, items[int((lengths.cumsum(0) <= first).sum())].prefix)
+    raise nan_error(vlm.path, items[int((lengths.cumsum(0) <= first).sum())].prefix)
 
 
 def _mask(vlm: VLM, rows: Sequence[PackRow]) -> Bool[Tensor, "answer token"]:
-    """Where the answers' tokens are, in a table with a row an answer."""
+    """True on tokens, False on padding, with one row per answer."""
     lengths = torch.tensor([len(answer) for row in rows for answer in row.answers], device=vlm.device)
     return torch.arange(int(lengths.max()), device=vlm.device) < lengths[:, None]
 
@@ -174,9 +176,9 @@ def _table(values: Float[Tensor, "answer_token"], mask: Bool[Tensor, "answer tok
 
 
 def _features(vlm: VLM, packed: Packed) -> dict[str, Tensor] | None:
-    """Features of all images of the sequence, those of hidden tokens left out."""
+    """Features of all images of the sequence, without those of hidden tokens."""
     parts = []
-    for made, shown in zip(image_features(vlm, packed.images), packed.shown, strict=True):
-        if made is not None:
-            parts.append(made if shown is None else {k: v[shown.to(v.device)] for k, v in made.items()})
+    for features, shown in zip(image_features(vlm, packed.images), packed.shown, strict=True):
+        if features is not None:
+            parts.append(features if shown is None else {k: v[shown.to(v.device)] for k, v in features.items()})
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else None

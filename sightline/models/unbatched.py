@@ -1,6 +1,7 @@
-"""The plain way, for families without a proof and as the measure of the fast one: Transformers' own, row by row.
+"""Scoring and sampling one row at a time with Transformers' own forward and `generate`.
 
-Each answer is a row of its own with its prefix and its pictures, through the whole model's own forward.
+It is the fallback for model types that are not verified for packing, and the reference that packing is tested against.
+Each answer is a separate row with its prefix and its images.
 """
 
 from collections.abc import Sequence
@@ -19,29 +20,29 @@ from sightline.models.requests import Sampling
 from sightline.models.vlm import VLM
 
 
-def plain_logps(vlm: VLM, rows: Sequence[PackRow]) -> Float[Tensor, "answer_token"]:
-    """Log-probs (float32) of all answer tokens, in order."""
+def unbatched_logps(vlm: VLM, rows: Sequence[PackRow]) -> Float[Tensor, "answer_token"]:
+    """Compute log-probs (float32) of all answer tokens, in order."""
     return torch.cat([_row_logps(vlm, row.prefix, answer) for row in rows for answer in row.answers])
 
 
-def plain_scores(vlm: VLM, rows: Sequence[PackRow]) -> TokenScores:
-    """Log-probs and entropies (float32) of all answer tokens, in order."""
-    made = [_row_logits(vlm, row.prefix, answer) for row in rows for answer in row.answers]
-    logps = [_logps_of(logits, ids, count) for logits, ids, count in made]
-    entropies = [token_entropy(logits[-count - 1 : -1].float()) for logits, _, count in made]
+def unbatched_scores(vlm: VLM, rows: Sequence[PackRow]) -> TokenScores:
+    """Compute log-probs and entropies (float32) of all answer tokens, in order."""
+    results = [_row_logits(vlm, row.prefix, answer) for row in rows for answer in row.answers]
+    logps = [_logps_of(logits, ids, count) for logits, ids, count in results]
+    entropies = [token_entropy(logits[-count - 1 : -1].float()) for logits, _, count in results]
     return TokenScores(torch.cat(logps), torch.cat(entropies))
 
 
-def plain_states(
+def unbatched_states(
     vlm: VLM, rows: Sequence[PackRow]
 ) -> tuple[Float[Tensor, "answer_token dim"], Float[Tensor, "answer dim"], Float[Tensor, "answer_token"]]:
-    """Last hidden states before each answer token and at each answer's last, and log-probs of the tokens, in order."""
-    made = [_row_states(vlm, row.prefix, answer) for row in rows for answer in row.answers]
-    before, last, logps = zip(*made, strict=True)
+    """Compute last hidden states before each answer token and at each answer's last, and log-probs, in order."""
+    results = [_row_states(vlm, row.prefix, answer) for row in rows for answer in row.answers]
+    before, last, logps = zip(*results, strict=True)
     return torch.cat(before), torch.stack(last), torch.cat(logps)
 
 
-def plain_inputs(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> dict[str, Any]:
+def unbatched_inputs(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> dict[str, Any]:
     """The keyword arguments of the model's forward for one row."""
     ids = torch.tensor((*prefix.ids, *answer), device=vlm.device)[None]
     types = {
@@ -51,10 +52,12 @@ def plain_inputs(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> dict[str, Any]
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **types, **model_inputs(vlm, prefix.images)}
 
 
-def plain_continuation(vlm: VLM, prefix: EncodedPrefix, said: Ids, sampling: Sampling, seed: int) -> list[int] | None:
-    """The tokens that Transformers' own sampling puts behind what was said; `seed` decides them.
+def unbatched_continuation(
+    vlm: VLM, prefix: EncodedPrefix, prefill: Ids, sampling: Sampling, seed: int
+) -> list[int] | None:
+    """The tokens that Transformers' own sampling generates after prefix and prefill, from `seed`.
 
-    None where the model's logits are NaN.
+    None if the model's logits are NaN.
     """
     drawn = sampling.temperature > 0
     wanted = GenerationConfig(  # type: ignore[no-untyped-call]
@@ -66,19 +69,19 @@ def plain_continuation(vlm: VLM, prefix: EncodedPrefix, said: Ids, sampling: Sam
         eos_token_id=sorted(vlm.end_ids),
         pad_token_id=min(vlm.end_ids),
     )
-    inputs = plain_inputs(vlm, prefix, said)
+    inputs = unbatched_inputs(vlm, prefix, prefill)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         try:
-            made = vlm.model.generate(**inputs, generation_config=wanted, logits_processor=[_refuse_nan])
+            output = vlm.model.generate(**inputs, generation_config=wanted, logits_processor=[_refuse_nan])
         except _NaNLogits:
             return None
-    ids: list[int] = made[0, inputs["input_ids"].shape[1] :].tolist()
+    ids: list[int] = output[0, inputs["input_ids"].shape[1] :].tolist()
     return ids
 
 
 class _NaNLogits(Exception):
-    """Logits that are NaN, on the way out of Transformers' `generate`."""
+    """Raised inside Transformers' `generate` if logits are NaN."""
 
 
 def _refuse_nan(_: Tensor, logits: Tensor) -> Tensor:
@@ -93,15 +96,15 @@ def _row_logps(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> Float[Tensor, "a
 
 def _row_logits(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> tuple[Float[Tensor, "token vocab"], Tensor, int]:
     """Logits and ids of the whole row, and the length of the answer at its end."""
-    inputs = plain_inputs(vlm, prefix, answer)
+    inputs = unbatched_inputs(vlm, prefix, answer)
     return vlm.model(**inputs, use_cache=False).logits[0], inputs["input_ids"][0], len(answer)
 
 
 def _row_states(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> tuple[Tensor, Tensor, Tensor]:
-    inputs = plain_inputs(vlm, prefix, answer)
-    made = vlm.model(**inputs, use_cache=False, output_hidden_states=True)
-    hidden = made.hidden_states[-1][0]
-    return hidden[-len(answer) - 1 : -1], hidden[-1], _logps_of(made.logits[0], inputs["input_ids"][0], len(answer))
+    inputs = unbatched_inputs(vlm, prefix, answer)
+    output = vlm.model(**inputs, use_cache=False, output_hidden_states=True)
+    hidden = output.hidden_states[-1][0]
+    return hidden[-len(answer) - 1 : -1], hidden[-1], _logps_of(output.logits[0], inputs["input_ids"][0], len(answer))
 
 
 def _logps_of(logits: Float[Tensor, "token vocab"], ids: Tensor, count: int) -> Float[Tensor, "answer_token"]:

@@ -21,7 +21,7 @@ from sightline.losses.types import Need, PairLogps
 from sightline.models.adapters import reference_mode
 from sightline.models.device import uses_bfloat16
 from sightline.models.encoding import SYSTEM_RULE
-from sightline.models.loading import content_of, load_vlm, weights_hash
+from sightline.models.loading import load_vlm, model_hash, weights_hash
 from sightline.models.requests import ScoreRequest
 from sightline.models.scorer import flat_logps
 from sightline.models.soundness import check_adapter
@@ -44,7 +44,7 @@ class WithoutAdapter:
     @property
     def identity(self) -> str:
         if self._identity is None:
-            self._identity = content_of(self._policy)
+            self._identity = model_hash(self._policy)
         return self._identity
 
     @contextlib.contextmanager
@@ -71,7 +71,7 @@ class OtherModel:
     @property
     def identity(self) -> str:
         if self._identity is None:
-            own = content_of(replace(self._policy, path=str(self._model)))  # hashes the directory's files
+            own = model_hash(replace(self._policy, path=str(self._model)))  # hashes the directory's files
             self._identity = own if self._adapter is None else hash_json([own, weights_hash(self._adapter)])
         return self._identity
 

@@ -19,7 +19,7 @@ from sightline.data.terminal import open_bars
 from sightline.errors import InputError
 from sightline.models.adapters import save_adapter, save_model
 from sightline.models.device import resolve_device
-from sightline.models.vlm import hit_rate_of
+from sightline.models.vlm import cache_numbers
 from sightline.records.manifest import MANIFEST, Stage
 from sightline.records.rows import Pair, Sample
 from sightline.records.store import append_rows
@@ -213,4 +213,4 @@ def _numbers(out_dir: Path, state: TrainState[Any]) -> dict[str, float]:
         best, measure = state.validation.best, state.validation.config.measure
         numbers[f"best_validation_{measure}"] = best if measure == "loss" else -best
         numbers["best_step"] = float(state.validation.best_step)
-    return numbers | hit_rate_of(state.vlm)
+    return numbers | cache_numbers(state.vlm)

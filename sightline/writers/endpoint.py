@@ -9,7 +9,7 @@ from sightline.config import Config
 from sightline.endpoint import Ask, Endpoint, EndpointConfig, Reply
 from sightline.models.context import TOO_LONG, RunContext
 from sightline.models.encoding import fits
-from sightline.models.loading import content_of
+from sightline.models.loading import model_hash
 from sightline.models.requests import GenerateRequest, Generation, Prefix, Sampling
 from sightline.models.sampler import generate
 from sightline.models.vlm import VLM
@@ -78,7 +78,7 @@ class _Policy:
         self._config, self._vlm = config, vlm
         self._sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p)
         deciding = config.model_dump(mode="json", include={"temperature", "top_p", "max_new_tokens", "autocast"})
-        self.identity = hash_json(["policy writer", PROMPTS, content_of(vlm), deciding])
+        self.identity = hash_json(["policy writer", PROMPTS, model_hash(vlm), deciding])
 
     def write(self, drafts: Sequence[WriterTask]) -> list[Written]:
         requests = [_request(draft) for draft in drafts]

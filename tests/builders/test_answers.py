@@ -73,7 +73,7 @@ def test_what_fits_is_what_the_sampler_takes(samples_dir: Path, vlm: VLM) -> Non
     prefix = Prefix((samples_dir / "images/0.png",), ASK)
     most = max(new for new in range(1, 256) if fits(vlm, prefix, "A red cup ", new))
     generate(vlm, [GenerateRequest(prefix, "A red cup ")], Sampling(most), batch_size=1)
-    with pytest.raises(Exception, match="do not fit"):
+    with pytest.raises(Exception, match="exceed the maximum length"):
         generate(vlm, [GenerateRequest(prefix, "A red cup ")], Sampling(most + 1), batch_size=1)
     assert not fits(vlm, prefix, "A red cup. " * 100, 1)
 

@@ -17,7 +17,7 @@ from sightline.models.context import RunContext
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.loading import load_vlm
 from sightline.models.requests import prefix_of
-from sightline.models.teacher_forcing import Forcing, forced_tokens
+from sightline.models.teacher_forcing import ForcingRequest, forced_tokens
 from sightline.models.vlm import VLM
 from sightline.records import Sample
 from tests.builders.builders import assert_goes_on, assert_rows_stand_alone, made_of, numbers_of, tools_of
@@ -44,7 +44,7 @@ def test_the_rejected_answer_is_drawn_under_the_noised_picture(
         (pair,) = made.pairs
         clean = prefix_of(sample, tools.folder)
         noised = weakened(clean.images[0], "noise-500", tools, sample_rng(0, sample, PICTURES))
-        forcing = Forcing(replace(clean, images=(noised,)), sample.reference or "", rejected_seed(sample, 0))
+        forcing = ForcingRequest(replace(clean, images=(noised,)), sample.reference or "", rejected_seed(sample, 0))
         heat = 1.0 if rule == "sample" else 0.0
         (forced,) = forced_tokens(tools.vlm, [forcing], temperature=heat, batch_size=1)
         assert (pair.id, pair.chosen, pair.rejected) == (
@@ -109,7 +109,7 @@ def test_what_cannot_be_read_as_tokens_is_dropped(
     assert all(one.pairs for one in hot)  # nobody is that unlucky
     ids = [tools.vlm.tokenizer.convert_tokens_to_ids(letter) for letter in "</s>"]
     prefix = prefix_of(samples[0], tools.folder)
-    (forced,) = forced_tokens(tools.vlm, [Forcing(prefix, "No.")], temperature=0.0, batch_size=1)
+    (forced,) = forced_tokens(tools.vlm, [ForcingRequest(prefix, "No.")], temperature=0.0, batch_size=1)
     text: str = tools.vlm.tokenizer.decode(ids)
     assert text == "</s>"
     made = _made(samples[0], prefix, replace(forced, text=f"No {text}"), tools.vlm, CONFIG)

@@ -205,7 +205,7 @@ def test_what_is_no_reward_model_says_what_is_missing(tools: RunContext, tmp_pat
     with pytest.raises(InputError, match=r"a reward model with a head of its own; leave judge\.beta out"):
         opened(tools, name="reward", model=BASE, adapter=tmp_path, beta=0.1)
     save_head(ScalarHead(3), "reward", tmp_path)
-    with pytest.raises(InputError, match="is for hidden states of 3 numbers"):
+    with pytest.raises(InputError, match="is for hidden states of size 3"):
         opened(tools, name="reward", model=BASE, adapter=tmp_path)
 
 

@@ -393,7 +393,7 @@ def test_a_patch_is_put_where_its_words_are(vlm: VLM) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has what it asks for")
 def test_a_device_that_is_not_there_is_told_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="device cuda is asked for, and torch finds no GPU here; use cpu or auto"):
+    with pytest.raises(InputError, match="device is cuda, but torch finds no GPU; use cpu or auto"):
         train_base(TINY, tmp_path / "base", Console(quiet=True), "cuda")
     assert not (tmp_path / "base").exists()
 

@@ -1,4 +1,4 @@
-"""Averaged DPO: a sum worked by hand, its two ends, and the printed formula."""
+"""Averaged DPO: a value worked by hand, gamma 0 and 1, and the printed formula."""
 
 import math
 
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.losses.dpo import averaged_dpo, dpo
-from tests.losses.made import log_sigmoid, logps
+from tests.losses.example_pairs import log_sigmoid, logps
 
 logp = st.floats(-12.0, -0.1)
 three = st.tuples(logp, logp, logp)

@@ -1,4 +1,4 @@
-"""KTO and BCO: the losses that look at each answer by itself."""
+"""KTO and BCO, the losses of single answers."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ from sightline.losses.dpo import dpo
 from sightline.losses.kto import bco, divergence, kto, unshifted_bco
 from sightline.losses.objective import Term, make_objective
 from sightline.losses.types import Need, PairLogps
-from tests.losses.made import column, log_sigmoid, logps, sigmoid
+from tests.losses.example_pairs import column, log_sigmoid, logps, sigmoid
 
 logp = st.floats(-12.0, -0.1)
 four = st.tuples(logp, logp, logp, logp)

@@ -1,4 +1,4 @@
-"""Dense DPO: a sum worked by hand, token by token, and what it is without changes."""
+"""Dense DPO: a value worked by hand, token loops, and pairs without changed tokens."""
 
 import math
 
@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from sightline.losses.dpo import dense_dpo, normalized_dpo
 from sightline.losses.types import PairLogps
-from tests.losses.made import log_sigmoid, logps
+from tests.losses.example_pairs import log_sigmoid, logps
 
 tokens = st.lists(st.tuples(st.floats(-3.0, -0.01), st.booleans()), min_size=1, max_size=8)
 
 
 def pair(chosen: list[tuple[float, bool]], rejected: list[tuple[float, bool]]) -> PairLogps:
-    """From log-probs of tokens, each changed or not."""
+    """A pair from token log-probs, each changed or not."""
     sides = {"chosen": chosen, "rejected": rejected}
     sums = {name: sum(logp for logp, _ in side) for name, side in sides.items()}
     changed = {f"{name}_changed": sum(logp for logp, inside in side if inside) for name, side in sides.items()}

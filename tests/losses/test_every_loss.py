@@ -1,4 +1,4 @@
-"""What must hold of every loss of the table: signs, no gradient into rewards or references, pairs that do not mix."""
+"""Properties of every loss of the table: signs, no gradient into rewards or references, independence of pairs."""
 
 from dataclasses import fields, replace
 from typing import Any
@@ -10,7 +10,7 @@ from sightline.errors import InputError
 from sightline.losses.objective import Term, make_objective
 from sightline.losses.table import LOSSES
 from sightline.losses.types import Need, PairLogps
-from tests.losses.made import OTHER, POLICY, REFERENCE, computed, logps, middling
+from tests.losses.example_pairs import OTHER, POLICY, REFERENCE, compute_loss, example_objective, logps
 
 FIELDS = {
     Need.SECOND_REJECTED: {"second_rejected"},
@@ -30,9 +30,9 @@ def joined(one: PairLogps, other: PairLogps) -> PairLogps:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_chosen_answer_rises_and_the_rejected_one_falls(name: str) -> None:
-    """With it the same answer to a weakened picture and the second rejected one fall; blind answers stay."""
+    """Likewise the answer to a corrupted image and the second rejected answer fall; answers without image stay."""
     policy = logps(POLICY, grad=True)
-    computed(name, policy, logps(REFERENCE)).loss.sum().backward()
+    compute_loss(name, policy, logps(REFERENCE)).loss.sum().backward()
     slopes = {f.name: getattr(policy, f.name).grad for f in fields(PairLogps) if f.name in POLICY}
     assert slopes["chosen"] is not None and slopes["chosen"].item() < 0
     if name in ONE_SIDED:
@@ -47,7 +47,7 @@ def test_the_chosen_answer_rises_and_the_rejected_one_falls(name: str) -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_rewards_and_levels_carry_no_gradient(name: str) -> None:
-    out = computed(name, logps(POLICY, grad=True), logps(REFERENCE))
+    out = compute_loss(name, logps(POLICY, grad=True), logps(REFERENCE))
     assert out.loss.requires_grad and not out.chosen_reward.requires_grad and not out.rejected_reward.requires_grad
     assert (out.level is not None) is (Need.SHIFT in LOSSES[name].needs)
     assert out.level is None or not out.level.requires_grad
@@ -55,12 +55,12 @@ def test_rewards_and_levels_carry_no_gradient(name: str) -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_pairs_do_not_mix(name: str) -> None:
-    """Two pairs at once give what each gives alone; KTO's estimate is that of the step, so here it is the same."""
+    """Two pairs together give the losses of each alone; here KTO's estimate is the same for both."""
     other = replace(logps({key: value - 1.5 for key, value in POLICY.items()}), mismatched=logps(POLICY).mismatched)
     policies, reference = (logps(POLICY), other), logps(REFERENCE)
-    apart = [computed(name, policy, reference).loss.item() for policy in policies]
+    apart = [compute_loss(name, policy, reference).loss.item() for policy in policies]
     several = [joined(reference, reference), joined(logps(OTHER), logps(OTHER))]
-    together = middling(name)(joined(*policies), several, shift=0.25).loss
+    together = example_objective(name)(joined(*policies), several, shift=0.25).loss
     assert together.tolist() == pytest.approx(apart, abs=1e-12) and together.shape == (2,)
 
 
@@ -71,14 +71,16 @@ def without(logps: PairLogps, names: set[str]) -> PairLogps:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_reads_the_fields_that_it_declares_and_no_others(name: str) -> None:
-    """Without any optional field but those of its needs it computes; without one of those it says which is missing."""
+    """The fields of its needs suffice; an error names a missing one."""
     wanted = set().union(*(FIELDS.get(need, set()) for need in LOSSES[name].needs))
     optional = set().union(*FIELDS.values(), {"mismatched_tokens", "second_rejected_tokens"})
     policy, reference = (without(logps(side), optional - wanted) for side in (POLICY, REFERENCE))
-    assert torch.equal(computed(name, policy, reference).loss, computed(name, logps(POLICY), logps(REFERENCE)).loss)
+    assert torch.equal(
+        compute_loss(name, policy, reference).loss, compute_loss(name, logps(POLICY), logps(REFERENCE)).loss
+    )
     for field in wanted:
-        with pytest.raises(ValueError, match=rf"{field} of the pairs are needed and not given"):
-            computed(name, without(policy, {field}), reference)
+        with pytest.raises(ValueError, match=rf"needs {field} of the pairs, which is missing"):
+            compute_loss(name, without(policy, {field}), reference)
 
 
 def rounded(logps: PairLogps) -> PairLogps:
@@ -90,13 +92,13 @@ def rounded(logps: PairLogps) -> PairLogps:
 def test_float32_is_close_to_float64_at_the_size_of_real_answers(name: str) -> None:
     sides = (POLICY, REFERENCE, OTHER)
     long = [logps({k: 40 * v for k, v in side.items()}, chosen_tokens=160, rejected_tokens=200) for side in sides]
-    wanted = middling(name)(long[0], long[1:], shift=0.25).loss
-    found = middling(name)(rounded(long[0]), [rounded(reference) for reference in long[1:]], shift=0.25).loss
+    wanted = example_objective(name)(long[0], long[1:], shift=0.25).loss
+    found = example_objective(name)(rounded(long[0]), [rounded(reference) for reference in long[1:]], shift=0.25).loss
     assert found.dtype == torch.float32 and found.item() == pytest.approx(wanted.item(), rel=1e-4, abs=1e-5)
 
 
 def test_reward_models_are_trained_alone_and_one_loss_has_the_shift() -> None:
-    with pytest.raises(InputError, match="reward goes by scores of a reward head and dpo by log-probs"):
+    with pytest.raises(InputError, match="reward uses scores of a reward head and dpo uses log-probs"):
         make_objective([Term("reward"), Term("dpo", parameters={"beta": 0.1})])
     bco = Term("bco", parameters={"beta": 0.1})
     with pytest.raises(InputError, match="bco and bco would share one running mean"):

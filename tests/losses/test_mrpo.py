@@ -1,4 +1,4 @@
-"""MRPO: worked by hand, by probabilities, against the form of its authors' code, and what clipping and weights do."""
+"""MRPO: values by hand, by probabilities, and by its authors' code; clipping and weights."""
 
 import math
 
@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from sightline.errors import InputError
 from sightline.losses.dpo import dpo
-from sightline.losses.mrpo import adaptive_weights, clipped, mrpo, multi_dpo, virtual_reference
+from sightline.losses.mrpo import adaptive_weights, clip_references, mrpo, multi_dpo, virtual_reference
 from sightline.losses.types import PairLogps
-from tests.losses.made import column, log_sigmoid, logps
+from tests.losses.example_pairs import column, log_sigmoid, logps
 
 logp = st.floats(-12.0, -0.5)
 two = st.tuples(logp, logp)
@@ -29,7 +29,7 @@ def test_the_virtual_reference_worked_by_hand() -> None:
 
 
 def test_weights_worked_by_hand() -> None:
-    """The references tell the answers apart by 1, 3 and 4 nats; by 0 each, all weigh the same."""
+    """Log-ratios of the references of 1, 3 and 4 nats; if all are 0, the weights are equal."""
     shares = adaptive_weights([pair(-4, -5), pair(-6, -3), pair(-2, -6)])
     assert shares[:, 0].tolist() == pytest.approx([1 / 8, 3 / 8, 4 / 8], abs=1e-6)
     assert adaptive_weights([pair(-4, -4), pair(-6, -6)])[:, 0].tolist() == [0.5, 0.5]
@@ -42,18 +42,18 @@ def test_clipping_worked_by_hand() -> None:
     A likelier one, (-1, -1): sizes 5.5 and 10.5, s = 11/32, up to (1 - 1.1/32) * -10 and (1 - 2.1/32) * -20.
     """
     primary = pair(-10, -20)
-    first, near = clipped([primary, pair(-20, -20)], 0.1, "adaptive")
+    first, near = clip_references([primary, pair(-20, -20)], 0.1, "adaptive")
     assert first is primary and near.chosen.item() == pytest.approx(-10 - 3 / 7) and near.rejected.item() == -20
-    (_, fixed) = clipped([primary, pair(-20, -20)], 0.1, "fixed")
+    (_, fixed) = clip_references([primary, pair(-20, -20)], 0.1, "fixed")
     assert fixed.chosen.item() == pytest.approx(-11.0)
-    (_, above) = clipped([primary, pair(-1, -1)], 0.1, "adaptive")
+    (_, above) = clip_references([primary, pair(-1, -1)], 0.1, "adaptive")
     assert above.chosen.item() == pytest.approx(-10 + 11 / 32) and above.rejected.item() == pytest.approx(-20 + 42 / 32)
 
 
 def slow(
     policy: tuple[float, float], references: list[tuple[float, float]], eta: float, clip: str, weights: str
 ) -> float:
-    """beta 0.3; with probabilities, and for two references as the authors' code writes it down where asked."""
+    """beta 0.3; with probabilities, or for two references in the form of the authors' code."""
     apart = [abs(chosen - rejected) + 1e-6 for chosen, rejected in references]
     shares = [1 / len(references)] * len(references) if weights == "uniform" else [a / sum(apart) for a in apart]
     sizes = [abs(sum(r[side] for r in references) / len(references)) for side in (0, 1)]
@@ -86,7 +86,7 @@ def test_the_printed_formula(
 
 
 def test_the_weights_of_paper_and_code_are_each_other_s_with_two_references() -> None:
-    """They differ where the references differ, and agree where both tell the answers apart alike."""
+    """They differ if the references differ, and agree if both have the same log-ratio."""
 
     def value(weights: str, other: PairLogps) -> float:
         return mrpo(pair(-4, -5), [pair(-6, -7), other], beta=0.3, eta=0.9, clip="fixed", weights=weights).loss.item()
@@ -108,7 +108,7 @@ def test_equal_references_are_one(policy: tuple[float, float], reference: tuple[
 
 
 def test_the_baseline_averages_losses() -> None:
-    """Uniform, clipping too wide to bite: half DPO against each."""
+    """Uniform weights without effective clipping: half DPO against each reference."""
     policy, references = pair(-4, -5), [pair(-6, -3), pair(-5, -4)]
     wanted = [dpo(policy, reference, beta=0.5) for reference in references]
     out = multi_dpo(policy, references, beta=0.5, eta=0.99, clip="fixed", weights="uniform")
@@ -139,5 +139,5 @@ def test_long_answers_do_not_underflow() -> None:
 
 
 def test_the_code_s_weights_with_three_references_are_refused() -> None:
-    with pytest.raises(InputError, match=r"loss.weights is 'code' with 3 references.*give 'paper'"):
+    with pytest.raises(InputError, match=r"loss.weights is 'code' with 3 references.*use 'paper'"):
         mrpo(pair(-4, -5), [pair(-4, -5)] * 3, beta=0.3, eta=0.1, clip="fixed", weights="code")

@@ -1,4 +1,4 @@
-"""The losses that look at another picture or at none: mDPO and its terms, and V-DPO."""
+"""Losses with a corrupted image or none: mDPO and its terms, and V-DPO."""
 
 import math
 
@@ -10,7 +10,7 @@ from sightline.losses.dpo import dpo
 from sightline.losses.mdpo import anchored, conditional, mdpo, vdpo
 from sightline.losses.objective import Term, make_objective
 from sightline.losses.types import PairLogps
-from tests.losses.made import log_sigmoid, logps
+from tests.losses.example_pairs import log_sigmoid, logps
 
 logp = st.floats(-12.0, -0.1)
 four = st.tuples(logp, logp, logp, logp)
@@ -98,7 +98,7 @@ def test_vdpo_is_the_printed_formula(policy: tuple[float, ...], reference: tuple
 def test_without_guidance_or_without_a_view_vdpo_is_dpo(
     policy: tuple[float, ...], reference: tuple[float, ...]
 ) -> None:
-    """gamma 1 leaves the blind out; a policy that says the same without its picture is not guided anywhere."""
+    """gamma 1 removes the guidance, and so does a policy that ignores its image."""
     one, other = blind(*policy), blind(*reference)
     wanted = dpo(one, other, beta=0.3).loss.item()
     assert vdpo(one, other, beta=0.3, gamma=1.0, guide="policy").loss.item() == pytest.approx(wanted, abs=1e-9)
@@ -107,7 +107,7 @@ def test_without_guidance_or_without_a_view_vdpo_is_dpo(
 
 
 def test_a_pair_that_the_language_decides_teaches_less() -> None:
-    """The same pair, its chosen answer likely (-2) or unlikely (-10) without the picture."""
+    """The same pair, its chosen answer likely (-2) or unlikely (-10) without the image."""
 
     def slope(blind_chosen: float) -> float:
         policy = logps({"chosen": -4, "rejected": -5, "blind_chosen": blind_chosen, "blind_rejected": -5}, grad=True)

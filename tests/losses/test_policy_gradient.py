@@ -1,4 +1,4 @@
-"""Policy gradients and advantages: sums worked by hand, slow loops, and the gradients that they are made for."""
+"""Policy gradients and advantages: values worked by hand, slow loops, and gradients."""
 
 import math
 
@@ -36,7 +36,7 @@ def masked(*lengths: int, width: int) -> Tensor:
 def test_leave_one_out_worked_by_hand() -> None:
     """Rewards 1, 2, 6: minus (2 + 6) / 2 = 4, (1 + 6) / 2 = 3.5, (1 + 2) / 2 = 1.5, so -3, -1.5, 4.5.
 
-    Without the score of the second: 1 - 6 = -5, 0, 6 - 1 = 5; an answer alone has nothing to be compared with.
+    Without the score of the second: 1 - 6 = -5, 0, 6 - 1 = 5; a single answer has advantage 0.
     """
     rewards = table([1.0, 2.0, 6.0])
     assert leave_one_out(rewards).tolist() == [[-3.0, -1.5, 4.5]]
@@ -57,7 +57,7 @@ def test_group_relative_worked_by_hand() -> None:
 
 @given(st.lists(number, min_size=2, max_size=6), number)
 def test_advantages_forget_a_constant_and_add_up_to_nothing(rewards: list[float], constant: float) -> None:
-    """Both do; and leaving one out is k / (k - 1) times the distance from the mean."""
+    """Both sum to 0, and leave-one-out is k / (k - 1) times the distance from the mean."""
     one, moved = table(rewards), table([reward + constant for reward in rewards])
     out, relative = leave_one_out(one), group_relative(one, divide_by_deviation=False)
     assert leave_one_out(moved).tolist()[0] == pytest.approx(out.tolist()[0], abs=1e-9)

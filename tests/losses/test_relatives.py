@@ -1,4 +1,4 @@
-"""DPO's relatives: sums worked by hand, slow float64 forms, what holds at policy = reference, signs and symmetries."""
+"""Variants of DPO: values worked by hand, slow float64 forms, policy = reference, signs and symmetries."""
 
 import math
 from collections.abc import Callable
@@ -36,12 +36,12 @@ def pair(chosen: float, rejected: float, tokens: tuple[int, int] = (4, 5), *, gr
     return PairLogps(column(chosen, grad=grad), column(rejected, grad=grad), *lengths)
 
 
-def computed(name: str, policy: PairLogps, reference: PairLogps) -> LossOut:
+def compute_loss(name: str, policy: PairLogps, reference: PairLogps) -> LossOut:
     return make_objective([Term(name, parameters=PARAMETERS[name])])(policy, [reference])
 
 
 def value(name: str, four: Four, tokens: tuple[int, int] = (4, 5)) -> float:
-    return computed(name, pair(*four[:2], tokens), pair(*four[2:], tokens)).loss.item()
+    return compute_loss(name, pair(*four[:2], tokens), pair(*four[2:], tokens)).loss.item()
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_the_printed_formula(name: str, four: Four, tokens: tuple[int, int]) -> 
     ],
 )
 def test_at_the_reference_the_value_is_known(name: str, wanted: float) -> None:
-    out = computed(name, pair(-7.0, -2.0), pair(-7.0, -2.0))
+    out = compute_loss(name, pair(-7.0, -2.0), pair(-7.0, -2.0))
     assert out.loss.item() == pytest.approx(wanted)
     assert out.chosen_reward.item() == out.rejected_reward.item() == 0
 
@@ -124,7 +124,7 @@ def test_at_the_reference_the_value_is_known(name: str, wanted: float) -> None:
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_the_chosen_answer_rises_and_the_rejected_one_falls(name: str) -> None:
     policy = pair(-6.0, -5.0, grad=True)
-    computed(name, policy, pair(-5.0, -5.5)).loss.sum().backward()
+    compute_loss(name, policy, pair(-5.0, -5.5)).loss.sum().backward()
     assert policy.chosen.grad is not None and policy.chosen.grad.item() < 0
     if name == "sft":
         assert policy.rejected.grad is None or policy.rejected.grad.item() == 0
@@ -137,7 +137,7 @@ def test_the_chosen_answer_rises_and_the_rejected_one_falls(name: str) -> None:
 def test_a_pair_and_its_reverse_differ_by_the_margin(name: str, four: Four) -> None:
     """-log sigma(x) + log sigma(-x) = -x."""
     turned = (four[1], four[0], four[3], four[2])
-    out = computed(name, pair(*four[:2]), pair(*four[2:]))
+    out = compute_loss(name, pair(*four[:2]), pair(*four[2:]))
     lead = (out.chosen_reward - out.rejected_reward).item()
     assert value(name, four) - value(name, turned, (5, 4)) == pytest.approx(-lead, abs=1e-7)
 
@@ -147,12 +147,12 @@ def test_labels_that_are_right_by_a_share_average_to_the_conservative_loss(four:
     """Conservative DPO is the expected DPO loss under flips, robust DPO has DPO's as its expectation under them."""
     turned = (four[1], four[0], four[3], four[2])
     right, wrong = value("dpo", four), value("dpo", turned)
-    asked = {"beta": BETA, "epsilon": epsilon}
-    smoothed = make_objective([Term("dpo-conservative", parameters=asked)])(
+    both = {"beta": BETA, "epsilon": epsilon}
+    smoothed = make_objective([Term("dpo-conservative", parameters=both)])(
         pair(*four[:2]), [pair(*four[2:])]
     ).loss.item()
     assert smoothed == pytest.approx((1 - epsilon) * right + epsilon * wrong, abs=1e-7)
-    robust = make_objective([Term("dpo-robust", parameters=asked)])
+    robust = make_objective([Term("dpo-robust", parameters=both)])
     seen = robust(pair(*four[:2]), [pair(*four[2:])]).loss.item()
     flipped = robust(pair(*turned[:2]), [pair(*turned[2:])]).loss.item()
     assert (1 - epsilon) * seen + epsilon * flipped == pytest.approx(right, abs=1e-6)
@@ -160,20 +160,20 @@ def test_labels_that_are_right_by_a_share_average_to_the_conservative_loss(four:
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_rewards_carry_no_gradient(name: str) -> None:
-    out = computed(name, pair(-6.0, -5.0, grad=True), pair(-5.0, -5.5))
+    out = compute_loss(name, pair(-6.0, -5.0, grad=True), pair(-5.0, -5.5))
     assert not out.chosen_reward.requires_grad and not out.rejected_reward.requires_grad
 
 
 @pytest.mark.parametrize("name", ["dpo-normalized", "sft", "simpo", "orpo"])
 def test_means_need_lengths(name: str) -> None:
     bare = PairLogps(column(-1.0), column(-2.0))
-    with pytest.raises(ValueError, match="chosen_tokens of the pairs are needed"):
-        computed(name, bare, bare)
+    with pytest.raises(ValueError, match="needs chosen_tokens of the pairs"):
+        compute_loss(name, bare, bare)
 
 
 def test_certain_answers_have_finite_odds_and_gradients() -> None:
     policy = pair(-1e-9, -30.0, grad=True)
-    out = computed("orpo", policy, policy)
+    out = compute_loss("orpo", policy, policy)
     out.loss.sum().backward()
     assert torch.isfinite(out.loss).all()
     assert policy.chosen.grad is not None and torch.isfinite(policy.chosen.grad).all()

@@ -1,4 +1,4 @@
-"""The reward model's loss: a value worked by hand and its mirror."""
+"""The reward model's loss: a value worked by hand, and swapped answers."""
 
 import math
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline.losses.reference_free import bradley_terry
-from tests.losses.made import log_sigmoid, logps
+from tests.losses.example_pairs import log_sigmoid, logps
 
 score = st.floats(-9.0, 9.0)
 

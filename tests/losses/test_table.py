@@ -1,4 +1,4 @@
-"""The table of losses and their sums: what an objective binds, needs and adds up, and how a wrong one is refused."""
+"""The table of losses and objectives: bound parameters, needs, sums, and errors."""
 
 import pytest
 import torch
@@ -72,7 +72,7 @@ def test_the_shift_goes_to_the_loss_that_needs_it_and_its_level_comes_back(monke
 
 def test_scores_and_log_probs_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LOSSES, "scores", LossSpec(margin_loss, (), frozenset({Need.REWARDS})))
-    with pytest.raises(InputError, match="scores goes by scores of a reward head and sft by log-probs"):
+    with pytest.raises(InputError, match="scores uses scores of a reward head and sft uses log-probs"):
         make_objective([Term("sft"), Term("scores")])
 
 

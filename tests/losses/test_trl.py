@@ -1,8 +1,8 @@
-"""TRL's own loss code on the same log-probs: equal to the last digits, or equal after the conversion that is named.
+"""TRL's own loss code on the same log-probs: equal, or equal after the conversion that each test names.
 
-TRL's trainers are made without their constructors and given a model that answers with fixed log-probs; the code that
-runs is theirs. Its advantages are computed amid generation and cannot be called alone; it has no PPO with
-values and no GAE. Importing TRL takes half a minute where the disk is cold, hence `slow`.
+TRL's trainers are created without their constructors and with a model that returns fixed log-probs. TRL computes
+advantages during generation, so they cannot be called separately; it has no PPO with values and no GAE. Importing TRL
+takes half a minute with a cold disk, hence `slow`.
 """
 
 from collections import defaultdict
@@ -18,15 +18,15 @@ from sightline.losses.objective import Term, make_objective
 from sightline.losses.policy_gradient import clipped_surrogate, group_relative, k3, row_means, row_sums
 from sightline.losses.reference_free import bradley_terry
 from sightline.losses.types import PairLogps
-from tests.losses.made import column
+from tests.losses.example_pairs import column
 
 pytestmark = pytest.mark.slow
 
 PAIRS, WIDTH, BETA, EPSILON = 5, 9, 0.3, 0.1
 
 
-class Told(nn.Module):
-    """A model that answers each call with the next of the outputs it was given."""
+class ScriptedModel(nn.Module):
+    """A model that returns the given outputs one after the other."""
 
     def __init__(self, *outputs: SimpleNamespace) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Told(nn.Module):
 
 
 class Alone:
-    """One process on a CPU, as far as losses ask for it."""
+    """The part of an Accelerator of one CPU process that losses use."""
 
     device = torch.device("cpu")
     sync_gradients = True
@@ -56,7 +56,7 @@ def trl(name: str, module: str = "trl") -> Any:
 
 
 def trainer(kind: Any, model: nn.Module, **settings: object) -> Any:
-    made = object.__new__(kind)
+    instance = object.__new__(kind)
     common = {
         "model": model,
         "accelerator": Alone(),
@@ -65,8 +65,8 @@ def trainer(kind: Any, model: nn.Module, **settings: object) -> Any:
         "_tp_size": 1,
     }
     for name, value in {**common, "_metrics": defaultdict(lambda: defaultdict(list)), **settings}.items():
-        setattr(made, name, value)
-    return made
+        setattr(instance, name, value)
+    return instance
 
 
 def rows(seed: int, lengths: list[int]) -> Tensor:
@@ -80,7 +80,7 @@ def masks(lengths: list[int]) -> Tensor:
 
 
 def output(logps: Tensor) -> SimpleNamespace:
-    """With the other things that TRL logs."""
+    """A model output with the other values that TRL logs."""
     zeros = torch.zeros_like(logps)
     return SimpleNamespace(log_probs=logps, entropy=zeros, mean_logits=zeros, is_top1=zeros.bool())
 
@@ -92,12 +92,12 @@ def pairs(logps: Tensor, lengths: list[int]) -> PairLogps:
 
 
 def theirs(lengths: list[int], types: list[str], weights: list[float] | None = None, beta: float = BETA) -> float:
-    """What DPOTrainer makes of the log-probs of seed 0 against those of seed 1."""
+    """The loss of DPOTrainer for the log-probs of seed 0 against those of seed 1."""
     policy, reference = rows(0, lengths), rows(1, lengths).sum(1)
     half = len(lengths) // 2
-    made = trainer(
+    instance = trainer(
         trl("DPOTrainer"),
-        Told(output(policy)),
+        ScriptedModel(output(policy)),
         ld_alpha=None,
         precompute_ref_logps=True,
         f_divergence_type="reverse_kl",
@@ -114,7 +114,7 @@ def theirs(lengths: list[int], types: list[str], weights: list[float] | None = N
         "ref_chosen_logps": reference[:half],
         "ref_rejected_logps": reference[half:],
     }
-    return float(made._compute_loss(made.model, inputs, return_outputs=False))
+    return float(instance._compute_loss(instance.model, inputs, return_outputs=False))
 
 
 def ours(lengths: list[int], *terms: Term) -> Tensor:
@@ -148,7 +148,7 @@ def test_ipo_differs_by_lengths() -> None:
 
 
 def test_supervised_tuning_differs_by_lengths() -> None:
-    """They take the mean over all tokens of the batch: ours weighted by the chosen answers' lengths."""
+    """TRL takes the mean over all tokens of the batch: ours weighted by the chosen answers' lengths."""
     weights = torch.tensor(LENGTHS[:PAIRS])
     found = (ours(LENGTHS, Term("sft")) * weights).sum() / weights.sum()
     assert found.item() == pytest.approx(theirs(LENGTHS, ["sft"]))
@@ -167,9 +167,9 @@ def test_mpo_without_a_shift() -> None:
 def test_kto(lift: float) -> None:
     policy, reference = rows(0, LENGTHS), rows(1, LENGTHS)
     mismatched = rows(2, LENGTHS)
-    made = trainer(
+    instance = trainer(
         trl("KTOTrainer"),
-        Told(output(mismatched), output(policy)),
+        ScriptedModel(output(mismatched), output(policy)),
         precompute_ref_logps=True,
         calculate_KL=True,
         loss_type="kto",
@@ -179,8 +179,8 @@ def test_kto(lift: float) -> None:
     )
     shape, completion = (2 * PAIRS, WIDTH + 1), torch.cat([torch.zeros(2 * PAIRS, 1), masks(LENGTHS)], 1).long()
     ids = {name: torch.zeros(shape, dtype=torch.long) for name in ("input_ids", "KL_input_ids")}
-    found = made._compute_loss(
-        made.model,
+    found = instance._compute_loss(
+        instance.model,
         {
             **ids,
             "attention_mask": torch.ones(shape),
@@ -208,10 +208,10 @@ def test_simpo_and_smoothed_labels_through_cpo() -> None:
     """CPO's smoothed loss has no reference: the conservative one against a reference that finds all equally likely."""
     cpo = trl("CPOTrainer", "trl.experimental.cpo")
     policy = pairs(rows(0, LENGTHS), LENGTHS)
-    simpo = trainer(cpo, Told(), alpha=0.0, loss_type="simpo", beta=2.0, simpo_gamma=0.5, label_smoothing=0.0)
+    simpo = trainer(cpo, ScriptedModel(), alpha=0.0, loss_type="simpo", beta=2.0, simpo_gamma=0.5, label_smoothing=0.0)
     found = make_objective([Term("simpo", 1.0, {"beta": 2.0, "gamma": 0.5})])(policy).loss
     assert torch.allclose(found, simpo.cpo_loss(*policy.means())[0])
-    smoothed = trainer(cpo, Told(), alpha=0.0, loss_type="sigmoid", beta=BETA, label_smoothing=EPSILON)
+    smoothed = trainer(cpo, ScriptedModel(), alpha=0.0, loss_type="sigmoid", beta=BETA, label_smoothing=EPSILON)
     nothing = PairLogps(torch.zeros_like(policy.chosen), torch.zeros_like(policy.rejected))
     conservative = make_objective([Term("dpo-conservative", 1.0, {"beta": BETA, "epsilon": EPSILON})])
     assert torch.allclose(conservative(policy, [nothing]).loss, smoothed.cpo_loss(policy.chosen, policy.rejected)[0])
@@ -221,7 +221,7 @@ def test_the_odds_of_orpo() -> None:
     """Theirs is the term to subtract from supervised tuning, which differs by lengths as above; float32 inside."""
     kind = trl("ORPOTrainer", "trl.experimental.orpo")
     policy = pairs(rows(0, LENGTHS), LENGTHS)
-    odds = trainer(kind, Told(), beta=0.2).odds_ratio_loss(*policy.means())[0]
+    odds = trainer(kind, ScriptedModel(), beta=0.2).odds_ratio_loss(*policy.means())[0]
     found = make_objective([Term("orpo", 1.0, {"odds_weight": 0.2})])(policy).loss
     tuning = make_objective([Term("sft")])(policy).loss
     assert torch.allclose(found - tuning, -odds.double(), atol=1e-6)
@@ -229,12 +229,12 @@ def test_the_odds_of_orpo() -> None:
 
 def test_reward_models() -> None:
     scores = column(1.5, -0.5, 2.0, 0.25)
-    made = trainer(
+    instance = trainer(
         trl("RewardTrainer"),
-        Told(SimpleNamespace(logits=scores[:, None])),
+        ScriptedModel(SimpleNamespace(logits=scores[:, None])),
         args=SimpleNamespace(center_rewards_coefficient=None),
     )
-    found = made.compute_loss(made.model, {"attention_mask": torch.ones(4, 3)})
+    found = instance.compute_loss(instance.model, {"attention_mask": torch.ones(4, 3)})
     assert bradley_terry(PairLogps(scores[:2], scores[2:])).loss.mean().item() == pytest.approx(found.item())
 
 
@@ -254,9 +254,9 @@ def policy_inputs(old: dict[str, Tensor], reference: Tensor, advantages: Tensor)
 @pytest.mark.parametrize("beta", [0.0, 0.4])
 def test_grpo(beta: float) -> None:
     new, old, reference, advantages = rollouts()
-    made = trainer(
+    instance = trainer(
         trl("GRPOTrainer"),
-        Told(),
+        ScriptedModel(),
         _get_per_token_logps_and_entropies=lambda *_, **__: (new, torch.zeros_like(new), None),
         top_entropy_quantile=1.0,
         off_policy_mask_threshold=None,
@@ -270,11 +270,11 @@ def test_grpo(beta: float) -> None:
         current_gradient_accumulation_steps=1,
         _entropy_bonus_enabled=False,
     )
-    wanted = made._compute_loss(made.model, policy_inputs({"old_per_token_logps": old}, reference, advantages))
+    wanted = instance._compute_loss(instance.model, policy_inputs({"old_per_token_logps": old}, reference, advantages))
     surrogate, stopped = clipped_surrogate(new, old, advantages[:, None].expand_as(new), low=0.2, high=0.3)
     found = row_means(surrogate + beta * k3(new, reference), masks(LENGTHS)).mean()
     assert found.item() == pytest.approx(wanted.item())
-    share = made._metrics["train"]["clip_ratio/region_mean"][0]
+    share = instance._metrics["train"]["clip_ratio/region_mean"][0]
     inside = masks(LENGTHS)
     assert (stopped & inside).sum().item() / inside.sum().item() == pytest.approx(share) and 0 < share < 1
 
@@ -282,21 +282,21 @@ def test_grpo(beta: float) -> None:
 def test_rloo() -> None:
     """Their ratio is that of whole answers."""
     new, old, reference, advantages = rollouts()
-    made = trainer(
+    instance = trainer(
         trl("RLOOTrainer"),
-        Told(),
+        ScriptedModel(),
         _get_per_token_logps_and_entropies=lambda *_, **__: (new, torch.zeros_like(new), None),
         epsilon_low=0.2,
         epsilon_high=0.2,
     )
-    wanted = made._compute_loss(made.model, policy_inputs({"old_logps": old.sum(1)}, reference, advantages))
+    wanted = instance._compute_loss(instance.model, policy_inputs({"old_logps": old.sum(1)}, reference, advantages))
     sums = row_sums(new, masks(LENGTHS)), row_sums(old, masks(LENGTHS))
     loss, stopped = clipped_surrogate(*sums, advantages, low=0.2, high=0.2)
     assert loss.mean().item() == pytest.approx(wanted.item()) and stopped.any()
 
 
 def test_the_deviation_of_a_group() -> None:
-    """TRL's own deviation, unscored answers left out, put in the place of ours."""
+    """TRL's own standard deviation, without unscored answers, replaces ours."""
     deviation = trl("nanstd", "trl.trainer.utils")
     rewards = torch.tensor([[1.0, 2.0, 6.0, 3.0], [0.5, float("nan"), 4.0, 1.0]])
     found = group_relative(rewards, ~rewards.isnan(), divide_by_deviation=True)

@@ -1,6 +1,6 @@
-"""Every loss of the table on one pair, worked by hand; a loss that is registered without such a value fails here.
+"""Every loss of the table on one pair, worked by hand; a registered loss without such a value fails here.
 
-The pair is that of `made`. Log-probs under policy and reference, and their log-ratios:
+The pair is that of `example_pairs`. Log-probs under policy and reference, and their log-ratios:
 
     chosen          -6    -5    -1      4 tokens, 2 of them changed: -3.5 and -3
     rejected        -5    -5.5  +0.5    5 tokens, 3 of them changed: -2 and -2.5
@@ -23,7 +23,7 @@ import pytest
 
 from sightline.losses.table import LOSSES, ChoiceParameter, LossSpec
 from sightline.losses.types import LossOut, PairLogps
-from tests.losses.made import POLICY, REFERENCE, computed, logps
+from tests.losses.example_pairs import POLICY, REFERENCE, compute_loss, logps
 
 
 class Worked(NamedTuple):
@@ -65,7 +65,7 @@ WORKED: dict[str, list[Worked]] = {
     "bco-unshifted": [Worked({"beta": 0.5}, 1.8000164041, -0.5, 0.25)],
     # L(0.75) + L(0.5 - 0.25) + L(0.5), the three terms below with delta 0
     "mdpo": [Worked({"beta": 0.5}, 2.9368874102, -0.5, 0.25)],
-    # the weakened picture's reward, -0.25, stands as the rejected one; L(0.5 - 0.25)
+    # the corrupted image's reward, -0.25, is the rejected one; L(0.5 - 0.25)
     "mdpo-conditional": [Worked({"beta": 0.5}, 0.8259394199, -0.5, -0.25)],
     # L(0.5 + 0.25)
     "mdpo-anchored": [Worked({"beta": 0.5, "delta": 0.25}, 1.1368710061, -0.5, 0.25)],
@@ -123,7 +123,7 @@ WORKED: dict[str, list[Worked]] = {
 
 
 def check_worked(name: str) -> None:
-    """Assert that a loss has values worked by hand, for every option of its choices, and that it gives them."""
+    """Check a loss against values worked by hand, for every option of its choices."""
     cases = WORKED.get(name, [])
     assert cases, f"{name} has no value worked by hand; add one to WORKED"
     for choice in LOSSES[name].parameters:
@@ -131,7 +131,7 @@ def check_worked(name: str) -> None:
             missing = set(choice.options) - {str(case.parameters[choice.name]) for case in cases}
             assert not missing, f"{name} has no value worked by hand for {choice.name} {', '.join(sorted(missing))}"
     for case in cases:
-        out = computed(name, logps(POLICY), logps(REFERENCE), **case.parameters)
+        out = compute_loss(name, logps(POLICY), logps(REFERENCE), **case.parameters)
         found = (out.loss.item(), out.chosen_reward.item(), out.rejected_reward.item())
         assert found == pytest.approx(case[1:], abs=1e-6), f"{name} with {case.parameters}"
 

@@ -1,4 +1,4 @@
-"""The tiny model, its pictures, and what it learns by heart; made once, for all tests of the room."""
+"""Session fixtures: the tiny model, its images, and a copy trained to memorize a few answers."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def vlm(tiny_directory: Path) -> VLM:
 
 @pytest.fixture(scope="session")
 def lessons(pictures: list[Path]) -> list[ScoreRequest]:
-    """Two pictures with one prompt, and one of them with another prompt, each with the answer that `fluent` learned."""
+    """Two images with one prompt, and one of them with another prompt, each with the answer that `fluent` memorized."""
     describe, ask = "Describe the picture.", "Is there a spoon in the image?"
     return [
         ScoreRequest(
@@ -46,7 +46,7 @@ def lessons(pictures: list[Path]) -> list[ScoreRequest]:
 
 @pytest.fixture(scope="session")
 def fluent(tiny_directory: Path, lessons: list[ScoreRequest]) -> VLM:
-    """The tiny model after it has learned its lessons by heart, through the scorer."""
+    """The tiny model trained through the scorer until it has memorized `lessons`."""
     vlm = load_vlm(tiny_directory)
     vlm.model.requires_grad_(True)
     optimizer = torch.optim.Adam(vlm.model.parameters(), lr=0.01)

@@ -1,6 +1,6 @@
-"""The slow, plain way to the same numbers, through the processor and the whole forward, one row at a time.
+"""Reference log-probs and logits through processor and whole forward, one row at a time.
 
-It shares no code with `sightline.models`, so that the two can disagree.
+It shares no code with `sightline.models`.
 """
 
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from torch import Tensor
 
 
 def prompt_text(images: Sequence[Path], prompt: str) -> str:
-    """The user turn as the tiny model's template writes it, with the generation prompt."""
+    """The user turn and the generation prompt as rendered by the tiny model's template."""
     return "USER: " + "<image>\n" * len(images) + prompt + " ASSISTANT:"
 
 
 def inputs_of(processor: Any, images: Sequence[Path], text: str) -> dict[str, Tensor]:
-    """What the processor makes of a text with its images."""
+    """The processor's output for a text with its images."""
     pictures = [Image.open(path).convert("RGB") for path in images]
     return dict(processor(text=text, images=pictures or None, return_tensors="pt"))
 
 
 def token_logps(model: Any, processor: Any, images: Sequence[Path], prompt: str, answer: str) -> Tensor:
-    """Log-probs (float64) of the tokens of " answer</s>" behind its prompt, from a forward over this row alone."""
+    """Log-probs (float64) of the tokens of " answer</s>" after its prompt, from a forward over this row alone."""
     logits, ids = answer_logits(model, processor, images, prompt, answer)
     return torch.log_softmax(logits, -1).gather(-1, ids[:, None])[:, 0]
 

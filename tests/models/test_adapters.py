@@ -1,4 +1,4 @@
-"""LoRA: which weights train, the reference, and one set of log-probs however the adapter is saved and opened again."""
+"""LoRA: trainable weights, the reference, and equal log-probs after saving, loading and merging."""
 
 from pathlib import Path
 
@@ -22,15 +22,15 @@ def trainable(vlm: VLM) -> dict[str, torch.nn.Parameter]:
     return {name: parameter for name, parameter in vlm.model.named_parameters() if parameter.requires_grad}
 
 
-def trained(vlm: VLM, *, train_projector: bool = True) -> VLM:
-    """An adapter whose every weight has moved."""
+def add_perturbed_lora(vlm: VLM, *, train_projector: bool = True) -> VLM:
+    """Add an adapter and change its every weight."""
     vlm = add_lora(vlm, LoraSettings(rank=4, alpha=8.0, train_projector=train_projector))
     stir(vlm)
     return vlm
 
 
 def stir(vlm: VLM) -> None:
-    """Move every weight that is trained."""
+    """Change every trainable weight."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in trainable(vlm).values():
@@ -81,11 +81,14 @@ def test_targets_leave_the_vision_tower_frozen_unless_it_is_asked_for(
 @pytest.mark.parametrize(
     ("targets", "words"),
     [
-        (("no_such_layer",), r"'no_such_layer' fits no module of the language model .*down_proj, gate_proj, k_proj, l"),
-        (("q_proj", "qproj"), r"'qproj' fits no module .* q_proj, up_proj, v_proj$"),
-        (("fc1",), r"'fc1' fits no module .*set lora\.vision_tower=true"),
-        (r".*vision_tower.*\.q_proj", "fits no module"),
-        ("(", "is no regular expression"),
+        (
+            ("no_such_layer",),
+            r"'no_such_layer' matches no module of the language model .*down_proj, gate_proj, k_proj, l",
+        ),
+        (("q_proj", "qproj"), r"'qproj' matches no module .* q_proj, up_proj, v_proj$"),
+        (("fc1",), r"'fc1' matches no module .*set lora\.vision_tower=true"),
+        (r".*vision_tower.*\.q_proj", "matches no module"),
+        ("(", "is not a regular expression"),
     ],
 )
 def test_a_target_that_matches_nothing_is_refused_with_the_names_there_are(
@@ -99,7 +102,7 @@ def test_a_target_that_matches_nothing_is_refused_with_the_names_there_are(
 def test_a_trained_vision_tower_is_in_scores_gradients_and_never_in_a_stale_cache(
     tiny_directory: Path, tmp_path: Path, items: list[ScoreRequest], pictures: list[Path]
 ) -> None:
-    """Scores by the plain forward, with the adapter on and off, from a cold and a warm cache; gradients reach it."""
+    """Scores equal the unbatched forward, adapter on and off, cache cold and warm; gradients reach the adapter."""
     cache = TensorCache(tmp_path / "cache", max_bytes=10**8)
     settings = LoraSettings(4, 8.0, targets=("q_proj", "v_proj"), vision_tower=True)
     vlm = add_lora(load_vlm(tiny_directory, cache=cache), settings, seed=3)
@@ -122,7 +125,7 @@ def test_a_trained_vision_tower_is_in_scores_gradients_and_never_in_a_stale_cach
 
 
 def test_a_vision_tower_is_not_trained_by_token_nor_where_there_is_none(vlm: VLM) -> None:
-    with pytest.raises(InputError, match=r"lora\.vision_tower does not go with lora\.decoupled"):
+    with pytest.raises(InputError, match=r"lora\.vision_tower cannot be combined with lora\.decoupled"):
         add_lora(vlm, LoraSettings(4, 8.0, decoupled=True, vision_tower=True))
 
 
@@ -144,7 +147,7 @@ def test_a_fresh_adapter_changes_nothing_and_its_seed_decides_its_weights(
 
 def test_the_reference_is_the_model_without_its_adapter(vlm: VLM, items: list[ScoreRequest]) -> None:
     before = score(vlm, items)
-    adapted = trained(vlm)
+    adapted = add_perturbed_lora(vlm)
     after = score(adapted, items)
     assert (after - before).abs().min() > 0.1
     with reference_mode(adapted):
@@ -158,8 +161,8 @@ def test_without_an_adapter_there_is_no_reference_to_speak_of(vlm: VLM, tmp_path
         pass
     with pytest.raises(InputError, match="no adapter"):
         save_adapter(vlm, tmp_path)
-    with pytest.raises(InputError, match="has an adapter already"):
-        add_lora(trained(vlm), LoraSettings(rank=4, alpha=8.0))
+    with pytest.raises(InputError, match="already has an adapter"):
+        add_lora(add_perturbed_lora(vlm), LoraSettings(rank=4, alpha=8.0))
 
 
 @pytest.mark.parametrize("train_projector", [False, True])
@@ -167,9 +170,9 @@ def test_saved_opened_and_merged_adapters_agree(
     vlm: VLM, tiny_directory: Path, tmp_path: Path, items: list[ScoreRequest], train_projector: bool
 ) -> None:
     reference = score(vlm, items)
-    adapted = trained(vlm, train_projector=train_projector)
+    adapted = add_perturbed_lora(vlm, train_projector=train_projector)
     expected, requests = score(adapted, items), [GenerateRequest(item.prefix) for item in items]
-    said = generate(adapted, requests, Sampling(12), batch_size=1)
+    generations = generate(adapted, requests, Sampling(12), batch_size=1)
     save_adapter(adapted, tmp_path / "adapter")
     merge_and_save(adapted, tmp_path / "merged")
     torch.testing.assert_close(score(adapted, items), expected, rtol=0, atol=0)
@@ -177,7 +180,7 @@ def test_saved_opened_and_merged_adapters_agree(
         torch.testing.assert_close(score(adapted, items), reference, rtol=1e-6, atol=0)
     for opened in (load_vlm(tiny_directory, adapter=tmp_path / "adapter"), load_vlm(tmp_path / "merged")):
         torch.testing.assert_close(score(opened, items), expected, rtol=1e-5, atol=0)
-        assert generate(opened, requests, Sampling(12), batch_size=1) == said
+        assert generate(opened, requests, Sampling(12), batch_size=1) == generations
         assert not opened.model.training
 
     base = AutoModelForImageTextToText.from_pretrained(tiny_directory)
@@ -190,7 +193,7 @@ def test_saved_opened_and_merged_adapters_agree(
 
 
 def test_an_adapter_of_another_shape_is_refused(vlm: VLM, tiny_directory: Path, tmp_path: Path) -> None:
-    save_adapter(trained(vlm), tmp_path)
+    save_adapter(add_perturbed_lora(vlm), tmp_path)
     config = (tmp_path / "adapter_config.json").read_text()
     (tmp_path / "adapter_config.json").write_text(config.replace('"r": 4', '"r": 2'))
     with pytest.raises(InputError, match="does not fit"):

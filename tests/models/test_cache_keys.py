@@ -1,4 +1,4 @@
-"""Keys of the cache: what differs has another, the same has the same; and where the cache lies, how large it may be."""
+"""Keys of the cache: equal for equal content only; directory and size of the default cache."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_keys_are_the_same_for_the_same() -> None:
     grid = torch.arange(12.0).reshape(3, 4)
     assert content_key(grid.T) == content_key(grid.T.contiguous()) == content_key(grid.clone().requires_grad_().T)
     assert content_key("a", 1, grid.bfloat16()) == content_key("a", 1, grid.bfloat16())
-    # Written down once: another key for the same content would empty every cache there is.
+    # Fixed keys: a change for the same content would invalidate every existing cache.
     assert content_key("a", b"b", 1, 0.5, torch.ones(2, dtype=torch.bfloat16)).startswith("7de3cee3000da33e")
     with pytest.raises(TypeError):
         content_key(None)  # type: ignore[arg-type]

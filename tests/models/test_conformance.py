@@ -1,6 +1,6 @@
 """Every family against Transformers' own forward of each row alone: values, gradients, hidden tokens, samples.
 
-The families' tiny models are made by `tests.models.families`; a family is admitted to the fast way by passing here.
+`tests.models.families` makes the tiny models; a family that passes here is verified for packing.
 """
 
 import functools
@@ -18,11 +18,11 @@ from torch.nn import functional
 from sightline.models.adapters import LoraSettings, add_lora, merge_and_save, reference_mode, save_adapter
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.loading import load_vlm
-from sightline.models.packing import Continuation, PackRow, share
+from sightline.models.packing import Continuation, PackRow, share_prefixes
 from sightline.models.requests import GenerateRequest, Prefix, Sampling, ScoreRequest
 from sightline.models.sampler import choose_tokens, generate, image_token_count
 from sightline.models.scorer import answer_logps, answer_states, score_rows
-from sightline.models.unbatched import plain_inputs, plain_logps, plain_states
+from sightline.models.unbatched import unbatched_inputs, unbatched_logps, unbatched_states
 from sightline.models.vlm import VLM
 from tests.models.families import FAMILIES, family_params
 
@@ -36,7 +36,7 @@ ANSWERS = (
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The directory of a family's tiny model, made when it is first asked for."""
+    """The directory of a family's tiny model, saved at the first call."""
 
     @functools.cache
     def save(name: str) -> Path:
@@ -47,7 +47,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Pictures of noise in different sizes and shapes."""
+    """Noise images of different sizes and aspect ratios."""
     directory = tmp_path_factory.mktemp("photos")
     generator = torch.Generator().manual_seed(7)
     paths = []
@@ -71,9 +71,11 @@ def seeing(request: pytest.FixtureRequest, saved: Callable[[str], Path]) -> VLM:
 
 def batch_of(vlm: VLM, photos: Sequence[Path], count: int) -> list[ScoreRequest]:
     """One image, two of different sizes, none; answers of different lengths."""
-    images: list[tuple[Path, ...]] = [(photos[0],), (photos[1], photos[2]), (photos[2],), ()] if vlm.sees else [(), ()]
+    images: list[tuple[Path, ...]] = (
+        [(photos[0],), (photos[1], photos[2]), (photos[2],), ()] if vlm.is_multimodal else [(), ()]
+    )
     if vlm.base.config.model_type == "paligemma":
-        images.pop()  # its processor takes no prompt without a picture
+        images.pop()  # its processor requires an image
     prompts = ("Is there a spoon in the image?", "Which differs?", "How many cows are there?", "Describe.")
     turned = [ANSWERS[number:] + ANSWERS[:number] for number in range(4)]
     return [
@@ -92,7 +94,7 @@ def rows_of(vlm: VLM, items: Sequence[ScoreRequest]) -> Iterator[PackRow]:
 def plain_sums(vlm: VLM, items: Sequence[ScoreRequest]) -> Tensor:
     """Log-probs of whole answers, each from a forward of its row alone."""
     sums = [
-        plain_logps(vlm, [PackRow(row.prefix, (answer,))]).sum()
+        unbatched_logps(vlm, [PackRow(row.prefix, (answer,))]).sum()
         for row in rows_of(vlm, items)
         for answer in row.answers
     ]
@@ -102,10 +104,10 @@ def plain_sums(vlm: VLM, items: Sequence[ScoreRequest]) -> Tensor:
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_log_probs_equal_the_plain_forward(vlm: VLM, photos: list[Path], count: int) -> None:
     items = batch_of(vlm, photos, count)
-    assert vlm.proved
+    assert vlm.supports_packing
     with torch.no_grad():
         scored = answer_logps(vlm, items)
-        expected = plain_logps(vlm, list(rows_of(vlm, items)))
+        expected = unbatched_logps(vlm, list(rows_of(vlm, items)))
     torch.testing.assert_close(scored.values[scored.mask], expected, rtol=1e-5, atol=2e-5)
 
 
@@ -128,7 +130,7 @@ def test_gradients_of_dpo_equal_the_plain_ones(vlm: VLM, photos: list[Path], how
         vlm.model.requires_grad_(True)
     else:
         vlm = add_lora(vlm, LoraSettings(rank=4, alpha=8.0, train_projector=how == "lora and projector"))
-        moved(vlm)
+        perturb_adapter(vlm)
     if how == "checkpointing":
         vlm.base.activation_checkpointing_enable()
         vlm.model.train()
@@ -147,21 +149,21 @@ def test_gradients_of_dpo_equal_the_plain_ones(vlm: VLM, photos: list[Path], how
 
 
 def test_hidden_states_and_their_gradients_equal_the_plain_ones(vlm: VLM, photos: list[Path]) -> None:
-    """What a head of one number reads: the states before each answer token, and of each answer's last."""
+    """The inputs of a scalar head: the states before each answer token, and of each answer's last token."""
     vlm = add_lora(vlm, LoraSettings(rank=4, alpha=8.0))
-    moved(vlm)
+    perturb_adapter(vlm)
     rows = list(rows_of(vlm, batch_of(vlm, photos, 4)))
     direction = torch.randn(vlm.base.config.get_text_config().hidden_size, generator=torch.Generator().manual_seed(2))
-    made = answer_states(vlm, rows, logps=True)
-    assert made.logps is not None
-    found = (made.before, made.last, made.logps)
+    states = answer_states(vlm, rows, logps=True)
+    assert states.logps is not None
+    found = (states.before, states.last, states.logps)
     numbers = []
-    for before, last, logps in (found, plain_states(vlm, rows)):
+    for before, last, logps in (found, unbatched_states(vlm, rows)):
         vlm.model.zero_grad(set_to_none=True)
         ((before @ direction).square().sum() + (last @ direction).square().sum() + logps.sum()).backward()
         numbers.append({name: p.grad.clone() for name, p in vlm.model.named_parameters() if p.grad is not None})
     with torch.no_grad():
-        for one, other in zip(found, plain_states(vlm, rows), strict=True):
+        for one, other in zip(found, unbatched_states(vlm, rows), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=5e-5)
     assert numbers[0].keys() == numbers[1].keys() and numbers[0]
     for name, gradient in numbers[0].items():
@@ -169,8 +171,8 @@ def test_hidden_states_and_their_gradients_equal_the_plain_ones(vlm: VLM, photos
         torch.testing.assert_close(gradient, numbers[1][name], rtol=1e-4, atol=1e-4 * scale + 1e-7)
 
 
-def moved(vlm: VLM) -> None:
-    """A fresh adapter is the identity; let it do something."""
+def perturb_adapter(vlm: VLM) -> None:
+    """Change a new adapter, which is the identity."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in vlm.model.parameters():
@@ -186,9 +188,9 @@ def dpo_gradients(vlm: VLM, sums: Tensor) -> tuple[float, dict[str, Tensor]]:
 
 
 def hiding_inputs(vlm: VLM, row: PackRow) -> dict[str, Any]:
-    """Transformers' own forward with the hidden tokens masked and all positions as they were."""
+    """Inputs of Transformers' own forward with hidden tokens masked and positions unchanged."""
     answer = row.answers[0]
-    inputs = plain_inputs(vlm, row.prefix, answer)
+    inputs = unbatched_inputs(vlm, row.prefix, answer)
     ids = torch.tensor(row.prefix.ids)
     is_image = ids == vlm.image_token_id
     places = is_image.nonzero()[:, 0][sorted(row.hidden)]
@@ -211,10 +213,10 @@ def test_hiding_image_tokens_equals_masking_their_keys(seeing: VLM, photos: list
         logits = seeing.model(**inputs, use_cache=False).logits[0, -len(row.answers[0]) - 1 : -1]
         expected = -functional.cross_entropy(logits, torch.tensor(row.answers[0]), reduction="none")
         sampled = next_token_logits(seeing, prefix, hidden)
-        unhidden = plain_logps(seeing, [PackRow(row.prefix, row.answers)])
-        made = score_rows(seeing, [row])
-    torch.testing.assert_close(made, expected, rtol=1e-5, atol=2e-5)
-    assert (made - unhidden).abs().max() > 1e-3
+        unhidden = unbatched_logps(seeing, [PackRow(row.prefix, row.answers)])
+        hidden_logps = score_rows(seeing, [row])
+    torch.testing.assert_close(hidden_logps, expected, rtol=1e-5, atol=2e-5)
+    assert (hidden_logps - unhidden).abs().max() > 1e-3
     assert sampled
 
 
@@ -247,9 +249,9 @@ def scored_with(vlm: VLM, prefix: Prefix, *, hide: bool) -> Tensor:
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_sampling_follows_the_teacher_forced_distribution(vlm: VLM, photos: list[Path], temperature: float) -> None:
-    """Every token is the one that a forward over what was said gives for the row's own draw, tokens hidden or not."""
-    prefix = Prefix((photos[0],) if vlm.sees else (), "Describe.")
-    hidden = frozenset({0, 1}) if vlm.sees else frozenset[int]()
+    """Every token is the choice of an unbatched forward for the row's own draw, with and without hidden tokens."""
+    prefix = Prefix((photos[0],) if vlm.is_multimodal else (), "Describe.")
+    hidden = frozenset({0, 1}) if vlm.is_multimodal else frozenset[int]()
     requests = [
         GenerateRequest(prefix),
         GenerateRequest(prefix, hidden=hidden),
@@ -257,26 +259,26 @@ def test_sampling_follows_the_teacher_forced_distribution(vlm: VLM, photos: list
         GenerateRequest(prefix),
     ]
     sampling = Sampling(12, temperature, 0.9)
-    made = generate(vlm, requests, sampling, batch_size=4)
-    assert made[0] == made[3]
-    for request, generation in zip(requests, made, strict=True):
+    generations = generate(vlm, requests, sampling, batch_size=4)
+    assert generations[0] == generations[3]
+    for request, generation in zip(requests, generations, strict=True):
         alone = generate(vlm, [request], sampling, batch_size=1)[0]
         assert alone == generation
-        said = plain_sample(vlm, request, sampling)
-        assert generation.text.strip() == said.strip()
+        expected = plain_sample(vlm, request, sampling)
+        assert generation.text.strip() == expected.strip()
 
 
 QUESTIONS = ("Is there a spoon in the image?", "Is there a cup?", "How many cows are there?", "Is there a spoon?")
 
 
 def questions_on(vlm: VLM, photos: Sequence[Path]) -> list[GenerateRequest]:
-    """Four questions on the same two pictures; one is asked twice, once with a part of its answer."""
-    images = tuple(photos[1:3]) if vlm.sees else ()
-    asked = [GenerateRequest(Prefix(images, question), seed=seed) for seed, question in enumerate(QUESTIONS)]
+    """Four questions about the same two images, one of them three times: alone, with a prefill, with another seed."""
+    images = tuple(photos[1:3]) if vlm.is_multimodal else ()
+    questions = [GenerateRequest(Prefix(images, question), seed=seed) for seed, question in enumerate(QUESTIONS)]
     return [
-        *asked,
-        GenerateRequest(asked[0].prefix, prefill="A red cup", seed=7),
-        GenerateRequest(asked[0].prefix, seed=8),
+        *questions,
+        GenerateRequest(questions[0].prefix, prefill="A red cup", seed=7),
+        GenerateRequest(questions[0].prefix, seed=8),
     ]
 
 
@@ -291,26 +293,28 @@ def test_questions_on_a_picture_are_answered_as_if_alone(vlm: VLM, photos: list[
 
 
 def test_what_a_question_shares_changes_no_log_prob(vlm: VLM, photos: list[Path]) -> None:
-    """Rows branch from the longest and are scored from there on; none may where a prompt sees itself both ways."""
+    """Rows branch from the longest one, except in families whose prompts have bidirectional attention."""
     prefixes = [encode_prefix(vlm, request.prefix) for request in questions_on(vlm, photos)]
     answers = [(40, 41, 42), (42, 41), (43,), (42, 43), (44,), (45, 44)]
-    shared = share(vlm, [Continuation(p, said, frozenset()) for p, said in zip(prefixes, answers, strict=True)])
+    shared = share_prefixes(
+        vlm, [Continuation(p, prefill, frozenset()) for p, prefill in zip(prefixes, answers, strict=True)]
+    )
     seeing_both_ways = vlm.base.config.model_type == "paligemma"
-    assert len(shared) == (4 if seeing_both_ways or not vlm.sees else 1)
+    assert len(shared) == (4 if seeing_both_ways or not vlm.is_multimodal else 1)
     with torch.no_grad():
         for each in shared:
             scored = iter(score_rows(vlm, [each.row]).split([len(answer) for answer in each.row.answers]))
-            for (number, *_), made in zip(each.members, scored, strict=True):
-                prefix, told = prefixes[number], (*prefixes[number].ids, *answers[number])
-                own = told[len(told) - len(made) :]
-                logits = vlm.model(**plain_inputs(vlm, prefix, answers[number]), use_cache=False).logits[0]
-                places = torch.arange(len(told) - len(own) - 1, len(told) - 1)
+            for (number, *_), logps in zip(each.members, scored, strict=True):
+                prefix, whole = prefixes[number], (*prefixes[number].ids, *answers[number])
+                own = whole[len(whole) - len(logps) :]
+                logits = vlm.model(**unbatched_inputs(vlm, prefix, answers[number]), use_cache=False).logits[0]
+                places = torch.arange(len(whole) - len(own) - 1, len(whole) - 1)
                 expected = -functional.cross_entropy(logits[places], torch.tensor(own).long(), reduction="none")
-                torch.testing.assert_close(made, expected, rtol=1e-5, atol=2e-5)
+                torch.testing.assert_close(logps, expected, rtol=1e-5, atol=2e-5)
 
 
 def plain_sample(vlm: VLM, request: GenerateRequest, sampling: Sampling) -> str:
-    """A whole forward for every token; which one a draw gives is `choosing`'s, tested against the distribution."""
+    """Sample with a whole forward for every token; `choose_tokens` is tested separately."""
     rng = np.random.Generator(np.random.Philox(request.seed))
     encoded = encode_prefix(vlm, request.prefix)
     from sightline.models.encoding import encode_prefill
@@ -321,7 +325,7 @@ def plain_sample(vlm: VLM, request: GenerateRequest, sampling: Sampling) -> str:
         while len(ids) - start < sampling.max_new_tokens:
             row = PackRow(
                 encoded, ((*ids, min(vlm.end_ids)),), request.hidden
-            )  # the last id is a stand-in that nothing sees
+            )  # the last id is a placeholder that nothing sees
             inputs = hiding_inputs(vlm, row)
             logits = vlm.model(**inputs, use_cache=False).logits[:1, -2].float()
             draw = torch.tensor([rng.random()], dtype=torch.float64)
@@ -329,9 +333,9 @@ def plain_sample(vlm: VLM, request: GenerateRequest, sampling: Sampling) -> str:
             if token in vlm.end_ids:
                 break
             ids.append(token)
-    said = vlm.tokenizer.decode(encoded.ids + tuple(ids[:start]), skip_special_tokens=True)
+    before = vlm.tokenizer.decode(encoded.ids + tuple(ids[:start]), skip_special_tokens=True)
     whole: str = vlm.tokenizer.decode(encoded.ids + tuple(ids), skip_special_tokens=True)
-    return whole[len(said) :]
+    return whole[len(before) :]
 
 
 def test_a_row_too_long_is_refused_whole(seeing: VLM, photos: list[Path]) -> None:
@@ -344,7 +348,7 @@ def test_a_row_too_long_is_refused_whole(seeing: VLM, photos: list[Path]) -> Non
 
 def test_save_load_and_merge_keep_the_numbers(vlm: VLM, photos: list[Path], tmp_path: Path) -> None:
     trained = add_lora(vlm, LoraSettings(rank=4, alpha=8.0))
-    moved(trained)
+    perturb_adapter(trained)
     items = batch_of(vlm, photos, 2)
     with torch.no_grad():
         expected = answer_logps(trained, items).sums()

@@ -1,4 +1,4 @@
-"""Rendering and tokenizing: what goes around an answer, in several chat templates, and what is refused."""
+"""Rendering and tokenizing with several chat templates, and refused texts."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ LLAVA_15 = (
     "{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
 BOS_WRITTEN = "{{ bos_token }}" + LLAVA_15
-#: Opens a thought that a finished answer does not have.
+#: Opens a thought in the generation prompt that finished answers lack.
 THINKING = LLAVA_15.replace("{{ 'ASSISTANT:' }}", "{{ 'ASSISTANT: [think]' }}")
 
 
@@ -102,27 +102,27 @@ def test_a_template_that_raises_is_one_sentence(vlm: VLM, pictures: list[Path], 
 
 
 def test_a_system_turn_is_never_put_into_the_mouth_of_the_assistant(vlm: VLM, pictures: list[Path]) -> None:
-    """The tiny template, as the lab's own, knows the user and all others."""
+    """The tiny template and the lab's have two roles: the user and all others."""
     prefix = Prefix((pictures[0],), "Which one?", SYSTEM)
     assert readable(vlm, encode_prefix(vlm, prefix).ids) == "<s>USER: <images>\nAnswer briefly.\nWhich one? ASSISTANT:"
     later = (*SYSTEM, Turn(role="user", text="See <image>."), Turn(role="assistant", text="Yes."))
-    told = readable(vlm, encode_prefix(vlm, Prefix((pictures[0],), "Which?", later)).ids)
-    assert told.startswith("<s>USER: <images>\nAnswer briefly.\nSee") and told.count("Answer briefly.") == 1
-    assert "ASSISTANT: Yes.</s>USER: Which? ASSISTANT:" in told
+    rendered = readable(vlm, encode_prefix(vlm, Prefix((pictures[0],), "Which?", later)).ids)
+    assert rendered.startswith("<s>USER: <images>\nAnswer briefly.\nSee") and rendered.count("Answer briefly.") == 1
+    assert "ASSISTANT: Yes.</s>USER: Which? ASSISTANT:" in rendered
     vlm.processor.chat_template = CHATML
-    told = readable(vlm, encode_prefix(vlm, prefix).ids)
-    assert told == "<s>[system]\nAnswer briefly.</s>\n[user]\n<images>Which one?</s>\n[assistant]\n"
+    rendered = readable(vlm, encode_prefix(vlm, prefix).ids)
+    assert rendered == "<s>[system]\nAnswer briefly.</s>\n[user]\n<images>Which one?</s>\n[assistant]\n"
 
 
 def test_the_lab_says_a_system_turn_with_the_first_question() -> None:
-    """And a conversation without one as its template renders it, to the byte."""
+    """A conversation without a system turn is rendered unchanged, to the byte."""
     vlm = load_vlm(BASE)
     turns = (Turn(role="user", text="Is there a cup?"), Turn(role="assistant", text="Yes."))
     plain = encode_prefix(vlm, Prefix((), "Is it red?", turns))
     assert plain.text == "<s>USER: Is there a cup? ASSISTANT: Yes.</s>USER: Is it red? ASSISTANT:"
-    told = encode_prefix(vlm, Prefix((), "Is it red?", (*SYSTEM, *turns)))
-    assert told.text == plain.text.replace("<s>USER: ", "<s>USER: Answer briefly.\n")
-    assert encode_answer(vlm, told, "Yes.").ids[-1] in vlm.end_ids
+    encoded = encode_prefix(vlm, Prefix((), "Is it red?", (*SYSTEM, *turns)))
+    assert encoded.text == plain.text.replace("<s>USER: ", "<s>USER: Answer briefly.\n")
+    assert encode_answer(vlm, encoded, "Yes.").ids[-1] in vlm.end_ids
 
 
 def test_a_template_that_treats_finished_answers_otherwise_is_refused(vlm: VLM) -> None:
@@ -132,7 +132,7 @@ def test_a_template_that_treats_finished_answers_otherwise_is_refused(vlm: VLM) 
 
 
 def test_an_answer_that_merges_with_the_prompt_is_refused(vlm: VLM) -> None:
-    # The generation prompt ends with a space, which byte-level BPE gives to the word behind it.
+    # The generation prompt ends with a space, which byte-level BPE merges with the next word.
     vlm.processor.chat_template = LLAVA_15.replace("'ASSISTANT:'", "'ASSISTANT: '")
     prefix = encode_prefix(vlm, Prefix((), "Why?"))
     with pytest.raises(InputError, match="merges with the end of the prompt"):
@@ -141,11 +141,11 @@ def test_an_answer_that_merges_with_the_prompt_is_refused(vlm: VLM) -> None:
 
 @pytest.mark.parametrize("text", ["Look: <image> there", "Stop here</s>"])
 def test_special_tokens_in_a_text_are_refused(vlm: VLM, text: str) -> None:
-    with pytest.raises(InputError, match="spells out the special token"):
+    with pytest.raises(InputError, match="contains the special token"):
         encode_prefix(vlm, Prefix((), text))
     prefix = encode_prefix(vlm, Prefix((), "Why?"))
     for encode in (encode_answer, encode_prefill):
-        with pytest.raises(InputError, match="spells out the special token"):
+        with pytest.raises(InputError, match="contains the special token"):
             encode(vlm, prefix, text)
 
 
@@ -175,9 +175,9 @@ def test_earlier_turns_and_places_of_images(vlm: VLM, pictures: list[Path]) -> N
     )
     vlm.processor.chat_template = CHATML
     prefix = encode_prefix(vlm, Prefix((pictures[0], pictures[1]), "Which is red?", history))
-    told = (
+    rendered = (
         "[user]\nCompare <images> and<images></s>\n[assistant]\nTwo cups.</s>\n[user]\nWhich is red?</s>\n[assistant]\n"
     )
-    assert readable(vlm, prefix.ids) == f"<s>{told}"
+    assert readable(vlm, prefix.ids) == f"<s>{rendered}"
     with pytest.raises(InputError, match="has 2 <image> placeholders and 1 images"):
         encode_prefix(vlm, Prefix((pictures[0],), "Which is red?", history))

@@ -1,4 +1,4 @@
-"""The tiny families are what they say: their classes load, their parts fit together, and everything in them counts."""
+"""The tiny families load with their own classes, fit together, and all of their parts affect the outputs."""
 
 from collections.abc import Sequence
 from inspect import signature
@@ -19,13 +19,13 @@ pytestmark = [
     # PaliGemma's processor reads tensors into NumPy in a way that NumPy 2 warns of.
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
 ]
-#: How many tokens a square and a strip need, where that is not the same.
+#: Numbers of tokens of a square and a strip, where they differ.
 BY_FORM = {
     **dict.fromkeys(("llava_next", "llava_onevision"), (24, 14)),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl"), (16, 8)),
     **dict.fromkeys(("internvl", "idefics3", "smolvlm"), (20, 12)),
 }
-#: The part of a tower behind the layer whose output is taken.
+#: The part of a tower after the layer whose output is used.
 BEHIND = {
     **dict.fromkeys(("llava", "llava_next"), ("tower.encoder.layers.2.", "post_layernorm")),
     "llava_onevision": ("post_layernorm",),
@@ -48,7 +48,7 @@ class Kit(NamedTuple):
         return text
 
     def inputs(self, pictures: Sequence[Image.Image]) -> dict[str, Tensor]:
-        """What the processor makes of the question, called as `sightline.models.encoding` calls it."""
+        """The processor's output for the question, called as in `sightline.models.encoding`."""
         text = self.render(len(pictures))
         bos = getattr(self.processor, "tokenizer", self.processor).bos_token
         options: dict[str, Any] = {} if self.name in TEXT else {"images": list(pictures) or None}

@@ -1,4 +1,4 @@
-"""Features of pictures: the same bits whatever the batch, warm or cold, and those of a pass over one picture alone."""
+"""Image features: bitwise independent of batch and cache, and equal to a pass over one image."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,9 +27,9 @@ def images_of(vlm: VLM, *paths: Path) -> EncodedImages:
 
 
 def tokens(vlm: VLM, *images: EncodedImages) -> list[Tensor]:
-    made = [each["tokens"] for each in image_features(vlm, images) if each is not None]
-    assert len(made) == len(images)
-    return made
+    features = [each["tokens"] for each in image_features(vlm, images) if each is not None]
+    assert len(features) == len(images)
+    return features
 
 
 def test_the_bits_do_not_depend_on_the_batch(vlm: VLM, photos: list[Path]) -> None:
@@ -57,10 +57,10 @@ def test_they_are_those_of_a_pass_over_one_picture(
         return plain(base, tensors)
 
     monkeypatch.setattr(type(vlm.family), "features", lambda _, base, tensors: counted(base, tensors))
-    made = tokens(vlm, *singles)
+    computed = tokens(vlm, *singles)
     assert passes == [TOGETHER, TOGETHER]  # six pictures and two copies
     with torch.no_grad():
-        for one, found in zip(singles, made, strict=True):
+        for one, found in zip(singles, computed, strict=True):
             expected = plain(vlm.base, {"pixel_values": one.tensors["pixel_values"]})["tokens"]
             assert found.shape == (IMAGE_TOKENS, vlm.base.config.get_text_config().hidden_size)
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)

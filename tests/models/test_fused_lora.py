@@ -1,4 +1,4 @@
-"""The fused LoRA layer against PEFT's own, in float64, where the order of sums alone differs; when it gives way."""
+"""The fused LoRA layer against PEFT's in float64, and the cases in which it falls back to PEFT's."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from sightline.models.routing import FusedLinear, fuse_lora
 
 
 def layer_of(dropout: float = 0.0, bias: bool = True, *, fused: bool) -> nn.Module:
-    """Three features to five through rank two, scaled by 1.5, in float64, with an adapter that does something."""
+    """A layer from 3 to 5 features with rank 2 and scale 1.5, in float64, with random weights."""
     torch.manual_seed(0)
     config = LoraConfig(r=2, lora_alpha=3, lora_dropout=dropout, target_modules=["0"])
     model: Any = get_peft_model(nn.Sequential(nn.Linear(3, 5, bias=bias)), config).double()
@@ -38,9 +38,9 @@ def outcome(layer: nn.Module, x: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("bias", [True, False])
 def test_values_and_gradients_are_those_of_peft(bias: bool) -> None:
     x = torch.randn(2, 4, 3, dtype=torch.float64)
-    made, expected = (outcome(layer_of(bias=bias, fused=fused), x) for fused in (True, False))
-    assert len(made) == len(expected) == 4
-    for one, other in zip(made, expected, strict=True):
+    found, expected = (outcome(layer_of(bias=bias, fused=fused), x) for fused in (True, False))
+    assert len(found) == len(expected) == 4
+    for one, other in zip(found, expected, strict=True):
         assert one.shape == other.shape
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
@@ -51,34 +51,34 @@ def test_its_gradients_are_those_of_differences() -> None:
     x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
 
     def compute(x: Tensor, *_: Tensor) -> Tensor:
-        made: Tensor = layer(x)
-        return made
+        output: Tensor = layer(x)
+        return output
 
     assert torch.autograd.gradcheck(compute, (x, *weights))
 
 
-def off(layer: Any) -> None:
+def disable(layer: Any) -> None:
     layer.enable_adapters(False)
 
 
-def merged(layer: Any) -> None:
+def merge_adapter(layer: Any) -> None:
     layer.merge()
 
 
-def thawed(layer: Any) -> None:
+def unfreeze(layer: Any) -> None:
     layer.get_base_layer().requires_grad_(True)
 
 
-def single(layer: Any) -> None:
+def to_float32(layer: Any) -> None:
     layer.lora_A.float()
     layer.lora_B.float()
 
 
-def sharded(layer: Any) -> None:
+def mark_sharded(layer: Any) -> None:
     layer.lora_A["default"].weight.ds_id = 1  # as DeepSpeed marks what it takes apart
 
 
-@pytest.mark.parametrize("change", [off, merged, thawed, single, sharded])
+@pytest.mark.parametrize("change", [disable, merge_adapter, unfreeze, to_float32, mark_sharded])
 def test_where_it_is_more_than_plain_lora_peft_computes(
     change: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,8 +94,8 @@ def test_dropout_is_peft_s_while_training() -> None:
     x = torch.randn(400, 3, dtype=torch.float64)
     ours, theirs = (layer_of(0.5, fused=fused).train() for fused in (True, False))
     torch.manual_seed(1)
-    made = ours(x)
+    output = ours(x)
     torch.manual_seed(1)
-    assert torch.equal(made, theirs(x))
+    assert torch.equal(output, theirs(x))
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=1e-12, atol=1e-12)
-    assert not torch.allclose(made, ours(x))
+    assert not torch.allclose(output, ours(x))

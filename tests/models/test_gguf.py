@@ -1,4 +1,4 @@
-"""A language model in one GGUF file: the real SmolLM2, and what is refused without a reader or with two files."""
+"""A language model in a GGUF file: the real SmolLM2; errors without a reader or with two files."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from sightline.data.hub import PackageConfig, fetch_package
 from sightline.errors import InputError
 from sightline.models import loading
-from sightline.models.loading import content_of, load_vlm, weights_hash
+from sightline.models.loading import load_vlm, model_hash, weights_hash
 from sightline.models.requests import GenerateRequest, Prefix, Sampling, ScoreRequest
 from sightline.models.sampler import generate
 from sightline.models.scorer import answer_logps
@@ -43,17 +43,17 @@ def test_its_bytes_are_the_models_content(tmp_path: Path) -> None:
 def test_the_real_smollm2_answers_is_scored_and_is_saved(tmp_path: Path) -> None:
     fetch_package(SMOL, tmp_path / "model")
     vlm = load_vlm(tmp_path / "model")
-    assert vlm.proved and not vlm.sees and vlm.dtype == torch.float32
-    asked = Prefix((), "What is the capital of France?")
-    (said,) = generate(vlm, [GenerateRequest(asked)], Sampling(12), batch_size=1)
-    assert "Paris" in said.text
+    assert vlm.supports_packing and not vlm.is_multimodal and vlm.dtype == torch.float32
+    prefix = Prefix((), "What is the capital of France?")
+    (answer,) = generate(vlm, [GenerateRequest(prefix)], Sampling(12), batch_size=1)
+    assert "Paris" in answer.text
     right, wrong = answer_logps(
-        vlm, [ScoreRequest(asked, ("The capital of France is Paris.", "The capital is Rome."))]
+        vlm, [ScoreRequest(prefix, ("The capital of France is Paris.", "The capital is Rome."))]
     ).sums()[0]
     assert right > wrong
     vlm.model.save_pretrained(tmp_path / "plain")
     vlm.tokenizer.save_pretrained(tmp_path / "plain")
     again = load_vlm(tmp_path / "plain")
-    (other,) = answer_logps(again, [ScoreRequest(asked, ("The capital of France is Paris.",))]).sums()
+    (other,) = answer_logps(again, [ScoreRequest(prefix, ("The capital of France is Paris.",))]).sums()
     assert other[0].item() == pytest.approx(right.item(), abs=1e-4)
-    assert content_of(vlm) != content_of(again)
+    assert model_hash(vlm) != model_hash(again)

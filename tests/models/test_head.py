@@ -1,4 +1,4 @@
-"""Log-probs in chunks against the whole table of logits: values, gradients, and what is never made."""
+"""Log-probs in chunks against the whole matrix of logits: values, gradients, and chunk sizes."""
 
 import math
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from sightline.models.vlm import VLM
 
 
 class Counting(nn.Linear):
-    """A head that remembers how many rows it was given at once."""
+    """A head that records the largest number of rows per call."""
 
     most = 0
 
@@ -38,9 +38,9 @@ def test_chunks_equal_the_whole(monkeypatch: pytest.MonkeyPatch, cap: float | No
     layer = Counting(6, 11, bias=False).double().requires_grad_(trained)
     states = torch.randn(10, 6, dtype=torch.float64, requires_grad=True)
     ids, weights = torch.randint(11, (10,)), torch.randn(10)
-    made = token_logps(vlm_of(layer, cap), states, ids)
-    (made * weights).sum().backward()
-    assert layer.most == 4, "the table of all logits is never made"
+    logps = token_logps(vlm_of(layer, cap), states, ids)
+    (logps * weights).sum().backward()
+    assert layer.most == 4, "the matrix of all logits is never materialized"
 
     again = states.detach().clone().requires_grad_()
     copy = layer.weight.detach().clone().requires_grad_()
@@ -48,7 +48,7 @@ def test_chunks_equal_the_whole(monkeypatch: pytest.MonkeyPatch, cap: float | No
     logits = logits if cap is None else cap * torch.tanh(logits / cap)
     expected = -functional.cross_entropy(logits, ids, reduction="none")
     (expected * weights).sum().backward()
-    torch.testing.assert_close(made.double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(logps.double(), expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(states.grad, again.grad, rtol=1e-5, atol=1e-6)
     if trained:
         torch.testing.assert_close(layer.weight.grad, copy.grad, rtol=1e-5, atol=1e-6)
@@ -73,24 +73,24 @@ def test_entropy_is_that_of_the_whole_softmax_and_moves_nothing(
     states = torch.randn(10, 6, dtype=torch.float64, requires_grad=True)
     ids, found = torch.randint(11, (10,)), []
     with torch.set_grad_enabled(mode != "no gradient"):
-        for asked in (True, False):
+        for with_entropy in (True, False):
             layer.most = 0
-            logps, entropy = token_scores(vlm_of(layer, cap), states, ids, entropy=asked)
+            logps, entropy = token_scores(vlm_of(layer, cap), states, ids, entropy=with_entropy)
             assert layer.most == 4
             (gradient,) = torch.autograd.grad(logps.sum(), states) if logps.requires_grad else (torch.zeros(0),)
             found.append((logps, entropy, gradient))
-    (logps, entropy, gradient), (plain_logps, none, plain_gradient) = found
+    (logps, entropy, gradient), (unbatched_logps, none, plain_gradient) = found
     assert none is None and entropy is not None and not entropy.requires_grad
     logits = layer(states.detach())
     logits = logits if cap is None else cap * torch.tanh(logits / cap)
-    share = logits.softmax(-1)
-    torch.testing.assert_close(entropy.double(), -(share * share.log()).sum(-1), rtol=1e-5, atol=1e-6)
-    assert torch.equal(logps, plain_logps), "the log-probs are the same bits whether or not it is asked for"
+    share_prefixes = logits.softmax(-1)
+    torch.testing.assert_close(entropy.double(), -(share_prefixes * share_prefixes.log()).sum(-1), rtol=1e-5, atol=1e-6)
+    assert torch.equal(logps, unbatched_logps), "the log-probs are the same bits whether or not it is asked for"
     assert torch.equal(gradient, plain_gradient) and (len(gradient) == 0) is (mode == "no gradient")
 
 
 def test_entropies_by_hand() -> None:
-    """Evenly among four: log 4; of one alone, others ruled out: 0; of 1/2, 1/4, 1/4: 1.5 log 2."""
+    """Four equal: log 4; one certain: 0; probabilities 1/2, 1/4, 1/4: 1.5 log 2."""
     off = float("-inf")
     rows = [[3.0, 3.0, 3.0, 3.0], [7.0, off, off, off], [math.log(2), 0.0, 0.0, off]]
     expected = torch.tensor([math.log(4), 0.0, 1.5 * math.log(2)])

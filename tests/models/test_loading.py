@@ -1,4 +1,4 @@
-"""Opening checkpoints: mode, dtype, what is refused and with which words, and the hash of weights."""
+"""Loading of checkpoints: mode, dtype, errors, and the hash of weights."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The sampler against Hugging Face's `generate`, against sequences without the hidden tokens, and against itself."""
+"""The sampler against Hugging Face's `generate`, sequences without the hidden tokens, itself, and sums by hand."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 from sightline.errors import InputError
 from sightline.models.adapters import LoraSettings, add_lora
 from sightline.models.requests import GenerateRequest, Generation, Prefix, Sampling, ScoreRequest
-from sightline.models.sampler import generate, image_token_count, stream
+from sightline.models.sampler import choose_tokens, generate, image_token_count, keep_nucleus, stream
 from sightline.models.vlm import VLM
 from tests.models import plain
 from tests.models.tiny import IMAGE_TOKENS
@@ -35,7 +35,7 @@ def texts(generations: Sequence[Generation]) -> list[str]:
 @pytest.mark.parametrize("prefill", ["", "In addition, a boat and"])
 def test_greedy_equals_generate_of_transformers(vlm: VLM, pictures: list[Path], prefill: str) -> None:
     requests = [GenerateRequest(prefix, prefill) for prefix in prefixes(pictures)]
-    # An ordinary token that some rows come to say also ends a turn, so that rows end at different steps.
+    # An ordinary token also ends a turn, so that rows end at different steps.
     vlm.model.generation_config.eos_token_id = [vlm.tokenizer.eos_token_id, vlm.tokenizer.convert_tokens_to_ids("on")]
     generations = generate(vlm, requests, Sampling(24), batch_size=3)
     expected = []
@@ -98,7 +98,7 @@ def test_the_limit_leaves_a_row_unfinished(fluent: VLM, lessons: list[ScoreReque
 
 
 def greedy_without(vlm: VLM, prefix: Prefix, hidden: frozenset[int], steps: int, *, close_up: bool = False) -> str:
-    """Greedy text from embeddings that leave the hidden image tokens out; positions kept, or closed up to be wrong."""
+    """Greedy text from embeddings without the hidden image tokens; positions kept or, wrongly, closed up."""
     inputs = plain.inputs_of(vlm.processor, prefix.images, plain.prompt_text(prefix.images, prefix.prompt))
     ids = inputs["input_ids"][0]
     model = vlm.model.model
@@ -160,7 +160,7 @@ def test_first_tokens_follow_the_teacher_forced_distribution(
     before = vlm.tokenizer.decode(prompt_ids, skip_special_tokens=True)
     inside, expected = 0.0, defaultdict[str, float](float)
     for token in probabilities.argsort(descending=True).tolist():
-        if inside < top_p:  # several tokens may read the same, such as those that are no text alone
+        if inside < top_p:  # several tokens may decode to the same text
             text = vlm.tokenizer.decode([*prompt_ids, token], skip_special_tokens=True)[len(before) :]
             expected[text.removeprefix(" ")] += probabilities[token].item()
         inside += probabilities[token].item()
@@ -225,12 +225,12 @@ def test_a_stream_ends_with_what_generate_gives(vlm: VLM, pictures: list[Path], 
     sampling = Sampling(16, temperature=temperature)
     requests = [GenerateRequest(prefix, seed=number) for number, prefix in enumerate(prefixes(pictures))]
     whole = generate(vlm, requests, sampling, batch_size=4)
-    told = [list(stream(vlm, request, sampling)) for request in requests]
-    assert [each[-1] for each in told] == whole
-    for each in told:
-        assert [made.tokens for made in each] == list(range(1, each[-1].tokens + 1))
-        assert [made.finished for made in each[:-1]] == [False] * (len(each) - 1)
-        assert all(each[-1].text.startswith(made.text) for made in each)
+    streams = [list(stream(vlm, request, sampling)) for request in requests]
+    assert [each[-1] for each in streams] == whole
+    for each in streams:
+        assert [generation.tokens for generation in each] == list(range(1, each[-1].tokens + 1))
+        assert [generation.finished for generation in each[:-1]] == [False] * (len(each) - 1)
+        assert all(each[-1].text.startswith(generation.text) for generation in each)
 
 
 def test_streams_take_turns_and_leave_gradients_on(fluent: VLM, lessons: list[ScoreRequest]) -> None:
@@ -239,14 +239,53 @@ def test_streams_take_turns_and_leave_gradients_on(fluent: VLM, lessons: list[Sc
     last: dict[int, str] = {}
     while len(last) < len(lessons):
         for number, words in enumerate(streams):
-            made = next(words, None)
+            generation = next(words, None)
             assert torch.is_grad_enabled()
-            if made is not None and made.finished:
-                last[number] = made.text
+            if generation is not None and generation.finished:
+                last[number] = generation.text
     assert [last[number] for number in range(len(lessons))] == [lesson.answers[0] for lesson in lessons]
 
 
 def test_an_unproved_family_streams_its_text_at_once(vlm: VLM, pictures: list[Path]) -> None:
-    plain_vlm, request = replace(vlm, proved=False), GenerateRequest(prefixes(pictures)[0])
+    plain_vlm, request = replace(vlm, supports_packing=False), GenerateRequest(prefixes(pictures)[0])
     (only,) = stream(plain_vlm, request, Sampling(8))
     assert [only] == generate(plain_vlm, [request], Sampling(8), batch_size=1)
+
+
+#: Probabilities of four tokens, for choices by hand.
+PROBABILITIES = torch.tensor([[0.1, 0.4, 0.3, 0.2]], dtype=torch.float64)
+
+
+def choose(uniforms: list[float], temperature: float, top_p: float) -> list[int]:
+    logits = PROBABILITIES.log().repeat(len(uniforms), 1)
+    return choose_tokens(logits, torch.tensor(uniforms), temperature=temperature, top_p=top_p).tolist()
+
+
+def test_greedy_takes_the_largest_and_the_first_of_equals() -> None:
+    assert choose([0.99], 0.0, 1.0) == [1]
+    equal = torch.tensor([[0.0, 2.0, 2.0]])
+    assert choose_tokens(equal, torch.tensor([0.9]), temperature=0.0, top_p=1.0).tolist() == [1]
+
+
+def test_the_uniform_number_falls_into_the_tokens_share() -> None:
+    assert choose([0.0, 0.099, 0.101, 0.499, 0.501, 0.799, 0.801, 0.9999999], 1.0, 1.0) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_temperature_one_half_squares_the_odds() -> None:
+    # Squares 1, 16, 9, 4 of 30: borders at 0.0333, 0.5667, 0.8667.
+    assert choose([0.03, 0.04, 0.56, 0.57, 0.86, 0.87], 0.5, 1.0) == [0, 1, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("top_p", "kept"),
+    [(0.39, [1]), (0.4, [1]), (0.41, [1, 2]), (0.69, [1, 2]), (0.71, [1, 2, 3]), (0.95, [0, 1, 2, 3])],
+)
+def test_the_nucleus_is_the_smallest_set_that_holds_top_p(top_p: float, kept: list[int]) -> None:
+    nucleus = keep_nucleus(PROBABILITIES, top_p)[0]
+    assert nucleus.nonzero()[:, 0].tolist() == kept
+    assert torch.equal(nucleus[kept], PROBABILITIES[0, kept])
+
+
+def test_inside_the_nucleus_the_shares_are_rescaled() -> None:
+    # 0.4 and 0.3 remain: the border is at 4/7 = 0.5714.
+    assert choose([0.0, 0.57, 0.573, 0.9999], 1.0, 0.5) == [1, 1, 2, 2]

@@ -1,4 +1,4 @@
-"""A head of one number against forwards row by row through Transformers' own model, and its files."""
+"""The scalar head against unbatched forwards of Transformers' own model, and its files."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def items_of(pictures: list[Path]) -> list[ScoreRequest]:
     ]
 
 
-def stirred(vlm: VLM) -> ScalarHead:
+def random_head(vlm: VLM) -> ScalarHead:
     head = new_head(vlm)
     with torch.no_grad():
         head.weight.normal_(generator=torch.Generator().manual_seed(4))
@@ -43,14 +43,14 @@ def by_rows(vlm: VLM, head: ScalarHead, items: list[ScoreRequest]) -> Tensor:
         for answer in item.answers:
             text = plain.prompt_text(item.prefix.images, item.prefix.prompt)
             whole = plain.inputs_of(vlm.processor, item.prefix.images, f"{text} {answer}</s>")
-            made = vlm.model(**whole, output_hidden_states=True)
-            scores.append((made.hidden_states[-1][0, -1] * head.weight).sum())
+            output = vlm.model(**whole, output_hidden_states=True)
+            scores.append((output.hidden_states[-1][0, -1] * head.weight).sum())
     return torch.stack(scores)
 
 
 def test_scores_and_gradients_equal_those_row_by_row(vlm: VLM, pictures: list[Path]) -> None:
     vlm = add_lora(vlm, LoraSettings(rank=4, alpha=8.0))
-    head = stirred(vlm)
+    head = random_head(vlm)
     items = items_of(pictures)
     weights = {"head": head.weight, **{n: p for n, p in vlm.model.named_parameters() if p.requires_grad}}
     found = answer_scores(vlm, head, items)
@@ -73,7 +73,7 @@ def test_a_new_head_has_no_opinion_and_says_so_in_float32(vlm: VLM, pictures: li
 
 
 def test_a_saved_head_comes_back_with_its_bits(vlm: VLM, tmp_path: Path) -> None:
-    head = stirred(vlm)
+    head = random_head(vlm)
     save_head(head, "reward", tmp_path)
     again = load_head(vlm, "reward", tmp_path)
     assert torch.equal(again.weight, head.weight) and not again.weight.requires_grad
@@ -82,13 +82,13 @@ def test_a_saved_head_comes_back_with_its_bits(vlm: VLM, tmp_path: Path) -> None
 
 
 def test_what_is_no_reward_model_is_refused_in_one_sentence(vlm: VLM, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"is no reward model: it has no head\.json"):
+    with pytest.raises(InputError, match=r"is not a reward model: it has no head\.json"):
         load_head(vlm, "reward", tmp_path)
     save_head(new_head(vlm), "value", tmp_path)
-    with pytest.raises(InputError, match="is no reward model"):
+    with pytest.raises(InputError, match="is not a reward model"):
         load_head(vlm, "reward", tmp_path)
     save_head(ScalarHead(7), "reward", tmp_path)
-    with pytest.raises(InputError, match=r"hidden states of 7 numbers and .* has 32"):
+    with pytest.raises(InputError, match=r"hidden states of size 7 and .* has 32"):
         load_head(vlm, "reward", tmp_path)
     (tmp_path / "head.safetensors").write_bytes(b"torn")
     with pytest.raises(InputError, match="cannot be read"):
@@ -96,14 +96,14 @@ def test_what_is_no_reward_model_is_refused_in_one_sentence(vlm: VLM, tmp_path: 
 
 
 def test_the_sampler_gives_the_tokens_it_drew(vlm: VLM, pictures: list[Path]) -> None:
-    """The text of most random rows is cut into other tokens when it is read again; the ids are what was said."""
+    """Tokenizing the text of most random rows gives other tokens; the ids are the sampled ones."""
     requests = [GenerateRequest(Prefix((pictures[0],), "Describe."), seed=seed) for seed in range(8)]
-    made = generate(vlm, requests, Sampling(12, temperature=1.0), batch_size=8)
-    for one in made:
+    generations = generate(vlm, requests, Sampling(12, temperature=1.0), batch_size=8)
+    for one in generations:
         assert len(one.ids) == one.tokens
         assert one.finished == (one.ids[-1] in vlm.end_ids)
-        said = one.ids[:-1] if one.finished else one.ids
-        text = vlm.tokenizer.decode(said, skip_special_tokens=True)
+        kept = one.ids[:-1] if one.finished else one.ids
+        text = vlm.tokenizer.decode(kept, skip_special_tokens=True)
         assert text.removeprefix(" ") == one.text or "\ufffd" in text
-    again = [vlm.tokenizer(one.text, add_special_tokens=False)["input_ids"] for one in made]
-    assert any(tuple(ids) != one.ids[: len(ids)] for ids, one in zip(again, made, strict=True))
+    again = [vlm.tokenizer(one.text, add_special_tokens=False)["input_ids"] for one in generations]
+    assert any(tuple(ids) != one.ids[: len(ids)] for ids, one in zip(again, generations, strict=True))

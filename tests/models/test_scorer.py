@@ -1,4 +1,4 @@
-"""The scorer against the plain forward of each row alone: values, gradients, and independence of the batch."""
+"""The scorer against the unbatched forward of each row: values, gradients, and independence of the batch."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Broken and hostile files and weights: one sentence at load or at the row, never a traceback and never an answer."""
+"""Damaged and malicious files and weights: a one-line error at loading or at the row, never a traceback."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from sightline.models.requests import GenerateRequest, Prefix, Sampling, ScoreRe
 from sightline.models.sampler import generate
 from sightline.models.scalar_head import answer_scores, load_head, new_head, save_head
 from sightline.models.scorer import answer_logps
-from sightline.models.teacher_forcing import Forcing, forced_tokens
+from sightline.models.teacher_forcing import ForcingRequest, forced_tokens
 from sightline.models.vlm import VLM
 
 Change = Callable[[Path], object]
@@ -40,7 +40,7 @@ def cut(name: str) -> Change:
 
 
 def spoil(name: str, part: str, value: float) -> Change:
-    """Put one value into the first tensor whose name has `part`."""
+    """Set one value of the first tensor whose name contains `part`."""
 
     def change(folder: Path) -> None:
         tensors = load_file(folder / name)
@@ -71,7 +71,7 @@ ADAPTERS: list[tuple[str, Change, str]] = [
     ("empty", write("adapter_model.safetensors", b""), r"adapter_model\.safetensors is damaged"),
     ("pickled", pickle_weights, r"adapter_model\.bin is pickled.*convert it to adapter_model\.safetensors"),
     ("absent", lambda folder: (folder / "adapter_model.safetensors").unlink(), r"has no adapter_model\.safetensors"),
-    ("unknown type", configure("peft_type", "NOSUCH"), "peft_type is 'NOSUCH', which this PEFT does not know"),
+    ("unknown type", configure("peft_type", "NOSUCH"), "peft_type is 'NOSUCH', which the installed PEFT does not know"),
     ("no type", configure("peft_type", None), "peft_type is None"),
     ("tokens", configure("peft_type", "PROMPT_TUNING"), "PROMPT_TUNING puts tokens before the prompt"),
     ("rank", configure("r", 10**9), "rank 1000000000, its weights have 4"),
@@ -137,7 +137,9 @@ def test_a_weight_beyond_the_number_format_is_told_apart_from_a_bad_file(tiny_di
     shutil.copytree(tiny_directory, tmp_path / "model")
     spoil("model.safetensors", "linear_1.bias", 1e6)(tmp_path / "model")
     assert load_vlm(tmp_path / "model").dtype == torch.float32
-    with pytest.raises(InputError, match=r"multi_modal_projector\.linear_1\.bias .* no finite float16; set dtype=floa"):
+    with pytest.raises(
+        InputError, match=r"multi_modal_projector\.linear_1\.bias is not finite in float16; set dtype=float32"
+    ):
         load_vlm(tmp_path / "model", dtype="float16")
 
 
@@ -160,7 +162,7 @@ def test_the_command_ends_with_code_2_and_one_line(tiny_directory: Path, adapter
 
 @pytest.fixture
 def broken(vlm: VLM) -> VLM:
-    """A model whose second picture alone makes NaN: a prompt's token has an embedding that is NaN."""
+    """A model with a NaN embedding of a token that only the second prompt has."""
     token = vlm.tokenizer.encode(" umbrella", add_special_tokens=False)[0]
     with torch.no_grad():
         vlm.base.get_input_embeddings().weight[token] = float("nan")
@@ -174,21 +176,23 @@ def prefixes_of(pictures: list[Path]) -> list[Prefix]:
 ROW = r"computes NaN for the prompt 'Where is an umbrella\?' about picture-1\.png"
 
 
-@pytest.mark.parametrize("proved", [True, False])
+@pytest.mark.parametrize("supports_packing", [True, False])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_sampling_names_the_row_whose_logits_are_nan(
-    broken: VLM, pictures: list[Path], proved: bool, temperature: float
+    broken: VLM, pictures: list[Path], supports_packing: bool, temperature: float
 ) -> None:
-    vlm, prefixes = replace(broken, proved=proved), prefixes_of(pictures)
+    vlm, prefixes = replace(broken, supports_packing=supports_packing), prefixes_of(pictures)
     how = Sampling(4, temperature=temperature)
     assert generate(vlm, [GenerateRequest(prefixes[0])], how, batch_size=2)[0].tokens > 0
     with pytest.raises(InputError, match=ROW):
         generate(vlm, [GenerateRequest(prefix) for prefix in prefixes], how, batch_size=2)
 
 
-@pytest.mark.parametrize("proved", [True, False])
-def test_scoring_names_the_row_whose_log_probs_are_nan(broken: VLM, pictures: list[Path], proved: bool) -> None:
-    vlm = replace(broken, proved=proved)
+@pytest.mark.parametrize("supports_packing", [True, False])
+def test_scoring_names_the_row_whose_log_probs_are_nan(
+    broken: VLM, pictures: list[Path], supports_packing: bool
+) -> None:
+    vlm = replace(broken, supports_packing=supports_packing)
     items = [ScoreRequest(prefix, ("A red cup.", "A blue plate stands here.")) for prefix in prefixes_of(pictures)]
     with torch.no_grad():
         assert answer_logps(vlm, items[:1]).sums().isfinite().all()
@@ -197,7 +201,9 @@ def test_scoring_names_the_row_whose_log_probs_are_nan(broken: VLM, pictures: li
         with pytest.raises(InputError, match=ROW):
             answer_scores(vlm, new_head(vlm), items)
         with pytest.raises(InputError, match=ROW):
-            forced_tokens(vlm, [Forcing(item.prefix, item.answers[0]) for item in items], temperature=0.0, batch_size=2)
+            forced_tokens(
+                vlm, [ForcingRequest(item.prefix, item.answers[0]) for item in items], temperature=0.0, batch_size=2
+            )
     assert answer_logps(vlm, items).sums().isnan().any(1).tolist() == [False, True]  # with gradients the loop decides
 
 

@@ -1,4 +1,4 @@
-"""Tensors on disk: what is put comes back bit for bit or not at all, within the bound, whoever else writes or dies."""
+"""The disk cache: entries return bit for bit or not at all, within the bound, with concurrent and killed writers."""
 
 import contextlib
 import multiprocessing
@@ -58,7 +58,7 @@ def temporaries(directory: Path) -> list[Path]:
     return sorted(directory.glob("**/*.tmp"))
 
 
-def kept(directory: Path) -> int:
+def size_on_disk(directory: Path) -> int:
     return sum(path.stat().st_size for path in entries(directory))
 
 
@@ -67,7 +67,7 @@ def age(path: Path, seconds: float) -> None:
 
 
 def content(number: int) -> dict[str, Tensor]:
-    """Some kilobytes that follow from the number, so that a process can tell a wrong entry from a right one."""
+    """Some kilobytes derived from the number, so that a process can detect a wrong entry."""
     return {"a": torch.full((1000,), number, dtype=torch.int64), "b": torch.tensor(number).bfloat16()}
 
 
@@ -90,7 +90,7 @@ def size(tmp_path_factory: pytest.TempPathFactory) -> int:
     """Bytes of an entry of `content`."""
     directory = tmp_path_factory.mktemp("size")
     TensorCache(directory, max_bytes=MANY).put(keyed(0), content(0))
-    return kept(directory)
+    return size_on_disk(directory)
 
 
 def test_what_is_put_comes_back_bit_for_bit(cache: TensorCache, directory: Path) -> None:
@@ -110,14 +110,14 @@ def test_fetch_gives_the_same_the_first_time_and_the_second(cache: TensorCache) 
     odd = {"whole": base, "across": base.T, "part": base[1:, 3], "wide": base[0].expand(5, 6), "bf": base.bfloat16()}
     with torch.inference_mode():
         odd["inferred"] = torch.randn(3)
-    asked: list[int] = []
+    calls: list[int] = []
 
     def compute() -> dict[str, Tensor]:
-        asked.append(1)
+        calls.append(1)
         return odd
 
     first, second = cache.fetch(keyed(0), compute), cache.fetch(keyed(0), compute)
-    assert asked == [1] and (cache.hits, cache.misses) == (1, 1)
+    assert calls == [1] and (cache.hits, cache.misses) == (1, 1)
     assert bits(first) == bits(second) == bits({name: odd[name] for name in sorted(odd)})
     for tensor in (*first.values(), *second.values()):
         assert tensor.is_contiguous() and not tensor.requires_grad and not tensor.is_inference()
@@ -140,9 +140,9 @@ def test_compute_may_fail_and_leaves_nothing(cache: TensorCache, directory: Path
     "key", ["", "ab", "../../../../etc/passwd", "A" * 64, "a" * 64 + "\n", "a" * 20 + "/" + "a" * 20]
 )
 def test_a_key_is_a_digest(cache: TensorCache, key: str) -> None:
-    with pytest.raises(ValueError, match="is no key"):
+    with pytest.raises(ValueError, match="is not a key"):
         cache.get(key)
-    with pytest.raises(ValueError, match="is no key"):
+    with pytest.raises(ValueError, match="is not a key"):
         cache.put(key, TENSORS)
 
 
@@ -151,7 +151,7 @@ def test_the_least_recently_used_go_first(directory: Path, size: int) -> None:
     for number in range(4):
         cache.put(keyed(number), content(number))
         age(cache._path(keyed(number)), 1000 - number)
-    assert cache.get(keyed(0)) and cache.get(keyed(2))  # reading makes them young again
+    assert cache.get(keyed(0)) and cache.get(keyed(2))  # reading refreshes their time
     for number in (4, 5):
         cache.put(keyed(number), content(number))
     assert {path.stem for path in entries(directory)} == {keyed(number) for number in (0, 2, 4, 5)}
@@ -183,8 +183,8 @@ def test_the_bound_is_kept_at_every_moment(directory: Path, size: int, room: flo
     count = int(3 * room) + 2
     for number in range(count):
         cache.put(keyed(number), content(number))
-        assert kept(directory) <= bound and cache.get(keyed(number)), "the newest is always there"
-    assert kept(directory) >= bound * 7 / 8 - size, "and no more is evicted than the room for a step"
+        assert size_on_disk(directory) <= bound and cache.get(keyed(number)), "the newest is always there"
+    assert size_on_disk(directory) >= bound * 7 / 8 - size, "and no more is evicted than the room for a step"
     assert walks <= count / max(1, room // 8) + 1, "many entries are written between two walks"
 
 
@@ -208,7 +208,7 @@ def test_what_others_left_counts_and_what_is_foreign_stays(directory: Path, size
         age(path, 3700)
     age(fresh, 3500)
     TensorCache(directory, max_bytes=5 * size).put(keyed(99), content(99))
-    assert 3 * size <= kept(directory) - 3 * size <= 5 * size  # the foreign one in the folder is no entry
+    assert 3 * size <= size_on_disk(directory) - 3 * size <= 5 * size  # the foreign one in the folder is no entry
     assert all(path.exists() for path in (*foreign, fresh)) and not abandoned.exists()
 
 
@@ -288,19 +288,19 @@ def test_threads_share_a_cache(directory: Path, size: int, monkeypatch: pytest.M
         thread.start()
     while any(thread.is_alive() for thread in threads):
         with contextlib.suppress(FileNotFoundError):
-            largest = max(largest, kept(directory))
+            largest = max(largest, size_on_disk(directory))
     assert not wrong and size < largest <= bound and not temporaries(directory)
 
 
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[Executor]:
-    """A process of its own, with one thread, so that it may fork; importing torch once is enough."""
+    """A separate process with one thread, so that it may fork without importing torch again."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
         yield executor
 
 
 def fetch_many(directory: Path, bound: int, seed: int) -> None:
-    """One of several processes that fetch, check and evict the same few entries; now and then one is deleted."""
+    """One of several processes that fetch, check and evict the same few entries, and sometimes delete one."""
     warnings.simplefilter("error")
     rng, cache = random.Random(seed), TensorCache(directory, max_bytes=bound)
     for _ in range(100):
@@ -324,11 +324,11 @@ def run_writers(directory: Path, bound: int) -> list[int | None]:
 def test_processes_write_read_and_evict_side_by_side(elsewhere: Executor, directory: Path, size: int) -> None:
     bound = 4 * size
     assert elsewhere.submit(run_writers, directory, bound).result(120) == [0, 0, 0]
-    assert 0 < kept(directory) <= bound + 2 * size, "each further process may be one entry ahead"
+    assert 0 < size_on_disk(directory) <= bound + 2 * size, "each further process may be one entry ahead"
     assert not temporaries(directory)
     cache = TensorCache(directory, max_bytes=bound)
     cache.put(keyed(0), content(0))
-    assert kept(directory) <= bound
+    assert size_on_disk(directory) <= bound
     assert all(cache.get(path.stem) for path in entries(directory))
 
 
@@ -339,9 +339,9 @@ def put_forever(directory: Path) -> None:
 
 
 def kill_writers(directory: Path, kills: int) -> int:
-    """Kill one writer after the other, in turn at any moment and while it writes; returns how many files it broke off.
+    """Kill writers, alternately at any moment and while writing, until some leave torn files; return their number.
 
-    It goes on until there are some such. The time limit is for a writer that makes no temporary files.
+    The time limit is for a writer that makes no temporary files.
     """
     context, rng = multiprocessing.get_context("fork"), random.Random(0)
     for kill in range(4 * kills):
@@ -369,13 +369,13 @@ def test_killed_writers_leave_a_usable_cache(elsewhere: Executor, directory: Pat
     for path in temporaries(directory):
         age(path, 3700)
     TensorCache(directory, max_bytes=2**20).put(keyed(0), content(0))
-    assert not temporaries(directory) and kept(directory) <= 2**20
+    assert not temporaries(directory) and size_on_disk(directory) <= 2**20
 
 
 def check_that_the_run_goes_on(cache: TensorCache, message: str) -> None:
-    with pytest.warns(UserWarning, match=message) as said:
+    with pytest.warns(UserWarning, match=message) as caught:
         right = [fetches_right(cache, number) for number in range(3)]
-    assert all(right) and len(said) == 1 and cache.misses == 3
+    assert all(right) and len(caught) == 1 and cache.misses == 3
 
 
 def test_a_directory_that_cannot_be_made_stops_nothing(directory: Path) -> None:
@@ -397,7 +397,7 @@ def test_a_directory_that_cannot_be_written_stops_nothing(directory: Path) -> No
 
 
 def test_a_full_disk_stops_nothing(directory: Path, size: int) -> None:
-    """A limit on the size of files breaks a write off in the middle, as a full disk does."""
+    """A file size limit truncates a write, as a full disk does."""
     cache = TensorCache(directory, max_bytes=MANY)
     cache.put(keyed(9), {})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

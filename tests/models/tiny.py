@@ -1,7 +1,6 @@
-"""A tiny random LLaVA with a tokenizer trained on the spot, saved as a Hugging Face directory, and pictures for it.
+"""A tiny random LLaVA with a tokenizer trained here, saved as a Hugging Face directory, and random images.
 
-It has the classes of the real thing (CLIP tower, Llama, `LlavaProcessor`) and none of its knowledge, so it proves
-computations, never quality.
+It has the real classes (CLIP tower, Llama, `LlavaProcessor`) but random weights, so it tests computations, not quality.
 """
 
 from pathlib import Path
@@ -44,7 +43,7 @@ CORPUS = (
 
 
 def train_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE of about 400 entries that puts `<s>` in front, as Llama's does."""
+    """A byte-level BPE of about 400 entries that prepends `<s>`, as Llama's does."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -68,7 +67,7 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def save_tiny_llava(directory: Path, seed: int = 0) -> Path:
-    """Write a random LLaVA of two layers each way, with its processor, to `directory`."""
+    """Save a random LLaVA with two layers per tower and its processor to `directory`."""
     tokenizer = train_tokenizer()
     torch.manual_seed(seed)
     size: dict[str, Any] = {
@@ -95,7 +94,7 @@ def save_tiny_llava(directory: Path, seed: int = 0) -> Path:
     )
     model = LlavaForConditionalGeneration(config)
     with torch.no_grad():
-        # The usual small start makes every next token equally likely; a test of differences needs opinions.
+        # The usual small initialization makes every next token equally likely; tests of differences need others.
         for parameter in model.model.language_model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(8)
@@ -118,7 +117,7 @@ def save_tiny_llava(directory: Path, seed: int = 0) -> Path:
 
 
 def save_pictures(directory: Path, count: int = 4) -> list[Path]:
-    """Random pictures, each unlike the others."""
+    """Save random, distinct images."""
     rng = np.random.default_rng(0)
     paths = []
     for index in range(count):

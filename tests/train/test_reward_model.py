@@ -13,7 +13,7 @@ from sightline.data.preference_dataset import PAIRS
 from sightline.losses.objective import Term, make_objective
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.packing import PackRow
-from sightline.models.unbatched import plain_states
+from sightline.models.unbatched import unbatched_states
 from sightline.models.vlm import VLM
 from sightline.records.manifest import read_manifest
 from sightline.records.rows import Pair
@@ -54,7 +54,7 @@ def test_a_step_is_bradley_and_terrys_row_by_row(make_policy: Make, pairs: list[
         item = to_scored(pair)
         prefix = encode_prefix(vlm, item.prefix)
         rows = [encode_answer(vlm, prefix, answer) for answer in item.answers]
-        states = [plain_states(vlm, [PackRow(prefix, (row.ids[row.start :],))])[1][0] for row in rows]
+        states = [unbatched_states(vlm, [PackRow(prefix, (row.ids[row.start :],))])[1][0] for row in rows]
         margin = (states[0] - states[1]) @ head
         right += bool(margin > 0)
         losses.append(torch.log1p(torch.exp(-margin)))

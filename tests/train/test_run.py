@@ -361,11 +361,11 @@ def test_a_model_that_ignores_its_pictures_is_refused(model_dir: Path, pairs_dir
         if "multi_modal_projector" in name:
             weight.zero_()
     save_file(weights, blind / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match="ignores its pictures"):
+    with pytest.raises(InputError, match="ignores its images"):
         train(blind, pairs_dir, tmp_path / "out", config_with(), seed=1)
     assert not (tmp_path / "out").exists()
     command = ["probe", "--model", str(blind), "--pairs", str(pairs_dir)]
     refused = CliRunner().invoke(app, command)
-    assert refused.exit_code == 2 and "ignores its pictures" in refused.output
+    assert refused.exit_code == 2 and "ignores its images" in refused.output
     accepted = CliRunner().invoke(app, ["probe", "--model", str(model_dir), "--pairs", str(pairs_dir)])
     assert accepted.exit_code == 0 and "gray pictures move the log-probs of 12 answers" in accepted.output

@@ -72,12 +72,12 @@ def test_every_number_is_that_of_a_row_of_its_own(
     assert (found.field("second_rejected_tokens") > found.field("rejected_tokens")).all()
 
 
-@pytest.mark.parametrize("proved", [True, False])
+@pytest.mark.parametrize("supports_packing", [True, False])
 def test_entropy_is_the_mean_over_both_answers_tokens(
-    make_policy: Make, full_pairs: list[Pair], black: Callable[[Pair], tuple[Path, ...]], *, proved: bool
+    make_policy: Make, full_pairs: list[Pair], black: Callable[[Pair], tuple[Path, ...]], *, supports_packing: bool
 ) -> None:
     """Whatever else is scored beside them; the log-probs are those that are had without it, bit for bit."""
-    vlm = replace(make_policy(), proved=proved)
+    vlm = replace(make_policy(), supports_packing=supports_packing)
     stir(vlm)
     scoring = Scoring(ALL, black)
     logps, entropy = score_with_entropy(vlm, full_pairs, scoring, autocast=False)
@@ -189,7 +189,7 @@ def test_a_whole_span_is_all_but_the_end_and_an_empty_one_nothing(make_policy: M
     assert not tokens_within(vlm, prefix, pair.chosen, [(3, 3)]).any()
     before = tokens_within(vlm, prefix, pair.chosen, [(0, 2)])  # "A ", whose space begins the next token
     assert before.tolist() == [True] + [False] * (len(before) - 1)
-    with pytest.raises(InputError, match=r"span \(0, 99\) is not within"):
+    with pytest.raises(InputError, match=r"span \(0, 99\) is outside"):
         tokens_within(vlm, prefix, pair.chosen, [(0, 99)])
 
 

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Auto
 from sightline.models.device import in_format
 from sightline.models.requests import Prefix, ScoreRequest
 from sightline.models.scorer import encode_row
-from sightline.models.tensor_cache import Recent
-from sightline.models.unbatched import plain_logps
+from sightline.models.tensor_cache import ByteLRU
+from sightline.models.unbatched import unbatched_logps
 from sightline.models.vlm import VLM
 
 PROBES = (
@@ -37,7 +37,7 @@ class Apart:
     tokens: int
 
 
-def save_probes(folder: Path, *, sees: bool) -> list[ScoreRequest]:
+def save_probes(folder: Path, *, is_multimodal: bool) -> list[ScoreRequest]:
     """The probes, each about a picture of smooth noise that is written to `folder`; without one where nobody sees."""
     rng = np.random.default_rng(0)
     items = []
@@ -45,24 +45,24 @@ def save_probes(folder: Path, *, sees: bool) -> list[ScoreRequest]:
         path = folder / f"probe-{number}.png"
         small = rng.integers(0, 256, size=(4, 4, 3), dtype=np.uint8)
         Image.fromarray(small).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC).save(path)
-        items.append(ScoreRequest(Prefix((path,) if sees else (), prompt), (answer,)))
+        items.append(ScoreRequest(Prefix((path,) if is_multimodal else (), prompt), (answer,)))
     return items
 
 
 def logps_of(vlm: VLM, items: Sequence[ScoreRequest]) -> torch.Tensor:
     """Log-probs (nats) of all answer tokens, by Transformers' own forward of each row."""
     with torch.no_grad(), in_format(vlm, False):
-        return plain_logps(vlm, [encode_row(vlm, item) for item in items]).double().cpu()
+        return unbatched_logps(vlm, [encode_row(vlm, item) for item in items]).double().cpu()
 
 
 def reopened(directory: Path, like: VLM) -> VLM:
     """What plain Transformers makes of a directory, in the dtype that it was saved in."""
-    loader = AutoModelForImageTextToText if like.sees else AutoModelForCausalLM
-    processor = (AutoProcessor if like.sees else AutoTokenizer).from_pretrained(directory)
+    loader = AutoModelForImageTextToText if like.is_multimodal else AutoModelForCausalLM
+    processor = (AutoProcessor if like.is_multimodal else AutoTokenizer).from_pretrained(directory)
     model: Any = loader.from_pretrained(directory, dtype="auto")
     model = model.to(like.device).eval().requires_grad_(False)
     return replace(
-        like, model=model, processor=processor, path=str(directory), dtype=model.dtype, cache=None, prefixes=Recent()
+        like, model=model, processor=processor, path=str(directory), dtype=model.dtype, cache=None, prefixes=ByteLRU()
     )
 
 

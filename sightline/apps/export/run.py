@@ -21,10 +21,10 @@ from sightline.apps.export.config import ExportModelConfig
 from sightline.apps.export.quantized import Bits, pack, quantize, require_quantizer, write_quantization
 from sightline.errors import InputError
 from sightline.models.adapters import save_model
-from sightline.models.loading import DTYPES, load_vlm, quiet
+from sightline.models.loading import DTYPES, load_vlm, no_progress_bars
 from sightline.models.merging import merge_adapter
 from sightline.models.requests import ScoreRequest
-from sightline.models.tensor_cache import Recent
+from sightline.models.tensor_cache import ByteLRU
 from sightline.models.vlm import VLM
 from sightline.records.hashing import hash_file
 from sightline.records.manifest import MANIFEST, Manifest, Stage
@@ -66,8 +66,8 @@ def export_model(
     if stage.done:
         return stage.manifest
     vlm = vlm or load_vlm(model, adapter=adapter)
-    with _unchecked(out) as folder, tempfile.TemporaryDirectory() as pictures, quiet():
-        reloaded, changed = _write(vlm, config, folder, save_probes(Path(pictures), sees=vlm.sees))
+    with _unchecked(out) as folder, tempfile.TemporaryDirectory() as pictures, no_progress_bars():
+        reloaded, changed = _write(vlm, config, folder, save_probes(Path(pictures), is_multimodal=vlm.is_multimodal))
         for path in folder.iterdir():
             path.replace(out / path.name)
     return _finish(stage, origins, reloaded, changed)
@@ -89,10 +89,10 @@ def _write(vlm: VLM, config: ExportModelConfig, folder: Path, probes: Sequence[S
     """Merge, round and save; how far the saved model is from what was meant, and from the model in float32."""
     before = logps_of(vlm, probes)
     if isinstance(vlm.model, PeftModel):
-        vlm = replace(vlm, model=merge_adapter(vlm.model), prefixes=Recent())
+        vlm = replace(vlm, model=merge_adapter(vlm.model), prefixes=ByteLRU())
         _require(apart(logps_of(vlm, probes), before), config, "the merged model", "model and adapter")
     dtype = DTYPES[config.weights if config.weights in DTYPES else "bfloat16"]
-    vlm = replace(_rounded(vlm, dtype), prefixes=Recent())
+    vlm = replace(_rounded(vlm, dtype), prefixes=ByteLRU())
     quantization = quantize(vlm, cast(Bits, _BITS[config.weights])) if config.weights in _BITS else None
     meant = logps_of(vlm, probes)
     if quantization is not None:

@@ -31,7 +31,7 @@ from sightline.lab.recipe.optimize import scheduled, take_step
 from sightline.lab.recipe.perception import patch_features, rescale, words_of
 from sightline.lab.sound.soundscape import AUDIBLE, PATCH, SIDE, SoundSource, render_with_sources
 from sightline.lab.words import WorldConfig, names_of
-from sightline.models.loading import quiet
+from sightline.models.loading import no_progress_bars
 from sightline.records.manifest import Stage
 
 
@@ -75,7 +75,7 @@ def make_ear(config: EarConfig, out: Path, progress: Progress | None = None) -> 
     model = untrained(config)
     losses = [loss for _, loss in train_ear(config, model, processor.tokenizer, progress)]
     torch.nn.Module.to(model, torch.bfloat16)  # as the base is; its own weights come through unrounded
-    with quiet():
+    with no_progress_bars():
         model.save_pretrained(out)
         make_processor(processor).save_pretrained(out)
     stage.finish(counts={"sounds": config.sounds, "steps": config.steps}, numbers={"last_loss": losses[-1]})

@@ -1,4 +1,4 @@
-"""PaliGemma and Gemma 3: tokens of a prefix that see each other both ways; sliding windows are the engine's."""
+"""PaliGemma and Gemma 3, in which some tokens of a prefix attend to each other both ways."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from sightline.models.families.base import ModelFamily
 
 
 class PaliGemma(ModelFamily):
-    """The whole prefix, images and prompt, is one block (2407.07726, sec. 3.1); positions count from 1."""
+    """PaliGemma: the whole prefix, images and prompt, is one block (2407.07726, sec. 3.1); positions start at 1."""
 
     answer_type = 1
     blocks_over_window = True
@@ -27,7 +27,7 @@ class PaliGemma(ModelFamily):
 
 
 class Gemma3(ModelFamily):
-    """The tokens of one image are a block (2503.19786); images that touch are one, as in Transformers."""
+    """Gemma 3: the tokens of an image are a block (2503.19786); adjacent images form one, as in Transformers."""
 
     def blocks(self, ids: Int[Tensor, "token"], is_image: Bool[Tensor, "token"]) -> Int[Tensor, "token"]:
         before = torch.nn.functional.pad(is_image, (1, 0))[:-1]

@@ -1,4 +1,4 @@
-"""Qwen2-VL, Qwen2.5-VL, Qwen3-VL: rotary positions of three axes; Qwen3 adds visual features to its first layers."""
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: rotary positions with three axes; Qwen3 adds features to its first layers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from sightline.models.families.base import Features, ModelFamily, _joined
 
 
 class Qwen(ModelFamily):
-    """Time, height and width; text counts on from the largest of the three (2409.12191, sec. 2.1)."""
+    """Positions in time, height and width; text continues from the largest of the three (2409.12191, sec. 2.1)."""
 
     projector = "merger"  # inside the vision model
     axes = 3
@@ -30,12 +30,12 @@ class Qwen(ModelFamily):
 
 
 class Qwen3(Qwen):
-    """Features of several depths: the last at the input, the others added after the first layers (2406.04334)."""
+    """DeepStack (2406.04334): the last features are the input, those of lower depths are added after first layers."""
 
     def features(self, base: Any, images: Mapping[str, Tensor]) -> Features:
-        made = self.encode_images(base, images)
-        deep = {f"layer{number}": _joined(each) for number, each in enumerate(made.deepstack_features)}
-        return {"tokens": _joined(made.pooler_output), **deep}
+        output = self.encode_images(base, images)
+        deep = {f"layer{number}": _joined(each) for number, each in enumerate(output.deepstack_features)}
+        return {"tokens": _joined(output.pooler_output), **deep}
 
     def decoder_inputs(self, is_image: Bool[Tensor, "token"], features: Features | None) -> dict[str, Any]:
         if features is None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.models.composed import is_composed, language_part
+from sightline.models.composed import decoder_name, is_composed
 from sightline.models.families.base import MODALITY
 from sightline.models.loading import load_vlm
 from sightline.models.vlm import VLM
@@ -109,7 +109,7 @@ def _difference(one: Tensor | None, two: Tensor | None) -> str | None:
 
 def encoder_weights(model: Any) -> dict[str, Tensor]:
     """All of a model but its language model, head and embeddings, by name."""
-    told = f"{language_part(model)}."
+    told = f"{decoder_name(model)}."
     head = {id(weight) for weight in model.get_output_embeddings().parameters()}
     heads = {name for name, weight in model.named_parameters(remove_duplicate=False) if id(weight) in head}
     return {
@@ -132,7 +132,7 @@ def _read_adapter(name: str, vlm: VLM, folder: Path) -> tuple[Lora, list[str]]:
     if told.get("peft_type") != "LORA" or odd or told.get("bias", "none") != "none":
         raise InputError(f"members.{name}: adapter {folder} is more than plain LoRA, whose changes cannot be merged")
     config = LoraConfig.from_pretrained(str(folder))
-    language = f"{PREFIX}{language_part(vlm.base)}."
+    language = f"{PREFIX}{decoder_name(vlm.base)}."
     weights, beside = {}, []
     for key, value in load_file(folder / WEIGHTS).items():
         if key.startswith(language) and (".lora_A." in key or ".lora_B." in key):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sightline.data.samples import read_samples, samples_file
 from sightline.errors import InputError
-from sightline.models.composed import Composed, ComposedProcessor, attach, language_part, without_language
+from sightline.models.composed import Composed, ComposedProcessor, attach_encoders, decoder_name, strip_language_model
 from sightline.models.loading import peft_warnings_ignored
 from sightline.models.requests import ScoreRequest, prefix_of
 from sightline.models.routing import TEXT, route
@@ -36,7 +36,7 @@ def joined(members: Sequence[Member]) -> VLM:
     """The first member's model with the others' encoders, without any adapter; the others lose their language part."""
     first, *others = members
     processors = {member.name: member.vlm.processor for member in members}
-    attach(first.vlm.base, {member.name: without_language(member.vlm.base) for member in others})
+    attach_encoders(first.vlm.base, {member.name: strip_language_model(member.vlm.base) for member in others})
     processor = ComposedProcessor(processors, first.vlm.image_token_id)
     return replace(first.vlm, processor=processor, family=Composed(tuple(processors)))
 
@@ -95,7 +95,7 @@ def merge(vlm: VLM, config: ComposeConfig, weights: Sequence[float], *, seed: in
 
 def _write(base: nn.Module, lora: Lora, place: Path) -> Path:
     """The adapter as PEFT's directory for the first member's model, whatever its own called the language model."""
-    language = language_part(base)
+    language = decoder_name(base)
     layers = sorted({f"{language}.{key.partition('.lora_')[0]}" for key in lora.weights})
     config: LoraConfig = replace(
         lora.config, target_modules=layers, modules_to_save=None, base_model_name_or_path="", exclude_modules=None

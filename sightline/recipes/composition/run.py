@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from sightline.data.terminal import open_bars
 from sightline.errors import InputError
 from sightline.models.composed import ADAPTER, COMPOSED, ENCODER_WEIGHTS, ENCODERS
-from sightline.models.loading import quiet
+from sightline.models.loading import no_progress_bars
 from sightline.models.routing import TEXT
 from sightline.models.vlm import VLM
 from sightline.recipes.composition.config import ComposeConfig
@@ -69,7 +69,7 @@ def _write(
     config: ComposeConfig, members: Sequence[Member], out: Path, seed: int, bars: Progress
 ) -> tuple[tuple[float, ...], list[Try]]:
     first, *others = members
-    with quiet():
+    with no_progress_bars():
         first.vlm.base.save_pretrained(str(out))
         first.vlm.processor.save_pretrained(str(out))
     for member in others:

@@ -1,4 +1,4 @@
-"""The two tiny models and what they are shown, made once."""
+"""Session fixtures: two tiny models and their images and sounds."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Two tiny models with one language model, an ear beside the eye, and adapters whose every weight has moved."""
+"""Two tiny models with the same language model, one for images and one for sounds, and adapters with random weights."""
 
 import copy
 from pathlib import Path
@@ -18,7 +18,7 @@ SOUND_TOKENS = (SOUND_SIDE // SOUND_PATCH) ** 2
 
 
 def save_ear(directory: Path, eye: Path, seed: int = 7) -> Path:
-    """A model with the language model of `eye` and an encoder of its own: smaller pictures, narrower, one layer."""
+    """Save a model with the language model of `eye` and another encoder: smaller images, narrower, one layer."""
     known = LlavaForConditionalGeneration.from_pretrained(eye)
     config = copy.deepcopy(known.config)
     config.vision_config = CLIPVisionConfig(

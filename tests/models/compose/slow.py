@@ -1,6 +1,6 @@
-"""The slow reference: a bare Llama in float64 in which every linear layer applies one LoRA to one token at a time.
+"""A slow reference: a Llama in float64 in which every linear layer applies one LoRA to one token at a time.
 
-It reads adapters as plain tensors from disk, so that it shares no layer with PEFT or with the code under test.
+It reads adapters as tensors from disk and shares no layer with PEFT or the code under test.
 """
 
 import json
@@ -19,14 +19,14 @@ LANGUAGE = "base_model.model.model.language_model."
 
 @dataclass(frozen=True)
 class SlowLora:
-    """Layer -> (A, B), leaves in float64, and the factor of the update."""
+    """Layer -> (A, B) as float64 leaves, and the scale of the update."""
 
     layers: dict[str, tuple[Tensor, Tensor]]
     scale: float
 
     @staticmethod
     def read(folder: Path) -> "SlowLora":
-        told = json.loads((folder / "adapter_config.json").read_text())
+        config = json.loads((folder / "adapter_config.json").read_text())
         tensors = load_file(folder / "adapter_model.safetensors")
         found: dict[str, tuple[Tensor, Tensor]] = {}
         for key, value in tensors.items():
@@ -34,7 +34,7 @@ class SlowLora:
                 both = (value, tensors[key.replace(".lora_A.", ".lora_B.")])
                 layer = key.removeprefix(LANGUAGE).partition(".lora_")[0]
                 found[layer] = (both[0].double().requires_grad_(), both[1].double().requires_grad_())
-        return SlowLora(found, told["lora_alpha"] / told["r"])
+        return SlowLora(found, config["lora_alpha"] / config["r"])
 
     def change(self, layer: str) -> Tensor:
         """s B A of a layer."""
@@ -43,7 +43,7 @@ class SlowLora:
 
 
 class SlowModel:
-    """A bare model; `adapters` by name, of which every token is given one."""
+    """A model without PEFT; `adapters` by name, one for every token."""
 
     def __init__(self, directory: Path, adapters: Mapping[str, SlowLora]) -> None:
         self.model: Any = LlavaForConditionalGeneration.from_pretrained(directory, dtype=torch.float64)
@@ -56,13 +56,13 @@ class SlowModel:
                 self._patch(name, layer)
 
     def features(self, pixels: Tensor) -> Tensor:
-        made = self.model.model.get_image_features(pixels.double(), return_dict=True).pooler_output
-        return torch.cat(list(made))
+        output = self.model.model.get_image_features(pixels.double(), return_dict=True).pooler_output
+        return torch.cat(list(output))
 
     def logp(
         self, ids: Sequence[int], image_id: int, features: Tensor | None, names: Sequence[str], start: int
     ) -> Tensor:
-        """Log-prob of `ids[start:]`; image features stand where `image_id` does, token i goes through `names[i]`."""
+        """Log-prob of `ids[start:]`; image features replace `image_id`, token i uses the adapter `names[i]`."""
         tokens = torch.tensor(ids)
         vectors = self.model.get_input_embeddings()(tokens.masked_fill(tokens == image_id, 0))
         if features is not None:
@@ -70,19 +70,19 @@ class SlowModel:
         self.names = names
         hidden = self.model.model.language_model(inputs_embeds=vectors[None], use_cache=False).last_hidden_state[0]
         logps = self.model.lm_head(hidden).log_softmax(-1)
-        made: Tensor = logps[start - 1 : -1].gather(1, tokens[start:, None]).sum()
-        return made
+        total: Tensor = logps[start - 1 : -1].gather(1, tokens[start:, None]).sum()
+        return total
 
     def _patch(self, name: str, layer: torch.nn.Linear) -> None:
         def forward(x: Tensor) -> Tensor:
             rows = []
             for token, chosen in zip(x[0], self.names, strict=True):
-                made = layer.weight @ token
+                output = layer.weight @ token
                 lora = self.adapters.get(chosen)
                 if lora is not None and name in lora.layers:
                     down, up = lora.layers[name]
-                    made = made + lora.scale * (up @ (down @ token))
-                rows.append(made)
+                    output = output + lora.scale * (up @ (down @ token))
+                rows.append(output)
             return torch.stack(rows)[None]
 
         layer.forward = forward  # type: ignore[method-assign, assignment]

@@ -1,4 +1,4 @@
-"""Composed models against the slow reference, their members and hand-made sums; what cannot be composed is refused."""
+"""Composed models against the slow reference, their members and sums by hand; refused compositions."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from sightline.errors import InputError
 from sightline.models.adapters import LoraSettings, add_lora, save_adapter
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.families.base import MODALITY
-from sightline.models.loading import content_of, load_vlm
+from sightline.models.loading import load_vlm, model_hash
 from sightline.models.requests import GenerateRequest, Prefix, Sampling, ScoreRequest
 from sightline.models.routing import TEXT
 from sightline.models.sampler import generate
@@ -50,7 +50,7 @@ def adapters(eye: Path, ear: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def items(shown: list[Path], heard: list[Path]) -> list[ScoreRequest]:
     """Both kinds in either order, one kind alone, two of a kind, none."""
-    told = [
+    rows = [
         ((shown[0], heard[0]), BOTH),
         ((heard[1], shown[1]), ("sound", "picture")),
         ((heard[2],), ("sound",)),
@@ -58,7 +58,7 @@ def items(shown: list[Path], heard: list[Path]) -> list[ScoreRequest]:
         ((heard[0], heard[1], shown[2]), ("sound", "sound", "picture")),
         ((), ()),
     ]
-    return [ScoreRequest(Prefix(paths, "What do they share?", (), media), ANSWERS) for paths, media in told]
+    return [ScoreRequest(Prefix(paths, "What do they share?", (), media), ANSWERS) for paths, media in rows]
 
 
 def members(eye: Path, ear: Path, picture: Path | None, sound: Path | None) -> dict[str, MemberConfig]:
@@ -74,7 +74,7 @@ def score(vlm: VLM, items: Sequence[ScoreRequest]) -> torch.Tensor:
 def slow_scores(
     vlm: VLM, eyes: SlowModel, ears: VLM, items: Sequence[ScoreRequest], names: Sequence[str]
 ) -> torch.Tensor:
-    """By the slow language model of `eyes`; sounds are seen by the model that heard them alone."""
+    """Score with the slow language model of `eyes`; features of sounds come from the member `ears`."""
     rows = []
     for item in items:
         for answer in item.answers:
@@ -83,11 +83,11 @@ def slow_scores(
             for path, kind in zip(item.prefix.images, item.prefix.media, strict=True):
                 alone = encode_prefix(ears if kind == "sound" else vlm, Prefix((path,), "?"))
                 if kind == "sound":
-                    made = ears.family.features(ears.base, alone.images.tensors)["tokens"].double()
+                    tokens_of_image = ears.family.features(ears.base, alone.images.tensors)["tokens"].double()
                 else:
-                    made = eyes.features(alone.images.tensors["picture.pixel_values"])
-                features.append(made)
-                chosen += [names[BOTH.index(kind)]] * len(made)
+                    tokens_of_image = eyes.features(alone.images.tensors["picture.pixel_values"])
+                features.append(tokens_of_image)
+                chosen += [names[BOTH.index(kind)]] * len(tokens_of_image)
             owners = iter(chosen)
             tokens = [next(owners) if token == vlm.image_token_id else TEXT for token in row.ids]
             joined = torch.cat(features) if features else None
@@ -96,7 +96,7 @@ def slow_scores(
 
 
 def mixed(loras: Sequence[SlowLora], weights: Sequence[float]) -> SlowLora:
-    """The weighted sum of changes, as one adapter with a unit matrix for a factor."""
+    """The weighted sum of changes, as one adapter with an identity matrix as A or B."""
     layers = {}
     for name in loras[0].layers:
         change = sum((weight * lora.change(name) for lora, weight in zip(loras, weights, strict=True)), torch.zeros(()))
@@ -117,9 +117,9 @@ def test_damc_sends_each_kinds_tokens_through_its_own_lora(
     }
     slow = slow_scores(vlm, SlowModel(eye, loras), load_vlm(ear, adapter=sound), items, BOTH)
     torch.testing.assert_close(score(vlm, items).double(), slow, rtol=1e-5, atol=1e-5)
-    made = generate(vlm, [GenerateRequest(item.prefix) for item in items], Sampling(6), batch_size=4)
+    generations = generate(vlm, [GenerateRequest(item.prefix) for item in items], Sampling(6), batch_size=4)
     alone = [generate(vlm, [GenerateRequest(item.prefix)], Sampling(6), batch_size=1)[0] for item in items]
-    assert made == alone
+    assert generations == alone
 
 
 def test_naivemc_adds_the_weighted_changes_up_and_keeps_trained_projectors(
@@ -137,9 +137,9 @@ def test_naivemc_adds_the_weighted_changes_up_and_keeps_trained_projectors(
 def test_without_adapters_it_is_each_member_and_can_be_trained(
     eye: Path, ear: Path, items: list[ScoreRequest], tmp_path: Path
 ) -> None:
-    made = compose(ComposeConfig(members=members(eye, ear, None, None)), tmp_path / "bare")
-    vlm = load_vlm(made)
-    assert not (made / "adapter").exists()
+    composed = compose(ComposeConfig(members=members(eye, ear, None, None)), tmp_path / "bare")
+    vlm = load_vlm(composed)
+    assert not (composed / "adapter").exists()
     heard, shown = items[2], items[3]
     torch.testing.assert_close(score(vlm, [heard]), score(load_vlm(ear), [heard]), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(score(vlm, [shown]), score(load_vlm(eye), [shown]), rtol=1e-5, atol=1e-5)
@@ -162,12 +162,12 @@ def test_without_adapters_it_is_each_member_and_can_be_trained(
             if weight.requires_grad:
                 weight.add_(0.05)
     save_adapter(trained, tmp_path / "adapter")
-    again = load_vlm(made, adapter=tmp_path / "adapter")
+    again = load_vlm(composed, adapter=tmp_path / "adapter")
     torch.testing.assert_close(score(again, items), score(trained, items), rtol=1e-6, atol=0)
 
 
 def pruned(change: torch.Tensor, density: float) -> torch.Tensor:
-    """The largest entries alone."""
+    """Keep only the largest entries."""
     bound = change.abs().flatten().topk(int(density * change.numel())).values[-1]
     return torch.where(change.abs() >= bound, change, 0.0)
 
@@ -175,7 +175,7 @@ def pruned(change: torch.Tensor, density: float) -> torch.Tensor:
 def ties(changes: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
     """Yadav et al. 2023 (2306.01708, alg. 1): elect the sign of the sum, then the mean of the entries that have it.
 
-    PEFT elects before it weighs.
+    PEFT elects signs before it applies the weights.
     """
     every = torch.stack(list(changes))
     agrees = torch.sign(every) == torch.sign(every.sum(0))
@@ -187,9 +187,9 @@ def ties(changes: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Ten
 def test_pruning_merges_follow_their_rule(
     eye: Path, ear: Path, adapters: dict[str, Path], tmp_path: Path, merge: str
 ) -> None:
-    """In float64, then cut to the highest rank that the narrowest layer allows, 16."""
-    told = members(eye, ear, adapters["picture"], adapters["sound"])
-    config = {"members": told, "merge": merge, "weights": (1.0, 0.5), "density": 0.3, "rank": 32}
+    """Computed in float64 and truncated to rank 16, the maximum for the narrowest layer."""
+    both_members = members(eye, ear, adapters["picture"], adapters["sound"])
+    config = {"members": both_members, "merge": merge, "weights": (1.0, 0.5), "density": 0.3, "rank": 32}
     merged = SlowLora.read(compose(ComposeConfig.model_validate(config), tmp_path / "out") / "adapter")
     both = [SlowLora.read(adapters[name]) for name in BOTH]
     for layer in merged.layers:
@@ -203,13 +203,13 @@ def test_pruning_merges_follow_their_rule(
 def test_a_merge_that_drops_at_random_goes_by_its_seed(
     eye: Path, ear: Path, adapters: dict[str, Path], tmp_path: Path
 ) -> None:
-    told = members(eye, ear, adapters["picture"], adapters["sound"])
-    config = ComposeConfig(members=told, merge="dare_linear", weights=(1.0, 1.0), density=0.5)
-    made = [
+    both_members = members(eye, ear, adapters["picture"], adapters["sound"])
+    config = ComposeConfig(members=both_members, merge="dare_linear", weights=(1.0, 1.0), density=0.5)
+    adapters_of_seeds = [
         load_file(compose(config, tmp_path / f"{n}", seed) / "adapter" / WEIGHTS) for n, seed in enumerate((1, 1, 2))
     ]
-    assert all(torch.equal(value, made[1][key]) for key, value in made[0].items())
-    assert any(not torch.equal(value, made[2][key]) for key, value in made[0].items())
+    assert all(torch.equal(value, adapters_of_seeds[1][key]) for key, value in adapters_of_seeds[0].items())
+    assert any(not torch.equal(value, adapters_of_seeds[2][key]) for key, value in adapters_of_seeds[0].items())
 
 
 def test_searched_weights_are_those_of_the_greatest_log_prob(
@@ -232,24 +232,24 @@ def test_searched_weights_are_those_of_the_greatest_log_prob(
             )
         )
     write_samples(tmp_path / "samples", samples)
-    told = members(eye, ear, adapters["picture-two"], adapters["sound-two"])
+    both_members = members(eye, ear, adapters["picture-two"], adapters["sound-two"])
     search = SearchConfig(samples=tmp_path / "samples", values=(0.0, 0.4, 1.0), batch_size=2)
-    out = compose(ComposeConfig(members=told, search=search, decoupled=True), tmp_path / "out")
+    out = compose(ComposeConfig(members=both_members, search=search, decoupled=True), tmp_path / "out")
     found = json.loads((out / "composed.json").read_text())
     assert [tuple(one["weights"]) for one in found["tried"]] == [(a, b) for a in (0, 0.4, 1) for b in (0, 0.4, 1)]
     best = max(found["tried"], key=lambda one: one["logp"])
     assert found["weights"] == dict(zip(BOTH, best["weights"], strict=True))
     assert len({round(one["logp"], 6) for one in found["tried"]}) == 9
-    # What is written is the best one, and what a try says is what its model says.
-    last = load_vlm(compose(ComposeConfig(members=told, weights=(1.0, 1.0), decoupled=True), tmp_path / "last"))
+    # The saved model is the best one, and each reported log-prob is that of its model.
+    last = load_vlm(compose(ComposeConfig(members=both_members, weights=(1.0, 1.0), decoupled=True), tmp_path / "last"))
     for vlm, weights in ((load_vlm(out), best["weights"]), (last, [1.0, 1.0])):
         means = []
         for number, item in enumerate(items[:5]):
             with torch.no_grad():
-                made = answer_logps(vlm, [ScoreRequest(item.prefix, (ANSWERS[number % 2],))])
-            means.append((made.sums() / made.lengths()).item())
-        said = next(one["logp"] for one in found["tried"] if one["weights"] == weights)
-        assert sum(means) / len(means) == pytest.approx(said, rel=1e-5)
+                logps = answer_logps(vlm, [ScoreRequest(item.prefix, (ANSWERS[number % 2],))])
+            means.append((logps.sums() / logps.lengths()).item())
+        reported = next(one["logp"] for one in found["tried"] if one["weights"] == weights)
+        assert sum(means) / len(means) == pytest.approx(reported, rel=1e-5)
     numbers = read_manifest(out).numbers
     assert numbers == {"weight.picture": best["weights"][0], "weight.sound": best["weights"][1]}
 
@@ -272,9 +272,9 @@ def test_another_base_is_refused_by_the_first_tensor_that_differs(
         arguments += ["--set", f"members.{key}={value}"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
-    said = " ".join(result.output.split())
-    assert "layers.1.self_attn.k_proj.weight differs by up to 0.25" in said
-    assert "'picture' and 'sound'" in said
+    message = " ".join(result.output.split())
+    assert "layers.1.self_attn.k_proj.weight differs by up to 0.25" in message
+    assert "'picture' and 'sound'" in message
     assert not (tmp_path / "out").exists()
 
 
@@ -291,14 +291,14 @@ def test_what_cannot_be_composed_or_shown_is_refused(
         ComposeConfig(members={"default": MemberConfig(model=eye), "sound": MemberConfig(model=ear)})
     with pytest.raises(InputError, match="this model takes one kind"):
         score(load_vlm(eye), items[:1])
-    made = compose(ComposeConfig(members=members(eye, ear, None, None)), tmp_path / "bare")
-    vlm, asked = load_vlm(made), items[0].prefix
-    with pytest.raises(InputError, match="shows a smell"):
-        score(vlm, [ScoreRequest(Prefix(asked.images, "What?", (), ("picture", "smell")), ANSWERS)])
+    composed = compose(ComposeConfig(members=members(eye, ear, None, None)), tmp_path / "bare")
+    vlm, valid = load_vlm(composed), items[0].prefix
+    with pytest.raises(InputError, match="has the medium smell"):
+        score(vlm, [ScoreRequest(Prefix(valid.images, "What?", (), ("picture", "smell")), ANSWERS)])
     with pytest.raises(InputError, match="1 media and has 2 images"):
-        score(vlm, [ScoreRequest(Prefix(asked.images, "What?", (), ("picture",)), ANSWERS)])
+        score(vlm, [ScoreRequest(Prefix(valid.images, "What?", (), ("picture",)), ANSWERS)])
     with pytest.raises(InputError, match="composed already"):
-        compose(ComposeConfig(members=members(made, ear, None, None)), tmp_path / "twice")
+        compose(ComposeConfig(members=members(composed, ear, None, None)), tmp_path / "twice")
 
 
 def test_a_files_kind_is_part_of_what_is_kept_of_it(eye: Path, ear: Path, shown: list[Path], tmp_path: Path) -> None:
@@ -311,10 +311,10 @@ def test_a_files_kind_is_part_of_what_is_kept_of_it(eye: Path, ear: Path, shown:
 
 
 def test_a_changed_encoder_is_another_model(eye: Path, ear: Path, tmp_path: Path) -> None:
-    made = compose(ComposeConfig(members=members(eye, ear, None, None)), tmp_path / "bare")
-    before = content_of(load_vlm(made))
-    path = made / "encoders" / "sound" / "encoder.safetensors"
+    composed = compose(ComposeConfig(members=members(eye, ear, None, None)), tmp_path / "bare")
+    before = model_hash(load_vlm(composed))
+    path = composed / "encoders" / "sound" / "encoder.safetensors"
     weights = load_file(path)
     next(iter(weights.values())).add_(0.5)
     save_file(weights, path)
-    assert content_of(load_vlm(made)) != before
+    assert model_hash(load_vlm(composed)) != before

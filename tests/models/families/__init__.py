@@ -1,6 +1,6 @@
 """One tiny random model for each family: its own classes, and a chat template of the form it was published with.
 
-They prove computations, never quality. Nothing here imports Transformers before a family is asked for, so that
+They test computations, not quality. Nothing here imports Transformers before a family is requested, so that
 `torchvision_shim.install` can be called first.
 """
 
@@ -19,11 +19,11 @@ def _family(module: str, name: str) -> Callable[[Path], Path]:
     return save
 
 
-#: Those without eyes.
+#: Text-only families.
 TEXT = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text")
-#: Those that compute as another one does, but for settings: their conformance is a long proof.
+#: Families that differ from another one in settings only; their conformance tests are slow.
 TWINS = frozenset({"qwen2_vl", "smolvlm", "paligemma2", "mistral", "qwen2", "gemma3_text"})
-#: Name to what writes its model and its processor into a directory, and returns that.
+#: Family name -> function that writes its model and processor into a directory and returns the directory.
 FAMILIES: dict[str, Callable[[Path], Path]] = {
     name: _family(module, name)
     for module, names in {
@@ -39,6 +39,6 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
 
 
 def family_params(*, seeing: bool = False) -> list[object]:
-    """Every family's name as a parameter of tests, twins marked slow; those without eyes left out where `seeing`."""
+    """Every family's name as a test parameter, near duplicates marked slow; with `seeing` only multimodal families."""
     names = (name for name in FAMILIES if not (seeing and name in TEXT))
     return [pytest.param(name, marks=pytest.mark.slow) if name in TWINS else pytest.param(name) for name in names]

@@ -1,4 +1,4 @@
-"""PaliGemma, PaliGemma 2 and Gemma 3: SigLIP before Gemma, attention both ways within a picture or a whole prompt."""
+"""PaliGemma, PaliGemma 2 and Gemma 3: SigLIP before Gemma, bidirectional attention within an image or a prompt."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from transformers import (
 from tests.models.families.tokenizers import IMAGES, TEXTS, id_of, train_tokenizer, vocabulary
 from tests.models.families.weights import write
 
-#: Shorter than any prompt with a picture, so that the layers which slide forget its beginning.
+#: Shorter than any prompt with an image, so that layers with a sliding window do not see its beginning.
 WINDOW = 8
 #: PaliGemma was published without a template. The model wants `<image>`s, `<bos>`, prompt, `\n`, answer, `<eos>`, of
 #: which the processor itself writes the repetition of `<image>`, `<bos>` and `\n` for any text it is called with. So

@@ -1,4 +1,4 @@
-"""Idefics3 and SmolVLM: a picture is cut into rows of tiles, each with a name, and the whole of it comes last.
+"""Idefics3 and SmolVLM: an image is split into rows of named tiles, followed by the whole image.
 
 A tile of 28 pixels gives 4 features; the longest edge becomes 56 pixels, so a square gives 20 and a strip 12.
 """
@@ -36,7 +36,7 @@ EDGES: dict[str, Any] = {"size": {"longest_edge": 2 * TILE}, "max_image_size": {
 
 
 def _template(start: str) -> str:
-    """As published: no space between the name of who speaks and a picture, one before words."""
+    """The published template: no space between the speaker's name and an image, one before text."""
     return (
         start + "{% for message in messages %}{{ message['role'] | capitalize }}"
         "{{ ':' if message['content'][0]['type'] == 'image' else ': ' }}"

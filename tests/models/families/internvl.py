@@ -1,4 +1,4 @@
-"""InternVL in the form Transformers has it: tiles by the picture's form, four patches to a feature, Qwen2, ChatML."""
+"""InternVL as in Transformers: tiles by aspect ratio, four patches per feature, Qwen2, ChatML."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """LLaVA-1.5, LLaVA-NeXT (Mistral) and LLaVA-OneVision (Qwen2): CLIP or SigLIP, a projector, a language model.
 
-A view of 28 pixels gives 4 features. LLaVA-1.5 has one view of a picture; the others add tiles, laid out by the form of
-the picture and cut to it (AnyRes), with a learned newline after each row of features.
+A view of 28 pixels gives 4 features. LLaVA-1.5 has one view of an image; the others add tiles by aspect ratio, cropped
+to the image (AnyRes), with a learned newline after each row of features.
 """
 
 from pathlib import Path
@@ -37,7 +37,7 @@ PATCH = 14
 PINPOINTS = [[28, 56], [56, 28], [56, 56]]
 SIZE: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
 VISION: dict[str, Any] = {**SIZE, "image_size": TILE, "patch_size": PATCH}
-#: CLIP's first feature is of no place, counted by the processor and left out by the model.
+#: CLIP's first feature (CLS) has no position; the processor counts it and the model drops it.
 CLIP: dict[str, Any] = {
     "patch_size": PATCH,
     "vision_feature_select_strategy": "default",

@@ -1,7 +1,7 @@
-"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: pictures of any form, positions of three dimensions, ChatML.
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: images of any aspect ratio, positions with three axes, ChatML.
 
-A picture keeps its form and gives one feature for every 14 pixels square, 4 to 30 of them. Qwen2.5-VL's vision layers
-see windows of 28 pixels, all but the second; Qwen3-VL's vision layers reach into the first text layers (DeepStack).
+An image keeps its aspect ratio and gives one feature per 14 x 14 pixels, 4 to 30 in all. All but the second of
+Qwen2.5-VL's vision layers attend in windows of 28 pixels; Qwen3-VL adds vision features to text layers (DeepStack).
 """
 
 from pathlib import Path
@@ -39,7 +39,7 @@ SPECIAL = (
 PIXELS = {"shortest_edge": 28 * 28, "longest_edge": 30 * 14 * 14}
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 VISION: dict[str, Any] = {"depth": 3, "num_heads": 2, "patch_size": PATCH}
-#: Turning the halves of the 16 dimensions of a head by time, height and width.
+#: Rotary sections of a head's 8 frequencies: time, height and width.
 ROPE: dict[str, Any] = {"rope_type": "default", "rope_theta": 10000.0}
 
 

@@ -1,4 +1,4 @@
-"""Chat models that see nothing, with a tokenizer alone: Llama 3 and others."""
+"""Text-only chat models with a tokenizer: Llama 3 and others."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ SPECIAL = (
     "<pad>",
     "<|endoftext|>",  # Qwen's tokenizer adds it where it is missing
 )
-#: A message's content may be a string, as chat models without eyes have it, or a list of parts.
+#: A message's content may be a string, as in text-only chat models, or a list of parts.
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}"
@@ -54,7 +54,7 @@ def save_llama(directory: Path) -> Path:
 
 
 def save_mistral(directory: Path) -> Path:
-    """Every layer looks back 12 tokens only."""
+    """A sliding window of 12 tokens in every layer."""
     return _save(MistralForCausalLM, MistralConfig, directory, sliding_window=12)
 
 
@@ -67,7 +67,7 @@ def save_qwen3(directory: Path) -> Path:
 
 
 def save_gemma3_text(directory: Path) -> Path:
-    """Two layers look back 12 tokens, one sees all."""
+    """A sliding window of 12 tokens in two layers, full attention in one."""
     kinds = ["sliding_attention", "sliding_attention", "full_attention"]
     return _save(
         Gemma3ForCausalLM,
@@ -80,7 +80,7 @@ def save_gemma3_text(directory: Path) -> Path:
 
 
 def _save(model: Any, config: Any, directory: Path, **settings: Any) -> Path:
-    """The chat template is Llama's for all; what differs is the model."""
+    """Save a text-only model; all use Llama's chat template."""
     tokenizer = train_tokenizer(SPECIAL, pad="<pad>", eos="<|eot_id|>", bos="<|begin_of_text|>", adds_bos=True)
     tokenizer.chat_template = TEMPLATE
     return write(model(config(**SIZES, **settings, **vocabulary(tokenizer))), tokenizer, directory, "<|eot_id|>")

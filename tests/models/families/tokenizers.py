@@ -1,4 +1,4 @@
-"""A small byte-level BPE with a family's special tokens, and what the chat templates of several families share."""
+"""A small byte-level BPE with a family's special tokens, and parts of chat templates that families share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,15 +13,15 @@ CORPUS = (
     "You are a helpful assistant.\n\nThe palm is green, the bucket is yellow.\n",
     "USER: user\nASSISTANT: assistant\nUser: system\nAssistant: model\n\n\n",
 )
-#: GPT-2's cuts, but that line breaks stay together whatever follows, as with Llama 3 and Qwen: templates end with them.
+#: GPT-2's pre-tokenization, except that line breaks stay together, as in Llama 3 and Qwen: templates end with them.
 CUTS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|[\r\n]+|[^\S\r\n]+(?!\S)|[^\S\r\n]+"
-#: The parts of a message of one kind; published templates of LLaVA write all pictures first.
+#: The parts of a message of one kind; published templates of LLaVA write all images first.
 IMAGES = "{% for part in message['content'] if part['type'] == 'image' %}"
 TEXTS = "{% for part in message['content'] if part['type'] == 'text' %}"
 
 
 def chatml(image: str, system: str = "") -> str:
-    """ChatML as Qwen and InternVL write it, the parts of a message in their order, `image` for a picture."""
+    """ChatML as in Qwen and InternVL, the parts of a message in their order, `image` as the image token."""
     first = "<|im_start|>system\n" + system + "<|im_end|>\n" if system else ""
     return (
         first + "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
@@ -35,7 +35,7 @@ def chatml(image: str, system: str = "") -> str:
 def train_tokenizer(
     special: Sequence[str], *, pad: str, eos: str, bos: str | None = None, adds_bos: bool = False, **named: str
 ) -> PreTrainedTokenizerFast:
-    """A BPE that begins with `special` in this order; `named` are those that a processor asks its tokenizer for."""
+    """A BPE that begins with `special` in this order; `named` are those that a processor reads from its tokenizer."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -71,7 +71,7 @@ def id_of(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
 
 
 def vocabulary(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    """What a language model's configuration takes from its tokenizer, and how far its positions reach."""
+    """The part of a language model's config that depends on its tokenizer, and its maximum length."""
     return {
         "vocab_size": len(tokenizer),
         "bos_token_id": tokenizer.bos_token_id,

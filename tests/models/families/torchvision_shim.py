@@ -1,8 +1,8 @@
-"""Make torchvision importable beside a CPU build of torch, for tests alone.
+"""Make torchvision importable with a CPU build of torch, for tests only.
 
-Processors with a video half insist on torchvision, whose one wheel is built for CUDA: beside a CPU torch its operators
-cannot be loaded, so `import torchvision` fails, and with it almost every import from Transformers. So the wheel lies in
-a folder of the environment that is on nobody's path, and only a process that calls `install` first sees it.
+Processors with a video part require torchvision, whose wheel is built for CUDA: with a CPU torch its operators cannot
+be loaded, so `import torchvision` fails, and with it almost every import from Transformers. Therefore the wheel is in
+a folder outside the import path, and only a process that first calls `install` finds it.
 """
 
 import importlib
@@ -12,18 +12,18 @@ from pathlib import Path
 
 import torch
 
-#: Where `make setup` puts torchvision (and num2words, which SmolVLM's processor asks for).
+#: Where `make setup` puts torchvision (and num2words, which SmolVLM's processor requires).
 FOLDER = Path(sys.prefix) / "test-only"
-#: What `import torchvision` looks for in its library, and image processors never call.
+#: Operators that `import torchvision` requires and image processors never call.
 OPERATORS = ("nms", "qnms")
 SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 def install() -> bool:
-    """Put torchvision into the process; false if it is not there.
+    """Make torchvision importable in this process; False if it is not installed.
 
     Raises:
-        RuntimeError: Transformers was imported before; it looks for torchvision once, and has settled on doing without.
+        RuntimeError: Transformers was imported before; it looks for torchvision only once.
     """
     if "torchvision" in sys.modules:
         return True
@@ -39,12 +39,12 @@ def install() -> bool:
     importlib.import_module("num2words")
     settled = importlib.import_module("transformers.utils")
     assert settled.is_torchvision_available() and settled.is_num2words_available()
-    sys.path.remove(str(FOLDER))  # processes that this one spawns inherit the path, and not what was defined here
+    sys.path.remove(str(FOLDER))  # child processes would inherit the path, but not the operators defined here
     return True
 
 
 def _library_loads() -> bool:
-    """Whether torchvision's own operators fit this torch; they may be defined once only."""
+    """Whether torchvision's own operators load with this torch; they must not be defined twice."""
     spec = importlib.util.find_spec("torchvision")
     assert spec is not None and spec.origin is not None
     try:

@@ -11,7 +11,7 @@ from torch import Tensor
 from sightline.models.encoding import encode_prefix
 from sightline.models.loading import load_vlm
 from sightline.models.packing import PackRow
-from sightline.models.unbatched import plain_logps, plain_states
+from sightline.models.unbatched import unbatched_logps, unbatched_states
 from sightline.models.vlm import VLM
 from sightline.train.loop import TrainState, fit
 from sightline.train.rl.rollout import Rollout, SampledAnswer
@@ -75,9 +75,9 @@ def test_rloo_is_reinforce_with_the_others_as_baseline(
     assert len({answer.score for item in items for answer in item.answers}) > 2
     loss = torch.zeros(())
     for item in items:
-        logps = [plain_logps(vlm, [row(vlm, item, answer)]).sum() for answer in item.answers]
+        logps = [unbatched_logps(vlm, [row(vlm, item, answer)]).sum() for answer in item.answers]
         with torch.no_grad():
-            reference = [plain_logps(base, [row(base, item, answer)]).sum() for answer in item.answers]
+            reference = [unbatched_logps(base, [row(base, item, answer)]).sum() for answer in item.answers]
         rewards = [
             answer.score - BETA * float(one.detach() - other)
             for answer, one, other in zip(item.answers, logps, reference, strict=True)
@@ -100,9 +100,9 @@ def test_grpo_is_its_printed_equation(make_policy: Make, model_dir: Path, pictur
     for item in items:
         scores = torch.tensor([answer.score for answer in item.answers])
         for answer in item.answers:
-            logps = plain_logps(vlm, [row(vlm, item, answer)])
+            logps = unbatched_logps(vlm, [row(vlm, item, answer)])
             with torch.no_grad():
-                reference = plain_logps(base, [row(base, item, answer)])
+                reference = unbatched_logps(base, [row(base, item, answer)])
             advantage = float((answer.score - scores.mean()) / (scores.std() + 1e-4))
             penalty = torch.exp(reference - logps) - 1 - (reference - logps)
             loss = loss + (-advantage * torch.exp(logps - logps.detach()) + BETA * penalty).mean() / 16
@@ -129,9 +129,9 @@ def test_ppo_at_ratio_one_is_the_policy_gradient_of_rewards_to_come(
     loss, slope = torch.zeros(()), torch.zeros(32)
     for item in items:
         for answer in item.answers:
-            before, _, logps = plain_states(vlm, [row(vlm, item, answer)])
+            before, _, logps = unbatched_states(vlm, [row(vlm, item, answer)])
             with torch.no_grad():
-                reference = plain_logps(base, [row(base, item, answer)])
+                reference = unbatched_logps(base, [row(base, item, answer)])
             rewards = -BETA * (logps.detach() - reference)
             rewards[-1] += answer.score
             to_come = rewards.flip(0).cumsum(0).flip(0)

@@ -1,4 +1,4 @@
-"""What a forward pass is computed in is recorded as it is, whatever was asked for."""
+"""Manifests record the dtype that a forward pass is actually computed in."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_a_cpu_has_the_name_that_linux_gives_it_and_some_name_elsewhere(
 def test_every_command_that_runs_a_model_says_what_it_was_computed_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """autocast is asked for on a CPU that is slow in bfloat16: the config says so, the record says that it was off."""
+    """autocast on a CPU with slow bfloat16: on in the config, off in the record."""
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     save_tiny_llava(tmp_path / "model")
     more = ("--model", "model", "--set", "autocast=true")

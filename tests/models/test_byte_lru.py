@@ -1,4 +1,4 @@
-"""What is kept in memory: by key, within its room, and never an old picture for a new one."""
+"""The in-memory LRU cache: eviction, its limit, and changed image files."""
 
 from pathlib import Path
 
@@ -7,25 +7,25 @@ from PIL import Image
 
 from sightline.models.encoding import encode_prefix
 from sightline.models.requests import Prefix
-from sightline.models.tensor_cache import Recent
+from sightline.models.tensor_cache import ByteLRU
 from sightline.models.vlm import VLM
 
 
 def test_the_longest_unused_is_forgotten_first() -> None:
-    recent = Recent[str](limit=10)
-    made: list[str] = []
+    recent = ByteLRU[str](limit=10)
+    computed: list[str] = []
 
     def fetch(key: str, size: int = 4) -> str:
         def make() -> tuple[str, int]:
-            made.append(key)
+            computed.append(key)
             return key.upper(), size
 
         return recent.fetch(key, make)
 
     assert [fetch(key) for key in ("a", "b", "a", "c", "a", "b")] == list("ABACAB")
-    assert made == ["a", "b", "c", "b"]
+    assert computed == ["a", "b", "c", "b"]
     assert fetch("large", 11) == "LARGE" and fetch("large", 11) == "LARGE"
-    assert made[4:] == ["large", "large"]
+    assert computed[4:] == ["large", "large"]
 
 
 def test_a_picture_is_processed_once_until_its_file_changes(vlm: VLM, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The plain way: a family without a proof is scored and continued row by row, and a line says so."""
+"""A model type that is not verified for packing is scored and sampled one row at a time, with a warning."""
 
 import logging
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.models import plain
 
 @pytest.fixture(scope="module")
 def unproved(tiny_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """VipLLaVA, which Sightline has no adapter for: the tiny LLaVA's parts under another name."""
+    """VipLLaVA, which is not a family of Sightline, with the parts of the tiny LLaVA."""
     directory = tmp_path_factory.mktemp("vipllava")
     known = load_vlm(tiny_directory)
     config = VipLlavaConfig(
@@ -42,7 +42,7 @@ def test_it_is_scored_row_by_row_and_a_line_says_so(
     with caplog.at_level(logging.WARNING):
         vlm = load_vlm(unproved)
     vlm.model.requires_grad_(True)
-    assert "'vipllava' model, which has no proof yet" in caplog.text
+    assert "model type 'vipllava' is not verified for packed scoring" in caplog.text
     item = ScoreRequest(Prefix((pictures[0],), "Is there a cup?"), ("Yes.", "No, there is no cup."))
     scored = answer_logps(vlm, [item])
     for k, answer in enumerate(item.answers):
@@ -73,8 +73,8 @@ def test_its_samples_are_transformers_own_and_depend_on_the_seed_alone(unproved:
     prefix = Prefix((pictures[0],), "Describe.")
     greedy = generate(vlm, [GenerateRequest(prefix)], Sampling(8), batch_size=1)[0]
     inputs = plain.inputs_of(vlm.processor, prefix.images, plain.prompt_text(prefix.images, prefix.prompt))
-    made = vlm.model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-    assert greedy.text == vlm.tokenizer.decode(made, skip_special_tokens=True).strip()
+    ids = vlm.model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    assert greedy.text == vlm.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
     requests = [GenerateRequest(prefix, seed=seed) for seed in (1, 2, 1)]
     first, second, again = generate(vlm, requests, Sampling(8, 1.0), batch_size=3)

@@ -1,4 +1,4 @@
-"""Pairs made up for the losses' tests, in float64, and a middling objective of each loss of the table."""
+"""Example pairs for the losses' tests, in float64, and an objective of each loss with mid-range parameters."""
 
 import math
 
@@ -47,25 +47,25 @@ def column(*values: float, grad: bool = False) -> Tensor:
 
 
 def logps(values: dict[str, float], *, grad: bool = False, **tokens: int) -> PairLogps:
-    """One pair with the given log-probs, and with the counts of `TOKENS` unless others are given."""
+    """A pair with the given log-probs and, unless overridden, the token counts of `TOKENS`."""
     sums = {name: column(value, grad=grad) for name, value in values.items()}
     counts = {name: torch.tensor([count]) for name, count in {**TOKENS, **tokens}.items()}
     return PairLogps(**sums, **counts)
 
 
-def middling(name: str, **parameters: object) -> Objective:
-    """A loss of the table with middling parameters unless others are given."""
-    asked = {parameter.name: parameter.example for parameter in LOSSES[name].parameters}
-    return make_objective([Term(name, parameters={**asked, **parameters})])
+def example_objective(name: str, **parameters: object) -> Objective:
+    """An objective of one loss with example parameters unless overridden."""
+    examples = {parameter.name: parameter.example for parameter in LOSSES[name].parameters}
+    return make_objective([Term(name, parameters={**examples, **parameters})])
 
 
-def computed(name: str, policy: PairLogps, reference: PairLogps, **parameters: object) -> LossOut:
-    """A loss against one reference, and against another one too where it wants several."""
-    return middling(name, **parameters)(policy, [reference, logps(OTHER)], shift=0.25)
+def compute_loss(name: str, policy: PairLogps, reference: PairLogps, **parameters: object) -> LossOut:
+    """Compute a loss against one reference, or two if it needs several."""
+    return example_objective(name, **parameters)(policy, [reference, logps(OTHER)], shift=0.25)
 
 
 def log_sigmoid(x: float) -> float:
-    """In plain floats, by the definition."""
+    """The definition, in Python floats."""
     return math.log(1 / (1 + math.exp(-x)))
 
 
