@@ -19,7 +19,7 @@ from common import LAB
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from sightline.builders.bdhs import BDHS, BDHSConfig, cut_sentence, hidden_tokens
+from sightline.builders.bdhs import BDHS, BDHSConfig, cut_sentence, draw_hidden_tokens
 from sightline.builders.build import BuildPlan, build_dataset
 from sightline.builders.similarity import make_similarity
 from sightline.config import load_config
@@ -78,7 +78,7 @@ class Writer:
         picture = Image.open(folder / sample.images[0]).convert("RGB")
         sentences = split_sentences(reference)
         for number in range(1, self.config.tries + 1):
-            hidden = hidden_tokens(rng, self.image_tokens(sample.prompt, picture), self.config.rho)
+            hidden = draw_hidden_tokens(rng, self.image_tokens(sample.prompt, picture), self.config.rho)
             if number == self.config.tries:
                 return self.go_on(sample.prompt, picture, "", hidden, None, sample=True), number
             parts = []
@@ -138,7 +138,7 @@ def agree(folder: Path, count: int, config: BDHSConfig, seed: int, **_: Any) -> 
     for sample in list(read_samples(folder / "samples"))[:count]:
         path = folder / "samples" / sample.images[0]
         picture = Image.open(path).convert("RGB")
-        hidden = hidden_tokens(rng, writer.image_tokens(sample.prompt, picture), exact.rho)
+        hidden = draw_hidden_tokens(rng, writer.image_tokens(sample.prompt, picture), exact.rho)
         said = cut_sentence(rng, split_sentences((sample.reference or "").strip())[0])
         texts.append(writer.go_on(sample.prompt, picture, said, hidden, ".", sample=False))
         requests.append(GenerateRequest(Prefix((path,), sample.prompt), said, hidden))

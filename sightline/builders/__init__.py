@@ -1,1 +1,1 @@
-"""Samples -> preference pairs: one builder a file, provenance in every row. Computes no gradients."""
+"""Builders turn samples into preference pairs, with provenance in every row. They compute no gradients."""

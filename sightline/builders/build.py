@@ -1,7 +1,7 @@
-"""The stage around any builder: samples in, pair dataset out, resumable sample by sample, with a manifest.
+"""The stage around any builder: samples in, pair dataset out, resumable per sample, with a manifest.
 
-A builder says what it made of each sample; this drops and counts what teaches nothing, keeps what is done on disk, and
-says in the manifest what it cost. How pairs are made is the builder's, how they are stored `data.preference_dataset`'s.
+A builder yields a result per sample; this stage stores finished results, drops and counts pairs that teach nothing, and
+writes costs to the manifest. The builder makes pairs; `data.preference_dataset` stores them.
 """
 
 import shutil
@@ -31,12 +31,12 @@ from sightline.records import Pair, Sample, append_rows, read_rows, sorted_rows,
 from sightline.records.manifest import MANIFEST, Manifest, Stage
 
 BUILT, SCRATCH = "work/built.jsonl", "work/views"
-_ROWS_AT_ONCE = 32  # samples between two writes; a kill loses at most so many
+_ROWS_AT_ONCE = 32  # samples between two writes; a kill loses at most this many
 
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """What to build, and how."""
+    """Builder, config, seed and shard of a build."""
 
     builder: Builder[Any]
     config: Config
@@ -47,34 +47,34 @@ class BuildPlan:
 def build_dataset(
     plan: BuildPlan, model: Path | None, samples: Path, out: Path, progress: Progress | None = None
 ) -> Manifest:
-    """Run a builder over a samples directory or file; `progress(done, total)` is told as samples finish.
+    """Run a builder over a samples directory or file; `progress(done, total)` is called as samples finish.
 
     Raises:
-        InputError: what the stage, the samples, the model or the builder refuse, or no pair at all was left.
+        InputError: the stage, samples, model or builder is invalid, or no pair is left.
     """
     builder, config = plan.builder, plan.config
     if builder.needs_model and model is None:
         raise InputError(f"pairs {builder.name} needs a model; name one with --model")
-    # Rows, images and model are checked before the directory is claimed: after a mistake the same --out can be given.
+    # Check rows, images and model before claiming the directory, so that a corrected command can reuse --out.
     is_new = not (out / MANIFEST).exists()
     total = _count(_rows(plan, samples), samples, decode=is_new)
     opened = _open(model) if is_new else None
     inputs = {"samples": samples} | ({} if model is None else {"model": model})
-    asked = config if plan.shard == Shard() else _Sharded(shard=(plan.shard.index, plan.shard.count), config=config)
-    stage = Stage.open(out, f"pairs {builder.name}", asked, inputs, plan.seed)
+    settings = config if plan.shard == Shard() else _Sharded(shard=(plan.shard.index, plan.shard.count), config=config)
+    stage = Stage.open(out, f"pairs {builder.name}", settings, inputs, plan.seed)
     if stage.done:
         return stage.manifest
-    done = {made.sample_id for made in _built(out)}
+    done = {result.sample_id for result in _read_results(out)}
     folder = samples_file(samples).parent
-    tools = RunContext(folder, out / SCRATCH, plan.seed, opened or _open(model))
-    left = (sample for sample in _rows(plan, samples) if sample.id not in done)
-    _append(out, with_progress(builder.build(left, tools, config), progress, total, done=len(done)))
-    rate = {} if tools.policy is None else cache_numbers(tools.policy)
+    context = RunContext(folder, out / SCRATCH, plan.seed, opened or _open(model))
+    remaining = (sample for sample in _rows(plan, samples) if sample.id not in done)
+    _append(out, counted(builder.build(remaining, context, config), progress, total, done=len(done)))
+    rate = {} if context.policy is None else hit_rate_of(context.policy)
     return _finish(stage, folder, total, rate, builder.remedy)
 
 
 def dropped_reason(pair: Pair) -> str | None:
-    """Why a pair teaches nothing, or None: an empty answer, or a rejected one that equals the chosen one."""
+    """Return the reason why a pair teaches nothing, or None: an answer is empty, or both are equal."""
     if not pair.rejected.strip():
         return "empty rejected answer"
     if not pair.chosen.strip():
@@ -83,14 +83,14 @@ def dropped_reason(pair: Pair) -> str | None:
 
 
 class _Sharded(Config):
-    """What decides the directory of a part."""
+    """Config of a shard's manifest."""
 
     shard: tuple[int, int]
     config: BaseModel
 
 
 def _rows(plan: BuildPlan, samples: Path) -> Iterator[Sample]:
-    """This part's samples, gathered where the builder asks for it."""
+    """Yield this shard's samples, grouped if the builder asks for it."""
     rows = read_samples(samples, require_reference=plan.builder.needs_reference(plan.config))
     return plan.shard.every_nth(rows if plan.builder.gather is None else plan.builder.gather(rows))
 
@@ -100,35 +100,35 @@ def _open(model: Path | None) -> VLM | None:
 
 
 def _count(part: Iterable[Sample], samples: Path, *, decode: bool) -> int:
-    """The number of samples, each of them fit to work on; `decode` looks into the images too."""
+    """Count the samples and check each one; `decode` also opens the images."""
     count = 0
     for sample in part:
         count += 1
         for image in sample.images if decode else ():
             open_image(samples_file(samples).parent / image, f"{samples_file(samples)} (id {shorten(sample.id)})")
     if not count:
-        raise InputError(f"{samples_file(samples)} holds no samples; make some first.")
+        raise InputError(f"{samples_file(samples)} holds no samples; run a samples stage first")
     return count
 
 
-def _built(out: Path) -> Iterator[BuildResult]:
-    """All that was made so far."""
+def _read_results(out: Path) -> Iterator[BuildResult]:
+    """Yield all results so far."""
     if (out / BUILT).exists():
         yield from read_rows(out / BUILT, BuildResult, allow_torn_tail=True)
 
 
 def _append(out: Path, rows: Iterable[BuildResult]) -> None:
-    """Put rows on disk as they come; an interruption loses none that was made, and doubles none.
+    """Append results to disk as they come; an interruption loses or repeats none.
 
     Raises:
         InputError: the directory was removed or replaced, so that earlier rows are gone.
     """
     waiting: list[BuildResult] = []
     try:
-        for made in rows:
-            waiting.append(made)
+        for result in rows:
+            waiting.append(result)
             if len(waiting) == _ROWS_AT_ONCE:
-                ready, waiting = waiting, []  # first, lest an interrupted write be repeated below
+                ready, waiting = waiting, []  # reset first: `finally` must not repeat an interrupted write
                 _require_claimed(out)
                 append_rows(out / BUILT, ready)
     finally:
@@ -137,27 +137,27 @@ def _append(out: Path, rows: Iterable[BuildResult]) -> None:
 
 
 def _require_claimed(out: Path) -> None:
-    """Refuse to go on in a directory that is not the one that was claimed."""
+    """Raise if the directory was removed or replaced since it was claimed."""
     if not (out / MANIFEST).exists():
-        raise InputError(f"{out} was removed while the command worked in it, and pairs with it; run it again")
+        raise InputError(f"{out} and its pairs were removed while the command ran; run it again")
 
 
 def _finish(stage: Stage, source: Path, samples: int, numbers: dict[str, float], remedy: str) -> Manifest:
-    """Keep what teaches something, in the order of ids, and say in the manifest what it took."""
+    """Write the pairs that teach something, in the order of ids, and finish the manifest with counts and costs."""
     out = stage.directory
     reasons = Counter[str]()
     tallies: defaultdict[str, float] = defaultdict(float)
     tried = Counter[str]()
     images: dict[str, None] = {}
     kept, built = 0, set[str]()
-    for made in _built(out):
-        built.add(made.sample_id)
-        tried.update(made.tallies.keys())
-        for name, value in made.tallies.items():
+    for result in _read_results(out):
+        built.add(result.sample_id)
+        tried.update(result.tallies.keys())
+        for name, value in result.tallies.items():
             tallies[name] += value
-        if made.dropped:
-            reasons[made.dropped] += 1
-        for pair in made.pairs:
+        if result.dropped:
+            reasons[result.dropped] += 1
+        for pair in result.pairs:
             if reason := dropped_reason(pair):
                 reasons[reason] += 1
             else:
@@ -165,25 +165,23 @@ def _finish(stage: Stage, source: Path, samples: int, numbers: dict[str, float],
                 images |= dict.fromkeys(pair.images)
     if len(built) != samples:
         raise InputError(
-            f"{out / BUILT} holds {len(built)} of {samples} samples; rows of it were removed, or the samples changed, "
-            "while the command ran; run it again"
+            f"{out / BUILT} holds {len(built)} of {samples} samples: rows were removed, or the samples changed, while "
+            "the command ran; run it again"
         )
     if not kept:
-        raise InputError(f"{source}: no pair is left, dropped were {dict(reasons)}; {remedy}.")
+        raise InputError(f"{source}: no pair is left (dropped: {dict(reasons)}); {remedy}")
     for image in images:
         adopt_image(source, image, out, str(out))
-    write_rows(out / PAIRS, _teaching(out))
+    write_rows(out / PAIRS, _kept_pairs(out))
     write_preference_dataset(out)
     shutil.rmtree(out / SCRATCH, ignore_errors=True)
     shares = {name: value / tried[name] for name, value in tallies.items() if name.startswith("share_")}
     return stage.finish(
-        counts={"samples": samples, "pairs": kept},
-        dropped=dict(reasons),
-        numbers={**tallies, **shares, **numbers},
+        counts={"samples": samples, "pairs": kept}, dropped=dict(reasons), numbers={**tallies, **shares, **numbers}
     )
 
 
-def _teaching(out: Path) -> Iterator[Pair]:
-    """The pairs to keep; memory holds the ids of samples, not the pairs."""
-    for made in sorted_rows(out / BUILT, BuildResult, lambda made: f"{made.sample_id}/", allow_torn_tail=True):
-        yield from (pair for pair in sorted(made.pairs, key=lambda pair: pair.id) if not dropped_reason(pair))
+def _kept_pairs(out: Path) -> Iterator[Pair]:
+    """Yield the pairs to keep; memory holds the ids of samples, not the pairs."""
+    for result in sorted_rows(out / BUILT, BuildResult, lambda result: f"{result.sample_id}/", allow_torn_tail=True):
+        yield from (pair for pair in sorted(result.pairs, key=lambda pair: pair.id) if not dropped_reason(pair))

@@ -1,7 +1,7 @@
-"""What every builder of pairs is: a config, a function from samples to what was made of each, and what it works with.
+"""The builder interface: a config, and a function that turns samples into one `BuildResult` each.
 
-`registry` knows their names, `build` is the stage around any of them. A builder is one file. It yields one
-`BuildResult` a sample, so that a sample with several pairs, or none, is resumed as a whole and its cost is counted.
+`registry` lists builders by name; `build` is the stage around any of them. One result per sample means that a sample
+with several pairs, or none, is resumed as a whole and its cost is counted.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ T = TypeVar("T")
 
 
 class BuildResult(Row):
-    """What a builder made of one sample: its pairs, or else why there is none, and what that took.
+    """A builder's result for one sample: its pairs, or the reason why there is none, and the cost.
 
-    `tallies` are numbers such as tokens and calls; the manifest has their sums, and for names that begin with `share_`
-    their means over the samples that have one. A sample that was not tried (too long, no picture) has none.
+    `tallies` are numbers such as tokens and calls; the manifest holds their sums, and for names that begin with
+    `share_` their means over the samples that have one. A sample that was not tried (too long, no image) has none.
     """
 
     sample_id: str
@@ -38,22 +38,22 @@ class BuildResult(Row):
 
 
 def always(config: Config) -> bool:
-    """Whatever the config: yes."""
+    """Return True for any config."""
     return True
 
 
 def never(config: Config) -> bool:
-    """Whatever the config: no."""
+    """Return False for any config."""
     return False
 
 
 @dataclass(frozen=True)
 class Builder(Generic[C]):
-    """A builder by its parts. `build` may take samples in any order and groups; a row depends on (sample, seed) alone.
+    """A builder's parts. `build` may take samples in any order and groups; a row depends on (sample, seed) alone.
 
-    `needs_reference` says of a config whether samples must have one. `gather` brings samples together that a row is
-    made of, such as all about one picture, before anything else is done with them. `summary` is one line with its
-    source; `remedy` says what to try where no pair is left.
+    `needs_reference` tells whether a config needs samples with references. `gather` regroups samples before the build,
+    such as all about one image. `summary` is one line with its source; `remedy` is the advice of the error when no pair
+    is left.
     """
 
     name: str
@@ -67,35 +67,35 @@ class Builder(Generic[C]):
 
 
 class SampledConfig(Config):
-    """How a builder lets a model write; papers mostly say no more than "sampled"."""
+    """Sampling settings of a builder; papers mostly say no more than "sampled"."""
 
     temperature: float = Field(default=1.0, ge=0, description="0 is greedy")
     top_p: float = Field(default=1.0, gt=0, le=1)
-    max_new_tokens: int = Field(default=256, gt=0, description="limit of one generated text")
+    max_new_tokens: int = Field(default=256, gt=0, description="maximum tokens per generated text")
     batch_size: int = Field(default=64, gt=0, description="rows generated together")
     wave: int = Field(default=64, gt=0, description="samples in flight")
     autocast: bool = Field(default=False, description="bfloat16 autocast while generating")
 
     def sampling(self, stop: tuple[str, ...] = ()) -> Sampling:
-        """The same in the terms of the models room."""
+        """Return the settings as the sampler's `Sampling`."""
         return Sampling(self.max_new_tokens, self.temperature, self.top_p, stop)
 
 
 def batched(samples: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The samples in lists of at most `size`, read as they are needed."""
+    """Yield the samples in lists of at most `size`, read as needed."""
     source = iter(samples)
     while wave := list(islice(source, size)):
         yield wave
 
 
 def sample_rng(seed: int, sample: Sample, *purpose: int) -> np.random.Generator:
-    """A random stream of (seed, purpose, sample) and of nothing else."""
+    """Return a random stream that depends on (seed, purpose, sample) alone."""
     number = int.from_bytes(hashlib.sha256(sample.id.encode()).digest()[:8], "little")
     return np.random.default_rng([seed, *purpose, number])
 
 
 def require_reference(sample: Sample) -> str:
-    """The sample's reference answer without white space around it.
+    """Return the sample's reference answer without surrounding white space.
 
     Raises:
         InputError: it has none.
@@ -103,7 +103,7 @@ def require_reference(sample: Sample) -> str:
     reference = (sample.reference or "").strip()
     if not reference:
         raise InputError(
-            f"sample {shorten(sample.id)} has no reference, and this builder needs one; write it or drop the row"
+            f"sample {shorten(sample.id)} has no reference, and this builder needs one; add it or remove the row"
         )
     return reference
 
@@ -118,10 +118,10 @@ def make_pair(
     suffix: str = "",
     **fields: object,
 ) -> Pair:
-    """A pair on a sample's prompt; `suffix` tells several pairs of one sample apart, `fields` are further ones.
+    """Make a pair from a sample's prompt; `suffix` distinguishes several pairs of one sample, `fields` are extra
+    columns.
 
-    `provenance` is what the builder tells of it; what the sample was and its truth, if it has one, are added, so that
-    pairs can be samples again.
+    The sample's task and truth, if any, are added to the builder's `provenance`, so that pairs can be samples again.
     """
     known = {"task": sample.task} | ({"truth": sample.truth} if sample.truth else {})
     return Pair.model_validate(

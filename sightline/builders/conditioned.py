@@ -1,8 +1,8 @@
-"""Pairs whose label hangs on what provider and user want: MetaAlign (arXiv 2410.14184), in its four kinds.
+"""Pairs whose label depends on what provider and user want: MetaAlign (arXiv 2410.14184), in its four kinds.
 
-Of two answers that follow opposite wishes, the one is chosen that follows the wish in force: the provider's (System
-Info) where both state one, else the user's. How the tiers are told is `data.turns`, where wishes come from
-`preferences`, and who writes answers that follow them `writers`.
+Of two answers that follow opposite wishes, the chosen one follows the wish in force: the provider's (System Info) if
+both state one, else the user's. `data.turns` renders the tiers, the config's `preferences` propose wishes, and
+`writers` write the answers.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +26,7 @@ from sightline.writers.writer import Task, Writer, WriterTask
 
 @dataclass(frozen=True)
 class WishContrast:
-    """Two wishes that no answer can both follow, in words; `name` is what they are about."""
+    """Two opposite wishes in words, which no answer can both follow; `name` is their subject."""
 
     name: str
     wanted: str
@@ -37,7 +37,7 @@ Propose = Callable[[Sample, np.random.Generator], WishContrast | None]
 
 
 class ContrastConfig(Config):
-    """Two opposite wishes, each in some wordings. With given answers `wanted` is what chosen ones are like."""
+    """Two opposite wishes, each in several wordings. With given answers, chosen ones follow `wanted`."""
 
     name: str
     wanted: tuple[str, ...] = Field(min_length=1)
@@ -45,13 +45,13 @@ class ContrastConfig(Config):
 
 
 class ListedConfig(Config):
-    """Wishes of your own; each sample is given one of the contrasts by chance."""
+    """Your own wishes; each sample draws one of the contrasts at random."""
 
     name: Literal["listed"]
     contrasts: tuple[ContrastConfig, ...] = Field(min_length=1)
 
     def open(self) -> Propose:
-        """The function that proposes."""
+        """Return the function that proposes a contrast."""
 
         def propose(_: Sample, rng: np.random.Generator) -> WishContrast | None:
             one = self.contrasts[int(rng.integers(len(self.contrasts)))]
@@ -62,12 +62,12 @@ class ListedConfig(Config):
 
 
 class LabConfig(Config):
-    """The embedded lab's wishes, which its oracle can check."""
+    """Wishes of the embedded lab, which its oracle can check."""
 
     name: Literal["lab"]
 
     def open(self) -> Propose:
-        """The function that proposes, which the lab's oracle offers."""
+        """Return the function that proposes a contrast, which the lab's oracle offers."""
         return cast(Propose, oracle_part("lab", "wishes"))
 
 
@@ -82,39 +82,41 @@ Kind = Literal["priority", "helpful", "consensus", "diverse"]
 
 
 class KindsConfig(Config):
-    """How often each kind is drawn, as relative weights; the paper names the four and not their shares."""
+    """Relative weights of the four kinds; the paper names the kinds but not their shares."""
 
-    priority: float = Field(default=1.0, ge=0, description="provider and user contradict each other: the provider wins")
-    helpful: float = Field(default=1.0, ge=0, description="the user alone wishes something")
-    consensus: float = Field(default=1.0, ge=0, description="both agree, and of two answers so the truer is chosen")
-    diverse: float = Field(default=1.0, ge=0, description="two users wish the opposite: a pair and its flipped twin")
+    priority: float = Field(default=1.0, ge=0, description="provider and user disagree: the provider wins")
+    helpful: float = Field(default=1.0, ge=0, description="only the user states a wish")
+    consensus: float = Field(default=1.0, ge=0, description="both agree; of two such answers the truer is chosen")
+    diverse: float = Field(default=1.0, ge=0, description="two users with opposite wishes: a pair and its flipped twin")
 
     @model_validator(mode="after")
     def _some(self) -> "KindsConfig":
         if not sum(dict(self).values()):
-            raise ValueError("all kinds have the weight 0; give one of them more")
+            raise ValueError("all kinds have weight 0; give one a positive weight")
         return self
 
 
 class ConditionedConfig(Config):
-    """Who wishes what. `writer: null` takes the two answers of given pairs instead of writing new ones."""
+    """Sources of wishes and answers. `writer: null` uses the two answers of given pairs instead of writing new ones."""
 
     preferences: PreferencesConfig
     writer: WriterConfig | None
     kinds: KindsConfig = KindsConfig()
-    neutral: tuple[str, ...] = Field(default=(), description="texts of a provider who wishes nothing; half say one")
-    wave: int = Field(default=32, gt=0, description="samples given to the writer together")
+    neutral: tuple[str, ...] = Field(
+        default=(), description="provider texts without a wish; half of the prompts get one"
+    )
+    wave: int = Field(default=32, gt=0, description="samples per writer call")
 
     @model_validator(mode="after")
-    def _truth_needs_a_writer(self) -> "ConditionedConfig":
+    def _consensus_needs_writer(self) -> "ConditionedConfig":
         if self.writer is None and self.kinds.consensus:
-            raise ValueError("the kind consensus needs a writer that corrupts; name one, or set kinds.consensus=0")
+            raise ValueError("the kind consensus needs a writer to corrupt answers; set writer, or kinds.consensus=0")
         return self
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be made of a sample: `first` is the wish in force, the provider's neutral words stand in `neutral`."""
+    """Plan of a sample's pairs: `first` is the wish in force, `neutral` the provider's text without a wish."""
 
     sample: Sample
     kind: Kind
@@ -125,23 +127,25 @@ class _Plan:
     neutral: str
 
 
-def build_conditioned(samples: Iterable[Sample], tools: RunContext, config: ConditionedConfig) -> Iterator[BuildResult]:
-    """One pair a sample, of the kind diverse two; a row depends on (sample, seed) and the writer alone."""
+def build_conditioned(
+    samples: Iterable[Sample], context: RunContext, config: ConditionedConfig
+) -> Iterator[BuildResult]:
+    """Yield one result per sample (two pairs for diverse); a row depends on (sample, seed) and the writer."""
     propose = config.preferences.open()
-    writer = None if config.writer is None else config.writer.open(tools)
+    writer = None if config.writer is None else config.writer.open(context)
     for wave in batched(samples, config.wave):
-        plans = [_plan(sample, propose(sample, rng), rng, config) for sample in wave for rng in [_rng(tools, sample)]]
+        plans = [_plan(sample, propose, sample_rng(context.seed, sample, _PURPOSE), config) for sample in wave]
         able = [plan for plan in plans if plan is not None]
-        texts = {plan.sample.id: two for plan, two in zip(able, _answers(able, tools, writer), strict=True)}
+        texts = {plan.sample.id: two for plan, two in zip(able, _answers(able, context, writer), strict=True)}
         for sample, plan in zip(wave, plans, strict=True):
-            why = STATED if _states_wishes(sample) else NO_WISH
-            yield (
-                BuildResult(sample_id=sample.id, dropped=why) if plan is None else _made(plan, texts[sample.id], writer)
-            )
+            if plan is not None:
+                yield _make_result(plan, texts[sample.id], writer)
+            else:
+                yield BuildResult(sample_id=sample.id, dropped=STATED if _states_wishes(sample) else NO_WISH)
 
 
 def meta_prompts(kind: Kind, first: str, second: str, neutral: str = "") -> list[tuple[Turn, ...]]:
-    """The tiers of each pair of a kind in which `first` is in force; of diverse, the second has `second` in force."""
+    """Return the tiers of each pair of a kind with `first` in force; diverse adds one with `second` in force."""
     if kind == "priority":
         return [tiers(first, second)]
     if kind == "consensus":
@@ -150,13 +154,8 @@ def meta_prompts(kind: Kind, first: str, second: str, neutral: str = "") -> list
     return [tiers(neutral, user) for user in users]
 
 
-def _rng(tools: RunContext, sample: Sample) -> np.random.Generator:
-    return sample_rng(tools.seed, sample, _PURPOSE)
-
-
-def _plan(
-    sample: Sample, contrast: WishContrast | None, rng: np.random.Generator, config: ConditionedConfig
-) -> _Plan | None:
+def _plan(sample: Sample, propose: Propose, rng: np.random.Generator, config: ConditionedConfig) -> _Plan | None:
+    contrast = propose(sample, rng)
     if contrast is None or _states_wishes(sample):
         return None
     weights = dict(config.kinds)
@@ -172,19 +171,19 @@ def _states_wishes(sample: Sample) -> bool:
     return any(turn.role in TIERS for turn in sample.history)
 
 
-def _answers(plans: Sequence[_Plan], tools: RunContext, writer: Writer | None) -> list[tuple[str, str]]:
-    """Of each plan an answer that follows its first wish, and the one to be rejected; empty where there is none."""
+def _answers(plans: Sequence[_Plan], context: RunContext, writer: Writer | None) -> list[tuple[str, str]]:
+    """Return each plan's answers: one that follows its first wish, and one to reject; empty if there is none."""
     if writer is None:
         given = [(require_reference(plan.sample), str(plan.sample.truth.get("rejected") or "")) for plan in plans]
         return [two[::-1] if plan.swapped else two for plan, two in zip(plans, given, strict=True)]
 
     def write(task: Task, answers: Sequence[str], wishes: Sequence[str], number: int) -> list[str]:
-        asked = zip(plans, answers, wishes, strict=True)
+        inputs = zip(plans, answers, wishes, strict=True)
         drafts = [
             WriterTask(
-                task, judge_input(p.sample, tools.folder, text), draft_seed(tools, p.sample, number), beside=wish
+                task, judge_input(p.sample, context.folder, text), draft_seed(context, p.sample, number), beside=wish
             )
-            for p, text, wish in asked
+            for p, text, wish in inputs
             if text
         ]
         written = iter(writer.write(drafts))
@@ -197,7 +196,7 @@ def _answers(plans: Sequence[_Plan], tools: RunContext, writer: Writer | None) -
     return [(a, c if p.kind == "consensus" else b) for p, a, b, c in zip(plans, first, other, wrong, strict=True)]
 
 
-def _made(plan: _Plan, texts: tuple[str, str], writer: Writer | None) -> BuildResult:
+def _make_result(plan: _Plan, texts: tuple[str, str], writer: Writer | None) -> BuildResult:
     if not all(texts):
         return BuildResult(sample_id=plan.sample.id, dropped=NO_REJECTED if writer is None else NOT_WRITTEN)
     if texts[0] == texts[1]:
@@ -210,7 +209,7 @@ def _made(plan: _Plan, texts: tuple[str, str], writer: Writer | None) -> BuildRe
 def _pair(
     plan: _Plan, metas: Sequence[tuple[Turn, ...]], texts: tuple[str, str], place: int, writer: Writer | None
 ) -> Pair:
-    """The pair of one meta-prompt; the second of two is the first with its label flipped."""
+    """Make the pair of one meta-prompt; the second of two is the first with its label flipped."""
     chosen, rejected = texts[::-1] if place else texts
     provenance = {
         "kind": plan.kind,

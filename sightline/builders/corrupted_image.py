@@ -1,8 +1,8 @@
-"""The policy's answer under a weakened picture or prompt against a better one: BPO, SeVa and STIC by their settings.
+"""The policy's answer under a corrupted image or a bad prompt, against a better one: BPO, SeVa and STIC by settings.
 
-BPO (arXiv 2403.08730) prefers the reference to the answer under a spoiled picture, SeVa (2404.10501) the policy's own
-answer to the clean picture, STIC (2405.19716) its answer to a good prompt to that under a bad prompt or a spoiled
-picture. Pictures are weakened by `views`; where the papers are silent, the choice stands in `WeakenedConfig`.
+BPO (arXiv 2403.08730) prefers the reference to the answer under a corrupted image, SeVa (2404.10501) the policy's own
+answer to the clean image, STIC (2405.19716) its answer to a good prompt over that to a bad prompt or a corrupted image.
+`image_corruptions` corrupts images; choices that the papers leave open are in `WeakenedConfig`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,8 +12,15 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from sightline.builders.builder import Builder, BuildResult, batched, make_pair, require_reference, sample_rng
-from sightline.builders.image_corruptions import view_of, weakened
-from sightline.builders.sampled_answers import PICTURES, AnswersConfig, k_requests, rejected_seed, say, tokens_of
+from sightline.builders.image_corruptions import corrupt_image, get_corruption
+from sightline.builders.sampled_answers import (
+    PICTURES,
+    AnswersConfig,
+    answer_requests,
+    count_tokens,
+    rejected_seed,
+    sample_answers,
+)
 from sightline.errors import InputError
 from sightline.models.context import TOO_LONG, RunContext
 from sightline.models.requests import GenerateRequest, Generation, Prefix, prefix_of
@@ -25,66 +32,72 @@ CUT_OFF = "max_new_tokens cut the chosen answer off"
 NONE = "none"
 
 
-def _one_or_several(value: object) -> object:
+def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
 class WeakenedConfig(AnswersConfig):
-    """Settings of weakened pairs; `temperature` is the rejected side's, and the chosen one's where that has none."""
+    """Settings of weakened pairs; `temperature` applies to both sides unless `chosen_temperature` is set."""
 
-    chosen: Literal["reference", "own"] = Field(description="the sample's reference, or the policy's unweakened answer")
-    image: Annotated[tuple[str, ...], BeforeValidator(_one_or_several)] = Field(
-        default=(NONE,), min_length=1, description="a view of the picture, or several, one of which is drawn; or none"
+    chosen: Literal["reference", "own"] = Field(
+        description="the sample's reference, or the policy's answer without corruption"
     )
-    bad_prompt: str = Field(default="", description="what the rejected side is asked")
-    good_prompt: str = Field(default="", description="what the chosen side is asked")
-    place: Literal["before", "instead"] = Field(default="instead", description="where those stand to the prompt")
+    image: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
+        default=(NONE,), min_length=1, description="one image corruption, or several to draw from; or none"
+    )
+    bad_prompt: str = Field(default="", description="prompt of the rejected side")
+    good_prompt: str = Field(default="", description="prompt of the chosen side")
+    place: Literal["before", "instead"] = Field(
+        default="instead", description="whether these precede the prompt or replace it"
+    )
     by: Literal["both", "either"] = Field(
-        default="both", description="weaken picture and prompt, or by a coin for each sample one of the two"
+        default="both", description="corrupt image and prompt, or one of the two at random per sample"
     )
     chosen_temperature: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
-    def _weakens(self) -> "WeakenedConfig":
+    def _is_complete(self) -> "WeakenedConfig":
         try:
             for name in set(self.image) - {NONE}:
-                view_of(name)
+                get_corruption(name)
         except InputError as error:
             raise ValueError(f"{error}, or {NONE}") from error
         if NONE in self.image and len(self.image) > 1:
-            raise ValueError(f"image says {NONE} beside other views; leave one of the two out")
+            raise ValueError(f"image lists {NONE} beside corruptions; remove one of the two")
         if self.good_prompt and self.chosen == "reference":
-            raise ValueError("good_prompt is for chosen: own; a reference is not asked for")
-        sorts = (self.image != (NONE,)) + bool(self.bad_prompt)
-        if not sorts or (self.by == "either" and sorts < 2):
-            raise ValueError("nothing is weakened; set image or bad_prompt, and both of them for by: either")
+            raise ValueError("good_prompt needs chosen: own; a reference is not sampled")
+        kinds = (self.image != (NONE,)) + bool(self.bad_prompt)
+        if not kinds or (self.by == "either" and kinds < 2):
+            raise ValueError("nothing is corrupted; set image or bad_prompt, and both for by: either")
         return self
 
 
 @dataclass(frozen=True)
-class _Weak:
-    """The rejected side of a sample: what it is asked, and how that was weakened."""
+class _RejectedSide:
+    """The rejected side of a sample: its request, the image corruption, and whether the bad prompt is used."""
 
     request: GenerateRequest
     image: str
     by_prompt: bool
 
 
-def build_weakened(samples: Iterable[Sample], tools: RunContext, config: WeakenedConfig) -> Iterator[BuildResult]:
-    """One pair a sample, in order; a row depends on (sample, seed) alone."""
+def build_weakened(samples: Iterable[Sample], context: RunContext, config: WeakenedConfig) -> Iterator[BuildResult]:
+    """Yield one result per sample, in order; a row depends on (sample, seed) alone."""
     for wave in batched(samples, config.wave):
-        weak = [_weak(sample, tools, config) for sample in wave]
-        strong = _strong(wave, weak, tools, config)
-        # Whose better answer cannot serve is not asked for a worse one.
-        served = zip(weak, strong, strict=True)
-        asked = [[one.request] if one and better and _serves(better[0], config) else [] for one, better in served]
-        worse = say(tools, asked, config)
-        for sample, one, better, bad in zip(wave, weak, strong, worse, strict=True):
-            yield _made(sample, one, better, bad, config)
+        sides = [_rejected_side(sample, context, config) for sample in wave]
+        better = _better_answers(wave, sides, context, config)
+        # A sample without a usable better answer needs no worse one.
+        requests = [
+            [side.request] if side and answers and _is_usable(answers[0], config) else []
+            for side, answers in zip(sides, better, strict=True)
+        ]
+        worse = sample_answers(context, requests, config)
+        for sample, side, good, bad in zip(wave, sides, better, worse, strict=True):
+            yield _make_result(sample, side, good, bad, config)
 
 
-def told(prefix: Prefix, text: str, place: Literal["before", "instead"]) -> Prefix:
-    """The prefix with `text` before its prompt, or instead of it; the places of pictures stay. No text, no change."""
+def with_prompt(prefix: Prefix, text: str, place: Literal["before", "instead"]) -> Prefix:
+    """Put `text` before or instead of the prefix's prompt; image placeholders stay. Empty text changes nothing."""
     if not text:
         return prefix
     if place == "before":
@@ -92,52 +105,52 @@ def told(prefix: Prefix, text: str, place: Literal["before", "instead"]) -> Pref
     return replace(prefix, prompt=f"{IMAGE}\n" * prefix.prompt.count(IMAGE) + text)
 
 
-def _weak(sample: Sample, tools: RunContext, config: WeakenedConfig) -> _Weak | None:
-    """None where there is no picture to weaken."""
-    rng = sample_rng(tools.seed, sample, PICTURES)
+def _rejected_side(sample: Sample, context: RunContext, config: WeakenedConfig) -> _RejectedSide | None:
+    """Build the rejected side; None if there is no image to corrupt."""
+    rng = sample_rng(context.seed, sample, PICTURES)
     by_prompt = bool(config.bad_prompt) and (config.by == "both" or bool(rng.random() < 0.5))
     name = NONE if by_prompt and config.by == "either" else config.image[int(rng.integers(len(config.image)))]
-    prefix = prefix_of(sample, tools.folder)
+    prefix = prefix_of(sample, context.folder)
     if name != NONE and not prefix.images:
         return None
     if name != NONE:
-        prefix = replace(prefix, images=tuple(weakened(path, name, tools, rng) for path in prefix.images))
-    prefix = told(prefix, config.bad_prompt if by_prompt else "", config.place)
-    return _Weak(GenerateRequest(prefix, seed=rejected_seed(sample, tools.seed)), name, by_prompt)
+        prefix = replace(prefix, images=tuple(corrupt_image(path, name, context, rng) for path in prefix.images))
+    prefix = with_prompt(prefix, config.bad_prompt if by_prompt else "", config.place)
+    return _RejectedSide(GenerateRequest(prefix, seed=rejected_seed(sample, context.seed)), name, by_prompt)
 
 
-def _strong(
-    wave: Sequence[Sample], weak: Sequence[_Weak | None], tools: RunContext, config: WeakenedConfig
+def _better_answers(
+    wave: Sequence[Sample], sides: Sequence[_RejectedSide | None], context: RunContext, config: WeakenedConfig
 ) -> list[list[Generation] | None]:
-    """The better answer of each sample: none where there is no worse one to ask for, None where it would not fit."""
+    """Return each sample's better answer: empty if there is no rejected side, None if it does not fit the model."""
     if config.chosen == "reference":
         return [[Generation(require_reference(sample), 0, finished=True)] for sample in wave]
-    asked = []
-    for sample, one in zip(wave, weak, strict=True):
-        prefix = told(prefix_of(sample, tools.folder), config.good_prompt, config.place)
-        asked.append(k_requests(sample, prefix, tools.seed, 1) if one else [])
-    return say(tools, asked, config, temperature=config.chosen_temperature)
+    requests = []
+    for sample, side in zip(wave, sides, strict=True):
+        prefix = with_prompt(prefix_of(sample, context.folder), config.good_prompt, config.place)
+        requests.append(answer_requests(sample, prefix, context.seed, 1) if side else [])
+    return sample_answers(context, requests, config, temperature=config.chosen_temperature)
 
 
-def _serves(answer: Generation, config: WeakenedConfig) -> bool:
+def _is_usable(answer: Generation, config: WeakenedConfig) -> bool:
     return answer.finished or config.unfinished
 
 
-def _made(
+def _make_result(
     sample: Sample,
-    weak: _Weak | None,
+    side: _RejectedSide | None,
     better: Sequence[Generation] | None,
     worse: Sequence[Generation] | None,
     config: WeakenedConfig,
 ) -> BuildResult:
-    tokens = tokens_of(better or ()) + tokens_of(worse or ())
-    if weak is None or not better or not worse:
-        reason = NO_PICTURE if weak is None else CUT_OFF if better and not _serves(better[0], config) else TOO_LONG
+    tokens = count_tokens(better or ()) + count_tokens(worse or ())
+    if side is None or not better or not worse:
+        reason = NO_PICTURE if side is None else CUT_OFF if better and not _is_usable(better[0], config) else TOO_LONG
         return BuildResult(sample_id=sample.id, dropped=reason, tallies={"generated_tokens": tokens})
     provenance = {
         "chosen": config.chosen,
-        "image": weak.image,
-        "bad_prompt": weak.by_prompt,
+        "image": side.image,
+        "bad_prompt": side.by_prompt,
         "good_prompt": bool(config.good_prompt),
         "chosen_finished": better[0].finished,
         "rejected_finished": worse[0].finished,
@@ -149,9 +162,9 @@ def _made(
 
 WEAKENED = Builder(
     name="weakened",
-    summary="Answer under a spoiled picture or a bad prompt (BPO 2403.08730, SeVa 2404.10501, STIC 2405.19716).",
+    summary="Answer under a corrupted image or a bad prompt (BPO 2403.08730, SeVa 2404.10501, STIC 2405.19716).",
     config=WeakenedConfig,
     build=build_weakened,
     needs_reference=lambda config: config.chosen == "reference",
-    remedy="weaken more, or sample at a higher temperature",
+    remedy="corrupt the image more, or raise the temperature",
 )

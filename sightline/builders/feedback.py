@@ -1,7 +1,7 @@
-"""Thumbs and corrections on a served model's answers -> the next round's pairs, with what was dropped and why.
+"""Pairs from feedback: thumbs and corrections on a served model's answers, with counts of what was dropped and why.
 
-A correction is chosen over the answer that it corrects; an answer with a thumb up over one with a thumb down to the
-same prompt about the same pictures. Nobody is asked twice, and no model: what contradicts itself is dropped, counted.
+A correction is chosen over the answer that it corrects; an answer with thumbs up over one with thumbs down to the same
+prompt about the same images. Neither people nor models are consulted again; contradictory feedback is dropped.
 """
 
 import shutil
@@ -27,20 +27,20 @@ REMEDY = "serve with --set keep_images=true and redact=nothing, and gather more 
 
 
 class FeedbackConfig(Config):
-    """There is nothing to set; it is in the manifest that this version's rules were used."""
+    """No settings; the manifest records the version of the rules."""
 
     rules: int = 1
 
 
 @dataclass
-class _Told:
-    """All that was said of one call."""
+class _Feedback:
+    """All feedback on one answer."""
 
     thumbs: set[str] = field(default_factory=set)
     corrections: dict[str, None] = field(default_factory=dict)
 
-    def conflict(self) -> str:
-        """Why it says nothing, or nothing."""
+    def contradiction(self) -> str:
+        """Return why the feedback contradicts itself, or an empty string."""
         if len(self.thumbs) > 1:
             return "thumbs of one answer that contradict each other"
         if len(self.corrections) > 1:
@@ -52,7 +52,7 @@ class _Told:
 
 @dataclass
 class _Group:
-    """The answers to one prompt about the same pictures: row by answer, and who liked or corrected it."""
+    """The answers to one prompt about the same images: row by answer, liked, disliked or corrected."""
 
     up: dict[str, LoggedRequest] = field(default_factory=dict)
     down: dict[str, LoggedRequest] = field(default_factory=dict)
@@ -60,27 +60,27 @@ class _Group:
 
 
 def pairs_from_feedback(logs: Sequence[Path], out: Path) -> Manifest:
-    """Write the pairs that feedback on logged answers gives to `out`, pictures included.
+    """Write the pairs that feedback on logged answers gives to `out`, with their images.
 
     Raises:
-        InputError: no such log, a broken row, or no pair is left.
+        InputError: a log is missing, a row is invalid, or no pair is left.
     """
     if not logs:
         raise InputError("name at least one log of a served model")
     dropped = Counter[str]()
-    rows = [(log, row, told) for log in logs for row, told in _rows(log, dropped)]
-    groups = _grouped(rows, dropped)
+    rows = [(log, row, feedback) for log in logs for row, feedback in _rows(log, dropped)]
+    groups = _group_by_prompt(rows, dropped)
     pairs = sorted((pair for group in groups.values() for pair in _pairs(group, dropped)), key=lambda pair: pair.id)
     if not pairs:
-        raise InputError(f"{logs[0]}: no pair is left, dropped were {dict(dropped)}; {REMEDY}.")
-    places = {row.id: log for log, row, _ in rows}
+        raise InputError(f"{logs[0]}: no pair is left (dropped: {dict(dropped)}); {REMEDY}")
+    logs_by_row = {row.id: log for log, row, _ in rows}
     inputs = {f"log_{number}_{path.name}": path for number, log in enumerate(logs) for path in _files(log)}
     stage = Stage.open(out, "pairs from-feedback", FeedbackConfig(), inputs)
     if stage.done:
         return stage.manifest
     for pair in pairs:
         for name in pair.images:
-            _bring(picture_file(places[pair.provenance["request"]], Path(name).name), out / name)
+            _copy_image(picture_file(logs_by_row[pair.provenance["request"]], Path(name).name), out / name)
     write_rows(out / PAIRS, pairs)
     write_preference_dataset(out)
     return stage.finish(counts={"answers": len(rows), "pairs": len(pairs)}, dropped=dict(dropped))
@@ -90,29 +90,29 @@ def _files(log: Path) -> list[Path]:
     return [log_file(log, number) for number in log_numbers(log)] + [log / FEEDBACK]
 
 
-def _rows(log: Path, dropped: Counter[str]) -> Iterator[tuple[LoggedRequest, _Told]]:
-    """The rows of a log that somebody said something of; memory holds what was said."""
-    told: dict[str, _Told] = {}
-    for _, said in read_feedback(log):
-        one = told.setdefault(said.id, _Told())
-        if said.thumb is not None:
-            one.thumbs.add(said.thumb)
-        if said.correction is not None:
-            one.corrections[said.correction.strip()] = None
+def _rows(log: Path, dropped: Counter[str]) -> Iterator[tuple[LoggedRequest, _Feedback]]:
+    """Yield the rows of a log that have feedback; memory holds the feedback."""
+    by_row: dict[str, _Feedback] = {}
+    for _, entry in read_feedback(log):
+        feedback = by_row.setdefault(entry.id, _Feedback())
+        if entry.thumb is not None:
+            feedback.thumbs.add(entry.thumb)
+        if entry.correction is not None:
+            feedback.corrections[entry.correction.strip()] = None
     for row, _ in read_log(log):
-        if row.id not in told:
+        if row.id not in by_row:
             continue
-        one = told.pop(row.id)
-        if reason := one.conflict() or _useless(row, log):
+        feedback = by_row.pop(row.id)
+        if reason := feedback.contradiction() or _unusable_reason(row, log):
             dropped[reason] += 1
         else:
-            yield row, one
-    if told:
-        dropped["feedback on a call that is not in the log"] += len(told)
+            yield row, feedback
+    if by_row:
+        dropped["feedback on a call that is not in the log"] += len(by_row)
 
 
-def _useless(row: LoggedRequest, log: Path) -> str:
-    """Why nothing can be made of an answer, or nothing."""
+def _unusable_reason(row: LoggedRequest, log: Path) -> str:
+    """Return why a row gives no pair, or an empty string."""
     if row.prompt is None or row.answer is None or row.history is None:
         return "redacted: the log has no text"
     if row.status != 200 or not row.answer.strip() or not row.prompt.strip():
@@ -124,17 +124,17 @@ def _useless(row: LoggedRequest, log: Path) -> str:
     return ""
 
 
-def _grouped(rows: Sequence[tuple[Path, LoggedRequest, _Told]], dropped: Counter[str]) -> dict[str, _Group]:
+def _group_by_prompt(rows: Sequence[tuple[Path, LoggedRequest, _Feedback]], dropped: Counter[str]) -> dict[str, _Group]:
     groups: dict[str, _Group] = {}
-    for _, row, told in rows:
+    for _, row, feedback in rows:
         pictures = [picture.sha256 for picture in row.images]
         history = [turn.model_dump() for turn in row.history or ()]
         group = groups.setdefault(hash_json([pictures, history, row.prompt]), _Group())
         answer = (row.answer or "").strip()
-        for correction in told.corrections:
+        for correction in feedback.corrections:
             group.corrected.append((row, correction))
-        if told.thumbs and not told.corrections:
-            (group.up if told.thumbs == {"up"} else group.down).setdefault(answer, row)
+        if feedback.thumbs and not feedback.corrections:
+            (group.up if feedback.thumbs == {"up"} else group.down).setdefault(answer, row)
     for group in groups.values():
         for answer in group.up.keys() & group.down.keys():
             dropped["one answer liked and disliked to the same prompt"] += 1
@@ -143,17 +143,17 @@ def _grouped(rows: Sequence[tuple[Path, LoggedRequest, _Told]], dropped: Counter
 
 
 def _pairs(group: _Group, dropped: Counter[str]) -> Iterator[Pair]:
-    """Each disliked answer once: against its correction, or against an answer that was liked."""
+    """Yield each disliked answer once: against its correction, or against a liked answer."""
     disliked = group.down.keys() | {(row.answer or "").strip() for row, _ in group.corrected}
-    made: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str]] = set()
     for row, correction in group.corrected:
         if correction in disliked:
             dropped["a correction that was itself disliked"] += 1
             continue
-        if ((row.answer or "").strip(), correction) in made:
+        if ((row.answer or "").strip(), correction) in seen:
             dropped["the same correction again"] += 1
             continue
-        made.add(((row.answer or "").strip(), correction))
+        seen.add(((row.answer or "").strip(), correction))
         pair = _pair(row, correction, "correction")
         if reason := dropped_reason(pair):
             dropped[reason] += 1
@@ -171,7 +171,7 @@ def _pairs(group: _Group, dropped: Counter[str]) -> Iterator[Pair]:
 
 def _pair(row: LoggedRequest, chosen: str, kind: str) -> Pair:
     rejected = (row.answer or "").strip()
-    # Only a correction changes words on purpose; two answers differ everywhere.
+    # Spans are for corrections only: two independent answers differ everywhere.
     spans = changed_spans(chosen, rejected) if kind == "correction" else ((), ())
     images = tuple(f"{PICTURES}/{picture.sha256[:32]}" for picture in row.images)
     return Pair(
@@ -189,8 +189,8 @@ def _pair(row: LoggedRequest, chosen: str, kind: str) -> Pair:
     )
 
 
-def _bring(source: Path, target: Path) -> None:
-    """A picture into the dataset, in one piece."""
+def _copy_image(source: Path, target: Path) -> None:
+    """Copy an image into the dataset atomically."""
     if not target.exists():
         with atomic_write(target) as temporary:
             shutil.copyfile(source, temporary)

@@ -1,7 +1,7 @@
-"""Weakened pictures: noised, blurred, small, cropped, turned, jittered or gray, for answers that lack what they hid.
+"""Image corruptions: noise, blur, low resolution, crop, flip, color jitter and gray, for answers that miss details.
 
-A view is a function of a picture and a random stream. `weakened` writes it where a builder keeps such things, since
-models read files. What diffusion noise puts beyond black and white is clipped by the picture file.
+A corruption is a function of an image and a random stream. `corrupt_image` writes its result to the scratch folder,
+since models read files. Diffusion noise beyond black and white is clipped by the image file.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from sightline.errors import InputError
 from sightline.models.context import RunContext
 from sightline.records import hash_file, hash_json
 
-View = Callable[[Image.Image, np.random.Generator], Image.Image]
+Corruption = Callable[[Image.Image, np.random.Generator], Image.Image]
 STEPS = 1000
 
 
@@ -26,32 +26,32 @@ def kept_signal(steps: int) -> float:
     return float(np.prod(1 - beta))
 
 
-def noise(steps: int) -> View:
+def noise(steps: int) -> Corruption:
     """`steps` of a thousand forward diffusion steps at once: sqrt(abar) x + sqrt(1 - abar) eps, x in [0, 1]."""
     signal = kept_signal(steps)
 
-    def view(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    def corruption(image: Image.Image, rng: np.random.Generator) -> Image.Image:
         pixels = np.asarray(image, np.float64) / 255
-        noised = np.sqrt(signal) * pixels + np.sqrt(1 - signal) * rng.standard_normal(pixels.shape)
-        return Image.fromarray((noised.clip(0, 1) * 255).round().astype(np.uint8))
+        noisy = np.sqrt(signal) * pixels + np.sqrt(1 - signal) * rng.standard_normal(pixels.shape)
+        return Image.fromarray((noisy.clip(0, 1) * 255).round().astype(np.uint8))
 
-    return view
+    return corruption
 
 
 def blur(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A Gaussian of a sixteenth to an eighth of the shorter side."""
+    """Gaussian blur of a sixteenth to an eighth of the shorter side."""
     return image.filter(ImageFilter.GaussianBlur(min(image.size) * rng.uniform(1 / 16, 1 / 8)))
 
 
 def small(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A sixth to a tenth of the resolution, at the size it had (STIC's low resolution)."""
+    """A sixth to a tenth of the resolution, at the original size (STIC's low resolution)."""
     factor = rng.uniform(6, 10)
     size = (max(1, round(image.width / factor)), max(1, round(image.height / factor)))
     return image.resize(size, Image.Resampling.BILINEAR).resize(image.size, Image.Resampling.BILINEAR)
 
 
 def jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Brightness, contrast and saturation at 0.4 to 1.6, and another hue (STIC's color jitter)."""
+    """Brightness, contrast and saturation at 0.4 to 1.6, and a shifted hue (STIC's color jitter)."""
     for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         image = enhancer(image).enhance(rng.uniform(0.4, 1.6))
     hue, *rest = image.convert("HSV").split()
@@ -60,7 +60,7 @@ def jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A random part of at most a fifth of the area, at the size of the whole (mDPO's hard negative)."""
+    """Random part of at most a fifth of the area, at the original size (mDPO's hard negative)."""
     side = np.sqrt(rng.uniform(0.02, 0.2))
     width, height = max(1, round(image.width * side)), max(1, round(image.height * side))
     left, top = (int(rng.integers(room + 1)) for room in (image.width - width, image.height - height))
@@ -68,21 +68,21 @@ def crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def flip(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Left and right exchanged, or upside down."""
+    """Mirrored, or upside down."""
     return ImageOps.mirror(image) if rng.random() < 0.5 else ImageOps.flip(image)
 
 
 def gray(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """One gray: nothing is left to see."""
+    """Uniform gray: no information is left."""
     return Image.new("RGB", image.size, (128, 128, 128))
 
 
 def black(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """No light at all (mDPO's other negative)."""
+    """Uniform black (mDPO's other negative)."""
     return Image.new("RGB", image.size)
 
 
-VIEWS: dict[str, View] = {
+CORRUPTIONS: dict[str, Corruption] = {
     "blur": blur,
     "small": small,
     "jitter": jitter,
@@ -93,25 +93,27 @@ VIEWS: dict[str, View] = {
 }
 
 
-def view_of(name: str) -> View:
-    """A view by its name, or `noise-N` for N steps.
+def get_corruption(name: str) -> Corruption:
+    """Return a corruption by its name, or `noise-N` for N steps.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: the name is unknown.
     """
-    if name in VIEWS:
-        return VIEWS[name]
+    if name in CORRUPTIONS:
+        return CORRUPTIONS[name]
     kind, _, steps = name.partition("-")
     if kind == "noise" and steps.isdecimal() and int(steps) <= STEPS:
         return noise(int(steps))
-    raise InputError(f"there is no view {name!r} of a picture; use noise-0 to noise-{STEPS}, or {', '.join(VIEWS)}")
+    raise InputError(
+        f"there is no image corruption {name!r}; use noise-0 to noise-{STEPS}, or {', '.join(CORRUPTIONS)}"
+    )
 
 
-def weakened(path: Path, name: str, tools: RunContext, rng: np.random.Generator) -> Path:
-    """The file of a weakened picture, named by its content and by what was drawn for it; written where missing."""
+def corrupt_image(path: Path, name: str, context: RunContext, rng: np.random.Generator) -> Path:
+    """Return the file of a corrupted image, named by its content and its draw; write it if missing."""
     seed = int(rng.integers(2**63))
-    target = tools.scratch / f"{hash_json([hash_file(path), name, seed])[:32]}.png"
+    target = context.scratch / f"{hash_json([hash_file(path), name, seed])[:32]}.png"
     if not target.exists():
         image = open_image(path, f"image {path}")
-        save_image(view_of(name)(image, np.random.default_rng(seed)), target)
+        save_image(get_corruption(name)(image, np.random.default_rng(seed)), target)
     return target

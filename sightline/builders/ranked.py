@@ -1,7 +1,7 @@
-"""Several answers of the policy to each prompt, graded by a judge, paired by their scores (VLFeedback, 2312.10665).
+"""Several sampled answers per prompt, graded by a judge and paired by score (VLFeedback, arXiv 2312.10665).
 
-An unscored answer is in no pair, and equal scores make none; both are counted. Where the paper is silent, the choice
-stands in `RankedConfig`.
+Unscored answers are in no pair, and equal scores make none; both are counted. Choices that the paper leaves open are in
+`RankedConfig`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +12,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from sightline.builders.builder import Builder, BuildResult, batched, make_pair
-from sightline.builders.sampled_answers import AnswersConfig, distinct, k_requests, say, tokens_of
+from sightline.builders.sampled_answers import (
+    AnswersConfig,
+    answer_requests,
+    count_tokens,
+    distinct_answers,
+    sample_answers,
+)
 from sightline.data.sentences import count_words
 from sightline.judges.judge import Judge, Verdict
 from sightline.judges.length_control import JudgeConfig
@@ -32,99 +38,100 @@ class RankedConfig(AnswersConfig):
     """Settings of ranked pairs. The paper: four answers, graded from 1 to 5 in three aspects, pairs by their mean."""
 
     judge: JudgeConfig
-    answers: int = Field(default=4, ge=2, description="answers sampled to each prompt")
+    answers: int = Field(default=4, ge=2, description="answers sampled per prompt")
     pairs: Literal["best-worst", "all", "adjacent", "length-balanced"] = Field(
-        default="all", description="the two ends, any two, neighbors in the order of scores, or those of like length"
+        default="all", description="best with worst, any two, neighbors by score, or those of most equal length"
     )
-    most: int | None = Field(default=None, ge=1, description="pairs of one prompt")
+    most: int | None = Field(default=None, ge=1, description="maximum pairs per prompt")
     aspects: tuple[str, ...] = Field(
-        default=(), description="the score is the mean of these of the judge's aspects; empty: the judge's own score"
+        default=(), description="average these aspects of the judge; empty: use the judge's own score"
     )
-    margin: float = Field(default=0.0, ge=0, description="the least difference of scores; above 0 in any case")
+    margin: float = Field(default=0.0, ge=0, description="minimum score difference; equal scores never pair")
 
 
 @dataclass(frozen=True)
-class Graded:
-    """An answer with its score and what the judge said."""
+class GradedAnswer:
+    """An answer with its score and the judge's verdict."""
 
     answer: Generation
     score: float
     verdict: Verdict
 
 
-def build_ranked(samples: Iterable[Sample], tools: RunContext, config: RankedConfig) -> Iterator[BuildResult]:
-    """The pairs of each sample, in order; a row depends on (sample, seed) and the judge alone."""
-    return ranked(samples, tools, config, config.judge.open(tools))
+def build_ranked(samples: Iterable[Sample], context: RunContext, config: RankedConfig) -> Iterator[BuildResult]:
+    """Yield each sample's result, in order; a row depends on (sample, seed) and the judge alone."""
+    return build_with_judge(samples, context, config, config.judge.open(context))
 
 
-def ranked(
-    samples: Iterable[Sample], tools: RunContext, config: RankedConfig, judge: Judge, name: str = NAME
+def build_with_judge(
+    samples: Iterable[Sample], context: RunContext, config: RankedConfig, judge: Judge, name: str = NAME
 ) -> Iterator[BuildResult]:
-    """The same with a judge that is open already, under a builder's name."""
+    """Do the same with an open judge, under another builder's name."""
     for wave in batched(samples, config.wave):
-        asked = [k_requests(s, prefix_of(s, tools.folder), tools.seed, config.answers) for s in wave]
-        said = say(tools, asked, config)
-        # One answer to choose from is nothing to ask the judge about.
-        candidates = [found if len(found := distinct(answers or ())) > 1 else [] for answers in said]
+        requests = [answer_requests(s, prefix_of(s, context.folder), context.seed, config.answers) for s in wave]
+        sampled = sample_answers(context, requests, config)
+        # The judge sees only samples with two distinct answers or more.
+        candidates = [found if len(found := distinct_answers(answers or ())) > 1 else [] for answers in sampled]
         to_judge = zip(wave, candidates, strict=True)
         verdicts = iter(
-            judge.score([judge_input(s, tools.folder, a.text.strip()) for s, found in to_judge for a in found])
+            judge.score([judge_input(s, context.folder, a.text.strip()) for s, found in to_judge for a in found])
         )
-        for sample, answers, found in zip(wave, said, candidates, strict=True):
-            theirs = [(answer, next(verdicts)) for answer in found]
-            yield _made(sample, answers, theirs, config, {"builder": name, "judge": judge.identity})
+        for sample, answers, found in zip(wave, sampled, candidates, strict=True):
+            judged = [(answer, next(verdicts)) for answer in found]
+            yield _make_result(sample, answers, judged, config, {"builder": name, "judge": judge.identity})
 
 
-def score_of(verdict: Verdict, aspects: Sequence[str]) -> float | None:
-    """The judge's own score, or the mean over the named aspects; None where it, or one of them, is missing."""
+def overall_score(verdict: Verdict, aspects: Sequence[str]) -> float | None:
+    """Return the judge's own score, or the mean over the named aspects; None if it, or one of them, is missing."""
     if verdict.score is None or not set(aspects) <= verdict.aspects.keys():
         return None
     return sum(verdict.aspects[name] for name in aspects) / len(aspects) if aspects else verdict.score
 
 
-def pairs_by_score(
-    graded: Sequence[Graded], config: RankedConfig
-) -> tuple[list[tuple[Graded, Graded]], dict[str, float]]:
-    """Better and worse, the clearest difference first, with the numbers of pairs left out as ties and as too close.
+def select_pairs(
+    graded: Sequence[GradedAnswer], config: RankedConfig
+) -> tuple[list[tuple[GradedAnswer, GradedAnswer]], dict[str, float]]:
+    """Return (better, worse) pairs, largest difference first, and the numbers of pairs left out as ties and as too
+    close.
 
-    Of equal scores the earlier answer stands first. An answer that was cut off is the better one only where the config
-    says so, and then the best one is the best that was not.
+    Among equal scores the earlier answer comes first. A truncated answer can be the better one only if the config
+    allows it; otherwise the best answer is the best that is not truncated.
     """
-    order = sorted(graded, key=lambda each: -each.score)
-    may_win = [each for each in order if each.answer.finished or config.unfinished]
+    ranking = sorted(graded, key=lambda each: -each.score)
+    eligible = [each for each in ranking if each.answer.finished or config.unfinished]
     if config.pairs == "best-worst":
-        candidates = [(may_win[0], order[-1])] if may_win and may_win[0] is not order[-1] else []
+        candidates = [(eligible[0], ranking[-1])] if eligible and eligible[0] is not ranking[-1] else []
     else:
-        taken = pairwise(order) if config.pairs == "adjacent" else combinations(order, 2)
-        candidates = [(better, worse) for better, worse in taken if better.answer.finished or config.unfinished]
-    apart = [(better, worse) for better, worse in candidates if better.score > worse.score]
-    kept = [(better, worse) for better, worse in apart if better.score - worse.score >= config.margin]
+        couples = pairwise(ranking) if config.pairs == "adjacent" else combinations(ranking, 2)
+        candidates = [(better, worse) for better, worse in couples if better.answer.finished or config.unfinished]
+    untied = [(better, worse) for better, worse in candidates if better.score > worse.score]
+    kept = [(better, worse) for better, worse in untied if better.score - worse.score >= config.margin]
     kept.sort(key=lambda both: both[1].score - both[0].score)
     if config.pairs == "length-balanced":
-        kept.sort(key=_difference_of_length)
+        kept.sort(key=_length_difference)
     kept = kept[: config.most]
-    return kept, {"tied_pairs": len(candidates) - len(apart), "close_pairs": len(apart) - len(kept)}
+    return kept, {"tied_pairs": len(candidates) - len(untied), "close_pairs": len(untied) - len(kept)}
 
 
-def _difference_of_length(both: tuple[Graded, Graded]) -> int:
+def _length_difference(both: tuple[GradedAnswer, GradedAnswer]) -> int:
     lengths = [count_words(each.answer.text) for each in both]
     return abs(lengths[0] - lengths[1])
 
 
-def _made(
+def _make_result(
     sample: Sample,
     answers: Sequence[Generation] | None,
     verdicts: Sequence[tuple[Generation, Verdict]],
     config: RankedConfig,
-    by: dict[str, str],
+    names: dict[str, str],
 ) -> BuildResult:
     if answers is None:
         return BuildResult(sample_id=sample.id, dropped=TOO_LONG)
-    scored = [(answer, score_of(verdict, config.aspects), verdict) for answer, verdict in verdicts]
-    graded = [Graded(answer, score, verdict) for answer, score, verdict in scored if score is not None]
-    chosen, left_out = pairs_by_score(graded, config)
+    scored = [(answer, overall_score(verdict, config.aspects), verdict) for answer, verdict in verdicts]
+    graded = [GradedAnswer(answer, score, verdict) for answer, score, verdict in scored if score is not None]
+    chosen, left_out = select_pairs(graded, config)
     tallies = {
-        "generated_tokens": tokens_of(answers),
+        "generated_tokens": count_tokens(answers),
         "judged_answers": len(verdicts),
         "unscored_answers": len(verdicts) - len(graded),
         "unfinished_answers": sum(not answer.finished for answer in answers),
@@ -132,12 +139,14 @@ def _made(
     }
     if not chosen:
         return BuildResult(sample_id=sample.id, dropped=_reason(verdicts, graded, config), tallies=tallies)
-    shared = {"judge": by["judge"], "answers": len(answers), "tokens": tokens_of(answers)}
-    pairs = tuple(_pair(sample, f"{by['builder']}-{number:03d}", *both, shared) for number, both in enumerate(chosen))
+    shared = {"judge": names["judge"], "answers": len(answers), "tokens": count_tokens(answers)}
+    pairs = tuple(
+        _pair(sample, f"{names['builder']}-{number:03d}", *both, shared) for number, both in enumerate(chosen)
+    )
     return BuildResult(sample_id=sample.id, pairs=pairs, tallies=tallies)
 
 
-def _pair(sample: Sample, name: str, better: Graded, worse: Graded, shared: dict[str, Any]) -> Pair:
+def _pair(sample: Sample, name: str, better: GradedAnswer, worse: GradedAnswer, shared: dict[str, Any]) -> Pair:
     provenance = {
         "chosen_score": better.score,
         "rejected_score": worse.score,
@@ -152,16 +161,16 @@ def _pair(sample: Sample, name: str, better: Graded, worse: Graded, shared: dict
     return make_pair(sample, builder, *texts, suffix=f"-{number}", provenance=provenance)
 
 
-def _reason(verdicts: Sequence[object], graded: Sequence[Graded], config: RankedConfig) -> str:
-    """Why no two answers make a pair."""
+def _reason(verdicts: Sequence[object], graded: Sequence[GradedAnswer], config: RankedConfig) -> str:
+    """Return the reason why no two answers make a pair."""
     if not verdicts:
         return ALIKE
     if len(graded) < 2:
         return UNSCORED
     if len({each.score for each in graded}) == 1:
         return TIED
-    eager = config.model_copy(update={"unfinished": True})
-    return CUT_OFF if pairs_by_score(graded, eager)[0] else CLOSE
+    lenient = config.model_copy(update={"unfinished": True})
+    return CUT_OFF if select_pairs(graded, lenient)[0] else CLOSE
 
 
 RANKED = Builder(
@@ -169,5 +178,5 @@ RANKED = Builder(
     summary="Sample several answers, let a judge grade them, pair them by score (VLFeedback, arXiv 2312.10665).",
     config=RankedConfig,
     build=build_ranked,
-    remedy="sample more answers at a higher temperature, lower the margin, or ask another judge",
+    remedy="sample more answers at a higher temperature, lower the margin, or use another judge",
 )

@@ -1,4 +1,8 @@
-"""What `corrupted`, `altered` and `corrected` share: pairs of a text and what a writer made of it."""
+"""Pairs of a text and its rewrite by a writer: the builders `altered`, `corrupted` and `corrected`.
+
+`altered` (HALVA) and `corrupted` (POVID) put mistakes into the reference; `corrected` (RLHF-V) removes them from a
+sampled answer.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -6,7 +10,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from sightline.builders.builder import Builder, BuildResult, always, batched, make_pair, require_reference, sample_rng
-from sightline.builders.sampled_answers import AnswersConfig, k_requests, say
+from sightline.builders.sampled_answers import AnswersConfig, answer_requests, sample_answers
 from sightline.config import Config
 from sightline.data.texts import changed_spans
 from sightline.models.context import TOO_LONG, RunContext
@@ -21,64 +25,66 @@ _PURPOSE = 2000
 
 
 class RewritingConfig(Config):
-    """Who rewrites, and how many samples he is given together."""
+    """The writer, and how many samples it gets per call."""
 
     writer: WriterConfig
-    wave: int = Field(default=32, gt=0, description="samples given to the writer together")
+    wave: int = Field(default=32, gt=0, description="samples per writer call")
 
 
-class Rewritten(NamedTuple):
-    """What was written from a text, the text, and whether the new one is the better."""
+class Rewrite(NamedTuple):
+    """A writer's result, its source text, and whether the rewrite is the better of the two."""
 
     written: Written
     source: str
-    mended: bool = False
+    improved: bool = False
 
 
-def spoiled(
-    samples: Iterable[Sample], tools: RunContext, config: RewritingConfig, name: str, task: Task, count: int = 1
+def rewrite_references(
+    samples: Iterable[Sample], context: RunContext, config: RewritingConfig, name: str, task: Task, count: int = 1
 ) -> Iterator[BuildResult]:
-    """Up to `count` pairs a sample, chosen = its reference, rejected = the reference after the task."""
-    writer = config.writer.open(tools)
+    """Yield up to `count` pairs per sample, chosen = its reference, rejected = the reference rewritten by the task."""
+    writer = config.writer.open(context)
     for wave in batched(samples, config.wave):
         drafts = [
             WriterTask(
-                task, judge_input(sample, tools.folder, require_reference(sample)), draft_seed(tools, sample, number)
+                task,
+                judge_input(sample, context.folder, require_reference(sample)),
+                draft_seed(context, sample, number),
             )
             for sample in wave
             for number in range(count)
         ]
         written = writer.write(drafts)
         for place, sample in enumerate(wave):
-            theirs = [Rewritten(one, require_reference(sample)) for one in written[place * count : (place + 1) * count]]
-            yield made_of(sample, name, theirs, writer, {})
+            rewrites = [Rewrite(one, require_reference(sample)) for one in written[place * count : (place + 1) * count]]
+            yield make_result(sample, name, rewrites, writer, {})
 
 
-def draft_seed(tools: RunContext, sample: Sample, number: int = 0) -> int:
-    """The seed of a sample's draft."""
-    return int(sample_rng(tools.seed, sample, _PURPOSE + number).integers(2**63))
+def draft_seed(context: RunContext, sample: Sample, number: int = 0) -> int:
+    """Return the seed of a sample's draft."""
+    return int(sample_rng(context.seed, sample, _PURPOSE + number).integers(2**63))
 
 
-def made_of(
-    sample: Sample, name: str, rewritten: Sequence[Rewritten], writer: Writer, tallies: dict[str, float]
+def make_result(
+    sample: Sample, name: str, rewrites: Sequence[Rewrite], writer: Writer, tallies: dict[str, float]
 ) -> BuildResult:
-    """The pairs of a sample's rewritten texts, each text once, with the spans that changed."""
-    tokens = sum(one.written.tokens for one in rewritten)
-    tallies = {**tallies, "written_texts": len(rewritten), "written_tokens": tokens}
-    texts = {text: one for one in rewritten if (text := (one.written.text or "").strip()) not in ("", one.source)}
+    """Make pairs of a sample's rewrites, each text once, with the spans that changed."""
+    tokens = sum(one.written.tokens for one in rewrites)
+    tallies = {**tallies, "written_texts": len(rewrites), "written_tokens": tokens}
+    texts = {text: one for one in rewrites if (text := (one.written.text or "").strip()) not in ("", one.source)}
     if not texts:
-        reason = NOT_WRITTEN if all(one.written.text is None for one in rewritten) else UNCHANGED
+        reason = NOT_WRITTEN if all(one.written.text is None for one in rewrites) else UNCHANGED
         return BuildResult(sample_id=sample.id, dropped=reason, tallies=tallies)
     pairs = []
     for number, (text, one) in enumerate(texts.items()):
-        chosen, rejected = (text, one.source) if one.mended else (one.source, text)
+        chosen, rejected = (text, one.source) if one.improved else (one.source, text)
         spans = changed_spans(chosen, rejected)
         pair = make_pair(
             sample,
             name,
             chosen,
             rejected,
-            suffix=f"-{number:03d}" if len(rewritten) > 1 else "",
+            suffix=f"-{number:03d}" if len(rewrites) > 1 else "",
             chosen_spans=spans[0],
             rejected_spans=spans[1],
             provenance={"writer": writer.identity, "tokens": tokens},
@@ -88,14 +94,14 @@ def made_of(
 
 
 class AlteredConfig(RewritingConfig):
-    """One phrase of the reference is replaced at a time."""
+    """Settings of `altered`: one phrase of the reference is replaced per text."""
 
-    twins: int = Field(default=1, ge=1, description="altered texts of each reference; one that repeats is left out")
+    twins: int = Field(default=1, ge=1, description="altered texts per reference; duplicates are dropped")
 
 
-def build_altered(samples: Iterable[Sample], tools: RunContext, config: AlteredConfig) -> Iterator[BuildResult]:
-    """Up to `twins` pairs a sample, chosen = its reference."""
-    return spoiled(samples, tools, config, ALTERED.name, "alter", config.twins)
+def build_altered(samples: Iterable[Sample], context: RunContext, config: AlteredConfig) -> Iterator[BuildResult]:
+    """Yield up to `twins` pairs per sample, chosen = its reference."""
+    return rewrite_references(samples, context, config, ALTERED.name, "alter", config.twins)
 
 
 ALTERED = Builder(
@@ -110,17 +116,17 @@ ALTERED = Builder(
 
 
 class CorruptedConfig(RewritingConfig):
-    """The whole reference is rewritten once. The papers' writer is GPT-4V, or GPT-4 with two worked examples."""
+    """Settings of `corrupted`: one rewrite of the whole reference. The papers use GPT-4V, or few-shot GPT-4."""
 
 
-def build_corrupted(samples: Iterable[Sample], tools: RunContext, config: CorruptedConfig) -> Iterator[BuildResult]:
-    """One pair a sample, chosen = its reference."""
-    return spoiled(samples, tools, config, CORRUPTED.name, "corrupt")
+def build_corrupted(samples: Iterable[Sample], context: RunContext, config: CorruptedConfig) -> Iterator[BuildResult]:
+    """Yield one pair per sample, chosen = its reference."""
+    return rewrite_references(samples, context, config, CORRUPTED.name, "corrupt")
 
 
 CORRUPTED = Builder(
     name="corrupted",
-    summary="Let a writer put believable mistakes into the reference (POVID, arXiv 2402.11411).",
+    summary="Let a writer put plausible mistakes into the reference (POVID, arXiv 2402.11411).",
     config=CorruptedConfig,
     build=build_corrupted,
     needs_model=False,
@@ -133,34 +139,38 @@ CUT_OFF, EMPTY = "max_new_tokens cut the answer off", "empty answer"
 
 
 class CorrectedConfig(AnswersConfig):
-    """One sampled answer a prompt; right ones make no pair."""
+    """Settings of `corrected`: one sampled answer per prompt; answers without mistakes make no pair."""
 
     writer: WriterConfig
 
 
-def build_corrected(samples: Iterable[Sample], tools: RunContext, config: CorrectedConfig) -> Iterator[BuildResult]:
-    """At most one pair a sample, in order."""
-    writer = config.writer.open(tools)
+def build_corrected(samples: Iterable[Sample], context: RunContext, config: CorrectedConfig) -> Iterator[BuildResult]:
+    """Yield at most one pair per sample, in order."""
+    writer = config.writer.open(context)
     for wave in batched(samples, config.wave):
-        said = say(tools, [k_requests(s, prefix_of(s, tools.folder), tools.seed, 1) for s in wave], config)
-        reasons = [_reason(answers, config) for answers in said]
+        sampled = sample_answers(
+            context, [answer_requests(s, prefix_of(s, context.folder), context.seed, 1) for s in wave], config
+        )
+        reasons = [_reason(answers, config) for answers in sampled]
         drafts = [
-            WriterTask("correct", judge_input(sample, tools.folder, answers[0].text.strip()), draft_seed(tools, sample))
-            for sample, answers, reason in zip(wave, said, reasons, strict=True)
+            WriterTask(
+                "correct", judge_input(sample, context.folder, answers[0].text.strip()), draft_seed(context, sample)
+            )
+            for sample, answers, reason in zip(wave, sampled, reasons, strict=True)
             if answers and not reason
         ]
         written = iter(writer.write(drafts))
-        for sample, answers, reason in zip(wave, said, reasons, strict=True):
+        for sample, answers, reason in zip(wave, sampled, reasons, strict=True):
             tallies = {"generated_tokens": float(answers[0].tokens)} if answers else {}
             if reason or not answers:
                 yield BuildResult(sample_id=sample.id, dropped=reason, tallies=tallies)
             else:
-                mended = Rewritten(next(written), answers[0].text.strip(), mended=True)
-                yield made_of(sample, CORRECTED.name, [mended], writer, tallies)
+                improved = Rewrite(next(written), answers[0].text.strip(), improved=True)
+                yield make_result(sample, CORRECTED.name, [improved], writer, tallies)
 
 
 def _reason(answers: list[Generation] | None, config: CorrectedConfig) -> str:
-    """Why an answer is not worth correcting, or nothing."""
+    """Return why an answer is not worth correcting, or an empty string."""
     if answers is None:
         return TOO_LONG
     if not answers[0].text.strip():
@@ -170,7 +180,7 @@ def _reason(answers: list[Generation] | None, config: CorrectedConfig) -> str:
 
 CORRECTED = Builder(
     name="corrected",
-    summary="Let a writer mend the policy's answer, changed spans kept (RLHF-V, arXiv 2312.00849).",
+    summary="Let a writer correct the policy's answer, keeping the changed spans (RLHF-V, arXiv 2312.00849).",
     config=CorrectedConfig,
     build=build_corrected,
     remedy=REMEDY,

@@ -1,7 +1,7 @@
-"""How alike two answers are, from 0 to 1: the test that sends a BDHS answer back for another try.
+"""Similarity of two answers, from 0 to 1: decides whether a BDHS answer is tried again.
 
-`words` needs no download; the paper's measure is a sentence embedding (all-mpnet-base-v2), which any local model of
-sentence-transformers gives through the extra `[embed]`. A further measure is a further case of `make_similarity`.
+`word_similarity` needs no download; the paper uses a sentence embedding (all-mpnet-base-v2), which any local
+sentence-transformers model provides through the extra `[embed]`. Add further measures to `make_similarity`.
 """
 
 import math
@@ -20,22 +20,22 @@ EMBEDDER = "sentence-transformers:"
 
 
 class Similarity(Protocol):
-    """Similarity of the i-th text of `a` with the i-th of `b`; 1 means the same."""
+    """Similarity of the i-th text of `a` and the i-th of `b`; 1 means equal."""
 
     def __call__(self, a: Sequence[str], b: Sequence[str]) -> list[float]: ...
 
 
-def words(a: Sequence[str], b: Sequence[str]) -> list[float]:
-    """Cosine of word counts, case folded. Blind to order and synonyms, but one changed noun always shows."""
+def word_similarity(a: Sequence[str], b: Sequence[str]) -> list[float]:
+    """Cosine of word counts, case folded. Ignores order and synonyms, but one changed noun always shows."""
     return [
         _cosine(Counter(_WORD.findall(x.lower())), Counter(_WORD.findall(y.lower()))) for x, y in zip(a, b, strict=True)
     ]
 
 
 def make_similarity(name: str) -> Similarity:
-    """`words`, or `sentence-transformers:DIRECTORY` for the cosine of a local model's embeddings."""
+    """Return `words`, or `sentence-transformers:DIRECTORY` for the cosine of a local model's embeddings."""
     if name == "words":
-        return words
+        return word_similarity
     if name.startswith(EMBEDDER):
         return _Embedding(name.removeprefix(EMBEDDER))
     raise InputError(f"similarity {name!r} is unknown; use 'words' or '{EMBEDDER}DIRECTORY'.")
@@ -48,17 +48,17 @@ class _Embedding:
         self._model = _embedder(path)
 
     def __call__(self, a: Sequence[str], b: Sequence[str]) -> list[float]:
-        both = _encoded(self._model, [*a, *b])
+        both = _encode(self._model, [*a, *b])
         return [float(x @ y) for x, y in zip(both[: len(a)], both[len(a) :], strict=True)]
 
 
 def embed(path: str, texts: Sequence[str]) -> NDArray[np.float32]:
-    """The vectors [text, dim], of length 1, that a local model of sentence-transformers gives texts.
+    """Return the vectors [text, dim], of length 1, of texts by a local sentence-transformers model.
 
     Raises:
         InputError: the extra is not installed.
     """
-    return _encoded(_embedder(path), texts)
+    return _encode(_embedder(path), texts)
 
 
 def _embedder(path: str) -> Any:
@@ -69,7 +69,7 @@ def _embedder(path: str) -> Any:
     return SentenceTransformer(path, local_files_only=True)
 
 
-def _encoded(model: Any, texts: Sequence[str]) -> NDArray[np.float32]:
+def _encode(model: Any, texts: Sequence[str]) -> NDArray[np.float32]:
     vectors: NDArray[np.float32] = model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
     return vectors
 

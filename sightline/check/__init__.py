@@ -1,1 +1,1 @@
-"""What is wrong with a dataset of pairs, before anybody trains on it: found, counted, and, where wanted, taken out."""
+"""Checks of a pair dataset before training: find problems, count them, and write a cleaned copy if asked."""

@@ -1,7 +1,7 @@
-"""What a check can find, how bad each finding is, and its records: `CheckFinding`, `CheckLine` of the table, `Report`.
+"""Kinds of findings with their severity, and the records `CheckFinding`, `CheckLine` (of the table) and `Report`.
 
-Nothing is looked at here. A further check of rows is a further line in `CHECKS`; measures that concern the dataset as
-a whole (`giveaways`, `prior`) make their lines themselves.
+To add a row check, add a line to `CHECKS`; measures of the whole dataset (`shortcuts`, `language_prior`) create their
+own lines.
 """
 
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from sightline.config import Config
 from sightline.records import Estimate, Row
 
 Verdict = Literal["ok", "look", "bad"]
-NEVER = 2.0  # a share that nothing exceeds
-GIVE_AWAY, PRIOR = "give-away: ", "language prior: "  # how the names of measures begin
+NEVER = 2.0  # above any share
+GIVE_AWAY, PRIOR = "give-away: ", "language prior: "  # prefixes of the names of measures
 
 
 @dataclass(frozen=True)
 class Check:
-    """One sort of finding. A share of rows above `look` or `bad` has that verdict; `removes` is what --fix acts on."""
+    """A kind of finding. A share of rows above `look` or `bad` gets that verdict; --fix drops rows if `removes`."""
 
     title: str
     look: float = 0.0
@@ -27,11 +27,11 @@ class Check:
     removes: bool = True
 
     def verdict(self, share: float) -> Verdict:
-        """The word for a share of all rows."""
+        """Return the verdict for a share of all rows."""
         return "bad" if share > self.bad else "look" if share > self.look else "ok"
 
 
-#: In the order of the table where verdicts are equal.
+#: Table order among equal verdicts.
 CHECKS: dict[str, Check] = {
     "row": Check("rows that cannot be read"),
     "id": Check("ids that are empty or occur twice"),
@@ -62,7 +62,7 @@ CHECKS: dict[str, Check] = {
     "image-cmyk": Check("image in CMYK (handled)", look=NEVER, bad=NEVER, removes=False),
     "image-animated": Check("animated image (first frame)", look=NEVER, bad=NEVER, removes=False),
 }
-#: Those that are found only where a model, or benchmarks, were named.
+#: Checks that need a model, or benchmarks.
 OF_MODEL, OF_BENCHMARKS = (
     ("too-long", "refused"),
     ("overlap-image", "overlap-alike", "overlap-coco", "overlap-question"),
@@ -70,7 +70,7 @@ OF_MODEL, OF_BENCHMARKS = (
 
 
 class CheckFinding(Row):
-    """One thing about one row. `row` counts from 1; `of` is the benchmark, where it is about one."""
+    """A problem of one row. `row` counts from 1; `of` names the benchmark of an overlap."""
 
     row: int
     id: str
@@ -81,8 +81,8 @@ class CheckFinding(Row):
     removes: bool
 
 
-class Removed(Row):
-    """A row that a cleaned copy has not, and the first reason."""
+class RemovedRow(Row):
+    """A row left out of a cleaned copy, with the first reason."""
 
     row: int
     id: str
@@ -91,9 +91,10 @@ class Removed(Row):
 
 
 class CheckLine(Row):
-    """One line of the table: a count of rows, or a measure of the whole (`value`); `n` is what either is out of.
+    """A line of the table: a count of rows, or a measure of the dataset (`value`), both out of `n`.
 
-    `within` is a give-away's share of pairs that it puts right, ties half; `examples` are ids of the first rows.
+    `within` is the share of pairs that a shortcut orders correctly, ties one half; `examples` are ids of the first
+    rows.
     """
 
     check: str
@@ -109,9 +110,9 @@ class CheckLine(Row):
 
 
 class Report(Row):
-    """All that a check found: `rows` read, of which `readable` are pairs; `removable` would go from a cleaned copy.
+    """All results of a check: `rows` read, `readable` ones are pairs, `removable` ones would leave a cleaned copy.
 
-    `skipped` says what was not looked at, and why; `distinct_images` counts those that open by their bytes.
+    `skipped` gives the reason for each skipped check; `distinct_images` counts the images that open by their bytes.
     """
 
     rows: int
@@ -125,30 +126,30 @@ class Report(Row):
 
     @property
     def is_bad(self) -> bool:
-        """Whether any line is."""
+        """Whether any line is bad."""
         return any(line.verdict == "bad" for line in self.lines)
 
 
 class CheckConfig(Config):
     """Settings of `sightline check`; the defaults are ours, chosen as docs/check.md says."""
 
-    allow_remote: bool = Field(default=False, description="an address in place of an image is noted and not refused")
-    min_side: int = Field(default=10, ge=1, description="pixels; a picture with a shorter side shows nothing")
-    max_pixels: int = Field(default=89_478_485, gt=0, description="a larger picture is not opened; Pillow's own limit")
+    allow_remote: bool = Field(default=False, description="accept a URL in place of an image with a note")
+    min_side: int = Field(default=10, ge=1, description="pixels; an image with a shorter side is unusable")
+    max_pixels: int = Field(default=89_478_485, gt=0, description="a larger image is not opened; Pillow's own limit")
     image_distance: int = Field(
-        default=4, ge=0, le=7, description="bits of 64 by which pHashes of like pictures differ"
+        default=4, ge=0, le=7, description="bits of 64 by which pHashes of similar images differ"
     )
     text_distance: int = Field(default=3, ge=0, le=7, description="bits of 64 of the texts' sketches: 3 is Jaccard 0.9")
-    sample: int = Field(default=20_000, ge=0, description="pairs, drawn at random, on which give-aways are looked for")
-    prior_sample: int = Field(default=500, ge=0, description="pairs of which a model scores the text alone")
-    batch_size: int = Field(default=8, gt=0, description="pairs that the model scores together")
-    folds: int = Field(default=5, ge=2, description="of the cross-validation, split by cluster")
-    resamples: int = Field(default=500, ge=100, description="of clusters, behind each interval")
-    look: float = Field(default=0.6, gt=0.5, lt=1, description="AUC or share from which a give-away is to be looked at")
-    bad: float = Field(default=0.75, gt=0.5, lt=1, description="and from which it is bad")
+    sample: int = Field(default=20_000, ge=0, description="random pairs on which shortcuts are measured")
+    prior_sample: int = Field(default=500, ge=0, description="random pairs that a model scores by text alone")
+    batch_size: int = Field(default=8, gt=0, description="pairs per scoring batch")
+    folds: int = Field(default=5, ge=2, description="folds of the cross-validation, split by cluster")
+    resamples: int = Field(default=500, ge=100, description="cluster bootstrap resamples behind each interval")
+    look: float = Field(default=0.6, gt=0.5, lt=1, description="AUC or share above which a shortcut deserves a look")
+    bad: float = Field(default=0.75, gt=0.5, lt=1, description="AUC or share above which it is bad")
 
     @model_validator(mode="after")
     def _ordered(self) -> "CheckConfig":
         if self.look > self.bad:
-            raise ValueError(f"look {self.look} must not lie above bad {self.bad}")
+            raise ValueError(f"look {self.look} must not exceed bad {self.bad}")
         return self

@@ -1,6 +1,6 @@
-"""What a check must remember of every row and image and cannot hold in memory: an sqlite file that is deleted after.
+"""Temporary SQLite store of all rows, images and findings, which need not fit in memory.
 
-It counts and sorts findings; what they mean is `findings`.
+It counts and sorts findings; `findings` defines their meaning.
 """
 
 import sqlite3
@@ -23,57 +23,57 @@ _EXAMPLES = 3
 Trouble = tuple[str, str]
 
 
-class Scratch:
-    """The file, opened; close it before its folder is deleted."""
+class FindingsDb:
+    """The open database; close it before deleting its folder."""
 
     def __init__(self, path: Path) -> None:
         self._file = sqlite3.connect(path)
         self._file.executescript(_TABLES)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def image(self, name: str) -> int | None:
-        """The number of an image that was seen."""
+        """Return the number of a known image."""
         found = self._file.execute("SELECT number FROM image WHERE name = ?", (name,)).fetchone()
         return None if found is None else int(found[0])
 
     def add_images(self, images: Iterable[tuple[str, int]], troubles: Iterable[tuple[int, str, str]]) -> None:
-        """Images with their numbers, and what is wrong with them: (image, check, reason)."""
+        """Add images with their numbers, and their problems: (image, check, reason)."""
         self._file.executemany("INSERT INTO image VALUES (?, ?)", images)
         self._file.executemany("INSERT INTO trouble VALUES (?, ?, ?)", troubles)
 
     def troubles(self, image: int) -> list[Trouble]:
-        """What is wrong with an image: (check, reason)."""
+        """Return an image's problems: (check, reason)."""
         return self._file.execute("SELECT name, reason FROM trouble WHERE image = ?", (image,)).fetchall()
 
     def add_places(self, places: Iterable[tuple[int, str, str]]) -> None:
-        """Rows by number, with id and place."""
+        """Add rows: (number, id, place)."""
         self._file.executemany("INSERT INTO place VALUES (?, ?, ?)", places)
 
     def add_findings(self, findings: Iterable[tuple[int, str, str, str]]) -> None:
-        """What was found: (row, check, benchmark, reason)."""
+        """Add findings: (row, check, benchmark, reason)."""
         self._file.executemany("INSERT INTO finding VALUES (?, ?, ?, ?)", findings)
 
     def finish(self) -> None:
-        """To be called after the last finding and before the first question about them."""
+        """Index the findings; call it after the last insert and before the first query."""
         self._file.execute("CREATE INDEX by_check ON finding (name, benchmark, row)")
         self._file.execute("CREATE INDEX by_row ON finding (row)")
 
     def count(self, check: str, benchmark: str = "") -> int:
-        """How many rows have such a finding."""
+        """Return how many rows have such a finding."""
         query = "SELECT COUNT(DISTINCT row) FROM finding WHERE name = ? AND benchmark = ?"
         return int(self._file.execute(query, (check, benchmark)).fetchone()[0])
 
     def removable(self) -> int:
-        """How many rows a cleaned copy would not have."""
+        """Return how many rows a cleaned copy would leave out."""
         names = [name for name, check in CHECKS.items() if check.removes]
         query = f"SELECT COUNT(DISTINCT row) FROM finding WHERE name IN ({', '.join('?' * len(names))})"
         return int(self._file.execute(query, names).fetchone()[0])
 
     def examples(self, check: str, benchmark: str = "") -> tuple[str, ...]:
-        """Ids, or where there is none places, of the first rows that have it."""
+        """Return the ids, or places without an id, of the first rows with such a finding."""
         query = (
             "SELECT DISTINCT id, location FROM finding JOIN place USING (row) WHERE name = ? AND benchmark = ? "
             "ORDER BY row LIMIT ?"
@@ -82,7 +82,7 @@ class Scratch:
         return tuple(str(name or place) for name, place in found)
 
     def findings(self) -> Iterator[CheckFinding]:
-        """All findings in the order of rows."""
+        """Yield all findings in the order of rows."""
         query = (
             "SELECT row, id, location, name, benchmark, reason FROM finding JOIN place USING (row) "
             "ORDER BY finding.row, finding.rowid"

@@ -1,6 +1,6 @@
-"""How much a model prefers the chosen answers without looking: log-probs of both answers given the text alone.
+"""Language prior: the share of pairs whose chosen answer a model finds likelier without the image.
 
-Where the language prior has the preference already, a pair teaches nothing about pictures.
+A pair that the language prior already orders correctly teaches nothing about images.
 """
 
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sightline.check.findings import PRIOR, CheckConfig, CheckLine
-from sightline.check.shortcuts import Bootstrap, mean_estimate, verdict_of
+from sightline.check.shortcuts import Bootstrap, mean_estimate, strength_verdict
 from sightline.data.terminal import Progress
 from sightline.errors import InputError
 from sightline.models.encoding import RowTooLong, encode_answer, encode_prefix
@@ -20,15 +20,16 @@ from sightline.models.scorer import answer_logps
 from sightline.models.vlm import VLM, evaluating
 from sightline.records import IMAGE, Pair, Turn
 
-Drawn = Sequence[tuple[int, Pair]]
+DrawnPairs = Sequence[tuple[int, Pair]]
 
 
 def measure_prior(
-    vlm: VLM, drawn: Drawn, config: CheckConfig, seed: int, progress: Progress | None = None
+    vlm: VLM, drawn: DrawnPairs, config: CheckConfig, seed: int, progress: Progress | None = None
 ) -> tuple[list[CheckLine], dict[str, str]]:
-    """The share of pairs whose chosen answer is likelier without the picture, the same per token, and the mean margin.
+    """Measure the share of pairs whose chosen answer is likelier without the image, the same per token, and the mean
+    margin.
 
-    Pairs that cannot be encoded without their picture are unscored.
+    Pairs that cannot be encoded without their image are unscored.
     """
     found: list[tuple[int, float, float]] = []
     with evaluating(vlm):
@@ -48,30 +49,26 @@ def measure_prior(
         ("margin", "its mean margin in nats", np.array(margin), False),
     ):
         estimate = mean_estimate(values.astype(np.float64), bootstrap, unscored, is_share=is_share)
-        sure = estimate.ci95[0] if is_share and estimate.ci95 else 0.5
+        bound = estimate.ci95[0] if is_share and estimate.ci95 else 0.5
         line = CheckLine(
-            check=f"{PRIOR}{name}",
-            title=title,
-            verdict=verdict_of(sure, config),
-            value=estimate,
-            n=estimate.n,
+            check=f"{PRIOR}{name}", title=title, verdict=strength_verdict(bound, config), value=estimate, n=estimate.n
         )
         lines.append(line)
     return lines, {}
 
 
-def _margins(vlm: VLM, drawn: Drawn, batch_size: int) -> Iterator[tuple[int, list[tuple[int, float, float]]]]:
-    """(cluster, margin, margin of means per token) of the pairs that can be scored, batch by batch."""
+def _margins(vlm: VLM, drawn: DrawnPairs, batch_size: int) -> Iterator[tuple[int, list[tuple[int, float, float]]]]:
+    """Yield (cluster, margin, margin of means per token) of the pairs that can be scored, batch by batch."""
     for start in range(0, len(drawn), batch_size):
         batch = drawn[start : start + batch_size]
         yield start + len(batch), list(_scored(vlm, batch))
 
 
-def _scored(vlm: VLM, batch: Drawn) -> Iterator[tuple[int, float, float]]:
+def _scored(vlm: VLM, batch: DrawnPairs) -> Iterator[tuple[int, float, float]]:
     try:
         logps = answer_logps(vlm, [_without_pictures(pair) for _, pair in batch])
     except InputError:
-        if len(batch) > 1:  # one that cannot be encoded must not take its neighbors along
+        if len(batch) > 1:  # retry one by one: a pair that cannot be encoded must not drop its batch
             for single in batch:
                 yield from _scored(vlm, [single])
         return
@@ -87,18 +84,18 @@ def _without_pictures(pair: Pair) -> ScoreRequest:
 
 
 def _bare(text: str) -> str:
-    """The text without the places of images and the line breaks beside them."""
+    """Remove image placeholders and the line breaks beside them."""
     return text.replace(f"{IMAGE}\n", "").replace(f"\n{IMAGE}", "").replace(IMAGE, "").strip() or text
 
 
-_AROUND = 32  # tokens that a chat template puts around a turn, at most
+_AROUND = 32  # upper bound on the tokens that a chat template adds per turn
 Sizes = tuple[tuple[int, int], ...]
-#: What decides how a chat template treats a row, beside its words, and how many tokens its pictures take.
+#: What, besides its words, decides a row's chat template and the number of its image tokens.
 _Form = tuple[Sizes, tuple[str, ...], tuple[str, ...]]
 
 
-class Fitting:
-    """Says of pairs what the model has against them."""
+class FitCheck:
+    """Checks whether the model can encode a pair; remembers prefix lengths to skip most encodings."""
 
     def __init__(self, vlm: VLM) -> None:
         self._vlm = vlm
@@ -108,7 +105,7 @@ class Fitting:
         self._special = re.compile("|".join(map(re.escape, names)) or r"(?!)")
 
     def problem(self, pair: Pair, sizes: Sizes, paths: Callable[[], tuple[Path, ...]]) -> tuple[str, str] | None:
-        """The check and the reason, or None; `paths` gives the images' files where they are needed."""
+        """Return (check, reason), or None if the pair fits; `paths` gives the images' files if they are needed."""
         if self._surely_fits(pair, sizes):
             return None
         try:
@@ -123,14 +120,14 @@ class Fitting:
         return None
 
     def _surely_fits(self, pair: Pair, sizes: Sizes) -> bool:
-        """Whether the row fits by its bytes, and holds nothing that an encoder is known to refuse."""
+        """Whether the row fits by its byte length, and holds nothing that an encoder is known to refuse."""
         taken = self._taken.get(_form(pair, sizes))
         answers = _answers(pair)
         texts = [*(turn.text for turn in pair.history), pair.prompt, *answers]
         if taken is None or any(self._special.search(text) for text in texts) or any(a != a.strip() for a in answers):
             return False
-        asked = sum(map(_most_tokens, texts[: -len(answers)])) + _AROUND * (len(pair.history) + 2)
-        return taken + asked + max(map(_most_tokens, answers)) <= self._vlm.max_tokens
+        longest_prompt = sum(map(_most_tokens, texts[: -len(answers)])) + _AROUND * (len(pair.history) + 2)
+        return taken + longest_prompt + max(map(_most_tokens, answers)) <= self._vlm.max_tokens
 
 
 def _form(pair: Pair, sizes: Sizes) -> _Form:
@@ -142,7 +139,7 @@ def _answers(pair: Pair) -> list[str]:
 
 
 def _most_tokens(text: str) -> int:
-    """A bound on the tokens of a text: its bytes, also after the normalization that some tokenizers begin with."""
+    """Bound the number of tokens: bytes of the text, also after the NFKC normalization of some tokenizers."""
     if text.isascii():
         return len(text)
     return max(len(form.encode()) for form in (text, unicodedata.normalize("NFKC", text)))

@@ -1,35 +1,47 @@
-"""What occurs more than once: rows, rows turned around, texts on other pictures, pictures under several names.
+"""Repetitions: equal rows, rows with swapped answers, texts on several images, images under several names.
 
-It compares the numbers that `columns` holds, and only rows that nothing else removes, so that a good row is never taken
-for the repetition of one that goes.
+It compares the numbers in `columns`, and only rows that nothing else removes, so that a good row is never dropped as a
+repetition of a removed one.
 """
 
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.check.columns import U64, ImageColumns, Ints, Likeness, Rows, components, integers, links, mixed, numbers
+from sightline.check.columns import (
+    U64,
+    ImageColumns,
+    Ints,
+    Likeness,
+    RowColumns,
+    as_int64,
+    as_uint64,
+    component_labels,
+    mix,
+    similar_pairs,
+)
 from sightline.data.texts import digest
 
-Found = tuple[int, str, str, str]
+FindingTuple = tuple[int, str, str, str]
 _NO_ID = digest("")
 
 
-def repeated_ids(rows: Rows) -> Iterator[Found]:
-    """Every row whose id an earlier one has."""
-    places = integers(rows.number)
-    ids = numbers(rows.ids)
+def find_repeated_ids(rows: RowColumns) -> Iterator[FindingTuple]:
+    """Yield every row whose id an earlier row has."""
+    places = as_int64(rows.number)
+    ids = as_uint64(rows.ids)
     for row, first in _after_first(ids, np.flatnonzero(ids != np.uint64(_NO_ID))):
         yield int(places[row]), "id", "", f"row {places[first]} has this id"
 
 
-def repeated_images(rows: Rows, images: ImageColumns, alike: Ints) -> Iterator[Found]:
-    """Rows whose picture has other names too, or looks like another; `alike` is from `like_images`."""
-    places, owners, flat = integers(rows.number), rows.owners(), integers(rows.image)
+def find_repeated_images(rows: RowColumns, images: ImageColumns, alike: Ints) -> Iterator[FindingTuple]:
+    """Yield rows whose image has several names or resembles another; `alike` is from `group_similar_images`."""
+    places, owners, flat = as_int64(rows.number), rows.owners(), as_int64(rows.image)
     same = _same_images(images)
     copied = np.bincount(same, minlength=len(images))[same] > 1
-    # Groups that hold different contents, not only copies.
+    # Groups with different contents, not only copies.
     kinds = np.bincount(alike[np.unique(same)], minlength=len(images)) if len(images) else alike
     resembling = kinds[alike] > 1
     for check, hit, reason in (
@@ -40,13 +52,13 @@ def repeated_images(rows: Rows, images: ImageColumns, alike: Ints) -> Iterator[F
             yield int(places[row]), check, "", reason
 
 
-def repeated_rows(rows: Rows, images: ImageColumns, alike: Ints, like: Likeness) -> Iterator[Found]:
-    """Rows that say what another says of the same picture, its opposite, or nearly the same."""
-    places = integers(rows.number)
-    clean = np.flatnonzero(integers(rows.clean))
+def find_repeated_rows(rows: RowColumns, images: ImageColumns, alike: Ints, like: Likeness) -> Iterator[FindingTuple]:
+    """Yield rows that repeat, contradict or nearly repeat another row about the same image."""
+    places = as_int64(rows.number)
+    clean = np.flatnonzero(as_int64(rows.clean))
     pictures = rows.keys(_same_images(images).astype(np.uint64))
-    whole = mixed(pictures, numbers(rows.texts))
-    turned = mixed(pictures, numbers(rows.swapped))
+    whole = mix(pictures, as_uint64(rows.texts))
+    turned = mix(pictures, as_uint64(rows.swapped))
     twice = np.zeros(len(rows), bool)
     for row, first in _after_first(whole, clean):
         twice[row] = True
@@ -55,10 +67,10 @@ def repeated_rows(rows: Rows, images: ImageColumns, alike: Ints, like: Likeness)
     for row in opposed:
         yield int(places[row]), "contradiction", "", "a row prefers the rejected answer to the chosen one"
     left = clean[~twice[clean]]
-    kinds = mixed(rows.keys(alike.astype(np.uint64)), numbers(rows.figures))[left]
+    kinds = mix(rows.keys(alike.astype(np.uint64)), as_uint64(rows.figures))[left]
     groups = np.unique(kinds, return_inverse=True)[1].reshape(-1)
-    one, other = (numbers(column)[left] for column in (rows.sketch, rows.second_sketch))
-    labels = components(len(left), links(one, like, groups=groups, confirming=other))
+    one, other = (as_uint64(column)[left] for column in (rows.sketch, rows.second_sketch))
+    labels = component_labels(len(left), similar_pairs(one, like, groups=groups, confirming=other))
     for row, first in zip(
         left[labels != np.arange(len(left))], left[labels[labels != np.arange(len(left))]], strict=True
     ):
@@ -66,35 +78,32 @@ def repeated_rows(rows: Rows, images: ImageColumns, alike: Ints, like: Likeness)
     yield from _repeated_texts(rows, clean, pictures)
 
 
-def like_images(images: ImageColumns, like: Likeness) -> Ints:
-    """For each image the smallest index of those it is the same as or looks like."""
+def group_similar_images(images: ImageColumns, like: Likeness) -> Ints:
+    """Return, for each image, the smallest index of those equal or similar to it."""
     same = _same_images(images)
-    hashed = np.flatnonzero(integers(images.hashed))
+    hashed = np.flatnonzero(as_int64(images.hashed))
     found = (
         (hashed[one], hashed[other])
-        for one, other in links(numbers(images.phash)[hashed], like, confirming=numbers(images.dhash)[hashed])
+        for one, other in similar_pairs(
+            as_uint64(images.phash)[hashed], like, confirming=as_uint64(images.dhash)[hashed]
+        )
     )
-    return components(len(images), _with((np.arange(len(images)), same), found))
-
-
-def _with(first: tuple[Ints, Ints], rest: Iterator[tuple[Ints, Ints]]) -> Iterator[tuple[Ints, Ints]]:
-    yield first
-    yield from rest
+    return component_labels(len(images), chain([(np.arange(len(images)), same)], found))
 
 
 def _same_images(images: ImageColumns) -> Ints:
-    """For each image the first of the same bytes; one that does not open is like itself alone."""
+    """Return, for each image, the first with the same bytes; an image that does not open equals only itself."""
     if not len(images):
         return np.zeros(0, np.int64)
-    _, first, back = np.unique(numbers(images.digest), return_index=True, return_inverse=True)
+    _, first, back = np.unique(as_uint64(images.digest), return_index=True, return_inverse=True)
     own = np.arange(len(images))
-    made: Ints = np.where(integers(images.opens) > 0, first[back.reshape(-1)], own)
-    return made
+    result: Ints = np.where(as_int64(images.opens) > 0, first[back.reshape(-1)], own)
+    return result
 
 
-def _repeated_texts(rows: Rows, clean: Ints, pictures: U64) -> Iterator[Found]:
-    """Rows whose three texts stand with another picture too: nothing of the picture is in them."""
-    places, texts = integers(rows.number), numbers(rows.texts)
+def _repeated_texts(rows: RowColumns, clean: Ints, pictures: U64) -> Iterator[FindingTuple]:
+    """Yield rows whose three texts occur with another image too, so that they describe neither."""
+    places, texts = as_int64(rows.number), as_uint64(rows.texts)
     _, back = np.unique(texts[clean], return_inverse=True)
     kinds = np.unique(np.stack([back.reshape(-1).astype(np.uint64), pictures[clean]]), axis=1)[0]
     several: NDArray[np.bool_] = np.bincount(kinds.astype(np.int64), minlength=len(clean))[back.reshape(-1)] > 1
@@ -103,7 +112,7 @@ def _repeated_texts(rows: Rows, clean: Ints, pictures: U64) -> Iterator[Found]:
 
 
 def _after_first(keys: U64, among: Ints) -> Iterator[tuple[int, int]]:
-    """Of `among`, in order, each whose key an earlier one has, with the first of them."""
+    """Yield, in order, each of `among` whose key occurred before, with the first such row."""
     _, first, back = np.unique(keys[among], return_index=True, return_inverse=True)
     owner = first[back.reshape(-1)] if len(among) else among
     for place in np.flatnonzero(owner != np.arange(len(among))):

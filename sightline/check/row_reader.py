@@ -1,6 +1,6 @@
-"""Rows of a pair dataset as they are, good or bad: a row that cannot be read is yielded with the reason, and no error.
+"""Reader of raw pair rows, good or bad: an unreadable row is yielded with its problem instead of an error.
 
-`data.preference_dataset.read_pairs` is for rows that must be good. Images inside Parquet files stay where they are.
+Use `data.preference_dataset.read_pairs` for rows that must be good. Images inside Parquet files stay there.
 """
 
 from collections.abc import Iterator
@@ -23,8 +23,8 @@ _BATCH = 64  # rows of a Parquet file in memory
 
 
 @dataclass(frozen=True)
-class ReadRow:
-    """An image of a row: its name, and its bytes where the dataset holds them itself."""
+class RowImage:
+    """An image of a row: its name, and its bytes if the dataset embeds them."""
 
     name: str
     data: bytes | None = None
@@ -32,20 +32,20 @@ class ReadRow:
 
 @dataclass(frozen=True)
 class RawRow:
-    """A row: its number from 1, where it stands, and the pair with its images, or the `problem` with it."""
+    """A row: its number from 1, its place, and the pair with its images, or the `problem` with it."""
 
     number: int
     where: str
     pair: Pair | None
-    images: tuple[ReadRow, ...] = ()
+    images: tuple[RowImage, ...] = ()
     problem: str = ""
 
 
 def count_rows(directory: Path) -> int:
-    """How many rows there are, to show how far the work is and to draw samples: lines, or what Parquet files declare.
+    """Count the rows, for progress and sampling: lines, or what Parquet files declare.
 
     Raises:
-        InputError: the directory holds no pairs, a file of them is compressed or UTF-16, or a Parquet file is none.
+        InputError: the directory holds no pairs, a file is compressed or UTF-16, or a Parquet file is invalid.
     """
     path = directory / PAIRS
     if path.is_file():
@@ -55,15 +55,15 @@ def count_rows(directory: Path) -> int:
             while block := file.read(2**20):
                 lines, last = lines + block.count(b"\n"), block[-1:]
         return lines + (last != b"\n")
-    return sum(_rows_of(file) for file in _parquet_files(directory))
+    return sum(_parquet_rows(file) for file in _parquet_files(directory))
 
 
 def read_raw(directory: Path) -> Iterator[RawRow]:
-    """The rows of a directory in order, from `pairs.jsonl` or else from the Parquet files; blank lines are none."""
+    """Yield the rows of a directory in order, from `pairs.jsonl` or else from Parquet files; skip blank lines."""
     path = directory / PAIRS
     rows = _lines(path) if path.is_file() else _records(directory)
     return (
-        RawRow(number, where, *_parsed(value, where))
+        RawRow(number, where, *_parse(value, where))
         if isinstance(value, bytes | dict)
         else RawRow(number, where, None, (), value)
         for number, (where, value) in enumerate(rows, 1)
@@ -71,7 +71,7 @@ def read_raw(directory: Path) -> Iterator[RawRow]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, bytes | str]]:
-    """Each line with its place; an endless one gives its problem, and its rest is passed over."""
+    """Yield each line with its place; an overlong line gives its problem, and the rest of it is skipped."""
     with path.open("rb") as file:
         number, start, end = 0, 0, 0
         while line := file.readline(MAX_LINE):
@@ -103,10 +103,10 @@ def _records(directory: Path) -> Iterator[tuple[str, dict[str, Any] | str]]:
                         yield f"{path.name} row {number}", row
         except (pa.ArrowException, OSError) as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"{path} cannot be read as Parquet ({reason}); make or fetch it again") from error
+            raise InputError(f"{path} cannot be read as Parquet ({reason}); build or download it again") from error
 
 
-def _parsed(value: bytes | dict[str, Any], where: str) -> tuple[Pair | None, tuple[ReadRow, ...], str]:
+def _parse(value: bytes | dict[str, Any], where: str) -> tuple[Pair | None, tuple[RowImage, ...], str]:
     if isinstance(value, dict):
         return _from_columns(value, where)
     try:
@@ -115,13 +115,13 @@ def _parsed(value: bytes | dict[str, Any], where: str) -> tuple[Pair | None, tup
         return None, (), describe(error, Pair)
     if (problem := strict_problem(value)) is not None:
         return None, (), problem
-    return pair, tuple(map(ReadRow, pair.images)), ""
+    return pair, tuple(map(RowImage, pair.images)), ""
 
 
-def _from_columns(row: dict[str, Any], where: str) -> tuple[Pair | None, tuple[ReadRow, ...], str]:
+def _from_columns(row: dict[str, Any], where: str) -> tuple[Pair | None, tuple[RowImage, ...], str]:
     try:
-        pair = pair_from_columns({**row, "images": []}, Path(), where)
-        images = tuple(ReadRow(image["path"] or "", image["bytes"]) for image in row["images"] or ())
+        pair = pair_of_columns({**row, "images": []}, Path(), where)
+        images = tuple(RowImage(image["path"] or "", image["bytes"]) for image in row["images"] or ())
     except InputError as error:
         return None, (), str(error).removeprefix(f"{where}: ")
     except (KeyError, TypeError) as error:
@@ -136,10 +136,10 @@ def _parquet_files(directory: Path) -> list[Path]:
     return files
 
 
-def _rows_of(path: Path) -> int:
+def _parquet_rows(path: Path) -> int:
     try:
         with pq.ParquetFile(path) as file:
             return int(file.metadata.num_rows)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path} cannot be read as Parquet ({reason}); make or fetch it again") from error
+        raise InputError(f"{path} cannot be read as Parquet ({reason}); build or download it again") from error

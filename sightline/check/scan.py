@@ -1,7 +1,7 @@
-"""The one pass over a dataset: every row looked at by itself, its facts put into `columns`, findings into `scratch`.
+"""The single pass over a dataset: inspect each row alone, put its facts into `columns` and findings into the database.
 
-Memory holds a block of rows, the columns, and the pairs that were drawn for the measures. What concerns several rows
-is found after (`repeats`, `overlap`).
+Memory holds a block of rows, the columns, and the pairs drawn for the measures. `repeats` and `overlap` compare rows
+afterwards.
 """
 
 import hashlib
@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sightline.check.columns import ImageColumns, Rows, sketch
+from sightline.check.columns import ImageColumns, RowColumns, sketch
 from sightline.check.findings import CHECKS
-from sightline.check.findings_db import Scratch
-from sightline.check.overlap import LookAll
-from sightline.check.pictures import Look
-from sightline.check.row_reader import RawRow, ReadRow
+from sightline.check.findings_db import FindingsDb
+from sightline.check.image_facts import ImageFacts, InspectAll
+from sightline.check.row_reader import RawRow, RowImage
 from sightline.config.problems import brief, shorten
 from sightline.data.images import coco_id, image_path, link_target_outside
 from sightline.data.texts import digest, normalize
@@ -25,15 +24,15 @@ from sightline.records import IMAGE, Pair
 
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")  # https://..., s3://..., data:image/png;base64,...
 _FIGURES = re.compile(r"[\d|]+")
-_MOST = 4_000  # characters of an answer that are kept for the measures
-Found = list[tuple[str, str]]
-#: Asked of a pair, the sizes of its images and a way to get their files: what a model has against it, or None.
+_MOST = 4_000  # characters of an answer kept for the measures
+Findings = list[tuple[str, str]]
+#: From a pair, its images' sizes and a function for their files: the model's (check, reason) against it, or None.
 Fits = Callable[[Pair, tuple[tuple[int, int], ...], Callable[[], tuple[Path, ...]]], tuple[str, str] | None]
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Row numbers that were drawn for the measures of texts, and for the model's."""
+class DrawnNumbers:
+    """Row numbers drawn for the measures of texts, and for the model's."""
 
     texts: frozenset[int]
     prior: frozenset[int]
@@ -41,7 +40,7 @@ class Drawn:
 
 @dataclass
 class DrawnRows:
-    """What was drawn: clusters with both answers (their beginnings), and whole pairs with their clusters."""
+    """Drawn data: clusters with both answers (truncated), and whole pairs with their clusters."""
 
     clusters: list[int] = field(default_factory=list)
     chosen: list[str] = field(default_factory=list)
@@ -51,25 +50,25 @@ class DrawnRows:
 
 @dataclass
 class DatasetScan:
-    """The pass and what it has gathered so far; `add` takes the next block.
+    """The pass and its results so far; `add` takes the next block.
 
-    `tolerated` are checks that do not keep a row from the measures and comparisons, although a copy cannot have it.
+    `tolerated` checks do not exclude a row from measures and comparisons, although a cleaned copy cannot hold it.
     """
 
     directory: Path
-    scratch: Scratch
+    db: FindingsDb
     folder: Path
-    look_all: LookAll
-    drawn: Drawn
+    inspect_all: InspectAll
+    drawn: DrawnNumbers
     fits: Fits | None = None
     tolerated: frozenset[str] = frozenset()
-    rows: Rows = field(default_factory=Rows)
+    rows: RowColumns = field(default_factory=RowColumns)
     images: ImageColumns = field(default_factory=ImageColumns)
     sample: DrawnRows = field(default_factory=DrawnRows)
     total: int = 0
 
     def add(self, block: Sequence[RawRow]) -> None:
-        """Look at some rows."""
+        """Scan the next rows."""
         self.total += len(block)
         numbers = self._register(block)
         findings: list[tuple[int, str, str, str]] = []
@@ -77,16 +76,16 @@ class DatasetScan:
             if row.pair is None:
                 found = [("row", row.problem)]
             else:
-                found = self._look_at(row, row.pair, [numbers[_key(image)] for image in row.images])
+                found = self._inspect(row, row.pair, [numbers[_key(image)] for image in row.images])
             findings += [(row.number, check, "", reason) for check, reason in found]
-        self.scratch.add_places((row.number, row.pair.id if row.pair else "", row.where) for row in block)
-        self.scratch.add_findings(findings)
+        self.db.add_places((row.number, row.pair.id if row.pair else "", row.where) for row in block)
+        self.db.add_findings(findings)
 
-    def _look_at(self, row: RawRow, pair: Pair, images: list[int]) -> Found:
+    def _inspect(self, row: RawRow, pair: Pair, images: list[int]) -> Findings:
         found = row_findings(pair)
         for number, shown in zip(images, row.images, strict=True):
             if self.images.troubled[number]:
-                found += [(c, f"{shorten(shown.name)}: {r}") for c, r in self.scratch.troubles(number)]
+                found += [(c, f"{shorten(shown.name)}: {r}") for c, r in self.db.troubles(number)]
         removed = any(CHECKS[check].removes and check not in self.tolerated for check, _ in found)
         if self.fits is not None and not removed and all(self.images.opens[number] for number in images):
             sizes = tuple((self.images.width[number], self.images.height[number]) for number in images)
@@ -98,12 +97,12 @@ class DatasetScan:
         return found
 
     def _note(self, number: int, pair: Pair, images: list[int], *, clean: bool) -> None:
-        """Put a row's numbers into the columns, and keep it where it was drawn."""
-        told = [*(turn.text for turn in pair.history), pair.prompt]
-        prompt = normalize(" ".join(told).replace(IMAGE, " "))
+        """Append a row's numbers to the columns, and keep its texts if it was drawn."""
+        turns = [*(turn.text for turn in pair.history), pair.prompt]
+        prompt = normalize(" ".join(turns).replace(IMAGE, " "))
         question = normalize(pair.prompt.replace(IMAGE, " ")) if pair.history else prompt
         chosen, rejected = normalize(pair.chosen), normalize(pair.rejected)
-        # What is left of answers such as "<" or ":-)" after normalization may be nothing.
+        # Normalization may leave nothing of answers such as "<" or ":-)".
         key = (chosen or pair.chosen, rejected or pair.rejected)
         rows = self.rows
         rows.number.append(number)
@@ -129,38 +128,38 @@ class DatasetScan:
             self.sample.prior.append((cluster, pair))
 
     def _register(self, block: Sequence[RawRow]) -> dict[str, int]:
-        """The numbers of all images of a block; those that are new are opened, all together."""
+        """Return the numbers of all images of a block; new ones are opened together."""
         numbers: dict[str, int] = {}
-        fresh: dict[str, tuple[ReadRow, Path | bytes | Look]] = {}
+        fresh: dict[str, tuple[RowImage, Path | bytes | ImageFacts]] = {}
         for row in block:
             for image in row.images:
                 key = _key(image)
                 if key in numbers or key in fresh:
                     continue
-                known = self.scratch.image(key)
+                known = self.db.image(key)
                 if known is None:
                     fresh[key] = (image, _source(image, self.directory))
                 else:
                     numbers[key] = known
-        opened = iter(self.look_all([source for _, source in fresh.values() if not isinstance(source, Look)]))
+        opened = iter(self.inspect_all([source for _, source in fresh.values() if not isinstance(source, ImageFacts)]))
         named, troubles = [], []
         for key, (image, source) in fresh.items():
-            look = source if isinstance(source, Look) else next(opened)
-            if isinstance(source, Path) and (file := link_target_outside(source, self.directory)) is not None:
+            facts = source if isinstance(source, ImageFacts) else next(opened)
+            if isinstance(source, Path) and (file := leaves_folder(source, self.directory)) is not None:
                 found = ("image-linked", f"a link to {brief(file)}, which is outside of the folder")
-                look = replace(look, findings=(*look.findings, found))
+                facts = replace(facts, findings=(*facts.findings, found))
             numbers[key] = len(self.images)
             named.append((key, numbers[key]))
-            troubles += [(numbers[key], check, reason) for check, reason in look.findings]
-            self.images.add(look, coco_id(image.name))
-        self.scratch.add_images(named, troubles)
+            troubles += [(numbers[key], check, reason) for check, reason in facts.findings]
+            self.images.add(facts, coco_id(image.name))
+        self.db.add_images(named, troubles)
         return numbers
 
     def _paths(self, row: RawRow, images: list[int]) -> tuple[Path, ...]:
         return tuple(self._path(image, number) for image, number in zip(row.images, images, strict=True))
 
-    def _path(self, image: ReadRow, number: int) -> Path:
-        """A file with the image, as the encoder wants it."""
+    def _path(self, image: RowImage, number: int) -> Path:
+        """Return a file with the image, for the encoder."""
         if image.data is None:
             return self.directory / image.name
         path = self.folder / f"embedded-{number}"
@@ -169,8 +168,8 @@ class DatasetScan:
         return path
 
 
-def row_findings(pair: Pair) -> Found:
-    """What is wrong with a row by its texts alone: (check, reason)."""
+def row_findings(pair: Pair) -> Findings:
+    """Return a row's problems by its texts alone: (check, reason)."""
     return [*_form(pair), *_answers(pair)]
 
 
@@ -202,29 +201,29 @@ def _answers(pair: Pair) -> Iterator[tuple[str, str]]:
             yield "equal-normalized", f"'chosen' and '{column}' differ in case, punctuation or white space alone"
 
 
-def _key(image: ReadRow) -> str:
-    """By what an image is known: its name, or where the dataset holds it, its bytes, since names are shared there."""
+def _key(image: RowImage) -> str:
+    """Key of an image: its name, or, if embedded, its bytes, since embedded names may repeat."""
     if image.data is None:
         return f"name {image.name}"
     return f"bytes {embedded_name(image.data)}"
 
 
 def embedded_name(data: bytes) -> str:
-    """The name that an embedded image gets."""
+    """Return the name of an embedded image."""
     return hashlib.sha256(data).hexdigest()[:32]
 
 
-def _source(image: ReadRow, directory: Path) -> Path | bytes | Look:
-    """What is to be opened, or, where nothing can be, the finding."""
+def _source(image: RowImage, directory: Path) -> Path | bytes | ImageFacts:
+    """Return what to open, or the finding if nothing can be opened."""
     if image.data is not None:
         return image.data
     if _REMOTE.match(image.name):
-        return Look(0, findings=(("image-remote", "an address, which is not opened"),))
+        return ImageFacts(0, findings=(("image-remote", "an address, which is not opened"),))
     try:
         return image_path(directory, image.name, "image")
     except InputError as error:
         empty = "is empty" in str(error)
-        return Look(0, findings=(("image-damaged" if empty else "image-path", _short(error)),))
+        return ImageFacts(0, findings=(("image-damaged" if empty else "image-path", _short(error)),))
 
 
 def _short(error: InputError) -> str:

@@ -1,8 +1,8 @@
-"""Give-aways: what tells chosen from rejected answers without the picture, each as an AUC with an interval.
+"""Shortcuts: text-only cues that separate chosen from rejected answers, each as an AUC with an interval.
 
-Lengths and other marks on the surface by themselves, then two classifiers of words that never saw a picture,
-cross-validated so that no cluster is in both parts. Each is asked twice: over all answers, and within pairs, since a
-loss compares the two answers of one pair and finds such a mark sooner than what is in the picture.
+Surface marks such as length alone, then two text classifiers, cross-validated so that no cluster is in both parts. Each
+is measured twice: over all answers, and within pairs, since a loss compares the two answers of one pair and learns such
+a cue before it learns the image.
 """
 
 import re
@@ -25,14 +25,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """The cluster of each pair, and how often and by which seed clusters are drawn."""
+    """The cluster of each pair, and the number and seed of cluster resamples."""
 
     clusters: Sequence[int]
     resamples: int
     seed: int
 
     def weights(self) -> Iterator[Floats]:
-        """How often each pair occurs in a resample."""
+        """Yield how often each pair occurs in a resample."""
         kinds, members = np.unique(np.array(self.clusters, dtype=np.uint64), return_inverse=True)
         rng = np.random.default_rng([self.seed, 1])
         for _ in range(self.resamples if len(kinds) > 1 else 0):
@@ -41,15 +41,16 @@ class Bootstrap:
 
 
 def mean_estimate(values: Floats, bootstrap: Bootstrap, unscored: int = 0, *, is_share: bool = True) -> Estimate:
-    """The mean over pairs with its 95 % interval; None where there are none, without interval for one cluster."""
-    made = _estimate(lambda weights: float(weights @ values / weights.sum()), len(values), bootstrap, unscored)
-    return _bounded(made, bootstrap) if is_share else made
+    """Return the mean over pairs with its 95 % interval; None without pairs, no interval for a single cluster."""
+    estimate = _estimate(lambda weights: float(weights @ values / weights.sum()), len(values), bootstrap, unscored)
+    return _with_exact_bound(estimate, bootstrap) if is_share else estimate
 
 
 def auc_estimate(chosen: Floats, rejected: Floats, bootstrap: Bootstrap) -> Estimate:
-    """The probability that a score is higher for a chosen answer than for a rejected one of any pair; ties count half.
+    """Return the probability that a score is higher for a chosen than for a rejected answer of any pair; ties count
+    half.
 
-    0.5 means that the score knows nothing, 1 that it tells all chosen answers from all rejected ones, 0 the reverse.
+    0.5 means no information, 1 perfect separation of chosen from rejected answers, 0 the reverse.
     """
     scores = np.concatenate([chosen, rejected])
     order = np.argsort(scores, kind="stable")
@@ -62,15 +63,19 @@ def auc_estimate(chosen: Floats, rejected: Floats, bootstrap: Bootstrap) -> Esti
         under = np.cumsum(below) - below / 2
         return float(above @ under / weights.sum() ** 2)
 
-    return _bounded(_estimate(auc, len(chosen), bootstrap, 0), bootstrap)
+    return _with_exact_bound(_estimate(auc, len(chosen), bootstrap, 0), bootstrap)
 
 
-def _bounded(made: Estimate, bootstrap: Bootstrap) -> Estimate:
-    """A share of exactly 0 or 1 has no spread to resample: the exact binomial bound, with clusters as trials."""
-    if made.ci95 not in ((0.0, 0.0), (1.0, 1.0)):
-        return made
+def _with_exact_bound(estimate: Estimate, bootstrap: Bootstrap) -> Estimate:
+    """Replace the interval of a share of exactly 0 or 1, which has no spread, by the exact binomial bound over
+    clusters.
+    """
+    if estimate.ci95 not in ((0.0, 0.0), (1.0, 1.0)):
+        return estimate
     bound = float(1 - 0.025 ** (1 / len(set(bootstrap.clusters))))
-    return made.model_copy(update={"ci95": (0.0, bound) if made.value == 0 else (1 - bound, 1.0), "stderr": None})
+    return estimate.model_copy(
+        update={"ci95": (0.0, bound) if estimate.value == 0 else (1 - bound, 1.0), "stderr": None}
+    )
 
 
 def _estimate(of: Callable[[Floats], float], count: int, bootstrap: Bootstrap, unscored: int) -> Estimate:
@@ -104,10 +109,10 @@ MARKS: dict[str, Callable[[str], float]] = {
 }
 
 
-def measure_giveaways(
+def measure_shortcuts(
     sample: DrawnRows, config: CheckConfig, seed: int, tokens: Callable[[Sequence[str]], list[int]] | None = None
 ) -> tuple[list[CheckLine], dict[str, str]]:
-    """A line for each mark and classifier, and what was skipped; `tokens` counts those of a model."""
+    """Return a line for each mark and classifier, and what was skipped; `tokens` counts a model's tokens."""
     if not sample.clusters:
         return [], {"give-aways": "no pair was drawn"}
     bootstrap = Bootstrap(sample.clusters, config.resamples, seed)
@@ -127,8 +132,8 @@ def measure_giveaways(
     return lines, {}
 
 
-def verdict_of(strength: float, config: CheckConfig) -> Verdict:
-    """The word for an AUC or a share of which at least so much is sure."""
+def strength_verdict(strength: float, config: CheckConfig) -> Verdict:
+    """Return the verdict for a certain AUC or share."""
     return "bad" if strength > config.bad else "look" if strength > config.look else "ok"
 
 
@@ -139,15 +144,17 @@ def _line(name: str, chosen: Floats, rejected: Floats, bootstrap: Bootstrap, con
     return CheckLine(
         check=f"{GIVE_AWAY}{name}",
         title=f"{name} alone",
-        verdict=verdict_of(max(_sure(auc, both_ways=both_ways), _sure(within, both_ways=both_ways)), config),
+        verdict=strength_verdict(
+            max(_certain_strength(auc, both_ways=both_ways), _certain_strength(within, both_ways=both_ways)), config
+        ),
         value=auc,
         within=within,
         n=auc.n,
     )
 
 
-def _sure(estimate: Estimate, *, both_ways: bool) -> float:
-    """The end of the interval that is nearer to 0.5; a mark gives away below 0.5 as well, a classifier does not."""
+def _certain_strength(estimate: Estimate, *, both_ways: bool) -> float:
+    """Return the interval's end nearer to 0.5; for marks also below 0.5, for classifiers above it only."""
     if estimate.ci95 is None:
         return 0.5
     low, high = estimate.ci95
@@ -155,7 +162,7 @@ def _sure(estimate: Estimate, *, both_ways: bool) -> float:
 
 
 def _out_of_fold(sample: DrawnRows, text: Callable[[str], str], folds: int, seed: int) -> tuple[Floats, Floats]:
-    """Scores of all answers by classifiers that were fitted to other clusters."""
+    """Score all answers with classifiers fitted to other clusters."""
     vectorizer = HashingVectorizer(
         n_features=_FEATURES, ngram_range=(1, 2), alternate_sign=False, dtype=np.float32, token_pattern=r"(?u)\b\w+\b"
     )

@@ -20,7 +20,7 @@ from sightline.data.terminal import Screen, escape_code, say, visible
 from sightline.records import Estimate
 
 if TYPE_CHECKING:
-    from sightline.check.overlap import Against
+    from sightline.check.overlap import BenchmarkSource
     from sightline.data.terminal import Progress
     from sightline.records import Stage
 
@@ -59,7 +59,7 @@ def check(  # noqa: PLR0913 - one parameter an option
     settings = load_config(CheckConfig, config, [*(overrides or ()), *(["allow_remote=true"] if allow_remote else ())])
     check_places(dataset=dataset)
     # what takes a second to import comes after what is answered at once
-    from sightline.check.fix import begin_fix, fix_dataset
+    from sightline.check.fix import claim_fix, fix_dataset
     from sightline.check.run import FINDINGS, CheckPlan, check_dataset, check_into
     from sightline.data.terminal import open_bars
 
@@ -77,7 +77,7 @@ def check(  # noqa: PLR0913 - one parameter an option
 
             def claim() -> None:
                 if fix is not None:
-                    stages.append(begin_fix(plan, fix))
+                    stages.append(claim_fix(plan, fix))
 
             report = check_into(plan, folder, bar, claim) if out is None else check_dataset(plan, out, bar, claim)
             fixed = [fix_dataset(plan, (out or folder) / FINDINGS, stage, bar("copy")) for stage in stages]
@@ -90,22 +90,22 @@ def check(  # noqa: PLR0913 - one parameter an option
         raise typer.Exit(1)
 
 
-def _against(name: str, folder: Path) -> "Against":
+def _against(name: str, folder: Path) -> "BenchmarkSource":
     """A benchmark by its name, or else by its path."""
-    from sightline.check.overlap import against_path, against_samples
+    from sightline.check.overlap import source_from_path, source_from_samples
     from sightline.errors import InputError
     from sightline.evals.benchmark import BenchmarkSetting
     from sightline.evals.registry import BENCHMARKS, get_benchmark
 
     if name in BENCHMARKS:
         benchmark = get_benchmark(name, BenchmarkSetting(folder))
-        return against_samples(name, lambda: benchmark.folder, benchmark.samples)
+        return source_from_samples(name, lambda: benchmark.folder, benchmark.samples)
     if not Path(name).exists():
         try:
             get_benchmark(name, BenchmarkSetting(folder))
         except InputError as error:
             raise InputError(f"{name!r} is no file or folder, and {error}") from error
-    return against_path(Path(name))
+    return source_from_path(Path(name))
 
 
 _ORDER = {"bad": 0, "look": 1, "ok": 2}

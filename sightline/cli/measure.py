@@ -169,7 +169,7 @@ def judge(
     from sightline.config import Config, load_config
     from sightline.data.preference_dataset import read_pairs
     from sightline.data.terminal import one_bar
-    from sightline.judges.accuracy import accuracy_of
+    from sightline.judges.accuracy import measure_accuracy
     from sightline.judges.length_control import JudgeConfig
     from sightline.models.context import RunContext
     from sightline.models.loading import load_vlm
@@ -189,7 +189,7 @@ def judge(
             done += count
             progress(done, len(rows))
 
-        found = accuracy_of(opened, rows, folder, seen, seed=seed)
+        found = measure_accuracy(opened, rows, folder, seen, seed=seed)
     share = found.share
     interval = "" if share.ci95 is None else f" (95 % interval {100 * share.ci95[0]:.1f} to {100 * share.ci95[1]:.1f})"
     say(

@@ -1,1 +1,1 @@
-"""Who says which answer is better: protocols with several makers, each a file with its config."""
+"""Judges: score answers or compare two of them; one file per kind, each with its config."""

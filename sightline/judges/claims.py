@@ -1,7 +1,7 @@
-"""The judge that asks a VLM about each claim of an answer, yes or no (RLAIF-V, arXiv 2405.17220, divide and conquer).
+"""Judge that asks a VLM whether each claim of an answer is true (RLAIF-V, arXiv 2405.17220, divide and conquer).
 
-An answer's score is minus the number of claims that are denied. How an answer is split is config: by sentences, by the
-nouns of a list, or by a writer.
+An answer's score is minus the number of its denied claims. The config sets how an answer is split into claims: by
+sentences, by a list of nouns, or by a writer.
 """
 
 import re
@@ -30,36 +30,36 @@ _YES_NO = ("Yes", "No")
 
 
 class ClaimsJudgeConfig(Config):
-    """A claim is denied where the model finds No likelier than Yes as the first word of its answer.
+    """A claim is denied if the model finds No likelier than Yes as the first word of its answer.
 
-    The paper's labeler is LLaVA-NeXT-34B, its splitter an LLM.
+    The paper's labeler is LLaVA-NeXT-34B; an LLM splits its answers.
     """
 
     name: Literal["claims"]
-    model: str = Field(default=POLICY, description="directory of the VLM that answers, or 'policy' for the one aligned")
+    model: str = Field(default=POLICY, description="directory of a VLM, or 'policy' for the model being aligned")
     split: Literal["sentences", "nouns", "writer"] = "sentences"
-    nouns: tuple[str, ...] = Field(default=(), description="with split 'nouns': what is asked for where it is named")
+    nouns: tuple[str, ...] = Field(default=(), description="with split 'nouns': nouns to ask about if named")
     question: str = Field(
-        default="Is this true of the picture: {claim} Answer yes or no.", description="{claim} is the claim"
+        default="Is this true of the picture: {claim} Answer yes or no.", description="must contain {claim}"
     )
     writer: WriterConfig | None = Field(default=None, description="with split 'writer'")
-    batch_size: int = Field(default=32, gt=0, description="questions in one pass")
+    batch_size: int = Field(default=32, gt=0, description="questions per forward pass")
     autocast: bool = False
 
     @model_validator(mode="after")
     def _complete(self) -> "ClaimsJudgeConfig":
         if "{claim}" not in self.question:
-            raise ValueError("question must hold {claim}")
+            raise ValueError("question must contain {claim}")
         if (self.split == "nouns") != bool(self.nouns):
-            raise ValueError("give nouns with split 'nouns', and only then")
+            raise ValueError("set nouns if and only if split is 'nouns'")
         if (self.split == "writer") != (self.writer is not None):
-            raise ValueError("give a writer with split 'writer', and only then")
+            raise ValueError("set writer if and only if split is 'writer'")
         return self
 
-    def open(self, tools: RunContext) -> Judge:
+    def open(self, context: RunContext) -> Judge:
         """The judge."""
-        vlm = tools.vlm if self.model == POLICY else load_vlm(self.model, cache=open_cache())
-        return _Claims(self, vlm, self.writer.open(tools) if self.writer else None)
+        vlm = context.vlm if self.model == POLICY else load_vlm(self.model, cache=open_cache())
+        return _Claims(self, vlm, self.writer.open(context) if self.writer else None)
 
 
 class _Claims:
@@ -68,33 +68,33 @@ class _Claims:
         plain = config.model_dump(mode="json", exclude={"batch_size"})
         self.identity = hash_json(["claims", plain, vlm.path, writer.identity if writer else ""])
 
-    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
-        claims = self._split(asked)
+    def score(self, inputs: Sequence[JudgeInput], /) -> list[Verdict]:
+        split = self._split(inputs)
         questions = [
             replace(one.prefix, prompt=self._config.question.replace("{claim}", claim), history=())
-            for one, told in zip(asked, claims, strict=True)
-            for claim in told or ()
+            for one, claims in zip(inputs, split, strict=True)
+            for claim in claims or ()
         ]
-        answers = iter(self._affirmed(questions))
+        affirmed = iter(self._affirm(questions))
         verdicts = []
-        for told in claims:
-            if told is None:
+        for claims in split:
+            if claims is None:
                 verdicts.append(Verdict(None, note="could not be split into claims"))
                 continue
-            denied = [claim for claim in told if not next(answers)]
-            verdicts.append(Verdict(-float(len(denied)), {"claims": float(len(told))}, note="; ".join(denied)))
+            denied = [claim for claim in claims if not next(affirmed)]
+            verdicts.append(Verdict(-float(len(denied)), {"claims": float(len(claims))}, note="; ".join(denied)))
         return verdicts
 
-    def _split(self, asked: Sequence[JudgeInput]) -> list[list[str] | None]:
+    def _split(self, inputs: Sequence[JudgeInput]) -> list[list[str] | None]:
         if self._writer is not None:
-            written = self._writer.write([WriterTask("split", one) for one in asked])
+            written = self._writer.write([WriterTask("split", one) for one in inputs])
             return [w.text.splitlines() if w.text is not None else None for w in written]
         if self._config.split == "nouns":
-            return [list(named(one.answer, self._config.nouns)) for one in asked]
-        return [[sentence.strip() for sentence in split_sentences(one.answer)] for one in asked]
+            return [find_nouns(one.answer, self._config.nouns) for one in inputs]
+        return [[sentence.strip() for sentence in split_sentences(one.answer)] for one in inputs]
 
-    def _affirmed(self, questions: Sequence[Prefix]) -> list[bool]:
-        """Whether each question is answered with yes."""
+    def _affirm(self, questions: Sequence[Prefix]) -> list[bool]:
+        """Whether the model answers each question with yes."""
         found: list[bool] = []
         for start in range(0, len(questions), self._config.batch_size):
             items = [ScoreRequest(prefix, _YES_NO) for prefix in questions[start : start + self._config.batch_size]]
@@ -104,8 +104,8 @@ class _Claims:
         return found
 
 
-def named(text: str, nouns: Sequence[str]) -> list[str]:
-    """The nouns that a text names, each once with its article, in the order of the list; plurals count."""
+def find_nouns(text: str, nouns: Sequence[str]) -> list[str]:
+    """Nouns that a text names, each once with its article, in the order of the list; plurals count."""
     return [
         f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
         for noun in nouns

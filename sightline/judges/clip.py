@@ -1,9 +1,9 @@
-"""The judge that is a dual encoder of pictures and text: CLIP, SigLIP or another that Transformers knows.
+"""Judge that is a dual encoder of images and text: CLIP, SigLIP, or another that Transformers supports.
 
-CLIPScore (Hessel et al. 2021, arXiv 2104.08718) is w * max(0, cos) with w = 2.5; here w = 100, as most tools have it
-and as it reads best. It was made for captions of one sentence, so an answer's score is the mean over its sentences:
-text encoders take some 64 to 77 tokens and would cut the rest off silently. Cosines of SigLIP are on another scale
-than CLIP's; no two models' scores are comparable.
+CLIPScore (Hessel et al. 2021, arXiv 2104.08718) is w * max(0, cos) with w = 2.5; here w = 100, as in most tools.
+It was made for captions of one sentence, so an answer's score is the mean over its sentences: text encoders take 64 to
+77 tokens and would silently cut off the rest. SigLIP's cosines are on another scale than CLIP's; scores of two models
+are never comparable.
 """
 
 import inspect
@@ -34,17 +34,17 @@ _DIGITS = 4  # the last bits of a cosine depend on the batch
 
 
 class ClipJudgeConfig(Config):
-    """100 * max(0, cosine) of picture and sentence, the mean over sentences and pictures; unscored without a picture.
+    """100 * max(0, cosine) of image and sentence, averaged over sentences and images.
 
-    So is an answer with a sentence that the text encoder would cut.
+    Answers without an image, or with a sentence longer than the text encoder's limit, are unscored.
     """
 
     name: Literal["clip"]
     model: Path = Field(description="directory of a dual encoder with its processor")
-    batch_size: int = Field(default=64, gt=0, description="pictures, or sentences, in one pass")
+    batch_size: int = Field(default=64, gt=0, description="images, or sentences, per forward pass")
     device: str = "cpu"
 
-    def open(self, tools: RunContext) -> Judge:
+    def open(self, context: RunContext) -> Judge:
         """The judge."""
         return _Clip(self, open_cache())
 
@@ -57,20 +57,20 @@ class _Clip:
         self._limit = min(tokenizer.model_max_length, text.max_position_embeddings)
         self.identity = hash_json(["clip", hash_tree(config.model), W, _DIGITS])
 
-    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
-        told = [[sentence.strip() for sentence in split_sentences(one.answer)] for one in asked]
-        refusals = [self._refusal(one, sentences) for one, sentences in zip(asked, told, strict=True)]
-        able = [(one, said) for one, said, refusal in zip(asked, told, refusals, strict=True) if not refusal]
-        pictures = self._pictures([image for one, _ in able for image in one.prefix.images])
-        sentences = _in_batches([said for _, all_said in able for said in all_said], self._text, self._config)
+    def score(self, inputs: Sequence[JudgeInput], /) -> list[Verdict]:
+        split = [[sentence.strip() for sentence in split_sentences(one.answer)] for one in inputs]
+        refusals = [self._refusal(one, sentences) for one, sentences in zip(inputs, split, strict=True)]
+        able = [(one, parts) for one, parts, refusal in zip(inputs, split, refusals, strict=True) if not refusal]
+        images = self._image_vectors([image for one, _ in able for image in one.prefix.images])
+        sentences = _in_batches([sentence for _, parts in able for sentence in parts], self._encode_text, self._config)
         scores = iter(
-            _mean([pictures[image] for image in one.prefix.images], [sentences[sentence] for sentence in said])
-            for one, said in able
+            _mean([images[image] for image in one.prefix.images], [sentences[sentence] for sentence in parts])
+            for one, parts in able
         )
         return [Verdict(None, note=refusal) if refusal else Verdict(next(scores)) for refusal in refusals]
 
     def _refusal(self, one: JudgeInput, sentences: Sequence[str]) -> str:
-        """Why an answer is unscored; empty where it is not."""
+        """Return the reason why an answer is unscored, or an empty string."""
         if not one.prefix.images:
             return "no picture"
         if not sentences:
@@ -78,54 +78,54 @@ class _Clip:
         longest = max(len(self._processor.tokenizer(sentence)["input_ids"]) for sentence in sentences)
         return "" if longest <= self._limit else f"a sentence of {longest} tokens; the text encoder takes {self._limit}"
 
-    def _pictures(self, paths: Sequence[Path]) -> dict[Path, Tensor]:
-        """Unit vectors of pictures, kept on disk by the content of their files."""
-        # The place counts too: another device or another torch has other last bits.
+    def _image_vectors(self, paths: Sequence[Path]) -> dict[Path, Tensor]:
+        """Unit vectors of images, cached on disk by file content."""
+        # The key includes device and torch version: both change the last bits.
         keys = {
             path: content_key("clip", self.identity, hash_file(path), self._config.device, torch.__version__)
             for path in dict.fromkeys(paths)
         }
-        kept = {path: self._cache.get(key) for path, key in keys.items()}
-        made = _in_batches([path for path, found in kept.items() if found is None], self._look, self._config)
-        for path, vector in made.items():
+        cached = {path: self._cache.get(key) for path, key in keys.items()}
+        encoded = _in_batches([path for path, hit in cached.items() if hit is None], self._encode_images, self._config)
+        for path, vector in encoded.items():
             self._cache.put(keys[path], {"vector": vector})
-        return made | {path: found["vector"] for path, found in kept.items() if found is not None}
+        return encoded | {path: hit["vector"] for path, hit in cached.items() if hit is not None}
 
-    def _look(self, paths: Sequence[Path]) -> Tensor:
+    def _encode_images(self, paths: Sequence[Path]) -> Tensor:
         images = [open_image(path, f"image {path}") for path in paths]
         inputs = self._processor.image_processor(images=images, return_tensors="pt")
         return self._features(self._model.get_image_features, inputs)
 
-    def _text(self, sentences: Sequence[str]) -> Tensor:
-        # Padded to the limit, as SigLIP was trained; to others, whose tokenizers give a mask, that makes no difference.
+    def _encode_text(self, sentences: Sequence[str]) -> Tensor:
+        # Pad to the limit, as SigLIP was trained; models whose tokenizer returns a mask are not affected.
         inputs = self._processor.tokenizer(
             list(sentences), padding="max_length", max_length=self._limit, return_tensors="pt"
         )
         return self._features(self._model.get_text_features, inputs)
 
     def _features(self, method: Callable[..., Any], inputs: Any) -> Tensor:
-        taken = inspect.signature(method).parameters
+        accepted = inspect.signature(method).parameters
         with torch.no_grad():
-            made = method(**{name: value.to(self._model.device) for name, value in inputs.items() if name in taken})
-        vectors: Tensor = made if isinstance(made, Tensor) else made.pooler_output
+            output = method(**{name: x.to(self._model.device) for name, x in inputs.items() if name in accepted})
+        vectors: Tensor = output if isinstance(output, Tensor) else output.pooler_output
         return normalize(vectors.float(), dim=-1).cpu()
 
 
-def _mean(pictures: Sequence[Tensor], sentences: Sequence[Tensor]) -> float:
-    cosines = torch.stack([*pictures]).double() @ torch.stack([*sentences]).double().T
+def _mean(images: Sequence[Tensor], sentences: Sequence[Tensor]) -> float:
+    cosines = torch.stack([*images]).double() @ torch.stack([*sentences]).double().T
     return round(W * cosines.clamp(min=0).mean().item(), _DIGITS)
 
 
 def _in_batches(
     items: Sequence[K], encode: Callable[[Sequence[K]], Tensor], config: ClipJudgeConfig
 ) -> dict[K, Tensor]:
-    """A vector for each different item."""
-    different = list(dict.fromkeys(items))
-    found: dict[K, Tensor] = {}
-    for start in range(0, len(different), config.batch_size):
-        batch = different[start : start + config.batch_size]
-        found |= zip(batch, encode(batch), strict=True)
-    return found
+    """A vector for each distinct item."""
+    distinct = list(dict.fromkeys(items))
+    vectors: dict[K, Tensor] = {}
+    for start in range(0, len(distinct), config.batch_size):
+        batch = distinct[start : start + config.batch_size]
+        vectors |= zip(batch, encode(batch), strict=True)
+    return vectors
 
 
 def _load(path: Path, device: str) -> tuple[Any, Any]:
@@ -138,5 +138,7 @@ def _load(path: Path, device: str) -> tuple[Any, Any]:
         raise InputError(f"{path} cannot be opened as a dual encoder ({str(error).strip().splitlines()[0]})") from error
     parts = (getattr(processor, name, None) for name in ("image_processor", "tokenizer"))
     if not (hasattr(model, "get_image_features") and hasattr(model, "get_text_features")) or None in parts:
-        raise InputError(f"{path} is no dual encoder of pictures and text with its processor; name a CLIP or SigLIP")
+        raise InputError(
+            f"{path} is not a dual encoder of images and text with its processor; use a CLIP or SigLIP model"
+        )
     return model.to(device).eval(), processor

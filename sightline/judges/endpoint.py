@@ -1,7 +1,7 @@
-"""The judge behind an endpoint: a language model that sees the picture grades answers, or compares two of them.
+"""Judge behind an endpoint: a vision-language model grades answers, or compares two of them.
 
-What is asked and how replies are read is `prompts`, how a server is asked `sightline.endpoint`. A call that failed, a
-reply that was cut off, and one that breaks the rule are unscored.
+The prompts and the rules for reading replies are here; `sightline.endpoint` sends the requests. Failed calls, truncated
+replies and replies that break the rule are unscored.
 """
 
 import re
@@ -17,7 +17,7 @@ from sightline.models.context import RunContext
 from sightline.models.requests import JudgeInput, conversation_text
 from sightline.records import hash_json
 
-#: Changes with any of the rules below, so that verdicts by another rule count as another judge's.
+#: Increase it with any change of the rules below: it is hashed into the judge's identity.
 PARSE_RULE = 1
 OVERALL, OVERALL_TOP, ASPECT_TOP = "score", 10, 5
 
@@ -53,49 +53,49 @@ COMPARE = (
     f"for one of them. {_REASON} one of these three lines, and nothing after it:\nBetter: 1\nBetter: 2\nBetter: tie"
 )
 
-# A model may write in bold, or say "7/10"; more freedom would let it mean something else.
+# Bold and "7/10" are accepted; a looser rule could misread a reply.
 _NUMBER = r"[*_`]*\s*[:=]\s*[*_`]*\s*(\d{1,3}(?:\.\d+)?)(?:\s*/\s*(\d+))?[*_`\s.]*$"
 _BETTER = re.compile(r"^[*_`\s]*better[*_`]*\s*[:=]\s*[*_`]*\s*(?:response\s+)?(1|2|tie)[*_`\s.]*$", re.IGNORECASE)
 
 
-def meaning_of(aspect: str) -> tuple[str, str]:
-    """Name and meaning of an aspect: one of `ASPECTS`, or `NAME: WHAT IT MEANS`.
+def parse_aspect(aspect: str) -> tuple[str, str]:
+    """Split an aspect into name and meaning: one of `ASPECTS`, or `NAME: WHAT IT MEANS`.
 
     Raises:
         ValueError: it is neither.
     """
     name, colon, meaning = (part.strip() for part in aspect.partition(":"))
     if not re.fullmatch(r"[A-Za-z][A-Za-z ]{0,39}", name) or (colon and not meaning):
-        raise ValueError(f"{aspect!r} is no aspect; write a name of letters, or 'name: what it means'")
+        raise ValueError(f"{aspect!r} is not an aspect; write a name of letters, or 'name: what it means'")
     if not colon and name.lower() not in ASPECTS:
         raise ValueError(f"aspect {aspect!r} is not one of {', '.join(ASPECTS)}; write '{name}: what it means'")
     return name.lower(), meaning or ASPECTS[name.lower()]
 
 
-def grade_prompt(asked: JudgeInput, aspects: Sequence[str], *, reference: bool) -> str:
-    """What is asked about one answer: an overall grade, or a rating in each aspect."""
-    meanings = dict(meaning_of(aspect) for aspect in aspects)
+def grade_prompt(graded: JudgeInput, aspects: Sequence[str], *, reference: bool) -> str:
+    """Prompt about one answer: an overall grade, or a rating in each aspect."""
+    meanings = dict(parse_aspect(aspect) for aspect in aspects)
     if not meanings:
-        return f"{GRADE}\n\n{_question(asked, reference)}\n\nAnswer: {asked.answer}"
+        return f"{GRADE}\n\n{_question(graded, reference)}\n\nAnswer: {graded.answer}"
     listed = "\n".join(f"- {name.capitalize()}: {meaning}?" for name, meaning in meanings.items())
     lines = "\n".join(f"{name.capitalize()}: N" for name in meanings)
-    # Not `format`: a meaning may hold braces.
+    # Not `format`: a meaning may contain braces.
     rate = RATE.replace("{aspects}", listed).replace("{lines}", lines)
-    return f"{rate}\n\n{_question(asked, reference)}\n\nAnswer: {asked.answer}"
+    return f"{rate}\n\n{_question(graded, reference)}\n\nAnswer: {graded.answer}"
 
 
-def compare_prompt(asked: ComparisonInput, *, reference: bool) -> str:
-    """What is asked about two answers, the first being Response 1."""
-    question = _question(asked.first, reference)
-    return f"{COMPARE}\n\n{question}\n\nResponse 1: {asked.first.answer}\n\nResponse 2: {asked.second.answer}"
+def compare_prompt(pair: ComparisonInput, *, reference: bool) -> str:
+    """Prompt about two answers; the first one is Response 1."""
+    question = _question(pair.first, reference)
+    return f"{COMPARE}\n\n{question}\n\nResponse 1: {pair.first.answer}\n\nResponse 2: {pair.second.answer}"
 
 
 def read_grades(reply: str, aspects: Sequence[str]) -> dict[str, float] | None:
-    """The grades by name, `OVERALL` alone without aspects; None where the reply breaks the rule.
+    """Grades by name, or `OVERALL` alone without aspects; None if the reply breaks the rule.
 
-    The rule: the last lines, blank ones left out, are `Name: N`, one for each aspect in any order, N on the scale.
+    The rule: the last non-blank lines are `Name: N`, one for each aspect in any order, with N on the scale.
     """
-    names = [meaning_of(aspect)[0] for aspect in aspects] or [OVERALL]
+    names = [parse_aspect(aspect)[0] for aspect in aspects] or [OVERALL]
     top = ASPECT_TOP if aspects else OVERALL_TOP
     found: dict[str, float] = {}
     for line in _last_lines(reply, len(names)):
@@ -107,15 +107,15 @@ def read_grades(reply: str, aspects: Sequence[str]) -> dict[str, float] | None:
 
 
 def read_better(reply: str) -> Preference | None:
-    """The verdict of the last line, `Better: 1`, `Better: 2` or `Better: tie`; None where it is none of these."""
+    """Verdict of the last line, `Better: 1`, `Better: 2` or `Better: tie`; None if it is none of these."""
     matches = [_BETTER.match(line) for line in _last_lines(reply, 1)]
     verdicts: dict[str, Preference] = {"1": "first", "2": "second", "tie": "tie"}
     return next((verdicts[match[1].lower()] for match in matches if match), None)
 
 
-def _question(asked: JudgeInput, reference: bool) -> str:
-    shown = f"\n\nReference answer, which is right: {asked.reference}" if reference and asked.reference else ""
-    return f"Question: {conversation_text(asked.prefix)}{shown}"
+def _question(judged: JudgeInput, reference: bool) -> str:
+    shown = f"\n\nReference answer, which is right: {judged.reference}" if reference and judged.reference else ""
+    return f"Question: {conversation_text(judged.prefix)}{shown}"
 
 
 def _last_lines(reply: str, count: int) -> list[str]:
@@ -126,11 +126,11 @@ _SWAPPED: dict[Preference, Preference] = {"first": "second", "second": "first", 
 
 
 class EndpointJudgeConfig(Config):
-    """A model on a server of the OpenAI kind: the annotator of arXiv 2407.02477, or the grader of VLFeedback.
+    """A model behind an OpenAI-compatible server: the annotator of arXiv 2407.02477, or the grader of VLFeedback.
 
-    `compare` shows two answers at once, in both orders; `grade` asks for each answer alone, from 1 to 10, or, with
-    `aspects`, from 1 to 5 in each: `helpfulness`, `faithfulness`, `ethics`, or `name: what it means`. The score is
-    then their mean. Whoever wants scores of a comparing judge gets its grades.
+    `compare` shows two answers at once, in both orders; `grade` asks for a grade of each answer alone, from 1 to 10,
+    or, with `aspects`, from 1 to 5 in each: `helpfulness`, `faithfulness`, `ethics`, or `name: what it means`. The
+    score is then their mean. A caller that needs scores from a comparing judge gets its grades.
     """
 
     name: Literal["endpoint"]
@@ -141,13 +141,13 @@ class EndpointJudgeConfig(Config):
 
     @field_validator("aspects")
     @classmethod
-    def _are_aspects(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        names = [meaning_of(aspect)[0] for aspect in value]
+    def _distinct_aspects(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = [parse_aspect(aspect)[0] for aspect in value]
         if len(set(names)) < len(names):
-            raise ValueError("an aspect is named twice")
+            raise ValueError("an aspect is named twice; remove one")
         return value
 
-    def open(self, tools: RunContext) -> Judge:
+    def open(self, context: RunContext) -> Judge:
         """The judge."""
         grader = _Grader(self, Endpoint(self.server))
         return _Comparer(self, grader) if self.mode == "compare" else grader
@@ -156,23 +156,21 @@ class EndpointJudgeConfig(Config):
 class _Grader:
     def __init__(self, config: EndpointJudgeConfig, endpoint: Endpoint) -> None:
         self._config, self.endpoint = config, endpoint
-        asked = [GRADE, RATE, list(map(meaning_of, config.aspects)), config.show_reference]
-        self.identity = hash_json(["endpoint grade", PARSE_RULE, config.server.identity, *asked])
+        rules = [GRADE, RATE, list(map(parse_aspect, config.aspects)), config.show_reference]
+        self.identity = hash_json(["endpoint grade", PARSE_RULE, config.server.identity, *rules])
 
-    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
-        config = self._config
-        asks = [
-            Ask(grade_prompt(one, config.aspects, reference=config.show_reference), one.prefix.images) for one in asked
-        ]
+    def score(self, inputs: Sequence[JudgeInput], /) -> list[Verdict]:
+        aspects, reference = self._config.aspects, self._config.show_reference
+        asks = [Ask(grade_prompt(one, aspects, reference=reference), one.prefix.images) for one in inputs]
         return [self._verdict(reply.text, reply.note) for reply in self.endpoint.ask(asks)]
 
-    def _verdict(self, said: str | None, note: str) -> Verdict:
-        if said is None:
+    def _verdict(self, reply: str | None, note: str) -> Verdict:
+        if reply is None:
             return Verdict(None, note=note)
-        grades = read_grades(said, self._config.aspects)
+        grades = read_grades(reply, self._config.aspects)
         if grades is None:
-            return Verdict(None, note=f"unparsable reply: {said}")
-        return Verdict(sum(grades.values()) / len(grades), {} if OVERALL in grades else grades, note=said)
+            return Verdict(None, note=f"unparsable reply: {reply}")
+        return Verdict(sum(grades.values()) / len(grades), {} if OVERALL in grades else grades, note=reply)
 
 
 class _Comparer:
@@ -180,22 +178,22 @@ class _Comparer:
         self._config, self._grader = config, grader
         self.identity = hash_json(["endpoint compare", COMPARE, grader.identity])
 
-    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
-        return self._grader.score(asked)
+    def score(self, inputs: Sequence[JudgeInput], /) -> list[Verdict]:
+        return self._grader.score(inputs)
 
-    def compare(self, asked: Sequence[ComparisonInput]) -> list[Preference | None]:
-        """Both orders: agreeing they stand, disagreeing they are a tie, and one unscored leaves nothing."""
-        orders = [order for pair in asked for order in (pair, ComparisonInput(pair.second, pair.first))]
+    def compare(self, pairs: Sequence[ComparisonInput], /) -> list[Preference | None]:
+        """Judge both orders: a preference needs both to agree; otherwise a tie, or None if one is unscored."""
+        orders = [order for pair in pairs for order in (pair, ComparisonInput(pair.second, pair.first))]
         asks = [
             Ask(compare_prompt(order, reference=self._config.show_reference), order.first.prefix.images)
             for order in orders
         ]
         replies = self._grader.endpoint.ask(asks)
-        found = [None if reply.text is None else read_better(reply.text) for reply in replies]
-        return [_agreed(one, two) for one, two in zip(found[::2], found[1::2], strict=True)]
+        preferences = [None if reply.text is None else read_better(reply.text) for reply in replies]
+        return [_merge_orders(one, two) for one, two in zip(preferences[::2], preferences[1::2], strict=True)]
 
 
-def _agreed(straight: Preference | None, swapped: Preference | None) -> Preference | None:
+def _merge_orders(straight: Preference | None, swapped: Preference | None) -> Preference | None:
     if straight is None or swapped is None:
         return None
     return straight if straight == _SWAPPED[swapped] else "tie"

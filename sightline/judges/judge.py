@@ -1,7 +1,7 @@
-"""What a judge is: answers in, a score or "unscored" for each out, and a hash of all that decides its verdicts.
+"""Protocol of judges: answers in, a score or "unscored" for each out, and a hash of all that decides the verdicts.
 
-A failed call is unscored, never zero and never a win. Each judge is a file with its config class, whose `open` makes
-it; `table` is the union of the configs.
+A failed call is unscored, never zero and never a win. Each judge is a file with its config class, whose `open` creates
+it; `length_control` holds the union of the configs.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from sightline.records import hash_json
 
 @dataclass(frozen=True)
 class Verdict:
-    """Higher is better; None is unscored, and `note` says why, or what the judge said."""
+    """Higher is better; None means unscored. `note` holds the reason, or the judge's reply."""
 
     score: float | None
     aspects: dict[str, float] = field(default_factory=dict)
@@ -36,30 +36,30 @@ Preference = Literal["first", "second", "tie"]
 
 
 class Judge(Protocol):
-    """Scores answers. `identity` is a hash of its model, prompt, parse rule and settings; it goes into provenance."""
+    """Scores answers. `identity` hashes its model, prompt, parse rule and settings; it goes into provenance."""
 
     @property
     def identity(self) -> str: ...
 
-    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
-        """One verdict an answer, in order."""
+    def score(self, inputs: Sequence[JudgeInput], /) -> list[Verdict]:
+        """Return one verdict per answer, in order."""
         ...
 
 
 @runtime_checkable
 class Comparer(Protocol):
-    """A judge that can also be shown two answers at once."""
+    """Judge that can also compare two answers directly."""
 
-    def compare(self, asked: Sequence[ComparisonInput]) -> list[Preference | None]:
-        """Which of two is better, both orders asked where position could matter; None is unscored."""
+    def compare(self, pairs: Sequence[ComparisonInput], /) -> list[Preference | None]:
+        """Return the better answer of each pair, in both orders where position could matter; None is unscored."""
         ...
 
 
-def prefer(judge: Judge, asked: Sequence[ComparisonInput]) -> list[Preference | None]:
-    """Which of two answers the judge prefers: by comparing where it can, else by its scores."""
+def prefer(judge: Judge, pairs: Sequence[ComparisonInput]) -> list[Preference | None]:
+    """Return the answer of each pair that the judge prefers: by comparing if it can, else by its scores."""
     if isinstance(judge, Comparer):
-        return judge.compare(asked)
-    verdicts = judge.score([answer for pair in asked for answer in (pair.first, pair.second)])
+        return judge.compare(pairs)
+    verdicts = judge.score([answer for pair in pairs for answer in (pair.first, pair.second)])
     return [_by_score(one.score, two.score) for one, two in zip(verdicts[::2], verdicts[1::2], strict=True)]
 
 
@@ -69,16 +69,16 @@ def _by_score(first: float | None, second: float | None) -> Preference | None:
     return "tie" if first == second else "first" if first > second else "second"
 
 
-VERSION = 2  # of the measure, in the judge's identity: scores of another measure are not compared or kept
+VERSION = 2  # of the score, in the judge's identity: cached scores of another version are not used
 
 
 class OracleJudgeConfig(Config):
-    """Scores by ground truth: the whole truth is best; a mistake and a fact left out both cost."""
+    """Score by ground truth: the complete truth is best; mistakes and omissions both cost."""
 
     name: Literal["oracle"]
     world: str = "lab"
 
-    def open(self, tools: RunContext) -> Judge:
+    def open(self, context: RunContext) -> Judge:
         """The judge."""
         return _OracleJudge(self.world)
 
@@ -88,5 +88,5 @@ class _OracleJudge:
         self._score = oracle_part(world, "target")
         self.identity = hash_json(["oracle", world, VERSION])
 
-    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
-        return [cast(Verdict, self._score(one)) for one in asked]
+    def score(self, inputs: Sequence[JudgeInput], /) -> list[Verdict]:
+        return [cast(Verdict, self._score(one)) for one in inputs]

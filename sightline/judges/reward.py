@@ -1,7 +1,8 @@
-"""The judge that was trained: a reward model with a head of its own, or a DPO adapter as the one that it implicitly is.
+"""Judges that are trained models: a reward model, the implicit reward of a DPO adapter, and the policy's image lift.
 
-With a head (`sightline train` with the loss `reward`) the score is r(x, y) of Bradley and Terry. Without one it is that
-of Rafailov et al. 2023, eq. 5: r(x, y) = beta * (log pi(y|x) - log pi_ref(y|x)), up to a term of the prompt alone.
+A reward model has a scalar head (`sightline train` with the loss `reward`); its score is r(x, y) of Bradley and Terry.
+A DPO adapter scores by Rafailov et al. 2023, eq. 5: r(x, y) = beta * (log pi(y|x) - log pi_ref(y|x)), up to a term of
+the prompt alone. The image lift (`self`) asks the model being aligned.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,40 +30,40 @@ from sightline.records import hash_json
 
 
 class RewardJudgeConfig(Config):
-    """A model and the adapter that preference training made for it; the answers it was taught to prefer score high.
+    """A model and its preference-trained adapter; answers that training preferred score high.
 
-    A reward model that was trained in full has no adapter. `beta` goes with an adapter of DPO, and with no reward
-    model. An answer that does not fit the model is unscored.
+    A reward model trained in full has no adapter. Set `beta` for a DPO adapter, and leave it out for a reward model.
+    Answers too long for the model are unscored.
     """
 
     name: Literal["reward"]
     model: Path
     adapter: Path | None = None
-    beta: float | None = Field(default=None, gt=0, description="that of the training with DPO, which only scales")
-    batch_size: int = Field(default=16, gt=0, description="answers in one pass")
+    beta: float | None = Field(default=None, gt=0, description="beta of the DPO training; scales the scores only")
+    batch_size: int = Field(default=16, gt=0, description="answers per forward pass")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     autocast: bool = False
 
-    def open(self, tools: RunContext) -> Judge:
-        """The judge.
+    def open(self, context: RunContext) -> Judge:
+        """Open the judge.
 
         Raises:
-            InputError: there is no head and no adapter with a beta, or there are both.
+            InputError: there is neither a head nor an adapter with a beta, or there are both.
         """
         place = self.adapter or self.model
-        has_own = has_head(place, "reward")
-        if not has_own and (self.beta is None or self.adapter is None):
+        is_reward_model = has_head(place, "reward")
+        if not is_reward_model and (self.beta is None or self.adapter is None):
             raise InputError(
-                f"{place} is no reward model, as it has no {ABOUT} of one; name one that `sightline train` made "
-                "with the loss reward, or give judge.beta to take an adapter of DPO for the reward that it implies"
+                f"{place} is not a reward model: it has no {ABOUT}; name a model trained with the loss reward, "
+                "or set judge.beta to use a DPO adapter's implicit reward"
             )
-        if has_own and self.beta is not None:
-            raise InputError(f"{place} is a reward model with a head of its own; leave judge.beta out")
+        if is_reward_model and self.beta is not None:
+            raise InputError(f"{place} is a reward model with its own head; remove judge.beta")
         vlm = load_vlm(
             self.model, adapter=self.adapter, device=resolve_device(self.device), dtype=self.dtype, cache=open_cache()
         )
-        return _Reward(self, vlm, load_head(vlm, "reward", place) if has_own else None)
+        return _Reward(self, vlm, load_head(vlm, "reward", place) if is_reward_model else None)
 
 
 class _Reward:
@@ -71,12 +72,12 @@ class _Reward:
         weights = [weights_hash(path) for path in (config.model, config.adapter) if path]
         self.identity = hash_json(["reward", *weights, config.beta])
         self._rate: Callable[[Sequence[JudgeInput]], list[float]] = (
-            self._implied if head is None else lambda asked: self._scored(head, asked)
+            self._implicit_rewards if head is None else lambda inputs: self._head_scores(head, inputs)
         )
 
-    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
-        fitting = [self._fits(one) for one in asked]
-        kept = [one for one, fit in zip(asked, fitting, strict=True) if fit]
+    def score(self, inputs: Sequence[JudgeInput], /) -> list[Verdict]:
+        fitting = [self._fits(one) for one in inputs]
+        kept = [one for one, fit in zip(inputs, fitting, strict=True) if fit]
         scores: Iterator[float] = iter(
             [
                 score
@@ -93,15 +94,15 @@ class _Reward:
             return False
         return True
 
-    def _scored(self, head: ScalarHead, asked: Sequence[JudgeInput]) -> list[float]:
-        """Answers to one prompt that stand together share its pass."""
-        groups = groupby(asked, key=lambda one: one.prefix)
+    def _head_scores(self, head: ScalarHead, inputs: Sequence[JudgeInput]) -> list[float]:
+        """Score answers; consecutive ones to the same prompt share a forward pass."""
+        groups = groupby(inputs, key=lambda one: one.prefix)
         items = [ScoreRequest(prefix, tuple(one.answer for one in group)) for prefix, group in groups]
         with torch.no_grad():
             return answer_scores(self._vlm, head, items, autocast=self._config.autocast).tolist()
 
-    def _implied(self, asked: Sequence[JudgeInput]) -> list[float]:
-        items = [ScoreRequest(one.prefix, (one.answer,)) for one in asked]
+    def _implicit_rewards(self, inputs: Sequence[JudgeInput]) -> list[float]:
+        items = [ScoreRequest(one.prefix, (one.answer,)) for one in inputs]
         with torch.no_grad():
             trained = answer_logps(self._vlm, items, autocast=self._config.autocast).sums()[:, 0]
             with reference_mode(self._vlm):
@@ -111,18 +112,18 @@ class _Reward:
 
 
 class SelfJudgeConfig(Config):
-    """Mean over an answer's tokens of log p(token | picture, prompt) - log p(token | prompt), in nats.
+    """Mean over an answer's tokens of log p(token | image, prompt) - log p(token | prompt), in nats.
 
-    Our own choice; what language alone predicts earns nothing. Unscored without a picture.
+    Our own choice: tokens that language alone predicts earn nothing. Answers without an image are unscored.
     """
 
     name: Literal["self"]
-    batch_size: int = Field(default=16, gt=0, description="answers in one pass")
+    batch_size: int = Field(default=16, gt=0, description="answers per forward pass")
     autocast: bool = False
 
-    def open(self, tools: RunContext) -> Judge:
+    def open(self, context: RunContext) -> Judge:
         """The judge."""
-        return _Self(self, tools.vlm)
+        return _Self(self, context.vlm)
 
 
 class _Self:
@@ -130,22 +131,22 @@ class _Self:
         self._config, self._vlm = config, vlm
         self.identity = hash_json(["self", vlm.path])
 
-    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
-        seen = [one for one in asked if one.prefix.images and one.answer]
-        gains = iter(self._gains(seen))
+    def score(self, inputs: Sequence[JudgeInput], /) -> list[Verdict]:
+        scorable = [one for one in inputs if one.prefix.images and one.answer]
+        lifts = iter(self._lifts(scorable))
         return [
-            Verdict(next(gains)) if one.prefix.images and one.answer else Verdict(None, note="no picture or no answer")
-            for one in asked
+            Verdict(next(lifts)) if one.prefix.images and one.answer else Verdict(None, note="no picture or no answer")
+            for one in inputs
         ]
 
-    def _gains(self, asked: Sequence[JudgeInput]) -> list[float]:
-        found: list[float] = []
-        for start in range(0, len(asked), self._config.batch_size):
-            batch = asked[start : start + self._config.batch_size]
+    def _lifts(self, inputs: Sequence[JudgeInput]) -> list[float]:
+        lifts: list[float] = []
+        for start in range(0, len(inputs), self._config.batch_size):
+            batch = inputs[start : start + self._config.batch_size]
             seen = [ScoreRequest(one.prefix, (one.answer,)) for one in batch]
             blind = [ScoreRequest(without_pictures(one.prefix), (one.answer,)) for one in batch]
             with torch.no_grad():
                 scored = [answer_logps(self._vlm, items, autocast=self._config.autocast) for items in (seen, blind)]
-            gains = (scored[0].sums() - scored[1].sums()) / scored[0].lengths()
-            found += gains[:, 0].tolist()
-        return found
+            lift = (scored[0].sums() - scored[1].sums()) / scored[0].lengths()
+            lifts += lift[:, 0].tolist()
+        return lifts

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from rich.progress import Progress
 
-from sightline.builders.image_corruptions import weakened
+from sightline.builders.image_corruptions import corrupt_image
 from sightline.data.samples import read_samples, samples_file
 from sightline.errors import InputError
 from sightline.losses.objective import make_objective
@@ -249,7 +249,7 @@ def _weakener(view: str, folder: Path, seed: int) -> Weaken:
     def weaken(pair: Pair) -> tuple[Path, ...]:
         number = int.from_bytes(hashlib.sha256(pair.id.encode()).digest()[:8], "little")
         rng = np.random.default_rng([seed, number])
-        return tuple(weakened(Path(image), view, tools, rng) for image in pair.images)
+        return tuple(corrupt_image(Path(image), view, tools, rng) for image in pair.images)
 
     return weaken
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from sightline.builders.bdhs import build_bdhs
 from sightline.builders.builder import BuildResult, make_pair
-from sightline.builders.ranked import ALIKE, CUT_OFF, TIED, UNSCORED, ranked
-from sightline.builders.sampled_answers import distinct, k_requests, say, tokens_of
+from sightline.builders.ranked import ALIKE, CUT_OFF, TIED, UNSCORED, build_with_judge
+from sightline.builders.sampled_answers import answer_requests, count_tokens, distinct_answers, sample_answers
 from sightline.judges.judge import ComparisonInput, Judge, Preference, prefer
 from sightline.models.context import TOO_LONG, RunContext
 from sightline.models.requests import judge_input, prefix_of
@@ -93,7 +93,7 @@ class OnlineStream:
             if self._config.choose == "comparison":
                 made = compared(samples, tools, self._config, self._judge)
             else:
-                made = list(ranked(samples, tools, self._config.ranked(), self._judge, self.name))
+                made = list(build_with_judge(samples, tools, self._config.ranked(), self._judge, self.name))
         return [_renamed(each, epoch) for each in made]
 
     def close(self) -> None:
@@ -144,9 +144,9 @@ def make_stream(
 
 def compared(samples: Sequence[Sample], tools: RunContext, config: OnlineConfig, judge: Judge) -> list[BuildResult]:
     """Two answers to each sample, shown to the judge at once."""
-    asked = [k_requests(sample, prefix_of(sample, tools.folder), tools.seed, 2) for sample in samples]
-    said = say(tools, asked, config.ranked())
-    twos = [distinct(answers or ()) for answers in said]
+    asked = [answer_requests(sample, prefix_of(sample, tools.folder), tools.seed, 2) for sample in samples]
+    said = sample_answers(tools, asked, config.ranked())
+    twos = [distinct_answers(answers or ()) for answers in said]
     shown = [
         ComparisonInput(*(judge_input(sample, tools.folder, answer.text.strip()) for answer in two))
         for sample, two in zip(samples, twos, strict=True)
@@ -157,7 +157,7 @@ def compared(samples: Sequence[Sample], tools: RunContext, config: OnlineConfig,
     for sample, answers, two in zip(samples, said, twos, strict=True):
         verdict = next(verdicts) if len(two) == 2 else None
         reason = TOO_LONG if answers is None else ALIKE if len(two) < 2 else _reason(verdict)
-        tallies = {"generated_tokens": float(tokens_of(answers or ()))}
+        tallies = {"generated_tokens": float(count_tokens(answers or ()))}
         better, worse = (two if verdict == "first" else two[::-1]) if len(two) == 2 else (None, None)
         if not reason and better is not None and not (better.finished or config.unfinished):
             reason = CUT_OFF

@@ -1,1 +1,1 @@
-"""Who rewrites an answer: an endpoint's model, the policy itself, or the lab's oracle, each a file with its config."""
+"""Writers: rewrite answers; an endpoint's model, the policy itself, or the lab's oracle, each with its config."""

@@ -1,7 +1,7 @@
-"""What a language model is told to do with an answer: our own words, one prompt a task, and how its reply is read.
+"""Prompts that tell a language model how to rewrite an answer, one per task, and the reading of its reply.
 
-`corrupt` follows the idea of POVID and of arXiv 2407.02477, table 13: mistakes that nobody could tell without the
-picture. The texts are hashed into every pair's provenance through the writer's identity.
+`corrupt` follows the idea of POVID and of arXiv 2407.02477, table 13: mistakes that cannot be told from the truth
+without the image. The texts are hashed into every pair's provenance through the writer's identity.
 """
 
 import re
@@ -56,19 +56,19 @@ PROMPTS: dict[Task, str] = {
     ),
 }
 
-#: Tasks that cannot be done without the picture.
+#: Tasks that need the image.
 NEEDS_PICTURE: frozenset[Task] = frozenset({"correct"})
 
 
-def prompt_of(draft: WriterTask) -> str:
-    """The prompt for a draft."""
-    asked = {"question": draft.about.prefix.prompt, "answer": draft.about.answer, "beside": draft.beside}
-    # Not `format`, and both at once: a question or an answer may hold braces.
-    return re.sub(r"\{(question|answer|beside)\}", lambda found: asked[found[1]], PROMPTS[draft.task])
+def render_prompt(draft: WriterTask) -> str:
+    """Return the prompt for a task."""
+    values = {"question": draft.about.prefix.prompt, "answer": draft.about.answer, "beside": draft.beside}
+    # Not `format`, and all in one pass: a question or an answer may contain braces.
+    return re.sub(r"\{(question|answer|beside)\}", lambda match: values[match[1]], PROMPTS[draft.task])
 
 
 def read_reply(reply: str) -> str | None:
-    """The text of a reply, without quotation marks around the whole; None where there is none."""
+    """Text of a reply, without quotation marks around the whole; None if it is empty."""
     text = reply.strip()
     if len(text) > 1 and text[0] == text[-1] == '"' and '"' not in text[1:-1]:
         text = text[1:-1].strip()
@@ -79,17 +79,17 @@ NO_PICTURE, NO_TEXT, CUT_OFF = "the task needs a picture, and there is none", "e
 
 
 def task_text(draft: WriterTask) -> str:
-    """The task's prompt about the whole conversation; the places of pictures inside it are words, not pictures."""
+    """Render the task's prompt about the whole conversation; placeholders of images inside it become words."""
     about = draft.about
     question = Prefix(about.prefix.images, conversation_text(about.prefix))
-    return prompt_of(replace(draft, about=replace(about, prefix=question, answer=about.answer.replace(IMAGE, ""))))
+    return render_prompt(replace(draft, about=replace(about, prefix=question, answer=about.answer.replace(IMAGE, ""))))
 
 
 def pictures_of(draft: WriterTask) -> tuple[Path, ...]:
-    """The pictures that the task needs; for the others a picture would only cost, or give the change away."""
+    """Images that the task needs; for other tasks an image would only add cost, or give the change away."""
     return draft.about.prefix.images if draft.task in NEEDS_PICTURE else ()
 
 
 def lacks_picture(draft: WriterTask) -> bool:
-    """Whether the task needs a picture that the sample does not have."""
+    """Whether the task needs an image that the sample does not have."""
     return draft.task in NEEDS_PICTURE and not draft.about.prefix.images

@@ -1,6 +1,6 @@
-"""What a writer is: it changes an answer as a task says, or says nothing where it cannot.
+"""Protocol of writers: each changes an answer as its task says, or returns no text if it cannot.
 
-The tasks' prompts are `prompts`; each writer is a file with its config class, whose `open` makes it.
+`prompts` holds the tasks' prompts; a writer's config class creates it with `open`.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from sightline.models.requests import JudgeInput
 from sightline.oracles import oracle_part
 from sightline.records import hash_json
 
-#: corrupt: put believable mistakes in; correct: take mistakes out, and change nothing else; alter: replace one phrase
-#: by a believable wrong one; split: the claims of the answer, one a line; follow: say the same so that a wish is met;
-#: restyle: say the same in the writer's own words; review: yes or no, whether a restyled answer says the same.
+#: corrupt: add plausible mistakes; correct: remove mistakes and change nothing else; alter: replace one phrase by a
+#: plausible wrong one; split: list the answer's claims, one per line; follow: rewrite so that a wish is met; restyle:
+#: rephrase in the writer's own words; review: yes or no, whether a restyled answer states the same.
 Task = Literal["corrupt", "correct", "alter", "split", "follow", "restyle", "review"]
 
 
 @dataclass(frozen=True)
 class WriterTask:
-    """An answer and what to do with it; `seed` decides the result where the writer samples.
+    """An answer and what to do with it; `seed` decides the result if the writer samples.
 
     `beside` is the wish of `follow`, and the restyled answer of `review`.
     """
@@ -34,7 +34,7 @@ class WriterTask:
 
 @dataclass(frozen=True)
 class Written:
-    """The changed text, None where the writer failed (`note` says why), and the tokens it cost where known."""
+    """The changed text, or None if the writer failed (`note` holds the reason), and its cost in tokens if known."""
 
     text: str | None
     tokens: int = 0
@@ -48,17 +48,17 @@ class Writer(Protocol):
     def identity(self) -> str: ...
 
     def write(self, drafts: Sequence[WriterTask]) -> list[Written]:
-        """One text a draft, in order."""
+        """Return one text per draft, in order."""
         ...
 
 
 class OracleWriterConfig(Config):
-    """Rewrites by ground truth and rules."""
+    """Rewrite by ground truth and rules."""
 
     name: Literal["oracle"]
     world: str = "lab"
 
-    def open(self, tools: RunContext) -> Writer:
+    def open(self, context: RunContext) -> Writer:
         """The writer."""
         return _OracleWriter(self.world)
 

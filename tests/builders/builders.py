@@ -1,4 +1,4 @@
-"""What every builder must keep: a row stands alone, and a run that was stopped goes on to the same dataset."""
+"""Checks for any builder: rows are independent, and an interrupted run resumes to the same dataset."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,23 +16,23 @@ from sightline.records import Manifest, Sample, read_manifest, read_rows
 Build = Callable[[Iterable[Sample], RunContext, Any], Iterator[BuildResult]]
 
 
-def made_of(
-    build: Build, samples: Iterable[Sample], tools: RunContext, config: Config, **changes: object
+def build_results(
+    build: Build, samples: Iterable[Sample], context: RunContext, config: Config, **changes: object
 ) -> dict[str, BuildResult]:
     """What a builder makes of each sample, in the order in which it does, with some settings changed."""
-    return {made.sample_id: made for made in build(samples, tools, config.model_copy(update=changes))}
+    return {result.sample_id: result for result in build(samples, context, config.model_copy(update=changes))}
 
 
-def assert_rows_stand_alone(build: Build, samples: Sequence[Sample], tools: RunContext, config: Config) -> None:
+def assert_rows_stand_alone(build: Build, samples: Sequence[Sample], context: RunContext, config: Config) -> None:
     """Neither batches nor waves nor neighbors nor the order decide a row; the seed does."""
-    together = made_of(build, samples, tools, config)
+    together = build_results(build, samples, context, config)
     assert list(together) == [sample.id for sample in samples]
-    assert together == made_of(build, samples, tools, config, batch_size=1, wave=1)
-    assert together == made_of(build, samples[::-1], tools, config, batch_size=5, wave=2)
-    (single,) = made_of(build, samples[1:2], tools, config).values()
+    assert together == build_results(build, samples, context, config, batch_size=1, wave=1)
+    assert together == build_results(build, samples[::-1], context, config, batch_size=5, wave=2)
+    (single,) = build_results(build, samples[1:2], context, config).values()
     assert single == together[samples[1].id]
-    other = RunContext(tools.folder, tools.scratch, tools.seed + 1, tools.policy)
-    assert made_of(build, samples, other, config) != together
+    other = RunContext(context.folder, context.scratch, context.seed + 1, context.policy)
+    assert build_results(build, samples, other, config) != together
 
 
 def assert_goes_on(builder: Builder[Any], config: Config, model: Path, samples: Path, out: Path) -> Manifest:
@@ -61,5 +61,5 @@ def numbers_of(manifest: Manifest) -> dict[str, float]:
     return {name: value for name, value in manifest.numbers.items() if name != "cache_hit_rate"}
 
 
-def tools_of(folder: Path, scratch: Path, vlm: VLM, seed: int = 0) -> RunContext:
+def make_context(folder: Path, scratch: Path, vlm: VLM, seed: int = 0) -> RunContext:
     return RunContext(folder, scratch / "views", seed, vlm)

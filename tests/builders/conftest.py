@@ -1,4 +1,4 @@
-"""Real pictures of the lab with references written by hand; a random tiny model, and one that has learned by heart."""
+"""Real lab images with hand-written references; a random tiny model, and one that has memorized its answers."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tests.models.tiny import save_tiny_llava
 
 DESCRIBE, ASK = "Describe the picture.", "Is there a spoon in the image?"
 #: prompt and reference; white space between sentences differs on purpose, and two references begin with yes or no.
-ASKED = (
+QUESTIONS = (
     (DESCRIBE, "A red cup and a blue plate stand on the table. There is a small kettle."),
     (DESCRIBE, "There are two cows and one hen.\n\nThe barn is red.  A palm is next to it."),
     (ASK, "No, there is no spoon."),
@@ -44,14 +44,14 @@ def save_scenes(directory: Path, count: int, split: str = "preference") -> list[
     return names
 
 
-def make_samples(images: list[str], asked: tuple[tuple[str, str], ...] = ASKED) -> list[Sample]:
+def make_samples(images: list[str], questions: tuple[tuple[str, str], ...] = QUESTIONS) -> list[Sample]:
     """One sample a picture, with prompts and references in turn."""
     return [
         Sample(
             id=f"scene-{number:02d}",
             images=(image,),
-            prompt=asked[number % len(asked)][0],
-            reference=asked[number % len(asked)][1],
+            prompt=questions[number % len(questions)][0],
+            reference=questions[number % len(questions)][1],
             task="description",
             cluster=f"cluster-{number:02d}",
         )
@@ -73,13 +73,13 @@ def vlm(model_dir: Path) -> VLM:
 def samples_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six pictures with a sample each."""
     directory = tmp_path_factory.mktemp("samples")
-    write_samples(directory, make_samples(save_scenes(directory, len(ASKED))))
+    write_samples(directory, make_samples(save_scenes(directory, len(QUESTIONS))))
     return directory
 
 
 @pytest.fixture
 def samples(samples_dir: Path) -> list[Sample]:
-    return make_samples([f"images/{number}.png" for number in range(len(ASKED))])
+    return make_samples([f"images/{number}.png" for number in range(len(QUESTIONS))])
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Pairs as the samples of further pairs: a truth goes with its pairs, so that an oracle knows what they are about."""
+"""Pairs as samples of further pairs: the truth stays with them, so that an oracle can judge them."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ def test_the_chosen_answers_of_pairs_are_rewritten_by_the_truth(tmp_path: Path) 
     write_scenes(ScenesConfig(), "preference", 12, tmp_path / "scenes", lambda done, total: None)
     for builder, source in (("altered", "scenes"), ("corrupted", "altered")):
         words = ["pairs", builder, "--samples", str(tmp_path / source), "--out", str(tmp_path / builder)]
-        made = CliRunner().invoke(app, [*words, "--set", "writer.name=oracle"])
-        assert made.exit_code == 0, made.output
+        result = CliRunner().invoke(app, [*words, "--set", "writer.name=oracle"])
+        assert result.exit_code == 0, result.output
     first, second = (
         {pair.cluster: pair for pair in read_rows(tmp_path / name / "pairs.jsonl", Pair)}
         for name in ("altered", "corrupted")

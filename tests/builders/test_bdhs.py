@@ -17,10 +17,10 @@ from sightline.builders.bdhs import (
     _Attempt,
     _BDHSDraft,
     _drafts,
-    _joined,
+    _join,
     build_bdhs,
     cut_sentence,
-    hidden_tokens,
+    draw_hidden_tokens,
 )
 from sightline.builders.builder import sample_rng
 from sightline.config import load_config
@@ -39,16 +39,20 @@ CONFIG = BDHSConfig(rho=0.8, tries=3, threshold=0.97, max_new_tokens=10, batch_s
 NEVER_BELOW = 1e-9  # a threshold that no similarity is below, so that every try is tried again
 
 
-def tools(folder: Path, vlm: VLM, seed: int = 0) -> RunContext:
+def make_context(folder: Path, vlm: VLM, seed: int = 0) -> RunContext:
     return RunContext(folder, folder / "views", seed, vlm)
 
 
 def drafts(sample: Sample, folder: Path, vlm: VLM, number: int = 1, seed: int = 0) -> list[_BDHSDraft]:
-    return _drafts(_Attempt(sample, number), tools(folder, vlm, seed), CONFIG)
+    return _drafts(_Attempt(sample, number), make_context(folder, vlm, seed), CONFIG)
 
 
 def built(samples: Iterable[Sample], folder: Path, vlm: VLM, config: BDHSConfig, seed: int = 0) -> dict[str, Pair]:
-    return {pair.id: pair for made in build_bdhs(samples, tools(folder, vlm, seed), config) for pair in made.pairs}
+    return {
+        pair.id: pair
+        for result in build_bdhs(samples, make_context(folder, vlm, seed), config)
+        for pair in result.pairs
+    }
 
 
 def with_settings(**changes: object) -> BDHSConfig:
@@ -61,15 +65,15 @@ def with_settings(**changes: object) -> BDHSConfig:
 @pytest.mark.parametrize("rho", [0.0, 0.3, 0.97, 1.0])
 def test_a_token_is_hidden_where_its_draw_is_below_rho(rho: float) -> None:
     draws = np.random.default_rng(7).random(500)
-    assert hidden_tokens(np.random.default_rng(7), 500, rho) == {j for j in range(500) if draws[j] < rho}
+    assert draw_hidden_tokens(np.random.default_rng(7), 500, rho) == {j for j in range(500) if draws[j] < rho}
 
 
 def test_rho_is_the_share_that_is_hidden() -> None:
     """20,000 tokens at 0.97: the standard deviation is sqrt(0.97 * 0.03 / 20000) = 0.0012."""
     rng = np.random.default_rng(1)
-    assert len(hidden_tokens(rng, 20_000, 0.97)) / 20_000 == pytest.approx(0.97, abs=0.005)
-    assert hidden_tokens(rng, 100, 0.0) == frozenset()
-    assert hidden_tokens(rng, 100, 1.0) == set(range(100))
+    assert len(draw_hidden_tokens(rng, 20_000, 0.97)) / 20_000 == pytest.approx(0.97, abs=0.005)
+    assert draw_hidden_tokens(rng, 100, 0.0) == frozenset()
+    assert draw_hidden_tokens(rng, 100, 1.0) == set(range(100))
 
 
 def test_cuts_are_even_over_the_borders_that_leave_a_word() -> None:
@@ -117,10 +121,10 @@ def test_the_context_of_a_sentence_is_the_true_earlier_text(samples: list[Sample
     for number in range(1, 3):
         for seed in range(8):
             for sample in samples:
-                made = drafts(sample, samples_dir, vlm, number, seed)
+                drafted = drafts(sample, samples_dir, vlm, number, seed)
                 before = beginnings.get(sample.id, [""])
-                assert len(made) == len(before)
-                for draft, context in zip(made, before, strict=True):
+                assert len(drafted) == len(before)
+                for draft, context in zip(drafted, before, strict=True):
                     assert draft.request.prefill == context + draft.kept
                     assert draft.request.prefix.prompt == sample.prompt
                     assert draft.request.prefix.images == (samples_dir / sample.images[0],)
@@ -167,7 +171,7 @@ def test_the_last_of_several_tries_has_no_reference_but_a_mask(
     (draft,) = drafts(samples[1], samples_dir, vlm, CONFIG.tries)
     assert (draft.kept, draft.request.prefill) == ("", "")
     rng = sample_rng(0, samples[1], CONFIG.tries)
-    assert draft.request.hidden == hidden_tokens(rng, IMAGE_TOKENS, CONFIG.rho)
+    assert draft.request.hidden == draw_hidden_tokens(rng, IMAGE_TOKENS, CONFIG.rho)
 
 
 # --- tries ------------------------------------------------------------------------------------------------------------
@@ -189,12 +193,14 @@ def test_answers_that_stay_similar_reach_the_last_unguided_try(
     for sample in samples[:2]:
         pair = pairs[f"{sample.id}/bdhs"]
         tried = [drafts(sample, samples_dir, vlm, number) for number in (1, 2, 3)]
-        guided = [generate(vlm, [d.request for d in made], _stopping(sampling), batch_size=4) for made in tried[:2]]
+        guided = [
+            generate(vlm, [d.request for d in drafted], _stopping(sampling), batch_size=4) for drafted in tried[:2]
+        ]
         (last,) = generate(vlm, [tried[2][0].request], sampling, batch_size=1)
         assert pair.rejected == last.text.strip()
         assert pair.provenance["guided"] is False and pair.provenance["tries"] == 3
         assert pair.provenance["similar"] is (pair.provenance["similarity"] >= NEVER_BELOW)
-        assert pair.provenance["tokens"] == sum(g.tokens for made in guided for g in made) + last.tokens
+        assert pair.provenance["tokens"] == sum(g.tokens for drafted in guided for g in drafted) + last.tokens
 
 
 def test_a_single_try_stays_guided(samples: list[Sample], samples_dir: Path, vlm: VLM) -> None:
@@ -203,7 +209,7 @@ def test_a_single_try_stays_guided(samples: list[Sample], samples_dir: Path, vlm
     for sample in samples[:2]:
         pair = pairs[f"{sample.id}/bdhs"]
         assert (pair.provenance["tries"], pair.provenance["guided"], pair.provenance["similar"]) == (1, True, True)
-        kept = _drafts(_Attempt(sample), tools(samples_dir, vlm), config)[0].kept
+        kept = _drafts(_Attempt(sample), make_context(samples_dir, vlm), config)[0].kept
         assert kept and pair.rejected.startswith(kept)
 
 
@@ -229,7 +235,7 @@ def _stopping(sampling: Sampling) -> Sampling:
     ],
 )
 def test_a_kept_beginning_and_its_continuation(kept: str, continuation: str, joined: str) -> None:
-    assert _joined(kept, continuation) == joined
+    assert _join(kept, continuation) == joined
 
 
 def test_a_guided_answer_is_kept_beginnings_and_continuations(
@@ -295,7 +301,7 @@ def test_waves_hold_as_many_samples_as_they_may(samples: list[Sample], samples_d
             read.append(sample.id)
             yield sample
 
-    pairs = build_bdhs(reading(), tools(samples_dir, vlm), with_settings(wave=2, max_new_tokens=2))
+    pairs = build_bdhs(reading(), make_context(samples_dir, vlm), with_settings(wave=2, max_new_tokens=2))
     next(pairs)
     assert len(read) == 2
     assert len(list(pairs)) == len(samples) - 1
@@ -331,10 +337,10 @@ GOLDEN_PAIRS = {
 
 def test_fixed_seed_fixed_drafts(samples: list[Sample], samples_dir: Path, vlm: VLM) -> None:
     """What the random numbers decide, the same on every machine: cuts, mask and seeds of try 1 at seed 0."""
-    made = drafts(samples[1], samples_dir, vlm)
-    assert [draft.kept for draft in made] == GOLDEN_KEPT
-    assert sorted(made[0].request.hidden) == GOLDEN_HIDDEN
-    assert [draft.request.seed for draft in made] == GOLDEN_SEEDS
+    drafted = drafts(samples[1], samples_dir, vlm)
+    assert [draft.kept for draft in drafted] == GOLDEN_KEPT
+    assert sorted(drafted[0].request.hidden) == GOLDEN_HIDDEN
+    assert [draft.request.seed for draft in drafted] == GOLDEN_SEEDS
 
 
 def test_fixed_seed_fixed_pairs(samples: list[Sample], samples_dir: Path, vlm: VLM) -> None:

@@ -1,4 +1,4 @@
-"""The stage `pairs bdhs`: the dataset it writes, its accounts, that kills change nothing, and what it refuses."""
+"""The stage `pairs bdhs`: its dataset, counts, resumption after kills, and refusals."""
 
 import json
 import multiprocessing
@@ -87,18 +87,18 @@ def test_answers_that_teach_nothing_are_dropped_and_counted(
 ) -> None:
     """The model knows the first reference by heart, says nothing to the second prompt, and cannot know the third."""
     images = copied(samples_dir, tmp_path / "samples")
-    asked = ((DESCRIBE, LEARNED[0][2]), (LEARNED[3][1], "Nothing."), (DESCRIBE, "A tractor is on the farm."))
-    write_samples(images, make_samples(["images/0.png"] * 3, asked))
+    questions = ((DESCRIBE, LEARNED[0][2]), (LEARNED[3][1], "Nothing."), (DESCRIBE, "A tractor is on the farm."))
+    write_samples(images, make_samples(["images/0.png"] * 3, questions))
     config = BDHSConfig(rho=0, tries=2, temperature=0.01, max_new_tokens=40)
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     manifest = build_dataset(
-        BuildPlan(BDHS, config), fluent_dir, images, tmp_path / "out", lambda done, total: told.append((done, total))
+        BuildPlan(BDHS, config), fluent_dir, images, tmp_path / "out", lambda done, total: calls.append((done, total))
     )
     assert manifest.dropped == {"rejected equals chosen": 1, "empty rejected answer": 1}
     assert manifest.counts["samples"] == 3 and manifest.counts["pairs"] == 1
     assert manifest.numbers["share_similar_after_try_2"] == pytest.approx(1 / 3)
     assert [pair.id for pair in read_pairs(tmp_path / "out")] == ["scene-02/bdhs"]
-    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert calls == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
 def test_a_row_that_does_not_fit_the_model_is_dropped_and_counted(
@@ -106,23 +106,23 @@ def test_a_row_that_does_not_fit_the_model_is_dropped_and_counted(
 ) -> None:
     """The tiny model has 256 positions, the second reference alone more than 300 tokens."""
     images = copied(samples_dir, tmp_path / "samples")
-    asked = ((DESCRIBE, "A cup. A pan."), (DESCRIBE, "There is a cup. " * 60), (DESCRIBE, "Two cows. One hen."))
-    write_samples(images, make_samples(["images/0.png"] * 3, asked))
-    told: list[int] = []
+    questions = ((DESCRIBE, "A cup. A pan."), (DESCRIBE, "There is a cup. " * 60), (DESCRIBE, "Two cows. One hen."))
+    write_samples(images, make_samples(["images/0.png"] * 3, questions))
+    calls: list[int] = []
     manifest = build_dataset(
-        BuildPlan(BDHS, CONFIG), model_dir, images, tmp_path / "out", lambda done, total: told.append(done)
+        BuildPlan(BDHS, CONFIG), model_dir, images, tmp_path / "out", lambda done, total: calls.append(done)
     )
     assert manifest.dropped == {"too long for the model": 1}
     assert (manifest.counts["samples"], manifest.counts["pairs"]) == (3, 2)
     assert [pair.id for pair in read_pairs(tmp_path / "out")] == ["scene-00/bdhs", "scene-02/bdhs"]
-    assert told == [0, 1, 2, 3]
+    assert calls == [0, 1, 2, 3]
 
 
 def test_shares_are_of_the_samples_that_were_tried(model_dir: Path, samples_dir: Path, tmp_path: Path) -> None:
     """A sample that does not fit was never tried, and says nothing of how many tries were similar."""
     images = copied(samples_dir, tmp_path / "samples")
-    asked = ((DESCRIBE, "A cup. A pan."), (DESCRIBE, "There is a cup. " * 60), (DESCRIBE, "There is a pan. " * 60))
-    write_samples(images, make_samples(["images/0.png"] * 3, asked))
+    questions = ((DESCRIBE, "A cup. A pan."), (DESCRIBE, "There is a cup. " * 60), (DESCRIBE, "There is a pan. " * 60))
+    write_samples(images, make_samples(["images/0.png"] * 3, questions))
     config = CONFIG.model_copy(update={"tries": 1, "threshold": 1e-9})
     manifest = build_dataset(BuildPlan(BDHS, config), model_dir, images, tmp_path / "out")
     assert manifest.counts == {"samples": 3, "pairs": 1} and manifest.dropped == {"too long for the model": 2}
@@ -190,10 +190,10 @@ def kill_after(rows: int, model: Path, samples: Path, out: Path) -> None:
 
 def assert_the_same(out: Path, whole: Path) -> None:
     assert (out / "pairs.jsonl").read_bytes() == (whole / "pairs.jsonl").read_bytes()
-    made, wanted = read_manifest(out), read_manifest(whole)
-    assert (made.counts, made.dropped) == (wanted.counts, wanted.dropped)
-    assert numbers_of(made) == numbers_of(wanted)
-    assert made.key == wanted.key
+    manifest, wanted = read_manifest(out), read_manifest(whole)
+    assert (manifest.counts, manifest.dropped) == (wanted.counts, wanted.dropped)
+    assert numbers_of(manifest) == numbers_of(wanted)
+    assert manifest.key == wanted.key
 
 
 def test_an_interruption_loses_no_row_and_the_same_pairs_come_out(
@@ -204,9 +204,9 @@ def test_an_interruption_loses_no_row_and_the_same_pairs_come_out(
         build_dataset(BuildPlan(BDHS, CONFIG), model_dir, samples_dir, out, interrupt_after(3))  # type: ignore[arg-type]
     assert len(list(read_rows(out / "work/built.jsonl", BuildResult))) == 3  # though fewer than are written at once
     assert not read_manifest(out).complete and not (out / "pairs.jsonl").exists()
-    told: list[int] = []
-    build_dataset(BuildPlan(BDHS, CONFIG), model_dir, samples_dir, out, lambda done, total: told.append(done))
-    assert told == [3, 4, 5, 6]
+    calls: list[int] = []
+    build_dataset(BuildPlan(BDHS, CONFIG), model_dir, samples_dir, out, lambda done, total: calls.append(done))
+    assert calls == [3, 4, 5, 6]
     assert_the_same(out, whole)
     assert read_manifest(out).runs == 2
 
@@ -218,7 +218,7 @@ def test_an_output_that_vanishes_is_an_error(model_dir: Path, samples_dir: Path,
         if done == 3:
             shutil.rmtree(out)
 
-    with pytest.raises(InputError, match=r"pairs was removed while the command worked in it"):
+    with pytest.raises(InputError, match=r"pairs and its pairs were removed while the command ran"):
         build_dataset(BuildPlan(BDHS, CONFIG), model_dir, samples_dir, out, remove)
     assert not (out / "pairs.jsonl").exists()
     assert build_dataset(BuildPlan(BDHS, CONFIG), model_dir, samples_dir, out).counts == {"samples": 6, "pairs": 6}
@@ -235,7 +235,7 @@ def test_rows_that_vanish_are_missed(
         if done == 3:
             (out / "work/built.jsonl").unlink()
 
-    with pytest.raises(InputError, match=r"built\.jsonl holds 4 of 6 samples; rows of it were removed"):
+    with pytest.raises(InputError, match=r"built\.jsonl holds 4 of 6 samples: rows were removed"):
         build_dataset(BuildPlan(BDHS, CONFIG), model_dir, samples_dir, out, remove)
     assert not read_manifest(out).complete
     build_dataset(BuildPlan(BDHS, CONFIG), model_dir, samples_dir, out)
@@ -289,11 +289,11 @@ def test_killed_for_real_and_started_again(model_dir: Path, samples_dir: Path, w
 
 def test_a_finished_dataset_is_left_alone(model_dir: Path, samples_dir: Path, whole: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
-    told: list[int] = []
+    calls: list[int] = []
     manifest = build_dataset(
-        BuildPlan(BDHS, CONFIG), model_dir, samples_dir, whole, lambda done, total: told.append(done)
+        BuildPlan(BDHS, CONFIG), model_dir, samples_dir, whole, lambda done, total: calls.append(done)
     )
-    assert manifest == read_manifest(whole) and told == []
+    assert manifest == read_manifest(whole) and calls == []
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()} == before
 
 
@@ -311,10 +311,10 @@ def test_samples_may_be_a_file_and_another_seed_makes_other_pairs(
 
 def refusal(model: Path, samples: Path, out: Path) -> str:
     """The sentence of a refusal, which comes before any work and before the directory is claimed."""
-    told: list[int] = []
+    calls: list[int] = []
     with pytest.raises(InputError) as caught:
-        build_dataset(BuildPlan(BDHS, CONFIG), model, samples, out, lambda done, total: told.append(done))
-    assert told == [] and not out.exists()
+        build_dataset(BuildPlan(BDHS, CONFIG), model, samples, out, lambda done, total: calls.append(done))
+    assert calls == [] and not out.exists()
     return str(caught.value)
 
 
@@ -332,8 +332,8 @@ def test_a_damaged_image_is_refused_before_any_work(model_dir: Path, samples_dir
     images = copied(samples_dir, tmp_path / "samples")
     image = images / "images/5.png"
     image.write_bytes(image.read_bytes()[:200])
-    said = refusal(model_dir, images, tmp_path / "out")
-    assert re.search(r"id 'scene-05'.*5\.png is truncated or damaged", said)
+    message = refusal(model_dir, images, tmp_path / "out")
+    assert re.search(r"id 'scene-05'.*5\.png is truncated or damaged", message)
     shutil.copyfile(samples_dir / "images/5.png", image)
     assert build_dataset(
         BuildPlan(BDHS, CONFIG), model_dir, images, tmp_path / "out"

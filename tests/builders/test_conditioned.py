@@ -1,4 +1,4 @@
-"""Labels that hang on wishes: the four kinds by hand, flipped twins, given answers, and that a row stands alone."""
+"""Labels that depend on wishes: the four kinds by hand, flipped twins, given answers, and independent rows."""
 
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ from sightline.lab.wishes import follows, rules_of
 from sightline.models.context import RunContext
 from sightline.models.requests import judge_input
 from sightline.records import Pair, Sample
-from sightline.writers.prompts import prompt_of
+from sightline.writers.prompts import render_prompt
 from sightline.writers.writer import WriterTask
-from tests.builders.builders import assert_goes_on, made_of
+from tests.builders.builders import assert_goes_on, build_results
 
 LAB: dict[str, Any] = {"preferences": {"name": "lab"}, "writer": {"name": "oracle"}}
 LISTED: dict[str, Any] = {
@@ -50,9 +50,9 @@ def lab_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pairs_of(config: dict[str, Any], folder: Path, samples: list[Sample], seed: int = 0) -> list[Pair]:
-    tools = RunContext(folder, folder, seed)
-    made = build_conditioned(samples, tools, ConditionedConfig.model_validate(config))
-    return [pair for one in made for pair in one.pairs]
+    context = RunContext(folder, folder, seed)
+    results = build_conditioned(samples, context, ConditionedConfig.model_validate(config))
+    return [pair for one in results for pair in one.pairs]
 
 
 def test_the_tiers_of_each_kind() -> None:
@@ -65,9 +65,9 @@ def test_the_tiers_of_each_kind() -> None:
 @pytest.mark.parametrize("kind", ["priority", "helpful", "consensus", "diverse"])
 def test_the_chosen_answer_follows_the_wish_in_force(kind: str, lab_dir: Path) -> None:
     weights = {name: float(name == kind) for name in ("priority", "helpful", "consensus", "diverse")}
-    made = pairs_of({**LAB, "kinds": weights}, lab_dir, list(read_samples(lab_dir)))
-    assert len(made) > 15
-    for pair in made:
+    pairs = pairs_of({**LAB, "kinds": weights}, lab_dir, list(read_samples(lab_dir)))
+    assert len(pairs) > 15
+    for pair in pairs:
         (rule,) = rules_of(pair.provenance["in_force"])
         assert follows(rule, pair.chosen) and pair.provenance["kind"] == kind
         stated = [turn.text for turn in pair.history]
@@ -80,8 +80,8 @@ def test_the_chosen_answer_follows_the_wish_in_force(kind: str, lab_dir: Path) -
 
 def test_a_diverse_opinion_is_a_pair_and_its_flipped_twin(lab_dir: Path) -> None:
     config = {**LAB, "kinds": {"priority": 0, "helpful": 0, "consensus": 0}}
-    made = pairs_of(config, lab_dir, list(read_samples(lab_dir)))
-    for one, other in zip(made[::2], made[1::2], strict=True):
+    pairs = pairs_of(config, lab_dir, list(read_samples(lab_dir)))
+    for one, other in zip(pairs[::2], pairs[1::2], strict=True):
         assert (one.chosen, one.rejected) == (other.rejected, other.chosen) and one.history != other.history
         assert one.provenance["flipped"] is not other.provenance["flipped"]
 
@@ -92,9 +92,9 @@ def test_given_answers_keep_or_flip_their_label(samples_dir: Path, tmp_path: Pat
         sample.model_copy(update={"reference": "I cannot say.", "truth": {"rejected": "A cup!"}})
         for sample in read_samples(samples_dir)
     ]
-    made = [pair for seed in range(4) for pair in pairs_of(LISTED, samples_dir, given, seed)]
-    assert {pair.provenance["flipped"] for pair in made} == {True, False}
-    for pair in made:
+    pairs = [pair for seed in range(4) for pair in pairs_of(LISTED, samples_dir, given, seed)]
+    assert {pair.provenance["flipped"] for pair in pairs} == {True, False}
+    for pair in pairs:
         careful = pair.provenance["in_force"] == "Be careful."
         assert (pair.chosen, pair.rejected) == (("I cannot say.", "A cup!") if careful else ("A cup!", "I cannot say."))
         assert pair.provenance["flipped"] is not careful
@@ -102,10 +102,10 @@ def test_given_answers_keep_or_flip_their_label(samples_dir: Path, tmp_path: Pat
 
 def test_a_row_stands_alone_and_the_seed_decides(lab_dir: Path) -> None:
     samples, config = list(read_samples(lab_dir)), ConditionedConfig.model_validate(LAB)
-    tools = RunContext(lab_dir, lab_dir, 0)
-    together = made_of(build_conditioned, samples, tools, config)
-    assert together == made_of(build_conditioned, samples[::-1], tools, config, wave=5)
-    assert together != made_of(build_conditioned, samples, RunContext(lab_dir, lab_dir, 1), config)
+    context = RunContext(lab_dir, lab_dir, 0)
+    together = build_results(build_conditioned, samples, context, config)
+    assert together == build_results(build_conditioned, samples[::-1], context, config, wave=5)
+    assert together != build_results(build_conditioned, samples, RunContext(lab_dir, lab_dir, 1), config)
 
 
 def test_stopped_it_goes_on_and_pairs_are_read_back(lab_dir: Path, model_dir: Path, tmp_path: Path) -> None:
@@ -131,27 +131,27 @@ def test_a_directory_of_pairs_is_taken_with_both_answers(lab_dir: Path, tmp_path
 
 
 def test_a_sample_without_a_fitting_wish_is_dropped(samples_dir: Path) -> None:
-    tools = RunContext(samples_dir, samples_dir, 0)
-    made = list(build_conditioned(read_samples(samples_dir), tools, ConditionedConfig.model_validate(LAB)))
-    assert {one.dropped for one in made} == {NO_WISH}
+    context = RunContext(samples_dir, samples_dir, 0)
+    results = list(build_conditioned(read_samples(samples_dir), context, ConditionedConfig.model_validate(LAB)))
+    assert {one.dropped for one in results} == {NO_WISH}
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"kinds": {}}, "consensus needs a writer"),
-        ({"kinds": dict.fromkeys(("priority", "helpful", "consensus", "diverse"), 0)}, "all kinds have the weight 0"),
+        ({"kinds": dict.fromkeys(("priority", "helpful", "consensus", "diverse"), 0)}, "all kinds have weight 0"),
     ],
 )
-def test_settings_that_cannot_be_met_are_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_settings_that_cannot_be_met_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         ConditionedConfig.model_validate({**LISTED, **changes})
 
 
 def test_a_writer_is_told_the_wish(samples_dir: Path) -> None:
     sample = next(iter(read_samples(samples_dir)))
     draft = WriterTask("follow", judge_input(sample, samples_dir, "A {wish} cup."), beside="Be brief {answer}.")
-    assert prompt_of(draft).endswith("Answer: A {wish} cup.\nWish: Be brief {answer}.")
+    assert render_prompt(draft).endswith("Answer: A {wish} cup.\nWish: Be brief {answer}.")
 
 
 def test_pairs_that_cannot_be_told_are_an_error(tmp_path: Path, samples_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""Correctness pairs: what counts as a final answer and as right, which pairs are drawn, and what the stage makes of it.
+"""Correctness pairs: final answers, when they are right, the drawn pairs, and the stage.
 
 The model is real: it knows a few answers by heart, and at a high temperature it also gets them wrong.
 """
@@ -20,9 +20,9 @@ from sightline.builders.correctness import (
     even_pairs,
     final_answer,
     is_right,
-    normalized,
+    normalize_answer,
 )
-from sightline.builders.sampled_answers import k_requests, say
+from sightline.builders.sampled_answers import answer_requests, sample_answers
 from sightline.config import load_config
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import write_samples
@@ -31,7 +31,7 @@ from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
 from sightline.models.requests import Prefix
 from sightline.records import Sample
-from tests.builders.builders import assert_goes_on, assert_rows_stand_alone, made_of, numbers_of, tools_of
+from tests.builders.builders import assert_goes_on, assert_rows_stand_alone, build_results, make_context, numbers_of
 from tests.builders.conftest import ASK, DESCRIBE, LEARNED, make_samples, save_scenes
 
 #: The fluent model says "No, there is no spoon." to ASK; its final answer is what stands behind "there is".
@@ -43,7 +43,7 @@ SAYS = LEARNED[2][2]
 
 @pytest.fixture(scope="module")
 def fluent(fluent_dir: Path, samples_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> RunContext:
-    return tools_of(samples_dir, tmp_path_factory.mktemp("work"), load_vlm(fluent_dir))
+    return make_context(samples_dir, tmp_path_factory.mktemp("work"), load_vlm(fluent_dir))
 
 
 def asking(reference: str = "no spoon", prompt: str = ASK, name: str = "a", **fields: object) -> Sample:
@@ -164,7 +164,7 @@ PLAIN = st.lists(st.sampled_from(["red", "cup", "twenty", "one", "7", "spoon", "
 def test_case_articles_and_full_stops_change_nothing(words: list[str], end: str, start: str) -> None:
     text = " ".join(words)
     assert is_right(start + text.title() + end, text)
-    assert normalized(normalized(text)) == normalized(text)
+    assert normalize_answer(normalize_answer(text)) == normalize_answer(text)
     assert not is_right(text + " kettle", text)
 
 
@@ -174,7 +174,7 @@ def test_number_words(number: int) -> None:
     names = f"{ones} seventeen eighteen nineteen".split()
     tens = "- - twenty thirty forty fifty sixty seventy eighty ninety".split()  # noqa: SIM905
     name = names[number] if number < 20 else tens[number // 10] + (f"-{names[number % 10]}" if number % 10 else "")
-    assert is_right(name.capitalize(), str(number)) and normalized(f"{name} cups") == f"{number} cups"
+    assert is_right(name.capitalize(), str(number)) and normalize_answer(f"{name} cups") == f"{number} cups"
 
 
 @given(st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: round(x, 3)), st.floats(0, 0.9))
@@ -207,49 +207,51 @@ def test_pairs_are_drawn_at_random() -> None:
 
 
 def test_right_ones_are_chosen_over_wrong_ones(fluent: RunContext) -> None:
-    (made,) = made_of(build_correctness, [asking(cluster="c")], fluent, CONFIG).values()
+    (result,) = build_results(build_correctness, [asking(cluster="c")], fluent, CONFIG).values()
     prefix = Prefix((fluent.folder / "images/0.png",), ASK)
-    (answers,) = say(fluent, [k_requests(asking(), prefix, 0, CONFIG.samples)], CONFIG)
+    (answers,) = sample_answers(fluent, [answer_requests(asking(), prefix, 0, CONFIG.samples)], CONFIG)
     assert answers is not None
     texts = [answer.text.strip() for answer in answers]
     wrong = {text for text, answer in zip(texts, answers, strict=True) if text != SAYS}
     assert SAYS in texts and len(wrong) > 4  # the model knows it, and gets it wrong too
-    assert {pair.chosen for pair in made.pairs} <= {SAYS} | {t for t in wrong if "there is no spoon." in t.lower()}
-    assert {pair.rejected for pair in made.pairs} <= wrong
-    assert len(made.pairs) == 4 == len({pair.rejected for pair in made.pairs})
-    assert [pair.id for pair in made.pairs] == [f"a/correctness-00{number}" for number in range(4)]
-    for pair in made.pairs:
+    assert {pair.chosen for pair in result.pairs} <= {SAYS} | {t for t in wrong if "there is no spoon." in t.lower()}
+    assert {pair.rejected for pair in result.pairs} <= wrong
+    assert len(result.pairs) == 4 == len({pair.rejected for pair in result.pairs})
+    assert [pair.id for pair in result.pairs] == [f"a/correctness-00{number}" for number in range(4)]
+    for pair in result.pairs:
         assert (pair.prompt, pair.images, pair.cluster) == (ASK, ("images/0.png",), "c")
         assert pair.provenance["chosen_final"] == re.split("there is ", pair.chosen, flags=re.IGNORECASE)[-1]
         assert pair.provenance["chosen_final"].startswith("no spoon.")
         assert pair.provenance["rejected_final"] != "no spoon."
         assert pair.provenance["tokens"] == sum(answer.tokens for answer in answers)
         assert not pair.provenance["suffix_in_prompt"] and pair.provenance["task"] == "t"
-    assert made.tallies == {
+    assert result.tallies == {
         "generated_tokens": sum(answer.tokens for answer in answers),
-        "right_answers": made.pairs[0].provenance["right"],
-        "wrong_answers": made.pairs[0].provenance["wrong"],
+        "right_answers": result.pairs[0].provenance["right"],
+        "wrong_answers": result.pairs[0].provenance["wrong"],
         "unfinished_answers": sum(not answer.finished for answer in answers),
     }
-    assert made.tallies["right_answers"] + made.tallies["wrong_answers"] == len({text for text in texts if text})
+    assert result.tallies["right_answers"] + result.tallies["wrong_answers"] == len({text for text in texts if text})
 
 
 def test_a_suffix_is_asked_and_kept_where_wanted(fluent: RunContext) -> None:
     """The model knows the whole question only: cut in two, prompt and suffix make it."""
     start, end = ASK[:16], ASK[16:]
-    whole = made_of(build_correctness, [asking()], fluent, CONFIG)["a"]
+    whole = build_results(build_correctness, [asking()], fluent, CONFIG)["a"]
     for kept in (True, False):
-        made = made_of(build_correctness, [asking(prompt=start)], fluent, CONFIG, suffix=end, suffix_in_pair=kept)["a"]
-        assert [(p.chosen, p.rejected) for p in made.pairs] == [(p.chosen, p.rejected) for p in whole.pairs]
-        assert {pair.prompt for pair in made.pairs} == {ASK if kept else start}
-        assert {pair.provenance["suffix_in_prompt"] for pair in made.pairs} == {kept}
+        result = build_results(
+            build_correctness, [asking(prompt=start)], fluent, CONFIG, suffix=end, suffix_in_pair=kept
+        )["a"]
+        assert [(p.chosen, p.rejected) for p in result.pairs] == [(p.chosen, p.rejected) for p in whole.pairs]
+        assert {pair.prompt for pair in result.pairs} == {ASK if kept else start}
+        assert {pair.provenance["suffix_in_prompt"] for pair in result.pairs} == {kept}
 
 
 def test_the_suffix_goes_with_the_marker() -> None:
-    assert "'Final Answer: ...'" in CorrectnessConfig().behind_prompt
-    assert "'Answer is: ...'" in CorrectnessConfig(marker="Answer is:").behind_prompt
-    assert CorrectnessConfig(marker="").behind_prompt == "" == CorrectnessConfig(suffix="").behind_prompt
-    assert CorrectnessConfig(marker="", suffix=" Be brief.").behind_prompt == " Be brief."
+    assert "'Final Answer: ...'" in CorrectnessConfig().prompt_suffix
+    assert "'Answer is: ...'" in CorrectnessConfig(marker="Answer is:").prompt_suffix
+    assert CorrectnessConfig(marker="").prompt_suffix == "" == CorrectnessConfig(suffix="").prompt_suffix
+    assert CorrectnessConfig(marker="", suffix=" Be brief.").prompt_suffix == " Be brief."
     assert (CorrectnessConfig().samples, CorrectnessConfig().pairs, CorrectnessConfig().temperature) == (32, 15, 1.0)
 
 
@@ -258,28 +260,33 @@ def test_why_there_is_no_pair(fluent: RunContext) -> None:
     nothing = asking(name="nothing", prompt=LEARNED[3][1])
     samples = [asking(name="right"), asking("there is no spoon", name="marked"), asking("two", name="wrong"), nothing]
     long = asking(name="long", prompt="cup " * 300)
-    made = made_of(build_correctness, [*samples, long], fluent, CONFIG, temperature=0.01)
-    assert {name: one.dropped for name, one in made.items()} == {
+    results = build_results(build_correctness, [*samples, long], fluent, CONFIG, temperature=0.01)
+    assert {name: one.dropped for name, one in results.items()} == {
         "right": "all right",
         "marked": "all right",
         "wrong": "all wrong",
         "nothing": "the model says nothing",
         "long": "too long for the model",
     }
-    assert not any(one.pairs for one in made.values())
-    assert made["right"].tallies["generated_tokens"] > 12 and made["right"].tallies["right_answers"] == 1
-    assert made["long"].tallies == {}
+    assert not any(one.pairs for one in results.values())
+    assert results["right"].tallies["generated_tokens"] > 12 and results["right"].tallies["right_answers"] == 1
+    assert results["long"].tallies == {}
 
 
 def test_an_answer_that_was_cut_off_is_wrong_whatever_it_says(fluent: RunContext) -> None:
     """Its last token is the end of turn; one token less, and its line could have gone on."""
-    (answers,) = say(
-        fluent, [k_requests(asking(), Prefix((fluent.folder / "images/0.png",), ASK), 0, 1)], CONFIG, temperature=0.0
+    (answers,) = sample_answers(
+        fluent,
+        [answer_requests(asking(), Prefix((fluent.folder / "images/0.png",), ASK), 0, 1)],
+        CONFIG,
+        temperature=0.0,
     )
     assert answers is not None and answers[0].finished
     limit = answers[0].tokens - 1
-    (made,) = made_of(build_correctness, [asking()], fluent, CONFIG, temperature=0.0, max_new_tokens=limit).values()
-    assert (made.dropped, made.tallies["unfinished_answers"]) == ("all wrong", 24)
+    (result,) = build_results(
+        build_correctness, [asking()], fluent, CONFIG, temperature=0.0, max_new_tokens=limit
+    ).values()
+    assert (result.dropped, result.tallies["unfinished_answers"]) == ("all wrong", 24)
 
 
 def test_a_row_stands_alone(samples_dir: Path, fluent: RunContext) -> None:
@@ -291,8 +298,8 @@ def test_a_row_stands_alone(samples_dir: Path, fluent: RunContext) -> None:
 
 def test_the_stage_goes_on_where_it_was(fluent_dir: Path, tmp_path: Path) -> None:
     """Three pictures, of which the model knows one; a description that has no marker is never right."""
-    asked = ((ASK, "no spoon"), (DESCRIBE, "a small kettle"), (ASK, "no spoon"))
-    write_samples(tmp_path / "samples", make_samples(save_scenes(tmp_path / "samples", 3), asked))
+    questions = ((ASK, "no spoon"), (DESCRIBE, "a small kettle"), (ASK, "no spoon"))
+    write_samples(tmp_path / "samples", make_samples(save_scenes(tmp_path / "samples", 3), questions))
     manifest = assert_goes_on(CORRECTNESS, CONFIG, fluent_dir, tmp_path / "samples", tmp_path)
     pairs = list(read_pairs(tmp_path / "whole"))
     assert manifest.counts == {"samples": 3, "pairs": len(pairs)} and len(pairs) > 4
@@ -319,4 +326,4 @@ def test_settings_that_make_no_sense_are_refused(override: str, sentence: str) -
 
 def test_a_sample_without_reference_is_refused(fluent: RunContext) -> None:
     with pytest.raises(InputError, match="'a' has no reference"):
-        made_of(build_correctness, [asking("  ")], fluent, CONFIG)
+        build_results(build_correctness, [asking("  ")], fluent, CONFIG)

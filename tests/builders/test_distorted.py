@@ -1,4 +1,4 @@
-"""Distorted pairs: the reference's tokens under a noised picture, and what becomes of them as text."""
+"""Distorted pairs: the reference's tokens under a noised image, and their text."""
 
 import shutil
 from dataclasses import replace
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sightline.builders.builder import BuildResult, sample_rng
-from sightline.builders.distorted import DISTORTED, DistortedConfig, _made, build_distorted
-from sightline.builders.image_corruptions import weakened
+from sightline.builders.distorted import DISTORTED, DistortedConfig, _make_result, build_distorted
+from sightline.builders.image_corruptions import corrupt_image
 from sightline.builders.sampled_answers import PICTURES, rejected_seed
 from sightline.config import load_config
 from sightline.data.preference_dataset import read_pairs
@@ -20,40 +20,40 @@ from sightline.models.requests import prefix_of
 from sightline.models.teacher_forcing import ForcingRequest, forced_tokens
 from sightline.models.vlm import VLM
 from sightline.records import Sample
-from tests.builders.builders import assert_goes_on, assert_rows_stand_alone, made_of, numbers_of, tools_of
+from tests.builders.builders import assert_goes_on, assert_rows_stand_alone, build_results, make_context, numbers_of
 from tests.builders.conftest import LEARNED, make_samples
 
 CONFIG = DistortedConfig(batch_size=4, wave=3)
 
 
 @pytest.fixture
-def tools(samples_dir: Path, vlm: VLM, tmp_path: Path) -> RunContext:
-    return tools_of(samples_dir, tmp_path, vlm)
+def context(samples_dir: Path, vlm: VLM, tmp_path: Path) -> RunContext:
+    return make_context(samples_dir, tmp_path, vlm)
 
 
-def build(samples: list[Sample], tools: RunContext, **changes: object) -> list[BuildResult]:
-    return list(made_of(build_distorted, samples, tools, CONFIG, **changes).values())
+def build(samples: list[Sample], context: RunContext, **changes: object) -> list[BuildResult]:
+    return list(build_results(build_distorted, samples, context, CONFIG, **changes).values())
 
 
 @pytest.mark.parametrize("rule", ["sample", "argmax"])
 def test_the_rejected_answer_is_drawn_under_the_noised_picture(
-    samples: list[Sample], tools: RunContext, rule: str
+    samples: list[Sample], context: RunContext, rule: str
 ) -> None:
     """Token by token given the true ones, as `models.teacher_forcing` does it for one row alone."""
-    for sample, made in zip(samples, build(samples, tools, rule=rule), strict=True):
-        (pair,) = made.pairs
-        clean = prefix_of(sample, tools.folder)
-        noised = weakened(clean.images[0], "noise-500", tools, sample_rng(0, sample, PICTURES))
-        forcing = ForcingRequest(replace(clean, images=(noised,)), sample.reference or "", rejected_seed(sample, 0))
+    for sample, result in zip(samples, build(samples, context, rule=rule), strict=True):
+        (pair,) = result.pairs
+        clean = prefix_of(sample, context.folder)
+        noised = corrupt_image(clean.images[0], "noise-500", context, sample_rng(0, sample, PICTURES))
+        forcing = Forcing(replace(clean, images=(noised,)), sample.reference or "", rejected_seed(sample, 0))
         heat = 1.0 if rule == "sample" else 0.0
-        (forced,) = forced_tokens(tools.vlm, [forcing], temperature=heat, batch_size=1)
+        (forced,) = forced_tokens(context.vlm, [forcing], temperature=heat, batch_size=1)
         assert (pair.id, pair.chosen, pair.rejected) == (
             f"{sample.id}/distorted",
             sample.reference,
             forced.text.strip(),
         )
         assert pair.images == sample.images
-        row = encode_answer(tools.vlm, encode_prefix(tools.vlm, clean), pair.rejected)
+        row = encode_answer(context.vlm, encode_prefix(context.vlm, clean), pair.rejected)
         differs = row.ids[row.start :] != forced.ids
         assert pair.provenance == {
             "rule": rule,
@@ -63,20 +63,20 @@ def test_the_rejected_answer_is_drawn_under_the_noised_picture(
             "tokens": len(forced.ids),
             "task": "description",
         }
-        assert made.tallies == {
+        assert result.tallies == {
             "forced_tokens": len(forced.ids),
             "share_tokens_changed": forced.changed / len(forced.ids),
             "share_retokenized_differently": differs,
         }
 
 
-def test_the_rules_the_noise_and_the_temperature_matter(samples: list[Sample], tools: RunContext) -> None:
+def test_the_rules_the_noise_and_the_temperature_matter(samples: list[Sample], context: RunContext) -> None:
     ways = [
-        [made.pairs[0].rejected for made in build(samples, tools, **changes)]
+        [result.pairs[0].rejected for result in build(samples, context, **changes)]
         for changes in ({}, {"rule": "argmax"}, {"noise_steps": 0}, {"temperature": 0.3})
     ]
     assert all(one != other for place, one in enumerate(ways) for other in ways[:place])
-    cold = [made.pairs[0].rejected for made in build(samples, tools, temperature=0.001)]
+    cold = [result.pairs[0].rejected for result in build(samples, context, temperature=0.001)]
     assert cold == ways[1]  # near zero, a draw is the likeliest
 
 
@@ -84,43 +84,43 @@ def test_a_model_that_knows_the_reference_by_heart_says_it_under_a_clean_picture
     samples_dir: Path, fluent_dir: Path, tmp_path: Path
 ) -> None:
     """Without noise the likeliest tokens are the reference's own, and the stage would drop such a pair."""
-    fluent = tools_of(samples_dir, tmp_path, load_vlm(fluent_dir))
+    fluent = make_context(samples_dir, tmp_path, load_vlm(fluent_dir))
     known = make_samples(["images/0.png", "images/1.png"], tuple((prompt, text) for _, prompt, text in LEARNED[:2]))
-    for made in build(known, fluent, rule="argmax", noise_steps=0):
-        (pair,) = made.pairs
+    for result in build(known, fluent, rule="argmax", noise_steps=0):
+        (pair,) = result.pairs
         assert pair.rejected == pair.chosen
-        assert made.tallies["share_tokens_changed"] == 0 == made.tallies["share_retokenized_differently"]
+        assert result.tallies["share_tokens_changed"] == 0 == result.tallies["share_retokenized_differently"]
 
 
-def test_why_there_is_no_pair(samples: list[Sample], tools: RunContext) -> None:
+def test_why_there_is_no_pair(samples: list[Sample], context: RunContext) -> None:
     bare = samples[0].model_copy(update={"id": "bare", "images": ()})
     long = samples[0].model_copy(update={"id": "long", "reference": "There is a cup. " * 200})
-    made = build([bare, samples[1], long], tools)
-    assert [one.dropped for one in made] == ["no picture to weaken", "", "too long for the model"]
-    assert [len(one.pairs) for one in made] == [0, 1, 0]
-    assert made[0].tallies == made[2].tallies == {}
+    results = build([bare, samples[1], long], context)
+    assert [one.dropped for one in results] == ["no picture to weaken", "", "too long for the model"]
+    assert [len(one.pairs) for one in results] == [0, 1, 0]
+    assert results[0].tallies == results[2].tallies == {}
 
 
 def test_what_cannot_be_read_as_tokens_is_dropped(
-    samples: list[Sample], tools: RunContext, monkeypatch: pytest.MonkeyPatch
+    samples: list[Sample], context: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model at a high temperature may spell `</s>` in letters, which no pair may say."""
-    hot = build(samples, tools, temperature=50.0)
+    hot = build(samples, context, temperature=50.0)
     assert all(one.pairs for one in hot)  # nobody is that unlucky
-    ids = [tools.vlm.tokenizer.convert_tokens_to_ids(letter) for letter in "</s>"]
-    prefix = prefix_of(samples[0], tools.folder)
-    (forced,) = forced_tokens(tools.vlm, [ForcingRequest(prefix, "No.")], temperature=0.0, batch_size=1)
-    text: str = tools.vlm.tokenizer.decode(ids)
+    ids = [context.vlm.tokenizer.convert_tokens_to_ids(letter) for letter in "</s>"]
+    prefix = prefix_of(samples[0], context.folder)
+    (forced,) = forced_tokens(context.vlm, [Forcing(prefix, "No.")], temperature=0.0, batch_size=1)
+    text: str = context.vlm.tokenizer.decode(ids)
     assert text == "</s>"
-    made = _made(samples[0], prefix, replace(forced, text=f"No {text}"), tools.vlm, CONFIG)
-    assert made.dropped == "the distorted answer cannot be read as tokens" and not made.pairs
-    assert made.tallies["forced_tokens"] == len(forced.ids)
+    result = _make_result(samples[0], prefix, replace(forced, text=f"No {text}"), context.vlm, CONFIG)
+    assert result.dropped == "the distorted answer cannot be read as tokens" and not result.pairs
+    assert result.tallies["forced_tokens"] == len(forced.ids)
 
 
 @pytest.mark.parametrize("rule", ["sample", "argmax"])
-def test_a_row_stands_alone(samples: list[Sample], tools: RunContext, rule: str) -> None:
+def test_a_row_stands_alone(samples: list[Sample], context: RunContext, rule: str) -> None:
     """With rule argmax the seed still decides the noise."""
-    assert_rows_stand_alone(build_distorted, samples, tools, CONFIG.model_copy(update={"rule": rule}))
+    assert_rows_stand_alone(build_distorted, samples, context, CONFIG.model_copy(update={"rule": rule}))
 
 
 def test_the_stage_goes_on_where_it_was(model_dir: Path, samples_dir: Path, tmp_path: Path) -> None:
@@ -151,6 +151,6 @@ def test_settings_that_make_no_sense_are_refused(override: str, sentence: str) -
         load_config(DistortedConfig, None, [override])
 
 
-def test_a_sample_without_reference_is_refused(samples: list[Sample], tools: RunContext) -> None:
+def test_a_sample_without_reference_is_refused(samples: list[Sample], context: RunContext) -> None:
     with pytest.raises(InputError, match="has no reference"):
-        build([samples[0].model_copy(update={"reference": None})], tools)
+        build([samples[0].model_copy(update={"reference": None})], context)

@@ -1,4 +1,4 @@
-"""What holds for every builder of the registry: rows stand alone, a stopped run goes on, and all samples are counted.
+"""Every builder of the registry: rows are independent, a stopped run resumes, and all samples are counted.
 
 The builders run with their configs in `sightline/lab/configs`, made small, on the lab's base and scenes.
 """
@@ -27,7 +27,7 @@ from tests.builders.builders import assert_goes_on
 
 CONFIGS = Path(sightline.lab.__file__).parent / "configs"
 DESCRIBED: dict[str, Any] = {"described": 1.0, "captioned": 0.0}
-ASKED: dict[str, Any] = {"described": 0.0, "captioned": 0.0}
+LAB_QUESTIONS: dict[str, Any] = {"described": 0.0, "captioned": 0.0}
 GRADED: dict[str, Any] = {"instructions": {"bad_questions": 0.4, "bad_answers": 0.5, "questions": 2, "answers": 2}}
 
 
@@ -49,7 +49,7 @@ CASES: dict[str, Case] = {
     "altered": Case(),
     "corrected": Case(("autocast=false", "max_new_tokens=40")),
     "beam": Case((*SHORT, "judge.name=oracle", "beams=1", "branches=2", "sentences=2")),
-    "correctness": Case((*SHORT, "samples=6", "pairs=3"), ASKED),
+    "correctness": Case((*SHORT, "samples=6", "pairs=3"), LAB_QUESTIONS),
     "dropout-ntp": Case((*SHORT, "unfinished=true")),
     "ranked": Case((*SHORT, "answers=3", "unfinished=true")),
     "conditioned": Case(),
@@ -97,22 +97,24 @@ def test_rows_stand_alone(name: str, folders: dict[str, Path], base: VLM, tmp_pa
     """What is made of a sample does not depend on the others, on their order, or on how many are worked on together."""
     builder, config = opened(name)
     samples = rows_of(name, folders[name])
-    tools = RunContext(folders[name], tmp_path / "views", 0, base if builder.needs_model else None)
+    context = RunContext(folders[name], tmp_path / "views", 0, base if builder.needs_model else None)
 
-    def made_of(rows: Iterable[Sample], tools: RunContext = tools, **changes: object) -> dict[str, BuildResult]:
+    def build_results(
+        rows: Iterable[Sample], context: RunContext = context, **changes: object
+    ) -> dict[str, BuildResult]:
         known = {key: value for key, value in changes.items() if key in builder.config.model_fields}
-        return {made.sample_id: made for made in builder.build(rows, tools, config.model_copy(update=known))}
+        return {result.sample_id: result for result in builder.build(rows, context, config.model_copy(update=known))}
 
-    together = made_of(samples)
+    together = build_results(samples)
     assert list(together) == [sample.id for sample in samples]
-    assert any(made.pairs for made in together.values())
+    assert any(result.pairs for result in together.values())
     before = [sample.model_copy(deep=True) for sample in samples]
-    assert made_of(samples[::-1], batch_size=5, wave=2) == together
+    assert build_results(samples[::-1], batch_size=5, wave=2) == together
     assert samples == before, "a builder changes no sample"
-    assert made_of(samples[1:2], batch_size=1, wave=1) == {samples[1].id: together[samples[1].id]}
+    assert build_results(samples[1:2], batch_size=1, wave=1) == {samples[1].id: together[samples[1].id]}
     if CASES[name].draws:
-        other = RunContext(tools.folder, tools.scratch, 1, tools.policy)
-        assert made_of(samples, other) != together
+        other = RunContext(context.folder, context.scratch, 1, context.policy)
+        assert build_results(samples, other) != together
 
 
 @every_builder
@@ -127,15 +129,15 @@ def test_a_stopped_run_goes_on_and_every_sample_is_counted(name: str, folders: d
 def assert_counted(manifest: Manifest, out: Path, samples: list[Sample]) -> None:
     """Each sample was built once; what it gave is kept, or dropped with its reason, and the manifest has the sums."""
     built = list(read_rows(out / BUILT, BuildResult))
-    assert sorted(made.sample_id for made in built) == sorted(sample.id for sample in samples)
+    assert sorted(result.sample_id for result in built) == sorted(sample.id for sample in samples)
     assert manifest.counts["samples"] == len(built)
-    assert all(bool(made.pairs) != bool(made.dropped) for made in built), "pairs, or the reason why there is none"
-    pairs = [pair for made in built for pair in made.pairs]
+    assert all(bool(result.pairs) != bool(result.dropped) for result in built), "pairs, or the reason why there is none"
+    pairs = [pair for result in built for pair in result.pairs]
     teaching = [pair for pair in pairs if dropped_reason(pair) is None]
     kept = list(read_pairs(out))
     assert sorted(pair.id for pair in kept) == sorted(pair.id for pair in teaching)
     assert len({pair.id for pair in kept}) == manifest.counts["pairs"]
-    without = sum(not made.pairs for made in built)
+    without = sum(not result.pairs for result in built)
     assert sum(manifest.dropped.values()) == without + len(pairs) - len(teaching)
-    for key in {key for made in built for key in made.tallies if not key.startswith("share_")}:
-        assert manifest.numbers[key] == pytest.approx(sum(made.tallies.get(key, 0.0) for made in built))
+    for key in {key for result in built for key in result.tallies if not key.startswith("share_")}:
+        assert manifest.numbers[key] == pytest.approx(sum(result.tallies.get(key, 0.0) for result in built))

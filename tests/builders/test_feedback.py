@@ -1,4 +1,4 @@
-"""Thumbs and corrections become pairs; what contradicts itself is dropped and counted, each reason once here."""
+"""Thumbs and corrections become pairs; contradictory feedback is dropped and counted, each reason once."""
 
 import json
 from pathlib import Path
@@ -45,11 +45,11 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return say(CALLS[number][2])
 
     with door_before(script, place, keep_images=True) as client:
-        for prompt, color, _, said in CALLS:
+        for prompt, color, _, entries in CALLS:
             answer = client.post("/v1/chat/completions", json=chat(prompt, data_url(color=color)))
-            for thumb, correction in said:
-                told = {"id": answer.headers["x-sightline-id"], "thumb": thumb, "correction": correction}
-                assert client.post("/feedback", json=told).status_code == 200
+            for thumb, correction in entries:
+                body = {"id": answer.headers["x-sightline-id"], "thumb": thumb, "correction": correction}
+                assert client.post("/feedback", json=body).status_code == 200
         assert client.post("/feedback", json={"id": "0" * 32, "thumb": "up"}).status_code == 200
     return place
 
@@ -105,7 +105,7 @@ def test_a_log_without_words_or_pictures_gives_nothing(tmp_path: Path) -> None:
         with door_before(lambda body, number: say("A cup."), place, **settings) as client:
             answer = client.post("/v1/chat/completions", json=chat("What?", data_url()))
             client.post("/feedback", json={"id": answer.headers["x-sightline-id"], "correction": "A dog."})
-        with pytest.raises(InputError, match=f"no pair is left, dropped were .*{reason}"):
+        with pytest.raises(InputError, match=f"no pair is left .*{reason}"):
             pairs_from_feedback([place], tmp_path / "pairs")
     assert not (tmp_path / "pairs").exists()
     with pytest.raises(InputError, match="holds no log"):

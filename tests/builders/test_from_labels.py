@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sightline.builders.from_labels import FromLabelsConfig, majority, marked_by_most, pairs_from_labels
+from sightline.builders.from_labels import FromLabelsConfig, majority_marks, majority_verdict, pairs_from_labels
 from sightline.data.labels import RaterFile
 from sightline.data.preference_dataset import read_pairs
 from sightline.errors import InputError
@@ -26,7 +26,7 @@ def rated(verdicts: str) -> list[Rating]:
     [("f", "first"), ("ffs", "first"), ("sst", "second"), ("fs", None), ("ft", None), ("ffsstt", None), ("ttf", "tie")],
 )
 def test_more_than_half_decides(verdicts: str, most: str | None) -> None:
-    assert majority(rated(verdicts)) == most
+    assert majority_verdict(rated(verdicts)) == most
 
 
 def test_words_that_most_marked() -> None:
@@ -36,7 +36,7 @@ def test_words_that_most_marked() -> None:
         AnswerAnnotation(marks=((2, 9),)),
         AnswerAnnotation(),
     ]
-    assert marked_by_most(FIRST, noted) == ((2, 5),)
+    assert majority_marks(FIRST, noted) == ((2, 5),)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def labels(tmp_path: Path, make_image: Callable[..., Path]) -> Path:
     return folder
 
 
-def say(folder: Path, rater: str, item: str, verdict: str, **sides: AnswerAnnotation) -> None:
+def sample_answers(folder: Path, rater: str, item: str, verdict: str, **sides: AnswerAnnotation) -> None:
     row: dict[str, Any] = {"item": item, "rater": rater, "verdict": verdict, **sides}
     RaterFile.open(folder, rater).add(Rating.model_validate(row))
 
@@ -67,19 +67,19 @@ def ids(folder: Path) -> Sequence[str]:
 
 def test_rankings_and_corrections(labels: Path, tmp_path: Path) -> None:
     mended = "A blue car and a tree."
-    say(
+    sample_answers(
         labels,
         "ann",
         "a",
         "second",
         second=AnswerAnnotation(marks=((17, 20),), correction=mended, grades={"faithful": 2}),
     )
-    say(labels, "bo", "a", "second", second=AnswerAnnotation(marks=((17, 20),), grades={"faithful": 4}))
-    say(labels, "cy", "a", "first")
-    say(labels, "ann", "b", "tie")
-    say(labels, "ann", "c", "first")
-    say(labels, "bo", "c", "second")
-    say(labels, "ann", "d", "skip")
+    sample_answers(labels, "bo", "a", "second", second=AnswerAnnotation(marks=((17, 20),), grades={"faithful": 4}))
+    sample_answers(labels, "cy", "a", "first")
+    sample_answers(labels, "ann", "b", "tie")
+    sample_answers(labels, "ann", "c", "first")
+    sample_answers(labels, "bo", "c", "second")
+    sample_answers(labels, "ann", "d", "skip")
     manifest = pairs_from_labels(labels, tmp_path / "pairs", FromLabelsConfig())
     assert manifest.dropped == {
         "most raters see a tie": 1,
@@ -108,25 +108,25 @@ def test_rankings_and_corrections(labels: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "made"),
+    ("settings", "expected"),
     [
         ({"make": "rankings"}, ["a/labeled"]),
         ({"make": "corrections"}, ["a/mended-000", "a/mended-001", "b/mended-000"]),
         ({"raters": 2}, ["a/labeled", "a/mended-000", "a/mended-001", "b/mended-000"]),
     ],
 )
-def test_what_is_asked_for(labels: Path, tmp_path: Path, settings: dict[str, Any], made: list[str]) -> None:
+def test_what_is_asked_for(labels: Path, tmp_path: Path, settings: dict[str, Any], expected: list[str]) -> None:
     for rater, text in (("ann", "A car."), ("bo", "A tree."), ("cy", "A car.")):
-        say(labels, rater, "a", "first", second=AnswerAnnotation(correction=text))
-    say(labels, "ann", "b", "tie", first=AnswerAnnotation(correction="A car."))
+        sample_answers(labels, rater, "a", "first", second=AnswerAnnotation(correction=text))
+    sample_answers(labels, "ann", "b", "tie", first=AnswerAnnotation(correction="A car."))
     pairs_from_labels(labels, tmp_path / "pairs", FromLabelsConfig.model_validate(settings))
-    assert ids(tmp_path / "pairs") == made
+    assert ids(tmp_path / "pairs") == expected
 
 
 def test_nothing_left_is_said_and_claims_nothing(labels: Path, tmp_path: Path) -> None:
-    say(labels, "ann", "a", "tie")
-    with pytest.raises(InputError, match=r"no pair is left, dropped were .*; rate more of it"):
+    sample_answers(labels, "ann", "a", "tie")
+    with pytest.raises(InputError, match=r"no pair is left .*; rate more items"):
         pairs_from_labels(labels, tmp_path / "pairs", FromLabelsConfig())
     assert not (tmp_path / "pairs").exists()
-    say(labels, "ann", "a", "first")
+    sample_answers(labels, "ann", "a", "first")
     assert pairs_from_labels(labels, tmp_path / "pairs", FromLabelsConfig()).counts["pairs"] == 1

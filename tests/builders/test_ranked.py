@@ -10,8 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline.builders.builder import BuildResult
-from sightline.builders.ranked import RANKED, Graded, RankedConfig, build_ranked, pairs_by_score, ranked, score_of
-from sightline.builders.sampled_answers import k_requests, say
+from sightline.builders.ranked import (
+    RANKED,
+    GradedAnswer,
+    RankedConfig,
+    build_ranked,
+    build_with_judge,
+    overall_score,
+    select_pairs,
+)
+from sightline.builders.sampled_answers import answer_requests, sample_answers
 from sightline.config import load_config
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import write_samples
@@ -24,7 +32,7 @@ from sightline.models.loading import load_vlm
 from sightline.models.requests import Generation, JudgeInput, prefix_of
 from sightline.models.vlm import VLM
 from sightline.records import Sample
-from tests.builders.builders import assert_goes_on, assert_rows_stand_alone, made_of, numbers_of, tools_of
+from tests.builders.builders import assert_goes_on, assert_rows_stand_alone, build_results, make_context, numbers_of
 from tests.builders.conftest import DESCRIBE, LEARNED
 
 CONFIG = RankedConfig(
@@ -38,11 +46,11 @@ class Letters:
     identity = "letters"
 
     def __init__(self) -> None:
-        self.asked: list[JudgeInput] = []
+        self.inputs: list[JudgeInput] = []
 
-    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
-        self.asked += asked
-        return [self._verdict(one.answer) for one in asked]
+    def score(self, inputs: Sequence[JudgeInput]) -> list[Verdict]:
+        self.inputs += inputs
+        return [self._verdict(one.answer) for one in inputs]
 
     def _verdict(self, answer: str) -> Verdict:
         if "e" in answer:
@@ -53,22 +61,22 @@ class Letters:
 
 
 @pytest.fixture
-def tools(samples_dir: Path, vlm: VLM, tmp_path: Path) -> RunContext:
-    return tools_of(samples_dir, tmp_path, vlm)
+def context(samples_dir: Path, vlm: VLM, tmp_path: Path) -> RunContext:
+    return make_context(samples_dir, tmp_path, vlm)
 
 
-def build(samples: list[Sample], tools: RunContext, judge: Judge, **changes: object) -> list[BuildResult]:
-    return list(ranked(samples, tools, CONFIG.model_copy(update=changes), judge))
+def build(samples: list[Sample], context: RunContext, judge: Judge, **changes: object) -> list[BuildResult]:
+    return list(build_with_judge(samples, context, CONFIG.model_copy(update=changes), judge))
 
 
-def graded(*scores: float, cut_off: Sequence[int] = ()) -> list[Graded]:
+def graded(*scores: float, cut_off: Sequence[int] = ()) -> list[GradedAnswer]:
     return [
-        Graded(Generation(f"t{number}", 1, number not in cut_off), score, Verdict(score))
+        GradedAnswer(Generation(f"t{number}", 1, number not in cut_off), score, Verdict(score))
         for number, score in enumerate(scores)
     ]
 
 
-def texts(found: Sequence[tuple[Graded, Graded]]) -> list[str]:
+def texts(found: Sequence[tuple[GradedAnswer, GradedAnswer]]) -> list[str]:
     return [better.answer.text + worse.answer.text for better, worse in found]
 
 
@@ -89,13 +97,13 @@ def texts(found: Sequence[tuple[Graded, Graded]]) -> list[str]:
     ],
 )
 def test_pairs_by_the_order_of_scores(pairs: str, scores: tuple[int, ...], expected: list[str], tied: int) -> None:
-    found, left_out = pairs_by_score(graded(*scores), CONFIG.model_copy(update={"pairs": pairs}))
+    found, left_out = select_pairs(graded(*scores), CONFIG.model_copy(update={"pairs": pairs}))
     assert texts(found) == expected
     assert left_out == {"tied_pairs": tied, "close_pairs": 0}
 
 
 def test_a_margin_leaves_out_what_is_too_close() -> None:
-    found, left_out = pairs_by_score(graded(1, 2, 4), CONFIG.model_copy(update={"margin": 2.0}))
+    found, left_out = select_pairs(graded(1, 2, 4), CONFIG.model_copy(update={"margin": 2.0}))
     assert texts(found) == ["t2t0", "t2t1"] and left_out == {"tied_pairs": 0, "close_pairs": 1}
 
 
@@ -103,11 +111,11 @@ def test_an_answer_that_was_cut_off_is_better_than_none_unless_wanted() -> None:
     scores = graded(1, 2, 4, cut_off=[2])
     for pairs, expected in (("best-worst", ["t1t0"]), ("all", ["t1t0"]), ("adjacent", ["t1t0"])):
         strict = CONFIG.model_copy(update={"pairs": pairs, "unfinished": False})
-        assert texts(pairs_by_score(scores, strict)[0]) == expected
-    assert texts(pairs_by_score(scores, CONFIG.model_copy(update={"pairs": "best-worst"}))[0]) == ["t2t0"]
+        assert texts(select_pairs(scores, strict)[0]) == expected
+    assert texts(select_pairs(scores, CONFIG.model_copy(update={"pairs": "best-worst"}))[0]) == ["t2t0"]
     worst = CONFIG.model_copy(update={"pairs": "best-worst", "unfinished": False})
-    assert pairs_by_score(graded(1, 2, 4, cut_off=[1, 2]), worst)[0] == []
-    assert texts(pairs_by_score(graded(1, 2, cut_off=[0]), worst)[0]) == ["t1t0"]  # it may be the worse one
+    assert select_pairs(graded(1, 2, 4, cut_off=[1, 2]), worst)[0] == []
+    assert texts(select_pairs(graded(1, 2, cut_off=[0]), worst)[0]) == ["t1t0"]  # it may be the worse one
 
 
 @given(
@@ -118,7 +126,7 @@ def test_an_answer_that_was_cut_off_is_better_than_none_unless_wanted() -> None:
 )
 def test_the_better_one_is_better(scores: list[int], pairs: str, margin: int, cut_off: set[int]) -> None:
     config = CONFIG.model_copy(update={"pairs": pairs, "margin": float(margin), "unfinished": False})
-    found, left_out = pairs_by_score(graded(*scores, cut_off=sorted(cut_off)), config)
+    found, left_out = select_pairs(graded(*scores, cut_off=sorted(cut_off)), config)
     for better, worse in found:
         assert better.score - worse.score >= max(margin, 1) and better.answer.finished
     assert len(set(texts(found))) == len(found)
@@ -132,40 +140,40 @@ def test_the_better_one_is_better(scores: list[int], pairs: str, margin: int, cu
 
 def test_the_mean_over_aspects() -> None:
     verdict = Verdict(7.0, {"help": 4.0, "faith": 1.0, "ethics": 5.0})
-    assert score_of(verdict, ()) == 7.0
-    assert score_of(verdict, ("help", "faith")) == 2.5
-    assert score_of(verdict, ("help", "style")) is None
-    assert score_of(Verdict(None, {"help": 4.0}), ("help",)) is None
+    assert overall_score(verdict, ()) == 7.0
+    assert overall_score(verdict, ("help", "faith")) == 2.5
+    assert overall_score(verdict, ("help", "style")) is None
+    assert overall_score(Verdict(None, {"help": 4.0}), ("help",)) is None
 
 
 # --- the builder ------------------------------------------------------------------------------------------------------
 
 
-def test_pairs_are_the_answers_by_their_scores(samples: list[Sample], tools: RunContext) -> None:
+def test_pairs_are_the_answers_by_their_scores(samples: list[Sample], context: RunContext) -> None:
     judge = Letters()
-    for made, sample in zip(build(samples, tools, judge, answers=5), samples, strict=True):
-        (answers,) = say(tools, [k_requests(sample, prefix_of(sample, tools.folder), 0, 5)], CONFIG)
-        said = [answer.text.strip() for answer in answers or ()]
-        scored = sorted({text for text in said if text and "e" not in text}, key=len, reverse=True)
+    for result, sample in zip(build(samples, context, judge, answers=5), samples, strict=True):
+        (answers,) = sample_answers(context, [answer_requests(sample, prefix_of(sample, context.folder), 0, 5)], CONFIG)
+        texts = [answer.text.strip() for answer in answers or ()]
+        scored = sorted({text for text in texts if text and "e" not in text}, key=len, reverse=True)
         expected = {(a, b) for a in scored for b in scored if len(a) > len(b)}
-        assert {(pair.chosen, pair.rejected) for pair in made.pairs} == expected
-        assert made.tallies["generated_tokens"] == sum(answer.tokens for answer in answers or ())
-        assert made.tallies["judged_answers"] == len({text for text in said if text})
-        assert made.tallies["unscored_answers"] == len({text for text in said if "e" in text})
-        for number, pair in enumerate(made.pairs):
+        assert {(pair.chosen, pair.rejected) for pair in result.pairs} == expected
+        assert result.tallies["generated_tokens"] == sum(answer.tokens for answer in answers or ())
+        assert result.tallies["judged_answers"] == len({text for text in texts if text})
+        assert result.tallies["unscored_answers"] == len({text for text in texts if "e" in text})
+        for number, pair in enumerate(result.pairs):
             assert pair.id == f"{sample.id}/ranked-{number:03d}" and pair.prompt == sample.prompt
             assert pair.provenance["chosen_score"] == len(pair.chosen)
             assert pair.provenance["rejected_score"] == len(pair.rejected)
             assert pair.provenance["rejected_aspects"]["words"] == len(pair.rejected.split())
             assert (pair.provenance["judge"], pair.provenance["answers"]) == ("letters", 5)
-            assert pair.provenance["tokens"] == made.tallies["generated_tokens"]
-    assert {one.reference for one in judge.asked} <= {sample.reference for sample in samples}
-    assert all(one.prefix.images[0].is_absolute() for one in judge.asked)
+            assert pair.provenance["tokens"] == result.tallies["generated_tokens"]
+    assert {one.reference for one in judge.inputs} <= {sample.reference for sample in samples}
+    assert all(one.prefix.images[0].is_absolute() for one in judge.inputs)
 
 
-def test_aspects_order_otherwise(samples: list[Sample], tools: RunContext) -> None:
-    for made in build(samples, tools, Letters(), answers=6, aspects=("vowels", "words")):
-        for pair in made.pairs:
+def test_aspects_order_otherwise(samples: list[Sample], context: RunContext) -> None:
+    for result in build(samples, context, Letters(), answers=6, aspects=("vowels", "words")):
+        for pair in result.pairs:
             vowels, words = (pair.provenance["chosen_aspects"][name] for name in ("vowels", "words"))
             assert pair.provenance["chosen_score"] == (vowels + words) / 2 > pair.provenance["rejected_score"]
 
@@ -178,41 +186,41 @@ class Fixed:
     def __init__(self, score: float | None) -> None:
         self._score = score
 
-    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
-        return [Verdict(self._score)] * len(asked)
+    def score(self, inputs: Sequence[JudgeInput]) -> list[Verdict]:
+        return [Verdict(self._score)] * len(inputs)
 
 
-def test_why_there_is_no_pair(samples: list[Sample], tools: RunContext, fluent_dir: Path) -> None:
-    def reasons(made: list[BuildResult]) -> set[str]:
-        assert not any(one.pairs for one in made)
-        return {one.dropped for one in made}
+def test_why_there_is_no_pair(samples: list[Sample], context: RunContext, fluent_dir: Path) -> None:
+    def reasons(results: list[BuildResult]) -> set[str]:
+        assert not any(one.pairs for one in results)
+        return {one.dropped for one in results}
 
-    assert reasons(build(samples, tools, Fixed(None))) == {"fewer than two answers were scored"}
-    assert reasons(build(samples, tools, Fixed(1.0))) == {"all scores are equal"}
-    assert reasons(build(samples, tools, Letters(), margin=1000.0)) <= {
+    assert reasons(build(samples, context, Fixed(None))) == {"fewer than two answers were scored"}
+    assert reasons(build(samples, context, Fixed(1.0))) == {"all scores are equal"}
+    assert reasons(build(samples, context, Letters(), margin=1000.0)) <= {
         "no two scores differ by the margin",
         "fewer than two answers were scored",
         "all scores are equal",
     }
-    assert "no two scores differ by the margin" in reasons(build(samples, tools, Letters(), margin=1000.0))
+    assert "no two scores differ by the margin" in reasons(build(samples, context, Letters(), margin=1000.0))
     assert "max_new_tokens cut every better answer off" in {
-        one.dropped for one in build(samples, tools, Letters(), max_new_tokens=3, unfinished=False)
+        one.dropped for one in build(samples, context, Letters(), max_new_tokens=3, unfinished=False)
     }
     long = samples[0].model_copy(update={"prompt": "cup " * 300})
-    assert reasons(build([long], tools, Letters())) == {"too long for the model"}
+    assert reasons(build([long], context, Letters())) == {"too long for the model"}
     judge = Letters()
     known = samples[0].model_copy(update={"prompt": LEARNED[0][1]})
-    fluent = tools_of(tools.folder, tools.scratch, load_vlm(fluent_dir))
+    fluent = make_context(context.folder, context.scratch, load_vlm(fluent_dir))
     alike = build([known], fluent, judge, temperature=0.01, max_new_tokens=40)
-    assert reasons(alike) == {"fewer than two different answers"} and judge.asked == []
+    assert reasons(alike) == {"fewer than two different answers"} and judge.inputs == []
     assert alike[0].tallies["generated_tokens"] > 4 * 10 and alike[0].tallies["judged_answers"] == 0
 
 
-def test_a_row_stands_alone(samples: list[Sample], tools: RunContext) -> None:
+def test_a_row_stands_alone(samples: list[Sample], context: RunContext) -> None:
     def by_letters(some: Any, with_tools: RunContext, config: RankedConfig) -> Any:
-        return ranked(some, with_tools, config, Letters())
+        return build_with_judge(some, with_tools, config, Letters())
 
-    assert_rows_stand_alone(by_letters, samples, tools, CONFIG)
+    assert_rows_stand_alone(by_letters, samples, context, CONFIG)
 
 
 def described(samples: list[Sample]) -> list[Sample]:
@@ -224,10 +232,10 @@ def described(samples: list[Sample]) -> list[Sample]:
     ]
 
 
-def test_the_oracle_grades_what_was_said(samples: list[Sample], tools: RunContext, fluent_dir: Path) -> None:
+def test_the_oracle_grades_what_was_said(samples: list[Sample], context: RunContext, fluent_dir: Path) -> None:
     """Of what the model says about two pictures, some is truer than other, and the oracle says so."""
-    fluent = tools_of(tools.folder, tools.scratch, load_vlm(fluent_dir))
-    made = made_of(
+    fluent = make_context(context.folder, context.scratch, load_vlm(fluent_dir))
+    results = build_results(
         build_ranked,
         described(samples),
         fluent,
@@ -237,25 +245,25 @@ def test_the_oracle_grades_what_was_said(samples: list[Sample], tools: RunContex
         answers=8,
         pairs="best-worst",
     )
-    pairs = [pair for one in made.values() for pair in one.pairs]
-    assert pairs and not any(one.tallies["unscored_answers"] for one in made.values())
+    pairs = [pair for one in results.values() for pair in one.pairs]
+    assert pairs and not any(one.tallies["unscored_answers"] for one in results.values())
     oracle = CONFIG.judge.open(fluent)
     for pair in pairs:
         assert pair.provenance["judge"] == oracle.identity
         sample = next(sample for sample in described(samples) if pair.id.startswith(sample.id))
-        asked = [
-            JudgeInput(prefix_of(sample, tools.folder), text, sample.reference, sample.truth)
+        inputs = [
+            JudgeInput(prefix_of(sample, context.folder), text, sample.reference, sample.truth)
             for text in (pair.chosen, pair.rejected)
         ]
-        better, worse = (verdict.score for verdict in oracle.score(asked))
+        better, worse = (verdict.score for verdict in oracle.score(inputs))
         assert (better, worse) == (pair.provenance["chosen_score"], pair.provenance["rejected_score"])
         assert better is not None and worse is not None and better > worse
 
 
-def test_without_a_truth_nothing_is_scored(samples: list[Sample], tools: RunContext) -> None:
-    made = made_of(build_ranked, samples[:2], tools, CONFIG)
-    assert {one.dropped for one in made.values()} == {"fewer than two answers were scored"}
-    assert all(one.tallies["unscored_answers"] == one.tallies["judged_answers"] > 1 for one in made.values())
+def test_without_a_truth_nothing_is_scored(samples: list[Sample], context: RunContext) -> None:
+    results = build_results(build_ranked, samples[:2], context, CONFIG)
+    assert {one.dropped for one in results.values()} == {"fewer than two answers were scored"}
+    assert all(one.tallies["unscored_answers"] == one.tallies["judged_answers"] > 1 for one in results.values())
 
 
 def test_the_stage_goes_on_where_it_was(

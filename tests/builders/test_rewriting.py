@@ -110,13 +110,13 @@ def test_a_builder_without_a_model_needs_none_and_one_with_says_so(scenes: Path,
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("writer.name=oracel", "writer"),
         ("writer.world=lap", "lab"),
         ("writter.name=oracle", "did you mean 'writer'"),
     ],
 )
-def test_mistakes_in_the_config_are_named(setting: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_mistakes_in_the_config_are_named(setting: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         load_config(get_builder("corrupted").config, None, (*ORACLE, setting))

@@ -1,4 +1,4 @@
-"""Small datasets of pairs for the tests of the check, and what a check found in them."""
+"""Small pair datasets for the tests of the check, and helpers to read its findings."""
 
 import json
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""The cleaned copy, its list of what went, and the stage around both, from JSONL and from Parquet."""
+"""The cleaned copy, its list of removed rows, and the stage around both, from JSONL and from Parquet."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import datasets
 import pytest
 from typer.testing import CliRunner, Result
 
-from sightline.check.findings import CheckConfig, Removed, Report
+from sightline.check.findings import CheckConfig, RemovedRow, Report
 from sightline.cli import app
 from sightline.data.preference_dataset import read_pairs, write_preference_dataset
 from sightline.records import read_json, read_manifest, read_rows
@@ -39,7 +39,7 @@ def test_the_copy_holds_the_good_rows_and_the_list_the_others(spoiled: Path, tmp
     assert done.exit_code == 0, done.output
     clean = tmp_path / "clean"
     assert [pair.id for pair in read_pairs(clean)] == ["pair-0", "pair-3", "pair-5"]
-    removed = [(gone.row, gone.id, gone.check) for gone in read_rows(clean / "removed.jsonl", Removed)]
+    removed = [(gone.row, gone.id, gone.check) for gone in read_rows(clean / "removed.jsonl", RemovedRow)]
     assert removed == [(2, "", "row"), (3, "pair-2", "empty"), (5, "again", "duplicate")]
     manifest = read_manifest(clean)
     assert manifest.complete and manifest.counts == {"rows": 6, "pairs": 3}
@@ -113,7 +113,7 @@ def test_bad_input_is_one_sentence(spoiled: Path, tmp_path: Path) -> None:
         (("check", spoiled, "--set", "min_sid=3"), "did you mean 'min_side'?"),
         (("check", spoiled, "--out", spoiled), "holds other files"),
         (("check", spoiled, "--fix", spoiled), "holds other files"),
-        (("check", spoiled, "--set", "look=0.9"), "look 0.9 must not lie above bad 0.75"),
+        (("check", spoiled, "--set", "look=0.9"), "look 0.9 must not exceed bad 0.75"),
     ):
         done = call(*words)
         assert done.exit_code == 2 and sentence in done.stderr, done.output

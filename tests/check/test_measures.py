@@ -1,4 +1,4 @@
-"""Give-aways and the language prior: numbers that are known beforehand."""
+"""Shortcuts and the language prior, against known numbers."""
 
 import math
 import random
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from sightline.check.findings import CheckConfig
-from sightline.check.language_prior import Fitting, measure_prior
+from sightline.check.language_prior import FitCheck, measure_prior
 from sightline.check.scan import DrawnRows
-from sightline.check.shortcuts import Bootstrap, auc_estimate, mean_estimate, measure_giveaways
+from sightline.check.shortcuts import Bootstrap, auc_estimate, mean_estimate, measure_shortcuts
 from sightline.models.requests import Prefix, ScoreRequest
 from sightline.models.scorer import answer_logps
 from sightline.models.vlm import VLM
@@ -71,12 +71,12 @@ def sample_of(count: int, seed: int = 0) -> DrawnRows:
 
 
 def verdicts(sample: DrawnRows) -> dict[str, str]:
-    lines, _ = measure_giveaways(sample, CONFIG, 0)
+    lines, _ = measure_shortcuts(sample, CONFIG, 0)
     return {line.check.removeprefix("give-away: "): line.verdict for line in lines if line.verdict != "ok"}
 
 
 def test_answers_alike_give_nothing_away() -> None:
-    lines, skipped = measure_giveaways(sample_of(400), CONFIG, 0)
+    lines, skipped = measure_shortcuts(sample_of(400), CONFIG, 0)
     assert verdicts(sample_of(400)) == {} and skipped == {}
     for line in lines:
         assert line.n == 400 and line.value is not None and line.value.ci95 is not None
@@ -88,7 +88,7 @@ def test_a_word_gives_away_and_nothing_else_does() -> None:
     sample = sample_of(1000)
     sample.chosen = [t + " indeed" if n % 2 else t + " so" for n, t in enumerate(sample.chosen)]
     sample.rejected = [t + " indeed" if n % 4 == 0 else t + " so" for n, t in enumerate(sample.rejected)]
-    lines, _ = measure_giveaways(sample, CONFIG, 0)
+    lines, _ = measure_shortcuts(sample, CONFIG, 0)
     found = next(line.value for line in lines if line.check == "give-away: bag of words")
     assert found is not None and found.value == pytest.approx(0.625, abs=0.05)
     always = sample_of(400)
@@ -108,7 +108,7 @@ def test_a_word_of_one_cluster_teaches_nothing_about_others() -> None:
 def test_length_within_pairs_is_found_where_lengths_over_all_answers_hide_it() -> None:
     sample = sample_of(300)
     sample.chosen = [f"{text} also" for text in sample.rejected]
-    lines, _ = measure_giveaways(sample, CONFIG, 0)
+    lines, _ = measure_shortcuts(sample, CONFIG, 0)
     words = next(line for line in lines if line.check == "give-away: words")
     assert words.value is not None and words.within is not None
     assert (words.value.value or 1) < 0.65 and words.within.value == 1.0
@@ -137,8 +137,8 @@ def test_no_more_pairs_than_asked_for_are_measured(tmp_path: Path) -> None:
 
 
 def pair(number: int, **columns: Any) -> Pair:
-    made: Pair = Pair.model_validate(row(number, **columns))
-    return made
+    pair: Pair = Pair.model_validate(row(number, **columns))
+    return pair
 
 
 def test_the_prior_is_the_margin_without_the_picture(vlm: VLM) -> None:
@@ -204,16 +204,16 @@ def test_the_short_way_says_what_the_encoder_says(vlm: VLM, tmp_path: Path, monk
     write(tmp_path, [], pictures=1)
     image = tmp_path / "images/0.png"
     texts = ["a" * n for n in (1, 40, 120, 180, 200, 220, 260)] + ["\u00e9\ufdfa" * n for n in (3, 8, 40)]
-    quick = Fitting(vlm)
+    quick = FitCheck(vlm)
     quick.problem(pair(0), ((96, 72),), lambda: (image,))
-    asked: list[str] = []
+    encoded: list[str] = []
 
     def paths(text: str) -> tuple[Path, ...]:
-        asked.append(text)
+        encoded.append(text)
         return (image,)
 
     for text in texts:
         one = pair(0, chosen=text)
         problem = quick.problem(one, ((96, 72),), lambda text=text: paths(text))  # type: ignore[misc]
-        assert problem == Fitting(vlm).problem(one, ((96, 72),), lambda: (image,))
-    assert len(asked) < len(texts), "some rows need no encoder"
+        assert problem == FitCheck(vlm).problem(one, ((96, 72),), lambda: (image,))
+    assert len(encoded) < len(texts), "some rows need no encoder"

@@ -1,11 +1,11 @@
-"""Benchmarks met by picture, by a picture that looks the same, by COCO id, by question."""
+"""Overlap with benchmarks by image bytes, by similar image, by COCO id, by question."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from sightline.check.overlap import against_path, against_samples
+from sightline.check.overlap import source_from_path, source_from_samples
 from sightline.data.images import coco_id
 from sightline.errors import InputError
 from sightline.records import Sample
@@ -41,9 +41,9 @@ def test_a_folder_of_pictures_with_a_list(tmp_path: Path) -> None:
     picture(2).resize((70, 50)).save(bench / "b.jpg", quality=80)
     picture(77).save(bench / "c.png")
     (bench / "broken.png").write_bytes(b"nothing")
-    asked = {"question_id": 1, "image": "COCO_val2014_000000000042.jpg", "text": "Is there a dog in the image?"}
-    (bench / "pope.json").write_text(json.dumps(asked) + "\n")
-    found = checked(dataset, tmp_path / "out", against=(against_path(bench),))
+    question = {"question_id": 1, "image": "COCO_val2014_000000000042.jpg", "text": "Is there a dog in the image?"}
+    (bench / "pope.json").write_text(json.dumps(question) + "\n")
+    found = checked(dataset, tmp_path / "out", against=(source_from_path(bench),))
     assert dict(found.rows) == {
         "overlap-image": [2],
         "overlap-alike": [3],
@@ -61,7 +61,7 @@ def test_several_copies_of_a_picture_are_all_found(tmp_path: Path) -> None:
     for number, side in ((1, 60), (2, 61), (3, 62)):
         picture(0).resize((side, side * 3 // 4)).save(dataset / f"images/{number}.png")
     picture(0).resize((120, 90)).save(tmp_path / "one.png")
-    found = checked(dataset, tmp_path / "out", against=(against_path(tmp_path / "one.png"),))
+    found = checked(dataset, tmp_path / "out", against=(source_from_path(tmp_path / "one.png"),))
     assert found.rows["overlap-alike"] == [1, 2, 3, 4]
 
 
@@ -69,7 +69,7 @@ def test_samples_and_a_json_list(tmp_path: Path) -> None:
     dataset = write(tmp_path / "pairs", [row(n) for n in range(3)])
     samples = [Sample(id="s", images=("images/1.png",), prompt=row(0)["prompt"])]
     (tmp_path / "list.json").write_text(json.dumps([{"question": row(2)["prompt"]}]))
-    against = (against_samples("lab", lambda: dataset, lambda: samples), against_path(tmp_path / "list.json"))
+    against = (source_from_samples("lab", lambda: dataset, lambda: samples), source_from_path(tmp_path / "list.json"))
     found = checked(dataset, tmp_path / "out", against=against)
     assert [(finding.of, finding.check, finding.row) for finding in found.findings] == [
         ("lab", "overlap-question", 1),
@@ -84,12 +84,12 @@ def test_samples_and_a_json_list(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": "x"}\nbad\n', "a.jsonl line 2 is not JSON"),
         ("a.json", "[1]", "entry 1: not a JSON object"),
         ("a.jsonl", '{"image": 5}\n', "the image is '5'"),
-        ("a.jsonl", "{}\n", "has neither pictures nor questions"),
-        ("a.txt", "x", "is no folder, no image"),
+        ("a.jsonl", "{}\n", "has neither images nor questions"),
+        ("a.txt", "x", "is not a folder, an image"),
     ],
 )
 def test_a_bad_benchmark_is_refused(tmp_path: Path, name: str, content: str, sentence: str) -> None:
     (tmp_path / name).write_text(content)
     dataset = write(tmp_path / "pairs", [row(0)])
     with pytest.raises(InputError, match=sentence):
-        checked(dataset, tmp_path / "out", against=(against_path(tmp_path / name),))
+        checked(dataset, tmp_path / "out", against=(source_from_path(tmp_path / name),))

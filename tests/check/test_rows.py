@@ -1,4 +1,4 @@
-"""What is found in single rows and among rows, each planted once in a dataset of good ones."""
+"""Findings in single rows and across rows, each planted once in a good dataset."""
 
 import gzip
 import json

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sightline.builders.dataset_ops import TakeConfig, average_datasets, merge_datasets, take_rows
 from sightline.check.findings import CheckConfig, CheckFinding, Report
-from sightline.check.fix import begin_fix, fix_dataset
+from sightline.check.fix import claim_fix, fix_dataset
 from sightline.check.run import FINDINGS, CheckPlan, check_into
 from sightline.data.formats.exporting import export_pairs
 from sightline.data.formats.importing import ImportRequest, import_layout
@@ -76,7 +76,7 @@ def looked_at(source: Path, out: Path) -> Report:
 def fixed(source: Path, out: Path) -> None:
     plan = CheckPlan(source, CheckConfig(resamples=100))
     looked_at(source, out.parent / "findings")
-    fix_dataset(plan, out.parent / "findings" / FINDINGS, begin_fix(plan, out), lambda done, total: None)
+    fix_dataset(plan, out.parent / "findings" / FINDINGS, claim_fix(plan, out), lambda done, total: None)
 
 
 ADOPTING: dict[str, Callable[[Path, Path], object]] = {

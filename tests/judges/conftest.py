@@ -1,4 +1,4 @@
-"""What the tests of an endpoint's client share."""
+"""Fixtures for the tests of an endpoint's client."""
 
 from pathlib import Path
 

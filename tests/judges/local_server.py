@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that answers chat completions as a test says, well or badly."""
+"""A real HTTP server on loopback that answers chat completions by a test's script, well or badly."""
 
 import base64
 import contextlib

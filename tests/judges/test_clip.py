@@ -116,7 +116,7 @@ def open_judge(directory: Path, **settings: Any) -> Judge:
     return config.open(RunContext(Path(), Path(), 0))
 
 
-def asked(answer: str, *images: Path) -> JudgeInput:
+def make_input(answer: str, *images: Path) -> JudgeInput:
     return JudgeInput(Prefix(images, "What is it?"), answer)
 
 
@@ -126,14 +126,14 @@ def plain(directory: Path, image: Path, sentence: str) -> float:
     pad = {"padding": "max_length", "max_length": LIMIT} if "siglip" in type(model).__name__.lower() else {}
     with Image.open(image) as picture, torch.no_grad():
         inputs = processor(text=[sentence], images=picture.convert("RGB"), return_tensors="pt", **pad)
-        made = model.eval()(**inputs)
-    return 100 * max(0.0, torch.nn.functional.cosine_similarity(made.image_embeds, made.text_embeds).item())
+        output = model.eval()(**inputs)
+    return 100 * max(0.0, torch.nn.functional.cosine_similarity(output.image_embeds, output.text_embeds).item())
 
 
 def test_scores_are_transformers_own(encoder: Path, pictures: list[Path], own_cache: Path) -> None:
     sentences = ["A red cup.", "There is a cow in front of the barn.", "No."]
     every = [(image, sentence) for image in pictures for sentence in sentences]
-    verdicts = open_judge(encoder, batch_size=4).score([asked(sentence, image) for image, sentence in every])
+    verdicts = open_judge(encoder, batch_size=4).score([make_input(sentence, image) for image, sentence in every])
     expected = [plain(encoder, image, sentence) for image, sentence in every]
     assert [verdict.score for verdict in verdicts] == pytest.approx(expected, abs=2e-4)
     assert len({round(score, 2) for score in expected}) > 3  # else nothing would be told apart
@@ -142,13 +142,13 @@ def test_scores_are_transformers_own(encoder: Path, pictures: list[Path], own_ca
 def test_sentences_and_pictures_are_averaged(encoder: Path, pictures: list[Path], own_cache: Path) -> None:
     judge = open_judge(encoder)
     one, two = "A red cup.", "A cow."
-    (both,) = judge.score([asked(f"{one}  {two}\n", pictures[0], pictures[1])])
+    (both,) = judge.score([make_input(f"{one}  {two}\n", pictures[0], pictures[1])])
     singles = [plain(encoder, image, sentence) for image in pictures[:2] for sentence in (one, two)]
     assert both.score == pytest.approx(sum(singles) / 4, abs=2e-4)
 
 
 def test_neighbors_and_batches_change_nothing(encoder: Path, pictures: list[Path], own_cache: Path) -> None:
-    items = [asked(f"A {'very ' * number}red cup. No.", *pictures[: number + 1]) for number in range(5)]
+    items = [make_input(f"A {'very ' * number}red cup. No.", *pictures[: number + 1]) for number in range(5)]
     whole = open_judge(encoder, batch_size=64).score(items)
     alone = [open_judge(encoder, batch_size=1).score([one])[0] for one in reversed(items)][::-1]
     assert whole == alone and len({verdict.score for verdict in whole}) == 5
@@ -157,10 +157,10 @@ def test_neighbors_and_batches_change_nothing(encoder: Path, pictures: list[Path
 def test_what_cannot_be_scored_says_why(encoder: Path, pictures: list[Path], own_cache: Path) -> None:
     long = "A red cup and a blue plate and " * 10
     items = [
-        asked("A red cup."),
-        asked(" \n", pictures[0]),
-        asked(f"No. {long}.", pictures[0]),
-        asked("A red cup.", pictures[0]),
+        make_input("A red cup."),
+        make_input(" \n", pictures[0]),
+        make_input(f"No. {long}.", pictures[0]),
+        make_input("A red cup.", pictures[0]),
     ]
     verdicts = open_judge(encoder).score(items)
     assert [verdict.score for verdict in verdicts[:3]] == [None] * 3
@@ -175,8 +175,8 @@ def test_the_longest_sentence_that_fits_is_scored_and_one_more_token_is_not(
     tokenizer = AutoProcessor.from_pretrained(encoder).tokenizer  # type: ignore[no-untyped-call]
     texts = {len(tokenizer(text)["input_ids"]): text for text in ("cup" + " cup" * number for number in range(LIMIT))}
     judge = open_judge(encoder)
-    assert judge.score([asked(texts[LIMIT], pictures[0])])[0].score is not None
-    assert judge.score([asked(texts[LIMIT + 1], pictures[0])])[0].score is None
+    assert judge.score([make_input(texts[LIMIT], pictures[0])])[0].score is not None
+    assert judge.score([make_input(texts[LIMIT + 1], pictures[0])])[0].score is None
 
 
 def test_pictures_are_looked_at_once(
@@ -190,7 +190,7 @@ def test_pictures_are_looked_at_once(
         return plain_features(self, pixel_values=pixel_values, **more)
 
     monkeypatch.setattr(CLIPModel, "get_image_features", counted)
-    items = [asked("A red cup.", image) for image in (*pictures, *pictures)]
+    items = [make_input("A red cup.", image) for image in (*pictures, *pictures)]
     first = open_judge(clip_dir, batch_size=2).score(items)
     assert looked == [2, 2, 1]
     assert open_judge(clip_dir).score(items) == first and looked == [2, 2, 1]
@@ -206,7 +206,7 @@ def test_another_model_does_not_get_this_ones_pictures(pictures: list[Path], tmp
         model.visual_projection.weight.mul_(-1)
     two = save_clip(tmp_path / "two", model)
     judges = [open_judge(directory) for directory in (one, two)]
-    items = [asked("A red cup.", image) for image in pictures]
+    items = [make_input("A red cup.", image) for image in pictures]
     scores = [[verdict.score for verdict in judge.score(items)] for judge in judges]
     assert all(min(pair) == 0 < max(pair) for pair in zip(*scores, strict=True))  # the sign of every cosine turned
     assert judges[0].identity != judges[1].identity == open_judge(two, batch_size=3).identity
@@ -215,11 +215,11 @@ def test_another_model_does_not_get_this_ones_pictures(pictures: list[Path], tmp
 def test_what_is_no_dual_encoder_is_refused(tmp_path: Path, clip_dir: Path) -> None:
     with pytest.raises(InputError, match=r"none is not a model directory: it has no config\.json"):
         open_judge(tmp_path / "none")
-    with pytest.raises(InputError, match="is no dual encoder"):
+    with pytest.raises(InputError, match="is not a dual encoder"):
         open_judge(save_tiny_llava(tmp_path / "llava"))
     bare = tmp_path / "bare"
     CLIPModel.from_pretrained(clip_dir).save_pretrained(bare)
-    with pytest.raises(InputError, match=r"bare (cannot be opened|is no dual encoder)"):
+    with pytest.raises(InputError, match=r"bare (cannot be opened|is not a dual encoder)"):
         open_judge(bare)
 
 
@@ -246,8 +246,8 @@ def test_a_trained_encoder_prefers_the_color_that_is_there(tmp_path: Path, own_c
     torch.manual_seed(0)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(60):
-        made = model(pixel_values=pixels[seen], **texts)
-        loss = torch.nn.functional.cross_entropy(made.logits_per_image, targets[seen])
+        output = model(pixel_values=pixels[seen], **texts)
+        loss = torch.nn.functional.cross_entropy(output.logits_per_image, targets[seen])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -258,7 +258,7 @@ def test_a_trained_encoder_prefers_the_color_that_is_there(tmp_path: Path, own_c
         images[place].save(paths[-1])
     wrong = [names[(names.index(colors[place]) + 3) % len(names)] for place in fresh]
     pairs = [
-        ComparisonInput(asked(f"It is {colors[place]}.", path), asked(f"It is {other}.", path))
+        ComparisonInput(make_input(f"It is {colors[place]}.", path), make_input(f"It is {other}.", path))
         for place, path, other in zip(fresh, paths, wrong, strict=True)
     ]
     found = prefer(open_judge(directory), pairs)
@@ -266,5 +266,5 @@ def test_a_trained_encoder_prefers_the_color_that_is_there(tmp_path: Path, own_c
 
 
 def test_verdicts_are_plain_numbers(clip_dir: Path, pictures: list[Path], own_cache: Path) -> None:
-    (verdict,) = open_judge(clip_dir).score([asked("A red cup.", pictures[0])])
+    (verdict,) = open_judge(clip_dir).score([make_input("A red cup.", pictures[0])])
     assert verdict == Verdict(verdict.score) and isinstance(verdict.score, float)

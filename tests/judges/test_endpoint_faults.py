@@ -175,13 +175,13 @@ def test_nobody_there_stops_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
-    [(401, r"rejects the API key .*valid one in MY_KEY"), (404, "does not know 'm'")],
+    ("code", "message"),
+    [(401, r"refuses the key .*valid one into MY_KEY"), (404, "does not know 'm'")],
 )
-def test_a_wrong_key_or_model_stops_at_once(code: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_key_or_model_stops_at_once(code: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "sk-secret")
     act = status(code, {"error": {"message": "no: sk-secret"}})
-    with serving(in_turn(act)) as (url, heard), pytest.raises(InputError, match=said) as caught:
+    with serving(in_turn(act)) as (url, heard), pytest.raises(InputError, match=message) as caught:
         endpoint(url, api_key_env="MY_KEY", concurrency=1).ask([Ask("a"), Ask("b")])
     assert len(heard.bodies) == 1 and "sk-secret" not in str(caught.value) and "no: ***" in str(caught.value)
 
@@ -203,8 +203,8 @@ def test_a_server_that_refuses_everything_stops_the_run() -> None:
 
 
 def test_a_server_that_breaks_at_everything_stops_the_run() -> None:
-    said = r"failed 8 calls and answered none .*out of memory"
-    with serving(in_turn(FLEETING["500"])) as (url, heard), pytest.raises(InputError, match=said):
+    message = r"failed 8 calls and answered none .*out of memory"
+    with serving(in_turn(FLEETING["500"])) as (url, heard), pytest.raises(InputError, match=message):
         endpoint(url, concurrency=1, retries=1).ask([Ask(str(number)) for number in range(100)])
     assert len(heard.bodies) == 16
 
@@ -294,10 +294,10 @@ def test_a_killed_run_ends_at_once_and_goes_on_where_it_was(kill: signal.Signals
             sent = time.monotonic()
             child.send_signal(kill)
             assert child.stderr is not None
-            told = child.stderr.read().decode()
+            stderr = child.stderr.read().decode()
             child.wait(20)
         assert time.monotonic() - sent < 10
-        assert kill == signal.SIGKILL or told.rstrip().endswith("KeyboardInterrupt")
+        assert kill == signal.SIGKILL or stderr.rstrip().endswith("KeyboardInterrupt")
         answered = heard.texts()[:5]
     with serving(echo) as (url, heard):
         replies = endpoint(url).ask([Ask(str(number)) for number in range(10)])

@@ -1,4 +1,4 @@
-"""The endpoint's judge: both orders, the parse rule, what is shown, what its identity hangs on, and rubbish."""
+"""The endpoint judge: both orders, the parse rule, its prompts, its identity, and invalid replies."""
 
 import re
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def open_judge(url: str, server: dict[str, Any] | None = None, **settings: Any) 
     return EndpointJudgeConfig.model_validate({"name": "endpoint", "server": section, **settings}).open(TOOLS)
 
 
-def asked(answer: str, *images: Path, prompt: str = "Which color?", **more: Any) -> JudgeInput:
+def make_input(answer: str, *images: Path, prompt: str = "Which color?", **more: Any) -> JudgeInput:
     return JudgeInput(Prefix(images, prompt), answer, **more)
 
 
@@ -59,9 +59,9 @@ def sees_colors(body: Body, number: int) -> Act:
 def test_the_answer_that_fits_the_picture_is_better_wherever_it_stands(make_image: MakeImage) -> None:
     red, blue = make_image("red.png", color="red"), make_image("blue.png", color="blue")
     pairs = [
-        ComparisonInput(asked("It is red.", red), asked("It is blue.", red)),
-        ComparisonInput(asked("It is red.", blue), asked("It is blue.", blue)),
-        ComparisonInput(asked("Something red.", red), asked("It is red.", red)),
+        ComparisonInput(make_input("It is red.", red), make_input("It is blue.", red)),
+        ComparisonInput(make_input("It is red.", blue), make_input("It is blue.", blue)),
+        ComparisonInput(make_input("Something red.", red), make_input("It is red.", red)),
     ]
     with serving(sees_colors) as (url, heard):
         judge = open_judge(url)
@@ -71,7 +71,7 @@ def test_the_answer_that_fits_the_picture_is_better_wherever_it_stands(make_imag
     assert len(heard.bodies) == 6  # both orders of three; the swapped ones were known
 
 
-SAID: dict[str, Act] = {
+REPLIES: dict[str, Act] = {
     "1": say("Better: 1"),
     "2": say("Better: 2"),
     "tie": say("Better: tie"),
@@ -99,16 +99,16 @@ SAID: dict[str, Act] = {
 )
 def test_both_orders_must_agree(straight: str, swapped: str, verdict: Preference | None) -> None:
     def script(body: Body, number: int) -> Act:
-        return SAID[straight if answers_of(body) == ["a", "b"] else swapped]
+        return REPLIES[straight if answers_of(body) == ["a", "b"] else swapped]
 
     with serving(script) as (url, _):
-        assert prefer(open_judge(url), [ComparisonInput(asked("a"), asked("b"))]) == [verdict]
+        assert prefer(open_judge(url), [ComparisonInput(make_input("a"), make_input("b"))]) == [verdict]
 
 
 def test_a_comparing_judge_gives_grades_where_scores_are_asked(make_image: MakeImage) -> None:
     red = make_image(color="red")
     with serving(sees_colors) as (url, _):
-        verdicts = open_judge(url).score([asked("It is red.", red), asked("It is blue.", red)])
+        verdicts = open_judge(url).score([make_input("It is red.", red), make_input("It is blue.", red)])
     assert [verdict.score for verdict in verdicts] == [9, 2]
 
 
@@ -120,30 +120,34 @@ def test_grades_come_by_the_picture_and_decide_preferences(make_image: MakeImage
     with serving(sees_colors) as (url, _):
         judge = open_judge(url, mode="grade")
         assert not isinstance(judge, Comparer)
-        assert prefer(judge, [ComparisonInput(asked("It is blue.", red), asked("It is red.", red))]) == ["second"]
-        (verdict,) = judge.score([asked("It is red.", red)])
+        assert prefer(judge, [ComparisonInput(make_input("It is blue.", red), make_input("It is red.", red))]) == [
+            "second"
+        ]
+        (verdict,) = judge.score([make_input("It is red.", red)])
     assert verdict.score == 9 and verdict.aspects == {} and verdict.note == "It is red.\n\nScore: 9"
 
 
 def test_aspects_are_rated_each_and_their_mean_is_the_score() -> None:
     with serving(lambda body, number: say("Well.\nFaithfulness: 5\nHelpfulness: 3\nBrevity: 4")) as (url, heard):
         aspects = ["helpfulness", "faithfulness", "Brevity: are {all} words needed"]
-        (verdict,) = open_judge(url, mode="grade", aspects=aspects).score([asked("It is red.")])
+        (verdict,) = open_judge(url, mode="grade", aspects=aspects).score([make_input("It is red.")])
     assert verdict.aspects == {"helpfulness": 3, "faithfulness": 5, "brevity": 4} and verdict.score == 4
-    (told,) = heard.texts()
-    assert "- Helpfulness: does it answer" in told and "- Brevity: are {all} words needed?" in told
-    assert told.endswith("Helpfulness: N\nFaithfulness: N\nBrevity: N\n\nQuestion: Which color?\n\nAnswer: It is red.")
+    (prompt,) = heard.texts()
+    assert "- Helpfulness: does it answer" in prompt and "- Brevity: are {all} words needed?" in prompt
+    assert prompt.endswith(
+        "Helpfulness: N\nFaithfulness: N\nBrevity: N\n\nQuestion: Which color?\n\nAnswer: It is red."
+    )
 
 
 @pytest.mark.parametrize(
-    "act", [SAID["rubbish"], SAID["empty"], SAID["500"], say("Score: 11"), say("Score: 1", finish="length")]
+    "act", [REPLIES["rubbish"], REPLIES["empty"], REPLIES["500"], say("Score: 11"), say("Score: 1", finish="length")]
 )
 def test_a_failed_call_is_unscored_and_the_note_says_why(act: Act) -> None:
     def script(body: Body, number: int) -> Act:
         return act if answers_of(body) == ["bad"] else say("Score: 5")
 
     with serving(script) as (url, _):
-        good, bad = open_judge(url, mode="grade").score([asked("good"), asked("bad")])
+        good, bad = open_judge(url, mode="grade").score([make_input("good"), make_input("bad")])
     assert good.score == 5
     assert bad.score is None and bad.aspects == {} and bad.note
 
@@ -154,11 +158,11 @@ def test_a_failed_call_is_unscored_and_the_note_says_why(act: Act) -> None:
 @pytest.mark.parametrize("mode", ["grade", "compare"])
 @pytest.mark.parametrize("shown", [True, False])
 def test_the_reference_is_shown_where_asked_for(mode: str, shown: bool) -> None:
-    pair = ComparisonInput(asked("a", reference="It is teal."), asked("b", reference="It is teal."))
+    pair = ComparisonInput(make_input("a", reference="It is teal."), make_input("b", reference="It is teal."))
     with serving(lambda body, number: say("Score: 1")) as (url, heard):
         prefer(open_judge(url, mode=mode, show_reference=shown), [pair])
-        assert {"Reference answer, which is right: It is teal." in told for told in heard.texts()} == {shown}
-        prefer(open_judge(url, mode=mode, show_reference=True), [ComparisonInput(asked("a"), asked("b"))])
+        assert {"Reference answer, which is right: It is teal." in prompt for prompt in heard.texts()} == {shown}
+        prefer(open_judge(url, mode=mode, show_reference=True), [ComparisonInput(make_input("a"), make_input("b"))])
         assert "Reference" not in heard.texts()[-1]
 
 
@@ -167,10 +171,12 @@ def test_earlier_turns_and_places_of_pictures_are_told(make_image: MakeImage) ->
     history = (Turn(role="user", text="Look at <image>."), Turn(role="assistant", text="A red one."))
     prefix = Prefix((one, two), "And <image>?", history)
     with serving(lambda body, number: say("Score: 1")) as (url, heard):
-        open_judge(url, mode="grade").score([JudgeInput(prefix, "Blue."), asked("x", one, prompt="<image>\nWhat?")])
+        open_judge(url, mode="grade").score(
+            [JudgeInput(prefix, "Blue."), make_input("x", one, prompt="<image>\nWhat?")]
+        )
     by_answer = {answers_of(body)[0]: body for body in heard.bodies}
-    told = "User: Look at [picture 1].\nAssistant: A red one.\nUser: And [picture 2]?"
-    assert f"Question: {told}\n\nAnswer: Blue." in text_of(by_answer["Blue."])
+    conversation = "User: Look at [picture 1].\nAssistant: A red one.\nUser: And [picture 2]?"
+    assert f"Question: {conversation}\n\nAnswer: Blue." in text_of(by_answer["Blue."])
     assert len(pictures_of(by_answer["Blue."])) == 2
     assert "Question: What?\n\nAnswer: x" in text_of(by_answer["x"])
 

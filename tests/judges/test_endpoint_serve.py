@@ -138,13 +138,15 @@ def test_the_door_changes_nothing_and_writes_it_down(server: str, scenes: list[P
 def test_the_judge_asks_and_what_is_no_verdict_is_unscored(server: str, scenes: list[Path]) -> None:
     """A model of ten megabytes describes whatever it is asked; the pipe is tested, not the verdicts."""
     judge = EndpointJudgeConfig(name="endpoint", server=section(server), mode="grade").open(TOOLS)
-    asked = [JudgeInput(Prefix((scene,), DESCRIBE), "A red cup.") for scene in scenes[:2]]
-    verdicts = judge.score(asked)
-    prompts = [GenerateRequest(Prefix(one.prefix.images, grade_prompt(one, (), reference=False))) for one in asked]
+    inputs = [JudgeInput(Prefix((scene,), DESCRIBE), "A red cup.") for scene in scenes[:2]]
+    verdicts = judge.score(inputs)
+    prompts = [GenerateRequest(Prefix(one.prefix.images, grade_prompt(one, (), reference=False))) for one in inputs]
     own = generate(load_vlm(BASE), prompts, Sampling(48), batch_size=2)
-    for verdict, said in zip(verdicts, own, strict=True):
+    for verdict, reply in zip(verdicts, own, strict=True):
         assert verdict.score is None
-        assert verdict.note == (f"unparsable reply: {said.text.strip()}" if said.finished else "cut off at max_tokens")
+        assert verdict.note == (
+            f"unparsable reply: {reply.text.strip()}" if reply.finished else "cut off at max_tokens"
+        )
 
 
 def test_the_comparing_judge_leaves_pairs_unscored(server: str, scenes: list[Path]) -> None:
@@ -163,7 +165,7 @@ def test_the_writer_writes_what_the_model_says(server: str, scenes: list[Path]) 
         GenerateRequest(Prefix((), task_text(drafts[1]))),
     ]
     own = generate(load_vlm(BASE), prompts, Sampling(48), batch_size=2)
-    assert [one.text for one in written] == [said.text.strip() if said.finished else None for said in own]
+    assert [one.text for one in written] == [one.text.strip() if one.finished else None for one in own]
 
 
 def test_seeds_sample_and_repeat(server: str, scenes: list[Path], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The judges that ask no server: the lab's base model judges the lab's own texts, and its truth says how well."""
+"""Judges without a server: the lab's base model judges the lab's texts, checked against ground truth."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from sightline.builders.rewriting import draft_seed
 from sightline.data.samples import read_samples
 from sightline.errors import InputError
-from sightline.judges.accuracy import accuracy_of
-from sightline.judges.claims import named
+from sightline.judges.accuracy import measure_accuracy
+from sightline.judges.claims import find_nouns
 from sightline.judges.judge import ComparisonInput, Judge, Verdict, prefer
 from sightline.judges.length_control import JudgeConfig, LengthControlledJudgeConfig, _LengthControlled
 from sightline.lab import BASE
@@ -32,32 +32,34 @@ CLAIMS = {"name": "claims", "split": "nouns", "nouns": KINDS, "question": "Is th
 
 
 @pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> RunContext:
+def context(tmp_path_factory: pytest.TempPathFactory) -> RunContext:
     folder = tmp_path_factory.mktemp("judged") / "samples"
     write_scenes(ScenesConfig(described=1.0), "validation", COUNT, folder)
     return RunContext(folder, folder / "views", 0, load_vlm(BASE))
 
 
 @pytest.fixture(scope="module")
-def samples(tools: RunContext) -> list[Sample]:
-    return list(read_samples(tools.folder))
+def samples(context: RunContext) -> list[Sample]:
+    return list(read_samples(context.folder))
 
 
 @pytest.fixture(scope="module")
-def both(tools: RunContext, samples: list[Sample]) -> list[tuple[JudgeInput, JudgeInput]]:
+def both(context: RunContext, samples: list[Sample]) -> list[tuple[JudgeInput, JudgeInput]]:
     """References, and the same with a mistake or more."""
-    good = [judge_input(sample, tools.folder, sample.reference or "") for sample in samples]
-    drafts = [WriterTask("corrupt", one, draft_seed(tools, sample)) for one, sample in zip(good, samples, strict=True)]
-    bad = OracleWriterConfig(name="oracle").open(tools).write(drafts)
+    good = [judge_input(sample, context.folder, sample.reference or "") for sample in samples]
+    drafts = [
+        WriterTask("corrupt", one, draft_seed(context, sample)) for one, sample in zip(good, samples, strict=True)
+    ]
+    bad = OracleWriterConfig(name="oracle").open(context).write(drafts)
     return [
-        (one, judge_input(sample, tools.folder, worse.text))
+        (one, judge_input(sample, context.folder, worse.text))
         for one, sample, worse in zip(good, samples, bad, strict=True)
         if worse.text
     ]
 
 
-def opened(tools: RunContext, **settings: Any) -> Judge:
-    judge: Judge = TypeAdapter(JudgeConfig).validate_python(settings).open(tools)
+def opened(context: RunContext, **settings: Any) -> Judge:
+    judge: Judge = TypeAdapter(JudgeConfig).validate_python(settings).open(context)
     return judge
 
 
@@ -67,15 +69,15 @@ def agreement(judge: Judge, both: Sequence[tuple[JudgeInput, JudgeInput]]) -> fl
     return sum({"first": 1.0, "tie": 0.5}.get(str(choice), 0.0) for choice in found) / len(found)
 
 
-def test_the_oracle_is_always_right(tools: RunContext, both: list[tuple[JudgeInput, JudgeInput]]) -> None:
-    assert agreement(opened(tools, name="oracle"), both) == 1.0
-    with_truth = opened(tools, name="oracle")
+def test_the_oracle_is_always_right(context: RunContext, both: list[tuple[JudgeInput, JudgeInput]]) -> None:
+    assert agreement(opened(context, name="oracle"), both) == 1.0
+    with_truth = opened(context, name="oracle")
     assert with_truth.score([JudgeInput(both[0][0].prefix, "A cup.")])[0].score is None
 
 
 @pytest.mark.slow
-def test_claims_find_made_up_objects(tools: RunContext, both: list[tuple[JudgeInput, JudgeInput]]) -> None:
-    judge = opened(tools, **CLAIMS)
+def test_claims_find_made_up_objects(context: RunContext, both: list[tuple[JudgeInput, JudgeInput]]) -> None:
+    judge = opened(context, **CLAIMS)
     assert agreement(judge, both) > 0.65  # colors and counts are not asked for
     verdict = judge.score([JudgeInput(both[0][0].prefix, "There is nothing.")])[0]
     assert verdict == Verdict(0.0, {"claims": 0.0})
@@ -85,33 +87,33 @@ def test_claims_find_made_up_objects(tools: RunContext, both: list[tuple[JudgeIn
     assert all(v.aspects["claims"] == 3 for v in absent)
 
 
-def test_claims_by_sentences_and_by_a_writer(tools: RunContext, both: list[tuple[JudgeInput, JudgeInput]]) -> None:
-    asked = [one for one, _ in both[:4]]
-    sentences = opened(tools, name="claims").score(asked)
-    assert [v.aspects["claims"] for v in sentences] == [one.answer.count(".") for one in asked]
-    written = opened(tools, name="claims", split="writer", writer={"name": "oracle"}).score(asked)
+def test_claims_by_sentences_and_by_a_writer(context: RunContext, both: list[tuple[JudgeInput, JudgeInput]]) -> None:
+    inputs = [one for one, _ in both[:4]]
+    sentences = opened(context, name="claims").score(inputs)
+    assert [v.aspects["claims"] for v in sentences] == [one.answer.count(".") for one in inputs]
+    written = opened(context, name="claims", split="writer", writer={"name": "oracle"}).score(inputs)
     assert all(v.aspects["claims"] >= 1 for v in written)
-    unknown = [JudgeInput(asked[0].prefix, "A cup.")]  # no truth, so that the oracle cannot split it
-    assert opened(tools, name="claims", split="writer", writer={"name": "oracle"}).score(unknown)[0].score is None
+    unknown = [JudgeInput(inputs[0].prefix, "A cup.")]  # no truth, so that the oracle cannot split it
+    assert opened(context, name="claims", split="writer", writer={"name": "oracle"}).score(unknown)[0].score is None
 
 
-def test_batches_do_not_change_verdicts(tools: RunContext, both: list[tuple[JudgeInput, JudgeInput]]) -> None:
-    asked = [one for pair in both[:5] for one in pair]
+def test_batches_do_not_change_verdicts(context: RunContext, both: list[tuple[JudgeInput, JudgeInput]]) -> None:
+    inputs = [one for pair in both[:5] for one in pair]
     for name in ("claims", "self"):
         settings = CLAIMS if name == "claims" else {"name": "self"}
-        one, other = (opened(tools, **settings, batch_size=size).score(asked) for size in (1, 7))
+        one, other = (opened(context, **settings, batch_size=size).score(inputs) for size in (1, 7))
         assert [v.score for v in one] == pytest.approx([v.score for v in other], abs=1e-4)
 
 
 def test_the_model_itself_prefers_what_the_picture_makes_likely(
-    tools: RunContext, both: list[tuple[JudgeInput, JudgeInput]]
+    context: RunContext, both: list[tuple[JudgeInput, JudgeInput]]
 ) -> None:
-    judge = opened(tools, name="self")
+    judge = opened(context, name="self")
     assert agreement(judge, both) > 0.7
     one = both[0][0]
     with torch.no_grad():
         seen, blind = (
-            answer_logps(tools.vlm, [ScoreRequest(prefix, (one.answer,))])
+            answer_logps(context.vlm, [ScoreRequest(prefix, (one.answer,))])
             for prefix in (one.prefix, type(one.prefix)((), one.prefix.prompt))
         )
     wanted = float((seen.sums() - blind.sums()) / seen.lengths())
@@ -120,7 +122,7 @@ def test_the_model_itself_prefers_what_the_picture_makes_likely(
 
 
 def test_a_dpo_adapter_is_a_reward(
-    tools: RunContext, both: list[tuple[JudgeInput, JudgeInput]], tmp_path: Path
+    context: RunContext, both: list[tuple[JudgeInput, JudgeInput]], tmp_path: Path
 ) -> None:
     vlm = add_lora(load_vlm(BASE), LoraSettings(rank=4, alpha=8.0))
     lesson = [ScoreRequest(one.prefix, (one.answer, other.answer)) for one, other in both[:8]]
@@ -132,11 +134,13 @@ def test_a_dpo_adapter_is_a_reward(
         loss.backward()
         optimizer.step()
     save_adapter(vlm, tmp_path / "adapter")
-    judge = opened(tools, name="reward", model=BASE, adapter=tmp_path / "adapter", beta=0.1)
+    judge = opened(context, name="reward", model=BASE, adapter=tmp_path / "adapter", beta=0.1)
     scores = [verdict.score or 0 for verdict in judge.score([one for one, _ in both[:8]])]
     with torch.no_grad():
         trained = answer_logps(vlm, [ScoreRequest(one.prefix, (one.answer,)) for one, _ in both[:8]]).sums()[:, 0]
-        before = answer_logps(tools.vlm, [ScoreRequest(one.prefix, (one.answer,)) for one, _ in both[:8]]).sums()[:, 0]
+        before = answer_logps(context.vlm, [ScoreRequest(one.prefix, (one.answer,)) for one, _ in both[:8]]).sums()[
+            :, 0
+        ]
     assert scores == pytest.approx((0.1 * (trained - before)).tolist(), abs=1e-4)
     assert agreement(judge, both[:8]) > 0.8
 
@@ -146,8 +150,8 @@ class _Words:
 
     identity = "words"
 
-    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
-        return [Verdict(float(len(one.answer.split())) if one.answer else None) for one in asked]
+    def score(self, inputs: Sequence[JudgeInput]) -> list[Verdict]:
+        return [Verdict(float(len(one.answer.split())) if one.answer else None) for one in inputs]
 
 
 def controlled(**settings: Any) -> Judge:
@@ -169,10 +173,10 @@ def test_length_is_taken_out(both: list[tuple[JudgeInput, JudgeInput]]) -> None:
     assert controlled(per_word=1.0).identity != controlled(per_word=2.0).identity
 
 
-def test_identities_follow_what_decides(tools: RunContext) -> None:
-    one, other = opened(tools, **CLAIMS), opened(tools, **{**CLAIMS, "question": "Can you see {claim}?"})
+def test_identities_follow_what_decides(context: RunContext) -> None:
+    one, other = opened(context, **CLAIMS), opened(context, **{**CLAIMS, "question": "Can you see {claim}?"})
     assert one.identity != other.identity
-    assert opened(tools, **CLAIMS, batch_size=3).identity == one.identity
+    assert opened(context, **CLAIMS, batch_size=3).identity == one.identity
 
 
 @pytest.mark.parametrize(
@@ -193,24 +197,24 @@ def test_settings_that_cannot_be(settings: dict[str, Any]) -> None:
 
 def test_nouns_are_whole_words_in_either_number() -> None:
     text = "Two cups, an Umbrella and a panda on buses."
-    assert named(text, ("cup", "pan", "umbrella", "bus")) == ["a cup", "an umbrella", "a bus"]
+    assert find_nouns(text, ("cup", "pan", "umbrella", "bus")) == ["a cup", "an umbrella", "a bus"]
 
 
-def test_what_is_no_reward_model_says_what_is_missing(tools: RunContext, tmp_path: Path) -> None:
+def test_what_is_no_reward_model_says_what_is_missing(context: RunContext, tmp_path: Path) -> None:
     vlm = add_lora(load_vlm(BASE), LoraSettings(rank=2, alpha=4.0))
     save_adapter(vlm, tmp_path)
-    with pytest.raises(InputError, match=r"is no reward model, as it has no head\.json .* or give judge\.beta"):
-        opened(tools, name="reward", model=BASE, adapter=tmp_path)
+    with pytest.raises(InputError, match=r"is not a reward model: it has no head\.json; .* or set judge\.beta"):
+        opened(context, name="reward", model=BASE, adapter=tmp_path)
     save_head(new_head(vlm), "reward", tmp_path)
-    with pytest.raises(InputError, match=r"a reward model with a head of its own; leave judge\.beta out"):
-        opened(tools, name="reward", model=BASE, adapter=tmp_path, beta=0.1)
+    with pytest.raises(InputError, match=r"a reward model with its own head; remove judge\.beta"):
+        opened(context, name="reward", model=BASE, adapter=tmp_path, beta=0.1)
     save_head(ScalarHead(3), "reward", tmp_path)
-    with pytest.raises(InputError, match="is for hidden states of size 3"):
-        opened(tools, name="reward", model=BASE, adapter=tmp_path)
+    with pytest.raises(InputError, match="is for hidden states of 3 numbers"):
+        opened(context, name="reward", model=BASE, adapter=tmp_path)
 
 
 def test_a_reward_model_scores_by_its_head_and_leaves_out_what_does_not_fit(
-    tools: RunContext, both: list[tuple[JudgeInput, JudgeInput]], tmp_path: Path
+    context: RunContext, both: list[tuple[JudgeInput, JudgeInput]], tmp_path: Path
 ) -> None:
     """The last token's state times the weights; answers to one prompt side by side, or alone, are the same."""
     vlm = add_lora(load_vlm(BASE), LoraSettings(rank=2, alpha=4.0))
@@ -219,13 +223,13 @@ def test_a_reward_model_scores_by_its_head_and_leaves_out_what_does_not_fit(
         head.weight.normal_(generator=torch.Generator().manual_seed(0))
     save_adapter(vlm, tmp_path)
     save_head(head, "reward", tmp_path)
-    asked = [one for pair in both[:4] for one in pair]
-    long = JudgeInput(asked[0].prefix, "cup " * 2000)
-    judge = opened(tools, name="reward", model=BASE, adapter=tmp_path)
-    verdicts = judge.score([long, *asked])
+    inputs = [one for pair in both[:4] for one in pair]
+    long = JudgeInput(inputs[0].prefix, "cup " * 2000)
+    judge = opened(context, name="reward", model=BASE, adapter=tmp_path)
+    verdicts = judge.score([long, *inputs])
     assert verdicts[0] == Verdict(None, note="too long for the judge")
     with torch.no_grad():
-        expected = [answer_scores(vlm, head, [ScoreRequest(one.prefix, (one.answer,))]).item() for one in asked]
+        expected = [answer_scores(vlm, head, [ScoreRequest(one.prefix, (one.answer,))]).item() for one in inputs]
     assert [verdict.score for verdict in verdicts[1:]] == pytest.approx(expected, abs=1e-3)
     assert len(set(expected)) == len(expected)
 
@@ -238,9 +242,9 @@ def test_accuracy_is_the_share_of_chosen_answers_preferred(tmp_path: Path) -> No
         for n, (chosen, rejected) in enumerate(words)
     ]
     counts: list[int] = []
-    found = accuracy_of(_Words(), pairs, tmp_path, counts.append)
+    found = measure_accuracy(_Words(), pairs, tmp_path, counts.append)
     assert (found.share.value, found.share.n, found.share.unscored, found.ties) == (0.625, 4, 1, 1)
     assert found.share.ci95 is not None and found.share.ci95[0] < 0.625 < found.share.ci95[1]
     assert counts == [5]
     with pytest.raises(InputError, match="scored none of the pairs"):
-        accuracy_of(_Words(), pairs[4:], tmp_path, counts.append)
+        measure_accuracy(_Words(), pairs[4:], tmp_path, counts.append)

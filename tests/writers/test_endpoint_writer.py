@@ -1,4 +1,4 @@
-"""The endpoint's writer: each task's prompt, pictures where they are needed alone, seeds, and what failing gives."""
+"""The endpoint writer: each task's prompt, images only if needed, seeds, and failures."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_each_task_has_its_prompt_and_a_picture_where_it_needs_one(make_image: M
         written = open_writer(url).write([WriterTask(task, about) for task in TASKS])
     assert [one.text for one in written] == ["corrupt 0", "correct 1", "alter 0", "split 0"]
     assert {one.tokens for one in written} == {3}
-    assert all(told.endswith("Question: What {is} it?\nAnswer: A {red} cup.") for told in heard.texts())
+    assert all(prompt.endswith("Question: What {is} it?\nAnswer: A {red} cup.") for prompt in heard.texts())
 
 
 def test_places_of_pictures_become_words(make_image: MakeImage) -> None:

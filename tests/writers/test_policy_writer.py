@@ -12,7 +12,7 @@ from sightline.models.requests import GenerateRequest, JudgeInput, Prefix, Sampl
 from sightline.models.sampler import generate
 from sightline.models.vlm import VLM
 from sightline.writers.endpoint import PolicyWriterConfig
-from sightline.writers.prompts import prompt_of
+from sightline.writers.prompts import render_prompt
 from sightline.writers.writer import Task, WriterTask
 from tests.models.tiny import save_pictures, save_tiny_llava
 
@@ -45,13 +45,13 @@ def test_it_says_what_the_sampler_says_to_the_prompts(roomy: VLM, pictures: list
     written = config.open(tools(roomy)).write(drafts)
     requests = [
         GenerateRequest(
-            Prefix(about.prefix.images if draft.task == "correct" else (), prompt_of(draft)), seed=draft.seed
+            Prefix(about.prefix.images if draft.task == "correct" else (), render_prompt(draft)), seed=draft.seed
         )
         for draft in drafts
     ]
-    said = generate(roomy, requests, Sampling(60, 1.0), batch_size=1)
-    assert any(one.finished for one in said) and not all(one.finished for one in said)
-    for one, own in zip(written, said, strict=True):
+    generated = generate(roomy, requests, Sampling(60, 1.0), batch_size=1)
+    assert any(one.finished for one in generated) and not all(one.finished for one in generated)
+    for one, own in zip(written, generated, strict=True):
         assert one.tokens == own.tokens
         if own.finished and own.text.strip():
             assert one.text == own.text.strip().strip('"').strip() and one.note == ""

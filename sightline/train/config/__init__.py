@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_serializer, field_validator, model_validator
 
-from sightline.builders.image_corruptions import view_of
+from sightline.builders.image_corruptions import get_corruption
 from sightline.config import Config
 from sightline.errors import InputError
 from sightline.losses.objective import Term, make_objective
@@ -96,7 +96,7 @@ class TrainConfig(Config):
     @classmethod
     def _is_a_view(cls, name: str) -> str:
         try:
-            view_of(name)
+            get_corruption(name)
         except InputError as error:
             raise ValueError(str(error)) from error
         return name

@@ -1,4 +1,4 @@
-"""Taking some rows: the first ones or drawn ones, in their order, with their pictures; never fewer than asked."""
+"""Dataset operations: first or random rows with their images, and averaged pairs, whose partners are counted."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sightline.builders.dataset_ops import TakeConfig, take_rows
+from sightline.builders.dataset_ops import TakeConfig, average_datasets, take_rows
 from sightline.cli import app
 from sightline.data.preference_dataset import PAIRS, read_pairs, write_preference_dataset
 from sightline.data.samples import read_samples, write_samples
 from sightline.errors import InputError
-from sightline.records import Pair, Sample, read_manifest, write_rows
+from sightline.records import Pair, Sample, append_rows, read_manifest, write_rows
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_the_first_rows_or_drawn_ones(pairs: Path, tmp_path: Path) -> None:
 
 def test_all_rows_and_more_than_all(pairs: Path, tmp_path: Path) -> None:
     assert take_rows(pairs, TakeConfig(count=10, random_seed=0), tmp_path / "all").counts == {"pairs": 10}
-    with pytest.raises(InputError, match="holds 10 pairs and 11 are to be taken"):
+    with pytest.raises(InputError, match="holds 10 pairs, but count is 11"):
         take_rows(pairs, TakeConfig(count=11), tmp_path / "more")
 
 
@@ -64,3 +64,36 @@ def test_samples_are_taken_too_by_the_command(pairs: Path, tmp_path: Path) -> No
     assert done.exit_code == 0 and done.output.startswith("samples: "), done.output
     assert len(list(read_samples(out))) == 2 and read_manifest(out).stage == "samples take"
     assert CliRunner().invoke(app, words).exit_code == 0, "it is found done"
+
+
+def write_pairs(directory: Path, builder: str, *rows: tuple[str, str, str]) -> Path:
+    pairs = [
+        Pair(id=f"{number}/{builder}", prompt=prompt, chosen=chosen, rejected=rejected, builder=builder)
+        for number, (prompt, chosen, rejected) in enumerate(rows)
+    ]
+    append_rows(directory / "pairs.jsonl", pairs)
+    write_preference_dataset(directory)
+    return directory
+
+
+def test_partners_are_found_by_what_is_asked_and_chosen(tmp_path: Path) -> None:
+    first = write_pairs(
+        tmp_path / "a", "external", ("?", "A cup.", "A pan."), ("?", "Two.", "Three."), ("!", "A hen.", "A cow.")
+    )
+    second = write_pairs(
+        tmp_path / "b", "bdhs", ("!", "A hen.", "A pig."), ("?", "A cup.", "A spoon."), ("?", "One.", "No.")
+    )
+    manifest = average_datasets(first, second, tmp_path / "out")
+    texts = [(pair.chosen, pair.rejected, pair.second_rejected) for pair in read_pairs(tmp_path / "out")]
+    assert texts == [("A cup.", "A pan.", "A spoon."), ("A hen.", "A cow.", "A pig.")]
+    assert manifest.counts == {"pairs": 2} and manifest.dropped == {"no partner": 1}
+    (tmp_path / "out/pairs.jsonl").unlink()  # what is left are the Parquet files
+    assert [pair.second_rejected for pair in read_pairs(tmp_path / "out")] == ["A spoon.", "A pig."]
+    assert average_datasets(first, second, tmp_path / "out") == read_manifest(tmp_path / "out")
+
+
+def test_strangers_are_refused(tmp_path: Path) -> None:
+    first = write_pairs(tmp_path / "a", "external", ("?", "A cup.", "A pan."))
+    second = write_pairs(tmp_path / "b", "bdhs", ("?", "A hen.", "A pig."))
+    with pytest.raises(InputError, match=r"no pair of .* has a partner with the same prompt"):
+        average_datasets(first, second, tmp_path / "out")

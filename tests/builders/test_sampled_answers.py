@@ -1,4 +1,4 @@
-"""k answers of the policy: seeds, what fits, what counts as different, and that a run of many is many runs of one."""
+"""k answers of the policy: seeds, length limits, distinct texts, and independence of requests."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from sightline.builders.sampled_answers import (
     AnswersConfig,
+    answer_requests,
     answer_seeds,
-    distinct,
-    k_requests,
+    count_tokens,
+    distinct_answers,
     rejected_seed,
-    say,
-    tokens_of,
+    sample_answers,
 )
 from sightline.models.context import RunContext
 from sightline.models.encoding import fits
@@ -22,15 +22,15 @@ from sightline.models.requests import GenerateRequest, Generation, Prefix, Sampl
 from sightline.models.sampler import generate
 from sightline.models.vlm import VLM
 from sightline.records import Sample
-from tests.builders.builders import tools_of
+from tests.builders.builders import make_context
 from tests.builders.conftest import ASK, DESCRIBE, LEARNED
 
 CONFIG = AnswersConfig(max_new_tokens=6, batch_size=4)
 
 
 @pytest.fixture
-def tools(samples_dir: Path, vlm: VLM, tmp_path: Path) -> RunContext:
-    return tools_of(samples_dir, tmp_path, vlm)
+def context(samples_dir: Path, vlm: VLM, tmp_path: Path) -> RunContext:
+    return make_context(samples_dir, tmp_path, vlm)
 
 
 def test_more_answers_begin_with_the_same_ones() -> None:
@@ -42,31 +42,33 @@ def test_more_answers_begin_with_the_same_ones() -> None:
     assert len({rejected_seed(one, 0), rejected_seed(one, 1), rejected_seed(other, 0)}) == 3
 
 
-def test_answers_are_those_of_each_request_alone(samples: list[Sample], samples_dir: Path, tools: RunContext) -> None:
-    asked = [k_requests(sample, prefix_of(sample, samples_dir), 0, number) for number, sample in enumerate(samples[:4])]
-    said = say(tools, asked, CONFIG)
-    assert [len(answers or ()) for answers in said] == [0, 1, 2, 3]
-    for requests, answers in zip(asked, said, strict=True):
+def test_answers_are_those_of_each_request_alone(samples: list[Sample], samples_dir: Path, context: RunContext) -> None:
+    groups = [
+        answer_requests(sample, prefix_of(sample, samples_dir), 0, number) for number, sample in enumerate(samples[:4])
+    ]
+    sampled = sample_answers(context, groups, CONFIG)
+    assert [len(answers or ()) for answers in sampled] == [0, 1, 2, 3]
+    for requests, answers in zip(groups, sampled, strict=True):
         for request, answer in zip(requests, answers or (), strict=True):
-            assert [answer] == generate(tools.vlm, [request], Sampling(6, 1.0), batch_size=1)
-    texts = [answer.text for answer in said[3] or ()]
+            assert [answer] == generate(context.vlm, [request], Sampling(6, 1.0), batch_size=1)
+    texts = [answer.text for answer in sampled[3] or ()]
     assert len(set(texts)) == 3
 
 
-def test_a_run_may_have_its_own_temperature(samples: list[Sample], samples_dir: Path, tools: RunContext) -> None:
-    asked = [k_requests(samples[0], prefix_of(samples[0], samples_dir), 0, 3)]
-    (greedy,) = say(tools, asked, CONFIG, temperature=0.0)
+def test_a_run_may_have_its_own_temperature(samples: list[Sample], samples_dir: Path, context: RunContext) -> None:
+    groups = [answer_requests(samples[0], prefix_of(samples[0], samples_dir), 0, 3)]
+    (greedy,) = sample_answers(context, groups, CONFIG, temperature=0.0)
     assert len(set(greedy or ())) == 1
-    (drawn,) = say(tools, asked, CONFIG)
+    (drawn,) = sample_answers(context, groups, CONFIG)
     assert len(set(drawn or ())) == 3
 
 
-def test_who_does_not_fit_says_nothing_and_the_others_speak(samples_dir: Path, tools: RunContext) -> None:
+def test_who_does_not_fit_says_nothing_and_the_others_speak(samples_dir: Path, context: RunContext) -> None:
     """The tiny model has 256 positions."""
     image = (samples_dir / "images/0.png",)
     short, long = GenerateRequest(Prefix(image, ASK)), GenerateRequest(Prefix(image, "cup " * 300))
-    said = say(tools, [[short], [short, long], [short]], CONFIG)
-    assert said[1] is None and said[0] == said[2] != []
+    sampled = sample_answers(context, [[short], [short, long], [short]], CONFIG)
+    assert sampled[1] is None and sampled[0] == sampled[2] != []
 
 
 def test_what_fits_is_what_the_sampler_takes(samples_dir: Path, vlm: VLM) -> None:
@@ -79,27 +81,27 @@ def test_what_fits_is_what_the_sampler_takes(samples_dir: Path, vlm: VLM) -> Non
 
 
 def test_what_the_model_learned_it_says(samples_dir: Path, fluent_dir: Path, tmp_path: Path) -> None:
-    fluent = tools_of(samples_dir, tmp_path, load_vlm(fluent_dir))
+    fluent = make_context(samples_dir, tmp_path, load_vlm(fluent_dir))
     picture, prompt, answer = LEARNED[0]
     request = GenerateRequest(Prefix((samples_dir / f"images/{picture}.png",), prompt))
-    said = say(fluent, [[request]], AnswersConfig(max_new_tokens=60), temperature=0.0)
-    assert [generation.text for generation in said[0] or ()] == [answer]
-    assert tokens_of(said[0] or ()) > 10
+    sampled = sample_answers(fluent, [[request]], AnswersConfig(max_new_tokens=60), temperature=0.0)
+    assert [generation.text for generation in sampled[0] or ()] == [answer]
+    assert count_tokens(sampled[0] or ()) > 10
     assert prompt == DESCRIBE
 
 
 def test_different_answers() -> None:
     texts = ["A cup.", " ", "A pan.", "A cup. ", "", "A cup."]
     answers = [Generation(text, 3, finished=number != 0) for number, text in enumerate(texts)]
-    assert [answer.text for answer in distinct(answers)] == ["A cup. ", "A pan."]
-    assert all(answer.finished for answer in distinct(answers))
-    assert tokens_of(answers) == 18
+    assert [answer.text for answer in distinct_answers(answers)] == ["A cup. ", "A pan."]
+    assert all(answer.finished for answer in distinct_answers(answers))
+    assert count_tokens(answers) == 18
 
 
 @given(st.lists(st.tuples(st.sampled_from(["", " ", "a", "a ", "b", "c"]), st.booleans())))
-def test_each_text_stands_once_and_ended_where_it_ever_ended(said: list[tuple[str, bool]]) -> None:
-    answers = [Generation(text, 1, finished) for text, finished in said]
-    kept = distinct(answers)
+def test_each_text_stands_once_and_ended_where_it_ever_ended(sampled: list[tuple[str, bool]]) -> None:
+    answers = [Generation(text, 1, finished) for text, finished in sampled]
+    kept = distinct_answers(answers)
     texts = [answer.text.strip() for answer in kept]
     assert texts == list(dict.fromkeys(answer.text.strip() for answer in answers if answer.text.strip()))
     for answer in kept:

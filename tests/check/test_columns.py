@@ -1,11 +1,11 @@
-"""Near 64-bit numbers against a plain comparison of each with each."""
+"""Similar 64-bit numbers against a comparison of all pairs."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.check.columns import Likeness, components, links
+from sightline.check.columns import Likeness, component_labels, similar_pairs
 
 NUMBERS = st.lists(st.tuples(st.integers(0, 2**64 - 1), st.lists(st.integers(0, 63), max_size=6)), max_size=12)
 
@@ -23,7 +23,7 @@ def test_all_pairs_within_the_distance_are_found_and_no_other(
     values = [number for first, bits in drawn for number in (first, flipped(first, bits))]
     found = {
         (min(i, j), max(i, j))
-        for one, other in links(np.array(values, np.uint64), Likeness(distance))
+        for one, other in similar_pairs(np.array(values, np.uint64), Likeness(distance))
         for i, j in zip(one.tolist(), other.tolist(), strict=True)
     }
     first = {value: place for place, value in reversed(list(enumerate(values)))}
@@ -39,20 +39,22 @@ def test_all_pairs_within_the_distance_are_found_and_no_other(
 
 def test_groups_and_a_second_number_keep_apart() -> None:
     numbers = np.array([0, 1, 0, 3], np.uint64)
-    whole = components(4, links(numbers, Likeness(1)))
+    whole = component_labels(4, similar_pairs(numbers, Likeness(1)))
     assert whole.tolist() == [0, 0, 0, 0]
-    apart = components(4, links(numbers, Likeness(1), groups=np.array([0, 0, 1, 1])))
+    apart = component_labels(4, similar_pairs(numbers, Likeness(1), groups=np.array([0, 0, 1, 1])))
     assert apart.tolist() == [0, 0, 2, 3]
     second = np.array([0, 255, 0, 0], np.uint64)
-    assert components(4, links(numbers, Likeness(2, 4), confirming=second)).tolist() == [0, 1, 0, 0]
+    assert component_labels(4, similar_pairs(numbers, Likeness(2, 4), confirming=second)).tolist() == [0, 1, 0, 0]
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_none_and_one(count: int) -> None:
-    assert components(count, links(np.zeros(count, np.uint64), Likeness(3))).tolist() == list(range(count))
+    assert component_labels(count, similar_pairs(np.zeros(count, np.uint64), Likeness(3))).tolist() == list(
+        range(count)
+    )
 
 
 def test_many_copies_are_few_links() -> None:
     numbers = np.full(200_000, 7, np.uint64)
-    assert sum(len(one) for one, _ in links(numbers, Likeness(4))) == len(numbers) - 1
-    assert not components(len(numbers), links(numbers, Likeness(4))).any()
+    assert sum(len(one) for one, _ in similar_pairs(numbers, Likeness(4))) == len(numbers) - 1
+    assert not component_labels(len(numbers), similar_pairs(numbers, Likeness(4))).any()

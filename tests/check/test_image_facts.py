@@ -1,4 +1,4 @@
-"""Pictures of every bad kind, and hashes that know a picture again."""
+"""Images of every bad kind, and hashes that recognize an image."""
 
 import io
 import struct
@@ -9,27 +9,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sightline.check.pictures import Limits, Look, hashes_of, look_at
+from sightline.check.image_facts import ImageFacts, Limits, image_hashes, inspect_image
 from tests.check.datasets import picture
 
 LIMITS = Limits(min_side=10, max_pixels=1_000_000)
 
 
-def saved(path: Path, image: Image.Image, **options: object) -> Look:
+def saved(path: Path, image: Image.Image, **options: object) -> ImageFacts:
     image.save(path, **options)  # type: ignore[arg-type]
-    seen = look_at(path, LIMITS)
-    assert look_at(path.read_bytes(), LIMITS) == seen, "bytes and file are the same picture"
+    seen = inspect_image(path, LIMITS)
+    assert inspect_image(path.read_bytes(), LIMITS) == seen, "bytes and file are the same picture"
     return seen
 
 
-def checks(look: Look) -> list[str]:
+def checks(look: ImageFacts) -> list[str]:
     return [check for check, _ in look.findings]
 
 
 def test_a_good_picture(tmp_path: Path) -> None:
     look = saved(tmp_path / "a.png", picture(0))
     assert look.opens and look.findings == () and look.size == (96, 72)
-    assert (look.phash, look.dhash) == hashes_of(picture(0))
+    assert (look.phash, look.dhash) == image_hashes(picture(0))
 
 
 def test_what_is_put_right_on_loading_is_a_note(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_what_is_put_right_on_loading_is_a_note(tmp_path: Path) -> None:
     exif[0x0112] = 6
     turned = saved(tmp_path / "turned.jpg", picture(0).rotate(90, expand=True), exif=exif, quality=95)
     assert checks(turned) == ["image-rotated"] and turned.opens
-    upright = hashes_of(picture(0))
+    upright = image_hashes(picture(0))
     assert upright is not None and turned.phash is not None
     assert (turned.phash ^ upright[0]).bit_count() <= 4, "it is compared as it is seen"
     assert checks(saved(tmp_path / "cmyk.jpg", picture(0).convert("CMYK"))) == ["image-cmyk"]
@@ -64,7 +64,7 @@ def bomb(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("side", [1_001, 12_000, 60_000])
 def test_a_bomb_is_not_opened(side: int) -> None:
     """Above our limit, above Pillow's warning, above Pillow's error."""
-    look = look_at(bomb(side, side), LIMITS)
+    look = inspect_image(bomb(side, side), LIMITS)
     assert not look.opens and len(look.findings) == 1
     assert look.findings[0][0] == "image-huge"
 
@@ -74,22 +74,22 @@ def test_truncated_at_every_length_is_never_an_error_of_ours(tmp_path: Path, nam
     path = tmp_path / name
     picture(0, (40, 30)).save(path)
     whole = path.read_bytes()
-    found = [look_at(whole[:end], LIMITS) for end in range(1, len(whole), max(1, len(whole) // 60))]
+    found = [inspect_image(whole[:end], LIMITS) for end in range(1, len(whole), max(1, len(whole) // 60))]
     assert not found[0].opens and all(checks(look) for look in found if not look.opens)
     assert sum(look.opens for look in found) <= len(found) // 10
 
 
 def test_no_image_at_all() -> None:
     for data in (b"", b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n"):
-        assert checks(look_at(data, LIMITS)) == ["image-damaged"]
+        assert checks(inspect_image(data, LIMITS)) == ["image-damaged"]
 
 
 def test_hashes_know_a_picture_again_and_no_other() -> None:
-    first, others = hashes_of(picture(0)), [hashes_of(picture(seed)) for seed in range(1, 40)]
+    first, others = image_hashes(picture(0)), [image_hashes(picture(seed)) for seed in range(1, 40)]
     assert first is not None
     file = io.BytesIO()
     picture(0).resize((61, 47)).save(file, "JPEG", quality=60)
-    again = hashes_of(Image.open(file).convert("RGB"))
+    again = image_hashes(Image.open(file).convert("RGB"))
     assert again is not None
     assert (first[0] ^ again[0]).bit_count() <= 4 and (first[1] ^ again[1]).bit_count() <= 12
     for other in others:
@@ -100,6 +100,6 @@ def test_the_phash_is_that_of_imagehash() -> None:
     """Values that imagehash 4.3.2 gave for the same pixels."""
     ramp = np.add.outer(np.arange(48) ** 2, np.arange(64) * 3) % 256
     image = Image.fromarray(np.stack([ramp, ramp.T.reshape(48, 64), 255 - ramp], axis=-1).astype(np.uint8))
-    found = hashes_of(image)
+    found = image_hashes(image)
     assert found is not None
     assert tuple(f"{value:016x}" for value in found) == ("8a020f23aa3e797f", "ada5a1a9ab4a6a52")

@@ -1,4 +1,4 @@
-"""Weakened pictures: the noise schedule against sums by hand, what each view does to pixels, and where files go."""
+"""Image corruptions: the noise schedule against sums by hand, effects on pixels, and files."""
 
 import math
 from pathlib import Path
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sightline.builders.image_corruptions import STEPS, VIEWS, kept_signal, view_of, weakened
+from sightline.builders.image_corruptions import CORRUPTIONS, STEPS, corrupt_image, get_corruption, kept_signal
 from sightline.errors import InputError
 from sightline.models.vlm import VLM
-from tests.builders.builders import tools_of
+from tests.builders.builders import make_context
 
 
 def pixels(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -52,7 +52,7 @@ def test_golden_values() -> None:
 def test_noise_has_the_mean_and_the_spread_of_equation_9(steps: int) -> None:
     """On mid-gray little is clipped: the mean is sqrt(abar) / 2, the deviation sqrt(1 - abar)."""
     gray = Image.new("RGB", (200, 200), (128, 128, 128))
-    noised = pixels(view_of(f"noise-{steps}")(gray, np.random.default_rng(0)))
+    noised = pixels(get_corruption(f"noise-{steps}")(gray, np.random.default_rng(0)))
     signal = kept_signal(steps)
     spread = math.sqrt(1 - signal)
     values = np.random.default_rng(1).normal(math.sqrt(signal) * 128 / 255, spread, 200_000).clip(0, 1)
@@ -63,13 +63,13 @@ def test_noise_has_the_mean_and_the_spread_of_equation_9(steps: int) -> None:
 
 def test_no_step_is_no_noise() -> None:
     image = a_picture()
-    assert view_of("noise-0")(image, np.random.default_rng(0)).tobytes() == image.tobytes()
+    assert get_corruption("noise-0")(image, np.random.default_rng(0)).tobytes() == image.tobytes()
 
 
 def test_more_steps_are_further_from_the_picture() -> None:
     image = a_picture()
     far = [
-        np.abs(pixels(view_of(f"noise-{n}")(image, np.random.default_rng(0))) - pixels(image)).mean()
+        np.abs(pixels(get_corruption(f"noise-{n}")(image, np.random.default_rng(0))) - pixels(image)).mean()
         for n in (100, 300, 500, 1000)
     ]
     assert far == sorted(far)
@@ -78,19 +78,19 @@ def test_more_steps_are_further_from_the_picture() -> None:
 # --- the other views --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*VIEWS, "noise-300"])
+@pytest.mark.parametrize("name", [*CORRUPTIONS, "noise-300"])
 @pytest.mark.parametrize("size", [(60, 40), (1, 1), (3, 200)])
 def test_a_view_keeps_the_size_draws_from_its_stream_and_leaves_the_picture_alone(
     name: str, size: tuple[int, int]
 ) -> None:
     image = a_picture(*size)
     before = image.tobytes()
-    one, again = (view_of(name)(image, np.random.default_rng(3)) for _ in range(2))
+    one, again = (get_corruption(name)(image, np.random.default_rng(3)) for _ in range(2))
     assert (one.size, one.mode) == (size, "RGB")
     assert one.tobytes() == again.tobytes() and image.tobytes() == before
     if size == (60, 40):
         assert one.tobytes() != before
-        others = {view_of(name)(image, np.random.default_rng(seed)).tobytes() for seed in range(12)}
+        others = {get_corruption(name)(image, np.random.default_rng(seed)).tobytes() for seed in range(12)}
         # A tenth to a sixth of 60 x 40 has few sizes, and a crop may lie within one color.
         assert {"gray": 1, "black": 1, "flip": 2, "small": 4, "crop": 6}.get(name, 12) <= len(others) <= 12
 
@@ -99,14 +99,14 @@ def test_a_view_keeps_the_size_draws_from_its_stream_and_leaves_the_picture_alon
 def test_blur_and_low_resolution_take_detail_and_keep_the_whole(seed: int) -> None:
     board = Image.fromarray((np.indices((96, 96)).sum(0) % 2 * 255).astype(np.uint8)).convert("RGB")
     for name in ("blur", "small"):
-        seen = pixels(view_of(name)(board, np.random.default_rng(seed)))
+        seen = pixels(get_corruption(name)(board, np.random.default_rng(seed)))
         assert seen.std() < 0.1 and seen.mean() == pytest.approx(0.5, abs=0.06)
 
 
 def test_jitter_turns_colors_and_keeps_shapes() -> None:
     hues = []
     for seed in range(6):
-        seen = view_of("jitter")(a_picture(), np.random.default_rng(seed))
+        seen = get_corruption("jitter")(a_picture(), np.random.default_rng(seed))
         hues.append(seen.convert("HSV").getpixel((50, 20))[0])  # type: ignore[index]
         flat = np.asarray(seen)[2:38, 33:58].reshape(-1, 3)
         assert (flat == flat[0]).all()  # the blue side is one color still
@@ -120,7 +120,7 @@ def test_a_crop_is_a_fifth_of_the_picture_at_most() -> None:
     ramp[..., 0], ramp[..., 1] = np.arange(100)[None] * 2, np.arange(100)[:, None] * 2
     places = set()
     for seed in range(40):
-        seen = np.asarray(view_of("crop")(Image.fromarray(ramp), np.random.default_rng(seed)), int)
+        seen = np.asarray(get_corruption("crop")(Image.fromarray(ramp), np.random.default_rng(seed)), int)
         wide, high = np.ptp(seen[..., 0]) / 200, np.ptp(seen[..., 1]) / 200
         assert wide * high <= 0.2 and wide > 0.1
         places.add((seen[..., 0].min() // 50, seen[..., 1].min() // 50))
@@ -129,36 +129,36 @@ def test_a_crop_is_a_fifth_of_the_picture_at_most() -> None:
 
 def test_a_flip_is_one_of_two() -> None:
     image = a_picture()
-    seen = {view_of("flip")(image, np.random.default_rng(seed)).tobytes() for seed in range(10)}
+    seen = {get_corruption("flip")(image, np.random.default_rng(seed)).tobytes() for seed in range(10)}
     mirrored = np.asarray(image)[:, ::-1].tobytes(), np.asarray(image)[::-1].tobytes()
     assert seen == set(mirrored)
 
 
 def test_gray_shows_nothing() -> None:
-    assert set(view_of("gray")(a_picture(), np.random.default_rng(0)).get_flattened_data()) == {(128, 128, 128)}
+    assert set(get_corruption("gray")(a_picture(), np.random.default_rng(0)).get_flattened_data()) == {(128, 128, 128)}
 
 
 @pytest.mark.parametrize("name", ["", "noise", "noise-", "noise--1", "noise-1001", "noise-1.5", "Blur", "none"])
 def test_another_name_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=r"no view .*noise-0 to noise-1000, or blur, small"):
-        view_of(name)
+    with pytest.raises(InputError, match=r"no image corruption .*noise-0 to noise-1000, or blur, small"):
+        get_corruption(name)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_file_is_named_by_its_content_and_its_draw(samples_dir: Path, vlm: VLM, tmp_path: Path) -> None:
-    tools = tools_of(samples_dir, tmp_path, vlm)
+    context = make_context(samples_dir, tmp_path, vlm)
     path = samples_dir / "images/0.png"
-    one = weakened(path, "noise-500", tools, np.random.default_rng(5))
-    assert one.parent == tools.scratch and one.suffix == ".png"
+    one = corrupt_image(path, "noise-500", context, np.random.default_rng(5))
+    assert one.parent == context.scratch and one.suffix == ".png"
     written = one.stat().st_mtime_ns
-    assert weakened(path, "noise-500", tools, np.random.default_rng(5)) == one
+    assert corrupt_image(path, "noise-500", context, np.random.default_rng(5)) == one
     assert one.stat().st_mtime_ns == written
     others = {
-        weakened(path, "noise-500", tools, np.random.default_rng(6)),
-        weakened(path, "noise-400", tools, np.random.default_rng(5)),
-        weakened(samples_dir / "images/1.png", "noise-500", tools, np.random.default_rng(5)),
+        corrupt_image(path, "noise-500", context, np.random.default_rng(6)),
+        corrupt_image(path, "noise-400", context, np.random.default_rng(5)),
+        corrupt_image(samples_dir / "images/1.png", "noise-500", context, np.random.default_rng(5)),
     }
     assert len(others | {one}) == 4
     with Image.open(path) as image, Image.open(one) as weak:
@@ -167,9 +167,9 @@ def test_a_file_is_named_by_its_content_and_its_draw(samples_dir: Path, vlm: VLM
 
 def test_a_weakened_picture_moves_the_stream_by_one_draw(samples_dir: Path, vlm: VLM, tmp_path: Path) -> None:
     """So that a missing file, or one that is there, changes nothing behind it."""
-    tools = tools_of(samples_dir, tmp_path, vlm)
+    context = make_context(samples_dir, tmp_path, vlm)
     streams = [np.random.default_rng(5) for _ in range(3)]
-    weakened(samples_dir / "images/0.png", "crop", tools, streams[0])
-    weakened(samples_dir / "images/0.png", "crop", tools, streams[1])
+    corrupt_image(samples_dir / "images/0.png", "crop", context, streams[0])
+    corrupt_image(samples_dir / "images/0.png", "crop", context, streams[1])
     streams[2].integers(2**63)
     assert len({stream.integers(2**63) for stream in streams}) == 1
