@@ -1,4 +1,4 @@
-"""The two tiny models and what they are shown, made once."""
+"""The two tiny models and their inputs, created once."""
 
 from pathlib import Path
 

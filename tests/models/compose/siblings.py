@@ -1,4 +1,4 @@
-"""Two tiny models with one language model, an ear beside the eye, and adapters whose every weight has moved."""
+"""Two tiny models that share a language model, one for images and one for audio, with fully trained adapters."""
 
 import copy
 from pathlib import Path

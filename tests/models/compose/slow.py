@@ -26,7 +26,7 @@ class SlowLora:
 
     @staticmethod
     def read(folder: Path) -> "SlowLora":
-        told = json.loads((folder / "adapter_config.json").read_text())
+        settings = json.loads((folder / "adapter_config.json").read_text())
         tensors = load_file(folder / "adapter_model.safetensors")
         found: dict[str, tuple[Tensor, Tensor]] = {}
         for key, value in tensors.items():
@@ -34,7 +34,7 @@ class SlowLora:
                 both = (value, tensors[key.replace(".lora_A.", ".lora_B.")])
                 layer = key.removeprefix(LANGUAGE).partition(".lora_")[0]
                 found[layer] = (both[0].double().requires_grad_(), both[1].double().requires_grad_())
-        return SlowLora(found, told["lora_alpha"] / told["r"])
+        return SlowLora(found, settings["lora_alpha"] / settings["r"])
 
     def change(self, layer: str) -> Tensor:
         """s B A of a layer."""
@@ -56,8 +56,8 @@ class SlowModel:
                 self._patch(name, layer)
 
     def features(self, pixels: Tensor) -> Tensor:
-        made = self.model.model.get_image_features(pixels.double(), return_dict=True).pooler_output
-        return torch.cat(list(made))
+        pooled = self.model.model.get_image_features(pixels.double(), return_dict=True).pooler_output
+        return torch.cat(list(pooled))
 
     def logp(
         self, ids: Sequence[int], image_id: int, features: Tensor | None, names: Sequence[str], start: int
@@ -70,19 +70,19 @@ class SlowModel:
         self.names = names
         hidden = self.model.model.language_model(inputs_embeds=vectors[None], use_cache=False).last_hidden_state[0]
         logps = self.model.lm_head(hidden).log_softmax(-1)
-        made: Tensor = logps[start - 1 : -1].gather(1, tokens[start:, None]).sum()
-        return made
+        total: Tensor = logps[start - 1 : -1].gather(1, tokens[start:, None]).sum()
+        return total
 
     def _patch(self, name: str, layer: torch.nn.Linear) -> None:
         def forward(x: Tensor) -> Tensor:
             rows = []
             for token, chosen in zip(x[0], self.names, strict=True):
-                made = layer.weight @ token
+                output = layer.weight @ token
                 lora = self.adapters.get(chosen)
                 if lora is not None and name in lora.layers:
                     down, up = lora.layers[name]
-                    made = made + lora.scale * (up @ (down @ token))
-                rows.append(made)
+                    output = output + lora.scale * (up @ (down @ token))
+                rows.append(output)
             return torch.stack(rows)[None]
 
         layer.forward = forward  # type: ignore[method-assign, assignment]

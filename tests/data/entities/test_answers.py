@@ -1,13 +1,13 @@
-"""The paper's rule of reading an answer with its quirks, four prompts, and a likeness of strings worked by hand."""
+"""The paper's rule of parsing an answer with its quirks, four prompts, and a string similarity by hand."""
 
 import pytest
 
-from sightline.recipes.matching.entities.pairs import PROMPTS, is_quirk, prompt_of, read_match
+from sightline.recipes.matching.entities.pairs import PROMPTS, is_quirk, match_prompt, read_match
 from sightline.recipes.matching.structured import similarity
 
 
 @pytest.mark.parametrize(
-    ("text", "said", "quirk"),
+    ("text", "match", "quirk"),
     [
         ("Yes", True, False),
         ("No.", False, False),
@@ -19,16 +19,16 @@ from sightline.recipes.matching.structured import similarity
         ("", None, False),
     ],
 )
-def test_an_answer_is_read_by_the_rule_of_the_paper(text: str, said: bool | None, quirk: bool) -> None:
-    assert (read_match(text), is_quirk(text)) == (said, quirk)
+def test_an_answer_is_read_by_the_rule_of_the_paper(text: str, match: bool | None, quirk: bool) -> None:
+    assert (read_match(text), is_quirk(text)) == (match, quirk)
 
 
 def test_four_prompts_differ_and_hold_both_records() -> None:
-    made = [prompt_of(name, "lamp", "Lumo {x}", "Orba") for name in PROMPTS]
+    prompts = [match_prompt(name, "lamp", "Lumo {x}", "Orba") for name in PROMPTS]
     assert PROMPTS == ("complex-free", "complex-force", "simple-free", "simple-force")
-    assert len(set(made)) == 4
-    assert all("First lamp: Lumo {x}\nSecond lamp: Orba" in text for text in made)
-    assert ["Yes or No" in text for text in made] == [False, True, False, True]
+    assert len(set(prompts)) == 4
+    assert all("First lamp: Lumo {x}\nSecond lamp: Orba" in text for text in prompts)
+    assert ["Yes or No" in text for text in prompts] == [False, True, False, True]
 
 
 def test_likeness_of_strings_by_hand() -> None:
