@@ -1,1 +1,1 @@
-"""Recipes: other papers built on the same rooms: curation, composition, entity matching."""
+"""Recipes of other papers on the same rooms: curation, composition, entity matching."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from sightline.report.plots import PlotPlan
 from sightline.train.log import StepRecord
-from sightline.train.monitors import means_of
+from sightline.train.monitors import step_means
 
 Runs = Sequence[Sequence[StepRecord]]
 Value = Callable[[StepRecord], float | None]
@@ -65,4 +65,4 @@ def monitored_plans(runs: Runs) -> Iterator[PlotPlan]:
 
 
 def _number(name: str, stream: str = "") -> Value:
-    return lambda step: means_of(step, stream).get(name)
+    return lambda step: step_means(step, stream).get(name)

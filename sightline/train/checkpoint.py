@@ -1,7 +1,7 @@
-"""Checkpoints from which a killed run goes on as if it had never stopped, bit for bit on the same machine.
+"""Checkpoints from which a killed run resumes, bit for bit on the same machine.
 
-One directory `checkpoint/step-N` at a time, complete from the moment it has that name: a kill at any instant leaves the
-one before or the new one. What a finished run is for, its adapter, is written by `run`.
+There is one directory `checkpoint/step-N` at a time, complete from the moment it has that name: a kill at any instant
+leaves either the previous checkpoint or the new one. `run` writes the adapter of a finished run.
 """
 
 import os
@@ -15,19 +15,19 @@ from torch import Tensor
 from sightline.errors import InputError
 from sightline.records.store import read_json, write_json
 from sightline.train.loop import TrainState
-from sightline.train.processes import like, whole
+from sightline.train.processes import shard_like, unsharded
 
 _TENSORS, _STATE, _UNFINISHED, _BEST = "tensors.safetensors", "state.json", "unfinished", "best/"
 
 
 def save_checkpoint(state: TrainState[Any], directory: Path) -> Path:
-    """Write `state` to `directory/step-N` and remove the checkpoints before it.
+    """Write `state` to `directory/step-N` and remove earlier checkpoints.
 
-    Every process calls this, since sharded tensors are put together, and the first one writes; as the tensors are
-    whole, a run may go on with another number of processes. Weights and optimizer moments are tensors by name; the step
-    and what source and task say of themselves are JSON. Random states are not among them: each step seeds its own
-    (`loop.seeded`), and so does the source. Nor are the learning rate, a function of the step, and reference log-probs,
-    a function of the pair.
+    Every process calls this, because sharded tensors are gathered; only the first one writes. The saved tensors are
+    unsharded, so a run may resume with another number of processes. Weights and optimizer moments are tensors by name;
+    the step and the states of source and task are JSON. Random states are not saved: each step seeds its own
+    (`loop.seeded`), and so does the source. The learning rate is a function of the step, and reference log-probs are a
+    function of the pair, so neither is saved.
     """
     final = directory / f"step-{state.step:08d}"
     tensors = _tensors(state)
@@ -47,7 +47,7 @@ def save_checkpoint(state: TrainState[Any], directory: Path) -> Path:
     write_json(unfinished / _STATE, position)
     _sync(unfinished / _TENSORS)
     _sync(unfinished)
-    if final.exists():  # the same step, saved before, is as good: the state of a step is always the same
+    if final.exists():  # the state of a step is always the same, so keep it
         shutil.rmtree(unfinished)
     else:
         unfinished.rename(final)
@@ -59,9 +59,10 @@ def save_checkpoint(state: TrainState[Any], directory: Path) -> Path:
 
 
 def load_checkpoint(state: TrainState[Any], directory: Path) -> bool:
-    """Set `state`, made as at the start of the run, to the latest checkpoint; False if there is none.
+    """Restore `state`, built as at the start of the run, from the latest checkpoint; False if there is none.
 
-    Raises InputError if the checkpoint holds other weights than the model trains.
+    Raises:
+        InputError: the checkpoint's weights are not those that the model trains.
     """
     complete = _complete(directory)
     if not complete:
@@ -70,9 +71,11 @@ def load_checkpoint(state: TrainState[Any], directory: Path) -> bool:
     tensors = load_file(folder / _TENSORS, device=str(state.vlm.device))
     weights = dict(state.trainable())
     if {f"weight/{name}" for name in weights} != {key for key in tensors if key.startswith("weight/")}:
-        raise InputError(f"{folder}: holds other weights than this model trains; delete the directory to start anew.")
+        raise InputError(
+            f"{folder}: its weights are not those that this model trains; delete the directory to start over."
+        )
     for name, weight in weights.items():
-        weight.data.copy_(like(tensors[f"weight/{name}"], weight.data))
+        weight.data.copy_(shard_like(tensors[f"weight/{name}"], weight.data))
     _restore_optimizer(state, tensors)
     position = read_json(folder / _STATE)
     state.step = position["step"]
@@ -86,11 +89,11 @@ def load_checkpoint(state: TrainState[Any], directory: Path) -> bool:
 
 
 def _tensors(state: TrainState[Any]) -> dict[str, Tensor]:
-    tensors = {f"weight/{name}": whole(weight.detach()).contiguous() for name, weight in state.trainable()}
+    tensors = {f"weight/{name}": unsharded(weight.detach()).contiguous() for name, weight in state.trainable()}
     if state.validation is not None:
         tensors |= {_BEST + name: weight.contiguous() for name, weight in state.validation.weights.items()}
     for index, values in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{key}": whole(value).contiguous() for key, value in values.items()}
+        tensors |= {f"optimizer/{index}/{key}": unsharded(value).contiguous() for key, value in values.items()}
     return tensors
 
 
@@ -101,7 +104,7 @@ def _restore_optimizer(state: TrainState[Any], tensors: dict[str, Tensor]) -> No
         if key.startswith("optimizer/"):
             _, index, name = key.split("/")
             weight = weights[int(index)].data
-            moments.setdefault(int(index), {})[name] = like(tensor, weight) if tensor.ndim else tensor
+            moments.setdefault(int(index), {})[name] = shard_like(tensor, weight) if tensor.ndim else tensor
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
 
 
@@ -111,7 +114,7 @@ def _complete(directory: Path) -> list[Path]:
 
 
 def _sync(path: Path) -> None:
-    """Make a file's bytes, or a folder's entries, survive a power cut."""
+    """Flush a file's bytes, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,6 @@
-"""What a run is about: pairs, prompts, or both, read and joined, and the pairs held out for validation.
+"""Input data of a run: pairs, prompts or both, read and joined, and the pairs held out for validation.
 
-Nothing is checked against a model here; that is `admission`.
+Nothing is checked against a model here; see `pair_filter`.
 """
 
 from collections.abc import Sequence
@@ -16,35 +16,35 @@ from sightline.errors import InputError
 from sightline.records.hashing import hash_file
 from sightline.records.rows import Pair, Sample
 from sightline.train.config import TrainConfig
-from sightline.train.config.source import OfflineConfig, OnlineBDHSConfig, streams_of
+from sightline.train.config.source import OfflineConfig, OnlineBDHSConfig, list_streams
 from sightline.train.pair_filter import resolve_images
 from sightline.train.streams import StreamExample
 
 
 @dataclass(frozen=True)
 class Data:
-    """The pairs and the samples of a run, image paths absolute; either may be empty, not both."""
+    """The pairs and the samples of a run, with absolute image paths; one of the two may be empty."""
 
     pairs: Sequence[Pair]
     samples: Sequence[Sample]
 
 
 def read_data(pairs: Path | None, samples: Path | None, config: TrainConfig) -> Data:
-    """Read what the run's source asks for; samples alone serve losses that learn from chosen answers alone.
+    """Read the data that the run's source needs; samples are enough for losses that use chosen answers only.
 
     Raises:
-        InputError: neither is given, or one that holds nothing; given pairs are asked for and there are none; BDHS
-            without references; `read_pairs` or `read_samples` refuse a row.
+        InputError: neither pairs nor samples are given, or the given ones are empty; the source needs given pairs; BDHS
+            without references; `read_pairs` or `read_samples` rejects a row.
     """
-    streams = streams_of(config.source)
+    streams = list_streams(config.source)
     if pairs is None and samples is not None and isinstance(config.source, OfflineConfig) and not config.compares:
-        return Data([_taught(sample) for sample in _read_samples(samples, require_reference=True)], [])
+        return Data([_reference_pair(sample) for sample in _read_samples(samples, require_reference=True)], [])
     if pairs is None and (samples is None or any(isinstance(stream, OfflineConfig) for stream in streams)):
-        raise InputError("there are no pairs to train on; name some with --pairs, or online prompts with --samples")
+        raise InputError("no pairs to train on; give them with --pairs, or prompts for online training with --samples")
     if pairs is None and config.validation is not None:
-        raise InputError("validation.share holds pairs out, and there are none; name some with --pairs")
+        raise InputError("validation.share holds out pairs, and no pairs were given; give them with --pairs")
     if pairs is None and any(isinstance(stream, OnlineBDHSConfig) and stream.average for stream in streams):
-        raise InputError("source.average needs given pairs for the second rejected answer; name some with --pairs")
+        raise InputError("source.average takes the second rejected answer from given pairs; give them with --pairs")
     given = [] if pairs is None else [resolve_images(pair, pairs) for pair in read_pairs(pairs)]
     if pairs is not None and not given:
         raise InputError(f"{pairs} holds no pairs; build some first.")
@@ -52,8 +52,8 @@ def read_data(pairs: Path | None, samples: Path | None, config: TrainConfig) -> 
     return Data(given, [] if samples is None else _read_samples(samples, require_reference=needed))
 
 
-def _taught(sample: Sample) -> Pair:
-    """A reference as the chosen answer of a pair that has nothing to reject, for supervised tuning."""
+def _reference_pair(sample: Sample) -> Pair:
+    """A pair for supervised tuning: the reference is the chosen answer, and nothing is rejected."""
     return Pair(
         id=sample.id,
         images=sample.images,
@@ -68,7 +68,7 @@ def _taught(sample: Sample) -> Pair:
 
 
 def read_prompts(place: Path) -> Data:
-    """The prompts of samples, or of pairs, for a run by rewards; errors as `read_samples`."""
+    """Read the prompts of samples or pairs for training by rewards; errors as in `read_samples`."""
     return Data([], _read_samples(place, require_reference=False))
 
 
@@ -79,27 +79,27 @@ def _read_samples(place: Path, *, require_reference: bool) -> list[Sample]:
         for sample in read_samples(place, require_reference=require_reference)
     ]
     if not samples:
-        raise InputError(f"{place} holds no samples; make some first.")
+        raise InputError(f"{place} holds no samples; create some first.")
     return samples
 
 
-def examples_of(pairs: Sequence[Pair], samples: Sequence[Sample]) -> list[StreamExample]:
-    """The pairs, each with what its sample knows (reference, truth), or without any pairs the samples alone.
+def make_examples(pairs: Sequence[Pair], samples: Sequence[Sample]) -> list[StreamExample]:
+    """Join each pair with its sample (reference, truth); without pairs, the examples are the samples.
 
-    A pair belongs to the sample of its own id, or of the part before the builder's name (`sample-id/builder`). Without
-    samples a pair's chosen answer is its reference.
+    A pair belongs to the sample with its own id, or with the part before the builder's name (`sample-id/builder`).
+    Without samples, a pair's chosen answer serves as the reference.
 
     Raises:
-        InputError: there are samples, and a pair's is not among them.
+        InputError: samples are given and a pair's sample is missing.
     """
     if not pairs:
         return [StreamExample(sample) for sample in samples]
     by_id = {sample.id: sample for sample in samples}
-    return [StreamExample(_sample_of(pair, by_id), pair) for pair in pairs]
+    return [StreamExample(_find_sample(pair, by_id), pair) for pair in pairs]
 
 
-def _sample_of(pair: Pair, samples: dict[str, Sample]) -> Sample:
-    """Under the pair's id: two pairs of one prompt are two examples."""
+def _find_sample(pair: Pair, samples: dict[str, Sample]) -> Sample:
+    """The sample under the pair's id: two pairs of one prompt are two examples."""
     if not samples:
         return Sample(
             id=pair.id,
@@ -114,26 +114,26 @@ def _sample_of(pair: Pair, samples: dict[str, Sample]) -> Sample:
     found = samples.get(pair.id) or samples.get(pair.id.rpartition("/")[0])
     if found is None:
         raise InputError(
-            f"the sample of pair {shorten(pair.id)} is not among the samples; give those that the pairs were built "
-            "from, or leave --samples out"
+            f"the sample of pair {shorten(pair.id)} is missing from --samples; give the samples that the pairs "
+            "were built from, or omit --samples"
         )
     return found.model_copy(update={"id": pair.id})
 
 
-def held_out(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """The pairs to train on, and at least `share` of all that have no picture in common with them.
+def hold_out(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Split pairs into training pairs and at least `share` of all, such that no image is in both parts.
 
-    Pairs with the same first picture, by its bytes, go together; those without one go by their cluster or id.
+    Pairs with the same first image (by its bytes) stay together; pairs without images are grouped by cluster or id.
 
     Raises:
-        InputError: too few different pictures to hold any out.
+        InputError: too few different images to hold any out.
     """
     groups: dict[str, list[int]] = {}
     for place, pair in enumerate(pairs):
         key = hash_file(Path(pair.images[0])) if pair.images else pair.cluster or pair.id
         groups.setdefault(key, []).append(place)
     if len(groups) < 2:
-        raise InputError("validation.share: all pairs are about one picture, so none can be held out; leave it out")
+        raise InputError("validation.share: all pairs share one image, so none can be held out; remove it")
     keys, kept_out = sorted(groups), set[int]()
     for number in np.random.default_rng([seed, 3001]).permutation(len(keys))[: len(keys) - 1]:
         if len(kept_out) >= share * len(pairs):

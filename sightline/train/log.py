@@ -1,6 +1,6 @@
-"""The log of a training run: one row a step, appended to `log.jsonl`, and the sums of which a row is made.
+"""Training log: one row per step, appended to `log.jsonl`, and the sums that a row is computed from.
 
-Plain records for the report and for people, free of torch. `loop` makes them, `run` writes them.
+Plain records without torch. `loop` creates them, `run` writes them, and the report reads them.
 """
 
 import math
@@ -17,14 +17,14 @@ LOG_NAME = "log.jsonl"
 
 
 class StepRecord(Row):
-    """One optimizer step, measured before the update; every mean is over the step's items, which are mostly pairs.
+    """One optimizer step, measured before the update; every mean is over the step's items, usually pairs.
 
-    `step` counts from 0. Rewards are the loss's implicit rewards, `margin` their difference, `accuracy` the share of
-    pairs whose chosen reward is the greater. Log-probs are nats summed over the answer, the reference's None where the
-    loss needs no reference; `*_tokens` are answer lengths, end of turn included. All of these are None where the items
-    are no pairs. `grad_norm` is before clipping, `lr` the first parameter group's, `pairs` the number of items.
-    `numbers` are further means, of the task and of the source; `streams` has, for each stream of a mixture, the same
-    means over its items alone, and their number as `pairs`.
+    `step` counts from 0. Rewards are the loss's implicit rewards, `margin` is their difference, `accuracy` the share of
+    pairs whose chosen reward is greater. Log-probs are nats summed over the answer; the reference's are None if the
+    loss needs no reference. `*_tokens` are answer lengths including the end of turn. All of these are None if the items
+    are not pairs. `grad_norm` is before clipping, `lr` is that of the first parameter group, `pairs` the number of
+    items. `numbers` holds further means of the task and the source; `streams` holds, for each stream of a mixture, the
+    same means over its items alone and their number as `pairs`.
     """
 
     step: int
@@ -47,19 +47,19 @@ class StepRecord(Row):
     streams: dict[str, dict[str, float]] = Field(default_factory=dict)
 
 
-#: The fields that are means over items; a column by another name goes into `numbers`.
+#: Fields that are means over items; any other column goes into `numbers`.
 MEANS = frozenset(StepRecord.model_fields) - {"step", "grad_norm", "lr", "seconds", "pairs", "numbers", "streams"}
 
 
 class StepTally:
-    """Sums over the items of one step, from which its record is made; those of several processes may be merged."""
+    """Sums over the items of one step, from which its record is computed; several tallies can be merged."""
 
     def __init__(self) -> None:
-        self.items: dict[str, int] = defaultdict(int)  # stream -> how many
-        self.sums: dict[tuple[str, str], tuple[float, int]] = {}  # (stream, column) -> total, how many
+        self.items: dict[str, int] = defaultdict(int)  # stream -> count
+        self.sums: dict[tuple[str, str], tuple[float, int]] = {}  # (stream, column) -> total, count
 
     def add(self, columns: Mapping[str, Sequence[float]], streams: Sequence[str]) -> None:
-        """Add some items: one number an item in every column, NaN where it has none, and the stream of each."""
+        """Add items: one number per item in every column (NaN if it has none), and the stream of each item."""
         for stream in streams:
             self.items[stream] += 1
         for name, column in columns.items():
@@ -68,14 +68,14 @@ class StepTally:
                     self._add((stream, name), value, 1)
 
     def merge(self, other: "StepTally") -> None:
-        """Add what another tally has counted."""
+        """Add the counts of another tally."""
         for stream, count in other.items.items():
             self.items[stream] += count
         for key, (total, count) in other.sums.items():
             self._add(key, total, count)
 
     def mean(self, name: str) -> float:
-        """The mean of a column over all items; NaN where nothing was counted."""
+        """The mean of a column over all items; NaN if nothing was counted."""
         found = [sums for (_, column), sums in self.sums.items() if column == name]
         count = sum(number for _, number in found)
         return sum(total for total, _ in found) / count if count else math.nan
@@ -83,7 +83,7 @@ class StepTally:
     def record(
         self, *, step: int, grad_norm: float, lr: float, seconds: float, numbers: Mapping[str, float] | None = None
     ) -> StepRecord:
-        """The means, beside what the step itself and its source (`numbers`) tell."""
+        """The step's record: the means, the values of the step itself, and the source's `numbers`."""
         together = StepTally()
         for (_, name), (total, count) in self.sums.items():
             together._add(("", name), total, count)
@@ -107,8 +107,8 @@ class StepTally:
         return {name: total / count for (where, name), (total, count) in self.sums.items() if where == stream}
 
 
-def merged(tallies: Sequence[StepTally]) -> StepTally:
-    """The tallies of several processes as one, in the order given."""
+def merge_tallies(tallies: Sequence[StepTally]) -> StepTally:
+    """The tallies of several processes as one, in the given order."""
     together = StepTally()
     for tally in tallies:
         together.merge(tally)
@@ -116,7 +116,7 @@ def merged(tallies: Sequence[StepTally]) -> StepTally:
 
 
 def read_log(path: Path) -> Iterator[StepRecord]:
-    """The rows of a log in order, none if there is no file; a last line torn by a kill is left out."""
+    """The rows of a log in order, none if the file is missing; a last line torn by a kill is skipped."""
     if path.exists():
         yield from read_rows(path, StepRecord, allow_torn_tail=True)
 

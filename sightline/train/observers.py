@@ -1,7 +1,7 @@
-"""Who looks on while a run goes: a line on the screen, a tracker, and the monitors with their warnings.
+"""Observers of a running training: the progress line, a tracker, and the monitors with their warnings.
 
-The line says loss, margin, accuracy and speed, short enough for 80 columns with the bar; bar, count and time left are
-those of every room (`data.terminal`). Onlookers change nothing of a run and none of its files.
+The line shows loss, margin, accuracy and speed, short enough for 80 columns with the bar; bar, count and remaining time
+are those of every command (`data.terminal`). Observers change neither the run nor its files.
 """
 
 import contextlib
@@ -12,17 +12,18 @@ from rich.progress import Progress, TaskID
 
 from sightline.train.config import TrainConfig
 from sightline.train.log import LOG_NAME, StepRecord, read_log
-from sightline.train.monitors import TrainMonitor, open_tracker
+from sightline.train.monitors import TrainMonitor
+from sightline.train.trackers import open_tracker
 
 
 @contextlib.contextmanager
-def looking_on(
+def observe_run(
     run: Path, config: TrainConfig, bars: Progress, *, done: int, total: int
 ) -> Iterator[Callable[[StepRecord], None]]:
-    """The function to call after each step of the run in directory `run`, `done` steps of which are in its log.
+    """The function to call after each step of the run in directory `run`; `done` steps are in its log already.
 
     Raises:
-        InputError: as `tracking.open_tracker`.
+        InputError: as `trackers.open_tracker`.
     """
     watch = TrainMonitor(config.monitors, tuple(read_log(run / LOG_NAME)))
     task = bars.add_task("training", total=total, completed=done, note="")
@@ -30,7 +31,7 @@ def looking_on(
 
         def look(record: StepRecord) -> None:
             track(record)
-            for line in watch.look(record):
+            for line in watch.observe(record):
                 bars.console.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
             show(bars, task, record)
 
@@ -38,12 +39,12 @@ def looking_on(
 
 
 def show(bars: Progress, task: TaskID, record: StepRecord) -> None:
-    """Move the bar to the step that `record` is of."""
-    bars.update(task, completed=record.step + 1, note=note_of(record))
+    """Move the bar to the step of `record`."""
+    bars.update(task, completed=record.step + 1, note=progress_note(record))
 
 
-def note_of(record: StepRecord) -> str:
-    """What stands behind the bar; tokens are those of answers, all processes together."""
+def progress_note(record: StepRecord) -> str:
+    """The text behind the bar; tokens are those of answers, over all processes."""
     parts = [f"loss {record.loss:.3f}" if abs(record.loss) < 10 else f"loss {record.loss:.4g}"]
     if record.margin is not None:
         parts.append(f"margin {record.margin:+.2f}")

@@ -1,7 +1,6 @@
-"""The optimizer and its learning rate: AdamW without decay on biases and norms, a decay with
-warm-up.
+"""AdamW without decay on biases and norms, and its learning-rate schedule with warm-up.
 
-The rate is a pure function of the step, so that there is no schedule state to save. `loop` applies both.
+The rate is a pure function of the step, so there is no schedule state to save. `loop` applies both.
 """
 
 import math
@@ -18,10 +17,10 @@ def make_optimizer(
     config: OptimizerConfig,
     rate_of: Callable[[str], float | None] = lambda _: None,
 ) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter, 1711.05101) over those of the named weights that require gradients.
+    """AdamW (Loshchilov and Hutter, 1711.05101) over the named weights that require gradients.
 
-    Weight decay applies to matrices alone: biases and the weights of norms have one dimension. `rate_of` gives a
-    weight's own peak rate, or None for `config.lr`; the first group has the latter wherever any weight has.
+    Weight decay applies to matrices only: biases and norm weights have one dimension. `rate_of` gives a weight's own
+    peak rate, or None for `config.lr`; groups at `config.lr` come first.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in weights:
@@ -30,13 +29,13 @@ def make_optimizer(
             decay = config.weight_decay if weight.ndim >= 2 else 0.0
             groups.setdefault((config.lr if own is None else own, decay), []).append(weight)
     order = sorted(groups, key=lambda group: (group[0] != config.lr, group[0], -group[1]))
-    made = [
+    parameter_groups = [
         {"params": groups[rate, decay], "lr": rate, "initial_lr": rate, "weight_decay": decay} for rate, decay in order
     ]
-    return torch.optim.AdamW(made, betas=config.betas)
+    return torch.optim.AdamW(parameter_groups, betas=config.betas)
 
 
-#: name -> the share of the peak rate at a fraction (0 to 1) of the way from the end of the warm-up to the end.
+#: name -> share of the peak rate, given the fraction (0 to 1) of the steps after warm-up.
 DECAYS: dict[str, Callable[[float], float]] = {
     "cosine": lambda fraction: 0.5 * (1.0 + math.cos(math.pi * fraction)),
     "linear": lambda fraction: 1.0 - fraction,
@@ -45,10 +44,10 @@ DECAYS: dict[str, Callable[[float], float]] = {
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> Callable[[int], float]:
-    """The share of the peak learning rate at each step, counted from 0, of a run of `steps` steps.
+    """The share of the peak learning rate at each step (from 0) of a run of `steps` steps.
 
-    It rises linearly over the first `warmup_fraction` of them (rounded up), is 1 at the step after these, and then
-    decays; a cosine would be 0 one step after the last.
+    The share rises linearly over the first `warmup_fraction` of the steps (rounded up), is 1 at the next step, and then
+    decays; a cosine would reach 0 one step after the last.
     """
     warmup = math.ceil(config.warmup_fraction * steps)
 

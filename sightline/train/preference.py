@@ -1,6 +1,6 @@
-"""Learning from preference pairs: policy and references score the answers of a pair, and an objective compares them.
+"""Learning from preference pairs: policy and references score a pair's answers, and an objective compares them.
 
-Which loss that is, and what it needs, is asked of `losses`; what is scored is laid out by `scoring`.
+`losses` defines the loss and its requirements; `scoring` lays out what is scored.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,20 +20,20 @@ from sightline.models.vlm import VLM, evaluating
 from sightline.records.rows import Pair
 from sightline.train.log import StepRecord
 from sightline.train.reference_cache import Reference
-from sightline.train.scoring import Scoring, mismatched, score_with_entropy
+from sightline.train.scoring import Scoring, mismatched_requests, score_with_entropy
 from sightline.train.task import Losses, Part
 
-#: Where the provenance of a pair says which stream of a mixture it belongs to.
+#: Provenance key for a pair's stream in a mixture.
 STREAM = "stream"
 LEVEL, ONLINE = "level", "online"
 
 
 @dataclass
 class RunningMean:
-    """The mean of all levels seen, or, with a `momentum`, one that forgets: m <- momentum m + (1 - momentum) level.
+    """The mean of all levels so far or, with `momentum`, an exponential one: m <- momentum m + (1 - momentum) level.
 
-    BCO's shift is such a mean in MPO (arXiv 2411.10442), which leaves the kind open; it begins at 0, which is what the
-    rewards are while policy and reference agree. It moves once a step, after the step.
+    BCO's shift is such a mean in MPO (arXiv 2411.10442), which does not specify the kind; it starts at 0, the rewards'
+    value while policy and reference agree. It moves once per step, after the step.
     """
 
     momentum: float | None = None
@@ -41,16 +41,16 @@ class RunningMean:
     steps: int = 0
 
     def move(self, level: float) -> None:
-        """Take in the mean level of one step."""
+        """Include the mean level of one step."""
         self.steps += 1
         kept = 1 - 1 / self.steps if self.momentum is None else self.momentum
         self.value = kept * self.value + (1 - kept) * level
 
 
 class PreferenceTask:
-    """The task of preference pairs (`task.Task`), their image paths absolute.
+    """The task of preference pairs (`task.Task`) with absolute image paths.
 
-    `references` are in order, the primary one first; `slice_size` bounds the pairs of a pass without gradients.
+    `references` are in order, the primary one first; `slice_size` bounds the pairs per pass without gradients.
     """
 
     def __init__(
@@ -72,17 +72,17 @@ class PreferenceTask:
 
     @property
     def parts(self) -> Mapping[str, Part]:
-        """None: the model's own weights are all that is trained."""
+        """None: only the model's own weights are trained."""
         return {}
 
     def begin(self, items: Sequence[Pair]) -> Callable[[Sequence[Pair]], Losses]:
-        """Losses of pairs, each of which depends on the pair and, for KTO, on one number of the whole step."""
+        """Losses of pairs; each depends on its pair and, for KTO, on one number of the whole step."""
         if Need.MISMATCHED not in self._objective.needs:
-            return partial(self._losses, strangers=None)
-        return partial(self._losses, strangers=self._strangers(items))
+            return partial(self._losses, mismatched_means=None)
+        return partial(self._losses, mismatched_means=self._mismatched_means(items))
 
     def end(self, record: StepRecord) -> None:
-        """The running mean takes the step's level in."""
+        """Add the step's level to the running mean."""
         if Need.SHIFT in self._objective.needs:
             self._shift.move(record.numbers[LEVEL])
 
@@ -91,7 +91,7 @@ class PreferenceTask:
         return item.id
 
     def stream(self, item: Pair) -> str:
-        """What the pair's provenance says."""
+        """The stream in the pair's provenance."""
         return str(item.provenance.get(STREAM, ""))
 
     def state(self) -> dict[str, Any]:
@@ -99,46 +99,47 @@ class PreferenceTask:
         return {"shift": self._shift.value, "steps": self._shift.steps} if Need.SHIFT in self._objective.needs else {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up the running mean."""
+        """Restore the running mean."""
         if state:
             self._shift.value, self._shift.steps = state["shift"], state["steps"]
 
     def save(self, directory: Path) -> None:
         """Nothing to write beside the adapter."""
 
-    def _losses(self, pairs: Sequence[Pair], *, strangers: Sequence[float] | None) -> Losses:
+    def _losses(self, pairs: Sequence[Pair], *, mismatched_means: Sequence[float] | None) -> Losses:
         references = [reference(pairs) for reference in self._references]
         policy, entropy = score_with_entropy(self._vlm, pairs, self._scoring, autocast=self._autocast)
-        if strangers is not None:
+        if mismatched_means is not None:
             policy, *references = [
                 replace(logps, mismatched=torch.full_like(logps.chosen, mean))
-                for logps, mean in zip((policy, *references), strangers, strict=True)
+                for logps, mean in zip((policy, *references), mismatched_means, strict=True)
             ]
         out = self._objective(policy, references, shift=self._shift.value)
-        columns = {**columns_of(out, policy, references), "entropy": entropy}
+        columns = {**log_columns(out, policy, references), "entropy": entropy}
         own = torch.tensor([self.stream(pair) == ONLINE for pair in pairs], device=out.loss.device)
-        return Losses(out.loss, columns | _of_own_answers(policy, references, own))
+        return Losses(out.loss, columns | _own_answer_columns(policy, references, own))
 
-    def _strangers(self, pairs: Sequence[Pair]) -> list[float]:
+    def _mismatched_means(self, pairs: Sequence[Pair]) -> list[float]:
         """The mean log-prob of other pairs' answers, under the policy, then under each reference.
 
-        Every pair is then given the step's mean: KTO's estimate is linear in these numbers before it is cut at zero, so
-        it does not depend on how the step is split. A step of one pair has no stranger, and 0 says that nothing moved.
+        Every pair uses the step's mean: KTO's estimate is linear in these numbers before it is clamped at zero, so it
+        does not depend on how the step is split. A step of one pair has no mismatched answers; it uses 0, as if nothing
+        had moved.
         """
         if len(pairs) < 2:
             return [0.0] * (1 + len(self._references))
-        asked = mismatched(pairs)
+        requests = mismatched_requests(pairs)
         sums: list[Tensor] = []
         with evaluating(self._vlm):
-            for start in range(0, len(asked), self._slice):
-                values, _ = flat_logps(self._vlm, asked[start : start + self._slice], autocast=self._autocast)
+            for start in range(0, len(requests), self._slice):
+                values, _ = flat_logps(self._vlm, requests[start : start + self._slice], autocast=self._autocast)
                 sums.append(values.sum(-1))
-        scored = [torch.cat(sums), *(reference.sums(asked) for reference in self._references)]
+        scored = [torch.cat(sums), *(reference.first_answer_sums(requests) for reference in self._references)]
         return [float(column.double().mean()) for column in scored]
 
 
-def columns_of(out: LossOut, policy: PairLogps, references: Sequence[PairLogps]) -> dict[str, Tensor]:
-    """What the log shows of pairs by their log-probs: `StepRecord`'s fields, and what a running mean takes in."""
+def log_columns(out: LossOut, policy: PairLogps, references: Sequence[PairLogps]) -> dict[str, Tensor]:
+    """The log's columns of pairs from their log-probs: the fields of `StepRecord`, and the level for a running mean."""
     chosen_tokens, rejected_tokens = policy.lengths()
     columns = {
         "chosen_reward": out.chosen_reward,
@@ -161,12 +162,14 @@ def columns_of(out: LossOut, policy: PairLogps, references: Sequence[PairLogps])
     return columns
 
 
-def _of_own_answers(policy: PairLogps, references: Sequence[PairLogps], own: Bool[Tensor, "pair"]) -> dict[str, Tensor]:
-    """Of pairs whose answers are both the policy's samples: their length, and the KL to the primary reference.
+def _own_answer_columns(
+    policy: PairLogps, references: Sequence[PairLogps], own: Bool[Tensor, "pair"]
+) -> dict[str, Tensor]:
+    """Length of the answers that the policy sampled itself, and their KL to the primary reference.
 
-    The latter is the mean of log policy - log reference, by token, over samples of the policy (of its last refresh):
-    an estimate of the KL divergence without bias where the policy is still the same. For other answers it is none, so
-    there the numbers are NaN, which the log leaves out.
+    The KL is the mean of log policy - log reference, per token, over samples of the policy (of its last refresh): an
+    unbiased estimate as long as the policy is unchanged. For other answers it is no estimate, so the numbers are NaN
+    there, which the log skips.
     """
     chosen_tokens, rejected_tokens = policy.lengths()
     tokens = chosen_tokens + rejected_tokens

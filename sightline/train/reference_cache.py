@@ -1,7 +1,6 @@
-"""What a frozen model says of pairs, which is the same in every epoch and every run, so it is kept.
+"""Reference models and their cached log-probs of pairs, which are the same in every epoch and every run.
 
-The forward pass itself is the models room's, which model that is `frozen`'s affair, and what is scored `scoring`'s.
-`preference` feeds the numbers to the loss.
+The forward pass is in `models.scorer`; `scoring` lays out what is scored; `preference` passes the numbers to the loss.
 """
 
 import contextlib
@@ -29,13 +28,13 @@ from sightline.models.tensor_cache import content_key
 from sightline.models.vlm import VLM, evaluating
 from sightline.records.hashing import hash_file, hash_json
 from sightline.records.rows import Pair
-from sightline.train.scoring import Scoring, changed_tokens, stacked, sums_of
+from sightline.train.scoring import Scoring, changed_tokens, stack_rows, sum_answers
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
-class WithoutAdapter:
-    """The policy with its adapter off, which costs no memory. `identity` is a hash of all that decides its numbers."""
+class PolicyWithoutAdapter:
+    """The policy with its adapter off, at no memory cost. `identity` hashes everything that determines its numbers."""
 
     def __init__(self, policy: VLM) -> None:
         self._policy = policy
@@ -48,19 +47,19 @@ class WithoutAdapter:
         return self._identity
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[VLM]:
-        """The model, ready to score: no dropout, no gradients."""
-        with evaluating(self._policy), reference_mode(self._policy):  # the reference has no dropout of its own either
+    def open(self) -> Iterator[VLM]:
+        """The model in scoring mode: no dropout, no gradients."""
+        with evaluating(self._policy), reference_mode(self._policy):  # the reference has no dropout either
             yield self._policy
 
     def close(self) -> None:
-        """There is nothing to free."""
+        """Nothing to free."""
 
 
-class OtherModel:
-    """A checkpoint, with or without an adapter, beside the policy; it reads with the policy's own processor.
+class ReferenceModel:
+    """A checkpoint, with or without an adapter, beside the policy; it uses the policy's processor.
 
-    `identity` is a hash of all that decides its numbers. It is loaded when first asked.
+    `identity` hashes everything that determines its numbers. The checkpoint is loaded at first use.
     """
 
     def __init__(self, policy: VLM, model: Path, adapter: Path | None = None) -> None:
@@ -76,41 +75,42 @@ class OtherModel:
         return self._identity
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[VLM]:
-        """The model, ready to score: no dropout, no gradients."""
+    def open(self) -> Iterator[VLM]:
+        """The model in scoring mode: no dropout, no gradients."""
         if self._vlm is None:
             policy = self._policy
             dtype = str(policy.dtype).removeprefix("torch.")
-            made = load_vlm(
+            loaded = load_vlm(
                 self._model, adapter=self._adapter, device=str(policy.device), dtype=dtype, cache=policy.cache
             )
-            self._vlm = replace(made, processor=policy.processor)
+            self._vlm = replace(loaded, processor=policy.processor)
         with evaluating(self._vlm):
             yield self._vlm
 
     def close(self) -> None:
-        """Free its memory until it is asked again."""
+        """Free the model's memory until its next use."""
         self._vlm = None
 
 
-Frozen = WithoutAdapter | OtherModel
+FrozenModel = PolicyWithoutAdapter | ReferenceModel
 
 
-def further_reference(policy: VLM, directory: Path) -> Frozen:
+def open_reference(policy: VLM, directory: Path) -> FrozenModel:
     """A reference beside the primary one: the directory of an adapter for the policy's model, or of a model.
 
     Raises:
-        InputError: it is neither, of another family or tokenizer than the policy, or an adapter that does not fit.
+        InputError: the directory is neither, the model has another family or tokenizer than the policy, or the adapter
+            does not fit.
     """
     if (directory / ADAPTER_CONFIG).is_file():
         _check_adapter(policy, directory)
-        return OtherModel(policy, Path(policy.path), directory)
+        return ReferenceModel(policy, Path(policy.path), directory)
     if not (directory / "config.json").is_file():
-        raise InputError(f"references: {directory} is neither a model nor an adapter; name a directory that is one")
+        raise InputError(f"references: {directory} is neither a model nor an adapter; give a directory that is one")
     kind = json.loads((directory / "config.json").read_text()).get("model_type")
     wanted = policy.base.config.model_type
     if kind != wanted:
-        raise InputError(f"references: {directory} is a {kind!r} model and the policy a {wanted!r}; leave it out")
+        raise InputError(f"references: {directory} is a {kind!r} model and the policy a {wanted!r} model; remove it")
     try:
         known = AutoTokenizer.from_pretrained(directory).get_vocab()
     except (OSError, ValueError) as error:
@@ -118,16 +118,16 @@ def further_reference(policy: VLM, directory: Path) -> Frozen:
     if known != policy.tokenizer.get_vocab():
         raise InputError(
             f"references: the tokenizer of {directory} is not the policy's, so their log-probs cannot be compared; "
-            "leave it out"
+            "remove it"
         )
-    return OtherModel(policy, directory)
+    return ReferenceModel(policy, directory)
 
 
 def _check_adapter(policy: VLM, directory: Path) -> None:
-    """Whether every matrix of the adapter has its layer in the policy's model, by name and width."""
+    """Check that every matrix of the adapter has its layer in the policy's model, by name and width."""
     path = directory / ADAPTER_WEIGHTS
     if not path.is_file():
-        raise InputError(f"references: {directory} has no {ADAPTER_WEIGHTS}; name an adapter that has")
+        raise InputError(f"references: {directory} has no {ADAPTER_WEIGHTS}; give an adapter that has it")
     bare = {name.replace(".base_layer", ""): module for name, module in policy.base.named_modules()}
     check_adapter(directory)
     with safe_open(str(path), "pt") as file:
@@ -140,26 +140,26 @@ def _check_adapter(policy: VLM, directory: Path) -> None:
             if not isinstance(module, nn.Module) or getattr(module, "in_features", width) != width:
                 raise InputError(
                     f"references: the adapter {directory} was made for another model than {policy.path} ({layer} of "
-                    f"width {width}); leave it out"
+                    f"width {width}); remove it"
                 )
 
 
 class Reference:
-    """Scores pairs by a frozen model, each prefix with its answers in a pass of its own.
+    """Scores pairs with a frozen model, one pass per prefix with its answers.
 
-    So a pair's numbers depend on nothing but the pair, to the last bit, and may be taken from where they were computed
-    before: with `keep` from memory, by the pair's id, and from the model's cache on disk, by content, in this run or
-    another on the same weights. Without `frozen` the model is the policy `vlm` with its adapter off.
+    A pair's numbers thus depend on the pair only, to the last bit, and can be cached: with `keep` in memory, by the
+    pair's id, and in the model's cache on disk, by content, for this run and any other on the same weights. Without
+    `frozen` the model is the policy `vlm` with its adapter off.
     """
 
     def __init__(
-        self, vlm: VLM, scoring: Scoring | None = None, *, autocast: bool, keep: bool, frozen: Frozen | None = None
+        self, vlm: VLM, scoring: Scoring | None = None, *, autocast: bool, keep: bool, frozen: FrozenModel | None = None
     ) -> None:
         self._vlm = vlm
         self._scoring = scoring or Scoring()
         self._autocast, self._halved = autocast, uses_bfloat16(vlm, autocast)
         self._keep = keep
-        self._frozen = frozen or WithoutAdapter(vlm)
+        self._frozen = frozen or PolicyWithoutAdapter(vlm)
         self._kept: dict[str, dict[str, float]] = {}
 
     def __call__(self, pairs: Sequence[Pair]) -> PairLogps:
@@ -168,13 +168,13 @@ class Reference:
         found |= {pair.id: self._numbers(pair) for pair in pairs if pair.id not in found}
         if self._keep:
             self._kept |= found
-        return stacked([found[pair.id] for pair in pairs], self._vlm.device)
+        return stack_rows([found[pair.id] for pair in pairs], self._vlm.device)
 
-    def sums(self, asked: Sequence[ScoreRequest]) -> Float[Tensor, "prefix"]:
-        """The log-probability of each prefix's first answer, for answers that belong to no pair."""
-        return torch.tensor([float(self._fetch(each)[0].sum()) for each in asked], device=self._vlm.device)
+    def first_answer_sums(self, requests: Sequence[ScoreRequest]) -> Float[Tensor, "prefix"]:
+        """The log-probability of each request's first answer, for answers that are not of a pair."""
+        return torch.tensor([float(self._fetch(each)[0].sum()) for each in requests], device=self._vlm.device)
 
-    def learn(self, pairs: Sequence[Pair]) -> None:
+    def precompute(self, pairs: Sequence[Pair]) -> None:
         """Score all these pairs now, keep the numbers in memory and free the model's."""
         self._kept |= {pair.id: self._numbers(pair) for pair in pairs}
         self._frozen.close()
@@ -184,16 +184,16 @@ class Reference:
         groups = self._scoring.groups(pair)
         tokens = [dict(zip(group.fields, self._fetch(group.scored), strict=True)) for group in groups]
         changed = changed_tokens(self._vlm, pair) if Need.SPANS in self._scoring.needs else None
-        return sums_of(groups, tokens, changed)
+        return sum_answers(groups, tokens, changed)
 
     def _fetch(self, scored: ScoreRequest) -> list[Tensor]:
         """Log-probs of the tokens of each answer, on the CPU."""
         cache = self._vlm.cache
-        made = self._score(scored) if cache is None else cache.fetch(self._key(scored), lambda: self._score(scored))
-        return [made[f"{place:02d}"] for place in range(len(scored.answers))]
+        logps = self._score(scored) if cache is None else cache.fetch(self._key(scored), lambda: self._score(scored))
+        return [logps[f"{place:02d}"] for place in range(len(scored.answers))]
 
     def _score(self, scored: ScoreRequest) -> dict[str, Tensor]:
-        with self._frozen.opened() as vlm:
+        with self._frozen.open() as vlm:
             values, mask = flat_logps(vlm, [scored], autocast=self._autocast)
         rows = zip(values.cpu(), mask.sum(-1).tolist(), strict=True)
         return {f"{place:02d}": row[:length] for place, (row, length) in enumerate(rows)}
@@ -202,9 +202,9 @@ class Reference:
         prefix = scored.prefix
         pictures = [hash_file(Path(image)) + (" zeroed" if prefix.zeroed else "") for image in prefix.images]
         formats = (str(self._vlm.dtype), self._vlm.device.type, str(self._halved), torch.__version__)
-        told = [part for turn in prefix.history for part in (turn.role, turn.text)]
-        counts = (len(told), len(scored.answers), len(pictures))  # lest a turn be taken for an answer
-        # What was kept of rows with system turns under an earlier rule was of another text.
+        turns = [part for turn in prefix.history for part in (turn.role, turn.text)]
+        counts = (len(turns), len(scored.answers), len(pictures))  # so that a turn is not mistaken for an answer
+        # Under earlier rules, rows with system turns were rendered differently.
         rules = (SYSTEM_RULE,) if any(turn.role == "system" for turn in prefix.history) else ()
-        texts = (*told, prefix.prompt, *scored.answers, *prefix.media, *rules)
+        texts = (*turns, prefix.prompt, *scored.answers, *prefix.media, *rules)
         return content_key("reference", self._frozen.identity, *formats, *counts, *texts, *pictures)

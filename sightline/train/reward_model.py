@@ -1,7 +1,7 @@
-"""Learning a reward model from preference pairs: a head of one number on the model, and the chosen answer above.
+"""Learning a reward model from preference pairs: a scalar head on the model that scores chosen answers higher.
 
-Which loss that is, is asked of `losses` (`Need.REWARDS`); the head is `models.scalar_head`. What it makes is a judge
-(`judges.reward`) and what policies are trained on by `rl`.
+`losses` defines the loss (`Need.REWARDS`), `models.scalar_head` the head. The result is a judge (`judges.reward`), and
+`rl` can train policies on it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ from sightline.train.task import Losses, Part
 
 
 class RewardTask:
-    """The task of a reward model over pairs (`task.Task`), their image paths absolute; `lr` is the head's own."""
+    """The task of a reward model over pairs (`task.Task`) with absolute image paths; `lr` is the head's own rate."""
 
     def __init__(self, vlm: VLM, objective: Objective, *, lr: float | None, autocast: bool) -> None:
         self._vlm, self._objective, self._autocast = vlm, objective, autocast
@@ -36,18 +36,18 @@ class RewardTask:
         return self._parts
 
     def begin(self, _items: Sequence[Pair]) -> Callable[[Sequence[Pair]], Losses]:
-        """Losses of pairs, each of which depends on the pair alone."""
+        """Losses of pairs; each depends on its pair only."""
         return self._losses
 
     def end(self, record: StepRecord) -> None:
-        """Nothing moves with the steps."""
+        """Nothing to update."""
 
     def label(self, item: Pair) -> str:
         """The pair's id."""
         return item.id
 
     def stream(self, item: Pair) -> str:
-        """What the pair's provenance says."""
+        """The stream in the pair's provenance."""
         return str(item.provenance.get(STREAM, ""))
 
     def state(self) -> dict[str, Any]:
@@ -55,10 +55,10 @@ class RewardTask:
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Nothing to take up."""
+        """Nothing to restore."""
 
     def save(self, directory: Path) -> None:
-        """The head, beside the adapter: by it the directory is known as a reward model."""
+        """Save the head beside the adapter; it marks the directory as a reward model."""
         save_head(self._head, "reward", directory)
 
     def _losses(self, pairs: Sequence[Pair]) -> Losses:

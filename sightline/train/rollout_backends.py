@@ -1,7 +1,6 @@
-"""Where the policy's own answers are sampled: in this process, or on a server that is handed the present adapter.
+"""Backends that sample the policy's own answers: in this process, or on a server that loads the present adapter.
 
-One protocol, two makers. What is asked and which answers are chosen is the affair of the sources; how a server is
-called is `sightline.endpoint`.
+The sources decide on prompts and choose among the answers; `sightline.endpoint` is the client of servers.
 """
 
 import hashlib
@@ -19,24 +18,24 @@ from sightline.models.adapters import adapts_vision, save_adapter
 from sightline.models.requests import GenerateRequest, Generation, Sampling
 from sightline.models.sampler import generate
 from sightline.models.vlm import VLM
-from sightline.train.processes import Processes, present_processes
+from sightline.train.processes import Processes, current_processes
 
 FOLDER = "rollouts"
-PARTING = 10.0  # seconds that the end of a run waits for a server: nothing depends on its answer
+CLOSE_TIMEOUT = 10.0  # seconds to wait for a server at the end of a run; nothing depends on its answer
 
 
 class LocalConfig(Config):
-    """Sampling in the training process, `batch_size` rows at a time."""
+    """Sample in the training process, `batch_size` rows at a time."""
 
     name: Literal["local"] = "local"
     batch_size: int = Field(default=16, ge=1)
 
 
 class ServerConfig(Config):
-    """Sampling on a server of the OpenAI kind that takes LoRA adapters while it runs (vLLM).
+    """Sample on an OpenAI-compatible server that loads LoRA adapters while it runs (vLLM).
 
-    It must serve the model that is trained and see the run's directory. `max_side` bounds pictures as everywhere; keep
-    it above the model's own size, lest server and trainer see different pictures.
+    The server must serve the trained model and have access to the run's directory. `max_side` bounds image sides as for
+    every endpoint; keep it above the model's own size, or server and trainer see different images.
     """
 
     name: Literal["server"]
@@ -47,7 +46,7 @@ class ServerConfig(Config):
     max_side: int = Field(default=4096, ge=16)
 
     def endpoint(self, model: str, sampling: Sampling) -> EndpointConfig:
-        """The client's config for one adapter. Nothing is kept on disk: the policy's answers are never the same."""
+        """The client's config for one adapter. Nothing is cached on disk: the policy's answers always differ."""
         return EndpointConfig(
             base_url=self.base_url,
             model=model,
@@ -61,27 +60,27 @@ class ServerConfig(Config):
         )
 
 
-EngineConfig = Annotated[LocalConfig | ServerConfig, Field(discriminator="name")]
+BackendConfig = Annotated[LocalConfig | ServerConfig, Field(discriminator="name")]
 
 
 class RolloutBackend(Protocol):
-    """Samples from the policy as it was at the last `refresh`, or, in process, as it is."""
+    """Samples from the policy as of the last `refresh` or, in process, from its present weights."""
 
     def refresh(self, step: int) -> None:
-        """What is sampled from now on is the policy after `step` steps; called before the first sample, too."""
+        """Sample from the policy after `step` steps from now on; also called before the first sample."""
         ...
 
     def sample(self, requests: Sequence[GenerateRequest], sampling: Sampling) -> list[Generation | None]:
-        """One continuation a request, in order; None where the engine failed. Several answers: several seeds."""
+        """One continuation per request, in order; None if the backend failed. Use several seeds for several answers."""
         ...
 
     def close(self) -> None:
-        """Leave nothing behind; `refresh` opens it again."""
+        """Release everything; `refresh` opens the backend again."""
         ...
 
 
-class LocalEngine:
-    """`models.sampler.generate` on the policy itself: always the present weights."""
+class LocalBackend:
+    """`models.sampler.generate` on the policy itself, with its present weights."""
 
     def __init__(self, vlm: VLM, *, batch_size: int, autocast: bool) -> None:
         self._vlm, self._batch_size, self._autocast = vlm, batch_size, autocast
@@ -96,31 +95,31 @@ class LocalEngine:
         """Nothing to do."""
 
 
-class ServerEngine:
-    """A server that is handed the adapter at each refresh, under a name of its own, and forgets the one before.
+class ServerBackend:
+    """A server that loads the adapter at each refresh, under a new name, and unloads the previous one.
 
-    The adapters lie in `directory`, one at a time; of several processes the first one hands them over. Their names
-    begin with a hash of the directory, so that runs may share a server. Seeds go along with each call; whether a
-    server's sample depends on nothing else is the server's affair.
+    The adapters are in `directory`, one at a time; of several processes the first one uploads them. Their names begin
+    with a hash of the directory, so that runs may share a server. Each call carries its seed; whether a server's sample
+    depends on anything else is up to the server.
 
     Raises:
-        InputError: on use: nobody is there, the server loads no adapters, there is no adapter to hand over, or what is
-            asked needs the model in process (a prefill, hidden image tokens).
+        InputError: on use: no server answers, it loads no adapters, there is no adapter, or a request needs the model
+            in process (a prefill, hidden image tokens).
     """
 
     def __init__(self, vlm: VLM, config: ServerConfig, directory: Path, processes: Processes | None = None) -> None:
         self._vlm, self._config, self._directory = vlm, config, directory
-        self._processes = processes or present_processes()
+        self._processes = processes or current_processes()
         self._run = hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:8]
         self._loaded: str | None = None
 
     def refresh(self, step: int) -> None:
         if self._vlm.model.active_peft_config.modules_to_save:
-            raise InputError("servers take no adapter with a trained projector; set lora.train_projector=false")
+            raise InputError("servers cannot load an adapter with a trained projector; set lora.train_projector=false")
         if adapts_vision(self._vlm):
-            raise InputError("servers take no adapter of a vision tower; set lora.vision_tower=false")
+            raise InputError("servers cannot load an adapter of a vision tower; set lora.vision_tower=false")
         name = f"sightline-{self._run}-{step:08d}"
-        self._processes.first(lambda: self._hand_over(name))
+        self._processes.on_first(lambda: self._hand_over(name))
         self._loaded = name
 
     def _hand_over(self, name: str) -> None:
@@ -132,11 +131,11 @@ class ServerEngine:
 
     def sample(self, requests: Sequence[GenerateRequest], sampling: Sampling) -> list[Generation | None]:
         if self._loaded is None:
-            raise ValueError("refresh the engine before it samples")
+            raise ValueError("refresh the backend before sampling")
         options: list[tuple[str, object]] = [("top_p", sampling.top_p)] if sampling.top_p < 1 else []
-        if sampling.stop:  # vLLM's own argument keeps the stop string in the text, as `generate` does
+        if sampling.stop:  # vLLM's argument keeps the stop string in the text, as `generate` does
             options += [("stop", list(sampling.stop)), ("extra_body", {"include_stop_str_in_output": True})]
-        asks = [_ask(request, tuple(options)) for request in requests]
+        asks = [_server_request(request, tuple(options)) for request in requests]
         replies = Endpoint(self._config.endpoint(self._loaded, sampling)).ask(asks)
         texts = [(reply.begun if reply.text is None else reply.text) for reply in replies]
         return [
@@ -145,22 +144,22 @@ class ServerEngine:
         ]
 
     def close(self) -> None:
-        """The server forgets every adapter of this run, one that was killed included; the first process sees to it.
+        """Unload every adapter of this run, including those of a killed one; the first process does it.
 
         Raises:
-            InputError: the server is gone; the directory is removed all the same.
+            InputError: the server is gone; the directory is removed nevertheless.
         """
         self._loaded = None
         if not self._processes.is_first:
             return
-        settings = self._settings().model_copy(update={"timeout": min(PARTING, self._config.timeout)})
+        settings = self._settings().model_copy(update={"timeout": min(CLOSE_TIMEOUT, self._config.timeout)})
         try:
             self._forget(settings)
         finally:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def _forget(self, settings: EndpointConfig, but: str = "") -> None:
-        """The directory has what the server was handed, by a run that was killed, too."""
+        """Unload the adapters in the directory, which also holds those of a killed run."""
         there = sorted(self._directory.iterdir()) if self._directory.is_dir() else []
         for folder in there:
             if folder.name != but:
@@ -171,17 +170,17 @@ class ServerEngine:
         return self._config.endpoint("adapter", Sampling(max_new_tokens=1))
 
 
-def make_engine(
+def make_backend(
     config: LocalConfig | ServerConfig, vlm: VLM, run: Path, *, autocast: bool, processes: Processes | None = None
 ) -> RolloutBackend:
-    """The engine that a config names, for the run in the directory `run`."""
+    """The backend that a config names, for the run in the directory `run`."""
     if isinstance(config, ServerConfig):
-        return ServerEngine(vlm, config, run / FOLDER, processes)
-    return LocalEngine(vlm, batch_size=config.batch_size, autocast=autocast)
+        return ServerBackend(vlm, config, run / FOLDER, processes)
+    return LocalBackend(vlm, batch_size=config.batch_size, autocast=autocast)
 
 
-def _ask(request: GenerateRequest, options: tuple[tuple[str, object], ...]) -> Ask:
+def _server_request(request: GenerateRequest, options: tuple[tuple[str, object], ...]) -> Ask:
     if request.prefill or request.hidden:
-        raise InputError("a server neither hides image tokens nor goes on with a text; set source.engine.name=local")
+        raise InputError("a server can neither hide image tokens nor continue a text; set source.engine.name=local")
     prefix = request.prefix
     return Ask(prefix.prompt, prefix.images, request.seed, prefix.history, options, aloud=True)

@@ -1,7 +1,7 @@
 """The training stage: from a model and pairs on disk to an adapter, a log of its steps and a manifest.
 
-It owns the files and the progress bars; the parts are put together by `preparation`, and how a step is done is `loop`.
-A run that was killed goes on from its last checkpoint when started again, and one that has finished is left alone.
+It owns the files and the progress bars; `setup` assembles the parts, and `loop` runs the steps. A killed run resumes
+from its last checkpoint when started again; a finished one is left unchanged.
 """
 
 import shutil
@@ -30,11 +30,11 @@ from sightline.train.data import Data, read_data, read_prompts
 from sightline.train.log import LOG_NAME, cut_log, read_log
 from sightline.train.loop import StepSettings, TrainState, fit
 from sightline.train.monitors import TrainMonitor
-from sightline.train.observers import looking_on
+from sightline.train.observers import observe_run
 from sightline.train.optimizer import make_schedule
-from sightline.train.processes import joined_processes, plainly, whole_state
+from sightline.train.processes import full_state, join_processes, run_directly
 from sightline.train.rl.source import UNSCORED
-from sightline.train.setup import VIEWS, Prepared, TrainJob, passes, prepare
+from sightline.train.setup import VIEWS, Prepared, TrainJob, items_per_pass, prepare
 from sightline.train.sources import Paused, Source
 from sightline.train.stream_source import share_name
 
@@ -46,60 +46,61 @@ def train(
 ) -> Path:
     """Train the model in `model_dir`, or an adapter for it, on the pairs in `pairs_dir`; returns `out_dir`.
 
-    `samples` are the prompts of online pairs, or what is known of the prompts of `pairs_dir`. By rewards (`config.rl`),
-    it is prompts that are trained on, of `samples` or of `pairs_dir`.
+    `samples` are the prompts of online pairs, or add references and truth to the prompts of `pairs_dir`. Training by
+    rewards (`config.rl`) uses the prompts of `samples` or of `pairs_dir`.
 
-    Writes `adapter/` (PEFT), or `model/` where the whole model was trained, `log.jsonl` (a `StepRecord` a line),
-    `trained_on.npz` (by which an evaluation knows leaks) and `manifest.json`; `checkpoint/` is there while the run is
-    unfinished. The same arguments on the same machine give the same weights, interrupted or not.
+    Writes `adapter/` (PEFT), or `model/` if the whole model was trained, `log.jsonl` (a `StepRecord` per line),
+    `trained_on.npz` (from which an evaluation detects contamination) and `manifest.json`; `checkpoint/` exists while
+    the run is unfinished. The same arguments on the same machine give the same weights, interrupted or not.
 
     Raises:
-        InputError: no such model or pairs, no pair left to train on, `out_dir` of another run, a loss that is not
-            finite or explodes, a judge that is down; the last leaves a checkpoint from which the same call goes on.
+        InputError: no such model or pairs, no pair left to train on, `out_dir` belongs to another run, a loss is not
+            finite or explodes, or a judge is down; in the last case a checkpoint remains and the same call resumes.
     """
     by_rewards = config.rl is not None
-    with joined_processes(resolve_device(config.device)) as processes, open_bars(shown=processes.is_first) as bars:
+    with join_processes(resolve_device(config.device)) as processes, open_bars(shown=processes.is_first) as bars:
         job = TrainJob(model_dir, pairs_dir, out_dir, config, seed, samples, processes)
         data = read_prompts(job.prompts) if by_rewards else read_data(pairs_dir, samples, config)
-        # A new directory is claimed after model and pairs have proved good, so that a mistake in them claims none.
-        known = processes.first((out_dir / MANIFEST).exists)
-        prepared = None if known else processes.together(lambda: prepare(job, data, bars))
-        stage = processes.first(lambda: Stage.open(out_dir, "train", config, job.inputs, seed))
+        # A new directory is claimed after model and pairs are checked, so that an error in them claims none.
+        known = processes.on_first((out_dir / MANIFEST).exists)
+        prepared = None if known else processes.on_all(lambda: prepare(job, data, bars))
+        stage = processes.on_first(lambda: Stage.open(out_dir, "train", config, job.inputs, seed))
         if not stage.done:
-            prepared = prepared or processes.together(lambda: prepare(job, data, bars))
-            processes.first(lambda: write_fingerprint(out_dir / FINGERPRINT, _fingerprint(data)))
+            prepared = prepared or processes.on_all(lambda: prepare(job, data, bars))
+            processes.on_first(lambda: write_fingerprint(out_dir / FINGERPRINT, _fingerprint(data)))
             _train_prepared(prepared, job, bars)
             if processes.is_first:
                 _finish(stage, job, prepared)
-        for folder in (CHECKPOINT, VIEWS):  # where it was done: the run was killed between its last two acts
-            processes.first(lambda: shutil.rmtree(out_dir / folder, ignore_errors=True))  # noqa: B023 - run at once
+        for folder in (CHECKPOINT, VIEWS):  # may remain if a finished run was killed before its cleanup
+            processes.on_first(lambda: shutil.rmtree(out_dir / folder, ignore_errors=True))  # noqa: B023 - run at once
     return out_dir
 
 
 def _train_prepared(prepared: Prepared, job: TrainJob, bars: Progress) -> None:
-    """All the steps that are left, then the weights."""
+    """Run the remaining steps, then save the weights."""
     state, processes = prepared.state, job.processes
-    if processes.together(lambda: load_checkpoint(state, job.out / CHECKPOINT)):
-        bars.console.print(f"going on after step {state.step} of {state.source.steps}")
-    processes.first(lambda: cut_log(job.out / LOG_NAME, state.step))
-    with _closed_after(state.source, bars):
+    if processes.on_all(lambda: load_checkpoint(state, job.out / CHECKPOINT)):
+        bars.console.print(f"resuming after step {state.step} of {state.source.steps}")
+    processes.on_first(lambda: cut_log(job.out / LOG_NAME, state.step))
+    with _closing(state.source, bars):
         _run_steps(prepared, job, bars)
     if not state.step:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in _dropped_counts(prepared, job.out).items())
         raise InputError(
-            f"no step had a pair to train on, dropped were {_dropped(prepared, job.out)}; sample more, or hotter."
+            f"no training pairs were produced (dropped: {reasons}); sample more answers or raise the temperature"
         )
     if state.validation is not None:
-        state.validation.put_back(state.trainable())
+        state.validation.restore_best(state.trainable())
     _save_trained(state, job.out)
 
 
 @contextmanager
-def _closed_after(source: Source[Any], bars: Progress) -> Iterator[None]:
-    """At the end, early or not, the source lets go of its servers; one that is gone spoils neither."""
+def _closing(source: Source[Any], bars: Progress) -> Iterator[None]:
+    """Close the source at the end, early or not; a server that is gone does not fail the run."""
     try:
         yield
     except BaseException:
-        with suppress(InputError):  # why the run ends is what to tell
+        with suppress(InputError):  # report the original error
             source.close()
         raise
     try:
@@ -111,19 +112,19 @@ def _closed_after(source: Source[Any], bars: Progress) -> Iterator[None]:
 def _finish(stage: Stage, job: TrainJob, prepared: Prepared) -> None:
     stage.finish(
         counts=_counts(job.out, prepared),
-        dropped=_dropped(prepared, job.out),
-        numbers=_numbers(job.out, prepared.state) | _shares(job),
+        dropped=_dropped_counts(prepared, job.out),
+        numbers=_numbers(job.out, prepared.state) | _first_stream_share(job),
         warnings=TrainMonitor(job.config.monitors, tuple(read_log(job.out / LOG_NAME))).lines,
     )
 
 
-def _dropped(prepared: Prepared, out_dir: Path) -> dict[str, int]:
-    """At the door, and since then."""
-    return dict(Counter(prepared.dropped) + Counter(prepared.state.source.dropped()) + Counter(_left_out(out_dir)))
+def _dropped_counts(prepared: Prepared, out_dir: Path) -> dict[str, int]:
+    """Counts of pairs dropped before and during training."""
+    return dict(Counter(prepared.dropped) + Counter(prepared.state.source.dropped()) + Counter(_unscored(out_dir)))
 
 
 def _fingerprint(data: Data) -> Fingerprint:
-    """Of the pairs, or of the prompts where there are none."""
+    """The fingerprint of the pairs, or of the prompts if there are no pairs."""
     rows: Sequence[Pair | Sample] = data.pairs or data.samples
     return compute_fingerprint((map(Path, row.images), row.prompt) for row in rows)
 
@@ -132,14 +133,14 @@ def _run_steps(prepared: Prepared, job: TrainJob, bars: Progress) -> None:
     state, config, out_dir = prepared.state, job.config, job.out
     steps = state.source.steps
     settings = StepSettings(
-        batch_size=passes(config, state.vlm, prepared.mean_tokens),
+        batch_size=items_per_pass(config, state.vlm, prepared.mean_tokens),
         schedule=make_schedule(config.optim, steps),
         clip_norm=config.optim.clip_norm,
         seed=job.seed,
         guard=config.guard,
     )
     is_first = job.processes.is_first
-    onlookers = looking_on(out_dir, config, bars, done=state.step, total=steps) if is_first else nullcontext()
+    onlookers = observe_run(out_dir, config, bars, done=state.step, total=steps) if is_first else nullcontext()
     with onlookers as look:
         try:
             for record in fit(state, settings):
@@ -151,16 +152,14 @@ def _run_steps(prepared: Prepared, job: TrainJob, bars: Progress) -> None:
                     look(record)
         except Paused as error:
             save_checkpoint(state, out_dir / CHECKPOINT)
-            raise InputError(
-                f"{str(error).rstrip('.')}; nothing is lost, the same command goes on from here"
-            ) from error
+            raise InputError(f"{str(error).rstrip('.')}; nothing is lost: run the same command to resume") from error
 
 
 def _save_trained(state: TrainState[Any], out_dir: Path) -> None:
-    """Save under another name first: `adapter/` or `model/` is whole from the moment it exists."""
+    """Save under a temporary name first: `adapter/` or `model/` is complete from the moment it exists."""
     adapted = isinstance(state.vlm.model, PeftModel)
-    # Put together by all processes where they are sharded; the first one writes.
-    weights = None if state.within is plainly else whole_state(state.vlm.model, trained_only=adapted)
+    # Sharded weights are gathered by all processes; the first one writes.
+    weights = None if state.run_with_weights is run_directly else full_state(state.vlm.model, trained_only=adapted)
     if not state.processes.is_first:
         return
     directory = out_dir / (ADAPTER if adapted else MODEL)
@@ -186,14 +185,14 @@ def _counts(out_dir: Path, prepared: Prepared) -> dict[str, int]:
     return counts | ({"pairs_held_out": held} if held else {})
 
 
-def _left_out(out_dir: Path) -> dict[str, int]:
-    """Answers of the policy that no judge scored, over all steps."""
+def _unscored(out_dir: Path) -> dict[str, int]:
+    """Count of the policy's answers that no judge scored, over all steps."""
     unscored = sum(row.numbers.get(UNSCORED, 0.0) for row in read_log(out_dir / LOG_NAME))
     return {"unscored answers": round(unscored)} if unscored else {}
 
 
-def _shares(job: TrainJob) -> dict[str, float]:
-    """Of a mixture: what share of all pairs came from its first stream."""
+def _first_stream_share(job: TrainJob) -> dict[str, float]:
+    """For a mixture, the share of all pairs that came from its first stream."""
     source = job.config.source
     if not isinstance(source, MixedConfig):
         return {}
@@ -203,7 +202,7 @@ def _shares(job: TrainJob) -> dict[str, float]:
 
 
 def _numbers(out_dir: Path, state: TrainState[Any]) -> dict[str, float]:
-    """How the run began and ended; the seconds of its steps alone, whatever was lost to kills; use of the cache."""
+    """First and last values, the seconds of the steps alone (without time lost to kills), and cache use."""
     rows = list(read_log(out_dir / LOG_NAME))
     seconds = sum(row.seconds for row in rows)
     rewards = [row.numbers["reward"] for row in rows if "reward" in row.numbers]

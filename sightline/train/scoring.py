@@ -1,7 +1,7 @@
-"""What is scored of a pair: its answers after its own prefix, and after others, as the needs of the losses say.
+"""Scoring layout of a pair: its answers after its own prefix and after others, as the losses' needs require.
 
-It lays the answers out in groups that share a prefix and puts the numbers where `losses.types.PairLogps` has them; the
-forward pass is the models room's. `reference` keeps what a frozen model says, `preference` puts both together.
+It groups answers by prefix and sorts the numbers into `losses.types.PairLogps`; the forward pass is in `models.scorer`.
+`reference_cache` caches a frozen model's numbers, `preference` combines both.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,12 +21,12 @@ from sightline.models.scorer import flat_logps, flat_scores
 from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
 
-#: A pair's answers by the prefix they are scored after; names of the fields that hold their sums.
+#: Fields of the answers' sums, by the prefix that the answers are scored after.
 OWN = ("chosen", "rejected")
 SECOND, WEAKENED, BLIND = ("second_rejected",), ("weakened_chosen",), ("blind_chosen", "blind_rejected")
-#: Fields that come with the number of their tokens.
+#: Fields with a token count.
 COUNTED = {*OWN, *SECOND}
-#: Why a pair cannot serve a loss that has this need.
+#: Per need: which pairs cannot serve it, and why.
 LACKS: dict[Need, tuple[Callable[[Pair], bool], str]] = {
     Need.SECOND_REJECTED: (lambda pair: not pair.second_rejected, "no second rejected answer"),
     Need.SPANS: (lambda pair: not (pair.chosen_spans or pair.rejected_spans), "no correction spans"),
@@ -39,13 +39,13 @@ Blind = Literal["none", "zero-image"]
 
 
 def to_scored(pair: Pair) -> ScoreRequest:
-    """A pair whose image paths are absolute as a prefix with two answers, the chosen one first."""
+    """A pair with absolute image paths as a prefix with two answers, the chosen one first."""
     return ScoreRequest(prefix_of(pair, Path()), (pair.chosen, pair.rejected))
 
 
 @dataclass(frozen=True)
 class ScoringGroup:
-    """Answers that share a prefix, each with the field of `PairLogps` that it is for."""
+    """Answers that share a prefix, each with its field of `PairLogps`."""
 
     fields: tuple[str, ...]
     scored: ScoreRequest
@@ -53,18 +53,18 @@ class ScoringGroup:
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is scored of each pair. `weaken` gives the files of its weakened pictures, for those who need them.
+    """The needs of the losses. `weaken` gives the files of a pair's corrupted images, for losses that need them.
 
-    `blind` is what stands for a pair's pictures on the blind side: nothing ("none"), or all-zero pixels in the same
-    place ("zero-image"), as in the released code of V-DPO (YuxiXie/V-DPO, `n_random_images 0`).
+    `blind` replaces a pair's images on the blind side: by nothing ("none"), or by all-zero pixels in the same place
+    ("zero-image"), as in the released code of V-DPO (YuxiXie/V-DPO, `n_random_images 0`).
     """
 
     needs: frozenset[Need] = frozenset()
     weaken: Weaken | None = None
     blind: Blind = "none"
 
-    def lacking(self, pair: Pair) -> str | None:
-        """Why a pair cannot be scored so, or None."""
+    def drop_reason(self, pair: Pair) -> str | None:
+        """Why a pair cannot be scored for these needs, or None."""
         return next((why for need, (lacks, why) in LACKS.items() if need in self.needs and lacks(pair)), None)
 
     def groups(self, pair: Pair) -> list[ScoringGroup]:
@@ -76,7 +76,7 @@ class Scoring:
         groups = [ScoringGroup(fields, own)]
         if Need.WEAKENED in self.needs:
             if self.weaken is None:
-                raise ValueError("a weakened picture is needed and there is no way to make one")
+                raise ValueError("a corrupted image is needed and `weaken` is None")
             weak: Prefix = replace(own.prefix, images=self.weaken(pair))
             groups.append(ScoringGroup(WEAKENED, ScoreRequest(weak, (pair.chosen,))))
         if Need.BLIND in self.needs:
@@ -87,25 +87,25 @@ class Scoring:
 
 
 def score_pairs(vlm: VLM, pairs: Sequence[Pair], scoring: Scoring | None = None, *, autocast: bool) -> PairLogps:
-    """Score all answers of each pair in one pass, by the model as it is: differentiable, in its train or eval mode."""
+    """Score all answers of each pair in one pass by the model in its present mode; differentiable."""
     scoring = scoring or Scoring()
     laid = [scoring.groups(pair) for pair in pairs]
-    values, mask = flat_logps(vlm, _scored(laid), autocast=autocast)
+    values, mask = flat_logps(vlm, _requests(laid), autocast=autocast)
     return _pair_logps(vlm, pairs, scoring.needs, laid[0], values, mask)
 
 
 def score_with_entropy(
     vlm: VLM, pairs: Sequence[Pair], scoring: Scoring, *, autocast: bool
 ) -> tuple[PairLogps, Float[Tensor, "pair"]]:
-    """As `score_pairs`, and the model's mean entropy (nats, no gradient) over the tokens of a pair's two answers."""
+    """The same as `score_pairs`, with the model's mean entropy (nats, no gradient) over both answers' tokens."""
     laid = [scoring.groups(pair) for pair in pairs]
-    values, entropy, mask = flat_scores(vlm, _scored(laid), autocast=autocast)
-    own = slice(0, len(OWN))  # the first group of a pair begins with its own two
+    values, entropy, mask = flat_scores(vlm, _requests(laid), autocast=autocast)
+    own = slice(0, len(OWN))  # a pair's first group begins with its own two answers
     sums, lengths = (table.view(len(pairs), -1, table.shape[-1])[:, own].sum((1, 2)) for table in (entropy, mask))
     return _pair_logps(vlm, pairs, scoring.needs, laid[0], values, mask), sums / lengths
 
 
-def _scored(laid: Sequence[Sequence[ScoringGroup]]) -> list[ScoreRequest]:
+def _requests(laid: Sequence[Sequence[ScoringGroup]]) -> list[ScoreRequest]:
     return [group.scored for groups in laid for group in groups]
 
 
@@ -117,25 +117,25 @@ def _pair_logps(
     values: Float[Tensor, "answer token"],
     mask: Bool[Tensor, "answer token"],
 ) -> PairLogps:
-    """The sums over answers, by field; `laid` as each pair's groups."""
+    """The sums over answers, by field; `laid` is the layout of every pair."""
     names = [field for group in laid for field in group.fields]
     sums, lengths = values.sum(-1).view(len(pairs), -1), mask.sum(-1).view(len(pairs), -1)
-    made = {name: sums[:, place] for place, name in enumerate(names)}
-    made |= {f"{name}_tokens": lengths[:, place] for place, name in enumerate(names) if name in COUNTED}
+    columns = {name: sums[:, place] for place, name in enumerate(names)}
+    columns |= {f"{name}_tokens": lengths[:, place] for place, name in enumerate(names) if name in COUNTED}
     if Need.SPANS in needs:
         changed = [changed_tokens(vlm, pair) for pair in pairs]
         tokens = values.view(len(pairs), len(names), -1)
         for place, name in enumerate(OWN):
-            inside = _padded([each[name] for each in changed], tokens.shape[-1]).to(vlm.device)
-            made[f"{name}_changed"] = torch.where(inside, tokens[:, place], 0.0).sum(-1)
-            made[f"{name}_changed_tokens"] = inside.sum(-1)
-    return PairLogps(**made)
+            inside = _pad([each[name] for each in changed], tokens.shape[-1]).to(vlm.device)
+            columns[f"{name}_changed"] = torch.where(inside, tokens[:, place], 0.0).sum(-1)
+            columns[f"{name}_changed_tokens"] = inside.sum(-1)
+    return PairLogps(**columns)
 
 
-def mismatched(pairs: Sequence[Pair]) -> list[ScoreRequest]:
-    """Each pair's prefix with an answer of the next pair, the last's with the first's: chosen and rejected by turns.
+def mismatched_requests(pairs: Sequence[Pair]) -> list[ScoreRequest]:
+    """Each pair's prefix with an answer of the next pair (cyclic), alternating chosen and rejected.
 
-    KTO (arXiv 2402.01306) estimates its KL by answers to other prompts of the batch; which ones is our choice.
+    KTO (arXiv 2402.01306) estimates its KL from answers to other prompts of the batch; which ones is our choice.
     """
     others = [*pairs[1:], pairs[0]]
     return [
@@ -144,10 +144,10 @@ def mismatched(pairs: Sequence[Pair]) -> list[ScoreRequest]:
     ]
 
 
-def sums_of(
+def sum_answers(
     groups: Sequence[ScoringGroup], tokens: Sequence[Mapping[str, Tensor]], changed: Mapping[str, Tensor] | None
 ) -> dict[str, float]:
-    """The fields of one pair from log-probs by token, of each group by field; `changed` as `changed_tokens`."""
+    """The fields of one pair, from each group's token log-probs by field; `changed` as from `changed_tokens`."""
     numbers: dict[str, float] = {}
     for group, logps in zip(groups, tokens, strict=True):
         for name in group.fields:
@@ -161,7 +161,7 @@ def sums_of(
 
 
 def changed_tokens(vlm: VLM, pair: Pair) -> dict[str, Bool[Tensor, "token"]]:
-    """Which tokens of both answers lie within the pair's correction spans."""
+    """Masks of both answers' tokens within the pair's correction spans."""
     prefix = encode_prefix(vlm, prefix_of(pair, Path()))
     return {
         "chosen": tokens_within(vlm, prefix, pair.chosen, pair.chosen_spans),
@@ -169,14 +169,14 @@ def changed_tokens(vlm: VLM, pair: Pair) -> dict[str, Bool[Tensor, "token"]]:
     }
 
 
-def _padded(rows: Sequence[Bool[Tensor, "_"]], length: int) -> Bool[Tensor, "pair token"]:
+def _pad(rows: Sequence[Bool[Tensor, "_"]], length: int) -> Bool[Tensor, "pair token"]:
     padded = torch.zeros((len(rows), length), dtype=torch.bool)
     for place, row in enumerate(rows):
         padded[place, : len(row)] = row
     return padded
 
 
-def stacked(rows: Sequence[Mapping[str, float]], device: torch.device) -> PairLogps:
+def stack_rows(rows: Sequence[Mapping[str, float]], device: torch.device) -> PairLogps:
     """The numbers of several pairs as tensors."""
     columns = {name: torch.tensor([row[name] for row in rows], device=device) for name in rows[0]}
     return PairLogps(**columns)

@@ -1,7 +1,7 @@
-"""A run before its first step: the model with what is trained of it, the task, the source, the optimizer.
+"""Setup of a run before its first step: the model with its trainable weights, the task, the source, the optimizer.
 
-It opens and checks everything that could be wrong and claims no directory; `run` does that, and writes what comes of
-it. A further task or source is put together here and nowhere else.
+It opens and checks every input and claims no directory; `run` does that and writes the results. A new task or source is
+added here and nowhere else.
 """
 
 import hashlib
@@ -29,32 +29,39 @@ from sightline.models.tensor_cache import open_cache
 from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
 from sightline.train.config import TrainConfig
-from sightline.train.config.source import MixedConfig, OfflineConfig, streams_of
-from sightline.train.data import Data, examples_of, held_out
+from sightline.train.config.source import MixedConfig, OfflineConfig, list_streams
+from sightline.train.data import Data, hold_out, make_examples
 from sightline.train.loop import TrainState, trainable_weights
-from sightline.train.naming import naming
 from sightline.train.optimizer import make_optimizer
-from sightline.train.pair_filter import FilteredPairs, admit
+from sightline.train.pair_filter import FilteredPairs, filter_pairs
 from sightline.train.preference import PreferenceTask, RunningMean
-from sightline.train.processes import Processes, Within, plainly, shard, sharding_asked, sharding_options
-from sightline.train.reference_cache import Frozen, OtherModel, Reference, WithoutAdapter, further_reference
+from sightline.train.processes import (
+    Processes,
+    RunWithWeights,
+    is_sharding_requested,
+    run_directly,
+    shard,
+    sharding_options,
+)
+from sightline.train.reference_cache import FrozenModel, PolicyWithoutAdapter, Reference, ReferenceModel, open_reference
 from sightline.train.reward_model import RewardTask
 from sightline.train.rl.config import RLConfig
-from sightline.train.rl.setup import Steps, admit_prompts, rollout_parts
+from sightline.train.rl.setup import RolloutPlan, filter_prompts, make_rollout_parts
+from sightline.train.row_errors import locate_errors
 from sightline.train.scoring import Scoring, Weaken, to_scored
 from sightline.train.sources import OfflineSource, Order, Source
 from sightline.train.stream_source import StreamSource
 from sightline.train.streams import SharedStream, make_stream
 from sightline.train.task import Task, Validation
 
-VIEWS = "views"  # the folder of a run's weakened pictures
+VIEWS = "views"  # folder of a run's corrupted images
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What a run is asked to do, the arguments of the command, and the processes that do it.
+    """The arguments of the command, and the processes that run it.
 
-    Weakened pictures are kept under `out`.
+    Corrupted images are kept under `out`.
     """
 
     model: Path
@@ -67,34 +74,35 @@ class TrainJob:
 
     @property
     def prompts(self) -> Path:
-        """Where the prompts of a run by rewards are.
+        """The location of the prompts of a run by rewards.
 
         Raises:
-            InputError: nowhere.
+            InputError: neither samples nor pairs are given.
         """
         place = self.samples or self.pairs
         if place is None:
-            raise InputError("there are no prompts to train on; name samples with --samples, or pairs with --pairs")
+            raise InputError("no prompts to train on; give samples with --samples, or pairs with --pairs")
         return place
 
     @property
     def inputs(self) -> dict[str, Path]:
-        """What decides the result beside the config, by name."""
+        """Every input by name that determines the result beside the config."""
         named = {"model": self.model, "pairs": self.pairs, "samples": self.samples, "start": self.config.start}
         further = {f"reference-{number}": path for number, path in enumerate(self.config.references, 1)}
         return {name: path for name, path in named.items() if path is not None} | further
 
 
-PASS_TOKENS = {"cpu": 2048, "cuda": 16384}  # more at a time costs memory and saves no time
-PROBED = 2  # pairs on which the model must use its pictures before anything is trained
-MEASURED = 64  # prompts whose mean length stands for all
+PASS_TOKENS = {"cpu": 2048, "cuda": 16384}  # more costs memory and saves no time
+PROBES = 2  # rows on which the model must use its images before training starts
+MEASURED_PROMPTS = 64  # prompts whose mean length is taken for all
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The state at the start of a run, what its data were, and what was dropped of them at the door.
+    """The state at the start of a run, and the counts of its data.
 
-    `mean_tokens` is the mean length of the items, `rows` how many rows there were, `unit` what they are.
+    `mean_tokens` is the mean length of the items, `dropped` the rows dropped before training, `rows` the number of
+    rows, `unit` their kind.
     """
 
     state: TrainState[Any]
@@ -105,22 +113,22 @@ class Prepared:
 
 
 def prepare(job: TrainJob, data: Data, bars: Progress) -> Prepared:
-    """Open the model and look at every pair, or by rewards at every prompt.
+    """Load the model and check every pair or, by rewards, every prompt.
 
     Raises:
-        InputError: no such model, no row left to train on, a model that ignores its pictures.
+        InputError: no such model, no row left to train on, or a model that ignores its images.
     """
     config = job.config
     if config.rl is not None:
-        return _by_rewards(job, config.rl, bars)
-    vlm = _open(job)
+        return _prepare_rl(job, config.rl, bars)
+    vlm = _load_policy(job)
     objective = make_objective(config.terms)
-    scoring = Scoring(objective.needs, _weakener(config.weakened, job.out / VIEWS, job.seed), config.blind)
-    frozen = [_primary(vlm, config), *(further_reference(vlm, path) for path in config.references)]
-    admitted = _admitted(data, vlm, scoring, job, bars)
+    scoring = Scoring(objective.needs, _make_weaken(config.weakened, job.out / VIEWS, job.seed), config.blind)
+    frozen = [_primary_reference(vlm, config), *(open_reference(vlm, path) for path in config.references)]
+    admitted = _filter_pairs(data, vlm, scoring, job, bars)
     kept, held = admitted.pairs, list[Pair]()
     if config.validation is not None:
-        kept, held = held_out(kept, config.validation.share, job.seed)
+        kept, held = hold_out(kept, config.validation.share, job.seed)
     source = _source(job, replace(data, pairs=kept), vlm, scoring)
     references = [
         Reference(vlm, scoring, autocast=config.autocast, keep=source.repeats, frozen=each) for each in frozen
@@ -138,48 +146,54 @@ def prepare(job: TrainJob, data: Data, bars: Progress) -> Prepared:
             shift=RunningMean(config.shift_momentum),
             slice_size=config.batch_size,
         )
-    within = _sharded(vlm, references, admitted.pairs, objective.needs, job) if sharding_asked() else plainly
-    state = _state(vlm, source, task, job, within)
+    run_with_weights = (
+        _shard_policy(vlm, references, admitted.pairs, objective.needs, job)
+        if is_sharding_requested()
+        else run_directly
+    )
+    state = _state(vlm, source, task, job, run_with_weights)
     if config.validation is not None:
         state.validation = Validation(held, config.validation, config.batch_size)
     unit: Literal["pairs", "prompts"] = "pairs" if data.pairs else "prompts"
     return Prepared(state, admitted.mean_tokens, admitted.dropped, len(data.pairs) or len(data.samples), unit)
 
 
-def _by_rewards(job: TrainJob, rl: RLConfig, bars: Progress) -> Prepared:
-    if sharding_asked():
+def _prepare_rl(job: TrainJob, rl: RLConfig, bars: Progress) -> Prepared:
+    if is_sharding_requested():
         raise InputError("a policy that answers its own prompts cannot be sharded; launch with ddp.yaml")
     config, read = job.config, sum(1 for _ in read_samples(job.prompts))
-    vlm = _open(job)
+    vlm = _load_policy(job)
     bar = bars.add_task("reading", total=read, note="")
-    admitted = admit_prompts(job.prompts, vlm, rl, lambda: bars.advance(bar))
+    admitted = filter_prompts(job.prompts, vlm, rl, lambda: bars.advance(bar))
     folder = samples_file(job.prompts).parent.absolute()
-    shown = [sample for sample in admitted.samples if sample.images][:PROBED]
+    shown = [sample for sample in admitted.samples if sample.images][:PROBES]
     probes = [ScoreRequest(prefix_of(sample, folder), (sample.reference or sample.prompt,)) for sample in shown]
     require_image_use(vlm, probes, autocast=config.autocast)
-    steps = Steps(
+    steps = RolloutPlan(
         prompts=config.batch_size * config.accumulation,
-        per_pass=passes(config, vlm, admitted.mean_tokens),
+        per_pass=items_per_pass(config, vlm, admitted.mean_tokens),
         epochs=config.epochs,
         max_steps=config.max_steps,
         autocast=config.autocast,
         seed=job.seed,
-        reference=_primary(vlm, config),
+        reference=_primary_reference(vlm, config),
         processes=job.processes,
     )
-    task, source = rollout_parts(job.prompts, admitted.samples, vlm, rl, steps)
+    task, source = make_rollout_parts(job.prompts, admitted.samples, vlm, rl, steps)
     return Prepared(_state(vlm, source, task, job), admitted.mean_tokens, admitted.dropped, read, "prompts")
 
 
-def passes(config: TrainConfig, vlm: VLM, mean_tokens: float) -> int:
-    """How many items of this length go through the model at a time."""
+def items_per_pass(config: TrainConfig, vlm: VLM, mean_tokens: float) -> int:
+    """The number of items of this mean length per pass."""
     budget = config.pass_tokens or PASS_TOKENS[vlm.device.type]
     return min(config.batch_size, max(1, int(budget / mean_tokens)))
 
 
-def _state(vlm: VLM, source: Source[Any], task: Task[Any], job: TrainJob, within: Within = plainly) -> TrainState[Any]:
-    optimizer = make_optimizer(trainable_weights(vlm, task), job.config.optim, _own_rates(vlm, task, job.config))
-    return TrainState(vlm, optimizer, source, task, processes=job.processes, within=within)
+def _state(
+    vlm: VLM, source: Source[Any], task: Task[Any], job: TrainJob, run_with_weights: RunWithWeights = run_directly
+) -> TrainState[Any]:
+    optimizer = make_optimizer(trainable_weights(vlm, task), job.config.optim, _learning_rates(vlm, task, job.config))
+    return TrainState(vlm, optimizer, source, task, processes=job.processes, run_with_weights=run_with_weights)
 
 
 def _source(job: TrainJob, data: Data, vlm: VLM, scoring: Scoring) -> Source[Pair]:
@@ -189,10 +203,10 @@ def _source(job: TrainJob, data: Data, vlm: VLM, scoring: Scoring) -> Source[Pai
         return OfflineSource(
             data.pairs, pairs_per_step=per_step, seed=job.seed, epochs=config.epochs, max_steps=config.max_steps
         )
-    examples = examples_of(data.pairs, data.samples)
-    wanted = streams_of(config.source)
-    how: dict[str, Any] = {"seed": job.seed, "autocast": config.autocast, "processes": job.processes}
-    streams = [SharedStream(make_stream(each, vlm, job.out, **how), job.processes) for each in wanted]
+    examples = make_examples(data.pairs, data.samples)
+    wanted = list_streams(config.source)
+    options: dict[str, Any] = {"seed": job.seed, "autocast": config.autocast, "processes": job.processes}
+    streams = [SharedStream(make_stream(each, vlm, job.out, **options), job.processes) for each in wanted]
     own = next(each for each in wanted if not isinstance(each, OfflineConfig))
     return StreamSource(
         examples,
@@ -201,11 +215,11 @@ def _source(job: TrainJob, data: Data, vlm: VLM, scoring: Scoring) -> Source[Pai
         p=config.source.p if isinstance(config.source, MixedConfig) else 1.0,
         every=own.every,
         redraws=own.redraws,
-        refuse=scoring.lacking,
+        refuse=scoring.drop_reason,
     )
 
 
-def _open(job: TrainJob) -> VLM:
+def _load_policy(job: TrainJob) -> VLM:
     config = job.config
     vlm = load_vlm(job.model, device=resolve_device(config.device), dtype=config.dtype, cache=open_cache())
     vlm = train_fully(vlm) if config.lora is None else add_lora(vlm, config.lora.settings(), seed=job.seed)
@@ -216,55 +230,57 @@ def _open(job: TrainJob) -> VLM:
     return vlm
 
 
-def _sharded(
+def _shard_policy(
     vlm: VLM, references: Sequence[Reference], pairs: Sequence[Pair], needs: frozenset[Need], job: TrainJob
-) -> Within:
-    """Cut the weights over the processes, after the references have said all that they will be asked.
+) -> RunWithWeights:
+    """Shard the weights over the processes, after the references have scored all pairs.
 
-    How often a reference runs depends on what is in the cache, and sharded weights can only be had by all at once.
+    How often a reference runs depends on the cache, and sharded weights need all processes at once.
     """
     if not isinstance(job.config.source, OfflineConfig):
         raise InputError("a policy that answers its own prompts cannot be sharded; launch with ddp.yaml")
     if Need.REWARDS in needs:
         raise InputError("a reward model's head is not sharded; launch with ddp.yaml")
     if Need.MISMATCHED in needs and job.config.lora is not None:
-        raise InputError("a loss with answers of other pairs (kto) cannot train an adapter under FSDP; use ddp.yaml")
+        raise InputError(
+            "a loss that scores other pairs' answers (kto) cannot train an adapter under FSDP; use ddp.yaml"
+        )
     for reference in references:
-        reference(job.processes.share(pairs))  # each its share, by way of the cache on disk
-        job.processes.first(lambda: None)
-        reference.learn(pairs)
+        reference(job.processes.share(pairs))  # each process its share, through the cache on disk
+        job.processes.on_first(lambda: None)
+        reference.precompute(pairs)
     return shard(vlm, **sharding_options())
 
 
-def _primary(vlm: VLM, config: TrainConfig) -> Frozen:
+def _primary_reference(vlm: VLM, config: TrainConfig) -> FrozenModel:
     if config.lora is None or config.start is not None:
-        return OtherModel(vlm, Path(vlm.path), config.start)
-    return WithoutAdapter(vlm)
+        return ReferenceModel(vlm, Path(vlm.path), config.start)
+    return PolicyWithoutAdapter(vlm)
 
 
-def _weakener(view: str, folder: Path, seed: int) -> Weaken:
-    """A pair's pictures under a view, by (seed, pair): the same in every epoch."""
-    tools = RunContext(Path(), folder, seed)
+def _make_weaken(view: str, folder: Path, seed: int) -> Weaken:
+    """The function that corrupts a pair's images by `view`, seeded by (seed, pair): the same in every epoch."""
+    context = RunContext(Path(), folder, seed)
 
     def weaken(pair: Pair) -> tuple[Path, ...]:
         number = int.from_bytes(hashlib.sha256(pair.id.encode()).digest()[:8], "little")
         rng = np.random.default_rng([seed, number])
-        return tuple(corrupt_image(Path(image), view, tools, rng) for image in pair.images)
+        return tuple(weakened(Path(image), view, context, rng) for image in pair.images)
 
     return weaken
 
 
-def _admitted(data: Data, vlm: VLM, scoring: Scoring, job: TrainJob, bars: Progress) -> FilteredPairs:
-    """What to train on, after some of it has shown that the model looks at pictures."""
+def _filter_pairs(data: Data, vlm: VLM, scoring: Scoring, job: TrainJob, bars: Progress) -> FilteredPairs:
+    """The pairs to train on, after a check on some rows that the model uses its images."""
     config = job.config
     task = bars.add_task("reading", total=len(data.pairs), note="", visible=bool(data.pairs))
-    streams = streams_of(config.source)
+    streams = list_streams(config.source)
     offline = any(isinstance(stream, OfflineConfig) for stream in streams)
-    # A weakened picture takes as many tokens as the picture itself, and none is made before the directory is ours.
-    # Where the given pairs are not trained on themselves, they need not have what the loss needs.
+    # A corrupted image takes as many tokens as the image itself, and none is created before the directory is claimed.
+    # Given pairs that are not trained on themselves need not serve the loss.
     needs = scoring.needs if offline else frozenset()
     measured = replace(scoring, needs=needs, weaken=lambda pair: tuple(Path(image) for image in pair.images))
-    admitted = admit(
+    admitted = filter_pairs(
         data.pairs,
         vlm,
         measured,
@@ -278,20 +294,20 @@ def _admitted(data: Data, vlm: VLM, scoring: Scoring, job: TrainJob, bars: Progr
             f"none of the {len(data.pairs)} pairs can be trained on ({reasons}); give others or raise max_length."
         )
     shown = [] if data.pairs else [sample for sample in data.samples if sample.images]
-    asked = [replace(to_scored(pair), answers=(pair.chosen,)) for pair in admitted.pairs if pair.images]
+    requests = [replace(to_scored(pair), answers=(pair.chosen,)) for pair in admitted.pairs if pair.images]
     if not data.pairs:
-        asked = [ScoreRequest(prefix_of(sample, Path()), (sample.reference or "Yes.",)) for sample in shown]
-    with naming(shown[:MEASURED], vlm, job.samples):
-        require_image_use(vlm, asked[:PROBED], autocast=config.autocast)
+        requests = [ScoreRequest(prefix_of(sample, Path()), (sample.reference or "Yes.",)) for sample in shown]
+    with locate_errors(shown[:MEASURED_PROMPTS], vlm, job.samples):
+        require_image_use(vlm, requests[:PROBES], autocast=config.autocast)
         if offline:
             return admitted
         new = max(stream.max_new_tokens for stream in streams if not isinstance(stream, OfflineConfig))
-        prefixes = [len(encode_prefix(vlm, each.prefix).ids) for each in asked[:MEASURED]]
+        prefixes = [len(encode_prefix(vlm, each.prefix).ids) for each in requests[:MEASURED_PROMPTS]]
     return replace(admitted, mean_tokens=2.0 * new + sum(prefixes) / max(1, len(prefixes)))
 
 
-def _own_rates(vlm: VLM, task: Task[Any], config: TrainConfig) -> Callable[[str], float | None]:
-    """The peak rates of the weights that have one of their own: the projector's, and those of the task's parts."""
+def _learning_rates(vlm: VLM, task: Task[Any], config: TrainConfig) -> Callable[[str], float | None]:
+    """The peak rates of weights with their own: the projector's, and those of the task's parts."""
     rates = {name: part.lr for name, part in task.parts.items() if part.lr is not None}
     if config.optim.projector_lr is not None and vlm.family.projector is not None:
         rates[vlm.family.projector] = config.optim.projector_lr

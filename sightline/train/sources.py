@@ -1,7 +1,7 @@
-"""Where the pairs of a step come from: the one difference between offline, online and mixed training.
+"""Sources of a step's items: the only difference between offline, online and mixed training.
 
-A source yields the items of one optimizer step at a time and can say where it stands. `OfflineSource` takes items that
-exist already and so knows no model; `mixing` has the source whose pairs the policy makes, `loop` consumes them.
+A source yields the items of one optimizer step at a time and can save its position. `OfflineSource` has given items and
+needs no model; `stream_source` builds pairs with the policy; `loop` consumes them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,20 +16,20 @@ Item = TypeVar("Item")
 
 
 class Source(Protocol[Item]):
-    """An iterator over the items of each step: pairs with absolute image paths, or whatever the task learns from.
+    """An iterator over the items of each step: pairs with absolute image paths, or other items of the task.
 
-    `state` after n draws, given to `restore` of a source made with the same arguments, makes that source go on with
-    draw n + 1, whatever the policy was meanwhile. The state is plain JSON and may hold rows that wait to be drawn.
+    `state` after n draws, passed to `restore` of a source with the same arguments, makes that source continue with draw
+    n + 1, whatever the policy was meanwhile. The state is plain JSON and may hold rows that wait to be drawn.
     """
 
     @property
     def steps(self) -> int:
-        """How many draws there are from the start to the end."""
+        """The number of draws from start to end."""
         ...
 
     @property
     def repeats(self) -> bool:
-        """Whether an item may come again, so that what is computed of it is worth keeping."""
+        """Whether an item may come again, so that results computed from it are worth caching."""
         ...
 
     def __iter__(self) -> Iterator[list[Item]]: ...
@@ -37,11 +37,11 @@ class Source(Protocol[Item]):
     def __next__(self) -> list[Item]: ...
 
     def numbers(self) -> Mapping[str, float]:
-        """What the last draw took, for the log: counts and shares by name; empty where there is nothing to tell."""
+        """Statistics of the last draw for the log: counts and shares by name; may be empty."""
         ...
 
     def dropped(self) -> Mapping[str, int]:
-        """What all draws so far have left out, by reason; empty where nothing was."""
+        """Counts of everything dropped so far, by reason; may be empty."""
         ...
 
     def state(self) -> dict[str, Any]: ...
@@ -49,7 +49,7 @@ class Source(Protocol[Item]):
     def restore(self, state: Mapping[str, Any]) -> None: ...
 
     def close(self) -> None:
-        """Nothing more is drawn, at the end or before it: let go of what others hold for this source, such as servers.
+        """Release resources such as servers, at the end of the run or before it.
 
         Raises:
             InputError: one of them does not answer.
@@ -58,15 +58,15 @@ class Source(Protocol[Item]):
 
 
 class Paused(InputError):
-    """A source cannot go on now and stands as it did before the draw: nothing is lost, and it may be asked again."""
+    """A source cannot continue now; its state is that before the draw: nothing is lost, and it may be drawn again."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """Which of `count` items each step takes: a fresh order each epoch, a pure function of (seed, epoch).
+    """The order of `count` items over steps: shuffled each epoch, a pure function of (seed, epoch).
 
-    An epoch's last step takes what is left and may be smaller; no step spans two epochs. Give either `epochs` or
-    `max_steps`; the latter goes through as many epochs as it needs.
+    An epoch's last step takes the rest and may be smaller; no step spans two epochs. Give either `epochs` or
+    `max_steps`; the latter uses as many epochs as needed.
     """
 
     count: int
@@ -81,16 +81,16 @@ class Order:
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many draws go through all items once."""
+        """The number of draws that cover all items once."""
         return -(-self.count // self.per_step)
 
     @property
     def steps(self) -> int:
-        """How many draws there are from the start to the end."""
+        """The number of draws from start to end."""
         return self.max_steps if self.max_steps is not None else (self.epochs or 0) * self.steps_per_epoch
 
     def draw(self, number: int) -> tuple[int, list[int]]:
-        """The epoch of the draw, counted from 0 as the draw is, and the places of its items."""
+        """The epoch of the draw (both count from 0), and the indices of its items."""
         epoch, step = divmod(number, self.steps_per_epoch)
         order = np.random.default_rng([self.seed, epoch]).permutation(self.count)
         start = step * self.per_step
@@ -141,10 +141,10 @@ class OfflineSource(Generic[Item]):
         return {"drawn": self._drawn, "pairs": len(self._pairs)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on after the draws that `state` counts; ValueError if it was taken over another number of pairs."""
+        """Continue after the draws that `state` counts; ValueError if it is of another number of pairs."""
         if state["pairs"] != len(self._pairs):
             raise ValueError(f"the state was taken over {state['pairs']} pairs, this source has {len(self._pairs)}")
         self._drawn = state["drawn"]
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to release."""

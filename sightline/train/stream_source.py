@@ -1,8 +1,8 @@
-"""The source whose pairs are made while it runs: of one stream, or of two by a coin for each example.
+"""Source whose pairs are created while it runs: from one stream, or from two by a coin for each example.
 
-It draws examples as the offline source draws pairs, so that with the coin always on one side it is that side. Where the
-policy's answers to a prompt make no pair they are drawn again, so that the shares of a mixture are those of the coin.
-Rows made for later steps wait here, and in the checkpoint. What a stream makes is `streams`.
+It draws examples as the offline source draws pairs, so if the coin always falls on one side, it equals that side. If
+the policy's answers to a prompt give no pair, they are sampled again, so that the shares of a mixture are those of the
+coin. Rows for later steps wait here, and in the checkpoint. `streams` defines the streams.
 """
 
 from collections import Counter, defaultdict
@@ -23,12 +23,12 @@ from sightline.train.preference import STREAM
 from sightline.train.sources import Order, Paused
 from sightline.train.streams import OFFLINE, Stream, StreamExample
 
-COIN, REPLACEMENT = 2001, 2002  # what the random stream is for
+COIN, REPLACEMENT = 2001, 2002  # purposes of the random streams
 
 
 @dataclass
 class Slot:
-    """One example of a step: its stream, and what each attempt made; the last counts, on the example `taken`."""
+    """One example of a step: its stream and the result of each attempt; the last counts, for the example `taken`."""
 
     step: int
     epoch: int
@@ -38,17 +38,17 @@ class Slot:
     attempts: list[BuildResult] = field(default_factory=list)
 
     @property
-    def made(self) -> BuildResult:
+    def result(self) -> BuildResult:
         return self.attempts[-1]
 
     @property
     def is_filled(self) -> bool:
-        """Whether there is a pair that teaches something."""
-        return any(dropped_reason(pair) is None for pair in self.made.pairs)
+        """Whether there is a usable pair."""
+        return any(dropped_reason(pair) is None for pair in self.result.pairs)
 
     @property
-    def left_out(self) -> str:
-        """Why the step's own example is not in it; empty where it is."""
+    def drop_reason(self) -> str:
+        """Why the step's own example is missing from it; empty if it is there."""
         if self.is_filled and self.taken == self.place:
             return ""
         first = self.attempts[0]
@@ -57,7 +57,7 @@ class Slot:
 
 @dataclass
 class Draw:
-    """The pairs of one step and what they took."""
+    """The pairs of one step and their statistics."""
 
     pairs: list[Pair] = field(default_factory=list)
     numbers: dict[str, float] = field(default_factory=dict)
@@ -65,17 +65,17 @@ class Draw:
 
 
 class StreamSource:
-    """Pairs of `streams`, one or two; of two, the first with probability `p` by a coin of (seed, epoch, example).
+    """Pairs of one or two `streams`; of two, the first with probability `p`, by a coin of (seed, epoch, example).
 
-    The examples of `every` steps are worked on together, by the policy as it is when the first of them is drawn. An
-    example of which a stream other than the offline one makes no pair (a tie, say) is tried again up to `redraws` times
-    with other samples; then other examples take its place, up to `redraws` of them. All of these are drawn by (seed,
-    epoch, example, attempt). A pair that `refuse` gives a reason against is dropped and counted, as is an example
-    without a pair; a step that is left without any pair is passed over.
+    The examples of `every` steps are processed together, by the policy as of the first of these steps. If a stream
+    other than the offline one makes no pair of an example (a tie, say), it is tried again up to `redraws` times with
+    other samples; then up to `redraws` other examples replace it. All draws depend on (seed, epoch, example, attempt).
+    Pairs that `refuse` gives a reason against are dropped and counted, as are examples without a pair; a step without
+    any pair is skipped.
 
     Raises:
-        Paused: on a draw: a stream failed (the judge is down), or nothing at all was scored. The source stands as it
-            stood before, and may be asked again.
+        Paused: on a draw: a stream failed (the judge is down), or no answer was scored. The source's state is that
+            before the draw, and it may be drawn again.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class StreamSource:
         passed = Counter[str]()
         while self._drawn < self.steps:
             if self._drawn not in self._waiting:
-                self._waiting = self._make()
+                self._waiting = self._make_draws()
             self._last = self._waiting.pop(self._drawn)
             self._drawn += 1
             self._dropped.update(self._last.dropped)
@@ -147,7 +147,7 @@ class StreamSource:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on after the draws that `state` counts; ValueError if it was taken over another number of examples."""
+        """Continue after the draws that `state` counts; ValueError if it is of another number of examples."""
         if state["pairs"] != len(self._examples):
             raise ValueError(f"the state was taken over {state['pairs']} examples, this source has {self._order.count}")
         self._drawn, self._dropped = state["drawn"], Counter(state["dropped"])
@@ -157,12 +157,12 @@ class StreamSource:
         }
 
     def close(self) -> None:
-        """As the streams'."""
+        """Close the streams."""
         for stream in self._streams:
             stream.close()
 
-    def _make(self) -> dict[int, Draw]:
-        """The draws from the next one on to the next refresh."""
+    def _make_draws(self) -> dict[int, Draw]:
+        """The draws from the next one to the next refresh."""
         numbers = range(self._drawn, min(self._drawn + self._every, self.steps))
         slots = [
             Slot(number, epoch, place, self._side(epoch, place), taken=place)
@@ -174,45 +174,47 @@ class StreamSource:
             for side in sorted({slot.side for slot in slots}):
                 self._streams[side].refresh(self._drawn)
             self._attempt([(slot, self._examples[slot.place]) for slot in slots])
-            if slots and all(slot.made.dropped == UNSCORED for slot in slots):
-                raise InputError(f"the judge scored no answer to any of {len(slots)} prompts; see that it works")
+            if slots and all(slot.result.dropped == UNSCORED for slot in slots):
+                raise InputError(f"the judge scored no answer to any of {len(slots)} prompts; check the judge")
             self._fill(slots)
         except InputError as error:
             raise Paused(f"step {self._drawn}: {error}") from error
         return {number: self._draw([slot for slot in slots if slot.step == number]) for number in numbers}
 
-    def _attempt(self, asked: Sequence[tuple[Slot, StreamExample]]) -> None:
-        """Let the streams make something of examples, all of one stream and epoch together."""
+    def _attempt(self, requests: Sequence[tuple[Slot, StreamExample]]) -> None:
+        """Make pairs of examples, all of one stream and epoch together."""
         together: dict[tuple[int, int], list[tuple[Slot, StreamExample]]] = defaultdict(list)
-        for slot, example in asked:
+        for slot, example in requests:
             together[slot.side, slot.epoch].append((slot, example))
         for (side, epoch), rows in sorted(together.items(), key=lambda item: item[0]):
             found = self._streams[side].make([example for _, example in rows], epoch)
-            for (slot, _), made in zip(rows, found, strict=True):
-                slot.attempts.append(made)
+            for (slot, _), result in zip(rows, found, strict=True):
+                slot.attempts.append(result)
 
     def _fill(self, slots: Sequence[Slot]) -> None:
-        """Draw again where no pair was made: other samples of the same prompt, then other prompts."""
+        """Retry slots without a pair: first with other samples of the prompt, then with other prompts."""
         open_slots = [slot for slot in slots if self._streams[slot.side].name != OFFLINE]
         for attempt in range(1, 2 * self._redraws + 1):
             open_slots = [slot for slot in open_slots if not slot.is_filled]
-            again = [(slot, self._again(slot, attempt)) for slot in open_slots]
+            again = [(slot, self._redraw(slot, attempt)) for slot in open_slots]
             self._attempt([(slot, example) for slot, example in again if example is not None])
 
-    def _again(self, slot: Slot, attempt: int) -> StreamExample | None:
-        """What is tried next: an example under an id of its own, by which its samples are drawn; None for nothing."""
+    def _redraw(self, slot: Slot, attempt: int) -> StreamExample | None:
+        """The next example to try, with an id of its attempt that seeds its samples; None if there is none."""
         if attempt <= self._redraws:
-            # Other samples of a prompt that is too long would be as long.
-            return None if slot.made.dropped == TOO_LONG else _renamed(self._examples[slot.place], f"{attempt}")
+            # Another sample of a prompt that is too long has the same length.
+            return (
+                None if slot.result.dropped == TOO_LONG else _with_attempt_id(self._examples[slot.place], f"{attempt}")
+            )
         others = len(self._examples) - 1
         if not others:
             return None
         drawn = np.random.default_rng([self._order.seed, slot.epoch, REPLACEMENT, slot.place, attempt]).integers(others)
         slot.taken = int(drawn) + int(drawn >= slot.place)
-        return _renamed(self._examples[slot.taken], f"{attempt}-{slot.place}")
+        return _with_attempt_id(self._examples[slot.taken], f"{attempt}-{slot.place}")
 
     def _side(self, epoch: int, place: int) -> int:
-        """Which stream: one coin an (seed, epoch, example), whatever the step."""
+        """The stream's index: one coin per (seed, epoch, example), independent of the step."""
         if len(self._streams) == 1:
             return 0
         coin = np.random.default_rng([self._order.seed, epoch, COIN, place]).random()
@@ -222,15 +224,15 @@ class StreamSource:
         """The pairs of a step, in the order of its examples."""
         draw, dropped = Draw(), Counter[str]()
         for slot in slots:
-            if slot.left_out:
-                dropped[slot.left_out] += 1
-            for pair in slot.made.pairs if slot.is_filled else ():
+            if slot.drop_reason:
+                dropped[slot.drop_reason] += 1
+            for pair in slot.result.pairs if slot.is_filled else ():
                 reason = dropped_reason(pair) or self._refuse(pair)
                 if reason:
                     dropped[reason] += 1
                 else:
-                    told = {**pair.provenance, STREAM: self._streams[slot.side].name}
-                    draw.pairs.append(pair.model_copy(update={"provenance": told}))
+                    labeled = {**pair.provenance, STREAM: self._streams[slot.side].name}
+                    draw.pairs.append(pair.model_copy(update={"provenance": labeled}))
         draw.dropped = dict(dropped)
         own = [slot for slot in slots if self._streams[slot.side].name != OFFLINE]
         if own:
@@ -242,7 +244,7 @@ class StreamSource:
 
 
 def share_name(stream: str) -> str:
-    """The name under which the log has a stream's share of the pairs: `offline_share`."""
+    """The log's name of a stream's share of the pairs: `offline_share`."""
     return f"{stream}_share"
 
 
@@ -250,19 +252,19 @@ def _share(stream: str, pairs: Sequence[Pair]) -> float:
     return sum(1 for pair in pairs if pair.provenance[STREAM] == stream) / len(pairs)
 
 
-def _renamed(example: StreamExample, attempt: str) -> StreamExample:
-    """The example under another id: streams draw by the id, and a pair's id begins with it."""
+def _with_attempt_id(example: StreamExample, attempt: str) -> StreamExample:
+    """The example with another id: streams seed by the id, and a pair's id begins with it."""
     sample = example.sample
     return replace(example, sample=sample.model_copy(update={"id": f"{sample.id}~{attempt}"}))
 
 
 def _numbers(slots: Sequence[Slot], pairs: Sequence[Pair]) -> dict[str, float]:
-    """What the policy's own pairs took: shares of its prompts, tokens, and how often it says yes where yes or no.
+    """Statistics of the policy's own pairs: shares of its prompts, tokens, and the share of yes among yes/no answers.
 
-    Ties and unscored prompts are those of the first attempt, tokens those of all.
+    Ties and unscored prompts are those of the first attempt, tokens those of all attempts.
     """
     reasons = Counter(slot.attempts[0].dropped for slot in slots)
-    tokens = sum(made.tallies.get("generated_tokens", 0.0) for slot in slots for made in slot.attempts)
+    tokens = sum(result.tallies.get("generated_tokens", 0.0) for slot in slots for result in slot.attempts)
     numbers = {
         "ties": reasons[TIED] / len(slots),
         "unscored": reasons[UNSCORED] / len(slots),

@@ -1,7 +1,7 @@
-"""What pairs are made of examples: given ones, or such as the current policy makes.
+"""Streams of pairs for examples: the given pairs, or pairs that the current policy makes.
 
-A stream answers for some examples at once, each by (seed, epoch, the example's id) and the policy alone. Which stream
-an example goes to, when, and how often it is tried, is `mixing`.
+A stream processes several examples at once; each result depends on (seed, epoch, the example's id) and the policy only.
+`stream_source` decides which stream an example goes to, when, and how often it is tried.
 """
 
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ from sightline.models.requests import judge_input, prefix_of
 from sightline.models.vlm import VLM, evaluating
 from sightline.records.rows import Pair, Sample
 from sightline.train.config.source import OfflineConfig, OnlineBDHSConfig, OnlineConfig, StreamConfig
-from sightline.train.naming import naming
 from sightline.train.processes import Processes
-from sightline.train.rollout_backends import RolloutBackend, make_engine
+from sightline.train.rollout_backends import RolloutBackend, make_backend
+from sightline.train.row_errors import locate_errors
 
 OFFLINE = "offline"
 
 
 @dataclass(frozen=True)
 class StreamExample:
-    """A prompt to train on, images absolute, its sample's id its own; `pair` is the given pair, where there is one."""
+    """A prompt to train on, with absolute image paths and a unique sample id; `pair` is the given pair, if any."""
 
     sample: Sample
     pair: Pair | None = None
@@ -43,20 +43,20 @@ class Stream(Protocol):
     def name(self) -> str: ...
 
     def refresh(self, step: int) -> None:
-        """What is made from now on is made by the policy after `step` steps."""
+        """Use the policy after `step` steps from now on."""
         ...
 
     def make(self, examples: Sequence[StreamExample], epoch: int, /) -> list[BuildResult]:
-        """What came of each example, in order; image paths absolute."""
+        """The result of each example, in order; image paths absolute."""
         ...
 
     def close(self) -> None:
-        """Nothing more is made."""
+        """Release resources; no more pairs are made."""
         ...
 
 
 class OfflineStream:
-    """The pairs that were given."""
+    """The given pairs."""
 
     name = OFFLINE
 
@@ -74,87 +74,91 @@ class OfflineStream:
 
 
 class OnlineStream:
-    """Best and worst of several answers, by a judge."""
+    """The best and the worst of several answers, by a judge."""
 
     name = "online"
 
-    def __init__(self, config: OnlineConfig, engine: RolloutBackend, tools: RunContext) -> None:
+    def __init__(self, config: OnlineConfig, engine: RolloutBackend, context: RunContext) -> None:
         self._config, self._engine = config, engine
-        self._tools = replace(tools, answering=engine.sample)
-        self._judge = config.judge.open(tools)
+        self._context = replace(context, answering=engine.sample)
+        self._judge = config.judge.open(context)
 
     def refresh(self, step: int) -> None:
         self._engine.refresh(step)
 
     def make(self, examples: Sequence[StreamExample], epoch: int) -> list[BuildResult]:
         samples = [example.sample for example in examples]
-        tools = _of_epoch(self._tools, epoch)
-        with naming(samples, tools.vlm), evaluating(tools.vlm):  # for judges that ask the policy itself
+        context = _epoch_context(self._context, epoch)
+        with locate_errors(samples, context.vlm), evaluating(context.vlm):  # for judges that use the policy itself
             if self._config.choose == "comparison":
-                made = compared(samples, tools, self._config, self._judge)
+                results = compare_answers(samples, context, self._config, self._judge)
             else:
-                made = list(build_with_judge(samples, tools, self._config.ranked(), self._judge, self.name))
-        return [_renamed(each, epoch) for each in made]
+                results = list(ranked(samples, context, self._config.ranked(), self._judge, self.name))
+        return [_with_epoch_ids(each, epoch) for each in results]
 
     def close(self) -> None:
-        """As the engine's."""
+        """Close the backend."""
         self._engine.close()
 
 
 class BDHSStream:
-    """The reference against what the policy makes up without most of the picture."""
+    """The reference against an answer that the policy makes up with most of the image hidden."""
 
     name = "bdhs"
 
-    def __init__(self, config: OnlineBDHSConfig, tools: RunContext) -> None:
-        self._config, self._tools = config, tools
+    def __init__(self, config: OnlineBDHSConfig, context: RunContext) -> None:
+        self._config, self._context = config, context
 
     def refresh(self, step: int) -> None:
-        """Nothing to do: the policy is asked in process."""
+        """Nothing to do: the policy runs in process."""
 
     def make(self, examples: Sequence[StreamExample], epoch: int) -> list[BuildResult]:
         samples = [example.sample for example in examples]
-        tools = _of_epoch(self._tools, epoch)
-        with naming(samples, tools.vlm):
-            found = {made.sample_id: made for made in build_bdhs(samples, tools, self._config)}
-        return [_renamed(self._averaged(found[each.sample.id], each), epoch) for each in examples]
+        context = _epoch_context(self._context, epoch)
+        with locate_errors(samples, context.vlm):
+            found = {result.sample_id: result for result in build_bdhs(samples, context, self._config)}
+        return [_with_epoch_ids(self._add_second_rejected(found[each.sample.id], each), epoch) for each in examples]
 
     def close(self) -> None:
         """Nothing to do."""
 
-    def _averaged(self, made: BuildResult, example: StreamExample) -> BuildResult:
-        """With the external pair's rejected answer beside our own (2407.02477, eq. 5)."""
+    def _add_second_rejected(self, result: BuildResult, example: StreamExample) -> BuildResult:
+        """Add the given pair's rejected answer beside the policy's own (2407.02477, eq. 5)."""
         if not self._config.average or example.pair is None:
-            return made
+            return result
         second = {"second_rejected": example.pair.rejected}
-        return made.model_copy(update={"pairs": tuple(pair.model_copy(update=second) for pair in made.pairs)})
+        return result.model_copy(update={"pairs": tuple(pair.model_copy(update=second) for pair in result.pairs)})
 
 
 def make_stream(
     config: StreamConfig, vlm: VLM, run: Path, *, seed: int, autocast: bool, processes: Processes | None = None
 ) -> Stream:
     """The stream that a config names, for the run in the directory `run`."""
-    tools = RunContext(Path(), run / "views", seed, vlm)
+    context = RunContext(Path(), run / "views", seed, vlm)
     if isinstance(config, OfflineConfig):
         return OfflineStream()
     if isinstance(config, OnlineConfig):
-        return OnlineStream(config, make_engine(config.engine, vlm, run, autocast=autocast, processes=processes), tools)
-    return BDHSStream(config.model_copy(update={"autocast": autocast}), tools)
+        return OnlineStream(
+            config, make_backend(config.engine, vlm, run, autocast=autocast, processes=processes), context
+        )
+    return BDHSStream(config.model_copy(update={"autocast": autocast}), context)
 
 
-def compared(samples: Sequence[Sample], tools: RunContext, config: OnlineConfig, judge: Judge) -> list[BuildResult]:
-    """Two answers to each sample, shown to the judge at once."""
-    asked = [answer_requests(sample, prefix_of(sample, tools.folder), tools.seed, 2) for sample in samples]
-    said = sample_answers(tools, asked, config.ranked())
-    twos = [distinct_answers(answers or ()) for answers in said]
+def compare_answers(
+    samples: Sequence[Sample], context: RunContext, config: OnlineConfig, judge: Judge
+) -> list[BuildResult]:
+    """Pairs of two answers to each sample, compared by the judge."""
+    requests = [k_requests(sample, prefix_of(sample, context.folder), context.seed, 2) for sample in samples]
+    answers_by_sample = say(context, requests, config.ranked())
+    twos = [distinct(answers or ()) for answers in answers_by_sample]
     shown = [
-        ComparisonInput(*(judge_input(sample, tools.folder, answer.text.strip()) for answer in two))
+        ComparisonInput(*(judge_input(sample, context.folder, answer.text.strip()) for answer in two))
         for sample, two in zip(samples, twos, strict=True)
         if len(two) == 2
     ]
     verdicts = iter(prefer(judge, shown))
-    made = []
-    for sample, answers, two in zip(samples, said, twos, strict=True):
+    results = []
+    for sample, answers, two in zip(samples, answers_by_sample, twos, strict=True):
         verdict = next(verdicts) if len(two) == 2 else None
         reason = TOO_LONG if answers is None else ALIKE if len(two) < 2 else _reason(verdict)
         tallies = {"generated_tokens": float(count_tokens(answers or ()))}
@@ -162,28 +166,28 @@ def compared(samples: Sequence[Sample], tools: RunContext, config: OnlineConfig,
         if not reason and better is not None and not (better.finished or config.unfinished):
             reason = CUT_OFF
         if reason or better is None or worse is None:
-            made.append(BuildResult(sample_id=sample.id, dropped=reason, tallies=tallies))
+            results.append(BuildResult(sample_id=sample.id, dropped=reason, tallies=tallies))
             continue
         provenance = {"judge": judge.identity, "task": sample.task}
         pair = make_pair(sample, OnlineStream.name, better.text, worse.text, provenance=provenance)
-        made.append(BuildResult(sample_id=sample.id, pairs=(pair,), tallies=tallies))
-    return made
+        results.append(BuildResult(sample_id=sample.id, pairs=(pair,), tallies=tallies))
+    return results
 
 
 def _reason(verdict: Preference | None) -> str:
     return UNSCORED if verdict is None else TIED if verdict == "tie" else ""
 
 
-def _of_epoch(tools: RunContext, epoch: int) -> RunContext:
-    """Other samples of the same prompts in every epoch."""
-    number = np.random.SeedSequence([tools.seed, epoch]).generate_state(1, np.uint64)[0]
-    return replace(tools, seed=int(number))
+def _epoch_context(context: RunContext, epoch: int) -> RunContext:
+    """The context with the epoch's seed, so that every epoch has other samples of the same prompts."""
+    number = np.random.SeedSequence([context.seed, epoch]).generate_state(1, np.uint64)[0]
+    return replace(context, seed=int(number))
 
 
-def _renamed(made: BuildResult, epoch: int) -> BuildResult:
-    """An id for each epoch: it is another pair."""
-    pairs = tuple(pair.model_copy(update={"id": f"{pair.id}@{epoch}"}) for pair in made.pairs)
-    return made.model_copy(update={"pairs": pairs})
+def _with_epoch_ids(result: BuildResult, epoch: int) -> BuildResult:
+    """The result with the epoch in its pairs' ids, since each epoch has another pair."""
+    pairs = tuple(pair.model_copy(update={"id": f"{pair.id}@{epoch}"}) for pair in result.pairs)
+    return result.model_copy(update={"pairs": pairs})
 
 
 E = TypeVar("E")
@@ -192,8 +196,8 @@ E_contra = TypeVar("E_contra", contravariant=True)
 M_co = TypeVar("M_co", covariant=True)
 
 
-class Making(Protocol[E_contra, M_co]):
-    """What makes one thing of each example, by the example and the epoch alone, and may be told of a new policy."""
+class ExampleStream(Protocol[E_contra, M_co]):
+    """A stream in general: one result per example, depending on the example and the epoch only."""
 
     @property
     def name(self) -> str: ...
@@ -206,12 +210,12 @@ class Making(Protocol[E_contra, M_co]):
 
 
 class SharedStream(Generic[E, M]):
-    """A stream as all processes see it together; all must call its methods, with the same arguments.
+    """A stream shared by all processes; all must call its methods, with the same arguments.
 
-    Raises InputError in the first process, and ends the others, where the stream raises it in any.
+    An InputError in any process is raised in the first one and ends the others.
     """
 
-    def __init__(self, stream: Making[E, M], processes: Processes) -> None:
+    def __init__(self, stream: ExampleStream[E, M], processes: Processes) -> None:
         self._stream, self._processes = stream, processes
 
     @property
@@ -219,15 +223,15 @@ class SharedStream(Generic[E, M]):
         return self._stream.name
 
     def refresh(self, step: int) -> None:
-        """As the stream's."""
+        """Refresh the stream."""
         self._stream.refresh(step)
 
     def make(self, examples: Sequence[E], epoch: int, /) -> list[M]:
-        """What came of each example, in order."""
+        """The result of each example, in order."""
         share = self._processes.share(examples)
-        made = self._processes.together(lambda: list(self._stream.make(share, epoch)) if share else [])
-        return self._processes.join(made)
+        results = self._processes.on_all(lambda: list(self._stream.make(share, epoch)) if share else [])
+        return self._processes.join(results)
 
     def close(self) -> None:
-        """As the stream's, and the one method for which no process waits for another: one of them may have failed."""
+        """Close the stream; the only method that is not collective, since one of the processes may have failed."""
         self._stream.close()

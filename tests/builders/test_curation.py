@@ -20,16 +20,16 @@ from sightline.models.requests import JudgeInput
 from sightline.recipes.curation import scoring
 from sightline.recipes.curation.config import CurateConfig, RewriteConfig
 from sightline.recipes.curation.conversations import (
-    answer_judged,
-    conversations,
-    one_by_one,
-    question_judged,
-    turns_of,
-    with_answers,
+    answer_input,
+    group_conversations,
+    question_input,
+    replace_answers,
+    split_samples,
+    split_turns,
 )
 from sightline.recipes.curation.restyling import restyle
-from sightline.recipes.curation.run import LLAVA, SCORES, Curation, Ranked, curate
-from sightline.recipes.curation.scoring import best_of, keep_best
+from sightline.recipes.curation.run import LLAVA, SCORES, Curation, RankedConversation, curate
+from sightline.recipes.curation.scoring import best_candidates, keep_best
 from sightline.records import Grade, Sample, Turn, append_rows, read_rows, write_rows
 
 ORACLE: dict[str, Any] = {"judge": {"name": "oracle"}, "keep": 0.3}
@@ -76,20 +76,20 @@ def test_thirty_percent_twice_is_nine(count: int) -> None:
 
 
 def test_the_best_answer_of_each_turn_and_their_mean() -> None:
-    assert best_of([[1.0, 3.0], [2.0, 0.0]]) == (2.5, (1, 0))
-    assert best_of([[None, -1.0], [0.0, 0.0]]) == (-0.5, (1, 0)), "of equal ones the first"
-    assert best_of([[1.0], [None]]) == (None, ())
+    assert best_candidates([[1.0, 3.0], [2.0, 0.0]]) == (2.5, (1, 0))
+    assert best_candidates([[None, -1.0], [0.0, 0.0]]) == (-0.5, (1, 0)), "of equal ones the first"
+    assert best_candidates([[1.0], [None]]) == (None, ())
 
 
 def test_candidates_of_the_same_questions_are_one_conversation() -> None:
     one, two = chat("a", "Q1", "A1", "Q2", "A2"), chat("b", "Q1", "B1", "Q2", "B2")
     other = chat("c", "Q1", "A1")
-    found = conversations([one, other, two])
+    found = group_conversations([one, other, two])
     assert [[sample.id for sample in each.candidates] for each in found] == [["a", "b"], ["c"]]
     assert found[0].questions == ["Q1", "Q2"]
-    mixed = with_answers(one, ["B1", "A2"])
+    mixed = replace_answers(one, ["B1", "A2"])
     assert mixed == chat("a", "Q1", "B1", "Q2", "A2")
-    assert [(s.id, s.prompt, s.reference, len(s.history)) for s in one_by_one(mixed)] == [
+    assert [(s.id, s.prompt, s.reference, len(s.history)) for s in split_samples(mixed)] == [
         ("a-1", "Q1", "B1", 0),
         ("a-2", "Q2", "A2", 2),
     ]
@@ -101,7 +101,7 @@ def test_candidates_of_the_same_questions_are_one_conversation() -> None:
 def test_what_is_kept_is_better_and_of_every_type(pool: Path, tmp_path: Path) -> None:
     manifest = curate(Curation(pool, config_of()), tmp_path / "out")
     kept = list(read_samples(tmp_path / "out"))
-    rows = list(read_rows(tmp_path / "out" / SCORES, Ranked))
+    rows = list(read_rows(tmp_path / "out" / SCORES, RankedConversation))
     assert len(rows) == manifest.counts["conversations"] and manifest.counts["samples"] == len(kept)
     assert sum(row.kept for row in rows) == manifest.counts["kept"]
     for kind in ("conversation", "detail", "complex"):
@@ -113,16 +113,18 @@ def test_what_is_kept_is_better_and_of_every_type(pool: Path, tmp_path: Path) ->
         assert sum(row.kept for row in theirs) == max(1, first * 3 // 10) == manifest.counts[f"kept_{kind}"]
     folder = tmp_path / "out"
     for sample in kept:
-        (asked,) = turns_of(sample)[-1:]
-        assert (score(question_judged(sample, folder, asked.question)).score or 0.0) > 0.5
-        assert (score(answer_judged(sample, folder, asked, asked.answer)).score or 0.0) > 0
+        (turn,) = split_turns(sample)[-1:]
+        assert (score(question_input(sample, folder, turn.question)).score or 0.0) > 0.5
+        assert (score(answer_input(sample, folder, turn, turn.answer)).score or 0.0) > 0
 
 
 def test_llava_rows_come_back_as_the_same_samples(pool: Path, tmp_path: Path) -> None:
     """What was kept is curated again from its LLaVA-Instruct file as it is; nothing is lost by the way."""
     curate(Curation(pool, config_of(turns="last")), tmp_path / "out")
-    told = json.loads((tmp_path / "out" / LLAVA).read_text())
-    assert told[0]["conversations"][0]["from"] == "human" and told[0]["conversations"][0]["value"].startswith("<image>")
+    written = json.loads((tmp_path / "out" / LLAVA).read_text())
+    assert written[0]["conversations"][0]["from"] == "human" and written[0]["conversations"][0]["value"].startswith(
+        "<image>"
+    )
     everything = config_of(questions={"keep": 1.0}, answers=None, turns="last")
     again = Curation(tmp_path / "out" / LLAVA, everything, images=tmp_path / "out")
     curate(again, tmp_path / "again")
@@ -156,8 +158,8 @@ def test_a_random_control_hangs_on_the_seed_alone(pool: Path, tmp_path: Path) ->
 
 
 def test_stopped_it_goes_on_where_it_was(pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = config_of(wave=8)
-    curate(Curation(pool, asked), tmp_path / "whole")
+    config = config_of(wave=8)
+    curate(Curation(pool, config), tmp_path / "whole")
     times = 0
 
     def stop_after_three(path: Path, rows: Sequence[Any]) -> int:
@@ -170,7 +172,7 @@ def test_stopped_it_goes_on_where_it_was(pool: Path, tmp_path: Path, monkeypatch
     with monkeypatch.context() as patched:
         patched.setattr(scoring, "append_rows", stop_after_three)
         with pytest.raises(KeyboardInterrupt):
-            curate(Curation(pool, asked), tmp_path / "stopped")
+            curate(Curation(pool, config), tmp_path / "stopped")
     judged = []
     oracle = score
 
@@ -179,7 +181,7 @@ def test_stopped_it_goes_on_where_it_was(pool: Path, tmp_path: Path, monkeypatch
         return oracle(one)
 
     monkeypatch.setattr("sightline.lab.oracle.score", counting)
-    curate(Curation(pool, asked), tmp_path / "stopped")
+    curate(Curation(pool, config), tmp_path / "stopped")
     for name in ("samples.jsonl", SCORES, LLAVA):
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     total = sum(
@@ -193,7 +195,7 @@ def test_people_may_grade_instead(pool: Path, tmp_path: Path) -> None:
     samples = [sample for sample in read_samples(pool) if sample.task == "detail"]
     folder = tmp_path / "details"
     write_samples_with_images(folder, samples, pool)
-    names = [one.id for one in conversations(samples)]
+    names = [one.id for one in group_conversations(samples)]
     best = names[3]
     rows = [
         Grade(sample_id=name, rater=rater, scores={"accuracy": 5.0 if name == best else 2.0, "relevance": 3.0})
@@ -204,8 +206,8 @@ def test_people_may_grade_instead(pool: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "grades.jsonl", rows)
     by_people = {"grades": tmp_path / "grades.jsonl", "criteria": {"accuracy": 2.0, "relevance": 1.0}, "keep": 0.01}
     manifest = curate(Curation(folder, config_of(questions=by_people, answers=None)), tmp_path / "out")
-    assert [row.id for row in read_rows(tmp_path / "out" / SCORES, Ranked) if row.kept] == [best]
-    scores = {row.id: row.question for row in read_rows(tmp_path / "out" / SCORES, Ranked)}
+    assert [row.id for row in read_rows(tmp_path / "out" / SCORES, RankedConversation) if row.kept] == [best]
+    scores = {row.id: row.question for row in read_rows(tmp_path / "out" / SCORES, RankedConversation)}
     assert scores[best] == pytest.approx((2 * 5 + 3) / 3) and scores[names[0]] is None
     assert manifest.dropped == {"questions without a score": 1}
 
@@ -228,9 +230,9 @@ def test_rewrites_take_the_place_only_where_the_review_says_so(pool: Path) -> No
         sum(changed) == good.rewritten > 0 and good.refused == 0 and good.not_written == len(samples) - good.rewritten
     )
     for before, after in zip(samples, good.samples, strict=True):
-        asked = turns_of(after)[-1]
-        before_score = score(answer_judged(before, pool, asked, before.reference or ""))
-        assert score(answer_judged(after, pool, asked, asked.answer)) == before_score
+        turn = split_turns(after)[-1]
+        before_score = score(answer_input(before, pool, turn, before.reference or ""))
+        assert score(answer_input(after, pool, turn, turn.answer)) == before_score
 
 
 def test_the_models_own_rewrites_are_reviewed_and_a_poor_one_is_refused(
@@ -246,7 +248,7 @@ def test_the_models_own_rewrites_are_reviewed_and_a_poor_one_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         (
             ("questions.keep=0.3", "answers=null", "questions.grades=g", "questions.judge.name=oracle"),
@@ -256,11 +258,11 @@ def test_the_models_own_rewrites_are_reviewed_and_a_poor_one_is_refused(
         (("questions.keep=1.5", "answers=null"), "keep"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(overrides: tuple[str, ...], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_settings_that_cannot_be_are_refused(overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         load_config(CurateConfig, None, list(overrides))
 
 
 def test_nothing_left_is_an_error(samples_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no conversation is left of 6"):
+    with pytest.raises(InputError, match="none of 6 conversations is left"):
         curate(Curation(samples_dir, config_of()), tmp_path / "out")

@@ -16,7 +16,7 @@ from sightline.errors import InputError
 from sightline.lab.samples import ScenesConfig, lab_samples
 from sightline.models.context import RunContext
 from sightline.recipes.curation.conversations import QUESTION_REQUEST
-from sightline.recipes.curation.graded import GRADED, GradedConfig, build_graded, gather, spoiled_copy, unequal
+from sightline.recipes.curation.graded import GRADED, GradedConfig, build_graded, gather, spoiled_copy, unequal_pairs
 from sightline.records import Grade, Pair, Sample, write_rows
 from sightline.records.ratings import AnswerAnnotation, LabelItem, RatedAnswer, Rating
 from tests.builders.builders import assert_goes_on
@@ -41,7 +41,7 @@ def pairs_of(folder: Path, samples: list[Sample], **changes: Any) -> list[Pair]:
 
 @given(st.lists(st.integers(0, 9), max_size=8))
 def test_every_unequal_two_once(scores: list[int]) -> None:
-    found = unequal([score / 10 for score in scores])
+    found = unequal_pairs([score / 10 for score in scores])
     ties = sum(scores[i] == scores[j] for i in range(len(scores)) for j in range(i))
     assert len(found) == len(set(found)) == len(scores) * (len(scores) - 1) // 2 - ties
     assert all(scores[i] > scores[j] for i, j in found)
@@ -49,7 +49,7 @@ def test_every_unequal_two_once(scores: list[int]) -> None:
 
 def test_seven_questions_by_hand() -> None:
     """The form of the authors' annotation: seven candidates in tenths; of 21 twos one is a tie."""
-    assert len(unequal([0.5, 0.45, 0.9, 0.0, 0.1, 0.45, 0.7])) == 20
+    assert len(unequal_pairs([0.5, 0.45, 0.9, 0.0, 0.1, 0.45, 0.7])) == 20
 
 
 @given(st.text(st.sampled_from("ab c"), max_size=20), st.integers(0, 50))

@@ -10,7 +10,7 @@ from sightline.lab.oracle import score
 from sightline.lab.questions import question_score
 from sightline.lab.samples import ScenesConfig, lab_samples
 from sightline.lab.world import Scene, SceneObject
-from sightline.recipes.curation.conversations import answer_judged, question_judged, turns_of
+from sightline.recipes.curation.conversations import answer_input, question_input, split_turns
 from sightline.records import Sample
 
 
@@ -28,10 +28,10 @@ def grades(folder: Path, sample: Sample) -> list[tuple[float, float | None]]:
     """(question, answer) of each turn by the lab's truth."""
     return [
         (
-            score(question_judged(sample, folder, turn.question)).score or 0.0,
-            score(answer_judged(sample, folder, turn, turn.answer)).score,
+            score(question_input(sample, folder, turn.question)).score or 0.0,
+            score(answer_input(sample, folder, turn, turn.answer)).score,
         )
-        for turn in turns_of(sample)
+        for turn in split_turns(sample)
     ]
 
 
@@ -39,7 +39,7 @@ def test_without_noise_all_is_right(folder: Path) -> None:
     samples = drawn(folder, 60)
     assert {sample.task for sample in samples} == set(TYPES)
     for sample in samples:
-        assert len(turns_of(sample)) == (2 if sample.task == "conversation" else 1)
+        assert len(split_turns(sample)) == (2 if sample.task == "conversation" else 1)
         for question, answer in grades(folder, sample):
             assert question > 0.5 and answer is not None and answer > 0, sample
 
@@ -59,7 +59,7 @@ def test_candidates_differ_in_their_answers_alone(folder: Path) -> None:
     samples = drawn(folder, 20, bad_answers=0.5, questions=2, answers=3)
     assert len(samples) == 120 and len({sample.id for sample in samples}) == 120
     for start in range(0, 120, 3):
-        asked = [[turn.question for turn in turns_of(sample)] for sample in samples[start : start + 3]]
+        asked = [[turn.question for turn in split_turns(sample)] for sample in samples[start : start + 3]]
         assert asked[0] == asked[1] == asked[2]
     assert samples == drawn(folder, 20, bad_answers=0.5, questions=2, answers=3)
 

@@ -87,9 +87,9 @@ class _Handler(BaseHTTPRequestHandler):
             stop = tuple(body.get("stop", ()))
             assert bool(stop) == body.get("include_stop_str_in_output", False)
             sampling = Sampling(body["max_tokens"], body["temperature"], body.get("top_p", 1.0), stop)
-            (made,) = generate(vlm, [request], sampling, batch_size=1)
-        reason = "stop" if made.finished else "length"
-        answer(200, completion(made.text, reason, made.tokens))(self)
+            (generation,) = generate(vlm, [request], sampling, batch_size=1)
+        reason = "stop" if generation.finished else "length"
+        answer(200, completion(generation.text, reason, generation.tokens))(self)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -109,8 +109,8 @@ def _prefix(messages: list[dict[str, Any]], folder: Path) -> Prefix:
                 decoded(part["image_url"]["url"]).save(images[-1])
                 text += IMAGE
         texts.append(text)
-    told = zip(messages[:-1], texts[:-1], strict=True)
-    history = tuple(Turn(role=message["role"], text=text) for message, text in told)
+    turns = zip(messages[:-1], texts[:-1], strict=True)
+    history = tuple(Turn(role=message["role"], text=text) for message, text in turns)
     return Prefix(tuple(images), texts[-1], history)
 
 

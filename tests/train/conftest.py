@@ -1,4 +1,4 @@
-"""The tiny model with a handful of pairs over real pictures; shapes are checked in this room too, where it has any."""
+"""The tiny model with a few pairs over real images; shapes are checked in these tests too."""
 
 from jaxtyping import install_import_hook
 

@@ -1,4 +1,4 @@
-"""Checkpoints: going on from one is bit for bit going on without one, and a kill while saving leaves a whole one."""
+"""Checkpoints: resuming is bit for bit the uninterrupted run, and a kill while saving leaves a complete one."""
 
 import json
 import os
@@ -148,5 +148,5 @@ def test_a_checkpoint_of_other_weights_is_refused(make_policy: Make, pairs: list
     state = start(make_policy, pairs, targets=["q_proj"])
     go_on(state, 1)
     save_checkpoint(state, tmp_path)
-    with pytest.raises(InputError, match="holds other weights than this model trains"):
+    with pytest.raises(InputError, match="its weights are not those that this model trains"):
         load_checkpoint(start(make_policy, pairs, targets=["v_proj"]), tmp_path)

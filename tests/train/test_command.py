@@ -1,4 +1,4 @@
-"""`sightline train` from the command line: options reach the stage, mistakes end with code 2 and one sentence."""
+"""`sightline train` from the command line: options reach the stage; errors exit with code 2 and one sentence."""
 
 from pathlib import Path
 

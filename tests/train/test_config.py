@@ -1,4 +1,4 @@
-"""The training config: closed, and without a default where a number decides the science."""
+"""The training config is closed, with no default for the numbers that decide the science."""
 
 from pathlib import Path
 

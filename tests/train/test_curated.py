@@ -1,4 +1,4 @@
-"""The whole way of curating on a tiny model: graded pairs, two reward models, the filter by them, supervised tuning."""
+"""Curation end to end on a tiny model: graded pairs, two reward models, the filter, supervised tuning."""
 
 from pathlib import Path
 
@@ -13,9 +13,9 @@ from sightline.lab.samples import ScenesConfig, lab_samples
 from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
 from sightline.models.scalar_head import load_head
-from sightline.recipes.curation.conversations import conversations, question_judged
+from sightline.recipes.curation.conversations import group_conversations, question_input
 from sightline.recipes.curation.graded import GRADED
-from sightline.recipes.curation.run import SCORES, Ranked
+from sightline.recipes.curation.run import SCORES, RankedConversation
 from sightline.records import read_manifest, read_rows
 from sightline.train.config import TrainConfig
 from sightline.train.run import train
@@ -28,8 +28,8 @@ def test_from_grades_to_a_tuned_model(model_dir: Path, tmp_path: Path) -> None:
     config = ScenesConfig.model_validate({"instructions": noise})
     write_samples(tmp_path / "data", lab_samples(config, "preference", 10, tmp_path / "data"))
     for by in ("questions", "answers"):
-        told = [f"by={by}", "judge.name=oracle", "augment=1.0"]
-        graded = load_config(GRADED.config, None, told)
+        overrides = [f"by={by}", "judge.name=oracle", "augment=1.0"]
+        graded = load_config(GRADED.config, None, overrides)
         build_dataset(BuildPlan(GRADED, graded), None, tmp_path / "data", tmp_path / f"pairs-{by}")
         learning = load_config(TrainConfig, None, [*STEPS, "loss.name=reward", "optim.head_lr=0.1"])
         train(model_dir, tmp_path / f"pairs-{by}", tmp_path / by, learning, 0)
@@ -43,16 +43,16 @@ def test_from_grades_to_a_tuned_model(model_dir: Path, tmp_path: Path) -> None:
     ]
     done = CliRunner().invoke(app, ["curate", str(tmp_path / "data"), "--out", str(tmp_path / "kept"), *judges])
     assert done.exit_code == 0, done.output
-    rows = list(read_rows(tmp_path / "kept" / SCORES, Ranked))
+    rows = list(read_rows(tmp_path / "kept" / SCORES, RankedConversation))
     assert len({row.question for row in rows}) > 3, "the reward model tells questions apart"
     first = next(iter(read_samples(tmp_path / "data")))
     vlm = load_vlm(model_dir, adapter=tmp_path / "questions/adapter")
     assert load_head(vlm, "reward", tmp_path / "questions/adapter").weight.abs().max() > 0
     judge = RewardJudgeConfig(name="reward", model=model_dir, adapter=tmp_path / "questions/adapter")
-    asked = [question_judged(first, tmp_path / "data", turn) for turn in conversations([first])[0].questions]
-    scores = [verdict.score or 0.0 for verdict in judge.open(RunContext(tmp_path, tmp_path, 0)).score(asked)]
-    told_score = next(row.question for row in rows if row.id == first.id)
-    assert told_score is not None and abs(told_score - sum(scores) / len(scores)) < 1e-5
+    inputs = [question_input(first, tmp_path / "data", turn) for turn in group_conversations([first])[0].questions]
+    scores = [verdict.score or 0.0 for verdict in judge.open(RunContext(tmp_path, tmp_path, 0)).score(inputs)]
+    logged_score = next(row.question for row in rows if row.id == first.id)
+    assert logged_score is not None and abs(logged_score - sum(scores) / len(scores)) < 1e-5
     tuned = train(
         model_dir,
         None,

@@ -1,4 +1,4 @@
-"""Records are means over items, of all and of each stream, whatever the batches."""
+"""Step records are means over items, of all and of each stream, independent of the batches."""
 
 import math
 
@@ -18,10 +18,10 @@ def test_means_by_hand() -> None:
     tally = StepTally()
     tally.add({"loss": [1.0, 2.0], "margin": [0.5, NAN], "clip_share": [NAN, NAN]}, ["offline", "offline"])
     tally.add({"loss": [6.0], "margin": [1.5], "clip_share": [0.25]}, ["online"])
-    made = record(tally, ties=0.125)
-    assert made.loss == pytest.approx(3.0) and made.margin == pytest.approx(1.0) and made.pairs == 3
-    assert made.chosen_reward is None and made.numbers == {"clip_share": 0.25, "ties": 0.125}
-    assert made.streams == {
+    row = record(tally, ties=0.125)
+    assert row.loss == pytest.approx(3.0) and row.margin == pytest.approx(1.0) and row.pairs == 3
+    assert row.chosen_reward is None and row.numbers == {"clip_share": 0.25, "ties": 0.125}
+    assert row.streams == {
         "offline": {"loss": 1.5, "margin": 0.5, "pairs": 2.0},
         "online": {"loss": 6.0, "margin": 1.5, "clip_share": 0.25, "pairs": 1.0},
     }

@@ -1,4 +1,4 @@
-"""The loop against gradients worked out row by row, and what must hold of any step."""
+"""The loop against gradients computed row by row, and invariants of any step."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Supervised tuning of a chat model without eyes on explained pairs, and its answers under four prompts."""
+"""Supervised tuning of a text-only chat model on explained pairs, and its answers under four prompts."""
 
 from pathlib import Path
 
@@ -25,18 +25,18 @@ def test_from_a_table_to_a_tuned_model_and_its_figures(tmp_path: Path) -> None:
     model = save_llama(tmp_path / "model")
     table = write_one_file(tmp_path / "lamps.csv", copies=2)
     for split in ("train", "test"):
-        told = load_config(ReadConfig, None, [f"split={split}", "noun=lamp", "fields=[title]"])
-        read_entities(table, told, 0, tmp_path / split)
+        read_config = load_config(ReadConfig, None, [f"split={split}", "noun=lamp", "fields=[title]"])
+        read_entities(table, read_config, 0, tmp_path / split)
     how = load_config(ExplainConfig, None, ["format=structured", "annotator=null"])
-    made = explain(tmp_path / "train", how, 0, tmp_path / "explained")
+    manifest = explain(tmp_path / "train", how, 0, tmp_path / "explained")
     tuned = train(
         model, None, tmp_path / "tuned", load_config(TrainConfig, None, list(STEPS)), 0, tmp_path / "explained"
     )
-    assert read_manifest(tuned).counts["pairs"] == made.counts["samples"] and not read_manifest(tuned).dropped
-    asked = EvalConfig(benchmarks=("matching",), max_new_tokens=3, resamples=100)
+    assert read_manifest(tuned).counts["pairs"] == manifest.counts["samples"] and not read_manifest(tuned).dropped
+    eval_config = EvalConfig(benchmarks=("matching",), max_new_tokens=3, resamples=100)
     files = Files(data=tmp_path / "test")
-    evaluate(model, tmp_path / "before", asked, files=files)
-    evaluate(model, tmp_path / "after", asked, adapter=tuned / "adapter", files=files)
+    evaluate(model, tmp_path / "before", eval_config, files=files)
+    evaluate(model, tmp_path / "after", eval_config, adapter=tuned / "adapter", files=files)
     before, after = (read_result(tmp_path / name, "matching") for name in ("before", "after"))
     assert len(after.samples) == 4 * sum(1 for _ in read_samples(tmp_path / "test"))
     assert [answer.text for answer in before.answers] != [answer.text for answer in after.answers]

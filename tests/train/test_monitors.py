@@ -1,4 +1,4 @@
-"""Each monitor speaks where its fault is, at the step where it is, and nowhere else; limits worked by hand."""
+"""Each monitor warns of its own fault, at its step and nowhere else; limits computed by hand."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def step(number: int, numbers: dict[str, float] | None = None, **changed: float 
 def spoken(rows: list[StepRecord], config: TrainMonitorConfig = WINDOW) -> list[tuple[int, str]]:
     """(step at which it spoke, first words)"""
     watch = TrainMonitor(config)
-    return [(row.step, line) for row in rows for line in watch.look(row)]
+    return [(row.step, line) for row in rows for line in watch.observe(row)]
 
 
 def test_a_healthy_run_is_left_in_peace() -> None:
@@ -94,10 +94,10 @@ def test_streams_are_watched_apart_and_steps_count_by_their_items() -> None:
 def test_a_resumed_run_says_nothing_twice_and_keeps_all_lines() -> None:
     rows = [step(n, {"kl": 2.0}) for n in range(10)]
     whole = TrainMonitor(WINDOW)
-    said = [line for row in rows for line in whole.look(row)]
+    spoken_lines = [line for row in rows for line in whole.observe(row)]
     resumed = TrainMonitor(WINDOW, rows[:5])
-    assert [line for row in rows[5:] for line in resumed.look(row)] == []
-    assert resumed.lines == whole.lines == tuple(said) and len(said) == 1
+    assert [line for row in rows[5:] for line in resumed.observe(row)] == []
+    assert resumed.lines == whole.lines == tuple(spoken_lines) and len(spoken_lines) == 1
 
 
 @pytest.mark.parametrize("mixed", [False, True])
@@ -110,8 +110,8 @@ def test_the_policys_own_pairs_tell_length_and_divergence(*, mixed: bool) -> Non
         streams = {"online": own, **({"offline": {"pairs": 2.0}} if mixed else {})}
         bare = step(n).model_copy(update={"streams": streams, "numbers": {}})
         rows.append(bare)
-    said = [line for _, line in spoken(rows, WINDOW.model_copy(update={"kl": 0.25}))]
+    spoken_lines = [line for _, line in spoken(rows, WINDOW.model_copy(update={"kl": 0.25}))]
     of = " (online)" if mixed else ""
-    assert any(line.startswith(f"step 6{of}: the policy is 0.30 nats a token") for line in said)
-    assert any(f"{of}: the policy's own answers went from 10 to 1" in line for line in said)
-    assert len(said) == len(set(said)) and (mixed or all("online" not in line for line in said))
+    assert any(line.startswith(f"step 6{of}: the policy is 0.30 nats a token") for line in spoken_lines)
+    assert any(f"{of}: the policy's own answers went from 10 to 1" in line for line in spoken_lines)
+    assert len(spoken_lines) == len(set(spoken_lines)) and (mixed or all("online" not in line for line in spoken_lines))

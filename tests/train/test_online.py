@@ -1,4 +1,4 @@
-"""Training on pairs that the policy makes: real samples of the tiny model, a real judge, kills and pauses included."""
+"""Training on pairs that the policy makes: real samples of the tiny model, a real judge, kills and pauses."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from sightline.models.requests import JudgeInput, prefix_of
 from sightline.records.manifest import read_manifest
 from sightline.records.rows import Pair, Sample
 from sightline.train.config.source import OnlineBDHSConfig, OnlineConfig
-from sightline.train.data import examples_of
+from sightline.train.data import make_examples
 from sightline.train.log import read_log
 from sightline.train.run import train
 from sightline.train.streams import make_stream
@@ -68,15 +68,15 @@ def test_online_pairs_are_the_policys_samples_as_the_judge_ranks_them(
         {"name": "online", "judge": {"name": "self"}, "max_new_tokens": 6, "unfinished": True}
     )
     stream = make_stream(config, vlm, tmp_path, seed=3, autocast=False)
-    examples = examples_of(pairs, [])
+    examples = make_examples(pairs, [])
     first, again, later = stream.make(examples, 0), stream.make(examples, 0), stream.make(examples, 1)
     assert first == again
-    texts = [[(pair.chosen, pair.rejected) for made in each for pair in made.pairs] for each in (first, later)]
+    texts = [[(pair.chosen, pair.rejected) for result in each for pair in result.pairs] for each in (first, later)]
     assert texts[0] and texts[0] != texts[1]
     judge = config.judge.open(RunContext(Path(), tmp_path, 0, vlm))
-    for example, made in zip(examples, first, strict=True):
-        assert made.sample_id == example.sample.id
-        for pair in made.pairs:
+    for example, result in zip(examples, first, strict=True):
+        assert result.sample_id == example.sample.id
+        for pair in result.pairs:
             prefix = prefix_of(example.sample, Path())
             better, worse = judge.score([JudgeInput(prefix, pair.chosen), JudgeInput(prefix, pair.rejected)])
             assert better.score is not None and worse.score is not None and better.score > worse.score
@@ -87,13 +87,13 @@ def test_bdhs_pairs_are_those_of_the_builder_and_may_bring_the_external_one_alon
     model_dir: Path, pairs: list[Pair], tmp_path: Path
 ) -> None:
     vlm = load_vlm(model_dir)
-    asked = {"name": "bdhs", "rho": 0.9, "tries": 2, "max_new_tokens": 6, "average": True}
-    config = OnlineBDHSConfig.model_validate(asked)
-    examples = examples_of(pairs, [])
-    made = make_stream(config, vlm, tmp_path, seed=3, autocast=False).make(examples, 0)
-    for each, pair in zip(made, pairs, strict=True):
+    settings = {"name": "bdhs", "rho": 0.9, "tries": 2, "max_new_tokens": 6, "average": True}
+    config = OnlineBDHSConfig.model_validate(settings)
+    examples = make_examples(pairs, [])
+    results = make_stream(config, vlm, tmp_path, seed=3, autocast=False).make(examples, 0)
+    for each, pair in zip(results, pairs, strict=True):
         assert each.pairs[0].chosen == pair.chosen and each.pairs[0].second_rejected == pair.rejected
-    assert len({each.pairs[0].rejected for each in made}) > 1
+    assert len({each.pairs[0].rejected for each in results}) > 1
 
 
 def test_tied_prompts_are_drawn_again_so_that_every_step_is_full(
@@ -102,12 +102,12 @@ def test_tied_prompts_are_drawn_again_so_that_every_step_is_full(
     """A judge that ties two of three first attempts: real samples of the policy, drawn anew until they differ."""
     real = self_judge._Self.score
 
-    def rounded(self: self_judge._Self, asked: Sequence[JudgeInput]) -> list[Verdict]:
-        ties = len(asked[0].answer) % 3 > 0
-        return [Verdict(0.0) for _ in asked] if ties else real(self, asked)
+    def rounded(self: self_judge._Self, inputs: Sequence[JudgeInput]) -> list[Verdict]:
+        ties = len(inputs[0].answer) % 3 > 0
+        return [Verdict(0.0) for _ in inputs] if ties else real(self, inputs)
 
-    def one_by_one(self: self_judge._Self, asked: Sequence[JudgeInput]) -> list[Verdict]:
-        return [verdict for start in range(0, len(asked), 2) for verdict in rounded(self, asked[start : start + 2])]
+    def one_by_one(self: self_judge._Self, inputs: Sequence[JudgeInput]) -> list[Verdict]:
+        return [verdict for start in range(0, len(inputs), 2) for verdict in rounded(self, inputs[start : start + 2])]
 
     monkeypatch.setattr(self_judge._Self, "score", one_by_one)
     found = {}
@@ -138,7 +138,7 @@ def test_prompts_alone_are_enough(model_dir: Path, pairs_dir: Path, pairs: list[
 
 def test_what_a_source_lacks_is_one_sentence(model_dir: Path, pairs_dir: Path, tmp_path: Path) -> None:
     for source, given, match in (
-        (ONLINE, None, "no pairs to train on; name some with --pairs, or online prompts with --samples"),
+        (ONLINE, None, "no pairs to train on; give them with --pairs, or prompts"),
         (MIXED, None, "no pairs to train on"),
         (BDHS.replace("}", ", average: true}"), None, "no pairs to train on"),
     ):
@@ -158,21 +158,21 @@ def test_what_a_source_lacks_is_one_sentence(model_dir: Path, pairs_dir: Path, t
 def test_a_judge_that_is_down_pauses_the_run_and_the_same_command_goes_on(
     model_dir: Path, pairs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It fails at the third refresh; asked again, the run ends with the weights of one that was never paused."""
+    """It fails at the third refresh; inputs again, the run ends with the weights of one that was never paused."""
     config = config_with("epochs=3", f"source={ONLINE}", "checkpoint_every=100")
     straight = train(model_dir, pairs_dir, tmp_path / "straight", config, 6)
     real, left = self_judge._Self.score, [2]
 
-    def failing(self: self_judge._Self, asked: Sequence[JudgeInput]) -> list[Verdict]:
+    def failing(self: self_judge._Self, inputs: Sequence[JudgeInput]) -> list[Verdict]:
         if not left[0]:
             raise InputError("no server answers at http://127.0.0.1:9 (refused); start it, or correct base_url")
         left[0] -= 1
-        return real(self, asked)
+        return real(self, inputs)
 
     out = tmp_path / "paused"
     with monkeypatch.context() as patch:
         patch.setattr(self_judge._Self, "score", failing)
-        with pytest.raises(InputError, match=r"step 4: no server answers.*nothing is lost, the same command goes on"):
+        with pytest.raises(InputError, match=r"step 4: no server answers.*nothing is lost: run the same command"):
             train(model_dir, pairs_dir, out, config, 6)
         assert json.loads((out / "checkpoint" / "step-00000004" / "state.json").read_text())["step"] == 4
     train(model_dir, pairs_dir, out, config, 6)
@@ -188,12 +188,12 @@ def test_at_the_end_and_when_it_ends_early_a_run_leaves_nothing_on_the_server(
     pytest.importorskip("openai")
     real, left = self_judge._Self.score, [1]
 
-    def failing(self: self_judge._Self, asked: Sequence[JudgeInput]) -> list[Verdict]:
+    def failing(self: self_judge._Self, inputs: Sequence[JudgeInput]) -> list[Verdict]:
         if not left[0]:
             assert len(served.adapters) == 2 and (out / "rollouts").is_dir()
             raise fault
         left[0] -= 1
-        return real(self, asked)
+        return real(self, inputs)
 
     out = tmp_path / "out"
     with serving_adapters(model_dir) as (url, served):
@@ -218,16 +218,16 @@ def test_a_server_that_is_gone_at_the_end_costs_a_warning_and_no_weights(
     out, real = tmp_path / "out", self_judge._Self.score
     with serving_adapters(model_dir) as (url, served):
 
-        def last(self: self_judge._Self, asked: Sequence[JudgeInput]) -> list[Verdict]:
+        def last(self: self_judge._Self, inputs: Sequence[JudgeInput]) -> list[Verdict]:
             served.gone = True
-            return real(self, asked)
+            return real(self, inputs)
 
         monkeypatch.setattr(self_judge._Self, "score", last)
         source = ONLINE.replace("}, max", f"}}, engine: {{name: server, base_url: '{url}'}}, max")
         train(model_dir, pairs_dir, out, config_with("max_steps=1", "epochs=null", f"source={source}"), 6)
     assert read_manifest(out).complete and (out / "adapter").is_dir() and not (out / "rollouts").exists()
-    told = capfd.readouterr()
-    assert (told.out + told.err).count("warning: no server answers at http://127.0.0.1") == 1
+    output = capfd.readouterr()
+    assert (output.out + output.err).count("warning: no server answers at http://127.0.0.1") == 1
 
 
 @pytest.mark.slow

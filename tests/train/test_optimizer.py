@@ -1,4 +1,4 @@
-"""The learning rate against values worked by hand, and which weights decay."""
+"""The learning rate against values computed by hand, and which weights decay."""
 
 import pytest
 import torch

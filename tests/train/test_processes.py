@@ -25,7 +25,7 @@ from sightline.records.manifest import read_manifest
 from sightline.records.rows import Pair
 from sightline.records.store import write_rows
 from sightline.train.log import read_log
-from sightline.train.processes import Processes, sharding_asked
+from sightline.train.processes import Processes, is_sharding_requested
 from tests.train import worker
 from tests.train.test_run import write_pairs
 
@@ -45,13 +45,13 @@ def launched(count: int, command: Sequence[str], timeout: float = 240, **environ
         arguments = [sys.executable, "-m", *command]
         started.append(subprocess.Popen(arguments, env=env, stderr=subprocess.PIPE, text=True))
     try:
-        said = [process.communicate(timeout=timeout)[1] for process in started]
+        outputs = [process.communicate(timeout=timeout)[1] for process in started]
     finally:
         for process in started:
             process.kill()
             process.wait()
-    assert [process.returncode for process in started] == [0] * count, "\n".join(said)
-    return said
+    assert [process.returncode for process in started] == [0] * count, "\n".join(outputs)
+    return outputs
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +71,12 @@ def runs(
     launched(2, ["tests.train.worker", str(two), str(model_dir), *KINDS])
 
     def read(folder: Path, kind: str) -> list[Row]:
-        made: list[Row] = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))
-        return made
+        rows: list[Row] = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))
+        return rows
 
     plain = {"sharded": "full", "sharded-lora": "lora"}
-    made = {kind: (read(one, plain.get(kind, kind)), read(two, kind), two) for kind in KINDS}
-    return {**made, "": ([], [], one)}
+    logs = {kind: (read(one, plain.get(kind, kind)), read(two, kind), two) for kind in KINDS}
+    return {**logs, "": ([], [], one)}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,35 +121,35 @@ def test_shares_are_disjoint_and_join_in_order() -> None:
     shares = [Processes(rank, 3).share(items) for rank in range(3)]
     assert shares == [[0, 3, 6], [1, 4], [2, 5]]
 
-    class Told(Processes):
-        def tell(self, value: Any) -> Any:
+    class FixedProcesses(Processes):
+        def gather(self, value: Any) -> Any:
             return shares
 
-    assert Told(0, 3).join(shares[0]) == items
+    assert FixedProcesses(0, 3).join(shares[0]) == items
     assert Processes().join(items) == items
 
 
 def test_one_process_is_the_plain_case() -> None:
     alone = Processes()
     weight = torch.nn.Parameter(torch.zeros(2))
-    alone.add_up([weight])
-    assert weight.grad is None and alone.share([1, 2]) == [1, 2] and alone.tell(3) == [3] and alone.is_first
-    assert alone.first(lambda: 5) == 5
+    alone.sum_gradients([weight])
+    assert weight.grad is None and alone.share([1, 2]) == [1, 2] and alone.gather(3) == [3] and alone.is_first
+    assert alone.on_first(lambda: 5) == 5
 
     def refuse() -> None:
         raise InputError("no")
 
     with pytest.raises(InputError, match="no"):
-        alone.together(refuse)
+        alone.on_all(refuse)
 
 
 def test_sharding_is_asked_for_by_the_launcher() -> None:
-    assert sharding_asked({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}) and not sharding_asked({})
-    assert not sharding_asked({"ACCELERATE_USE_FSDP": "false"})
+    assert is_sharding_requested({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}) and not is_sharding_requested({})
+    assert not is_sharding_requested({"ACCELERATE_USE_FSDP": "false"})
     with pytest.raises(InputError, match="fsdp_version: 2"):
-        sharding_asked({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"})
+        is_sharding_requested({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"})
     with pytest.raises(InputError, match=r"not run under DeepSpeed; launch with fsdp2\.yaml"):
-        sharding_asked({"ACCELERATE_USE_DEEPSPEED": "true"})
+        is_sharding_requested({"ACCELERATE_USE_DEEPSPEED": "true"})
 
 
 LAUNCH = Path(sightline.train.__file__).parent / "launch"
@@ -183,7 +183,7 @@ def test_accelerate_launch_gives_the_run_of_the_plain_command(
         command += ["--set", setting]
     launched(1, [*command, "--out", str(tmp_path / "one")])
     how = ["accelerate.commands.launch", "--config_file", str(LAUNCH / f"{config}.yaml"), "--num_processes", "2"]
-    said = launched(1, [*how, "-m", *command, "--out", str(tmp_path / "two")])
+    outputs = launched(1, [*how, "-m", *command, "--out", str(tmp_path / "two")])
     one, two = (list(read_log(tmp_path / name / "log.jsonl")) for name in ("one", "two"))
     assert [row.loss for row in two] == pytest.approx([row.loss for row in one], rel=1e-4) and len(two) == 3
     name = "adapter/adapter_model.safetensors" if lora else "model/model.safetensors"
@@ -192,7 +192,7 @@ def test_accelerate_launch_gives_the_run_of_the_plain_command(
     for key, weight in alone.items():
         torch.testing.assert_close(together[key], weight, rtol=1e-3, atol=1e-4)
     counts = [read_manifest(tmp_path / name).counts for name in ("one", "two")]
-    assert counts[0] == counts[1] and said[0].count("3/3") == 1
+    assert counts[0] == counts[1] and outputs[0].count("3/3") == 1
     wrong = [*how, "-m", *command, "--out", str(tmp_path / "two"), "--set", "loss.beta=0.25"]
     refused = subprocess.run([sys.executable, "-m", *wrong], capture_output=True, text=True, check=False, timeout=240)
     assert refused.returncode != 0 and refused.stderr.count("error: output directory") == 1

@@ -1,4 +1,4 @@
-"""Reward models on the one loop: a step by hand, and from pairs on disk to a judge that ranks them."""
+"""Reward models in the training loop: a step by hand, and from pairs on disk to a judge that ranks them."""
 
 import math
 from collections.abc import Callable
@@ -94,12 +94,12 @@ def test_from_pairs_to_a_judge(model_dir: Path, pairs: list[Pair], tmp_path: Pat
     assert log[0].loss == pytest.approx(math.log(2), abs=1e-6) and log[0].accuracy == 0.0
     assert log[-1].accuracy == 1.0 and log[-1].loss < 0.2
     assert read_manifest(out).complete
-    held_out = config.model_copy(update={"max_steps": 2, "validation": ValidationConfig(share=0.3, every=2)})
-    train(model_dir, data, tmp_path / "held out", held_out, seed=0)
+    with_validation = config.model_copy(update={"max_steps": 2, "validation": ValidationConfig(share=0.3, every=2)})
+    train(model_dir, data, tmp_path / "held out", with_validation, seed=0)
     looked = list(read_log(tmp_path / "held out/log.jsonl"))[-1].numbers
     assert looked["validation_accuracy"] in (0.0, 0.5, 1.0) and looked["validation_loss"] > 0
-    asked = ["judge", "--pairs", str(data), "--set", "judge.name=reward", "--set", f"judge.model={model_dir}"]
-    result = CliRunner().invoke(app, [*asked, "--set", f"judge.adapter={out / 'adapter'}"])
+    command = ["judge", "--pairs", str(data), "--set", "judge.name=reward", "--set", f"judge.model={model_dir}"]
+    result = CliRunner().invoke(app, [*command, "--set", f"judge.adapter={out / 'adapter'}"])
     assert result.exit_code == 0, result.output
     assert "preferred in 100.0 % of 6 pairs" in result.output
     assert "0 ties, 0 unscored" in result.output

@@ -1,4 +1,4 @@
-"""The stage from directories to a directory: what it writes, that it survives kills, and what it refuses."""
+"""The training stage from directories to a directory: its output, its resumption after kills, its errors."""
 
 import json
 import multiprocessing
@@ -26,7 +26,7 @@ from sightline.models.vlm import VLM
 from sightline.records.manifest import read_manifest
 from sightline.records.rows import Pair
 from sightline.records.store import append_rows, write_rows
-from sightline.train.config import SUPPLIED, TrainConfig
+from sightline.train.config import TrainConfig
 from sightline.train.log import StepRecord, cut_log, read_log
 from sightline.train.run import train
 from sightline.train.scoring import score_pairs
@@ -79,7 +79,7 @@ def parameters_of(name: str) -> list[str]:
     return [f"loss.{parameter.name}={parameter.example}" for parameter in LOSSES[name].parameters]
 
 
-@pytest.mark.parametrize("name", [name for name, spec in LOSSES.items() if spec.needs <= SUPPLIED])
+@pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_of_the_table_trains(
     name: str, model_dir: Path, make_policy: Callable[..., VLM], full_pairs: list[Pair], tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""What is scored of a pair, against plain forwards over rows of their own, for policy and references alike."""
+"""The scores of a pair against plain forward passes row by row, for policy and references."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,9 +22,9 @@ from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
 from sightline.train.log import read_log
 from sightline.train.preference import PreferenceTask, RunningMean
-from sightline.train.reference_cache import OtherModel, Reference, further_reference
+from sightline.train.reference_cache import Reference, ReferenceModel, open_reference
 from sightline.train.run import train
-from sightline.train.scoring import Scoring, mismatched, score_pairs, score_with_entropy
+from sightline.train.scoring import Scoring, mismatched_requests, score_pairs, score_with_entropy
 from sightline.train.sources import Order
 from tests.models import plain
 from tests.train.test_loop import known, stir
@@ -171,8 +171,8 @@ def test_spans_pick_the_tokens_of_their_characters(make_policy: Make, full_pairs
         prefix = encode_prefix(vlm, prefix_of(pair, Path()))
         inside = tokens_within(vlm, prefix, pair.chosen, pair.chosen_spans)
         ids = encode_answer(vlm, prefix, pair.chosen).ids[-len(inside) :]
-        said = vlm.tokenizer.decode([i for i, is_inside in zip(ids, inside.tolist(), strict=True) if is_inside])
-        assert said.strip(" .") == pair.chosen.rstrip(".").rpartition(" ")[2]
+        decoded = vlm.tokenizer.decode([i for i, is_inside in zip(ids, inside.tolist(), strict=True) if is_inside])
+        assert decoded.strip(" .") == pair.chosen.rstrip(".").rpartition(" ")[2]
         assert not inside[-1], "the end of the turn is unchanged"
         tokens = plain.token_logps(
             vlm.model, vlm.processor, [Path(image) for image in pair.images], pair.prompt, pair.chosen
@@ -207,8 +207,10 @@ def test_a_reference_has_the_same_numbers_as_a_policy_of_its_weights(
     expected = score_pairs(load_vlm(model_dir), full_pairs, scoring, autocast=False)
     cold = Reference(vlm, scoring, autocast=False, keep=True)
     warm = Reference(vlm, scoring, autocast=False, keep=False)
-    other = Reference(replace(vlm, cache=None), scoring, autocast=False, keep=True, frozen=OtherModel(vlm, model_dir))
-    other.learn(full_pairs)
+    other = Reference(
+        replace(vlm, cache=None), scoring, autocast=False, keep=True, frozen=ReferenceModel(vlm, model_dir)
+    )
+    other.precompute(full_pairs)
     numbers = [cold(full_pairs), warm(full_pairs), cold(full_pairs), other(full_pairs)]
     for name, value in vars(expected).items():
         if value is not None:
@@ -217,9 +219,9 @@ def test_a_reference_has_the_same_numbers_as_a_policy_of_its_weights(
 
 
 def test_strangers_are_the_next_pairs_answers(pairs: list[Pair]) -> None:
-    asked = mismatched(pairs[:3])
-    assert [each.answers[0] for each in asked] == [pairs[1].chosen, pairs[2].rejected, pairs[0].chosen]
-    assert [each.prefix.prompt for each in asked] == [pair.prompt for pair in pairs[:3]]
+    mismatches = mismatched_requests(pairs[:3])
+    assert [each.answers[0] for each in mismatches] == [pairs[1].chosen, pairs[2].rejected, pairs[0].chosen]
+    assert [each.prefix.prompt for each in mismatches] == [pair.prompt for pair in pairs[:3]]
 
 
 @pytest.mark.parametrize("slices", [(6,), (4, 2), (1,) * 6])
@@ -242,11 +244,11 @@ def test_every_pair_is_told_the_mean_of_the_whole_step(
         losses(pairs[start : start + length])
         start += length
     ratios = []
-    for each in mismatched(pairs):
-        asked = (each.prefix.images, each.prefix.prompt, each.answers[0])
+    for each in mismatched_requests(pairs):
+        scored = (each.prefix.images, each.prefix.prompt, each.answers[0])
         with vlm.model.disable_adapter():
-            before = plain_sum(vlm, *asked)
-        ratios.append(plain_sum(vlm, *asked) - before)
+            before = plain_sum(vlm, *scored)
+        ratios.append(plain_sum(vlm, *scored) - before)
     assert seen == pytest.approx([sum(ratios) / 6] * 6, rel=1e-2, abs=1e-4)
     assert task.begin(pairs[:1])(pairs[:1]).loss.shape == (1,) and seen[-1] == 0.0
 
@@ -269,20 +271,20 @@ def test_a_further_reference_must_speak_the_policys_language(
     adapted = add_lora(load_vlm(model_dir), LoraSettings(2, 4.0), seed=5)
     stir(adapted)
     save_adapter(adapted, tmp_path / "adapter")
-    reference = Reference(vlm, autocast=False, keep=False, frozen=further_reference(vlm, tmp_path / "adapter"))
+    reference = Reference(vlm, autocast=False, keep=False, frozen=open_reference(vlm, tmp_path / "adapter"))
     with torch.no_grad():
         expected = score_pairs(replace(adapted, model=adapted.model.eval()), pairs[:2], autocast=False)
     torch.testing.assert_close(reference(pairs[:2]).chosen, expected.chosen, rtol=1e-5, atol=1e-5)
     with pytest.raises(InputError, match="neither a model nor an adapter"):
-        further_reference(vlm, tmp_path)
+        open_reference(vlm, tmp_path)
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "config.json").write_text('{"model_type": "idefics3"}')
     with pytest.raises(InputError, match="is a 'idefics3' model and the policy a 'llava'"):
-        further_reference(vlm, foreign)
+        open_reference(vlm, foreign)
     (foreign / "config.json").write_text((model_dir / "config.json").read_text())
     other = AutoTokenizer.from_pretrained(model_dir)
     other.add_tokens(["zebra"])
     other.save_pretrained(foreign)
     with pytest.raises(InputError, match=r"the tokenizer of .* is not the policy's"):
-        further_reference(vlm, foreign)
+        open_reference(vlm, foreign)

@@ -1,4 +1,4 @@
-"""The offline source: every pair once an epoch, in an order that a seed decides, from any point on."""
+"""The offline source: every pair once per epoch, in a seeded order, from any position."""
 
 import random
 from collections import Counter

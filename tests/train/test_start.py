@@ -1,4 +1,4 @@
-"""Two stages: supervised tuning on samples alone, then a loss that starts from its adapter, which is the reference."""
+"""Two stages: supervised tuning on samples, then a loss that starts from its adapter, also the reference."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def test_samples_serve_supervised_tuning_as_pairs_do(model_dir: Path, samples_di
 
 
 def test_a_loss_that_compares_needs_pairs(model_dir: Path, samples_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there are no pairs to train on"):
+    with pytest.raises(InputError, match="no pairs to train on"):
         run(model_dir, tmp_path / "out", *DPO, samples=samples_dir)
 
 
@@ -73,19 +73,19 @@ def test_a_second_stage_starts_from_the_first_and_is_measured_against_it(
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("lora.rank=8", "has r = 4 and the config's lora section 8"),
         ("lora.alpha=1", "has lora_alpha = 32 and the config's lora section 1"),
         ("lora.targets=[q_proj]", "differ in .* weights"),
-        ("start=/nowhere", "start /nowhere does not exist|is not a readable adapter"),
-        ("lora=null", "start is an adapter to go on from"),
+        ("start=/nowhere", "start /nowhere does not exist|is no adapter that can be read"),
+        ("lora=null", "start is an adapter to continue from"),
     ],
 )
 def test_an_adapter_that_does_not_fit_is_refused(
-    override: str, said: str, model_dir: Path, samples_dir: Path, tmp_path: Path
+    override: str, message: str, model_dir: Path, samples_dir: Path, tmp_path: Path
 ) -> None:
     first = run(model_dir, tmp_path / "first", "loss.name=sft", "max_steps=1", samples=samples_dir)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         run(model_dir, tmp_path / "out", *DPO, f"start={first / 'adapter'}", override, pairs=samples_dir)
     assert not (tmp_path / "out").exists()

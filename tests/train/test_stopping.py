@@ -1,4 +1,4 @@
-"""When a run ends early: by looks at held-out pairs, or because its loss explodes; and what full fine-tuning trains."""
+"""Early ends of a run: by validation on held-out pairs, or by an exploding loss; and full fine-tuning."""
 
 import dataclasses
 from pathlib import Path
@@ -13,7 +13,7 @@ from sightline.models.loading import load_vlm
 from sightline.records.manifest import read_manifest
 from sightline.records.rows import Pair
 from sightline.train.config.weights import GuardConfig, ValidationConfig
-from sightline.train.data import held_out
+from sightline.train.data import hold_out
 from sightline.train.log import read_log
 from sightline.train.loop import fit
 from sightline.train.run import train
@@ -30,13 +30,13 @@ def pairs_dir(pairs: list[Pair], tmp_path: Path) -> Path:
 
 def test_pairs_about_one_picture_are_held_out_together(pairs: list[Pair]) -> None:
     for seed in range(5):
-        rest, held = held_out(pairs, 0.3, seed)
+        rest, held = hold_out(pairs, 0.3, seed)
         assert len(rest) + len(held) == 6 and len(held) >= 2
         assert not {pair.images for pair in rest} & {pair.images for pair in held}
-    assert held_out(pairs, 0.3, 1) == held_out(pairs, 0.3, 1)
-    assert held_out(pairs, 0.999, 0)[0], "something is left to train on"
-    with pytest.raises(InputError, match="all pairs are about one picture"):
-        held_out(pairs[:1], 0.5, 0)
+    assert hold_out(pairs, 0.3, 1) == hold_out(pairs, 0.3, 1)
+    assert hold_out(pairs, 0.999, 0)[0], "something is left to train on"
+    with pytest.raises(InputError, match="all pairs share one image"):
+        hold_out(pairs[:1], 0.5, 0)
 
 
 def test_patience_ends_the_run_and_the_best_weights_come_back(make_policy: Make, pairs: list[Pair]) -> None:
@@ -54,7 +54,7 @@ def test_patience_ends_the_run_and_the_best_weights_come_back(make_policy: Make,
     assert len(records) == 4 and losses == sorted(losses), "the first look and three that were no better"
     assert records[-1].numbers["validation_accuracy"] < 0.5
     assert state.validation.best == losses[0] and state.validation.best_step == 1
-    state.validation.put_back(state.trainable())
+    state.validation.restore_best(state.trainable())
     assert all(torch.equal(weight, after[0][name]) for name, weight in weights_of(vlm).items())
     assert not list(fit(state, settings())), "a run that was stopped stays so"
 

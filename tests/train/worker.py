@@ -19,7 +19,7 @@ from sightline.train.config import OptimizerConfig
 from sightline.train.loop import StepSettings, TrainState, fit, trainable_weights
 from sightline.train.optimizer import make_optimizer
 from sightline.train.preference import PreferenceTask
-from sightline.train.processes import Processes, joined_processes, shard, whole_state
+from sightline.train.processes import Processes, full_state, join_processes, shard
 from sightline.train.reference_cache import Reference
 from sightline.train.sources import OfflineSource
 
@@ -45,11 +45,11 @@ def state_of(model: Path, kind: str, pairs: list[Pair], processes: Processes) ->
     source = OfflineSource(pairs, pairs_per_step=5, seed=0, max_steps=STEPS)
     if kind.endswith("lora"):
         reference(pairs)
-    within = shard(vlm) if kind.startswith("sharded") else None
+    run_with_weights = shard(vlm) if kind.startswith("sharded") else None
     optimizer = make_optimizer(trainable_weights(vlm, task), OptimizerConfig(lr=0.003, weight_decay=0.01))
     state = TrainState(vlm, optimizer, source, task, processes=processes)
-    if within is not None:
-        state.within = within
+    if run_with_weights is not None:
+        state.run_with_weights = run_with_weights
     return state
 
 
@@ -59,14 +59,14 @@ def run(folder: Path, model: Path, kind: str, pairs: list[Pair], processes: Proc
     steps = fit(first, settings)
     rows = [next(steps) for _ in range(STOP)]
     save_checkpoint(first, folder / f"{kind}-checkpoint")
-    processes.first(lambda: None)
+    processes.on_first(lambda: None)
     state = state_of(model, kind, pairs, processes)
     assert load_checkpoint(state, folder / f"{kind}-checkpoint")
     rows += list(fit(state, settings))
-    whole = whole_state(state.vlm.model) if not kind.endswith("lora") else {}
+    whole = full_state(state.vlm.model) if not kind.endswith("lora") else {}
     if processes.is_first:
-        told = [row.model_dump(exclude={"seconds"}) for row in rows]
-        (folder / f"{kind}.json").write_text(json.dumps(told), encoding="utf-8")
+        logged = [row.model_dump(exclude={"seconds"}) for row in rows]
+        (folder / f"{kind}.json").write_text(json.dumps(logged), encoding="utf-8")
         if kind.endswith("lora"):
             if kind == "lora":
                 save_adapter(state.vlm, folder / kind)
@@ -77,7 +77,7 @@ def run(folder: Path, model: Path, kind: str, pairs: list[Pair], processes: Proc
 def main() -> None:
     folder, model, kinds = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
     pairs = list(read_rows(folder / "pairs.jsonl", Pair))
-    with joined_processes("cpu") as processes:
+    with join_processes("cpu") as processes:
         for kind in kinds:
             run(folder, model, kind, pairs, processes)
 

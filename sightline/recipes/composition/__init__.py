@@ -1,5 +1,5 @@
-"""Composing models of several kinds of media that share a language model into one that takes them all.
+"""Composition of models for several kinds of media that share a language model into one model for all of them.
 
-Nothing is trained here. `run` is the stage, `members` opens what is composed, `merging` merges adapters through PEFT,
-`search` finds their weights; the result is opened by `models.composed`.
+Nothing is trained here. `run` is the stage, `members` opens the models, `merging` merges adapters through PEFT and
+searches their weights; `models.composed` opens the result.
 """

@@ -1,6 +1,6 @@
-"""The config of `sightline compose`: which models, how their language models' changes are merged, and by what weights.
+"""Config of `sightline compose`: the models, and how and with which weights their adapters are merged.
 
-Directories are in here and not arguments of the command, since there are any number of them. `run.compose` takes it.
+Directories are in the config and not arguments of the command, since their number varies. `run.compose` takes it.
 """
 
 import re
@@ -11,8 +11,8 @@ from pydantic import Field, field_validator, model_validator
 
 from sightline.config import Config
 
-#: Our names of merges -> what PEFT's `add_weighted_adapter` calls them. `cat` is the exact weighted sum of the changes;
-#: PEFT's own "linear" adds the low-rank factors up, which is another matrix. The others work on whole changes.
+#: Name of a merge -> its name in PEFT's `add_weighted_adapter`. `cat` is the exact weighted sum of the changes; PEFT's
+#: "linear" sums the low-rank factors, which gives another matrix. The others work on full changes.
 MERGES = {
     "linear": "cat",
     "ties": "ties_svd",
@@ -22,13 +22,13 @@ MERGES = {
 }
 NAME = re.compile(r"[a-z][a-z0-9-]{2,30}")
 RESERVED = frozenset({"default", "modality", "adapter", "encoders", "members", "lora", "ora"})
-MOST_TRIES = 512
+MAX_TRIALS = 512
 
 
 class MemberConfig(Config):
-    """A model of one kind of media: its directory, and the adapter that taught its language model that kind.
+    """A model of one kind of media: its directory, and the adapter that trained its language model on that kind.
 
-    Without an adapter it brings its encoder alone.
+    Without an adapter it contributes only its encoder.
     """
 
     model: Path
@@ -36,9 +36,10 @@ class MemberConfig(Config):
 
 
 class SearchConfig(Config):
-    """Weights by validation: every combination of `values`, one for each adapter, is tried on `samples`.
+    """Search of weights by validation: every combination of `values`, one per adapter, is tried on `samples`.
 
-    The rule: the greatest mean over samples of the reference answer's log-prob by token; of equals the first.
+    The combination with the greatest mean over samples of the reference answer's log-prob a token wins; of equals, the
+    first.
     """
 
     samples: Path
@@ -48,13 +49,13 @@ class SearchConfig(Config):
 
 
 class ComposeConfig(Config):
-    """One composed model. The names of `members` are the kinds of media that rows name.
+    """One composed model. The names of `members` are the kinds of media in the rows.
 
-    `merge` and `weights` are for what the language model learned; the default weights are equal and add up to 1, over
-    all members. `density` is the share of a change that the pruning merges keep, `rank` that of their result, by
-    default the sum of the members' ranks. With `decoupled` each kind's image tokens go through the adapter of its own
-    member, and the merged one is for all other tokens (DAMC); without it the merged one is for all tokens (NaiveMC).
-    `dtype` is that of the weights that are written.
+    `merge` and `weights` apply to the language model's adapters; the default weights are equal and sum to 1 over all
+    members. `density` is the share of a change that the pruning merges keep, `rank` that of their result, by default
+    the sum of the members' ranks. With `decoupled`, each kind's image tokens use its own member's adapter and all other
+    tokens the merged one (DAMC); without it the merged adapter serves all tokens (NaiveMC). `dtype` is that of the
+    written weights.
     """
 
     members: dict[str, MemberConfig] = Field(min_length=2)
@@ -68,24 +69,24 @@ class ComposeConfig(Config):
 
     @field_validator("members")
     @classmethod
-    def _is_named(cls, members: dict[str, MemberConfig]) -> dict[str, MemberConfig]:
+    def _check_names(cls, members: dict[str, MemberConfig]) -> dict[str, MemberConfig]:
         wrong = next((name for name in members if not NAME.fullmatch(name) or name in RESERVED), None)
         if wrong is not None:
             raise ValueError(f"{wrong!r} cannot name a kind of media; use three or more lower-case letters")
         return members
 
     @model_validator(mode="after")
-    def _goes_together(self) -> "ComposeConfig":
+    def _check_weights(self) -> "ComposeConfig":
         if self.weights is not None and self.search is not None:
-            raise ValueError("weights are given and searched for; leave one of weights and search out")
+            raise ValueError("weights and search are both given; remove one")
         if self.weights is not None and len(self.weights) != len(self.members):
             raise ValueError(f"weights has {len(self.weights)} numbers and there are {len(self.members)} members")
         if (self.density is None) != (self.merge == "linear"):
             raise ValueError(f"merge={self.merge} {'takes no' if self.merge == 'linear' else 'needs a'} density")
-        if self.search is not None and len(self.search.values) ** len(self.adapted) > MOST_TRIES:
-            raise ValueError(f"search would try more than {MOST_TRIES} combinations; give it fewer values")
+        if self.search is not None and len(self.search.values) ** len(self.adapted) > MAX_TRIALS:
+            raise ValueError(f"search would try more than {MAX_TRIALS} combinations; give it fewer values")
         if (self.search or self.weights) and not self.adapted:
-            raise ValueError("no member has an adapter, so there is nothing to weigh; leave weights and search out")
+            raise ValueError("no member has an adapter, so there is nothing to weight; remove weights and search")
         return self
 
     @property
@@ -95,6 +96,6 @@ class ComposeConfig(Config):
 
     @property
     def given_weights(self) -> tuple[float, ...]:
-        """Of the members with an adapter."""
+        """The weights of the members with an adapter."""
         weights = self.weights or (1 / len(self.members),) * len(self.members)
         return tuple(weight for name, weight in zip(self.members, weights, strict=True) if name in self.adapted)

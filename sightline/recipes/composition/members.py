@@ -1,4 +1,4 @@
-"""What is composed: each model opened, refused where its language model is not the first one's, and taken apart.
+"""Members of a composition: each model opened, checked for the same language model as the first, and taken apart.
 
 A member gives its encoder with projector, as its adapter left them, and the low-rank changes of its language model.
 Nothing is merged or written here.
@@ -23,14 +23,14 @@ from sightline.models.vlm import VLM
 from sightline.recipes.composition.config import MemberConfig
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-#: Those whose composition is proved (tests/models/compose).
+#: Families whose composition is tested (tests/models/compose).
 FAMILIES_COMPOSED = ("llava",)
 PREFIX = "base_model.model."  # PEFT's, before the model's own names
 
 
 @dataclass(frozen=True)
 class Lora:
-    """One adapter's change of the language model; weights by name within it, such as `layers.0...lora_A.weight`."""
+    """One adapter's change of the language model; weights by name in it, such as `layers.0...lora_A.weight`."""
 
     config: LoraConfig
     weights: dict[str, Tensor]
@@ -38,9 +38,9 @@ class Lora:
 
 @dataclass(frozen=True)
 class Member:
-    """A model of one kind of media: as it is without its adapter but with the adapter's encoder, and its adapters.
+    """A model of one kind of media without its language adapter but with the adapter's encoder, and its adapters.
 
-    `text` is the adapter of text tokens, or of all tokens; `modality` that of its images' tokens where they are two.
+    `text` is the adapter of text tokens, or of all tokens; `modality` that of image tokens if they are separate.
     """
 
     name: str
@@ -53,16 +53,16 @@ def open_member(name: str, config: MemberConfig, dtype: str) -> Member:
     """Open a member.
 
     Raises:
-        InputError: what `load_vlm` refuses; a family that composing does not know; an adapter that is more than LoRA
-            of the language model and of what turns images into features.
+        InputError: `load_vlm` rejects it; its family is not supported; or its adapter is more than LoRA of the language
+            model and of what turns images into features.
     """
     if is_composed(config.model):
-        raise InputError(f"members.{name}: {config.model} is composed already; name the models that it was made of")
+        raise InputError(f"members.{name}: {config.model} is already composed; give its original models")
     vlm = load_vlm(config.model, dtype=dtype)
     kind = vlm.base.config.model_type
     if kind not in FAMILIES_COMPOSED:
         raise InputError(
-            f"members.{name}: composing {kind!r} models has no proof yet; use {' or '.join(FAMILIES_COMPOSED)} models"
+            f"members.{name}: composing {kind!r} models is not verified; use {' or '.join(FAMILIES_COMPOSED)} models"
         )
     if config.adapter is None:
         return Member(name, vlm, None, None)
@@ -77,10 +77,10 @@ def open_member(name: str, config: MemberConfig, dtype: str) -> Member:
 
 
 def check_same_base(first: Member, other: Member) -> None:
-    """Refuse members whose language models, tokenizers or templates differ.
+    """Reject members whose language models, tokenizers or templates differ.
 
     Raises:
-        InputError: they do; it names the first tensor that differs.
+        InputError: they differ; the message names the first different tensor.
     """
     one, two = dict(_language_tensors(first.vlm)), dict(_language_tensors(other.vlm))
     pair = f"members {first.name!r} and {other.name!r}"
@@ -97,7 +97,7 @@ def check_same_base(first: Member, other: Member) -> None:
 
 
 def _difference(one: Tensor | None, two: Tensor | None) -> str | None:
-    """In which way two tensors differ, or None."""
+    """A description of the difference between two tensors, or None."""
     if one is None or two is None:
         return f"is only in the {'second' if one is None else 'first'}"
     if one.shape != two.shape:
@@ -108,12 +108,14 @@ def _difference(one: Tensor | None, two: Tensor | None) -> str | None:
 
 
 def encoder_weights(model: Any) -> dict[str, Tensor]:
-    """All of a model but its language model, head and embeddings, by name."""
-    told = f"{decoder_name(model)}."
+    """All weights of a model except its language model, head and embeddings, by name."""
+    language = f"{language_part(model)}."
     head = {id(weight) for weight in model.get_output_embeddings().parameters()}
     heads = {name for name, weight in model.named_parameters(remove_duplicate=False) if id(weight) in head}
     return {
-        name: weight for name, weight in model.state_dict().items() if not name.startswith(told) and name not in heads
+        name: weight
+        for name, weight in model.state_dict().items()
+        if not name.startswith(language) and name not in heads
     }
 
 
@@ -126,10 +128,10 @@ def _language_tensors(vlm: VLM) -> Iterator[tuple[str, Tensor]]:
 def _read_adapter(name: str, vlm: VLM, folder: Path) -> tuple[Lora, list[str]]:
     """The change of the language model, and the names of all other tensors."""
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
-        raise InputError(f"members.{name}: {folder} is no adapter; it needs {CONFIG} and {WEIGHTS}")
-    told = json.loads((folder / CONFIG).read_text())
-    odd = next((key for key in ("use_dora", "lora_bias") if told.get(key)), None)
-    if told.get("peft_type") != "LORA" or odd or told.get("bias", "none") != "none":
+        raise InputError(f"members.{name}: {folder} is not an adapter; it needs {CONFIG} and {WEIGHTS}")
+    settings = json.loads((folder / CONFIG).read_text())
+    odd = next((key for key in ("use_dora", "lora_bias") if settings.get(key)), None)
+    if settings.get("peft_type") != "LORA" or odd or settings.get("bias", "none") != "none":
         raise InputError(f"members.{name}: adapter {folder} is more than plain LoRA, whose changes cannot be merged")
     config = LoraConfig.from_pretrained(str(folder))
     language = f"{PREFIX}{decoder_name(vlm.base)}."
@@ -140,7 +142,7 @@ def _read_adapter(name: str, vlm: VLM, folder: Path) -> tuple[Lora, list[str]]:
         else:
             beside.append(key)
     if not weights:
-        raise InputError(f"members.{name}: adapter {folder} changes nothing of the language model of {vlm.path}")
+        raise InputError(f"members.{name}: adapter {folder} does not change the language model of {vlm.path}")
     _check_fit(name, vlm, folder, weights)
     return Lora(config, weights), beside
 
@@ -153,8 +155,8 @@ def _check_fit(name: str, vlm: VLM, folder: Path, weights: Mapping[str, Tensor])
         width = getattr(found, "in_features" if half.startswith("A") else "out_features", None)
         if width is None or value.shape[1 if half.startswith("A") else 0] != width:
             raise InputError(
-                f"members.{name}: adapter {folder} was made for another model than {vlm.path} ({key} is "
-                f"{tuple(value.shape)}, the layer's width {width}); name the model that it was trained on"
+                f"members.{name}: adapter {folder} does not fit {vlm.path} ({key} is "
+                f"{tuple(value.shape)}, the layer's width {width}); give the model that it was trained on"
             )
 
 

@@ -1,7 +1,7 @@
-"""Merging the members' changes of the language model through PEFT's own `add_weighted_adapter`.
+"""Merging the members' language adapters through PEFT's `add_weighted_adapter`, and searching the weights.
 
-It puts all adapters onto the first member's model under names of their own, and one made of them beside; nothing is
-searched or written here.
+All adapters are added to the first member's model under separate names, and the merged one beside them. Nothing is
+written here.
 """
 
 import itertools
@@ -29,11 +29,11 @@ from sightline.models.vlm import VLM, evaluating
 from sightline.recipes.composition.config import MERGES, ComposeConfig, SearchConfig
 from sightline.recipes.composition.members import CONFIG, PREFIX, WEIGHTS, Lora, Member
 
-OF_TEXT = "text-of-"  # before a member's name: its adapter of text, among those that are merged
+OF_TEXT = "text-of-"  # prefix of a member's name: its text adapter, which is merged
 
 
-def joined(members: Sequence[Member]) -> VLM:
-    """The first member's model with the others' encoders, without any adapter; the others lose their language part."""
+def join_encoders(members: Sequence[Member]) -> VLM:
+    """The first member's model with the others' encoders, without adapters; the others lose their language part."""
     first, *others = members
     processors = {member.name: member.vlm.processor for member in members}
     attach_encoders(first.vlm.base, {member.name: strip_language_model(member.vlm.base) for member in others})
@@ -41,10 +41,10 @@ def joined(members: Sequence[Member]) -> VLM:
     return replace(first.vlm, processor=processor, family=Composed(tuple(processors)))
 
 
-def adapted(vlm: VLM, members: Sequence[Member], *, decoupled: bool) -> VLM:
-    """`vlm` with the members' adapters, in place: those to be merged, and with `decoupled` those of image tokens.
+def add_adapters(vlm: VLM, members: Sequence[Member], *, decoupled: bool) -> VLM:
+    """`vlm` with the members' adapters, in place: those to merge and, with `decoupled`, those of image tokens.
 
-    A member whose training told no tokens apart has one adapter for both.
+    A member trained without a separate adapter for image tokens uses its one adapter for both.
     """
     model: PeftModel | None = None
     with tempfile.TemporaryDirectory() as folder, peft_warnings_ignored():
@@ -64,9 +64,9 @@ def adapted(vlm: VLM, members: Sequence[Member], *, decoupled: bool) -> VLM:
 
 
 def merge(vlm: VLM, config: ComposeConfig, weights: Sequence[float], *, seed: int) -> VLM:
-    """Put the merged adapter in place of an earlier one, and let tokens choose where the config says so.
+    """Replace an earlier merged adapter, and route tokens to adapters if the config says so.
 
-    `weights` are those of the members with an adapter, in order; `seed` is for the merges that drop at random.
+    `weights` are those of the members with an adapter, in order; `seed` is for merges that drop at random.
     """
     model = vlm.model
     names = [f"{OF_TEXT}{name}" for name in config.adapted]
@@ -94,8 +94,8 @@ def merge(vlm: VLM, config: ComposeConfig, weights: Sequence[float], *, seed: in
 
 
 def _write(base: nn.Module, lora: Lora, place: Path) -> Path:
-    """The adapter as PEFT's directory for the first member's model, whatever its own called the language model."""
-    language = decoder_name(base)
+    """Write the adapter as a PEFT directory for the first member's model, with its name of the language model."""
+    language = language_part(base)
     layers = sorted({f"{language}.{key.partition('.lora_')[0]}" for key in lora.weights})
     config: LoraConfig = replace(
         lora.config, target_modules=layers, modules_to_save=None, base_model_name_or_path="", exclude_modules=None
@@ -110,26 +110,26 @@ def _write(base: nn.Module, lora: Lora, place: Path) -> Path:
 
 
 def _least_width(base: nn.Module) -> int:
-    """No change has a higher rank than the narrowest side of its layer."""
+    """The narrowest side of any adapted layer, which bounds the rank of a change."""
     decoder: Any = base.get_decoder()  # type: ignore[operator]
     adapted_layers: list[Any] = [module for module in decoder.modules() if isinstance(module, LoraLayer)]
     return int(min(min(layer.in_features, layer.out_features) for layer in adapted_layers))
 
 
 @dataclass(frozen=True)
-class Try:
+class Trial:
     """One combination of weights, and its mean log-prob (nats a token)."""
 
     weights: tuple[float, ...]
     logp: float
 
-    def told(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """As JSON."""
         return asdict(self)
 
 
 def read_references(config: SearchConfig) -> list[ScoreRequest]:
-    """The validation samples as prefixes with their reference answer.
+    """Validation samples as prefixes with their reference answer.
 
     Raises:
         InputError: no samples, or one without a reference.
@@ -138,7 +138,7 @@ def read_references(config: SearchConfig) -> list[ScoreRequest]:
     rows = islice(read_samples(config.samples, require_reference=True), config.limit)
     items = [ScoreRequest(prefix_of(row, folder), (row.reference or "",)) for row in rows]
     if not items:
-        raise InputError(f"search.samples: {config.samples} holds no samples; make some first")
+        raise InputError(f"search.samples: {config.samples} holds no samples; create some first")
     return items
 
 
@@ -152,19 +152,19 @@ def mean_logp(vlm: VLM, items: Sequence[ScoreRequest], batch_size: int) -> float
     return total / len(items)
 
 
-def tries(
+def run_trials(
     config: SearchConfig, count: int, merged: Callable[[tuple[float, ...]], VLM], items: Sequence[ScoreRequest]
-) -> Iterator[Try]:
-    """Every combination for `count` adapters, in order, as it is done; `merged` gives the model of its weights."""
+) -> Iterator[Trial]:
+    """Every combination for `count` adapters, in order, as it finishes; `merged` gives the model of given weights."""
     for weights in itertools.product(config.values, repeat=count):
-        yield Try(weights, mean_logp(merged(weights), items, config.batch_size))
+        yield Trial(weights, mean_logp(merged(weights), items, config.batch_size))
 
 
-def best(tried: Sequence[Try]) -> Try:
-    """The one with the greatest log-prob; of equals the first."""
+def best_trial(tried: Sequence[Trial]) -> Trial:
+    """The trial with the greatest log-prob; of equals, the first."""
     return max(tried, key=lambda one: one.logp)
 
 
-def inputs_of(config: SearchConfig | None) -> dict[str, Path]:
-    """What a search reads, for the manifest."""
+def search_inputs(config: SearchConfig | None) -> dict[str, Path]:
+    """The files that a search reads, for the manifest."""
     return {} if config is None else {"validation": config.samples}

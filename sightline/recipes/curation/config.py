@@ -1,4 +1,4 @@
-"""The config of `sightline curate`: two rankings with their shares, and whether what is kept is told in own words."""
+"""Config of `sightline curate`: two rankings with their shares, and optional rewriting of the kept answers."""
 
 from pathlib import Path
 from typing import Literal
@@ -11,10 +11,10 @@ from sightline.writers.endpoint import WriterConfig
 
 
 class RankingConfig(Config):
-    """By what conversations are ranked, and the share that is kept (the paper: 0.3 twice, 9 % in the end).
+    """A ranking of conversations, and the share that is kept (the paper: 0.3 twice, 9 % in the end).
 
-    By a `judge` such as a reward model, or by people's `grades`; by neither the order is drawn, as a control.
-    `keep_by_type` says another share for a type: conversation, detail, complex, as the samples' `task` has it.
+    The ranking is by a `judge` such as a reward model, or by human `grades`; without either, the order is random, as a
+    control. `keep_by_type` sets another share for a type: conversation, detail, complex, the samples' `task`.
     """
 
     judge: JudgeConfig | None = None
@@ -24,30 +24,30 @@ class RankingConfig(Config):
     keep_by_type: dict[str, float] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _one_way(self) -> "RankingConfig":
+    def _check_source(self) -> "RankingConfig":
         if self.judge is not None and self.grades is not None:
             raise ValueError("give either judge or grades, and not both")
         for name, share in self.keep_by_type.items():
             if not 0 < share <= 1:
-                raise ValueError(f"keep_by_type.{name} = {share:g} is no share above 0 and at most 1; correct it")
+                raise ValueError(f"keep_by_type.{name} = {share:g} is not a share above 0 and at most 1; correct it")
         return self
 
 
 class RewriteConfig(Config):
-    """Who tells kept answers in his own words, and who reviews them; a rewrite that is refused leaves the original."""
+    """The writer of kept answers, and their reviewer; a rejected rewrite leaves the original."""
 
     writer: WriterConfig
-    reviewer: WriterConfig | None = Field(default=None, description="null: the writer himself, as in the paper")
+    reviewer: WriterConfig | None = Field(default=None, description="null: the writer, as in the paper")
 
 
 class CurateConfig(Config):
-    """Two rankings, one behind the other; either may be left out (null)."""
+    """Two rankings in sequence; either may be omitted (null)."""
 
     questions: RankingConfig | None
     answers: RankingConfig | None
     rewrite: RewriteConfig | None = None
     turns: Literal["every", "last"] = Field(
         default="every",
-        description="samples of a kept conversation: of every answer, or of the last, the others before",
+        description="samples per kept conversation: one for every answer, or one for the last answer",
     )
     wave: int = Field(default=64, gt=0, description="questions or answers judged together")

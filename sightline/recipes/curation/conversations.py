@@ -1,7 +1,7 @@
-"""Samples -> conversations about a picture: the questions, and for each turn the answers that there are to choose from.
+"""Conversations about an image: the questions and, per turn, the candidate answers.
 
-Samples that ask the same questions of the same pictures are candidates of one conversation. Which is better is
-`scoring`; nothing here is judged.
+Samples that ask the same questions about the same images are candidates of one conversation. `scoring` ranks them;
+nothing is judged here.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,13 +11,13 @@ from pathlib import Path
 from sightline.models.requests import JudgeInput, Prefix
 from sightline.records import IMAGE, Sample, Turn
 
-#: What a question is the answer to, where a reward model grades questions. Our own words.
+#: The request that a question answers when a reward model grades questions; our own wording.
 QUESTION_REQUEST = "Ask a question about the image."
 
 
 @dataclass(frozen=True)
-class QuestionSet:
-    """One turn of a sample: what was said before it, the question, and the answer."""
+class QuestionTurn:
+    """One turn of a sample: the history before it, the question, and the answer."""
 
     history: tuple[Turn, ...]
     question: str
@@ -26,13 +26,13 @@ class QuestionSet:
 
 @dataclass(frozen=True)
 class Conversation:
-    """The candidates of one conversation, in the order of the file; they differ in their answers alone."""
+    """The candidates of one conversation, in the order of the file; they differ only in their answers."""
 
     candidates: tuple[Sample, ...]
 
     @property
     def id(self) -> str:
-        """The first candidate's."""
+        """The first candidate's id."""
         return self.candidates[0].id
 
     @property
@@ -42,68 +42,73 @@ class Conversation:
 
     @property
     def questions(self) -> list[str]:
-        """What is asked, turn by turn."""
-        return [asked.question for asked in turns_of(self.candidates[0])]
+        """The questions, turn by turn."""
+        return [turn.question for turn in split_turns(self.candidates[0])]
 
 
-def conversations(samples: Iterable[Sample]) -> list[Conversation]:
-    """The conversations in the order of their first samples. Memory holds all samples."""
+def group_conversations(samples: Iterable[Sample]) -> list[Conversation]:
+    """The conversations in the order of their first samples. Holds all samples in memory."""
     found: dict[tuple[object, ...], list[Sample]] = {}
     for sample in samples:
-        key = (sample.images, *(asked.question for asked in turns_of(sample)))
+        key = (sample.images, *(turn.question for turn in split_turns(sample)))
         found.setdefault(key, []).append(sample)
     return [Conversation(tuple(candidates)) for candidates in found.values()]
 
 
-def turns_of(sample: Sample) -> list[QuestionSet]:
+def split_turns(sample: Sample) -> list[QuestionTurn]:
     """Every question of a sample that has an answer, the prompt's last."""
-    told = (*sample.history, Turn(role="user", text=sample.prompt), Turn(role="assistant", text=sample.reference or ""))
+    turns = (
+        *sample.history,
+        Turn(role="user", text=sample.prompt),
+        Turn(role="assistant", text=sample.reference or ""),
+    )
     return [
-        QuestionSet(told[: place - 1], told[place - 1].text, turn.text)
-        for place, turn in enumerate(told)
-        if turn.role == "assistant" and place and told[place - 1].role == "user"
+        QuestionTurn(turns[: place - 1], turns[place - 1].text, turn.text)
+        for place, turn in enumerate(turns)
+        if turn.role == "assistant" and place and turns[place - 1].role == "user"
     ]
 
 
-def with_answers(sample: Sample, answers: Sequence[str]) -> Sample:
+def replace_answers(sample: Sample, answers: Sequence[str]) -> Sample:
     """The sample with other answers to its turns, in order."""
     new = iter(answers)
-    history, asked = [], False
+    history, is_reply = [], False
     for turn in sample.history:
-        history.append(turn.model_copy(update={"text": next(new)}) if turn.role == "assistant" and asked else turn)
-        asked = turn.role == "user"
+        history.append(turn.model_copy(update={"text": next(new)}) if turn.role == "assistant" and is_reply else turn)
+        is_reply = turn.role == "user"
     return sample.model_copy(update={"history": tuple(history), "reference": next(new)})
 
 
-def one_by_one(sample: Sample) -> list[Sample]:
-    """A sample for each turn, the turns before it as history, as `import llava-instruct` makes with `turns=every`."""
-    turns = turns_of(sample)
+def split_samples(sample: Sample) -> list[Sample]:
+    """A sample for each turn, with the earlier turns as history, like `import llava-instruct` with `turns=every`."""
+    turns = split_turns(sample)
     return [
         sample.model_copy(
             update={
                 "id": f"{sample.id}-{number}" if len(turns) > 1 else sample.id,
-                "history": asked.history,
-                "prompt": asked.question,
-                "reference": asked.answer,
+                "history": turn.history,
+                "prompt": turn.question,
+                "reference": turn.answer,
             }
         )
-        for number, asked in enumerate(turns, 1)
+        for number, turn in enumerate(turns, 1)
     ]
 
 
-def question_judged(sample: Sample, folder: Path, question: str) -> JudgeInput:
-    """A question given the picture, as the answer to `QUESTION_REQUEST`: what f(I, Q) looks at."""
+def question_input(sample: Sample, folder: Path, question: str) -> JudgeInput:
+    """A question about the image, as the answer to `QUESTION_REQUEST`: the input of f(I, Q)."""
     pictures = tuple(folder / image for image in sample.images)
     return JudgeInput(
         Prefix(pictures, QUESTION_REQUEST, media=sample.media), question.replace(IMAGE, "").strip(), None, sample.truth
     )
 
 
-def answer_judged(sample: Sample, folder: Path, asked: QuestionSet, answer: str) -> JudgeInput:
-    """An answer given picture and question, after what was said before: what g(I, Q, A) looks at.
+def answer_input(sample: Sample, folder: Path, turn: QuestionTurn, answer: str) -> JudgeInput:
+    """An answer to image, question and history: the input of g(I, Q, A).
 
-    The reference is what the sample's truth says of the question: its own reference is one of those to be judged.
+    The reference is the truth's answer to the question, because the sample's own reference is one of the judged
+    answers.
     """
     pictures = tuple(folder / image for image in sample.images)
-    reference = (sample.truth.get("answers") or {}).get(asked.question)
-    return JudgeInput(Prefix(pictures, asked.question, asked.history, sample.media), answer, reference, sample.truth)
+    reference = (sample.truth.get("answers") or {}).get(turn.question)
+    return JudgeInput(Prefix(pictures, turn.question, turn.history, sample.media), answer, reference, sample.truth)

@@ -1,8 +1,8 @@
-"""The stage `sightline curate`: of instruction data the best questions, and of those the best answers.
+"""The stage `sightline curate`: the best questions of instruction data, and of those the best answers.
 
 Align2LLaVA (arXiv 2409.18541): rank by the question, keep a share of each type; rank those by their answers (the best
-of each turn, averaged over turns), keep a share again; tell what is left in the model's own words. Reward models are
-trained by `sightline train` on pairs of `sightline pairs graded`.
+of each turn, averaged over turns), keep a share again; rewrite the rest in the model's own style. `sightline train`
+trains the reward models on pairs of `sightline pairs graded`.
 """
 
 from collections import Counter
@@ -22,23 +22,23 @@ from sightline.models.tensor_cache import open_cache
 from sightline.recipes.curation.config import CurateConfig, RankingConfig
 from sightline.recipes.curation.conversations import (
     Conversation,
-    answer_judged,
-    conversations,
-    one_by_one,
-    question_judged,
-    turns_of,
-    with_answers,
+    answer_input,
+    group_conversations,
+    question_input,
+    replace_answers,
+    split_samples,
+    split_turns,
 )
-from sightline.recipes.curation.restyling import Restyled, restyle
-from sightline.recipes.curation.scoring import ScoredItem, ScoreRow, best_of, keep_best, scored
+from sightline.recipes.curation.restyling import RestyleResult, restyle
+from sightline.recipes.curation.scoring import ScoredItem, ScoreRow, best_candidates, keep_best, score_items
 from sightline.records import Manifest, Row, Sample, write_rows
 from sightline.records.manifest import Stage
 
 SCORES, LLAVA, IMPORTED = "scores.jsonl", "llava.json", "imported"
 
 
-class Ranked(Row):
-    """What became of a conversation: its scores where it was asked for them, and whether it is in the result."""
+class RankedConversation(Row):
+    """The outcome of a conversation: its scores, if any, and whether it is in the result."""
 
     id: str
     task: str
@@ -49,7 +49,7 @@ class Ranked(Row):
 
 @dataclass(frozen=True)
 class Curation:
-    """What to curate: a samples directory, or with `images` LLaVA-Instruct's own files as they are."""
+    """The input of a curation: a samples directory or, with `images`, LLaVA-Instruct's original files."""
 
     place: Path
     config: CurateConfig
@@ -58,32 +58,32 @@ class Curation:
     seed: int = 0
 
 
-def curate(asked: Curation, out: Path, progress: Progress | None = None) -> Manifest:
+def curate(job: Curation, out: Path, progress: Progress | None = None) -> Manifest:
     """Write the kept conversations as samples, as LLaVA-Instruct rows (`llava.json`), and every score.
 
     Raises:
-        InputError: what the stage, the samples, judges, grades or writers refuse, or nothing is left.
+        InputError: the stage, samples, judges, grades or writers are rejected, or nothing is left.
     """
-    config = asked.config
-    inputs = {"samples": asked.place} | ({} if asked.model is None else {"model": asked.model})
+    config = job.config
+    inputs = {"samples": job.place} | ({} if job.model is None else {"model": job.model})
     for name, ranking in (("questions", config.questions), ("answers", config.answers)):
         if ranking is not None and ranking.grades is not None:
             inputs[f"grades_{name}"] = ranking.grades
-    stage = Stage.open(out, "curate", config, inputs, asked.seed)
+    stage = Stage.open(out, "curate", config, inputs, job.seed)
     if stage.done:
         return stage.manifest
-    place = asked.place if asked.images is None else _imported(asked, out / "work" / IMPORTED)
-    vlm = None if asked.model is None else load_vlm(asked.model, cache=open_cache())
-    tools = RunContext(samples_file(place).parent, out / "work", asked.seed, vlm)
-    found = conversations(read_samples(place, require_reference=True))
-    best, rows, unscored = _ranked(found, config, tools, progress)
+    place = job.place if job.images is None else _import(job, out / "work" / IMPORTED)
+    vlm = None if job.model is None else load_vlm(job.model, cache=open_cache())
+    context = RunContext(samples_file(place).parent, out / "work", job.seed, vlm)
+    found = group_conversations(read_samples(place, require_reference=True))
+    best, rows, unscored = _rank(found, config, context, progress)
     if not best:
-        raise InputError(f"{asked.place}: no conversation is left of {len(found)}; look at the scores in {out}/work")
-    restyled = Restyled(best) if config.rewrite is None else restyle(best, config.rewrite, tools, config.wave)
+        raise InputError(f"{job.place}: none of {len(found)} conversations is left; check the scores in {out}/work")
+    restyled = RestyleResult(best) if config.rewrite is None else restyle(best, config.rewrite, context, config.wave)
     for image in dict.fromkeys(image for sample in restyled.samples for image in sample.images):
-        adopt_image(tools.folder, image, out, str(out))
+        adopt_image(context.folder, image, out, str(out))
     kept = restyled.samples
-    count = write_samples(out, (one for s in kept for one in (one_by_one(s) if config.turns == "every" else [s])))
+    count = write_samples(out, (one for s in kept for one in (split_samples(s) if config.turns == "every" else [s])))
     write_llava(kept, out / LLAVA)
     write_rows(out / SCORES, rows)
     types = Counter(sample.task or "untyped" for sample in kept)
@@ -96,17 +96,17 @@ def curate(asked: Curation, out: Path, progress: Progress | None = None) -> Mani
     )
 
 
-def _imported(asked: Curation, out: Path) -> Path:
-    """LLaVA-Instruct's files as samples, a conversation each, their types by the files' names."""
-    import_layout(ImportRequest(asked.place, LLAVA_INSTRUCT.name, asked.images), out)
+def _import(job: Curation, out: Path) -> Path:
+    """LLaVA-Instruct's files as samples, one per conversation, typed by file name."""
+    import_layout(ImportRequest(job.place, LLAVA_INSTRUCT.name, job.images), out)
     return out
 
 
-def _ranked(
-    found: Sequence[Conversation], config: CurateConfig, tools: RunContext, progress: Progress | None
-) -> tuple[list[Sample], list[Ranked], dict[str, int]]:
-    """The kept conversations with their best answers, what became of each, and how many had no score by which stage."""
-    rows = {one.id: Ranked(id=one.id, task=one.task) for one in found}
+def _rank(
+    found: Sequence[Conversation], config: CurateConfig, context: RunContext, progress: Progress | None
+) -> tuple[list[Sample], list[RankedConversation], dict[str, int]]:
+    """The kept conversations with their best answers, every conversation's outcome, and unscored counts per stage."""
+    rows = {one.id: RankedConversation(id=one.id, task=one.task) for one in found}
     left, unscored, done = list(found), dict[str, int](), 0
     best: Mapping[str, tuple[int, ...]] = {}
 
@@ -117,43 +117,45 @@ def _ranked(
             progress(done, max(done, len(found)))
 
     if config.questions is not None:
-        items = [item for one in left for item in _question_items(one, tools)]
-        told = scored("questions", items, config.questions, tools, config.wave, seen)
-        scores = {one.id: _mean([told[item.id] for item in _question_items(one, tools)]) for one in left}
+        items = [item for one in left for item in _question_items(one, context)]
+        score_rows = score_items("questions", items, config.questions, context, config.wave, seen)
+        scores = {one.id: _mean([score_rows[item.id] for item in _question_items(one, context)]) for one in left}
         rows |= {name: rows[name].model_copy(update={"question": score}) for name, score in scores.items()}
-        left, unscored["questions without a score"] = _kept(left, scores, config.questions)
+        left, unscored["questions without a score"] = _keep(left, scores, config.questions)
     if config.answers is not None:
-        items = [item for one in left for turn in _answer_items(one, tools) for item in turn]
-        told = scored("answers", items, config.answers, tools, config.wave, seen)
+        items = [item for one in left for turn in _answer_items(one, context) for item in turn]
+        score_rows = score_items("answers", items, config.answers, context, config.wave, seen)
         found_best = {
-            one.id: best_of([[told[item.id].score for item in turn] for turn in _answer_items(one, tools)])
+            one.id: best_candidates(
+                [[score_rows[item.id].score for item in turn] for turn in _answer_items(one, context)]
+            )
             for one in left
         }
         scores = {name: score for name, (score, _) in found_best.items()}
         best = {name: places for name, (_, places) in found_best.items()}
         rows |= {name: rows[name].model_copy(update={"answer": score}) for name, score in scores.items()}
-        left, unscored["answers without a score"] = _kept(left, scores, config.answers)
+        left, unscored["answers without a score"] = _keep(left, scores, config.answers)
     rows |= {one.id: rows[one.id].model_copy(update={"kept": True}) for one in left}
     return [_with_best(one, best.get(one.id)) for one in left], list(rows.values()), unscored
 
 
-def _question_items(one: Conversation, tools: RunContext) -> list[ScoredItem]:
+def _question_items(one: Conversation, context: RunContext) -> list[ScoredItem]:
     sample = one.candidates[0]
     return [
-        ScoredItem(f"{sample.id}#{number}", sample, number, question_judged(sample, tools.folder, question))
+        ScoredItem(f"{sample.id}#{number}", sample, number, question_input(sample, context.folder, question))
         for number, question in enumerate(one.questions)
     ]
 
 
-def _answer_items(one: Conversation, tools: RunContext) -> list[list[ScoredItem]]:
-    """By turn, an item for each candidate's answer."""
-    asked = [turns_of(sample) for sample in one.candidates]
+def _answer_items(one: Conversation, context: RunContext) -> list[list[ScoredItem]]:
+    """Per turn, an item for each candidate's answer."""
+    turns_by_candidate = [split_turns(sample) for sample in one.candidates]
     return [
         [
-            ScoredItem(f"{sample.id}#{number}", sample, number, answer_judged(sample, tools.folder, turn, turn.answer))
+            ScoredItem(f"{sample.id}#{number}", sample, number, answer_input(sample, context.folder, turn, turn.answer))
             for sample, turn in zip(one.candidates, turns, strict=True)
         ]
-        for number, turns in enumerate(zip(*asked, strict=True))
+        for number, turns in enumerate(zip(*turns_by_candidate, strict=True))
     ]
 
 
@@ -162,7 +164,7 @@ def _mean(rows: Sequence[ScoreRow]) -> float | None:
     return sum(scores) / len(scores) if scores and len(scores) == len(rows) else None
 
 
-def _kept(
+def _keep(
     left: Sequence[Conversation], scores: Mapping[str, float | None], ranking: RankingConfig
 ) -> tuple[list[Conversation], int]:
     kept = keep_best(scores, {one.id: one.task for one in left}, ranking.keep, ranking.keep_by_type)
@@ -172,7 +174,7 @@ def _kept(
 def _with_best(one: Conversation, places: Sequence[int] | None) -> Sample:
     if not places:
         return one.candidates[0]
-    return with_answers(
+    return replace_answers(
         one.candidates[0],
-        [turns_of(one.candidates[place])[number].answer for number, place in enumerate(places)],
+        [split_turns(one.candidates[place])[number].answer for number, place in enumerate(places)],
     )

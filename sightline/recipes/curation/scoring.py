@@ -1,6 +1,6 @@
-"""Scores of questions and answers, kept on disk as they come, so that a run that was stopped goes on.
+"""Scores of questions and answers, saved as they arrive, so that a stopped run resumes.
 
-By a judge, by people's grades, or by the draw; what is kept by them is `filtering`.
+Scores come from a judge, from human grades, or at random; `keep_best` and `best_candidates` select by them.
 """
 
 import math
@@ -18,17 +18,17 @@ from sightline.models.requests import JudgeInput
 from sightline.recipes.curation.config import RankingConfig
 from sightline.records import Grade, Row, Sample, append_rows, read_rows
 
-#: (sample, answer): the answer is empty where a sample has one alone.
+#: (sample, answer); the answer is empty if a sample has only one.
 Key = tuple[str, str]
 
 
 def read_grades(path: Path, criteria: Mapping[str, float]) -> dict[Key, float]:
-    """The mean over raters of the weighted mean over `criteria`; without any named, all that a row has count alike.
+    """The mean over raters of the weighted mean over `criteria`; without criteria, all of a row count equally.
 
-    A row that lacks one of the criteria says nothing here: it may be about something else.
+    A row that lacks one of the criteria is ignored: it may be about something else.
 
     Raises:
-        InputError: no such file, a row that is no grade, or no row has the criteria.
+        InputError: no such file, a row that is not a grade, or no row with the criteria.
     """
     given: defaultdict[Key, list[float]] = defaultdict(list)
     known: set[str] = set()
@@ -42,7 +42,7 @@ def read_grades(path: Path, criteria: Mapping[str, float]) -> dict[Key, float]:
             given[grade.sample_id, grade.answer_id].append(total / sum(wanted.values()))
     if not given:
         raise InputError(
-            f"{path}: no row has the criteria {', '.join(criteria) or 'at all'}; there are: {', '.join(sorted(known))}"
+            f"{path}: no row has the criteria {', '.join(criteria) or '(any)'}; there are: {', '.join(sorted(known))}"
         )
     return {key: sum(values) / len(values) for key, values in given.items()}
 
@@ -51,7 +51,7 @@ _PURPOSE = {"questions": 2601, "answers": 2602}
 
 
 class ScoreRow(Row):
-    """The score of one item; None is unscored, and `note` says why."""
+    """The score of one item; None is unscored, with the reason in `note`."""
 
     id: str
     score: float | None
@@ -60,7 +60,7 @@ class ScoreRow(Row):
 
 @dataclass(frozen=True)
 class ScoredItem:
-    """One question or answer to score: its sample, which of its turns, and what a judge is shown."""
+    """A question or answer to score: its sample, the turn's number, and the judge's input."""
 
     id: str
     sample: Sample
@@ -68,30 +68,30 @@ class ScoredItem:
     judged: JudgeInput
 
 
-def scored(
+def score_items(
     name: str,
     items: Sequence[ScoredItem],
     ranking: RankingConfig,
-    tools: RunContext,
+    context: RunContext,
     wave: int,
     seen: Callable[[int], None],
 ) -> dict[str, ScoreRow]:
-    """The score of every item by id; `seen` is told how many were just scored. `name` is questions or answers."""
-    path = tools.scratch / f"{name}.jsonl"
+    """The score of every item by id; `seen` receives the number just scored. `name` is questions or answers."""
+    path = context.scratch / f"{name}.jsonl"
     known = {row.id: row for row in read_rows(path, ScoreRow, allow_torn_tail=True)} if path.exists() else {}
     left = [item for item in items if item.id not in known]
     seen(len(items) - len(left))
-    for part in _waves(name, left, ranking, tools, wave):
+    for part in _score_waves(name, left, ranking, context, wave):
         append_rows(path, part)
         known |= {row.id: row for row in part}
         seen(len(part))
     return known
 
 
-def _waves(
-    name: str, items: Sequence[ScoredItem], ranking: RankingConfig, tools: RunContext, wave: int
+def _score_waves(
+    name: str, items: Sequence[ScoredItem], ranking: RankingConfig, context: RunContext, wave: int
 ) -> Iterator[list[ScoreRow]]:
-    judge: Judge | None = ranking.judge.open(tools) if ranking.judge is not None and items else None
+    judge: Judge | None = ranking.judge.open(context) if ranking.judge is not None and items else None
     grades: Mapping[Key, float] = {} if ranking.grades is None else read_grades(ranking.grades, ranking.criteria)
     for part in batched(items, wave):
         if judge is not None:
@@ -105,17 +105,17 @@ def _waves(
                 for item, score in zip(part, found, strict=True)
             ]
         else:
-            draws = [sample_rng(tools.seed, item.sample, _PURPOSE[name], item.turn).random() for item in part]
+            draws = [sample_rng(context.seed, item.sample, _PURPOSE[name], item.turn).random() for item in part]
             yield [ScoreRow(id=item.id, score=float(draw)) for item, draw in zip(part, draws, strict=True)]
 
 
 def keep_best(
     scores: Mapping[str, float | None], types: Mapping[str, str], share: float, shares: Mapping[str, float]
 ) -> set[str]:
-    """The best of each type, by id: `share` of it, or what `shares` says of the type; at least one.
+    """The ids of the best of each type: `share` of it, or the share in `shares`; at least one.
 
-    The number kept is rounded down, of all that are of the type, those without a score among them, which are never
-    kept. Of equal scores the smaller id is kept.
+    The number kept is rounded down from all of the type, including items without a score, which are never kept. Of
+    equal scores the smaller id is kept.
     """
     groups: dict[str, list[str]] = {}
     for name in scores:
@@ -128,10 +128,10 @@ def keep_best(
     return kept
 
 
-def best_of(scores: list[list[float | None]]) -> tuple[float | None, tuple[int, ...]]:
-    """`[turn][candidate]` scores -> the mean over turns of the best candidate's, and which candidate that is.
+def best_candidates(scores: list[list[float | None]]) -> tuple[float | None, tuple[int, ...]]:
+    """`[turn][candidate]` scores -> the mean over turns of the best candidate's score, and the best candidates.
 
-    None where a turn has no scored candidate; of equal scores the first candidate is taken.
+    None if a turn has no scored candidate; of equal scores the first candidate is taken.
     """
     best: list[tuple[float, int]] = []
     for turn in scores:

@@ -1,1 +1,1 @@
-"""Training rows for entity matching (TailorMatch, arXiv 2409.08185), each step a stage from samples to samples."""
+"""Training rows for entity matching (TailorMatch, arXiv 2409.08185); each step is a stage from samples to samples."""

@@ -1,7 +1,7 @@
-"""Who explains, checks and invents pairs of records: a language model that is told a text and replies with one.
+"""Annotators: language models that explain, check and generate pairs of records, and their prompts.
 
-Behind an endpoint, or a model directory on this machine. The prompts are `prompts`; what becomes of replies is each
-step's affair.
+An annotator is an endpoint or a local model directory; it replies to a text with a text. Each step interprets the
+replies itself.
 """
 
 import json
@@ -26,20 +26,20 @@ NO_REPLY = "the annotator gave no reply"
 
 @dataclass(frozen=True)
 class AnnotatorInput:
-    """A text to reply to; `seed` decides the reply where it is sampled."""
+    """A text to reply to; `seed` determines a sampled reply."""
 
     text: str
     seed: int = 0
 
 
 class Annotator(Protocol):
-    """Replies to texts, in order; None stands for a call that failed or a reply that was cut off."""
+    """Replies to texts, in order; None for a failed call or a truncated reply."""
 
-    def reply(self, told: Sequence[AnnotatorInput]) -> list[str | None]: ...
+    def reply(self, inputs: Sequence[AnnotatorInput]) -> list[str | None]: ...
 
 
 class EndpointAnnotatorConfig(Config):
-    """A model on a server of the OpenAI kind; its replies are kept, so that a run that was stopped goes on."""
+    """A model on an OpenAI-compatible server; its replies are cached, so that a stopped run resumes."""
 
     name: Literal["endpoint"]
     server: EndpointConfig
@@ -55,7 +55,7 @@ class EndpointAnnotatorConfig(Config):
 
 
 class ModelAnnotatorConfig(Config):
-    """A model directory, with an adapter where one is named."""
+    """A model directory, optionally with an adapter."""
 
     name: Literal["model"]
     model: Path
@@ -81,8 +81,8 @@ class _Server:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
 
-    def reply(self, told: Sequence[AnnotatorInput]) -> list[str | None]:
-        return [reply.text for reply in self._endpoint.ask([Ask(one.text, seed=one.seed) for one in told])]
+    def reply(self, inputs: Sequence[AnnotatorInput]) -> list[str | None]:
+        return [reply.text for reply in self._endpoint.ask([Ask(one.text, seed=one.seed) for one in inputs])]
 
 
 class _Local:
@@ -90,15 +90,15 @@ class _Local:
         self._config = config
         self._vlm = load_vlm(config.model, adapter=config.adapter, device=resolve_device("auto"))
 
-    def reply(self, told: Sequence[AnnotatorInput]) -> list[str | None]:
+    def reply(self, inputs: Sequence[AnnotatorInput]) -> list[str | None]:
         config = self._config
-        made = generate(
+        generations = generate(
             self._vlm,
-            [GenerateRequest(Prefix((), one.text), seed=one.seed) for one in told],
+            [GenerateRequest(Prefix((), one.text), seed=one.seed) for one in inputs],
             Sampling(config.max_new_tokens, config.temperature),
             batch_size=config.batch_size,
         )
-        return [one.text.strip() if one.finished else None for one in made]
+        return [one.text.strip() if one.finished else None for one in generations]
 
 
 Style = Literal["brief", "detailed", "similar"]
@@ -141,19 +141,19 @@ FORM = (
     "Reply with four lines, each a JSON object with the keys match (true or false), left and right; left and right are "
     "objects with the keys {attributes}."
 )
-#: The two examples of `SHORT`, label given (after the manner of Wadhwa et al. 2024).
+#: The two examples of `SHORT`, with their labels (in the style of Wadhwa et al. 2024).
 EXAMPLES = (
     ("Lumo desk lamp LX-20, black", "LUMO LX20 lamp (desk, blk)", True, "Maker, model and color agree."),
     ("Lumo desk lamp LX-20, black", "Lumo desk lamp LX-25, black", False, "The models differ, LX-20 and LX-25."),
 )
 
 
-def about(pair: EntityPair, task: str) -> str:
-    """A task about one pair, its label said where the task says so."""
+def pair_prompt(pair: EntityPair, task: str) -> str:
+    """The prompt of a task about one pair; the label is stated if the task asks for it."""
     left, right = pair.texts
     truth = f"They {'stand' if pair.match else 'do not stand'} for the same real-world {pair.noun}."
-    told = task.format(noun=pair.noun, truth=truth, attributes=", ".join(pair.attributes))
-    return f"{told}\n\nFirst {pair.noun}: {left}\nSecond {pair.noun}: {right}"
+    instruction = task.format(noun=pair.noun, truth=truth, attributes=", ".join(pair.attributes))
+    return f"{instruction}\n\nFirst {pair.noun}: {left}\nSecond {pair.noun}: {right}"
 
 
 def short_prompt(pair: EntityPair) -> str:
@@ -167,19 +167,19 @@ def short_prompt(pair: EntityPair) -> str:
 
 
 def generation_prompt(pair: EntityPair, style: Style, examples: Sequence[EntityPair]) -> str:
-    """The prompt for four new pairs; `examples` are shown where there are any."""
-    told = f"{GENERATE[style].format(noun=pair.noun)} {FORM.format(attributes=', '.join(pair.attributes))}"
-    return "\n".join([told, "", *(_as_json(one) for one in (pair, *examples))])
+    """The prompt for four new pairs, with `examples` if there are any."""
+    instruction = f"{GENERATE[style].format(noun=pair.noun)} {FORM.format(attributes=', '.join(pair.attributes))}"
+    return "\n".join([instruction, "", *(_as_json(one) for one in (pair, *examples))])
 
 
 def read_generated(reply: str) -> tuple[list[tuple[bool, dict[str, str], dict[str, str]]], int]:
-    """The pairs of a reply, a JSON object a line, and how many lines that begin like one are none."""
+    """The pairs of a reply, one JSON object per line, and the number of lines that look like one but are invalid."""
     found, broken = [], 0
     for line in re.findall(r"^\W*?(\{.*\})\W*$", reply, re.MULTILINE):
         try:
             value = json.loads(line)
             if not isinstance(value["match"], bool):
-                raise TypeError("match is no truth value")
+                raise TypeError("match is not a boolean")
             found.append((value["match"], _record(value["left"]), _record(value["right"])))
         except (ValueError, KeyError, TypeError, ValidationError):
             broken += 1

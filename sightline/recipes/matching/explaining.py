@@ -1,7 +1,7 @@
-"""The stage `sightline match explain`: references get explanations behind their label (arXiv 2409.08185).
+"""The stage `sightline match explain`: add explanations to the references, after the label (arXiv 2409.08185).
 
-By a language model that is told the label, as in the paper, or structured ones by the similarity of strings. Rows whose
-reply breaks the form are dropped and counted.
+A language model that is given the label writes them, as in the paper, or structured ones come from string similarity.
+Rows whose reply breaks the format are dropped and counted.
 """
 
 from collections import Counter
@@ -15,10 +15,10 @@ from sightline.config import Config
 from sightline.data.samples import write_samples
 from sightline.data.terminal import Progress
 from sightline.errors import InputError
-from sightline.recipes.matching.annotators import LONG, NO_REPLY, STRUCTURED, AnnotatorConfig, about, short_prompt
-from sightline.recipes.matching.entities.pairs import EntityPair, sample_of
-from sightline.recipes.matching.samples import read_pairs, replies
-from sightline.recipes.matching.structured import ComparedAttribute, from_strings, means_of, read_structured
+from sightline.recipes.matching.annotators import LONG, NO_REPLY, STRUCTURED, AnnotatorConfig, pair_prompt, short_prompt
+from sightline.recipes.matching.entities.pairs import EntityPair, make_sample
+from sightline.recipes.matching.samples import annotate, read_pairs
+from sightline.recipes.matching.structured import ComparedAttribute, attribute_means, compare_strings, read_structured
 from sightline.records import Manifest, Sample
 from sightline.records.manifest import Stage
 
@@ -26,10 +26,9 @@ BROKEN = "the explanation breaks the form"
 
 
 class ExplainConfig(Config):
-    """What is explained, and by whom; `annotator: null` makes structured explanations of strings.
+    """The format and the author of explanations; `annotator: null` computes structured ones from strings.
 
-    `importance` and `similarity` are the numbers of a structured line; the paper's ablations leave out the first, or
-    both.
+    `importance` and `similarity` are the numbers of a structured line; the paper's ablations omit the first, or both.
     """
 
     format: Literal["structured", "long", "short"]
@@ -39,17 +38,17 @@ class ExplainConfig(Config):
     wave: int = Field(default=64, gt=0, description="pairs given to the annotator together")
 
     @model_validator(mode="after")
-    def _words_need_an_author(self) -> "ExplainConfig":
+    def _check_annotator(self) -> "ExplainConfig":
         if self.annotator is None and self.format != "structured":
-            raise ValueError(f"format {self.format} needs an annotator that writes it; name one, or set structured")
+            raise ValueError(f"format {self.format} needs an annotator; name one, or use structured")
         return self
 
 
 def explain(place: Path, config: ExplainConfig, seed: int, out: Path, progress: Progress | None = None) -> Manifest:
-    """Write the samples with explanations in their references, in the order that they had.
+    """Write the samples with explanations in their references, in the original order.
 
     Raises:
-        InputError: samples that ask about no pair, an annotator that cannot be asked, or no row is left.
+        InputError: samples that are not about pairs, an annotator that cannot be opened, or no row is left.
     """
     rows = read_pairs(place)
     annotator = None if config.annotator is None else config.annotator.open()
@@ -59,43 +58,45 @@ def explain(place: Path, config: ExplainConfig, seed: int, out: Path, progress: 
         return stage.manifest
     dropped: Counter[str] = Counter()
     if annotator is None:
-        means = means_of(pair for _, pair in rows)
-        told: list[str | None] = [lines_of(from_strings(pair, means), config) for _, pair in rows]
+        means = attribute_means(pair for _, pair in rows)
+        explanations: list[str | None] = [format_explanation(compare_strings(pair, means), config) for _, pair in rows]
     else:
-        asked = [(sample, prompt_of(pair, config.format)) for sample, pair in rows]
-        told = [
-            None if reply is None else explanation_of(reply, config)
-            for reply in replies(annotator, asked, config.wave, seed, progress)
+        prompts = [(sample, explanation_prompt(pair, config.format)) for sample, pair in rows]
+        explanations = [
+            None if reply is None else read_explanation(reply, config)
+            for reply in annotate(annotator, prompts, config.wave, seed, progress)
         ]
-        dropped[NO_REPLY] = told.count(None)
-        dropped[BROKEN] = told.count("")
-    made = [explained(sample, pair, text) for (sample, pair), text in zip(rows, told, strict=True) if text]
-    if not made:
+        dropped[NO_REPLY] = explanations.count(None)
+        dropped[BROKEN] = explanations.count("")
+    samples = [
+        add_explanation(sample, pair, text) for (sample, pair), text in zip(rows, explanations, strict=True) if text
+    ]
+    if not samples:
         raise InputError(
-            f"{place}: of {len(rows)} pairs none has an explanation ({dict(dropped)}); ask a stronger model"
+            f"{place}: none of {len(rows)} pairs has an explanation ({dict(dropped)}); use a stronger model"
         )
-    write_samples(out, made)
-    return stage.finish(counts={"samples": len(made)}, dropped={name: n for name, n in dropped.items() if n})
+    write_samples(out, samples)
+    return stage.finish(counts={"samples": len(samples)}, dropped={name: n for name, n in dropped.items() if n})
 
 
-def prompt_of(pair: EntityPair, form: str) -> str:
-    """What an annotator is told."""
-    return short_prompt(pair) if form == "short" else about(pair, STRUCTURED if form == "structured" else LONG)
+def explanation_prompt(pair: EntityPair, form: str) -> str:
+    """The annotator's prompt."""
+    return short_prompt(pair) if form == "short" else pair_prompt(pair, STRUCTURED if form == "structured" else LONG)
 
 
-def explanation_of(reply: str, config: ExplainConfig) -> str:
-    """The explanation of a reply; empty where it breaks the form."""
+def read_explanation(reply: str, config: ExplainConfig) -> str:
+    """The explanation of a reply; empty if it breaks the format."""
     if config.format != "structured":
         return " ".join(reply.split()) if config.format == "short" else reply.strip()
     found = read_structured(reply)
-    return "" if found is None else lines_of(found, config)
+    return "" if found is None else format_explanation(found, config)
 
 
-def lines_of(compared: Sequence[ComparedAttribute], config: ExplainConfig) -> str:
-    """A structured explanation with the numbers that the config wants."""
+def format_explanation(compared: Sequence[ComparedAttribute], config: ExplainConfig) -> str:
+    """A structured explanation with the numbers that the config includes."""
     return "\n".join(one.line(importance=config.importance, similarity=config.similarity) for one in compared)
 
 
-def explained(sample: Sample, pair: EntityPair, explanation: str) -> Sample:
+def add_explanation(sample: Sample, pair: EntityPair, explanation: str) -> Sample:
     """The sample with label and explanation as its reference."""
-    return sample.model_copy(update={"reference": sample_of(pair, explanation=explanation).reference})
+    return sample.model_copy(update={"reference": make_sample(pair, explanation=explanation).reference})

@@ -1,8 +1,8 @@
-"""The stage `sightline match generate`: pairs that a language model invents after given ones (arXiv 2409.08185).
+"""The stage `sightline match generate`: new pairs that a language model generates from given ones (arXiv 2409.08185).
 
-For each given pair one that matches and three that do not, in three styles: a brief prompt, a detailed one that wants
-hard cases, and that with similar pairs as examples. What breaks the form, is the same on both sides or was there before
-is dropped and counted; whether a label is right is left to `sightline match filter`, as in the paper.
+Each given pair yields one that matches and three that do not, in three styles: a brief prompt, a detailed one that asks
+for hard cases, and the latter with similar pairs as examples. Pairs that break the format, are equal on both sides or
+exist already are dropped and counted; `sightline match filter` checks the labels, as in the paper.
 """
 
 from collections import Counter
@@ -18,8 +18,8 @@ from sightline.data.terminal import Progress
 from sightline.data.texts import normalize
 from sightline.errors import InputError
 from sightline.recipes.matching.annotators import NO_REPLY, AnnotatorConfig, Style, generation_prompt, read_generated
-from sightline.recipes.matching.entities.pairs import EntityPair, sample_of
-from sightline.recipes.matching.samples import TRIGRAMS, by_turns, cosines, read_pairs, replies
+from sightline.recipes.matching.entities.pairs import EntityPair, make_sample
+from sightline.recipes.matching.samples import TRIGRAMS, annotate, cosines, read_pairs, round_robin
 from sightline.records import Manifest, Sample
 from sightline.records.manifest import Stage
 
@@ -27,7 +27,7 @@ BROKEN, STRANGE, SAME, KNOWN = "no pair in JSON", "other attributes", "both reco
 
 
 class GenerateConfig(Config):
-    """Who invents, and in which style; `with_given` has the given pairs before the new ones."""
+    """The annotator and the style; `with_given` writes the given pairs before the new ones."""
 
     annotator: AnnotatorConfig
     style: Style
@@ -43,7 +43,7 @@ def generate_pairs(
     """Write the new pairs as samples.
 
     Raises:
-        InputError: samples that ask about no pair, an annotator that cannot be asked, or nothing sound came of it.
+        InputError: samples that are not about pairs, an annotator that cannot be opened, or no valid pair.
     """
     rows = read_pairs(place)
     annotator = config.annotator.open()
@@ -52,24 +52,26 @@ def generate_pairs(
         return stage.manifest
     pairs = [pair for _, pair in rows]
     shown = _examples(pairs, config)
-    asked = [
+    prompts = [
         (sample, generation_prompt(pair, config.style, near)) for (sample, pair), near in zip(rows, shown, strict=True)
     ]
     dropped: Counter[str] = Counter()
-    told = replies(annotator, asked, config.wave, seed, progress)
-    new = list(sound(pairs, list(told), dropped))
+    answers = annotate(annotator, prompts, config.wave, seed, progress)
+    new = list(sound_pairs(pairs, list(answers), dropped))
     if not new:
-        raise InputError(f"{place}: nothing sound was invented ({dict(dropped)}); look at the model's replies")
-    made: list[Sample] = [sample for sample, _ in rows] if config.with_given else []
-    write_samples(out, [*made, *(sample_of(pair) for pair in new)])
-    counts = {"samples": len(made) + len(new), "new": len(new), "new_matches": sum(pair.match for pair in new)}
+        raise InputError(f"{place}: no valid pair was generated ({dict(dropped)}); check the model's replies")
+    given: list[Sample] = [sample for sample, _ in rows] if config.with_given else []
+    write_samples(out, [*given, *(make_sample(pair) for pair in new)])
+    counts = {"samples": len(given) + len(new), "new": len(new), "new_matches": sum(pair.match for pair in new)}
     return stage.finish(counts=counts, dropped=dropped)
 
 
-def sound(given: Sequence[EntityPair], told: Sequence[str | None], dropped: Counter[str]) -> Iterator[EntityPair]:
-    """The pairs of the replies that hold what was asked for, each text of two records once; the others are counted."""
+def sound_pairs(
+    given: Sequence[EntityPair], replies: Sequence[str | None], dropped: Counter[str]
+) -> Iterator[EntityPair]:
+    """The valid pairs of the replies, each text of two records once; the others are counted in `dropped`."""
     known = {_key(pair) for pair in given}
-    for pair, reply in zip(given, told, strict=True):
+    for pair, reply in zip(given, replies, strict=True):
         if reply is None:
             dropped[NO_REPLY] += 1
             continue
@@ -78,7 +80,7 @@ def sound(given: Sequence[EntityPair], told: Sequence[str | None], dropped: Coun
         for number, (match, left, right) in enumerate(found):
             fields = {"id": f"{pair.id}/new-{number}", "left": left, "right": right, "match": match}
             new = pair.model_copy(update=fields)
-            why = _refusal(new, set(pair.attributes), known)
+            why = _drop_reason(new, set(pair.attributes), known)
             if why:
                 dropped[why] += 1
             else:
@@ -86,7 +88,7 @@ def sound(given: Sequence[EntityPair], told: Sequence[str | None], dropped: Coun
                 yield new
 
 
-def _refusal(new: EntityPair, attributes: set[str], known: set[tuple[str, str]]) -> str:
+def _drop_reason(new: EntityPair, attributes: set[str], known: set[tuple[str, str]]) -> str:
     if not {*new.left, *new.right} <= attributes or not all(new.texts):
         return STRANGE
     left, right = _key(new)
@@ -101,10 +103,10 @@ def _key(pair: EntityPair) -> tuple[str, str]:
 
 
 def _examples(pairs: Sequence[EntityPair], config: GenerateConfig) -> list[list[EntityPair]]:
-    """Of each pair those that are most like it, itself left out; none in the other styles."""
+    """The most similar other pairs of each pair; none in the other styles."""
     if config.style != "similar":
         return [[] for _ in pairs]
     likeness = cosines(pairs, pairs, config.similarity)
     np.fill_diagonal(likeness, -np.inf)
     count = min(config.examples, len(pairs) - 1)
-    return [[pairs[place] for place in by_turns(row[None], count)] for row in likeness]
+    return [[pairs[place] for place in round_robin(row[None], count)] for row in likeness]

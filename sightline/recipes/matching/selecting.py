@@ -1,7 +1,7 @@
-"""The stage `sightline match select`: the rows that were trained on, and those of a pool that are most like errors.
+"""The stage `sightline match select`: the training rows, and those of a pool that are most similar to errors.
 
-Error-based selection of arXiv 2409.08185: after a validation, for each pair that the model got wrong the most similar
-ones of a larger, filtered set, as many in all as the original set has; training goes on from there (`start`), up to
+Error-based selection of arXiv 2409.08185: after a validation, for each pair that the model got wrong, the most similar
+pairs of a larger, filtered set, in total as many as the original set has; training then continues (`start`), for up to
 five rounds in the paper.
 """
 
@@ -14,8 +14,8 @@ from sightline.config import Config
 from sightline.data.samples import SAMPLES, read_samples, write_samples
 from sightline.data.terminal import Progress
 from sightline.errors import InputError
-from sightline.recipes.matching.entities.pairs import EntityPair, pair_of
-from sightline.recipes.matching.samples import TRIGRAMS, by_turns, cosines, read_pairs
+from sightline.recipes.matching.entities.pairs import EntityPair, read_pair
+from sightline.recipes.matching.samples import TRIGRAMS, cosines, read_pairs, round_robin
 from sightline.records import Manifest, Sample, Score, read_rows
 from sightline.records.manifest import Stage
 
@@ -24,9 +24,9 @@ _WRONG = ("false_positive", "false_negative", "unparsed")
 
 
 class SelectConfig(Config):
-    """`errors` is the folder of the benchmark `matching` in an evaluation, on validation pairs; `pool` are samples.
+    """`errors` is the folder of the benchmark `matching` in an evaluation on validation pairs; `pool` are samples.
 
-    `count` rows are added, by default as many as there were.
+    `count` rows are added, by default as many as there are training rows.
     """
 
     errors: Path
@@ -36,23 +36,23 @@ class SelectConfig(Config):
 
 
 def select_pairs(place: Path, config: SelectConfig, seed: int, out: Path, progress: Progress | None = None) -> Manifest:
-    """Write the samples of `place`, then the chosen ones of the pool; nothing is drawn, so the seed decides nothing.
+    """Write the samples of `place`, then the selected ones of the pool; nothing is random, so the seed is unused.
 
     Raises:
-        InputError: an evaluation without scores or without errors, or a pool that has too little that is new.
+        InputError: an evaluation without scores or without errors, or a pool with too few new pairs.
     """
     rows, pool = read_pairs(place), read_pairs(config.pool)
-    wrong = errors_of(config.errors)
+    wrong = read_errors(config.errors)
     had = {sample.id for sample, _ in rows} | {" ".join(pair.texts) for _, pair in rows}
     new = [(sample, pair) for sample, pair in pool if not {sample.id, " ".join(pair.texts)} & had]
     count = config.count or len(rows)
     if len(new) < count:
-        raise InputError(f"{config.pool}: {len(new)} pairs are new and {count} are to be added; lower count")
+        raise InputError(f"{config.pool}: {len(new)} pairs are new, but {count} are needed; lower count")
     inputs = {"samples": place, "errors": config.errors / SCORES, "pool": config.pool}
     stage = Stage.open(out, "match select", config, inputs, seed)
     if stage.done:
         return stage.manifest
-    places = by_turns(cosines(wrong, [pair for _, pair in new], config.similarity), count)
+    places = round_robin(cosines(wrong, [pair for _, pair in new], config.similarity), count)
     if progress is not None:
         progress(count, count)
     chosen: list[Sample] = [new[place][0] for place in places]
@@ -62,22 +62,22 @@ def select_pairs(place: Path, config: SelectConfig, seed: int, out: Path, progre
     return stage.finish(counts=counts)
 
 
-def errors_of(folder: Path) -> list[EntityPair]:
-    """The pairs that were answered wrong under any prompt, those wrong under most first, else in their order.
+def read_errors(folder: Path) -> list[EntityPair]:
+    """The pairs with a wrong answer under any prompt, those with most wrong answers first, else in their order.
 
     Raises:
         InputError: no scores of `matching` there, or no error.
     """
     if not (folder / SCORES).is_file():
-        raise InputError(f"{folder} has no {SCORES}; name the folder `matching` of an evaluation")
-    by_id = {sample.id: pair_of(sample, str(folder / SAMPLES)) for sample in read_samples(folder / SAMPLES)}
+        raise InputError(f"{folder} has no {SCORES}; give the folder `matching` of an evaluation")
+    by_id = {sample.id: read_pair(sample, str(folder / SAMPLES)) for sample in read_samples(folder / SAMPLES)}
     wrong: Counter[str] = Counter()
     for score in read_rows(folder / SCORES, Score):
         if any(score.values.get(name) for name in _WRONG):
             wrong[by_id[score.sample_id].id] += 1
     if not wrong:
         raise InputError(
-            f"{folder}: every pair is answered right, so that there is no error to select by; go on without"
+            f"{folder}: every pair is answered correctly, so there is no error to select by; skip this step"
         )
     pairs = {pair.id: pair for pair in by_id.values()}
     return [pairs[name] for name, _ in wrong.most_common()]

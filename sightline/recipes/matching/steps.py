@@ -1,6 +1,6 @@
-"""The steps of `sightline match` from samples to samples, by name: what a study and the command line know them by.
+"""The steps of `sightline match` from samples to samples, by name, for studies and the command line.
 
-A step is a stage: it takes a place, a config, a seed and a directory to write. To add one, write its file and its line.
+A step is a stage with a place, a config, a seed and an output directory. To add one, write its file and its entry.
 """
 
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from sightline.config import Config
 from sightline.data.terminal import Progress
 from sightline.records import Manifest
 
-#: What a step is: place, config, seed, out, progress -> manifest.
+#: A step's function: place, config, seed, out, progress -> manifest.
 Run = Callable[[Path, Any, int, Path, Progress | None], Manifest]
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step by where its parts are, imported when it is asked for; `place` says what it takes."""
+    """A step by the location of its parts, imported on demand; `place` describes its input."""
 
     module: str
     config_name: str
@@ -45,8 +45,8 @@ STEPS: dict[str, Step] = {
         "sightline.recipes.matching.entities.reading",
         "ReadConfig",
         "read_entities",
-        "Folder of Deepmatcher's or WDC's files, or a CSV file of labelled pairs.",
-        "Read one split of labelled pairs as samples that ask whether two records match.",
+        "Folder of Deepmatcher's or WDC's files, or a CSV file of labeled pairs.",
+        "Read one split of labeled pairs as samples that ask whether two records match.",
     ),
     "explain": Step(
         "sightline.recipes.matching.explaining",
@@ -67,13 +67,13 @@ STEPS: dict[str, Step] = {
         "GenerateConfig",
         "generate_pairs",
         "Samples of `match read`.",
-        "Let a model invent further pairs: one that matches and three that do not for each.",
+        "Let a model generate new pairs: for each, one that matches and three that do not.",
     ),
     "select": Step(
         "sightline.recipes.matching.selecting",
         "SelectConfig",
         "select_pairs",
         "Samples that were trained on.",
-        "Add the pairs of a pool that are most like those that a model gets wrong.",
+        "Add the pairs of a pool that are most similar to those that a model gets wrong.",
     ),
 }

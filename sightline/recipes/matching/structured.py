@@ -1,7 +1,7 @@
-"""Structured explanations: a line an attribute, with its importance, both values and their similarity; read and made.
+"""Structured explanations: one line per attribute with its importance, both values and their similarity.
 
-The form is that of arXiv 2409.08185, whose ablations leave importance out, or both numbers. The paper has a language
-model write them; `from_strings` makes them of the similarity of strings instead, for those who have none.
+The format is that of arXiv 2409.08185, whose ablations omit importance, or both numbers. In the paper a language model
+writes them; `compare_strings` computes them from string similarity instead.
 """
 
 import re
@@ -14,14 +14,14 @@ from sightline.recipes.matching.entities.pairs import EntityPair
 
 
 def similarity(a: str, b: str) -> float:
-    """2 |A & B| / (|A| + |B|) over the trigrams of both, each as often as it occurs; 0 where one is missing."""
+    """2 |A & B| / (|A| + |B|) over the trigrams of both, with multiplicity; 0 if one text is empty."""
     one, other = trigrams(a), trigrams(b)
     total = sum(one.values()) + sum(other.values())
     return 2 * sum((one & other).values()) / total if one and other else 0.0
 
 
 def trigrams(text: str) -> Counter[str]:
-    """Runs of three characters of a normalized text with one space before and behind; none of an empty one."""
+    """Runs of three characters of a normalized text, padded with one space on each side; none of an empty text."""
     words = normalize(text)
     padded = f" {words} "
     return Counter(padded[place : place + 3] for place in range(len(padded) - 2)) if words else Counter()
@@ -36,7 +36,7 @@ _LINE = re.compile(
 
 @dataclass(frozen=True)
 class ComparedAttribute:
-    """One attribute: `importance` in [-1, 1], below 0 where it speaks against a match, `similarity` in [0, 1]."""
+    """One attribute: `importance` in [-1, 1], below 0 against a match, and `similarity` in [0, 1]."""
 
     name: str
     importance: float
@@ -45,7 +45,7 @@ class ComparedAttribute:
     similarity: float
 
     def line(self, *, importance: bool, similarity: bool) -> str:
-        """The attribute's line, with the numbers that are wanted."""
+        """The attribute's line, with the requested numbers."""
         parts = [f"attribute={self.name}"]
         parts += [f"importance={_number(self.importance)}"] if importance else []
         parts += [f"values={self.left or MISSING}###{self.right or MISSING}"]
@@ -54,7 +54,7 @@ class ComparedAttribute:
 
 
 def read_structured(reply: str) -> list[ComparedAttribute] | None:
-    """The attributes of a reply; None where a line breaks the form or a number its range, or there is none."""
+    """The attributes of a reply; None if a line breaks the format, a number its range, or there is none."""
     found = []
     for line in reply.strip().splitlines():
         match = _LINE.fullmatch(line.strip())
@@ -70,15 +70,15 @@ def read_structured(reply: str) -> list[ComparedAttribute] | None:
 
 @dataclass(frozen=True)
 class Means:
-    """How alike an attribute's values are on average, in pairs that match and in others, where both are there."""
+    """An attribute's mean similarity in matching and in other pairs, if both sides have a value."""
 
     matching: float
     other: float
 
     def importance(self, alike: float) -> float:
-        """How much a similarity speaks for a match: m - n at the mean m of matches, n - m at the mean n of others.
+        """The evidence of a similarity for a match: m - n at the mean m of matches, n - m at the mean n of others.
 
-        Between the two it is linear, beyond them constant. An attribute that is no more alike in matches says nothing.
+        It is linear between the two and constant beyond. An attribute that is no more similar in matches has 0.
         """
         apart = self.matching - self.other
         if apart <= 0:
@@ -87,8 +87,8 @@ class Means:
         return apart * max(-1.0, min(1.0, 2 * (alike - middle) / apart))
 
 
-def means_of(pairs: Iterable[EntityPair]) -> dict[str, Means]:
-    """The means of every attribute over labelled pairs; none of an attribute that one of the two sorts never has."""
+def attribute_means(pairs: Iterable[EntityPair]) -> dict[str, Means]:
+    """The means of every attribute over labeled pairs; omitted for an attribute that one of the classes never has."""
     sums: dict[tuple[str, bool], list[float]] = {}
     for pair in pairs:
         for name in pair.attributes:
@@ -103,17 +103,17 @@ def means_of(pairs: Iterable[EntityPair]) -> dict[str, Means]:
     }
 
 
-def from_strings(pair: EntityPair, means: Mapping[str, Means]) -> list[ComparedAttribute]:
-    """Each attribute compared by its strings; a missing value is alike to nothing and says nothing."""
-    made = []
+def compare_strings(pair: EntityPair, means: Mapping[str, Means]) -> list[ComparedAttribute]:
+    """Each attribute compared by its strings; a missing value has similarity and importance 0."""
+    compared = []
     for name in pair.attributes:
         left, right = pair.left.get(name, ""), pair.right.get(name, "")
         alike = similarity(left, right)
         says = means[name].importance(alike) if left and right and name in means else 0.0
-        made.append(ComparedAttribute(name, says, left, right, alike))
-    return made
+        compared.append(ComparedAttribute(name, says, left, right, alike))
+    return compared
 
 
 def _number(value: float) -> str:
-    """Two decimals, and never a minus before zero."""
+    """Two decimals, without a minus before zero."""
     return f"{round(value, 2) + 0.0:.2f}"

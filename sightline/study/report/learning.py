@@ -17,7 +17,7 @@ from sightline.report.plots import PlotPlan, running_mean
 from sightline.study.report.drawings import ForestLine, arm_curves
 from sightline.study.report.ingredients import level_text
 from sightline.train.log import StepRecord
-from sightline.train.monitors import means_of
+from sightline.train.monitors import step_means
 
 POINTS = 120  # of a curve; more than a plot of this width can show
 
@@ -36,7 +36,7 @@ class Learned(Row):
 
 
 def _own(name: str) -> Value:
-    return lambda step: means_of(step, "").get(name)
+    return lambda step: step_means(step, "").get(name)
 
 
 def _plan(name: str, title: str, unit: str, value: Value, caption: str) -> PlotPlan:

@@ -1,4 +1,4 @@
-"""How weights are trained: the optimizer and its rates, and the adapter."""
+"""Config of the trained weights: optimizer and rates, adapter, validation, guard, losses."""
 
 from typing import Literal
 
@@ -7,15 +7,14 @@ from pydantic import ConfigDict, Field, model_validator
 from sightline.config import Config
 from sightline.errors import InputError
 from sightline.losses.objective import Term, check_terms
-from sightline.losses.types import Need
 from sightline.models.adapters import LoraSettings
 
 
 class OptimizerConfig(Config):
-    """AdamW and its rate: a rise to `lr` over `warmup_fraction` of all steps, then `schedule`.
+    """AdamW and its rate: a linear warm-up to `lr` over `warmup_fraction` of all steps, then `schedule`.
 
     `clip_norm` bounds the 2-norm of each step's gradient over all trained weights. `projector_lr` is the peak rate of
-    the projector, where it is trained, `head_lr` that of a reward model's head; null is `lr`.
+    the projector if it is trained, `head_lr` that of a reward model's head; null is `lr`.
     """
 
     lr: float = Field(gt=0)
@@ -29,10 +28,9 @@ class OptimizerConfig(Config):
 
 
 class LoraConfig(Config):
-    """The adapter that is trained; `sightline.models.adapters.LoraSettings` says what each field does.
+    """The trained adapter; `sightline.models.adapters.LoraSettings` documents each field.
 
-    A field that was added later is written into manifests where it differs from its default, so that runs from before
-    it can go on.
+    Fields added later are written into manifests only if they differ from their default, so that older runs can resume.
     """
 
     rank: int = Field(default=16, ge=1)
@@ -44,15 +42,15 @@ class LoraConfig(Config):
     vision_tower: bool = Field(default=False, exclude_if=lambda on: not on)
 
     def settings(self) -> LoraSettings:
-        """The same in the terms of the models room."""
+        """The same as the settings of `models.adapters`."""
         return LoraSettings(**dict(self))
 
 
 class ValidationConfig(Config):
-    """Hold a `share` of the pairs out, by picture, and look at them every `every` steps.
+    """Hold out a `share` of the pairs, by image, and evaluate on them every `every` steps.
 
-    With `patience` the run ends after so many looks in a row that were no better than the best one; null lets it go on.
-    Either way the weights of the best look, by `measure`, are those that are saved.
+    With `patience` the run ends after that many evaluations in a row without improvement; null never ends it. Either
+    way the weights of the best evaluation, by `measure`, are saved.
     """
 
     share: float = Field(gt=0, lt=1)
@@ -62,37 +60,34 @@ class ValidationConfig(Config):
 
 
 class GuardConfig(Config):
-    """Stop where a step's loss is more than `factor` times the median over the `window` steps before.
+    """Stop if a step's loss exceeds `factor` times the median over the previous `window` steps.
 
-    The median counts as 0.1 at least, since small losses jump by large factors. Null lets everything pass but what is
-    not finite.
+    The median counts as at least 0.1, since small losses change by large factors. With null, only losses that are not
+    finite stop the run.
     """
 
     factor: float | None = Field(default=100.0, gt=1)
     window: int = Field(default=20, ge=1)
 
 
-SUPPLIED = frozenset(Need)  # what training can give a loss
-
-
 class LossConfig(Config):
-    """A loss by its name in the table of losses, and beside the name exactly the parameters that the table asks for.
+    """A loss by its name in the table of losses, with exactly the parameters that the table defines.
 
-    `weight` is its share where several losses are added up.
+    `weight` is its factor in a sum of several losses.
     """
 
-    model_config = ConfigDict(extra="allow")  # closed all the same: the table decides, below
+    model_config = ConfigDict(extra="allow")  # still closed: the table checks the keys, below
 
     name: str
     weight: float = 1.0
 
     @property
     def term(self) -> Term:
-        """The same in the terms of the losses room."""
+        """The same as a term of `losses.objective`."""
         return Term(self.name, self.weight, dict(self.model_extra or {}))
 
     @model_validator(mode="after")
-    def _ask_the_table(self) -> "LossConfig":
+    def _check_parameters(self) -> "LossConfig":
         try:
             check_terms([self.term])
         except InputError as error:

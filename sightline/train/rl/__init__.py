@@ -1,5 +1,5 @@
-"""Policy gradients on the one loop: RLOO, GRPO and PPO, told apart by their settings (`config`) and by nothing else.
+"""Policy gradients in the training loop: RLOO, GRPO and PPO, which differ only in their settings (`config`).
 
-`sampling` lets the policy answer and a judge score, `credit` turns scores into advantages, `source` deals the rollouts
-out to steps, `policy` is the task that learns from them. No loss is defined here; those are `sightline.losses`.
+`rollouts` samples answers and scores them with a judge, `policy` computes advantages and is the task that learns from
+them, `source` distributes rollouts over steps. No loss is defined here; see `sightline.losses`.
 """

@@ -1,6 +1,6 @@
-"""The config of training by rewards: how answers are sampled and scored, what an advantage is, how steps are held back.
+"""Config of training by rewards: sampling and scoring of answers, the advantage, and the limits of an update.
 
-The published algorithms are settings of the same parts; `docs/rl.md` has them as a table. Numbers that decide the
+The published algorithms are settings of the same parts; `docs/rl.md` lists them in a table. Numbers that decide the
 science have no default.
 """
 
@@ -13,23 +13,23 @@ from sightline.judges.length_control import JudgeConfig
 
 
 class LeaveOneOutConfig(Config):
-    """RLOO: an answer's reward less the mean of the prompt's others (2402.14740)."""
+    """RLOO: an answer's reward minus the mean reward of the prompt's other answers (2402.14740)."""
 
     name: Literal["rloo"]
 
 
 class GroupConfig(Config):
-    """GRPO: an answer's reward less the mean of its prompt, over the deviation or not (2402.03300; 2503.20783)."""
+    """GRPO: an answer's reward minus the prompt's mean, optionally over the deviation (2402.03300; 2503.20783)."""
 
     name: Literal["grpo"]
     divide_by_deviation: bool
 
 
 class GeneralizedConfig(Config):
-    """PPO: generalized advantage estimation over a value head that reads the policy's own states (1506.02438).
+    """PPO: generalized advantage estimation with a value head on the policy's own states (1506.02438).
 
-    `discount` is gamma, `trace` lambda. The value's loss has the weight `value_weight`, its change is bounded by
-    `value_clip` (None: not at all), and its head has the rate `value_lr` (None: that of the optimizer).
+    `discount` is gamma, `trace` lambda. The value loss has the weight `value_weight`, its change is bounded by
+    `value_clip` (None: unbounded), and its head has the rate `value_lr` (None: the optimizer's).
     """
 
     name: Literal["gae"]
@@ -42,10 +42,10 @@ class GeneralizedConfig(Config):
 
 
 class KLConfig(Config):
-    """The pull towards the reference, the policy without its adapter.
+    """The penalty on divergence from the reference, which is the policy without its adapter.
 
-    In the `reward` it is log(policy / reference), taken off the answer's reward, or with `gae` off each token's; in
-    the `loss` it is Schulman's k3 of each token, as GRPO has it.
+    In the `reward` it is log(policy / reference), subtracted from the answer's reward or, with `gae`, from each
+    token's; in the `loss` it is Schulman's k3 of each token, as in GRPO.
     """
 
     weight: float = Field(ge=0)
@@ -53,10 +53,10 @@ class KLConfig(Config):
 
 
 class ScaleConfig(Config):
-    """Rewards less a mean, over a deviation, both from before training.
+    """Normalization of rewards: minus a mean, divided by a deviation, both measured before training.
 
-    They are those of the judge's scores of answers in the `data` (chosen and rejected ones, or references), of answers
-    of the untrained `policy` to prompts of it, or `given`. `rows` is how many rows are asked about, None is all.
+    They come from the judge's scores of the answers in the `data` (chosen and rejected ones, or references), of the
+    untrained `policy`'s answers to its prompts, or are `given`. `rows` limits the rows used; None is all.
     """
 
     by: Literal["data", "policy", "given", "nothing"]
@@ -65,20 +65,20 @@ class ScaleConfig(Config):
     std: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
-    def _given_or_not(self) -> "ScaleConfig":
-        told = {self.mean is None, self.std is None}
-        if told != ({False} if self.by == "given" else {True}):
-            raise ValueError("give mean and std with by: given, and with nothing else")
+    def _check_given(self) -> "ScaleConfig":
+        missing = {self.mean is None, self.std is None}
+        if missing != ({False} if self.by == "given" else {True}):
+            raise ValueError("give mean and std with by: given only")
         return self
 
 
 class RLConfig(Config):
     """Training by rewards. A step takes `batch_size` x `accumulation` prompts with `answers` answers each.
 
-    Answers are drawn from the policy as it is, at temperature 1. A rollout is `minibatches` steps' worth of prompts,
-    gone through `inner_epochs` times. `clip` bounds the ratio of new to old probability by token; None is REINFORCE.
-    `average` says over what a step's loss is the mean: `answers`, each a sum over its tokens or (`means`) a mean, or
-    all `tokens`. An answer that `max_new_tokens` cut off loses `unfinished_penalty` of its scaled reward.
+    Answers are sampled from the policy at temperature 1. A rollout covers the prompts of `minibatches` steps and is
+    used `inner_epochs` times. `clip` bounds the ratio of new to old probability per token; None is REINFORCE. `average`
+    is what a step's loss is averaged over: `answers`, each a sum over its tokens or (`means`) a mean, or all `tokens`.
+    An answer truncated by `max_new_tokens` loses `unfinished_penalty` of its scaled reward.
     """
 
     judge: JudgeConfig
@@ -96,18 +96,18 @@ class RLConfig(Config):
 
     @property
     def updates(self) -> int:
-        """Optimizer steps on one rollout."""
+        """Optimizer steps per rollout."""
         return self.inner_epochs * self.minibatches
 
     @property
-    def least(self) -> int:
-        """How many scored answers a prompt needs."""
+    def min_answers(self) -> int:
+        """The number of scored answers that a prompt needs."""
         return 1 if self.advantage.name == "gae" else 2
 
     @model_validator(mode="after")
-    def _goes_together(self) -> "RLConfig":
-        if self.answers < self.least:
+    def _check_answers(self) -> "RLConfig":
+        if self.answers < self.min_answers:
             raise ValueError(f"{self.advantage.name} compares a prompt's answers: answers must be 2 or more")
         if self.clip is None and self.updates > 1:
-            raise ValueError("several updates on one rollout leave its policy behind: give clip, or one update")
+            raise ValueError("after several updates a rollout is off-policy: set clip, or use one update")
         return self

@@ -1,6 +1,6 @@
-"""Learning from rollouts: tokens with an advantage become likelier, within PPO's clip and near the reference.
+"""Policy-gradient learning from rollouts, within PPO's clip and near the reference.
 
-One task (`train.task.Task`) for RLOO, GRPO and PPO, which differ by settings; the formulas are those of
+One task (`train.task.Task`) serves RLOO, GRPO and PPO, which differ in settings; the formulas are in
 `losses.policy_gradient`.
 """
 
@@ -35,49 +35,59 @@ from sightline.models.scorer import answer_states
 from sightline.models.vlm import VLM, evaluating
 from sightline.records.store import write_json
 from sightline.train.log import StepRecord
-from sightline.train.reference_cache import Frozen
+from sightline.train.reference_cache import FrozenModel
 from sightline.train.rl.config import GeneralizedConfig, RLConfig
-from sightline.train.rl.rollout import Rollout, SampledAnswer, mask_of, rows_of, table, table_of
-from sightline.train.rl.rollouts import FILE, RewardScale
+from sightline.train.rl.rollouts import (
+    SCALE_FILE,
+    RewardScale,
+    Rollout,
+    SampledAnswer,
+    table,
+    table_from_rows,
+    table_rows,
+    token_mask,
+)
 from sightline.train.task import Losses, Part
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """What scores rollouts: the policy with its value head, if it has one, and the reference; some prompts a pass."""
+    """Scores rollouts with the policy, its value head if any, and the reference; `per_pass` prompts at a time."""
 
     vlm: VLM
     head: ScalarHead | None
-    reference: Frozen
+    reference: FrozenModel
     per_pass: int
     autocast: bool
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        """The rollouts with log-probs of policy and reference, and values; without gradients and without dropout."""
+        """The rollouts with log-probs of policy and reference, and values; without gradients and dropout."""
         batches = [rollouts[start : start + self.per_pass] for start in range(0, len(rollouts), self.per_pass)]
         with evaluating(self.vlm):
             scored = [self._by_policy(batch) for batch in batches]
-        with self.reference.opened() as reference:
+        with self.reference.open() as reference:
             return [rollout for batch in scored for rollout in self._by_reference(batch, reference)]
 
     def _by_policy(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         rows, mask = [pack_row(self.vlm, rollout) for rollout in rollouts], _mask(rollouts)
-        logps, values = numbers_of(self.vlm, self.head, rows, autocast=self.autocast)
+        logps, values = token_numbers(self.vlm, self.head, rows, autocast=self.autocast)
         columns = {"logps": logps} | ({} if values is None else {"values": values})
-        return with_columns(rollouts, {name: rows_of(table(flat.cpu(), mask), mask) for name, flat in columns.items()})
+        return with_columns(
+            rollouts, {name: table_rows(table(flat.cpu(), mask), mask) for name, flat in columns.items()}
+        )
 
     def _by_reference(self, rollouts: Sequence[Rollout], reference: VLM) -> list[Rollout]:
         rows, mask = [pack_row(reference, rollout) for rollout in rollouts], _mask(rollouts)
-        logps, _ = numbers_of(reference, None, rows, autocast=self.autocast)
-        return with_columns(rollouts, {"ref_logps": rows_of(table(logps.cpu(), mask), mask)})
+        logps, _ = token_numbers(reference, None, rows, autocast=self.autocast)
+        return with_columns(rollouts, {"ref_logps": table_rows(table(logps.cpu(), mask), mask)})
 
 
 def pack_row(vlm: VLM, rollout: Rollout) -> PackRow:
-    """The row of a rollout: its answers are the sampled tokens themselves."""
+    """The row of a rollout; its answers are the sampled tokens."""
     return PackRow(encode_prefix(vlm, rollout.prefix), tuple(answer.ids for answer in rollout.answers))
 
 
-def numbers_of(
+def token_numbers(
     vlm: VLM, head: ScalarHead | None, rows: Sequence[PackRow], *, autocast: bool
 ) -> tuple[Float[Tensor, "answer_token"], Float[Tensor, "answer_token"] | None]:
     """Log-probs (float32, nats) of all tokens, in order, and with a head the values before them; differentiable."""
@@ -87,38 +97,41 @@ def numbers_of(
     return states.logps, None if head is None else head(states.before)
 
 
-def credited(rollouts: Sequence[Rollout], config: RLConfig) -> list[Rollout]:
-    """Scored rollouts with advantages, and returns where there are values."""
+def assign_credit(rollouts: Sequence[Rollout], config: RLConfig) -> list[Rollout]:
+    """Scored rollouts with advantages, and with returns if there are values."""
     answers = [answer for rollout in rollouts for answer in rollout.answers]
-    mask = mask_of([len(answer.ids) for answer in answers])
+    mask = token_mask([len(answer.ids) for answer in answers])
     logps, reference = (
-        table_of(rows, mask, torch.float64) for rows in ([a.logps for a in answers], [a.ref_logps for a in answers])
+        table_from_rows(rows, mask, torch.float64)
+        for rows in ([a.logps for a in answers], [a.ref_logps for a in answers])
     )
     rewards = torch.tensor([answer.reward for answer in answers], dtype=torch.float64)
     beta = config.kl.weight if config.kl.place == "reward" else 0.0
     penalties = torch.where(mask, k1(logps, reference), 0.0)
     if isinstance(config.advantage, GeneralizedConfig):
-        values = table_of([answer.values for answer in answers], mask, torch.float64)
+        values = table_from_rows([answer.values for answer in answers], mask, torch.float64)
         by_token = rewards_by_token(rewards, penalties, mask, beta=beta)
         discount, trace = config.advantage.discount, config.advantage.trace
         advantages, returns = generalized_advantages(by_token, values, mask, discount=discount, trace=trace)
         if config.advantage.whiten:
             advantages = whiten(advantages, mask)
-        return with_columns(rollouts, {"advantages": rows_of(advantages, mask), "returns": rows_of(returns, mask)})
+        return with_columns(
+            rollouts, {"advantages": table_rows(advantages, mask), "returns": table_rows(returns, mask)}
+        )
     whole = rewards - beta * row_sums(penalties, mask)
-    by_answer = _among_siblings(whole, [len(rollout.answers) for rollout in rollouts], config)
-    return with_columns(rollouts, {"advantages": rows_of(by_answer[:, None].expand(mask.shape), mask)})
+    by_answer = _relative_advantages(whole, [len(rollout.answers) for rollout in rollouts], config)
+    return with_columns(rollouts, {"advantages": table_rows(by_answer[:, None].expand(mask.shape), mask)})
 
 
 def _mask(rollouts: Sequence[Rollout]) -> Bool[Tensor, "row token"]:
-    return mask_of([len(answer.ids) for rollout in rollouts for answer in rollout.answers])
+    return token_mask([len(answer.ids) for rollout in rollouts for answer in rollout.answers])
 
 
-def _among_siblings(
+def _relative_advantages(
     rewards: Float[Tensor, "answer"], counts: Sequence[int], config: RLConfig
 ) -> Float[Tensor, "answer"]:
-    """Advantages of answers over others to their prompt; prompts may have lost some."""
-    known: Bool[Tensor, "prompt answer"] = mask_of(counts)
+    """Advantages of answers relative to the prompt's other answers; a prompt may have lost some."""
+    known: Bool[Tensor, "prompt answer"] = token_mask(counts)
     by_prompt = table(rewards, known)
     if config.advantage.name == "grpo":
         divide = config.advantage.divide_by_deviation
@@ -127,7 +140,7 @@ def _among_siblings(
 
 
 def with_columns(rollouts: Sequence[Rollout], columns: dict[str, list[tuple[float, ...]]]) -> list[Rollout]:
-    """The rollouts with further numbers by token, given answer by answer."""
+    """The rollouts with further per-token numbers, given answer by answer."""
     rows = iter([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
 
     def filled(answer: SampledAnswer) -> SampledAnswer:
@@ -139,12 +152,13 @@ def with_columns(rollouts: Sequence[Rollout], columns: dict[str, list[tuple[floa
     ]
 
 
-def summary(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """What the log shows of credited rollouts: means over their answers, or over all tokens.
+def summarize(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Numbers of credited rollouts for the log: means over their answers, or over all tokens.
 
-    `reward` is the judge's score as it is, `kl` (nats a token) the mean of log(policy / reference), `entropy` (nats a
-    token) that of -log(policy), both estimates from the sampled tokens; `flat` is the share of prompts whose answers
-    all have the same reward, `explained_variance` what the values told of the returns before they learned from them.
+    `reward` is the judge's raw score, `kl` (nats a token) the mean of log(policy / reference), `entropy` (nats a token)
+    that of -log(policy), both estimated from the sampled tokens; `flat` is the share of prompts whose answers all have
+    the same reward, `explained_variance` the share of the returns' variance that the values explain before their
+    update.
     """
     answers = [answer for rollout in rollouts for answer in rollout.answers]
     scores = torch.tensor([answer.score for answer in answers], dtype=torch.float64)
@@ -176,7 +190,7 @@ Weigh = Callable[[Float[Tensor, "row token"], Bool[Tensor, "row token"]], Float[
 
 
 class PolicyTask:
-    """The task of rollouts. With a value `head`, their values are learned beside the policy."""
+    """The task of rollouts. With a value `head`, values are learned beside the policy."""
 
     def __init__(
         self,
@@ -194,25 +208,25 @@ class PolicyTask:
 
     @property
     def parts(self) -> Mapping[str, Part]:
-        """The value head, where there is one."""
+        """The value head, if there is one."""
         return self._parts
 
     def begin(self, items: Sequence[Rollout]) -> Callable[[Sequence[Rollout]], Losses]:
-        """Losses of rollouts, scaled so that their mean is the mean that the config names."""
+        """Losses of rollouts, scaled so that their mean is the average that the config names."""
         answers, tokens = sum(len(item.answers) for item in items), sum(item.tokens for item in items)
         units = tokens if self._config.average == "tokens" else answers
         sums: Weigh = row_means if self._config.average == "means" else row_sums
         return lambda some: self._losses(some, sums, len(items) / units)
 
     def end(self, record: StepRecord) -> None:
-        """Nothing moves with the steps."""
+        """Nothing to update."""
 
     def label(self, item: Rollout) -> str:
         """The sample's id."""
         return item.sample_id
 
     def stream(self, _item: Rollout) -> str:
-        """There is one stream."""
+        """Empty: there is one stream."""
         return ""
 
     def state(self) -> dict[str, Any]:
@@ -220,20 +234,23 @@ class PolicyTask:
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Nothing to take up."""
+        """Nothing to restore."""
 
     def save(self, directory: Path) -> None:
-        """The scale of rewards and the value head, beside the adapter."""
-        write_json(directory / FILE, self._scale())
+        """Save the reward scale and the value head beside the adapter."""
+        write_json(directory / SCALE_FILE, self._scale())
         if self._head is not None:
             save_head(self._head, "value", directory)
 
     def _losses(self, items: Sequence[Rollout], weigh: Weigh, factor: float) -> Losses:
         rows = [pack_row(self._vlm, item) for item in items]
-        flat, flat_values = numbers_of(self._vlm, self._head, rows, autocast=self._autocast)
+        flat, flat_values = token_numbers(self._vlm, self._head, rows, autocast=self._autocast)
         answers = [answer for item in items for answer in item.answers]
-        mask = mask_of([len(answer.ids) for answer in answers], flat.device)
-        logps, reference = table(flat, mask), table_of([answer.ref_logps for answer in answers], mask, flat.dtype)
+        mask = token_mask([len(answer.ids) for answer in answers], flat.device)
+        logps, reference = (
+            table(flat, mask),
+            table_from_rows([answer.ref_logps for answer in answers], mask, flat.dtype),
+        )
         by_token, clipped = self._surrogate(answers, logps, mask)
         shown = {"clip_share": clipped.to(flat.dtype), "policy_kl": logps - reference}
         if self._config.kl.place == "loss":
@@ -249,12 +266,12 @@ class PolicyTask:
     def _surrogate(
         self, answers: Sequence[SampledAnswer], logps: Float[Tensor, "row token"], mask: Bool[Tensor, "row token"]
     ) -> tuple[Float[Tensor, "row token"], Bool[Tensor, "row token"]]:
-        """The loss of each token, and where clipping has stopped its gradient."""
-        advantages = table_of([answer.advantages for answer in answers], mask, logps.dtype)
+        """The loss of each token, and a mask of tokens whose gradient is clipped."""
+        advantages = table_from_rows([answer.advantages for answer in answers], mask, logps.dtype)
         clip = self._config.clip
         if clip is None:  # the ratio is 1 and its gradient that of log pi: REINFORCE
             return clipped_surrogate(logps, logps, advantages, low=math.inf, high=math.inf)
-        old = table_of([answer.logps for answer in answers], mask, logps.dtype)
+        old = table_from_rows([answer.logps for answer in answers], mask, logps.dtype)
         return clipped_surrogate(logps, old, advantages, low=clip, high=clip)
 
 
@@ -262,12 +279,13 @@ def _value_loss(
     answers: Sequence[SampledAnswer],
     values: Float[Tensor, "row token"],
     mask: Bool[Tensor, "row token"],
-    how: GeneralizedConfig,
+    config: GeneralizedConfig,
 ) -> Float[Tensor, "row token"]:
     old, returns = (
-        table_of(rows, mask, values.dtype) for rows in ([a.values for a in answers], [a.returns for a in answers])
+        table_from_rows(rows, mask, values.dtype)
+        for rows in ([a.values for a in answers], [a.returns for a in answers])
     )
-    return clipped_value_loss(values, old, returns, clip=math.inf if how.value_clip is None else how.value_clip)
+    return clipped_value_loss(values, old, returns, clip=math.inf if config.value_clip is None else config.value_clip)
 
 
 def _by_item(by_answer: Float[Tensor, "row"], counts: Sequence[int]) -> Float[Tensor, "item"]:

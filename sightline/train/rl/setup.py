@@ -1,6 +1,6 @@
-"""The parts of a run by rewards: prompts that fit, the judge, the value head, the source and the task.
+"""Setup of training by rewards: prompts that fit, the judge, the value head, the source and the task.
 
-`train.setup` puts them under the optimizer and into the loop.
+`train.setup` adds the optimizer and the loop's state.
 """
 
 from collections import Counter
@@ -17,21 +17,21 @@ from sightline.models.requests import prefix_of
 from sightline.models.scalar_head import new_head
 from sightline.models.vlm import VLM
 from sightline.records.rows import Sample
-from sightline.train.naming import naming
 from sightline.train.processes import Processes
-from sightline.train.reference_cache import Frozen
+from sightline.train.reference_cache import FrozenModel
 from sightline.train.rl.config import RLConfig
 from sightline.train.rl.policy import PolicyTask, Scorer
-from sightline.train.rl.rollouts import Asker, RewardScale, answers_in, measure
+from sightline.train.rl.rollouts import PolicySampler, RewardScale, measure_scale, read_answers
 from sightline.train.rl.source import RolloutSource
+from sightline.train.row_errors import locate_errors
 from sightline.train.sources import OfflineSource
 
 TOO_LONG = "longer than the model's positions"
 
 
 @dataclass(frozen=True)
-class Steps:
-    """How many prompts a step takes, how many go through the model at a time, how long the run is, and who does it."""
+class RolloutPlan:
+    """Prompts per step and per pass, the length of the run, the reference, and the processes."""
 
     prompts: int
     per_pass: int
@@ -39,24 +39,24 @@ class Steps:
     max_steps: int | None
     autocast: bool
     seed: int
-    reference: Frozen
+    reference: FrozenModel
     processes: Processes
 
 
 @dataclass(frozen=True)
 class FilteredPrompts:
-    """The prompts that fit with an answer of full length, their mean length with all answers, and what was dropped."""
+    """The prompts that fit with a full-length answer, their mean length with all answers, and dropped counts."""
 
     samples: list[Sample]
     mean_tokens: float
     dropped: dict[str, int]
 
 
-def admit_prompts(place: Path, vlm: VLM, config: RLConfig, seen: Callable[[], None]) -> FilteredPrompts:
-    """Look at every prompt and its images; `seen` is called after each.
+def filter_prompts(place: Path, vlm: VLM, config: RLConfig, seen: Callable[[], None]) -> FilteredPrompts:
+    """Check every prompt and its images; `seen` is called after each.
 
     Raises:
-        InputError: an image that cannot be opened, a prompt that cannot be encoded, none that fits.
+        InputError: an image that cannot be opened, a prompt that cannot be encoded, or no prompt that fits.
     """
     folder = samples_file(place).parent.absolute()
     kept: list[Sample] = []
@@ -64,7 +64,7 @@ def admit_prompts(place: Path, vlm: VLM, config: RLConfig, seen: Callable[[], No
     tokens = 0
     for sample in read_samples(place):
         prefix = prefix_of(sample, folder)
-        with naming([sample], vlm, place, folder):
+        with locate_errors([sample], vlm, place, folder):
             fitting = fits(vlm, prefix, "", config.max_new_tokens)
         if fitting:
             kept.append(sample)
@@ -74,22 +74,22 @@ def admit_prompts(place: Path, vlm: VLM, config: RLConfig, seen: Callable[[], No
         seen()
     if not kept:
         why = f"{dropped[TOO_LONG]} {TOO_LONG} with rl.max_new_tokens more" if dropped else "there is none"
-        raise InputError(f"none of the prompts in {place} can be trained on ({why}); give others or lower that limit")
+        raise InputError(f"none of the prompts in {place} can be trained on ({why}); give others or lower the limit")
     return FilteredPrompts(kept, tokens / len(kept), dict(dropped))
 
 
-def rollout_parts(
-    place: Path, samples: Sequence[Sample], vlm: VLM, config: RLConfig, steps: Steps
+def make_rollout_parts(
+    place: Path, samples: Sequence[Sample], vlm: VLM, config: RLConfig, steps: RolloutPlan
 ) -> tuple[PolicyTask, RolloutSource]:
-    """The task and the source over those samples of the data in `place` that were admitted.
+    """The task and the source over the filtered samples of the data in `place`.
 
     Raises:
-        InputError: what the judge's `open` refuses.
+        InputError: the judge cannot be opened.
     """
     folder = samples_file(place).parent.absolute()
     judge = config.judge.open(RunContext(folder, folder, steps.seed, vlm))
     head = new_head(vlm) if config.advantage.name == "gae" else None
-    asker = Asker(vlm, folder, config, steps.seed, steps.autocast)
+    sampler = PolicySampler(vlm, folder, config, steps.seed, steps.autocast)
     source = RolloutSource(
         OfflineSource(
             samples,
@@ -98,29 +98,29 @@ def rollout_parts(
             epochs=steps.epochs,
             max_steps=None if steps.max_steps is None else -(-steps.max_steps // config.updates),
         ),
-        asker,
+        sampler,
         judge,
         Scorer(vlm, head, steps.reference, steps.per_pass, steps.autocast),
-        lambda: scale_of(place, samples, asker, judge),
+        lambda: find_scale(place, samples, sampler, judge),
         max_steps=steps.max_steps,
         processes=steps.processes,
     )
     return PolicyTask(vlm, config, head, source.scale, autocast=steps.autocast), source
 
 
-def scale_of(place: Path, samples: Sequence[Sample], asker: Asker, judge: Judge) -> RewardScale:
-    """The scale of rewards that the config names.
+def find_scale(place: Path, samples: Sequence[Sample], sampler: PolicySampler, judge: Judge) -> RewardScale:
+    """The reward scale that the config names.
 
     Raises:
-        InputError: as `reward_scale.measure`.
+        InputError: as `rollouts.measure_scale`.
     """
-    how = asker.config.scale
-    if how.by == "nothing":
+    scale = sampler.config.scale
+    if scale.by == "nothing":
         return RewardScale(mean=0.0, std=1.0)
-    if how.by == "given" and how.mean is not None and how.std is not None:
-        return RewardScale(mean=how.mean, std=how.std)
-    if how.by == "data":
-        asked = list(answers_in(place))
-        return measure(judge, asked if how.rows is None else asked[: how.rows])
-    some = samples[: how.rows]
-    return measure(judge, asker.judge_inputs(some, asker.ask(some, -1)))
+    if scale.by == "given" and scale.mean is not None and scale.std is not None:
+        return RewardScale(mean=scale.mean, std=scale.std)
+    if scale.by == "data":
+        inputs = list(read_answers(place))
+        return measure_scale(judge, inputs if scale.rows is None else inputs[: scale.rows])
+    some = samples[: scale.rows]
+    return measure_scale(judge, sampler.judge_inputs(some, sampler.sample(some, -1)))

@@ -1,7 +1,7 @@
-"""Rollouts of the present policy, dealt out to the steps that learn from them: a source of the one loop.
+"""Source of rollouts of the present policy, distributed over the steps that learn from them.
 
-A rollout of many prompts is made at once, then drawn in minibatches, several times over where the config says so. What
-waits to be drawn is in `state`, so that a run that was killed goes on with the very tokens of its former policy.
+A rollout of many prompts is sampled at once, then drawn in minibatches, several times if the config says so. Rollouts
+that wait are in `state`, so that a killed run resumes with the exact tokens of its former policy.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,25 +15,24 @@ from sightline.judges.judge import Judge
 from sightline.records.rows import Sample
 from sightline.train.processes import Processes
 from sightline.train.rl.config import RLConfig
-from sightline.train.rl.policy import Scorer, credited, summary
-from sightline.train.rl.rollout import Rollout
-from sightline.train.rl.rollouts import Asker, RewardScale, Sampled, sample_rollouts
+from sightline.train.rl.policy import Scorer, assign_credit, summarize
+from sightline.train.rl.rollouts import PolicySampler, RewardScale, Rollout, RolloutBatch, sample_rollouts
 from sightline.train.sources import Paused, Source
 
-UNSCORED = "unscored"  # among the numbers of the log: answers that no judge scored
+UNSCORED = "unscored"  # the log's number of answers that no judge scored
 
 
 class RolloutSource:
     """Prompts in, rollouts out (`sources.Source`).
 
-    `prompts` gives those of one rollout at a time, which are `minibatches` steps' worth; `measure` finds the scale of
-    rewards before the first of them.
+    `prompts` yields those of one rollout at a time, enough for `minibatches` steps; `measure` finds the reward scale
+    before the first rollout.
     """
 
     def __init__(
         self,
         prompts: Source[Sample],
-        asker: Asker,
+        sampler: PolicySampler,
         judge: Judge,
         scorer: Scorer,
         measure: Callable[[], RewardScale],
@@ -41,7 +40,7 @@ class RolloutSource:
         max_steps: int | None,
         processes: Processes = Processes(),  # noqa: B008 - frozen
     ) -> None:
-        self._prompts, self._asker, self._judge, self._scorer = prompts, asker, judge, scorer
+        self._prompts, self._sampler, self._judge, self._scorer = prompts, sampler, judge, scorer
         self._measure, self._processes = measure, processes
         self._steps = min(prompts.steps * self._config.updates, max_steps or prompts.steps * self._config.updates)
         self._drawn = 0
@@ -51,7 +50,7 @@ class RolloutSource:
 
     @property
     def _config(self) -> RLConfig:
-        return self._asker.config
+        return self._sampler.config
 
     @property
     def steps(self) -> int:
@@ -59,13 +58,13 @@ class RolloutSource:
 
     @property
     def repeats(self) -> bool:
-        """What is sampled is never sampled again."""
+        """False: samples never repeat."""
         return False
 
     def scale(self) -> RewardScale:
-        """By what rewards are measured; found at the first call, and fixed from then on."""
+        """The reward scale, measured at the first call and fixed from then on."""
         if self._scale is None:
-            self._scale = self._processes.first(self._measure)
+            self._scale = self._processes.on_first(self._measure)
         return self._scale
 
     def __iter__(self) -> Self:
@@ -77,19 +76,19 @@ class RolloutSource:
         draw, update = divmod(self._drawn, self._config.updates)
         self._numbers = {}
         if update == 0:
-            self._rollouts = self._next_rollout(draw)
+            self._rollouts = self._next_rollouts(draw)
         epoch, batch = divmod(update, self._config.minibatches)
-        order = np.random.default_rng([self._asker.seed, draw, epoch]).permutation(len(self._rollouts))
-        parts = np.array_split(order, min(self._config.minibatches, len(order)))  # where few are left, each comes again
+        order = np.random.default_rng([self._sampler.seed, draw, epoch]).permutation(len(self._rollouts))
+        parts = np.array_split(order, min(self._config.minibatches, len(order)))  # if few are left, each repeats
         self._drawn += 1
         return [self._rollouts[index] for index in parts[batch % len(parts)]]
 
     def numbers(self) -> Mapping[str, float]:
-        """The means of a rollout (`credit.summary`) at its first step, with what was left out of it."""
+        """The means of a rollout (`policy.summarize`) at its first step, and counts of what was left out."""
         return self._numbers
 
     def dropped(self) -> Mapping[str, int]:
-        """Nothing here: what was left out is in the numbers of each step."""
+        """Nothing here: each step's numbers count what was left out."""
         return {}
 
     def state(self) -> dict[str, Any]:
@@ -108,26 +107,26 @@ class RolloutSource:
         self._rollouts = [Rollout.model_validate(row) for row in state["rollouts"]]
 
     def close(self) -> None:
-        """Nothing to let go of: rollouts are sampled in process."""
+        """Nothing to release: rollouts are sampled in process."""
 
-    def _next_rollout(self, draw: int) -> list[Rollout]:
-        """A rollout over the next prompts; where the judge is down, those stay the next ones."""
+    def _next_rollouts(self, draw: int) -> list[Rollout]:
+        """Rollouts of the next prompts; if the judge is down, these prompts remain next."""
         before = self._prompts.state()
         try:
-            return self._roll(next(self._prompts), draw)
+            return self._make_rollouts(next(self._prompts), draw)
         except InputError as error:
             self._prompts.restore(before)
             raise Paused(str(error)) from error
 
-    def _roll(self, samples: Sequence[Sample], draw: int) -> list[Rollout]:
-        """A rollout of all processes, each of which asks, judges and scores its share."""
+    def _make_rollouts(self, samples: Sequence[Sample], draw: int) -> list[Rollout]:
+        """The rollouts of all processes, each of which samples, judges and scores its share."""
         scale, share = self.scale(), self._processes.share(samples)
 
-        def sampled() -> Sampled:
-            made = sample_rollouts(self._asker, share, draw, self._judge, scale)
-            return replace(made, rollouts=self._scorer.score(made.rollouts))
+        def sampled() -> RolloutBatch:
+            batch = sample_rollouts(self._sampler, share, draw, self._judge, scale)
+            return replace(batch, rollouts=self._scorer.score(batch.rollouts))
 
-        parts = self._processes.tell(self._processes.together(sampled))
+        parts = self._processes.gather(self._processes.on_all(sampled))
         by_id = {rollout.sample_id: rollout for part in parts for rollout in part.rollouts}
         scored = [by_id[sample.id] for sample in samples if sample.id in by_id]
         unscored = sum(part.unscored for part in parts)
@@ -135,12 +134,12 @@ class RolloutSource:
             note = next((part.note for part in parts if part.note), "")
             raise InputError(
                 f"rollout {draw}: the judge left {unscored} of {len(samples) * self._config.answers} answers "
-                f"unscored{f' ({note})' if note else ''}, so that no prompt has {self._config.least}; "
-                "look at the judge"
+                f"unscored{f' ({note})' if note else ''}, so no prompt has {self._config.min_answers}; "
+                "check the judge"
             )
-        rollouts = credited(scored, self._config)
+        rollouts = assign_credit(scored, self._config)
         self._numbers = {
-            **summary(rollouts),
+            **summarize(rollouts),
             "answers": float(sum(len(rollout.answers) for rollout in rollouts)),
             UNSCORED: float(unscored),
             "prompts_left_out": float(len(samples) - len(scored)),

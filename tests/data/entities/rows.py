@@ -1,4 +1,4 @@
-"""Labelled pairs of lamps by hand, in each layout that is read: six pairs, two of which match."""
+"""Labeled pairs of lamps in each supported layout: six pairs, two of which match."""
 
 import csv
 import gzip

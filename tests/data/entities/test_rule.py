@@ -1,4 +1,4 @@
-"""The rule of strings: its threshold by hand, and the key of a config that learns none."""
+"""The string rule: its threshold by hand, and the key of a config without one."""
 
 from pathlib import Path
 
@@ -35,9 +35,9 @@ def test_equal_likenesses_are_not_parted() -> None:
 
 
 def test_a_config_without_a_rule_has_the_key_that_it_had() -> None:
-    """Directories of earlier versions can resume."""
-    config = load_config(ReadConfig, None, ["split=test"])
-    assert "rule_from" not in config.model_dump(mode="json")
+    """Directories of before go on."""
+    read_config = load_config(ReadConfig, None, ["split=test"])
+    assert "rule_from" not in read_config.model_dump(mode="json")
     assert load_config(ReadConfig, None, ["split=test", "rule_from=x"]).model_dump(mode="json")["rule_from"] == "x"
 
 
@@ -46,6 +46,6 @@ def test_rows_without_a_match_teach_no_rule(tmp_path: Path) -> None:
     read_entities(folder, load_config(ReadConfig, None, ["split=test", "count=1"]), 0, tmp_path / "one")
     path = tmp_path / "one" / "samples.jsonl"
     path.write_text(path.read_text().replace('"match":true', '"match":false'))
-    config = load_config(ReadConfig, None, ["split=test", f"rule_from={path}"])
-    with pytest.raises(InputError, match="holds no pair that matches"):
-        read_entities(folder, config, 0, tmp_path / "two")
+    read_config = load_config(ReadConfig, None, ["split=test", f"rule_from={path}"])
+    with pytest.raises(InputError, match="holds no matching pair"):
+        read_entities(folder, read_config, 0, tmp_path / "two")

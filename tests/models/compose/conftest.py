@@ -1,4 +1,4 @@
-"""Session fixtures: two tiny models and their images and sounds."""
+"""The two tiny models and their inputs, created once."""
 
 from pathlib import Path
 

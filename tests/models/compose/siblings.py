@@ -1,4 +1,4 @@
-"""Two tiny models with the same language model, one for images and one for sounds, and adapters with random weights."""
+"""Two tiny models that share a language model, one for images and one for audio, with fully trained adapters."""
 
 import copy
 from pathlib import Path

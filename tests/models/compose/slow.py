@@ -26,7 +26,7 @@ class SlowLora:
 
     @staticmethod
     def read(folder: Path) -> "SlowLora":
-        config = json.loads((folder / "adapter_config.json").read_text())
+        settings = json.loads((folder / "adapter_config.json").read_text())
         tensors = load_file(folder / "adapter_model.safetensors")
         found: dict[str, tuple[Tensor, Tensor]] = {}
         for key, value in tensors.items():
@@ -34,7 +34,7 @@ class SlowLora:
                 both = (value, tensors[key.replace(".lora_A.", ".lora_B.")])
                 layer = key.removeprefix(LANGUAGE).partition(".lora_")[0]
                 found[layer] = (both[0].double().requires_grad_(), both[1].double().requires_grad_())
-        return SlowLora(found, config["lora_alpha"] / config["r"])
+        return SlowLora(found, settings["lora_alpha"] / settings["r"])
 
     def change(self, layer: str) -> Tensor:
         """s B A of a layer."""
@@ -56,8 +56,8 @@ class SlowModel:
                 self._patch(name, layer)
 
     def features(self, pixels: Tensor) -> Tensor:
-        output = self.model.model.get_image_features(pixels.double(), return_dict=True).pooler_output
-        return torch.cat(list(output))
+        pooled = self.model.model.get_image_features(pixels.double(), return_dict=True).pooler_output
+        return torch.cat(list(pooled))
 
     def logp(
         self, ids: Sequence[int], image_id: int, features: Tensor | None, names: Sequence[str], start: int

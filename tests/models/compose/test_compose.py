@@ -1,4 +1,4 @@
-"""Composed models against the slow reference, their members and sums by hand; refused compositions."""
+"""Composed models against the slow reference, their members and manual sums; rejected compositions."""
 
 import json
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def adapters(eye: Path, ear: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def items(shown: list[Path], heard: list[Path]) -> list[ScoreRequest]:
     """Both kinds in either order, one kind alone, two of a kind, none."""
-    rows = [
+    entries = [
         ((shown[0], heard[0]), BOTH),
         ((heard[1], shown[1]), ("sound", "picture")),
         ((heard[2],), ("sound",)),
@@ -58,7 +58,7 @@ def items(shown: list[Path], heard: list[Path]) -> list[ScoreRequest]:
         ((heard[0], heard[1], shown[2]), ("sound", "sound", "picture")),
         ((), ()),
     ]
-    return [ScoreRequest(Prefix(paths, "What do they share?", (), media), ANSWERS) for paths, media in rows]
+    return [ScoreRequest(Prefix(paths, "What do they share?", (), media), ANSWERS) for paths, media in entries]
 
 
 def members(eye: Path, ear: Path, picture: Path | None, sound: Path | None) -> dict[str, MemberConfig]:
@@ -83,11 +83,11 @@ def slow_scores(
             for path, kind in zip(item.prefix.images, item.prefix.media, strict=True):
                 alone = encode_prefix(ears if kind == "sound" else vlm, Prefix((path,), "?"))
                 if kind == "sound":
-                    tokens_of_image = ears.family.features(ears.base, alone.images.tensors)["tokens"].double()
+                    block = ears.family.features(ears.base, alone.images.tensors)["tokens"].double()
                 else:
-                    tokens_of_image = eyes.features(alone.images.tensors["picture.pixel_values"])
-                features.append(tokens_of_image)
-                chosen += [names[BOTH.index(kind)]] * len(tokens_of_image)
+                    block = eyes.features(alone.images.tensors["picture.pixel_values"])
+                features.append(block)
+                chosen += [names[BOTH.index(kind)]] * len(block)
             owners = iter(chosen)
             tokens = [next(owners) if token == vlm.image_token_id else TEXT for token in row.ids]
             joined = torch.cat(features) if features else None
@@ -187,9 +187,9 @@ def ties(changes: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Ten
 def test_pruning_merges_follow_their_rule(
     eye: Path, ear: Path, adapters: dict[str, Path], tmp_path: Path, merge: str
 ) -> None:
-    """Computed in float64 and truncated to rank 16, the maximum for the narrowest layer."""
-    both_members = members(eye, ear, adapters["picture"], adapters["sound"])
-    config = {"members": both_members, "merge": merge, "weights": (1.0, 0.5), "density": 0.3, "rank": 32}
+    """In float64, then cut to the highest rank that the narrowest layer allows, 16."""
+    entries = members(eye, ear, adapters["picture"], adapters["sound"])
+    config = {"members": entries, "merge": merge, "weights": (1.0, 0.5), "density": 0.3, "rank": 32}
     merged = SlowLora.read(compose(ComposeConfig.model_validate(config), tmp_path / "out") / "adapter")
     both = [SlowLora.read(adapters[name]) for name in BOTH]
     for layer in merged.layers:
@@ -203,13 +203,13 @@ def test_pruning_merges_follow_their_rule(
 def test_a_merge_that_drops_at_random_goes_by_its_seed(
     eye: Path, ear: Path, adapters: dict[str, Path], tmp_path: Path
 ) -> None:
-    both_members = members(eye, ear, adapters["picture"], adapters["sound"])
-    config = ComposeConfig(members=both_members, merge="dare_linear", weights=(1.0, 1.0), density=0.5)
-    adapters_of_seeds = [
+    entries = members(eye, ear, adapters["picture"], adapters["sound"])
+    config = ComposeConfig(members=entries, merge="dare_linear", weights=(1.0, 1.0), density=0.5)
+    adapters_by_seed = [
         load_file(compose(config, tmp_path / f"{n}", seed) / "adapter" / WEIGHTS) for n, seed in enumerate((1, 1, 2))
     ]
-    assert all(torch.equal(value, adapters_of_seeds[1][key]) for key, value in adapters_of_seeds[0].items())
-    assert any(not torch.equal(value, adapters_of_seeds[2][key]) for key, value in adapters_of_seeds[0].items())
+    assert all(torch.equal(value, adapters_by_seed[1][key]) for key, value in adapters_by_seed[0].items())
+    assert any(not torch.equal(value, adapters_by_seed[2][key]) for key, value in adapters_by_seed[0].items())
 
 
 def test_searched_weights_are_those_of_the_greatest_log_prob(
@@ -232,24 +232,24 @@ def test_searched_weights_are_those_of_the_greatest_log_prob(
             )
         )
     write_samples(tmp_path / "samples", samples)
-    both_members = members(eye, ear, adapters["picture-two"], adapters["sound-two"])
+    entries = members(eye, ear, adapters["picture-two"], adapters["sound-two"])
     search = SearchConfig(samples=tmp_path / "samples", values=(0.0, 0.4, 1.0), batch_size=2)
-    out = compose(ComposeConfig(members=both_members, search=search, decoupled=True), tmp_path / "out")
+    out = compose(ComposeConfig(members=entries, search=search, decoupled=True), tmp_path / "out")
     found = json.loads((out / "composed.json").read_text())
     assert [tuple(one["weights"]) for one in found["tried"]] == [(a, b) for a in (0, 0.4, 1) for b in (0, 0.4, 1)]
     best = max(found["tried"], key=lambda one: one["logp"])
     assert found["weights"] == dict(zip(BOTH, best["weights"], strict=True))
     assert len({round(one["logp"], 6) for one in found["tried"]}) == 9
-    # The saved model is the best one, and each reported log-prob is that of its model.
-    last = load_vlm(compose(ComposeConfig(members=both_members, weights=(1.0, 1.0), decoupled=True), tmp_path / "last"))
+    # What is written is the best one, and what a try says is what its model says.
+    last = load_vlm(compose(ComposeConfig(members=entries, weights=(1.0, 1.0), decoupled=True), tmp_path / "last"))
     for vlm, weights in ((load_vlm(out), best["weights"]), (last, [1.0, 1.0])):
         means = []
         for number, item in enumerate(items[:5]):
             with torch.no_grad():
                 logps = answer_logps(vlm, [ScoreRequest(item.prefix, (ANSWERS[number % 2],))])
             means.append((logps.sums() / logps.lengths()).item())
-        reported = next(one["logp"] for one in found["tried"] if one["weights"] == weights)
-        assert sum(means) / len(means) == pytest.approx(reported, rel=1e-5)
+        logged = next(one["logp"] for one in found["tried"] if one["weights"] == weights)
+        assert sum(means) / len(means) == pytest.approx(logged, rel=1e-5)
     numbers = read_manifest(out).numbers
     assert numbers == {"weight.picture": best["weights"][0], "weight.sound": best["weights"][1]}
 
@@ -272,9 +272,9 @@ def test_another_base_is_refused_by_the_first_tensor_that_differs(
         arguments += ["--set", f"members.{key}={value}"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
-    message = " ".join(result.output.split())
-    assert "layers.1.self_attn.k_proj.weight differs by up to 0.25" in message
-    assert "'picture' and 'sound'" in message
+    text = " ".join(result.output.split())
+    assert "layers.1.self_attn.k_proj.weight differs by up to 0.25" in text
+    assert "'picture' and 'sound'" in text
     assert not (tmp_path / "out").exists()
 
 
@@ -283,7 +283,7 @@ def test_what_cannot_be_composed_or_shown_is_refused(
 ) -> None:
     with pytest.raises(InputError, match="decoupled=true"):
         compose(ComposeConfig(members=members(eye, ear, adapters["picture-two"], None)), tmp_path / "out")
-    with pytest.raises(InputError, match="is no adapter"):
+    with pytest.raises(InputError, match="is not an adapter"):
         compose(ComposeConfig(members=members(eye, ear, eye, None)), tmp_path / "out")
     with pytest.raises(ValueError, match="needs a density"):
         ComposeConfig(members=members(eye, ear, adapters["picture"], None), merge="ties")
@@ -292,12 +292,12 @@ def test_what_cannot_be_composed_or_shown_is_refused(
     with pytest.raises(InputError, match="this model takes one kind"):
         score(load_vlm(eye), items[:1])
     composed = compose(ComposeConfig(members=members(eye, ear, None, None)), tmp_path / "bare")
-    vlm, valid = load_vlm(composed), items[0].prefix
-    with pytest.raises(InputError, match="has the medium smell"):
-        score(vlm, [ScoreRequest(Prefix(valid.images, "What?", (), ("picture", "smell")), ANSWERS)])
+    vlm, first_prefix = load_vlm(composed), items[0].prefix
+    with pytest.raises(InputError, match="shows a smell"):
+        score(vlm, [ScoreRequest(Prefix(first_prefix.images, "What?", (), ("picture", "smell")), ANSWERS)])
     with pytest.raises(InputError, match="1 media and has 2 images"):
-        score(vlm, [ScoreRequest(Prefix(valid.images, "What?", (), ("picture",)), ANSWERS)])
-    with pytest.raises(InputError, match="composed already"):
+        score(vlm, [ScoreRequest(Prefix(first_prefix.images, "What?", (), ("picture",)), ANSWERS)])
+    with pytest.raises(InputError, match="is already composed"):
         compose(ComposeConfig(members=members(composed, ear, None, None)), tmp_path / "twice")
 
 
@@ -312,9 +312,9 @@ def test_a_files_kind_is_part_of_what_is_kept_of_it(eye: Path, ear: Path, shown:
 
 def test_a_changed_encoder_is_another_model(eye: Path, ear: Path, tmp_path: Path) -> None:
     composed = compose(ComposeConfig(members=members(eye, ear, None, None)), tmp_path / "bare")
-    before = model_hash(load_vlm(composed))
+    before = content_of(load_vlm(composed))
     path = composed / "encoders" / "sound" / "encoder.safetensors"
     weights = load_file(path)
     next(iter(weights.values())).add_(0.5)
     save_file(weights, path)
-    assert model_hash(load_vlm(composed)) != before
+    assert content_of(load_vlm(composed)) != before

@@ -1,4 +1,4 @@
-"""Routed LoRA against a slow reference that applies each adapter token by token: values, gradients, samples."""
+"""LoRA by token against a slow reference that applies adapters token by token: values, gradients, samples."""
 
 from pathlib import Path
 
@@ -94,12 +94,12 @@ def test_samples_are_those_of_a_whole_pass_for_every_token(
         prefix = encode_prefix(vlm, item.prefix)
         pixels = prefix.images.tensors.get("pixel_values")
         features = None if pixels is None else slow.features(pixels)
-        for place, sampled in enumerate(generation.ids):
+        for place, token_id in enumerate(generation.ids):
             ids = (*prefix.ids, *generation.ids[:place])
             names = [MODALITY if token == vlm.image_token_id else TEXT for token in ids]
             scored = [
                 slow.logp((*ids, token), vlm.image_token_id, features, [*names, TEXT], len(ids)).item()
-                for token in (sampled, (sampled + 1) % 300, (sampled + 57) % 300)
+                for token in (token_id, (token_id + 1) % 300, (token_id + 57) % 300)
             ]
             assert scored[0] > max(scored[1:])
 

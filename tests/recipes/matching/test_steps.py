@@ -1,4 +1,4 @@
-"""The steps from samples to samples, by a real server on loopback: what is asked, kept, dropped and counted."""
+"""The steps from samples to samples, with a real server on loopback: requests, kept and dropped rows, counts."""
 
 import json
 from pathlib import Path
@@ -13,9 +13,9 @@ from sightline.data.samples import read_samples, write_samples
 from sightline.endpoint import client
 from sightline.evals.benchmark import BenchmarkSetting
 from sightline.evals.registry import get_benchmark
-from sightline.recipes.matching.entities.pairs import sample_of
+from sightline.recipes.matching.entities.pairs import make_sample
 from sightline.recipes.matching.entities.rule import StringRule, write_rule
-from sightline.recipes.matching.samples import by_turns
+from sightline.recipes.matching.samples import round_robin
 from sightline.records import Sample, Score, read_manifest, write_rows
 from tests.data.entities.rows import pair, write_deepmatcher
 from tests.judges.local_server import Act, Body, say, serving, status, text_of
@@ -67,15 +67,15 @@ def test_explanations_of_each_format_stand_behind_the_label(train: Path, tmp_pat
         return say(STRUCTURED if "Lumo LX-20 lamp" in text else "I cannot compare them.")
 
     with serving(script) as (url, heard):
-        made = {
+        results = {
             name: call("explain", train, "--out", tmp_path / name, "--set", f"format={name}", *by(url))
             for name in ("short", "long", "structured")
         }
-        asked = len(heard.bodies)
+        calls = len(heard.bodies)
         again = call("explain", train, "--out", tmp_path / "again", "--set", "format=long", *by(url))
-        assert again.exit_code == 0 and len(heard.bodies) == asked == 18, "replies are kept"
-    assert {result.exit_code for result in made.values()} == {0}
-    short, long, structured = (rows_of(tmp_path / name) for name in made)
+        assert again.exit_code == 0 and len(heard.bodies) == calls == 18, "replies are kept"
+    assert {result.exit_code for result in results.values()} == {0}
+    short, long, structured = (rows_of(tmp_path / name) for name in results)
     assert short["train-000000"].reference == "Yes\nBoth are lamps."
     assert long["train-000001"].reference == "No\nFirst the titles.\nThen the rest."
     assert set(structured) == {"train-000000", "train-000001"} and list(short) == list(rows_of(train))
@@ -83,8 +83,8 @@ def test_explanations_of_each_format_stand_behind_the_label(train: Path, tmp_pat
         "No\nattribute=title|||importance=0.50|||values=a###b|||similarity=0.25"
     )
     assert read_manifest(tmp_path / "structured").dropped == {"the explanation breaks the form": 4}
-    told = [text for text in heard.texts() if "Why:" in text]
-    assert all(text.endswith("Why:") and text.count("Why:") == 3 for text in told), "two examples, label given"
+    shown_texts = [text for text in heard.texts() if "Why:" in text]
+    assert all(text.endswith("Why:") and text.count("Why:") == 3 for text in shown_texts), "two examples, label given"
 
 
 def test_the_label_filter_keeps_what_a_model_reproduces(train: Path, tmp_path: Path) -> None:
@@ -142,8 +142,8 @@ def test_invented_pairs_are_checked_one_by_one(train: Path, tmp_path: Path) -> N
         return say(reply if "Lumo LX-20 lamp" in given.splitlines()[2] and "LX20" in given else "I would rather not.")
 
     with serving(script) as (url, heard):
-        told = ("--set", "style=similar", "--set", "examples=1", "--set", "with_given=true", *by(url))
-        done = call("generate", train, "--out", tmp_path / "new", *told)
+        options = ("--set", "style=similar", "--set", "examples=1", "--set", "with_given=true", *by(url))
+        done = call("generate", train, "--out", tmp_path / "new", *options)
     assert done.exit_code == 0, done.output
     manifest = read_manifest(tmp_path / "new")
     assert manifest.counts == {"samples": 7, "new": 1, "new_matches": 1}
@@ -153,8 +153,8 @@ def test_invented_pairs_are_checked_one_by_one(train: Path, tmp_path: Path) -> N
         "other attributes": 1,
         "was there before": 1,
     }
-    made = rows_of(tmp_path / "new")["train-000000/new-0"]
-    assert made.reference == "Yes" and made.prompt.endswith(
+    first = rows_of(tmp_path / "new")["train-000000/new-0"]
+    assert first.reference == "Yes" and first.prompt.endswith(
         "First lamp: Lumo LX-30; Lumo; 5\nSecond lamp: LX30 by Lumo"
     )
     assert all(len(text.splitlines()) == 4 for text in heard.texts()), "the task, a gap, the pair and one example"
@@ -162,8 +162,8 @@ def test_invented_pairs_are_checked_one_by_one(train: Path, tmp_path: Path) -> N
 
 def test_the_nearest_come_by_turns_and_none_twice() -> None:
     likeness = np.array([[0.9, 0.1, 0.8, 0.2], [0.9, 0.3, 0.1, 0.7]])
-    assert by_turns(likeness, 3) == [0, 2, 3]
-    assert by_turns(likeness, 9) == [0, 2, 3, 1]
+    assert round_robin(likeness, 3) == [0, 2, 3]
+    assert round_robin(likeness, 9) == [0, 2, 3, 1]
 
 
 def test_errors_draw_what_is_like_them_out_of_the_pool(train: Path, tmp_path: Path) -> None:
@@ -172,27 +172,27 @@ def test_errors_draw_what_is_like_them_out_of_the_pool(train: Path, tmp_path: Pa
     folder = tmp_path / "eval/matching"
     folder.mkdir(parents=True)
     (tmp_path / "valid").mkdir()
-    write_samples(tmp_path / "valid", [sample_of(one) for one in (wrong, right)])
+    write_samples(tmp_path / "valid", [make_sample(one) for one in (wrong, right)])
     write_rule(StringRule(threshold=0.5, rows=6, f1=1.0), tmp_path / "valid")
     samples = get_benchmark("matching", BenchmarkSetting(tmp_path / "valid")).samples()
-    asked = [sample for sample in samples if sample.id.endswith("/simple-free")]
-    write_samples(folder, asked)  # as an evaluation keeps them
+    rows = [sample for sample in samples if sample.id.endswith("/simple-free")]
+    write_samples(folder, rows)  # as an evaluation keeps them
     values = ({"false_positive": 1.0}, {"false_positive": 0.0, "false_negative": 0.0, "unparsed": 0.0})
     write_rows(
         folder / "scores.jsonl",
-        [Score(sample_id=s.id, cluster="", values=dict(v)) for s, v in zip(asked, values, strict=True)],
+        [Score(sample_id=s.id, cluster="", values=dict(v)) for s, v in zip(rows, values, strict=True)],
     )
     titles = ("Zenit camera 13", "Moka pot, steel", "Zenit lens", "Teapot")
     pool = [pair({"title": t}, {"title": f"{t} new"}, match=False, name=f"pool-{n}") for n, t in enumerate(titles)]
     (tmp_path / "pool").mkdir()
-    write_samples(tmp_path / "pool", [*(sample_of(one) for one in pool), rows_of(train)["train-000000"]])
-    told = ("--set", f"errors={folder}", "--set", f"pool={tmp_path / 'pool'}")
-    done = call("select", train, "--out", tmp_path / "more", "--set", "count=2", *told)
+    write_samples(tmp_path / "pool", [*(make_sample(one) for one in pool), rows_of(train)["train-000000"]])
+    select_options = ("--set", f"errors={folder}", "--set", f"pool={tmp_path / 'pool'}")
+    done = call("select", train, "--out", tmp_path / "more", "--set", "count=2", *select_options)
     assert done.exit_code == 0, done.output
     assert [name for name in rows_of(tmp_path / "more") if name.startswith("pool")] == ["pool-0", "pool-2"]
     assert read_manifest(tmp_path / "more").counts == {"samples": 8, "added": 2, "added_matches": 0, "errors": 1}
-    too_many = call("select", train, "--out", tmp_path / "all", *told)
-    assert too_many.exit_code == 2 and "4 pairs are new and 6 are to be added" in too_many.stderr
+    too_many = call("select", train, "--out", tmp_path / "all", *select_options)
+    assert too_many.exit_code == 2 and "4 pairs are new, but 6 are needed" in too_many.stderr
     none = call("select", train, "--out", tmp_path / "no", "--set", f"errors={tmp_path}", "--set", f"pool={train}")
     assert none.exit_code == 2 and "has no scores.jsonl" in none.stderr
 
@@ -201,5 +201,5 @@ def test_samples_of_another_sort_are_refused(tmp_path: Path) -> None:
     write_samples(tmp_path, [Sample(id="a", prompt="What is it?", reference="A lamp.")])
     words = ("--set", "format=structured", "--set", "annotator=null")
     done = call("explain", tmp_path, "--out", tmp_path / "out", *words)
-    assert done.exit_code == 2 and "sample 'a' asks about no pair of records" in done.stderr
+    assert done.exit_code == 2 and "sample 'a' is not about a pair of records" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -1,17 +1,23 @@
-"""Structured explanations: the form read and written, importance worked by hand, and what breaks the form."""
+"""Structured explanations: format, importance computed by hand, and rejected replies."""
 
 import pytest
 
 from sightline.config import load_config
 from sightline.errors import InputError
-from sightline.recipes.matching.explaining import ExplainConfig, lines_of
-from sightline.recipes.matching.structured import ComparedAttribute, Means, from_strings, means_of, read_structured
+from sightline.recipes.matching.explaining import ExplainConfig, format_explanation
+from sightline.recipes.matching.structured import (
+    ComparedAttribute,
+    Means,
+    attribute_means,
+    compare_strings,
+    read_structured,
+)
 from tests.data.entities.rows import pair
 
 LINE = "attribute=title|||importance=0.5|||values=Lumo LX-20###LUMO lamp|||similarity=0.75"
 
 
-def told(*words: str) -> ExplainConfig:
+def explain_config(*words: str) -> ExplainConfig:
     return load_config(ExplainConfig, None, ["format=structured", "annotator=null", *words])
 
 
@@ -21,13 +27,13 @@ def test_a_reply_is_read_and_written_again() -> None:
         ComparedAttribute("title", 0.5, "Lumo LX-20", "LUMO lamp", 0.75),
         ComparedAttribute("price", -1.0, "20", "missing", 0.0),
     ]
-    assert lines_of(found[:1], told()) == (
+    assert format_explanation(found[:1], explain_config()) == (
         "attribute=title|||importance=0.50|||values=Lumo LX-20###LUMO lamp|||similarity=0.75"
     )
-    assert lines_of(found[:1], told("importance=false")) == (
+    assert format_explanation(found[:1], explain_config("importance=false")) == (
         "attribute=title|||values=Lumo LX-20###LUMO lamp|||similarity=0.75"
     )
-    assert lines_of(found, told("importance=false", "similarity=false")) == (
+    assert format_explanation(found, explain_config("importance=false", "similarity=false")) == (
         "attribute=title|||values=Lumo LX-20###LUMO lamp\nattribute=price|||values=20###missing"
     )
 
@@ -51,8 +57,8 @@ def test_what_breaks_the_form_or_a_range_is_none(reply: str) -> None:
 def test_importance_by_hand() -> None:
     """Means 0.9 and 0.3: the middle is 0.6; from 0.3 to 0.9 importance goes from -0.6 to 0.6, and no further."""
     means = Means(matching=0.9, other=0.3)
-    said = {alike: round(means.importance(alike), 9) for alike in (0.0, 0.3, 0.45, 0.6, 0.9, 1.0)}
-    assert said == {0.0: -0.6, 0.3: -0.6, 0.45: -0.3, 0.6: 0.0, 0.9: 0.6, 1.0: 0.6}
+    importances = {alike: round(means.importance(alike), 9) for alike in (0.0, 0.3, 0.45, 0.6, 0.9, 1.0)}
+    assert importances == {0.0: -0.6, 0.3: -0.6, 0.45: -0.3, 0.6: 0.0, 0.9: 0.6, 1.0: 0.6}
     assert Means(matching=0.4, other=0.4).importance(1.0) == 0.0 == Means(matching=0.2, other=0.4).importance(0.1)
 
 
@@ -62,19 +68,19 @@ def test_explanations_of_strings_by_hand() -> None:
         pair({"title": "ab", "price": "3"}, {"title": "AB", "price": ""}, match=True),
         pair({"title": "ab", "price": ""}, {"title": "abc", "price": "4"}, match=False),
     ]
-    means = means_of(rows)
+    means = attribute_means(rows)
     assert list(means) == ["title"] and means["title"].matching == 1.0
     assert means["title"].other == pytest.approx(0.4)
-    first, second = (from_strings(row, means) for row in rows)
+    first, second = (compare_strings(row, means) for row in rows)
     assert [one.importance for one in first] == [pytest.approx(0.6), 0.0]
     assert second[0].importance == pytest.approx(-0.6) and second[0].similarity == pytest.approx(0.4)
-    assert lines_of(first, told()) == (
+    assert format_explanation(first, explain_config()) == (
         "attribute=title|||importance=0.60|||values=ab###AB|||similarity=1.00\n"
         "attribute=price|||importance=0.00|||values=3###missing|||similarity=0.00"
     )
-    assert read_structured(lines_of(second, told())) is not None
+    assert read_structured(format_explanation(second, explain_config())) is not None
     swapped = [one.model_copy(update={"left": one.right, "right": one.left}) for one in rows]
-    assert means_of(swapped) == means, "the measure is the same both ways"
+    assert attribute_means(swapped) == means, "the measure is the same both ways"
 
 
 def test_only_structured_explanations_come_without_an_annotator() -> None:

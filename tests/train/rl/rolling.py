@@ -1,4 +1,4 @@
-"""Runs by rewards on the tiny model, with judges whose scores are known beforehand."""
+"""Runs by rewards on the tiny model, with judges whose scores are known in advance."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +12,10 @@ from sightline.records.rows import Sample
 from sightline.train.config import OptimizerConfig
 from sightline.train.loop import StepSettings, TrainState, trainable_weights
 from sightline.train.optimizer import make_optimizer
-from sightline.train.reference_cache import WithoutAdapter
+from sightline.train.reference_cache import PolicyWithoutAdapter
 from sightline.train.rl.config import RLConfig
 from sightline.train.rl.policy import PolicyTask, Scorer
-from sightline.train.rl.rollout import Rollout
-from sightline.train.rl.rollouts import Asker, RewardScale
+from sightline.train.rl.rollouts import PolicySampler, RewardScale, Rollout
 from sightline.train.rl.source import RolloutSource
 from sightline.train.sources import OfflineSource
 
@@ -49,12 +48,12 @@ class Counts:
     def __init__(self, text: str, silent_on: str | None = None) -> None:
         self._text, self._silent_on = text, silent_on
 
-    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
+    def score(self, inputs: Sequence[JudgeInput]) -> list[Verdict]:
         return [
             Verdict(None, note="silence")
             if self._silent_on is not None and self._silent_on in one.answer
             else Verdict(float(one.answer.count(self._text)))
-            for one in asked
+            for one in inputs
         ]
 
 
@@ -86,9 +85,9 @@ def state_of(  # noqa: PLR0913 - what a test may vary
             seed=0,
             max_steps=-(-max_steps // config.updates),
         ),
-        Asker(vlm, pictures[0].parent, config, seed=0, autocast=False),
+        PolicySampler(vlm, pictures[0].parent, config, seed=0, autocast=False),
         judge,
-        Scorer(vlm, head, WithoutAdapter(vlm), per_pass=3, autocast=False),
+        Scorer(vlm, head, PolicyWithoutAdapter(vlm), per_pass=3, autocast=False),
         lambda: scale or RewardScale(mean=0.0, std=1.0),
         max_steps=max_steps,
     )

@@ -1,4 +1,4 @@
-"""Steps by rewards against gradients worked out answer by answer, through Transformers' own forward of each row."""
+"""Steps by rewards against gradients computed answer by answer with Transformers' own forward pass."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from sightline.models.packing import PackRow
 from sightline.models.unbatched import unbatched_logps, unbatched_states
 from sightline.models.vlm import VLM
 from sightline.train.loop import TrainState, fit
-from sightline.train.rl.rollout import Rollout, SampledAnswer
+from sightline.train.rl.rollouts import Rollout, SampledAnswer
 from tests.train.rl.rolling import GRPO, PPO, RLOO, Counts, settings_of, state_of
 
 Make = Callable[..., VLM]
@@ -145,13 +145,13 @@ def test_ppo_at_ratio_one_is_the_policy_gradient_of_rewards_to_come(
 
 @pytest.mark.parametrize("settings", [RLOO, GRPO | {"clip": None}, PPO], ids=["rloo", "grpo", "ppo"])
 def test_smaller_passes_change_nothing(make_policy: Make, pictures: list[Path], settings: dict[str, object]) -> None:
-    made = []
+    results = []
     for batch_size in (4, 1, 3):
         vlm = stirred(make_policy)
         stepped(state_of(vlm, pictures, settings, Counts("e", silent_on="x"), lr=1e-12), batch_size)
-        made.append(gradients(vlm))
-    for other in made[1:]:
-        assert_same_gradients(other, made[0])
+        results.append(gradients(vlm))
+    for other in results[1:]:
+        assert_same_gradients(other, results[0])
 
 
 def test_what_is_clipped_has_no_gradient(make_policy: Make, pictures: list[Path]) -> None:

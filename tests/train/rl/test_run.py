@@ -1,4 +1,4 @@
-"""The whole stage by rewards: from samples of the lab to an adapter, its log and manifest, killed and resumed."""
+"""The stage by rewards end to end: from lab samples to an adapter, its log and manifest, killed and resumed."""
 
 import json
 import statistics
@@ -23,7 +23,7 @@ from sightline.train import run
 from sightline.train.checkpoint import save_checkpoint
 from sightline.train.config import TrainConfig
 from sightline.train.log import read_log
-from sightline.train.rl.rollouts import RewardScale, answers_in, measure
+from sightline.train.rl.rollouts import RewardScale, measure_scale, read_answers
 from tests.train.rl.rolling import PPO, RLOO
 
 CONFIGS = Path(run.__file__).parents[1] / "lab/configs"
@@ -100,21 +100,21 @@ class Fixed:
     def __init__(self, *scores: float | None) -> None:
         self._scores = scores
 
-    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
-        return [Verdict(score, note="silence") for score, _ in zip(self._scores, asked, strict=True)]
+    def score(self, inputs: Sequence[JudgeInput]) -> list[Verdict]:
+        return [Verdict(score, note="silence") for score, _ in zip(self._scores, inputs, strict=True)]
 
 
 def test_the_scale_is_mean_and_deviation_of_what_was_scored() -> None:
     """1, 3 and 8 have mean 4 and deviation sqrt((9 + 1 + 16) / 3); the unscored one is left out."""
-    asked = [JudgeInput(Prefix((), "Describe."), "A cup.")] * 4
-    scale = measure(Fixed(1.0, None, 3.0, 8.0), asked)
+    inputs = [JudgeInput(Prefix((), "Describe."), "A cup.")] * 4
+    scale = measure_scale(Fixed(1.0, None, 3.0, 8.0), inputs)
     assert (scale.mean, scale.n, scale.unscored) == (4.0, 3, 1)
     assert scale.std == pytest.approx((26 / 3) ** 0.5) and scale(4.0) == 0.0
     assert RewardScale(mean=2.0, std=0.5)(3.0) == 2.0
     with pytest.raises(InputError, match=r"scored 1 of 2 answers \(silence\)"):
-        measure(Fixed(1.0, None), asked[:2])
-    with pytest.raises(InputError, match="not with two different scores"):
-        measure(Fixed(1.0, 1.0), asked[:2])
+        measure_scale(Fixed(1.0, None), inputs[:2])
+    with pytest.raises(InputError, match="without two different scores"):
+        measure_scale(Fixed(1.0, 1.0), inputs[:2])
 
 
 def test_both_answers_of_pairs_give_a_scale_and_the_truth_goes_with_them(scenes: Path, tmp_path: Path) -> None:
@@ -123,11 +123,11 @@ def test_both_answers_of_pairs_give_a_scale_and_the_truth_goes_with_them(scenes:
     config = load_config(builder.config, None, ["writer.name=oracle"])
     build_dataset(BuildPlan(builder, config), None, scenes, tmp_path / "pairs")
     judge = OracleJudgeConfig(name="oracle").open(RunContext(tmp_path, tmp_path, 0))
-    asked = list(answers_in(tmp_path / "pairs"))
-    scores = [verdict.score for verdict in judge.score(asked)]
+    inputs = list(read_answers(tmp_path / "pairs"))
+    scores = [verdict.score for verdict in judge.score(inputs)]
     assert len(scores) == 2 * read_manifest(tmp_path / "pairs").counts["pairs"] and None not in scores
     assert all((good or 0) > (bad or 0) for good, bad in zip(scores[::2], scores[1::2], strict=True))
-    scale = measure(judge, asked)
+    scale = measure_scale(judge, inputs)
     assert scale.n == len(scores) and scale.std == pytest.approx(statistics.pstdev(float(s or 0) for s in scores))
 
 
@@ -141,7 +141,7 @@ def test_references_give_a_scale_of_the_data(model_dir: Path, scenes: Path, tmp_
     ("rl", "says"),
     [
         (RLOO | {"answers": 1}, "answers must be 2 or more"),
-        (RLOO | {"inner_epochs": 2}, "leave its policy behind: give clip"),
+        (RLOO | {"inner_epochs": 2}, "a rollout is off-policy: set clip"),
         (RLOO | {"scale": {"by": "given", "mean": 0.0}}, "give mean and std"),
         (RLOO | {"scale": {"by": "nothing", "std": 1.0}}, "give mean and std"),
         (RLOO | {"kl": {"weight": -1, "place": "reward"}}, "greater than or equal to 0"),

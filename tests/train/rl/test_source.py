@@ -1,4 +1,4 @@
-"""Rollouts: what is sampled, kept and left out, how it is dealt out, and that a killed run goes on exactly."""
+"""Rollouts: sampling, filtering, distribution over steps, and exact resumption of a killed run."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,8 +15,7 @@ from sightline.models.vlm import VLM
 from sightline.records.rows import Sample
 from sightline.train.checkpoint import load_checkpoint, save_checkpoint
 from sightline.train.loop import TrainState, fit
-from sightline.train.rl.rollout import Rollout
-from sightline.train.rl.rollouts import RewardScale
+from sightline.train.rl.rollouts import RewardScale, Rollout
 from tests.train.rl.rolling import GRPO, PPO, RLOO, Counts, settings_of, state_of
 
 Make = Callable[..., VLM]
@@ -85,7 +84,7 @@ def test_unscored_answers_are_left_out_and_counted(make_policy: Make, pictures: 
 
 
 def test_a_judge_that_is_silent_ends_the_run_in_one_sentence(make_policy: Make, pictures: list[Path]) -> None:
-    with pytest.raises(InputError, match=r"the judge left 16 of 16 answers unscored \(silence\).*look at the judge"):
+    with pytest.raises(InputError, match=r"the judge left 16 of 16 answers unscored \(silence\).*check the judge"):
         drawn(state_of(make_policy(), pictures, RLOO, Counts("e", silent_on="")))
 
 
@@ -93,11 +92,11 @@ def test_a_rollout_is_dealt_out_once_an_epoch(make_policy: Make, pictures: list[
     """Two minibatches of two prompts, twice over, in an order of its own; the numbers come with the first alone."""
     state = state_of(make_policy(), pictures, PPO, Counts("e"), prompts=2, max_steps=8)
     assert state.source.steps == 8
-    steps, told = [], []
+    steps, has_reward = [], []
     for items in state.source:
         steps.append([item.sample_id for item in items])
-        told.append("reward" in state.source.numbers())
-    assert [len(step) for step in steps] == [2] * 8 and told == [True, False, False, False] * 2
+        has_reward.append("reward" in state.source.numbers())
+    assert [len(step) for step in steps] == [2] * 8 and has_reward == [True, False, False, False] * 2
     for start in range(0, 8, 2):
         assert sorted(steps[start] + steps[start + 1]) == [f"sample-{n}" for n in range(4)]
     assert len({tuple(steps[start]) for start in range(0, 8, 2)}) > 1
@@ -116,16 +115,16 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     kept = PPO | {"scale": {"by": "policy"}}
     scale = RewardScale(mean=0.7, std=1.3)
 
-    def made(scale: RewardScale | None) -> TrainState[Rollout]:
+    def fresh_state(scale: RewardScale | None) -> TrainState[Rollout]:
         return state_of(make_policy(0.1), pictures, kept, Counts("e"), prompts=2, max_steps=7, scale=scale)
 
-    whole = made(scale)
+    whole = fresh_state(scale)
     expected = [record.model_dump(exclude={"seconds"}) for record in fit(whole, settings_of())]
-    killed = made(scale)
+    killed = fresh_state(scale)
     for _, _record in zip(range(stop), fit(killed, settings_of()), strict=False):
         pass
     save_checkpoint(killed, tmp_path)
-    again = made(None)  # the scale is in the checkpoint: it is not measured by the trained policy
+    again = fresh_state(None)  # the scale is in the checkpoint: it is not measured by the trained policy
     assert load_checkpoint(again, tmp_path)
     found = [record.model_dump(exclude={"seconds"}) for record in fit(again, settings_of())]
     assert found == expected[stop:]
@@ -137,8 +136,8 @@ def mean_score(vlm: VLM, pictures: list[Path], text: str) -> float:
     requests = [
         GenerateRequest(Prefix((picture,), "Describe the picture."), seed=n) for picture in pictures for n in range(24)
     ]
-    said = generate(vlm, requests, Sampling(6, 1.0), batch_size=96)
-    return sum(answer.text.count(text) for answer in said) / len(said)
+    generations = generate(vlm, requests, Sampling(6, 1.0), batch_size=96)
+    return sum(answer.text.count(text) for answer in generations) / len(generations)
 
 
 @pytest.mark.parametrize(
@@ -173,17 +172,17 @@ class Shown:
     identity = "shown"
 
     def __init__(self) -> None:
-        self.asked: list[JudgeInput] = []
+        self.inputs: list[JudgeInput] = []
 
-    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
-        self.asked += asked
-        return [Verdict(1.0)] * len(asked)
+    def score(self, inputs: Sequence[JudgeInput]) -> list[Verdict]:
+        self.inputs += inputs
+        return [Verdict(1.0)] * len(inputs)
 
 
 def test_a_judge_sees_picture_prompt_and_reference(make_policy: Make, pictures: list[Path]) -> None:
     judge = Shown()
     drawn(state_of(make_policy(), pictures, RLOO, judge))
-    assert len(judge.asked) == 16
-    assert {one.prefix.images[0] for one in judge.asked} == set(pictures)
-    assert all(one.reference == "A red cup." for one in judge.asked)
-    assert Sample(id="a", prompt="b").truth == judge.asked[0].truth == {}
+    assert len(judge.inputs) == 16
+    assert {one.prefix.images[0] for one in judge.inputs} == set(pictures)
+    assert all(one.reference == "A red cup." for one in judge.inputs)
+    assert Sample(id="a", prompt="b").truth == judge.inputs[0].truth == {}

@@ -1,1 +1,1 @@
-"""Pairs of records that may be one thing in the real world: read, asked about, answered. Training rows are `pairs`."""
+"""Pairs of records that may be one real-world entity: reading, prompts, answers, and the string rule."""

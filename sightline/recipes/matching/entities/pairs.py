@@ -1,6 +1,6 @@
-"""A pair of records and whether they match, as a row of its own and inside a sample that asks about it.
+"""Pairs of records with their label, as rows and within samples, with the prompts and the parsing of answers.
 
-How a model is asked is `prompts`, where pairs come from `reading`. Nothing is compared here; that is `similarity`.
+`reading` reads pairs from files; `structured` compares their values.
 """
 
 import re
@@ -17,30 +17,30 @@ QUESTIONS = {
     "simple": "Two {noun} descriptions follow. Do they match?",
 }
 FORMS = {"free": "", "force": " Say Yes or No, and nothing else."}
-#: Every prompt by name, the paper's four.
+#: The names of the paper's four prompts.
 PROMPTS = tuple(f"{question}-{form}" for question in QUESTIONS for form in FORMS)
-#: The prompt that the paper trains with.
+#: The paper's training prompt.
 TRAINING = "complex-free"
 _WORD = re.compile(r"\b(?:yes|no)\b", re.IGNORECASE)
 
 
-def prompt_of(name: str, noun: str, left: str, right: str) -> str:
-    """The question `name` about two records of a kind."""
+def match_prompt(name: str, noun: str, left: str, right: str) -> str:
+    """The prompt `name` about two records of a kind."""
     question, _, form = name.partition("-")
-    asked = QUESTIONS[question].format(noun=noun) + FORMS[form]
-    return f"{asked}\nFirst {noun}: {left}\nSecond {noun}: {right}"
+    sentence = QUESTIONS[question].format(noun=noun) + FORMS[form]
+    return f"{sentence}\nFirst {noun}: {left}\nSecond {noun}: {right}"
 
 
 def read_match(text: str) -> bool | None:
-    """What an answer says, by the paper's rule: "yes" anywhere is a match, else "no" anywhere none; None is neither."""
-    said = text.lower()
-    if "yes" in said:
+    """An answer's label by the paper's rule: "yes" anywhere is a match, else "no" anywhere is none; None is neither."""
+    answer = text.lower()
+    if "yes" in answer:
         return True
-    return False if "no" in said else None
+    return False if "no" in answer else None
 
 
 def is_quirk(text: str) -> bool:
-    """Whether that rule decides by letters inside of words ("cannot"), or against the word that comes first."""
+    """Whether that rule decides by letters inside words ("cannot"), or against the first yes or no."""
     found = _WORD.search(text)
     plain = None if found is None else found.group().lower() == "yes"
     return plain is not read_match(text)
@@ -48,14 +48,14 @@ def is_quirk(text: str) -> bool:
 
 #: `Sample.task` of a question about a pair.
 TASK = "matching"
-#: What the benchmark adds to a sample's truth: the prompt it is asked by, and what the rule of strings says of it.
+#: Keys that the benchmark adds to a sample's truth: the prompt's name, and the string rule's label.
 PROMPT_KEY, RULE_KEY = "prompt", "string_rule"
 
 
 class EntityPair(Row):
-    """Two records, attribute by attribute in the order of their table, and whether they are of one real-world thing.
+    """Two records, attribute by attribute in their table's order, and whether they are the same real-world entity.
 
-    A value that is missing is empty. `noun` says what they are: product, publication, restaurant.
+    A missing value is empty. `noun` names their kind: product, publication, restaurant.
     """
 
     id: str
@@ -67,30 +67,30 @@ class EntityPair(Row):
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """The attributes that are told to a model: `fields`, or all that either record has."""
+        """The attributes shown to a model: `fields`, or all that either record has."""
         return self.fields or tuple(dict.fromkeys((*self.left, *self.right)))
 
     @property
     def texts(self) -> tuple[str, str]:
         """Both records as a model reads them."""
-        return text_of(self.left, self.attributes), text_of(self.right, self.attributes)
+        return record_text(self.left, self.attributes), record_text(self.right, self.attributes)
 
     @property
     def label(self) -> str:
-        """The answer, as the completion of a training row begins."""
+        """The answer, with which the completion of a training row begins."""
         return "Yes" if self.match else "No"
 
 
-def text_of(record: Mapping[str, str], attributes: Sequence[str]) -> str:
-    """The values of the attributes in order, parted by "; " as in arXiv 2409.08185; missing ones are left out."""
+def record_text(record: Mapping[str, str], attributes: Sequence[str]) -> str:
+    """The values of the attributes in order, joined by "; " as in arXiv 2409.08185; missing ones are omitted."""
     return "; ".join(value for name in attributes if (value := record.get(name, "").strip()))
 
 
-def sample_of(pair: EntityPair, prompt: str = TRAINING, explanation: str = "") -> Sample:
-    """The pair as a question by one of the prompts, its label and explanation as the reference."""
+def make_sample(pair: EntityPair, prompt: str = TRAINING, explanation: str = "") -> Sample:
+    """The pair as a question by one of the prompts, with label and explanation as the reference."""
     return Sample(
         id=pair.id,
-        prompt=prompt_of(prompt, pair.noun, *pair.texts),
+        prompt=match_prompt(prompt, pair.noun, *pair.texts),
         reference=f"{pair.label}\n{explanation}" if explanation else pair.label,
         task=TASK,
         cluster=pair.id,
@@ -98,8 +98,8 @@ def sample_of(pair: EntityPair, prompt: str = TRAINING, explanation: str = "") -
     )
 
 
-def pair_of(sample: Sample, where: str) -> EntityPair:
-    """The pair that a sample asks about, one of `sightline match` or of the benchmark.
+def read_pair(sample: Sample, where: str) -> EntityPair:
+    """The pair of a sample of `sightline match` or of the benchmark.
 
     Raises:
         InputError: its truth is not that of `sightline match`.
@@ -109,6 +109,6 @@ def pair_of(sample: Sample, where: str) -> EntityPair:
         return EntityPair.model_validate({key: value for key, value in sample.truth.items() if key not in added})
     except ValidationError as error:
         raise InputError(
-            f"{where}: sample {shorten(sample.id)} asks about no pair of records ({describe(error, EntityPair)}); "
-            "make samples with `sightline match read`"
+            f"{where}: sample {shorten(sample.id)} is not about a pair of records ({describe(error, EntityPair)}); "
+            "create samples with `sightline match read`"
         ) from error

@@ -1,4 +1,4 @@
-"""Answers of the policy from a server equal those in process: same pictures, same adapter, same seeds."""
+"""Answers of the policy from a server equal those in process: same images, same adapter, same seeds."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from sightline.models.loading import load_vlm
 from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.vlm import VLM
 from sightline.records.rows import IMAGE, Pair, Turn
-from sightline.train.rollout_backends import LocalConfig, ServerConfig, ServerEngine, make_engine
+from sightline.train.rollout_backends import LocalConfig, ServerBackend, ServerConfig, make_backend
 from tests.train.adapter_server import serving_adapters
 
 pytest.importorskip("openai")
@@ -33,23 +33,23 @@ def stir(vlm: VLM, seed: int) -> None:
 def requests(pairs: list[Pair]) -> list[GenerateRequest]:
     """Two prompts with three answers each, and a conversation about two pictures that stand within the text."""
     images = [Path(image) for pair in pairs[:2] for image in pair.images]
-    told = (Turn(role="user", text=f"Look: {IMAGE}"), Turn(role="assistant", text="A red cup."))
+    history = (Turn(role="user", text=f"Look: {IMAGE}"), Turn(role="assistant", text="A red cup."))
     prompts = [pair.prompt for pair in pairs[:2]]
-    asked = [
+    requested = [
         GenerateRequest(Prefix((image,), prompt), seed=n)
         for n in range(3)
         for image, prompt in zip(images, prompts, strict=True)
     ]
-    return [*asked, GenerateRequest(Prefix(tuple(images), f"And {IMAGE} here?", told), seed=9)]
+    return [*requested, GenerateRequest(Prefix(tuple(images), f"And {IMAGE} here?", history), seed=9)]
 
 
 def test_a_server_with_the_adapter_answers_as_the_policy_itself_and_changes_with_it(
     make_policy: Make, model_dir: Path, pairs: list[Pair], tmp_path: Path
 ) -> None:
     vlm = make_policy()
-    local = make_engine(LocalConfig(batch_size=4), vlm, tmp_path, autocast=False)
+    local = make_backend(LocalConfig(batch_size=4), vlm, tmp_path, autocast=False)
     with serving_adapters(model_dir) as (url, served):
-        server = make_engine(ServerConfig(name="server", base_url=url), vlm, tmp_path, autocast=False)
+        server = make_backend(ServerConfig(name="server", base_url=url), vlm, tmp_path, autocast=False)
         answers = []
         for step in range(2):
             stir(vlm, step)
@@ -73,7 +73,7 @@ def test_the_policy_is_that_of_the_last_refresh(
 ) -> None:
     vlm = make_policy()
     with serving_adapters(model_dir) as (url, _):
-        server = make_engine(ServerConfig(name="server", base_url=url), vlm, tmp_path, autocast=False)
+        server = make_backend(ServerConfig(name="server", base_url=url), vlm, tmp_path, autocast=False)
         server.refresh(0)
         before = server.sample(requests(pairs), SAMPLING)
         stir(vlm, 1)
@@ -92,16 +92,16 @@ def test_a_run_that_goes_on_replaces_what_the_server_still_has(
     vlm = make_policy()
     with serving_adapters(model_dir) as (url, served):
         config = ServerConfig(name="server", base_url=url)
-        make_engine(config, vlm, tmp_path, autocast=False).refresh(4)
+        make_backend(config, vlm, tmp_path, autocast=False).refresh(4)
         stir(vlm, 5)
-        again = make_engine(config, vlm, tmp_path, autocast=False)
+        again = make_backend(config, vlm, tmp_path, autocast=False)
         again.refresh(4)
-        local = make_engine(LocalConfig(), vlm, tmp_path, autocast=False)
+        local = make_backend(LocalConfig(), vlm, tmp_path, autocast=False)
         assert again.sample(requests(pairs), SAMPLING) == local.sample(requests(pairs), SAMPLING)
         assert len(served.adapters) == 1
-        make_engine(config, vlm, tmp_path, autocast=False).refresh(2)
+        make_backend(config, vlm, tmp_path, autocast=False).refresh(2)
         assert [name[-8:] for name in served.adapters] == ["00000002"]
-        make_engine(config, vlm, tmp_path, autocast=False).close()
+        make_backend(config, vlm, tmp_path, autocast=False).close()
         assert not served.adapters and not (tmp_path / "rollouts").exists()
 
 
@@ -112,11 +112,11 @@ def test_stop_strings_and_the_limit_end_answers_alike(
     stir(vlm, 0)
     sampling = dataclasses.replace(SAMPLING, stop=("e", " "), max_new_tokens=3)
     with serving_adapters(model_dir) as (url, _):
-        server = make_engine(ServerConfig(name="server", base_url=url), vlm, tmp_path, autocast=False)
+        server = make_backend(ServerConfig(name="server", base_url=url), vlm, tmp_path, autocast=False)
         server.refresh(0)
         found = server.sample(requests(pairs), sampling)
-    assert found == make_engine(LocalConfig(), vlm, tmp_path, autocast=False).sample(requests(pairs), sampling)
-    finished = {made.finished for made in found if made is not None}
+    assert found == make_backend(LocalConfig(), vlm, tmp_path, autocast=False).sample(requests(pairs), sampling)
+    finished = {generation.finished for generation in found if generation is not None}
     assert finished == {True, False}
 
 
@@ -125,12 +125,12 @@ def test_faults_are_one_sentence_with_the_remedy(
 ) -> None:
     vlm = make_policy()
 
-    def refused(match: str, url: str, policy: VLM = vlm, asked: list[GenerateRequest] | None = None) -> None:
-        engine = ServerEngine(policy, ServerConfig(name="server", base_url=url, timeout=2), tmp_path / "rollouts")
+    def refused(match: str, url: str, policy: VLM = vlm, requested: list[GenerateRequest] | None = None) -> None:
+        engine = ServerBackend(policy, ServerConfig(name="server", base_url=url, timeout=2), tmp_path / "rollouts")
 
         def use() -> None:
             engine.refresh(0)
-            engine.sample(requests(pairs) if asked is None else asked, SAMPLING)
+            engine.sample(requests(pairs) if requested is None else requested, SAMPLING)
 
         with pytest.raises(InputError, match=match) as caught:
             use()
@@ -141,8 +141,8 @@ def test_faults_are_one_sentence_with_the_remedy(
     refused(r"no server answers at http.*start it, or correct base_url", url)
     with serving_adapters(model_dir) as (url, served):
         refused("a trained projector", url, make_policy(train_projector=True))
-        refused("source.engine.name=local", url, asked=[GenerateRequest(requests(pairs)[0].prefix, prefill="A")])
-        engine = ServerEngine(vlm, ServerConfig(name="server", base_url=url), tmp_path / "rollouts")
+        refused("source.engine.name=local", url, requested=[GenerateRequest(requests(pairs)[0].prefix, prefill="A")])
+        engine = ServerBackend(vlm, ServerConfig(name="server", base_url=url), tmp_path / "rollouts")
         engine.refresh(0)
         served.adapters.clear()  # it was started again in between, and knows our adapter no longer
         with pytest.raises(InputError, match="does not know 'sightline-"):
@@ -152,7 +152,7 @@ def test_faults_are_one_sentence_with_the_remedy(
 def test_a_server_gets_no_adapter_of_a_vision_tower(model_dir: Path, tmp_path: Path) -> None:
     """Refused before the server is asked for anything: none listens here."""
     vlm = add_lora(load_vlm(model_dir), LoraSettings(4, 8.0, targets=("q_proj",), vision_tower=True))
-    engine = ServerEngine(vlm, ServerConfig(name="server", base_url="http://127.0.0.1:9"), tmp_path / "rollouts")
-    with pytest.raises(InputError, match=r"no adapter of a vision tower; set lora\.vision_tower=false"):
+    engine = ServerBackend(vlm, ServerConfig(name="server", base_url="http://127.0.0.1:9"), tmp_path / "rollouts")
+    with pytest.raises(InputError, match=r"cannot load an adapter of a vision tower; set lora\.vision_tower=false"):
         engine.refresh(0)
     assert not (tmp_path / "rollouts").exists()

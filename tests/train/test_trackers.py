@@ -1,4 +1,4 @@
-"""A tracker gets the rows of the log: TensorBoard's files are read back; a config names only trackers there are."""
+"""A tracker receives the rows of the log: TensorBoard's files are read back; unknown trackers are rejected."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from sightline.errors import InputError
-from sightline.train import monitors
+from sightline.train import trackers
 from sightline.train.log import StepRecord
-from sightline.train.monitors import TrackingConfig, flat_settings, open_tracker
+from sightline.train.trackers import TrackingConfig, flat_settings, open_tracker
 
 pytest.importorskip("tensorboard")
 SETTINGS = {"optim": {"lr": 1e-3, "betas": [0.9, 0.999]}, "epochs": None, "loss": {"name": "dpo"}}
@@ -60,9 +60,9 @@ def test_settings_are_flat_and_of_types_that_trackers_take() -> None:
 
 
 def test_a_tracker_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValidationError, match=r"is no tracker; choose one of .*tensorboard.*wandb"):
+    with pytest.raises(ValidationError, match=r"is not a tracker; choose one of .*tensorboard.*wandb"):
         TrackingConfig(name="tensorbord")
-    monkeypatch.setattr(monitors, "get_available_trackers", list)
+    monkeypatch.setattr(trackers, "get_available_trackers", list)
 
     def use() -> None:
         with open_tracker(TrackingConfig(name="tensorboard"), tmp_path, SETTINGS, step=0):

@@ -1,4 +1,4 @@
-"""A stream shared by processes gives all what one makes; here they are threads that wait for each other."""
+"""A shared stream gives every process all results; the processes here are threads that wait for each other."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,32 +15,32 @@ from sightline.train.streams import SharedStream
 class Together(Processes):
     """One of several processes in one: what each says is heard by all."""
 
-    said: list[Any]
+    slots: list[Any]
     barrier: Barrier
 
-    def tell(self, value: Any) -> list[Any]:
+    def gather(self, value: Any) -> list[Any]:
         self.barrier.wait(10)
-        self.said[self.rank] = value
+        self.slots[self.rank] = value
         self.barrier.wait(10)
-        return list(self.said)
+        return list(self.slots)
 
 
 def team(count: int) -> list[Together]:
-    said, barrier = [None] * count, Barrier(count)
-    made = [Together(rank, count) for rank in range(count)]
-    for each in made:
-        object.__setattr__(each, "said", said)
+    slots, barrier = [None] * count, Barrier(count)
+    team_members = [Together(rank, count) for rank in range(count)]
+    for each in team_members:
+        object.__setattr__(each, "slots", slots)
         object.__setattr__(each, "barrier", barrier)
-    return made
+    return team_members
 
 
 class Squares:
-    """Makes a square a number, unless it is told to make one of 13; counts what it was asked."""
+    """Makes a square a number, unless it is told to make one of 13; records its examples."""
 
     name = "squares"
 
     def __init__(self) -> None:
-        self.asked: list[int] = []
+        self.seen: list[int] = []
         self.steps: list[int] = []
 
     def refresh(self, step: int) -> None:
@@ -49,7 +49,7 @@ class Squares:
     def make(self, examples: Sequence[int], epoch: int, /) -> list[int]:
         if 13 in examples:
             raise InputError("no 13")
-        self.asked += examples
+        self.seen += examples
         return [number**2 + epoch for number in examples]
 
     def close(self) -> None:
@@ -74,9 +74,9 @@ def run(count: int, examples: list[int]) -> tuple[list[Any], list[Squares]]:
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("examples", [list(range(7)), [5], []])
 def test_all_get_everything_in_order_and_each_makes_its_share(count: int, examples: list[int]) -> None:
-    made, streams = run(count, examples)
-    assert made == [[number**2 + 100 for number in examples]] * count
-    assert [stream.asked for stream in streams] == [examples[rank::count] for rank in range(count)]
+    outputs, streams = run(count, examples)
+    assert outputs == [[number**2 + 100 for number in examples]] * count
+    assert [stream.seen for stream in streams] == [examples[rank::count] for rank in range(count)]
     assert all(stream.steps == [7] and SharedStream(stream, Processes()).name == "squares" for stream in streams)
 
 

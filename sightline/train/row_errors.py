@@ -1,6 +1,6 @@
-"""Errors of the encoder name the row at fault: file and line, id, pictures, and the command that finds all such rows.
+"""Errors of the encoder located in the data: file and line, id, images, and the command that finds all such rows.
 
-`models.encoding` sees prompts and answers and no rows, and many rows have the same prompt.
+`models.encoding` knows prompts and answers but no rows, and many rows have the same prompt.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,30 +18,30 @@ from sightline.records.rows import Pair, Sample
 
 
 @contextmanager
-def naming(
+def locate_errors(
     rows: Sequence[Pair | Sample], vlm: VLM, place: Path | None = None, folder: Path | None = None
 ) -> Iterator[None]:
-    """Put the row before what is refused: the only one of `rows`, or the first whose prompt or picture is refused.
+    """Prefix an encoding error with its row: the only one of `rows`, or the first whose prompt or image is rejected.
 
-    `place` is the directory or file with the rows, `folder` that of their pictures where their paths are relative.
+    `place` is the directory or file of the rows, `folder` that of their images if their paths are relative.
 
     Raises:
-        InputError: within.
+        InputError: raised in the body, with the row's location.
     """
     try:
         yield
     except RowTooLong:
         raise
     except InputError as error:
-        one = rows[0] if len(rows) == 1 else next((row for row in rows if _is_refused(row, vlm, folder)), None)
+        one = rows[0] if len(rows) == 1 else next((row for row in rows if _is_rejected(row, vlm, folder)), None)
         if one is None:
             raise
-        checked = place is not None and samples_file(place).name == PAIRS  # a check takes pairs
+        checked = place is not None and samples_file(place).name == PAIRS  # `sightline check` accepts pairs only
         remedy = f"; `sightline check {place} --model {vlm.path}` finds all such rows" if checked else ""
-        raise InputError(f"{_described(one, place)}: {error}{remedy}") from error
+        raise InputError(f"{_describe(one, place)}: {error}{remedy}") from error
 
 
-def _is_refused(row: Pair | Sample, vlm: VLM, folder: Path | None) -> bool:
+def _is_rejected(row: Pair | Sample, vlm: VLM, folder: Path | None) -> bool:
     try:
         encode_prefix(vlm, prefix_of(row, folder or Path()))
     except InputError:
@@ -49,7 +49,7 @@ def _is_refused(row: Pair | Sample, vlm: VLM, folder: Path | None) -> bool:
     return False
 
 
-def _described(row: Pair | Sample, place: Path | None) -> str:
+def _describe(row: Pair | Sample, place: Path | None) -> str:
     kind = "pair" if isinstance(row, Pair) else "sample"
     found = f"{kind} {shorten(row.id)}" if place is None else f"{row_place(place, row.id)} (id {shorten(row.id)}"
     pictures = ", ".join(_relative(name, place) for name in row.images)
@@ -60,7 +60,7 @@ def _described(row: Pair | Sample, place: Path | None) -> str:
 
 
 def _relative(name: str, place: Path | None) -> str:
-    """A picture's path as the row has it."""
+    """An image's path as the row gives it."""
     if place is None:
         return name
     folder = (place if place.is_dir() else place.parent).absolute()

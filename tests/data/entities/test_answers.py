@@ -1,8 +1,8 @@
-"""The paper's rule for parsing answers with its quirks, four prompts, and string similarity worked by hand."""
+"""The paper's rule of parsing an answer with its quirks, four prompts, and a string similarity by hand."""
 
 import pytest
 
-from sightline.recipes.matching.entities.pairs import PROMPTS, is_quirk, prompt_of, read_match
+from sightline.recipes.matching.entities.pairs import PROMPTS, is_quirk, match_prompt, read_match
 from sightline.recipes.matching.structured import similarity
 
 
@@ -24,7 +24,7 @@ def test_an_answer_is_read_by_the_rule_of_the_paper(text: str, match: bool | Non
 
 
 def test_four_prompts_differ_and_hold_both_records() -> None:
-    prompts = [prompt_of(name, "lamp", "Lumo {x}", "Orba") for name in PROMPTS]
+    prompts = [match_prompt(name, "lamp", "Lumo {x}", "Orba") for name in PROMPTS]
     assert PROMPTS == ("complex-free", "complex-force", "simple-free", "simple-force")
     assert len(set(prompts)) == 4
     assert all("First lamp: Lumo {x}\nSecond lamp: Orba" in text for text in prompts)

@@ -1,4 +1,4 @@
-"""Onlookers: what the live line says, that nothing of it is cut off at 80 columns, and what is kept of warnings."""
+"""Observers: the progress line, which fits into 80 columns, and the warnings that are kept."""
 
 import io
 from pathlib import Path
@@ -12,21 +12,21 @@ from sightline.records.rows import Pair
 from sightline.train.config import TrainConfig
 from sightline.train.log import StepRecord, read_log
 from sightline.train.monitors import TrainMonitor
-from sightline.train.observers import note_of, show
+from sightline.train.observers import progress_note, show
 from sightline.train.run import train
 from tests.train.test_run import write_pairs
-from tests.train.test_tracking import read_back
+from tests.train.test_trackers import read_back
 
 ROW = {"step": 12344, "loss": 0.6931, "grad_norm": 1, "lr": 1, "seconds": 2.0, "pairs": 64}
 MEANS = {"margin": 0.021, "accuracy": 0.546, "chosen_tokens": 100.0, "rejected_tokens": 92.0}
 
 
 def test_the_line_says_loss_margin_accuracy_and_speed() -> None:
-    note = note_of(StepRecord.model_validate({**ROW, **MEANS}))
+    note = progress_note(StepRecord.model_validate({**ROW, **MEANS}))
     assert note == "loss 0.693 margin +0.02 acc 55% 6.1k tok/s", "64 pairs * 192 tokens / 2 s"
-    assert note_of(StepRecord.model_validate(ROW)) == "loss 0.693"
+    assert progress_note(StepRecord.model_validate(ROW)) == "loss 0.693"
     slow = {**ROW, **MEANS, "loss": 123.456, "margin": -12.3, "seconds": 20.0}
-    assert note_of(StepRecord.model_validate(slow)) == "loss 123.5 margin -12.30 acc 55% 614 tok/s"
+    assert progress_note(StepRecord.model_validate(slow)) == "loss 123.5 margin -12.30 acc 55% 614 tok/s"
 
 
 def test_at_80_columns_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,8 +61,8 @@ def test_a_run_warns_once_keeps_the_warning_and_is_tracked(
     rows = list(read_log(out / "log.jsonl"))
     assert warned == TrainMonitor(config.monitors, rows).lines
     assert any("of the pairs have the higher reward on the chosen answer" in line for line in warned)
-    said = [line for line in capfd.readouterr().err.splitlines() if "warning: " in line]
-    assert [line.split("warning: ")[1].rstrip() for line in said] == list(warned), "each once, in one line"
+    printed = [line for line in capfd.readouterr().err.splitlines() if "warning: " in line]
+    assert [line.split("warning: ")[1].rstrip() for line in printed] == list(warned), "each once, in one line"
     shown = read_back(out / "tracking" / "sightline")
     assert [step for step, _ in shown["loss"]] == [row.step for row in rows]
     assert [value for _, value in shown["loss"]] == pytest.approx([row.loss for row in rows], rel=1e-6)

@@ -1,4 +1,4 @@
-"""What training cannot encode is said with file, line, id and picture, although many rows have the same prompt."""
+"""Encoding errors name file, line, id and image, although many rows have the same prompt."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from sightline.models.requests import prefix_of
 from sightline.models.vlm import VLM
 from sightline.records import Sample, Turn, write_rows
 from sightline.records.rows import Pair
-from sightline.train.naming import naming
+from sightline.train.row_errors import locate_errors
 from tests.models.tiny import TEMPLATE
 from tests.test_bad_input import assert_refused, call
 from tests.train.test_run import write_pairs
@@ -45,10 +45,10 @@ def test_an_answer_that_is_refused(model_dir: Path, pairs: list[Pair], tmp_path:
     place = write_pairs(tmp_path / "pairs", spoiled(pairs, 3, chosen="Two</s> cows."))
     out = tmp_path / "out"
     name = Path(pairs[3].images[0]).name
-    told = f"{place}/pairs.jsonl line 4 (id 'pair-3', picture images/{name}): answer 'Two</s> cows.' contains"
+    message = f"{place}/pairs.jsonl line 4 (id 'pair-3', picture images/{name}): answer 'Two</s> cows.' spells out"
     for more in ((), ("--samples", place)):
         result = call("train", "--model", model_dir, "--pairs", place, *more, "--out", out, *QUICK)
-        assert_refused(result, told)
+        assert_refused(result, message)
         assert f"`sightline check {place} --model {model_dir}` finds all such rows" in result.stderr
     assert not out.exists()
 
@@ -81,11 +81,11 @@ def test_a_row_of_parquet(model_dir: Path, pairs: list[Pair], tmp_path: Path) ->
 )
 def test_samples(model_dir: Path, pairs: list[Pair], tmp_path: Path, more: tuple[str, ...]) -> None:
     place = write_pairs(tmp_path / "samples", pairs)
-    asked = ["What is it?"] * 6
-    asked[1] = "What </s> is it?"
+    prompts = ["What is it?"] * 6
+    prompts[1] = "What </s> is it?"
     rows = [
         Sample(id=p.id, images=(f"images/{Path(p.images[0]).name}",), prompt=text, reference="Two cups. One cow.")
-        for p, text in zip(pairs, asked, strict=True)
+        for p, text in zip(pairs, prompts, strict=True)
     ]
     (place / "pairs.jsonl").unlink()
     write_rows(place / "samples.jsonl", rows)
@@ -99,17 +99,20 @@ def test_the_one_of_several_is_found(model_dir: Path, vlm: VLM, pairs: list[Pair
     rows = [Sample(id=p.id, images=p.images, prompt="What?") for p in pairs]
     rows[4] = rows[4].model_copy(update={"prompt": "<s>"})
     with (
-        pytest.raises(InputError, match=r"^sample 'pair-4' \(picture .*\): prompt '<s>' contains"),
-        naming(rows, vlm),
+        pytest.raises(InputError, match=r"^sample 'pair-4' \(picture .*\): prompt '<s>' spells out"),
+        locate_errors(rows, vlm),
     ):
         encode_prefix(vlm, prefix_of(rows[4], Path()))
-    with pytest.raises(InputError, match=r"^of no row$"), naming(rows[:3], vlm):
+    with pytest.raises(InputError, match=r"^of no row$"), locate_errors(rows[:3], vlm):
         raise InputError("of no row")
 
 
 def test_ids_are_cut(tmp_path: Path, vlm: VLM) -> None:
     row = Sample(id="i" * 100_000, images=("x" * 100_000,) * 2, prompt="</s>")
     (tmp_path / "samples.jsonl").write_text(json.dumps(row.model_dump()) + "\n")
-    with pytest.raises(InputError, match=r"line 1 .*pictures xxx") as caught, naming([row], vlm, tmp_path, tmp_path):
+    with (
+        pytest.raises(InputError, match=r"line 1 .*pictures xxx") as caught,
+        locate_errors([row], vlm, tmp_path, tmp_path),
+    ):
         encode_prefix(vlm, prefix_of(row, tmp_path))
     assert len(str(caught.value)) < 700
