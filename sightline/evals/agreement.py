@@ -69,10 +69,10 @@ def agreements(directory: Path, *, resamples: int = RESAMPLES, seed: int = 0) ->
     items, ratings = read_items(directory), read_ratings(directory)
     raters = tuple(ratings)
     found = [
-        made
+        agreement
         for units in _questions(items, ratings)
-        for made in _figures(units, raters, resamples=resamples, seed=seed)
-        if made.estimate.n
+        for agreement in _figures(units, raters, resamples=resamples, seed=seed)
+        if agreement.estimate.n
     ]
     if not found:
         raise InputError(
@@ -148,7 +148,7 @@ def _figures(units: Units, raters: Sequence[str], *, resamples: int, seed: int) 
     """Cohen's of every two raters; of all of them Fleiss' (no scale has it), and Krippendorff's alpha."""
     count, distances = len(units.values), units.distances
 
-    def made(
+    def agreement(
         measure: str, columns: Sequence[int], of: Callable[[Codes, int], FloatArray], figure: Callable[..., FloatArray]
     ) -> Agreement:
         codes = units.codes[:, list(columns)]
@@ -168,34 +168,36 @@ def _figures(units: Units, raters: Sequence[str], *, resamples: int, seed: int) 
 
     weighted = ", quadratic weights" if units.is_scale else ""
     for two in combinations(range(len(raters)), 2):
-        yield made(f"Cohen's kappa{weighted}", two, cohen_sums, lambda sums: cohen_kappa(sums, distances))
+        yield agreement(f"Cohen's kappa{weighted}", two, cohen_sums, lambda sums: cohen_kappa(sums, distances))
     everybody = range(len(raters))
     if len(raters) > 2:
         if not units.is_scale:
-            yield made("Fleiss' kappa", everybody, fleiss_sums, fleiss_kappa)
+            yield agreement("Fleiss' kappa", everybody, fleiss_sums, fleiss_kappa)
         scale = ", interval" if units.is_scale else ""
         alpha = f"Krippendorff's alpha{scale}"
-        yield made(alpha, everybody, krippendorff_sums, lambda sums: krippendorff_alpha(sums, distances))
+        yield agreement(alpha, everybody, krippendorff_sums, lambda sums: krippendorff_alpha(sums, distances))
 
 
 def _questions(items: Mapping[str, LabelItem], ratings: Ratings) -> Iterator[Units]:
     """What raters were asked; who skipped an item said nothing of it. Questions that nobody answered are left out."""
     known = [item for item in items.values() if any(item.id in theirs for theirs in ratings.values())]
-    said = [[_spoken(theirs.get(item.id)) for theirs in ratings.values()] for item in known]
-    verdicts = [[MISSING if one is None else VERDICTS.index(one.verdict) for one in row] for row in said]
+    ratings_by_item = [[_spoken(theirs.get(item.id)) for theirs in ratings.values()] for item in known]
+    verdicts = [[MISSING if one is None else VERDICTS.index(one.verdict) for one in row] for row in ratings_by_item]
     clusters = tuple(_cluster(item) for item in known)
     yield Units("verdict", np.array(verdicts), clusters, tuple(range(len(VERDICTS))))
-    yield from _marked_words(known, said)
-    criteria = dict.fromkeys(name for row in said for one in row if one for side in _sides(one) for name in side.grades)
+    yield from _marked_words(known, ratings_by_item)
+    criteria = dict.fromkeys(
+        name for row in ratings_by_item for one in row if one for side in _sides(one) for name in side.grades
+    )
     for name in criteria:
-        yield _grades(name, known, said)
+        yield _grades(name, known, ratings_by_item)
 
 
-def _marked_words(known: Sequence[LabelItem], said: Sequence[Sequence[Rating | None]]) -> Iterator[Units]:
+def _marked_words(known: Sequence[LabelItem], ratings: Sequence[Sequence[Rating | None]]) -> Iterator[Units]:
     """A unit for each word of each answer, 1 where it was marked; nothing where nobody marked a word."""
     rows: list[Codes] = []
     clusters: list[str] = []
-    for item, row in zip(known, said, strict=True):
+    for item, row in zip(known, ratings, strict=True):
         for number, answer in enumerate((item.first, item.second)):
             codes = np.full((len(word_spans(answer.text)), len(row)), MISSING)
             for column, one in enumerate(row):
@@ -208,10 +210,12 @@ def _marked_words(known: Sequence[LabelItem], said: Sequence[Sequence[Rating | N
         yield Units("marked words", codes, tuple(clusters), (0, 1))
 
 
-def _grades(name: str, known: Sequence[LabelItem], said: Sequence[Sequence[Rating | None]]) -> Units:
+def _grades(name: str, known: Sequence[LabelItem], ratings: Sequence[Sequence[Rating | None]]) -> Units:
     """A unit for each answer."""
     given = [
-        [None if one is None else _sides(one)[side].grades.get(name) for one in row] for row in said for side in (0, 1)
+        [None if one is None else _sides(one)[side].grades.get(name) for one in row]
+        for row in ratings
+        for side in (0, 1)
     ]
     values = sorted({grade for row in given for grade in row if grade is not None})
     codes = [[MISSING if grade is None else values.index(grade) for grade in row] for row in given]

@@ -42,28 +42,28 @@ class AlignmentCounts:
 
     def sentences(self) -> list[str]:
         """What a user should be told; empty where every sample has one answer."""
-        said = []
+        lines = []
         if self.by_order:
             what = "name no ids" if self.ids_fit else "have ids of another numbering, ask what the list asks,"
-            said.append(f"the answers {what} and were taken in the order of the questions")
+            lines.append(f"the answers {what} and were taken in the order of the questions")
         if self.missing:
-            said.append(f"{self.missing} of {self.samples} samples have no answer and are unscored")
+            lines.append(f"{self.missing} of {self.samples} samples have no answer and are unscored")
         if self.repeated:
-            said.append(f"{self.repeated} answers are to a sample that was answered before; the first counts")
+            lines.append(f"{self.repeated} answers are to a sample that was answered before; the first counts")
         if self.further:
-            said.append(f"{self.further} answers are further ones to a sample that has several; each counts")
+            lines.append(f"{self.further} answers are further ones to a sample that has several; each counts")
         if self.unknown:
-            said.append(f"{self.unknown} answers are to no sample of the benchmark ({self.first_unknown})")
+            lines.append(f"{self.unknown} answers are to no sample of the benchmark ({self.first_unknown})")
         if self.by_question:
-            said.append(
+            lines.append(
                 f"{self.by_question} answers were matched by picture and question; their ids mean other questions"
             )
         if self.other_question:
-            said.append(
+            lines.append(
                 f"{self.other_question} answers are unscored: the list asks another question under their ids"
                 f" ({self.first_other}); check that list and answers are of one version"
             )
-        return [*said, *self.warnings()]
+        return [*lines, *self.warnings()]
 
     def warnings(self) -> list[str]:
         """What casts doubt on all figures."""

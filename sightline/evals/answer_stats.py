@@ -101,17 +101,17 @@ def remarks_of(
 
     `estimates` are those of the answers that were scored, from which the count of touched answers is taken.
     """
-    said: list[str] = []
+    lines: list[str] = []
     if isinstance(benchmark, JudgedBenchmark) and not benchmark.verdicts.given:
-        said.append(benchmark.unjudged)
+        lines.append(benchmark.unjudged)
     if isinstance(benchmark, Remarking):
-        said += benchmark.remarks
+        lines += benchmark.remarks
     touched = estimates.get(TOUCHED)
     if touched is not None and touched.value:
-        said.append(f"{touched.value:.0f} of {touched.n} answers were decided by an official default or quirk")
+        lines.append(f"{touched.value:.0f} of {touched.n} answers were decided by an official default or quirk")
     if reasoning is not None and reasoning.found:
-        said += _on_reasoning(reasoning)
-    return tuple(said)
+        lines += _on_reasoning(reasoning)
+    return tuple(lines)
 
 
 def _on_reasoning(reasoning: ReasoningTally) -> list[str]:

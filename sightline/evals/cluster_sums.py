@@ -213,10 +213,10 @@ def add_up(runs: Sequence[Iterable[Score]], metrics: Mapping[str, AnyMetric]) ->
     Raises:
         InputError: an item twice in a run, or a value that a metric needs is absent.
     """
-    made = Sums(metrics, len(runs))
+    added = Sums(metrics, len(runs))
     for scores in side_by_side(runs):
-        made.add(scores)
-    return made.table(), made.formulas
+        added.add(scores)
+    return added.table(), added.formulas
 
 
 def side_by_side(runs: Sequence[Iterable[Score]]) -> Iterable[Sequence[Score | None]]:

@@ -96,13 +96,13 @@ class _Terms(NamedTuple):
 
 def spread_of(values: FloatArray, influences: FloatArray) -> Spread:
     """The spread of a figure from its value by every seed [seed] and its influences [seed, cluster]."""
-    made = parts_of(values, influences)
+    parts = parts_of(values, influences)
     return Spread(
-        images=made.images,
-        seeds=made.seeds,
-        between_images=float(made.between_images),
-        between_seeds=float(made.between_seeds),
-        rest=float(made.rest),
+        images=parts.images,
+        seeds=parts.seeds,
+        between_images=float(parts.between_images),
+        between_seeds=float(parts.between_seeds),
+        rest=float(parts.rest),
     )
 
 

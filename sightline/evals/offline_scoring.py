@@ -114,8 +114,8 @@ def _kept(
     stage = Stage.open(out, "score", config, inputs, seed)
     folder, failures = out / benchmark.name, []
     if not stage.done:
-        asked = (sample for sample, _ in file.read(AlignmentCounts()))
-        write_rows(folder / SAMPLES, (relocated(sample, benchmark.folder, folder) for sample in asked))
+        listed = (sample for sample, _ in file.read(AlignmentCounts()))
+        write_rows(folder / SAMPLES, (relocated(sample, benchmark.folder, folder) for sample in listed))
         write_rows(folder / ANSWERS, (a for _, a in file.read(tally) if a is not None))
         graded, failed = judged(benchmark, file.to_judge, judging, folder)
         reasoning = ReasoningTally(source.strip_reasoning)

@@ -150,9 +150,9 @@ def evaluate(
         say = partial(bars.console.print, markup=False, highlight=False)
         for benchmark in benchmarks:
             samples = shard.stretch_of(list(benchmark.samples()))
-            if seen is not None and (said := find_leaks(samples, benchmark.folder, seen).sentence(benchmark.name)):
-                say(f"warning: {said}")
-                warnings.append(said)
+            if seen is not None and (warning := find_leaks(samples, benchmark.folder, seen).sentence(benchmark.name)):
+                say(f"warning: {warning}")
+                warnings.append(warning)
             answer_samples(benchmark, samples, out, answering, bars)
             counts[benchmark.name] = len(samples)
             failed += score_samples(benchmark, samples, out, config, seed, say)
@@ -229,7 +229,7 @@ def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: LazyModel) -> 
     from sightline.models.sampler import generate
 
     requests = [GenerateRequest(prefix_of(sample, benchmark.folder)) for sample in batch]
-    made = generate(
+    generated = generate(
         model.open(),
         requests,
         Sampling(max_new_tokens=model.config.max_new_tokens or benchmark.max_new_tokens),
@@ -238,7 +238,7 @@ def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: LazyModel) -> 
     )
     return [
         Answer(sample_id=s.id, cluster=s.cluster, text=g.text, tokens=g.tokens, finished=g.finished)
-        for s, g in zip(batch, made, strict=True)
+        for s, g in zip(batch, generated, strict=True)
     ]
 
 

@@ -137,7 +137,7 @@ def write_scores(
     )
     write_json(folder / REMARKS, list(remarks_of(benchmark, estimates, reasoning)))
     # Last: a benchmark that has estimates is complete.
-    write_json(folder / ESTIMATES, {name: made.model_dump(mode="json") for name, made in estimates.items()})
+    write_json(folder / ESTIMATES, {name: estimate.model_dump(mode="json") for name, estimate in estimates.items()})
     return estimates
 
 

@@ -192,8 +192,10 @@ class _Side:
         low, high = point - spread.reach(), point + spread.reach()
         if metric.unit == "share":
             low, high = max(self.least, low), min(1.0, high)
-        made = Estimate(value=point, stderr=spread.stderr, ci95=(low, high), n=counts.scored, unscored=counts.unscored)
-        return made, lambda true: spread.p_value(point - true), spread
+        estimate = Estimate(
+            value=point, stderr=spread.stderr, ci95=(low, high), n=counts.scored, unscored=counts.unscored
+        )
+        return estimate, lambda true: spread.p_value(point - true), spread
 
 
 def paired_difference(
@@ -254,16 +256,16 @@ def _single(metric: AnyMetric, point: float, draws: FloatArray, counts: _Counts)
     return _bounded(_finish(point, draws, counts), metric, counts)
 
 
-def _bounded(made: Estimate, metric: AnyMetric, counts: _Counts) -> Estimate:
+def _bounded(estimate: Estimate, metric: AnyMetric, counts: _Counts) -> Estimate:
     """An estimate of one model; a share of exactly 0 or 1 needs a bound that no resample and no spread can show."""
-    if metric.unit == "share" and made.ci95 is not None:
+    if metric.unit == "share" and estimate.ci95 is not None:
         # Resamples of a constant are that constant: the exact binomial bound, with clusters as trials, is honest.
         bound = float(1 - 0.025 ** (1 / counts.clusters))
-        if made.ci95 == (0.0, 0.0):
-            return made.model_copy(update={"ci95": (0.0, bound), "stderr": None})
-        if made.ci95 == (1.0, 1.0):
-            return made.model_copy(update={"ci95": (1 - bound, 1.0), "stderr": None})
-    return made
+        if estimate.ci95 == (0.0, 0.0):
+            return estimate.model_copy(update={"ci95": (0.0, bound), "stderr": None})
+        if estimate.ci95 == (1.0, 1.0):
+            return estimate.model_copy(update={"ci95": (1 - bound, 1.0), "stderr": None})
+    return estimate
 
 
 def _finish(point: float, draws: FloatArray, counts: _Counts) -> Estimate:

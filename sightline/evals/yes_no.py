@@ -39,16 +39,16 @@ def is_touched(text: str) -> bool:
 
 def score_yes_no(answer: Answer, *, truth: bool) -> Score:
     """One cell of the confusion matrix; `empty` marks an answer without text, which the official rule takes for yes."""
-    said = parse_yes_no(answer.text)
+    says_yes = parse_yes_no(answer.text)
     values: dict[str, float | None] = {
-        "true_positive": float(said and truth),
-        "false_positive": float(said and not truth),
-        "true_negative": float(not said and not truth),
-        "false_negative": float(not said and truth),
+        "true_positive": float(says_yes and truth),
+        "false_positive": float(says_yes and not truth),
+        "true_negative": float(not says_yes and not truth),
+        "false_negative": float(not says_yes and truth),
         "empty": float(not answer.text.strip()),
         TOUCHED: float(is_touched(answer.text)),
     }
-    details = {"parsed": "yes" if said else "no", "truth": "yes" if truth else "no"}
+    details = {"parsed": "yes" if says_yes else "no", "truth": "yes" if truth else "no"}
     return Score(sample_id=answer.sample_id, cluster=answer.cluster, values=values, details=details)
 
 

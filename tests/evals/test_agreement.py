@@ -98,9 +98,9 @@ def test_the_interval_covers() -> None:
         first = rng.integers(2, size=80)
         second = np.where(rng.random(80) < 0.6, first, rng.integers(2, size=80))
         sums = cohen_sums(np.stack([first, second], axis=1), 2)
-        made = estimate_figure(sums, lambda table: cohen_kappa(table, 1 - np.eye(2)), scored=80, resamples=400)
-        assert made.ci95 is not None
-        covered += made.ci95[0] <= 0.6 <= made.ci95[1]
+        estimate = estimate_figure(sums, lambda table: cohen_kappa(table, 1 - np.eye(2)), scored=80, resamples=400)
+        assert estimate.ci95 is not None
+        covered += estimate.ci95[0] <= 0.6 <= estimate.ci95[1]
     assert 52 <= covered <= 60
 
 

@@ -88,6 +88,6 @@ def test_a_leak_is_said_and_kept_in_the_manifest(
     out = evaluate(
         model, tmp_path / "eval", config, adapter=train / "adapter", files=Files(tmp_path / "data"), runtime=RUNTIME
     )
-    (said,) = read_manifest(out).warnings
-    assert said.startswith("shapes: 1 of 2 pictures are in the training pairs too")
+    (warning,) = read_manifest(out).warnings
+    assert warning.startswith("shapes: 1 of 2 pictures are in the training pairs too")
     assert "warning: shapes: 1 of 2 pictures" in " ".join(capsys.readouterr().err.split())

@@ -61,13 +61,13 @@ def texts(answers: list[Given], tally: AlignmentCounts) -> list[str | None]:
 def test_group_values_count_groups_and_a_missing_answer_unscores_its_group() -> None:
     answers = [given("0"), given("1"), given("2"), given("3", "no"), given("4")]
     benchmark = Pairs()
-    made = estimate_scores(
+    estimates = estimate_scores(
         benchmark, score_all(benchmark, match(benchmark.samples, answers, AlignmentCounts())), resamples=100
     )
-    assert (made["both"].value, made["both"].n, made["both"].unscored) == (0.5, 2, 1)
-    assert (made["right"].value, made["right"].n, made["right"].unscored) == (0.8, 5, 1)
-    assert (made["words"].value, made["words"].n, made["words"].unscored) == (1.0, 5, 1)
-    assert (made["tokens"].value, made["tokens"].n, made["tokens"].unscored) == (None, 0, 6)
+    assert (estimates["both"].value, estimates["both"].n, estimates["both"].unscored) == (0.5, 2, 1)
+    assert (estimates["right"].value, estimates["right"].n, estimates["right"].unscored) == (0.8, 5, 1)
+    assert (estimates["words"].value, estimates["words"].n, estimates["words"].unscored) == (1.0, 5, 1)
+    assert (estimates["tokens"].value, estimates["tokens"].n, estimates["tokens"].unscored) == (None, 0, 6)
 
 
 def test_answers_find_their_samples_in_any_order_and_nothing_is_dropped_unsaid() -> None:
@@ -132,9 +132,9 @@ def test_repetition_by_hand() -> None:
 
 def test_values_of_an_answer() -> None:
     answer = Answer(sample_id="a", cluster="", text=" Yes, two cups.", tokens=5, finished=False)
-    made = answer_values(answer)
-    assert (made["answer_tokens"], made["answer_words"], made["answer_unfinished"]) == (5.0, 3.0, 1.0)
-    assert (made["answer_yes"], made["answer_no"]) == (1.0, 0.0)
+    values = answer_values(answer)
+    assert (values["answer_tokens"], values["answer_words"], values["answer_unfinished"]) == (5.0, 3.0, 1.0)
+    assert (values["answer_yes"], values["answer_no"]) == (1.0, 0.0)
     other = answer_values(Answer(sample_id="a", cluster="", text="**No**"))
     assert (other["answer_yes"], other["answer_no"], other["answer_tokens"]) == (0.0, 1.0, None)
     assert answer_values(Answer(sample_id="a", cluster="", text="Nothing"))["answer_no"] == 0.0

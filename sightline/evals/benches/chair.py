@@ -102,5 +102,5 @@ class Chair:
 def present_objects(sample: Sample, vocabulary: Vocabulary) -> set[str]:
     """The union of the annotated objects and of those that the reference captions name."""
     annotated = {vocabulary.object_of(name) for name in sample.truth["objects"]}
-    said = (mention.object for caption in sample.truth["captions"] for mention in vocabulary.mentions(caption))
-    return annotated.union(said)
+    captioned = (mention.object for caption in sample.truth["captions"] for mention in vocabulary.mentions(caption))
+    return annotated.union(captioned)

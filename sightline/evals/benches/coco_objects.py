@@ -31,7 +31,7 @@ teddy bear, traffic light, traffic signal, train track, wine glass
 """
 _TOGETHER = [pair.strip() for pair in _PAIRS.split(",")]
 #: Two words of which one says what it is: "baby elephant" is no person, "toilet seat" no chair.
-_TOLD = {
+_REPLACED = {
     **{f"{age} {animal}": animal for age in ("baby", "adult") for animal in _ANIMALS},
     **{f"passenger {vehicle}": vehicle for vehicle in ("jet", "train")},
     "bow tie": "tie",
@@ -112,7 +112,7 @@ def chair_vocabulary(path: Path | None = None) -> Vocabulary:
     So the official file's `cake,  cheesecake` holds " cheesecake", with a blank, which no word ever is.
     """
     rows = _read(path or SYNONYMS)
-    return Vocabulary(_objects(rows), {**{double: double for double in _TOGETHER}, **_TOLD}, _remarks(path))
+    return Vocabulary(_objects(rows), {**{double: double for double in _TOGETHER}, **_REPLACED}, _remarks(path))
 
 
 def halbench_vocabulary(path: Path | None = None) -> Vocabulary:
@@ -120,7 +120,7 @@ def halbench_vocabulary(path: Path | None = None) -> Vocabulary:
     rows = [[synonym.strip() for synonym in row] for row in _read(path or SYNONYMS)]
     objects = _objects(rows)
     doubles = [word for word in objects if " " in word] + ["home plate", "train track"]
-    return Vocabulary(objects, {**{double: double for double in doubles}, **_TOLD}, _remarks(path))
+    return Vocabulary(objects, {**{double: double for double in doubles}, **_REPLACED}, _remarks(path))
 
 
 def _remarks(path: Path | None) -> tuple[str, ...]:

@@ -122,8 +122,8 @@ class GQA:
         return (BALANCED, "open" if row["types"]["structural"] == "query" else "binary", *types)
 
     def score(self, sample: Sample, answer: Answer) -> Score:
-        truth, said = sample.truth["answer"], converted(answer.text)
-        right, as_written = float(said == truth), float(answer.text == truth)
+        truth, converted_text = sample.truth["answer"], converted(answer.text)
+        right, as_written = float(converted_text == truth), float(answer.text == truth)
         values: dict[str, float | None] = {
             "right": as_written if self.as_written else right,
             "right_as_written": as_written,
@@ -131,7 +131,7 @@ class GQA:
             "consistent": None,
             "entails": None,
         }
-        details = {"answer": answer.text if self.as_written else said, "truth": truth}
+        details = {"answer": answer.text if self.as_written else converted_text, "truth": truth}
         return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details=details)
 
     def combine(self, scores: Iterable[Score]) -> Iterator[Score]:

@@ -55,9 +55,9 @@ def read_verdict(reply: str) -> Reading:
 
     A reply without any of the three words says nothing of the answer, so that it is unread here.
     """
-    said = reply.lower()
+    text = reply.lower()
     found = (("incorrect", WRONG), ("correct", RIGHT), ("unclear", UNCLEAR))
-    return next(({"verdict": verdict} for word, verdict in found if word in said), None)
+    return next(({"verdict": verdict} for word, verdict in found if word in text), None)
 
 
 GRADING = Grading(
@@ -179,16 +179,19 @@ class HallusionBench:
 
     def score(self, sample: Sample, answer: Answer) -> Score:
         if self.verdicts.given:
-            said = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
-            reading = None if said is None else self.grading.read(said)
-            verdict, unread = None if reading is None else reading["verdict"], said is not None and reading is None
+            judge_reply = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
+            reading = None if judge_reply is None else self.grading.read(judge_reply)
+            verdict, unread = (
+                None if reading is None else reading["verdict"],
+                judge_reply is not None and reading is None,
+            )
         else:
-            said, unread = None, False
+            judge_reply, unread = None, False
             verdict = verdict_of(answer.text, sample.truth["answer"])
         values = {**_values(sample.truth, verdict), TOUCHED: float(unread)}
-        if said is not None and (same := _SAME.search(said)):
+        if judge_reply is not None and (same := _SAME.search(judge_reply)):
             values["same"] = float(same[1])
-        details = {"verdict": verdict, "by": "judge" if self.verdicts.given else "words", "reply": said}
+        details = {"verdict": verdict, "by": "judge" if self.verdicts.given else "words", "reply": judge_reply}
         return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details=details)
 
     def combine(self, scores: Iterable[Score]) -> Iterator[Score]:

@@ -192,14 +192,14 @@ class LLaVABench:
         return str(row["question_id"]), (reply,)
 
     def score(self, sample: Sample, answer: Answer) -> Score:
-        said = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
-        reading = None if said is None else self.grading.read(said)
-        unread = said is not None and reading is None
+        judge_reply = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
+        reading = None if judge_reply is None else self.grading.read(judge_reply)
+        unread = judge_reply is not None and reading is None
         values: dict[str, float | None] = {TOUCHED: float(unread)}
         for name in ("model", "reference"):
             values[name] = None if reading is None else reading[name]
             values[f"official_{name}"] = -1.0 if unread else values[name]
-        return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details={"reply": said})
+        return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details={"reply": judge_reply})
 
 
 def _is_pair(value: object) -> bool:
@@ -219,7 +219,7 @@ def _relative(prefix: str, label: str, group: str, *, primary: bool = False) -> 
 
 def _context(row: Mapping[str, Any], captions: str) -> str:
     """Captions a line, then, on COCO, each object with its box."""
-    said = row[captions]
-    lines = said if isinstance(said, str) else "\n".join(said)
+    caption = row[captions]
+    lines = caption if isinstance(caption, str) else "\n".join(caption)
     boxes = [f"{instance['category']}: {instance['bbox']}" for instance in row.get("instances", ())]
     return "\n\n".join([lines, "\n".join(boxes)]) if boxes else lines

@@ -202,11 +202,11 @@ class MME:
 
     def answer_key(self, row: Mapping[str, Any]) -> str | None:
         """LLaVA's files name the picture where the question's id belongs, and the question in the prompt."""
-        place, said = row.get("question_id", row.get("image")), row.get("prompt") or row.get("question")
-        if not isinstance(place, str) or not isinstance(said, str):
+        place, prompt = row.get("question_id", row.get("image")), row.get("prompt") or row.get("question")
+        if not isinstance(place, str) or not isinstance(prompt, str):
             return None
         picture = f"{place.split('/')[0]}/{place.split('/')[-1].split('.')[0]}"
-        return self._by_question.get((picture, bare(said)))
+        return self._by_question.get((picture, bare(prompt)))
 
     def answer_rows(self, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         """The rows of a folder of result files, `TASK.txt`, as the owners' script reads it."""
@@ -216,13 +216,13 @@ class MME:
         return (sample.truth["task"],)
 
     def score(self, sample: Sample, answer: Answer) -> Score:
-        said = yes_no_other(answer.text)
+        parsed = yes_no_other(answer.text)
         values: dict[str, float | None] = {
-            "right": float(said == sample.truth["answer"]),
+            "right": float(parsed == sample.truth["answer"]),
             "both_right": None,
-            TOUCHED: float(said == "other"),
+            TOUCHED: float(parsed == "other"),
         }
-        details = {"parsed": said, "truth": sample.truth["answer"]}
+        details = {"parsed": parsed, "truth": sample.truth["answer"]}
         return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details=details)
 
     def combine(self, scores: Iterable[Score]) -> Iterator[Score]:
@@ -238,7 +238,7 @@ def yes_no_other(text: str) -> str:
     So "know" is a no, and an answer behind two spaces is neither.
     """
     start = text.lower()[:4]
-    return next((said for said in ("yes", "no") if said in start), "other")
+    return next((word for word in ("yes", "no") if word in start), "other")
 
 
 def _task_metrics(task: str) -> dict[str, AnyMetric]:

@@ -154,19 +154,19 @@ class MMVet:
         return (str(row["id"]), tuple(map(str, grades))) if isinstance(grades, list) and "id" in row else None
 
     def score(self, sample: Sample, answer: Answer) -> Score:
-        said = [reply for reply in self.verdicts.of(sample, answer) if reply is not None]
-        grades = [reading["grade"] for reply in said if (reading := self.grading.read(reply)) is not None]
+        replies = [reply for reply in self.verdicts.of(sample, answer) if reply is not None]
+        grades = [reading["grade"] for reply in replies if (reading := self.grading.read(reply)) is not None]
         values: dict[str, float | None] = {
             "grade": sum(grades) / len(grades) if grades else None,
-            "official_grade": sum(grades) / len(said) if said else None,
-            TOUCHED: float(len(grades) < len(said)),
+            "official_grade": sum(grades) / len(replies) if replies else None,
+            TOUCHED: float(len(grades) < len(replies)),
             **{_run(number): None for number in range(self._runs)},
         }
         for number, reply in enumerate(self.verdicts.of(sample, answer)):
             if reply is not None:
                 reading = self.grading.read(reply)
                 values[_run(number)] = 0.0 if reading is None else reading["grade"]
-        return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details={"replies": said})
+        return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details={"replies": replies})
 
 
 def _run(number: int) -> str:

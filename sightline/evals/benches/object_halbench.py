@@ -132,7 +132,7 @@ class ObjectHalBench:
         )
 
     def case(self, sample: Sample, answer: Answer) -> Case:
-        return Case(question=sample.prompt, answer=_said(answer))
+        return Case(question=sample.prompt, answer=_answer_text(answer))
 
     def with_verdicts(self, verdicts: Verdicts) -> "ObjectHalBench":
         return replace(self, verdicts=verdicts)
@@ -154,7 +154,7 @@ class ObjectHalBench:
         return read_truth(self.name, self.place)
 
     def samples(self) -> Iterator[Sample]:
-        for number, (key, prompt) in enumerate(self._asked()):
+        for number, (key, prompt) in enumerate(self._questions_in_order()):
             if number == self.limit:
                 return
             picture = self.pictures[key]
@@ -179,20 +179,20 @@ class ObjectHalBench:
 
     def score(self, sample: Sample, answer: Answer) -> Score:
         if not self.verdicts.given:
-            return self._counted(sample, answer, self._mentions(_said(answer)), {"extraction": "synonyms"})
-        said = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
-        owners = None if said is None else read_owners_mentions(said)
+            return self._counted(sample, answer, self._mentions(_answer_text(answer)), {"extraction": "synonyms"})
+        judge_reply = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
+        owners = None if judge_reply is None else read_owners_mentions(judge_reply)
         if owners is not None:
             found = mentions_of_owners(owners, self.vocabulary)
             return self._counted(sample, answer, found, {"extraction": "owners' file"})
-        if len(_said(answer).split()) <= SHORT:
+        if len(_answer_text(answer).split()) <= SHORT:
             return self._counted(sample, answer, [], {"extraction": "short answer"})
-        names = None if said is None else read_objects(said)
-        details = {"extraction": "model", "reply": said, "nouns": "spacy" if has_official_tagger() else "own"}
+        names = None if judge_reply is None else read_objects(judge_reply)
+        details = {"extraction": "model", "reply": judge_reply, "nouns": "spacy" if has_official_tagger() else "own"}
         mentions = None if names is None else objects_of(names, self.vocabulary)
         return self._counted(sample, answer, mentions, details)
 
-    def _asked(self) -> Iterator[tuple[str, str]]:
+    def _questions_in_order(self) -> Iterator[tuple[str, str]]:
         """(picture, question) in order."""
         if self.questions is None:
             yield from ((key, DESCRIBE) for key in self.pictures)
@@ -230,7 +230,7 @@ class ObjectHalBench:
             "present": len(present),
         }
         values = {name: None if mentions is None else float(value) for name, value in counts.items()}
-        said = {
+        objects = {
             "hallucinated": [mention.span for mention in absent if mention.span[1]],
             "absent": sorted({mention.object for mention in absent}),
             "present": sorted(present),
@@ -238,11 +238,11 @@ class ObjectHalBench:
         return Score(
             sample_id=sample.id,
             cluster=sample.cluster,
-            values={**values, "words": float(len(_said(answer).split(" "))), TOUCHED: float(mentions is None)},
-            details={**said, **details},
+            values={**values, "words": float(len(_answer_text(answer).split(" "))), TOUCHED: float(mentions is None)},
+            details={**objects, **details},
         )
 
 
-def _said(answer: Answer) -> str:
+def _answer_text(answer: Answer) -> str:
     """The answer as the official script reads it."""
     return answer.text.replace("Assistant:", "").strip()

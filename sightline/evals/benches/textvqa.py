@@ -60,7 +60,7 @@ class TextVQA:
         return rows
 
     @cached_property
-    def _asked(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    def _rows_by_question(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
         """(image, question in lower case) -> its rows, several where it is asked again."""
         found: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for row in self._rows:
@@ -74,7 +74,7 @@ class TextVQA:
                 id=str(row["question_id"]),
                 images=(f"train_images/{image}.jpg",),  # the validation pictures lie there too
                 prompt=f"{row['question']}\n{SHORT_ANSWER}",
-                reference=most_said(row["answers"]),
+                reference=most_frequent(row["answers"]),
                 task="short-answer",
                 cluster=image,
                 truth={"answers": row["answers"]},
@@ -83,8 +83,8 @@ class TextVQA:
     def answer_key(self, row: Mapping[str, Any]) -> str | None:
         """LLaVA's files name the image where the question's id belongs, and the question within the prompt."""
         image = str(row.get("question_id", row.get("image_id", "")))
-        said = row.get("prompt") or row.get("question")
-        rows = self._asked.get((image, question_of(said)), ()) if isinstance(said, str) else ()
+        prompt = row.get("prompt") or row.get("question")
+        rows = self._rows_by_question.get((image, question_of(prompt)), ()) if isinstance(prompt, str) else ()
         return _OR.join(str(row["question_id"]) for row in rows) or None
 
     def alike(self, key: str) -> tuple[str, ...]:
@@ -93,8 +93,8 @@ class TextVQA:
     def confused(self, sample: Sample) -> Sample:
         """By the last annotation of its question: LLaVA's evaluator keeps them by picture and question."""
         question = sample.prompt.removesuffix(f"\n{SHORT_ANSWER}").lower()
-        answers = self._asked[sample.cluster, question][-1]["answers"]
-        return sample.model_copy(update={"reference": most_said(answers), "truth": {"answers": answers}})
+        answers = self._rows_by_question[sample.cluster, question][-1]["answers"]
+        return sample.model_copy(update={"reference": most_frequent(answers), "truth": {"answers": answers}})
 
     def score(self, sample: Sample, answer: Answer) -> Score:
         accuracy = soft_accuracy(answer.text, sample.truth["answers"])
@@ -102,7 +102,7 @@ class TextVQA:
         return Score(sample_id=sample.id, cluster=sample.cluster, values={"accuracy": accuracy}, details=details)
 
 
-def most_said(answers: Sequence[str]) -> str:
+def most_frequent(answers: Sequence[str]) -> str:
     """The answer that most humans gave, the first of several."""
     return max(answers, key=answers.count)
 

@@ -102,12 +102,12 @@ def processed(text: str) -> str:
 
 
 def _without_punctuation(text: str) -> str:
-    made = text
+    result = text
     for mark in _PUNCTUATION:
         # The original text decides, so that all marks of one kind go the same way.
         beside_space = f"{mark} " in text or f" {mark}" in text
-        made = made.replace(mark, "" if beside_space else " ")
-    return _PERIOD_EVALAI.sub("", made, count=_MOST_PERIODS)
+        result = result.replace(mark, "" if beside_space else " ")
+    return _PERIOD_EVALAI.sub("", result, count=_MOST_PERIODS)
 
 
 def soft_accuracy(answer: str, human: Sequence[str]) -> float:
@@ -116,8 +116,8 @@ def soft_accuracy(answer: str, human: Sequence[str]) -> float:
     Each human is left out in turn; the answer earns a third for each of the nine others who said the same, one at most;
     the result is the mean of the ten. So two who agree are worth 0.6, and three 0.9.
     """
-    said, others = processed(answer), [processed(one) for one in human]
-    earned = [min(1.0, (others.count(said) - (one == said)) / 3) for one in others]
+    given, others = processed(answer), [processed(one) for one in human]
+    earned = [min(1.0, (others.count(given) - (one == given)) / 3) for one in others]
     return sum(earned) / len(earned)
 
 

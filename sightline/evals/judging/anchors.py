@@ -110,9 +110,9 @@ def grade_anchors(config: JudgeConfig, own: Grading, folder: Path, when: str) ->
     verdicts = ask_all(items, grading, identity, Endpoint(config.server.model_copy(update={"cache": False})))
     readings = [None if verdict.reply is None else grading.read(verdict.reply) for verdict in verdicts]
     grades = tuple(None if reading is None else grading.worth(reading) for reading in readings)
-    made = summarize(grades, judge=identity, model=config.server.model, protocol=own.name, when=when)
-    append_rows(folder / ANCHORS, [made])
-    return made
+    result = summarize(grades, judge=identity, model=config.server.model, protocol=own.name, when=when)
+    append_rows(folder / ANCHORS, [result])
+    return result
 
 
 def summarize(grades: Sequence[float | None], *, judge: str, model: str, protocol: str, when: str) -> AnchorGrades:

@@ -70,22 +70,22 @@ def judge(
     grading, identity = config.grading(benchmark.grading), config.identity(benchmark.grading)
     known = kept(path, identity) if path is not None else Verdicts(given=True, judge=identity)
     waiting = _waiting(benchmark, answered, known, config.runs)
-    made: list[GradedVerdict] = []
+    new: list[GradedVerdict] = []
     if waiting:
         endpoint = Endpoint(config.server)
         say(cost_before(waiting, grading, config, endpoint))
-        for batch in _asked(waiting, grading, identity, endpoint):
+        for batch in _verdict_batches(waiting, grading, identity, endpoint):
             if path is not None:
                 append_rows(path, batch)
-            made += batch
-        say(cost_after(made, grading, config))
-    fresh = gather(made, identity)
+            new += batch
+        say(cost_after(new, grading, config))
+    fresh = gather(new, identity)
     return kept(path, identity) if path is not None else fresh
 
 
 def ask_all(items: Sequence[JudgeItem], grading: Grading, identity: str, endpoint: Endpoint) -> list[GradedVerdict]:
     """A verdict for each item, in order, written nowhere."""
-    return [verdict for batch in _asked(items, grading, identity, endpoint) for verdict in batch]
+    return [verdict for batch in _verdict_batches(items, grading, identity, endpoint) for verdict in batch]
 
 
 def cost_before(items: Sequence[JudgeItem], grading: Grading, config: JudgeConfig, endpoint: Endpoint) -> str:
@@ -130,15 +130,15 @@ def _waiting(
     """What has no reply yet, in order; a failed call is asked again."""
     waiting = []
     for sample, answer in answered:
-        said = known.replies.get((sample.id, hash_text(answer.text)), ())
-        numbers = [run for run in range(runs) if run >= len(said) or said[run] is None]
+        earlier = known.replies.get((sample.id, hash_text(answer.text)), ())
+        numbers = [run for run in range(runs) if run >= len(earlier) or earlier[run] is None]
         if numbers:
             case = benchmark.case(sample, answer)
             waiting += [JudgeItem(sample.id, answer.text, case, run) for run in numbers]
     return waiting
 
 
-def _asked(
+def _verdict_batches(
     items: Sequence[JudgeItem], grading: Grading, identity: str, endpoint: Endpoint
 ) -> Iterator[list[GradedVerdict]]:
     size = _ROUNDS * endpoint.config.concurrency
@@ -148,7 +148,7 @@ def _asked(
 
 def _ask(batch: Sequence[JudgeItem], grading: Grading, identity: str, endpoint: Endpoint) -> list[GradedVerdict]:
     """One verdict an item; what breaks the rule is asked for again, as often as the protocol says."""
-    made = [
+    verdicts = [
         GradedVerdict(sample_id=item.sample_id, judge=identity, answer=hash_text(item.answer), run=item.run, reply=None)
         for item in batch
     ]
@@ -156,8 +156,8 @@ def _ask(batch: Sequence[JudgeItem], grading: Grading, identity: str, endpoint: 
     for number in range(grading.tries):
         replies = endpoint.ask([_ask_of(batch[place], grading, number) for place in waiting])
         for place, reply in zip(waiting, replies, strict=True):
-            before, paid = made[place], int(not reply.kept)
-            made[place] = before.model_copy(
+            before, paid = verdicts[place], int(not reply.kept)
+            verdicts[place] = before.model_copy(
                 update={
                     "reply": reply.text,
                     "note": reply.note,
@@ -166,10 +166,10 @@ def _ask(batch: Sequence[JudgeItem], grading: Grading, identity: str, endpoint: 
                     "reply_tokens": before.reply_tokens + paid * reply.tokens,
                 }
             )
-        waiting = [place for place in waiting if _is_unread(made[place], grading)]
+        waiting = [place for place in waiting if _is_unread(verdicts[place], grading)]
         if not waiting:
             break
-    return made
+    return verdicts
 
 
 def _ask_of(item: JudgeItem, grading: Grading, number: int) -> Ask:

@@ -107,7 +107,7 @@ def check_anchors(benchmark: Benchmark, judging: Judging, folder: Path, when: da
     """
     if not isinstance(benchmark, JudgedBenchmark) or judging.config is None:
         raise InputError(f"anchors need a judged benchmark and a judge; {benchmark.name!r} has not both.")
-    before = [made for made in read_anchors(folder / ANCHORS) if made.protocol == benchmark.grading.name]
+    before = [grades for grades in read_anchors(folder / ANCHORS) if grades.protocol == benchmark.grading.name]
     day = (when or datetime.now(UTC)).isoformat(timespec="seconds")
-    made = grade_anchors(judging.config, benchmark.grading, folder, day)
-    return drift_text(before[-1] if before else None, made)
+    grades = grade_anchors(judging.config, benchmark.grading, folder, day)
+    return drift_text(before[-1] if before else None, grades)

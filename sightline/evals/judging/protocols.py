@@ -54,15 +54,15 @@ class Grading:
     @property
     def identity(self) -> str:
         """A hash of prompt and rule; that of the judge adds the server's model and its settings."""
-        asked = [self.prompt, dict(self.prompts), self.hint, self.tries, self.shows_image]
-        return hash_json([self.name, self.rule, *asked])
+        parts = [self.prompt, dict(self.prompts), self.hint, self.tries, self.shows_image]
+        return hash_json([self.name, self.rule, *parts])
 
     def text(self, case: Case, *, again: bool = False) -> str:
         """What is sent; `again` after a reply that broke the rule."""
         prompt = self.prompts.get(case.category, self.prompt)
         # In one pass: an answer may hold "{question}" itself.
-        said = _FIELD.sub(lambda match: str(getattr(case, match[1])), prompt)
-        return said + self.hint if again else said
+        filled = _FIELD.sub(lambda match: str(getattr(case, match[1])), prompt)
+        return filled + self.hint if again else filled
 
     def with_prompt(self, prompt: str) -> "Grading":
         """The same rule behind another prompt, for every category."""

@@ -101,7 +101,7 @@ def gather(verdicts: Iterable[GradedVerdict], judge: str) -> Verdicts:
     for verdict in verdicts:
         if verdict.judge == judge:
             runs.setdefault((verdict.sample_id, verdict.answer), {})[verdict.run] = verdict.reply
-    replies = {key: tuple(said for _, said in sorted(found.items())) for key, found in runs.items()}
+    replies = {key: tuple(text for _, text in sorted(found.items())) for key, found in runs.items()}
     return Verdicts(given=True, judge=judge, replies=replies)
 
 
@@ -127,12 +127,12 @@ def read_verdicts(paths: Sequence[Path], benchmark: JudgedBenchmark) -> Verdicts
             if len(files) > 1:
                 raise InputError(f"{file} holds verdicts of our own judge; give it alone with --verdicts.")
             return kept(file, str(rows[-1]["judge"]))
-        for sample_id, said in _reviews(rows, benchmark):
+        for sample_id, sample_replies in _reviews(rows, benchmark):
             if (other := source.setdefault(sample_id, file)) != file:
                 raise InputError(
                     f"{other} and {file} both hold a verdict on {sample_id}; give --verdicts the files of one model."
                 )
-            replies[sample_id, ""] = said
+            replies[sample_id, ""] = sample_replies
     if not replies:
         named = ", ".join(str(path) for path in paths)
         raise InputError(f"{named} holds no verdict, neither of ours nor as the benchmark's owners write them.")
@@ -168,4 +168,4 @@ def _reviews(rows: Sequence[Mapping[str, Any]], benchmark: JudgedBenchmark) -> l
     if not (isinstance(benchmark, CountingAll) and benchmark.counts_every_answer):
         return found
     numbering = Numbering()
-    return [(numbering.key(sample_id), said) for sample_id, said in found]
+    return [(numbering.key(sample_id), replies) for sample_id, replies in found]

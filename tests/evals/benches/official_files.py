@@ -28,7 +28,7 @@ def score(bench: str, data: Path, answers: Iterable[Mapping[str, Any]] | Path, *
 
 
 def values(scored: ScoredFile) -> dict[str, float | None]:
-    return {name: made.value for name, made in scored.estimates.items()}
+    return {name: estimate.value for name, estimate in scored.estimates.items()}
 
 
 def mme_release(folder: Path, questions: Mapping[str, list[tuple[str, str, str]]]) -> Path:

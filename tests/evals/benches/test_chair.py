@@ -100,8 +100,8 @@ def annotations(folder: Path) -> Path:
         "categories": [{"id": i, "name": name} for i, name in names.items()],
         "annotations": [{"image_id": 1, "category_id": c} for c in (1, 18, 18)] + [{"image_id": 2, "category_id": 17}],
     }
-    said = [(1, "A man walks his puppy past a bench."), (2, "A kitten under a desk."), (3, "An empty road.")]
-    captions = {"images": images, "annotations": [{"image_id": i, "caption": text} for i, text in said]}
+    texts = [(1, "A man walks his puppy past a bench."), (2, "A kitten under a desk."), (3, "An empty road.")]
+    captions = {"images": images, "annotations": [{"image_id": i, "caption": text} for i, text in texts]}
     (folder / "instances_val2014.json").write_text(json.dumps(instances))
     (folder / "captions_val2014.json").write_text(json.dumps(captions))
     return folder

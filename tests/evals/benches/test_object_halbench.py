@@ -75,8 +75,8 @@ def data(tmp_path: Path) -> Path:
         "categories": [{"id": 1, "name": "person"}, {"id": 6, "name": "bus"}],
         "annotations": [{"image_id": 1, "category_id": 1}, {"image_id": 2, "category_id": 6}],
     }
-    said = [(1, "A woman feeds geese by a bench."), (2, "A bus."), (3, "Men at work.")]
-    captions = {"images": images, "annotations": [{"image_id": i, "caption": text} for i, text in said]}
+    texts = [(1, "A woman feeds geese by a bench."), (2, "A bus."), (3, "Men at work.")]
+    captions = {"images": images, "annotations": [{"image_id": i, "caption": text} for i, text in texts]}
     (folder / "annotations" / "instances_val2014.json").write_text(json.dumps(instances))
     (folder / "annotations" / "captions_val2014.json").write_text(json.dumps(captions))
     return folder

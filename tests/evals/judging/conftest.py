@@ -36,9 +36,9 @@ def graded(
     bench: str, data: Path, rows: Iterable[Mapping[str, Any]], config: JudgeConfig, **options: Any
 ) -> tuple[ScoredFile, list[str]]:
     """Rows of answers scored with a judge, and what was said of costs."""
-    said: list[str] = []
+    lines: list[str] = []
     answers = write_lines(data.parent / f"{bench}.jsonl", rows)
-    made = score_file(
-        bench, answers, BenchmarkSetting(data), judging=Judging(config, say=said.append), resamples=100, **options
+    result = score_file(
+        bench, answers, BenchmarkSetting(data), judging=Judging(config, say=lines.append), resamples=100, **options
     )
-    return made, said
+    return result, lines

@@ -30,20 +30,20 @@ def rates(body: Body, number: int) -> Act:
 def test_mmhal_by_hand(tmp_path: Path) -> None:
     """Ratings 6 2 0 3 - - 4 1: 16 / 6, three below 3; with the unreadable one as 0: 16 / 7, four of seven."""
     data = mmhal_folder(tmp_path / "data")
-    said = mmhal_answers(data, *(f"thing {number}" for number in range(8)))
+    answers = mmhal_answers(data, *(f"thing {number}" for number in range(8)))
     with serving(rates) as (url, heard):
-        made, costs = graded("mmhal", data, said, judge_at(url))
+        result, costs = graded("mmhal", data, answers, judge_at(url))
         assert (
             "The picture holds: Cup, Table\nQuestion: What is number 3?\nA person answered: It is thing 3."
             in "".join(heard.texts())
         )
         assert not any(pictures_of(body) for body in heard.bodies)
-    found = values(made)
+    found = values(result)
     assert found["score"] == pytest.approx(16 / 6) and found["hallucination_rate"] == 3 / 6
     assert found["score_official"] == pytest.approx(16 / 7)
     assert found["hallucination_rate_official"] == pytest.approx(4 / 7)
     assert found["touched"] == 1
-    assert (made.estimates["score"].n, made.estimates["score"].unscored) == (6, 2)
+    assert (result.estimates["score"].n, result.estimates["score"].unscored) == (6, 2)
     assert (found["score_attribute"], found["score_other"], found["score_environment"]) == (6.0, 1.0, None)
     assert costs[-1].endswith("unscored: 1 failed, 1 unreadable of 8")
 
@@ -56,15 +56,15 @@ def test_mmhal_v_shows_the_picture(tmp_path: Path) -> None:
         return say(f"Rating: {red // 20}")
 
     with serving(sees) as (url, _):
-        made, _ = graded("mmhal-v", data, mmhal_answers(data, "a", "b"), judge_at(url))
-    assert values(made)["score"] == 0.5  # rating 0 of picture 0, 1 of picture 1
+        result, _ = graded("mmhal-v", data, mmhal_answers(data, "a", "b"), judge_at(url))
+    assert values(result)["score"] == 0.5  # rating 0 of picture 0, 1 of picture 1
 
 
 def test_without_a_judge_all_is_unscored_and_it_says_how(tmp_path: Path) -> None:
     data = mmhal_folder(tmp_path / "data")
-    made = score("mmhal", data, mmhal_answers(data, *"abcdefgh"))
-    assert (made.estimates["score"].value, made.estimates["score"].unscored) == (None, 8)
-    assert made.notes == (
+    result = score("mmhal", data, mmhal_answers(data, *"abcdefgh"))
+    assert (result.estimates["score"].value, result.estimates["score"].unscored) == (None, 8)
+    assert result.notes == (
         "mmhal is graded by a judge and unscored without one; run `sightline score mmhal --answers ANSWERS"
         " --data DATA --judge JUDGE.yaml`",
     )
@@ -119,8 +119,8 @@ def test_rlaif_vs_answers_to_mmhal_are_read(tmp_path: Path) -> None:
         {"question_id": n, "image_id": row["image_src"], "prompt": row["question"], "text": f"t{n}", "model_id": "m"}
         for n, row in enumerate(listed)
     ]
-    made = score("mmhal", data, rows[::-1])
-    assert made.estimates["words"].n == 3 and len(made.notes) == 1  # that a judge is needed, and no unknown answer
+    result = score("mmhal", data, rows[::-1])
+    assert result.estimates["words"].n == 3 and len(result.notes) == 1  # that a judge is needed, and no unknown answer
     moved = [{**row, "image_id": "elsewhere.jpg"} for row in rows]
     assert score("mmhal", data, moved).estimates["words"].n == 3  # by number and question
     other = [{**row, "prompt": "What else?"} for row in moved]
@@ -128,8 +128,8 @@ def test_rlaif_vs_answers_to_mmhal_are_read(tmp_path: Path) -> None:
         score("mmhal", data, other)
 
 
-def llava_rows(*said: str) -> list[dict[str, Any]]:
-    return [{"question_id": number, "text": text} for number, text in enumerate(said)]
+def llava_rows(*texts: str) -> list[dict[str, Any]]:
+    return [{"question_id": number, "text": text} for number, text in enumerate(texts)]
 
 
 def test_llava_bench_by_hand(tmp_path: Path) -> None:
@@ -142,11 +142,11 @@ def test_llava_bench_by_hand(tmp_path: Path) -> None:
         return say(replies[answer])
 
     with serving(compare) as (url, heard):
-        made, _ = graded("llava-bench", data, llava_rows(*replies), judge_at(url))
+        result, _ = graded("llava-bench", data, llava_rows(*replies), judge_at(url))
         assert any(
             "[Answer 1]\nReference 2.\n\n[End of answer 1]\n\n[Answer 2]\ntwo\n" in text for text in heard.texts()
         )
-    found = values(made)
+    found = values(result)
     assert found["all"] == pytest.approx(20 / 27) and found["all_official"] == pytest.approx(19 / 26)
     assert (found["conv"], found["detail"], found["complex"]) == (6 / 8, 0.5, 1.0)
     assert (found["model"], found["reference"], found["touched"]) == (20 / 3, 9.0, 1)
@@ -216,10 +216,10 @@ def test_mm_vet_asks_again_and_counts_capabilities(tmp_path: Path) -> None:
 
     rows = [{"question_id": int(key[3:]), "text": text} for key, text in MMVET.items()]
     with serving(grades) as (url, heard):
-        made, costs = graded("mm-vet", data, rows, judge_at(url))
+        result, costs = graded("mm-vet", data, rows, judge_at(url))
         assert len(heard.bodies) == 1 + 2 + 5 + 1
         assert len({body["seed"] for body in heard.bodies if "| 8 |" in text_of(body)}) == 5
-    found = values(made)
+    found = values(result)
     assert found["total"] == pytest.approx(0.6) and found["total_official"] == pytest.approx(0.45)
     shares = {name: found[name] for name in ("rec", "ocr", "math", "know")}
     assert shares == pytest.approx({"rec": 0.65, "ocr": 0.5, "math": 0.5, "know": 0.3})
@@ -248,7 +248,7 @@ def test_mm_vet_of_one_run_has_no_spread(tmp_path: Path) -> None:
 
 
 def test_hallusionbench_with_its_judge(tmp_path: Path) -> None:
-    from tests.evals.benches.test_hallusionbench import ROWS, SAID, answers
+    from tests.evals.benches.test_hallusionbench import ROWS, TEXTS, answers
 
     write_json(tmp_path / "data/HallusionBench.json", ROWS)
     verdicts = {
@@ -265,11 +265,11 @@ def test_hallusionbench_with_its_judge(tmp_path: Path) -> None:
 
     rows = answers(ROWS, tuple(f"w{number}" for number in range(8)))
     with serving(check) as (url, _):
-        made, _ = graded("hallusionbench", tmp_path / "data", rows, judge_at(url))
-    found = values(made)
-    assert found["aAcc"] == pytest.approx(4 / 6) and made.estimates["aAcc"].unscored == 2  # w6 and w7 got no verdict
+        result, _ = graded("hallusionbench", tmp_path / "data", rows, judge_at(url))
+    found = values(result)
+    assert found["aAcc"] == pytest.approx(4 / 6) and result.estimates["aAcc"].unscored == 2  # w6 and w7 got no verdict
     assert found["touched"] == 2 and found["fAcc"] == 1 / 2
-    assert len(SAID) == 8
+    assert len(TEXTS) == 8
 
 
 def test_a_judge_for_a_benchmark_of_rules_is_refused(tmp_path: Path) -> None:
