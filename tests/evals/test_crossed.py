@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from sightline.evals.cluster_sums import FloatArray
-from sightline.evals.crossed import ALPHA, Parts, Spread, p_values, parts_of, reach, spread_of
+from sightline.evals.crossed import ALPHA, Parts, Spread, estimate_parts, estimate_spread, p_values, reach
 from sightline.evals.metrics import Metric, count, mean
 from sightline.evals.statistics import Comparison, compare
 from sightline.records.rows import Score
@@ -26,7 +26,7 @@ def test_mean_squares_by_hand() -> None:
     MS(images) = 2 * (1.5^2 + 0.5^2 + 2^2) / 2 = 6.5, MS(seeds) = 3 * (1 + 1) / 1 = 6, MS(rest) = 3 / 2 = 1.5.
     """
     scores = np.array([[1.0, 2.0, 3.0], [2.0, 3.0, 7.0]])
-    spread = spread_of(*influences_of(scores))
+    spread = estimate_spread(*influences_of(scores))
     assert spread.between_images == pytest.approx(6.5 / 6)
     assert spread.between_seeds == pytest.approx(6 / 6)
     assert spread.rest == pytest.approx(1.5 / 6)
@@ -54,7 +54,7 @@ def test_a_component_is_never_negative(
 
 def test_where_seeds_decide_it_is_students_test_of_the_seeds() -> None:
     shifts = np.array([0.1, 0.2, 0.35])
-    spread = spread_of(*influences_of(np.repeat(shifts[:, None], 50, axis=1)))
+    spread = estimate_spread(*influences_of(np.repeat(shifts[:, None], 50, axis=1)))
     expected = stats.ttest_1samp(shifts, 0.0)
     assert spread.p_value(float(shifts.mean())) == pytest.approx(expected.pvalue)
     low, high = expected.confidence_interval(0.95)
@@ -65,7 +65,7 @@ def test_p_is_below_a_level_exactly_where_the_interval_excludes() -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(0.15, 1.0, (4000, 3, 20)) + rng.normal(0, 0.2, (4000, 3, 1)) + rng.normal(0, 0.5, (4000, 1, 20))
     values, pulls = influences_of(scores)
-    parts, means = parts_of(values, pulls), values.mean(axis=-1)
+    parts, means = estimate_parts(values, pulls), values.mean(axis=-1)
     for alpha in (0.001, ALPHA, 0.5):
         assert np.array_equal(p_values(parts, means) < alpha, np.abs(means) > reach(parts, alpha))
 
@@ -93,7 +93,7 @@ def simulated(
         + rng.normal(0, ratio * error, (studies, seeds, 1))
     )
     values, pulls = influences_of(scores)
-    return parts_of(values, pulls), values.mean(axis=-1), float(error * np.sqrt(1 + ratio**2 / seeds))
+    return estimate_parts(values, pulls), values.mean(axis=-1), float(error * np.sqrt(1 + ratio**2 / seeds))
 
 
 def rates(seeds: int, ratio: float, studies: int, shared: float = 0.5) -> tuple[float, float, float]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sightline.config import load_config
-from sightline.evals.benchmark import Benchmark, BenchmarkSetting
+from sightline.evals.benchmark import Benchmark, BenchmarkOptions
 from sightline.evals.judging.verdicts import JudgedBenchmark, Verdicts, hash_text
 from sightline.evals.registry import BENCHMARKS, get_benchmark
 from sightline.evals.scoring import score_answer
@@ -144,7 +144,7 @@ FOLDERS: Mapping[str, Callable[[Path], Path]] = {
 
 def opened(name: str, folder: Path) -> Benchmark:
     """The benchmark over few samples; a judged one with replies to every answer."""
-    benchmark = get_benchmark(name, BenchmarkSetting(folder, limit=None if name == "matching" else 3))
+    benchmark = get_benchmark(name, BenchmarkOptions(folder, limit=None if name == "matching" else 3))
     if not isinstance(benchmark, JudgedBenchmark) or name not in REPLIES:
         return benchmark
     cycle = REPLIES[name]

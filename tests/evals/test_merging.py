@@ -62,10 +62,10 @@ def test_shards_make_the_whole(divided: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [
-        (("0", "1"), "shard 2/3 is missing; name all 3 shards once"),
-        (("0", "1", "2", "1"), "a shard is there twice"),
+        (("0", "1"), "shard 2/3 is missing; name each of the 3 shards once"),
+        (("0", "1", "2", "1"), "a shard is given twice"),
         (("0", "x", "2"), "x is of another evaluation: limit is 4, in .*0 5"),
-        (("0", "whole"), "different divisions"),
+        (("0", "whole"), "different numbers of shards"),
         (("0", "data"), "has no manifest"),
     ],
 )

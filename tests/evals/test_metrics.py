@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 import sightline.evals.cluster_sums as sums_module
 from sightline.evals.cluster_sums import CompiledMetrics, Sums
-from sightline.evals.metrics import AnyMetric, Derived, Metric, average, count, mean, needed_values
+from sightline.evals.metrics import AnyMetric, Derived, Metric, average, count, mean, required_values
 from sightline.evals.statistics import estimate
 from sightline.records.rows import Score
 
@@ -35,7 +35,7 @@ def test_totals_epsilons_and_weights_by_hand() -> None:
     }
     assert value("hits", rows, metrics) == 2.0
     assert value("per_size", rows, metrics) == 200 / 20.5
-    assert needed_values(metrics) == ("hit", "size")
+    assert required_values(metrics) == ("hit", "size")
 
 
 def test_a_group_counts_its_own_items_alone() -> None:
@@ -77,7 +77,7 @@ def test_harmonic_means_by_hand_with_epsilon_and_rounding() -> None:
 
 
 def test_figures_must_follow_their_parts() -> None:
-    with pytest.raises(ValueError, match="'both' is made of 'a', which does not come before"):
+    with pytest.raises(ValueError, match="'both' uses 'a', which does not come before"):
         CompiledMetrics({"both": average(("a",), "", higher_is_better=True), "a": HIT})
     two = Derived(label="", kind="harmonic", parts={"a": 1}, higher_is_better=True)
     with pytest.raises(ValueError, match="'h' needs two parts"):

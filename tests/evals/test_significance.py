@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sightline.evals.cluster_sums import add_up
-from sightline.evals.crossed import Spread, parts_of, reach, robust_difference_errors, robust_estimate
+from sightline.evals.cluster_sums import sum_scores
+from sightline.evals.crossed import Spread, estimate_parts, reach, robust_difference_errors, robust_estimate
 from sightline.evals.metrics import AnyMetric, Derived, Metric, average, count, mean
 from sightline.evals.significance import (
     exact_binomial,
@@ -97,7 +97,7 @@ def test_power_over_seeds_is_the_share_of_simulated_studies_that_find_it(seeds: 
         + rng.normal(0, math.sqrt(between), (4000, seeds, 1))
     )
     values = scores.mean(axis=-1)
-    parts = parts_of(values, (scores - values[..., None]) / 100)
+    parts = estimate_parts(values, (scores - values[..., None]) / 100)
     assert np.mean(np.abs(values.mean(axis=-1)) > reach(parts)) == pytest.approx(0.8, abs=0.02)
 
 
@@ -180,7 +180,7 @@ def test_a_mean_of_clusters_of_one_size_is_the_textbook_case() -> None:
 
 def test_paired_robust_errors_are_the_bootstraps() -> None:
     before, after = worlds(0), worlds(1, skill=0.4)
-    errors = robust_difference_errors(*add_up([before, after], METRICS))
+    errors = robust_difference_errors(*sum_scores([before, after], METRICS))
     drawn = compare([(before, after)], METRICS)
     for error, comparison in zip(errors, drawn.values(), strict=True):
         assert error == pytest.approx(comparison.difference.stderr, rel=0.07)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sightline.data.samples import SAMPLES, read_samples
 from sightline.errors import InputError
-from sightline.evals.benchmark import TOUCHED, AnyMetric, BenchmarkSetting, Derived, Metric, average, mean
+from sightline.evals.benchmark import DECIDED_BY_QUIRK, AnyMetric, BenchmarkSetting, Derived, Metric, average, mean
 from sightline.recipes.matching.entities.pairs import (
     PROMPT_KEY,
     PROMPTS,
@@ -98,7 +98,7 @@ class EntityMatching:
             "unparsed": float(said is None),
             "unparsed_other": float(said is None and not truth),
             "correct": float(said is truth),
-            TOUCHED: float(is_quirk(answer.text)),
+            DECIDED_BY_QUIRK: float(is_quirk(answer.text)),
             "matches": float(truth),
             "pairs": 1.0,
         }

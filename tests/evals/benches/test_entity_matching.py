@@ -8,7 +8,7 @@ import pytest
 
 from sightline.config import load_config
 from sightline.errors import InputError
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.registry import get_benchmark
 from sightline.evals.scoring import estimate_scores, score_answer
 from sightline.recipes.matching.entities.pairs import PROMPTS, EntityPair
@@ -35,7 +35,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def estimates(data: Path) -> dict[str, Estimate]:
-    benchmark = get_benchmark("matching", BenchmarkSetting(data))
+    benchmark = get_benchmark("matching", BenchmarkOptions(data))
     scores = []
     for sample in benchmark.samples():
         pair, _, prompt = sample.id.partition("/")
@@ -70,7 +70,7 @@ def test_yes_to_all_stands_beside_the_model(data: Path) -> None:
     """Two of six match: 2 * 2 / (2 + 6). It has no direction, so that no model can be better or worse in it."""
     found = estimates(data)
     assert found["f1_yes_to_all"].value == pytest.approx(4 / 8) and found["f1_yes_to_all"].n == 24
-    metrics = get_benchmark("matching", BenchmarkSetting(data)).metrics
+    metrics = get_benchmark("matching", BenchmarkOptions(data)).metrics
     assert metrics["f1_yes_to_all"].higher_is_better is None
     assert "f1_string_rule" not in metrics, "no rule was learned for these samples"
 
@@ -83,7 +83,7 @@ def test_a_rule_learned_on_other_rows_stands_beside_the_model(tmp_path: Path) ->
     manifest = read_entities(table, config, 0, tmp_path / "test")
     rule = read_json(tmp_path / "test" / RULE)
     assert manifest.numbers["rule_threshold"] == rule["threshold"] and manifest.inputs["rule_from"]
-    benchmark = get_benchmark("matching", BenchmarkSetting(tmp_path / "test"))
+    benchmark = get_benchmark("matching", BenchmarkOptions(tmp_path / "test"))
     samples = list(benchmark.samples())
     predictions = {sample.id: likeness(pair_of_truth(sample)) >= rule["threshold"] for sample in samples}
     right = sum(predictions[s.id] and bool(s.truth["match"]) for s in samples)
@@ -96,7 +96,7 @@ def test_a_rule_learned_on_other_rows_stands_beside_the_model(tmp_path: Path) ->
     assert str(rule["rows"]) in metric.label and metric.higher_is_better is None
     write_json(tmp_path / "test" / RULE, {"threshold": "high"})
     with pytest.raises(InputError, match="holds no string rule"):
-        _ = get_benchmark("matching", BenchmarkSetting(tmp_path / "test")).metrics
+        _ = get_benchmark("matching", BenchmarkOptions(tmp_path / "test")).metrics
 
 
 def pair_of_truth(sample: Sample) -> EntityPair:
@@ -104,7 +104,7 @@ def pair_of_truth(sample: Sample) -> EntityPair:
 
 
 def test_limit_counts_pairs_and_a_pair_is_one_cluster(data: Path) -> None:
-    samples = list(get_benchmark("matching", BenchmarkSetting(data, limit=2)).samples())
+    samples = list(get_benchmark("matching", BenchmarkOptions(data, limit=2)).samples())
     assert [sample.id.partition("/")[2] for sample in samples] == [*PROMPTS, *PROMPTS]
     assert len({sample.cluster for sample in samples}) == 2
     assert len({sample.prompt for sample in samples}) == 8
@@ -112,4 +112,4 @@ def test_limit_counts_pairs_and_a_pair_is_one_cluster(data: Path) -> None:
 
 def test_a_folder_without_pairs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no samples\.jsonl; make it with `sightline match read`"):
-        get_benchmark("matching", BenchmarkSetting(tmp_path))
+        get_benchmark("matching", BenchmarkOptions(tmp_path))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sightline.evals.benches.gqa import converted
+from sightline.evals.benches.gqa import convert_answer
 from tests.evals.benches.official_files import score, values, write_json
 
 
@@ -33,7 +33,7 @@ def data(tmp_path: Path) -> Path:
     [("Yes.", "yes"), ("yes...", "yes"), (" yes", " yes"), ("yes. ", "yes. "), ("Yes!", "yes!"), ("U.S.", "u.s")],
 )
 def test_an_answer_loses_its_last_full_stops_and_its_case(text: str, expected: str) -> None:
-    assert converted(text) == expected
+    assert convert_answer(text) == expected
 
 
 def test_shares_by_hand(data: Path) -> None:

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from sightline.cli import app
 from sightline.errors import InputError
 from sightline.evals.benches.hallusion_groups import RIGHT, UNCLEAR, WRONG
-from sightline.evals.benches.hallusionbench import read_verdict, sample_id, verdict_of
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benches.hallusionbench import read_verdict, sample_id, verdict_by_words
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.judging.judged_scoring import Judging
 from sightline.evals.offline_scoring import score_file
 from tests.evals.benches.official_files import hallusion_rows, score, values, write_json, write_lines
@@ -60,7 +60,7 @@ def answers(rows: list[dict[str, Any]], texts: tuple[str, ...], **more: list[str
     ],
 )
 def test_words_are_read(text: str, truth: float | None, verdict: float | None) -> None:
-    assert verdict_of(text, truth) == verdict
+    assert verdict_by_words(text, truth) == verdict
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_errors_are_laid_to_what_the_owners_lay_them_to(
     rows = graded_rows(case)
     write_json(data / "HallusionBench.json", rows)
     file = write_json(tmp_path / "graded.json", rows)
-    result = score_file("hallusionbench", file, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100)
+    result = score_file("hallusionbench", file, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100)
     category, _, before, _, _, cause = case
     # The original figure's own error: vision where it was shown, language where nothing was.
     own = "VI" if category == "VD" and before != "1" else "LH" if category == "VS" and before == "0" else None
@@ -173,7 +173,7 @@ def test_without_same_the_answers_yes_and_no_are_compared(data: Path, tmp_path: 
     rows = [{name: row[name] for name in row if name != "same"} for row in graded_rows(CAUSED[1])]
     write_json(data / "HallusionBench.json", rows)
     file = write_json(tmp_path / "graded.json", rows)
-    result = score_file("hallusionbench", file, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100)
+    result = score_file("hallusionbench", file, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100)
     assert values(result)["Mixed_share"] == 1.0
     assert any("compare the answers' yes and no" in note for note in result.notes)
 
@@ -214,7 +214,7 @@ def test_both_graded_files_are_taken_by_name_or_as_a_folder(data: Path, tmp_path
             score_file(
                 "hallusionbench",
                 file,
-                BenchmarkSetting(data),
+                BenchmarkOptions(data),
                 judging=Judging(None, verdicts, lines.append),
                 resamples=100,
             )
@@ -223,7 +223,7 @@ def test_both_graded_files_are_taken_by_name_or_as_a_folder(data: Path, tmp_path
     ]
     assert found[0] == found[1] == found[2] and found[0]["aAcc"] == 5 / 8 and lines == []
     judging = Judging(None, both[0], lines.append)
-    half = score_file("hallusionbench", file, BenchmarkSetting(data), judging=judging, resamples=100)
+    half = score_file("hallusionbench", file, BenchmarkOptions(data), judging=judging, resamples=100)
     assert (half.estimates["aAcc"].n, half.estimates["aAcc"].unscored) == (3, 5)
     assert lines == [f"note: 5 of 8 answers have no verdict in {both[0]} and are unscored; --verdicts may be repeated"]
 
@@ -244,7 +244,7 @@ def test_two_verdicts_on_one_answer_are_refused(data: Path, tmp_path: Path) -> N
     with pytest.raises(
         InputError, match="both hold a verdict on VD_chart_0_0_0; give --verdicts the files of one model"
     ):
-        score_file("hallusionbench", file, BenchmarkSetting(data), judging=judging)
+        score_file("hallusionbench", file, BenchmarkOptions(data), judging=judging)
 
 
 def test_ids_are_the_owners_names_or_places_in_the_list(data: Path) -> None:
@@ -258,13 +258,13 @@ def test_verdicts_of_the_owners_result_files_are_taken(data: Path, tmp_path: Pat
     checked = ["2", "0", "1", "1", "0", "1", "2", "1"]
     rows = answers(ROWS, ("It depends.",) * 8, gpt4v_output_gpt_check=checked)
     file = write_json(tmp_path / "result.json", rows)
-    result = score_file("hallusionbench", file, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100)
+    result = score_file("hallusionbench", file, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100)
     found, by_words = values(result), values(score("hallusionbench", data, answers(ROWS, TEXTS)))
     same = ("aAcc", "fAcc", "qAcc", "easy", "hard", "LH", "VI", "Mix", "figure_score")
     assert {name: found[name] for name in same} == {name: by_words[name] for name in same}
     assert len(result.notes) == 1 and "yes and no" in result.notes[0]  # the file has no `same`
     by_rule = score_file(
-        "hallusionbench-words", file, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100
+        "hallusionbench-words", file, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100
     )
     assert values(by_rule)["unclear"] == 1.0
 

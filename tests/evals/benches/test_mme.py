@@ -102,13 +102,13 @@ def test_a_missing_answer_leaves_its_picture_unscored(data: Path) -> None:
 def test_a_torn_result_file_is_named_with_its_line(data: Path, tmp_path: Path) -> None:
     results = write_results(tmp_path / "results")
     (results / "color.txt").write_text("010.png\tIs it red?\tYes\tYes,\n\tred\n")
-    with pytest.raises(InputError, match=r"color.txt line 2: not picture, question, Yes or No, and answer"):
+    with pytest.raises(InputError, match=r"color.txt line 2: give picture, question, Yes or No, and answer"):
         score("mme", data, results)
 
 
 def test_a_picture_with_one_question_is_refused(tmp_path: Path) -> None:
     folder = mme_release(tmp_path / "data", {"count": [("1", "Is it?", "Yes")]})
-    with pytest.raises(InputError, match="picture count/1 has 1 questions and needs two"):
+    with pytest.raises(InputError, match="picture count/1 has 1 questions but needs two"):
         score("mme", folder, [{"question_id": "count/1/0", "answer": "yes"}])
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from sightline.cli import app
 from sightline.errors import InputError
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.offline_scoring import ScoredFile, score_file
 from tests.evals.benches.pope_lists import questions, reference, write_answers, write_lists
 
@@ -35,7 +35,7 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def score(answers: Path, lists: Path, split: str | None = "random", name: str = "pope") -> ScoredFile:
-    return score_file(name, answers, BenchmarkSetting(lists, split=split), resamples=100)
+    return score_file(name, answers, BenchmarkOptions(lists, split=split), resamples=100)
 
 
 def values(scored: ScoredFile) -> dict[str, float | None]:
@@ -131,11 +131,11 @@ def test_mistakes_are_one_sentence(lists: Path, tmp_path: Path) -> None:
         score(answers, lists, "hard")
     with pytest.raises(InputError, match="occurs in every split"):
         score(answers, lists, None)
-    with pytest.raises(InputError, match=r"no answer is to a sample.*'random/24'.*line 1 answers 'random/99'"):
+    with pytest.raises(InputError, match=r"no answer matches a sample.*'random/24'.*line 1 answers 'random/99'"):
         score(write_answers(tmp_path / "b.jsonl", [{"question_id": 99, "answer": "yes"}]), lists)
     broken = write_lists(tmp_path / "broken")
     (broken / "coco_pope_random.json").write_text('{"question_id": 1, "image": "a.jpg", "text": "?"}\n')
-    with pytest.raises(InputError, match=r"coco_pope_random\.json line 1: label = None is no text"):
+    with pytest.raises(InputError, match=r"coco_pope_random\.json line 1: label = None is not text"):
         score(answers, broken)
 
 
@@ -157,8 +157,8 @@ def test_the_command_prints_one_object_and_needs_no_torch(lists: Path, tmp_path:
     printed = json.loads(done.stdout)
     assert printed["tp"]["value"] == 12 and printed["fp"]["value"] == 12 and printed["touched"]["value"] == 12
     assert set(printed["f1"]) == {"value", "stderr", "ci95", "n", "unscored"}
-    assert "1 answers are to a sample that was answered before; the first counts" in done.stderr
-    assert "1 answers are to no sample of the benchmark" in done.stderr and "line 26 answers 'random/77'" in done.stderr
+    assert "1 answers repeat a sample that already has one; the first is scored" in done.stderr
+    assert "1 answers match no sample of the benchmark" in done.stderr and "line 26 answers 'random/77'" in done.stderr
     kept = json.loads((tmp_path / "out" / "pope" / "estimates.json").read_text())
     assert kept == printed
 
@@ -193,7 +193,7 @@ def test_answers_to_another_list_get_no_figure(lists: Path, tmp_path: Path) -> N
     rows = [
         {"question_id": q["question_id"], "prompt": q["text"], "text": "Yes"} for q in questions(lists, "adversarial")
     ]
-    with pytest.raises(InputError, match=r"no answer asks what the list asks under its id .*line 1 asks 'Is there a"):
+    with pytest.raises(InputError, match=r"no answer has the question .* under its id .*line 1 asks 'Is there a"):
         score(write_answers(tmp_path / "a.jsonl", rows), lists, "random")
     pictures = [{**row, "image": q["image"]} for row, q in zip(rows, questions(lists, "adversarial"), strict=True)]
     result = score(write_answers(tmp_path / "b.jsonl", pictures), lists, "random")
@@ -201,7 +201,7 @@ def test_answers_to_another_list_get_no_figure(lists: Path, tmp_path: Path) -> N
         0.5,
         24,
     )  # the same questions in another order
-    assert "24 answers were matched by picture and question; their ids mean other questions" in result.notes
+    assert "24 answers were matched by image and question; their ids belong to other questions" in result.notes
 
 
 def test_the_models_key_wins_over_the_truth(lists: Path, tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_a_row_of_vlmevalkit_answers_in_every_list_that_it_names(lists: Path, tm
         assert (result.estimates[f"{split}_f1"].n, result.estimates[f"{split}_f1"].unscored) == (24, 0)
     (tmp_path / "b.tsv").write_text("index\tcategory\tprediction\n1\tpopular, adversarial\tNo\n2\trandom\tNo\n")
     assert score(tmp_path / "b.tsv", lists).notes[1] == (
-        f"1 answers are to no sample of the benchmark ({tmp_path / 'b.tsv'} line 2 answers 'popular/1')"
+        f"1 answers match no sample of the benchmark ({tmp_path / 'b.tsv'} line 2 answers 'popular/1')"
     )
 
 

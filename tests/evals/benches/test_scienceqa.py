@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.benches.scienceqa import option_letter, prompt_of
+from sightline.evals.benches.scienceqa import build_prompt, option_letter
 from tests.evals.benches.official_files import score, values, write_json
 
 
@@ -101,5 +101,5 @@ def test_other_splits(data: Path) -> None:
 
 
 def test_the_prompt_holds_hint_and_lettered_options() -> None:
-    prompt = prompt_of(problem(0, 2, hint="Look closely."))
+    prompt = build_prompt(problem(0, 2, hint="Look closely."))
     assert prompt.startswith("Context: Look closely.\nWhich?\nA. one\nB. two\nAnswer with the option's letter")

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.benches.textvqa import question_of
-from sightline.evals.benches.words import CONTRACTIONS, processed, soft_accuracy
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benches.textvqa import extract_question
+from sightline.evals.benches.words import CONTRACTIONS, process_answer, soft_accuracy
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.directory import read_result
 from sightline.evals.offline_scoring import score_file
 from tests.evals.benches.official_files import score, values, write_json, write_lines
@@ -47,7 +47,7 @@ from tests.evals.benches.official_files import score, values, write_json, write_
     ],
 )
 def test_an_answer_is_processed_as_evalai_does(text: str, expected: str) -> None:
-    assert processed(text) == expected
+    assert process_answer(text) == expected
 
 
 def test_the_table_of_contractions_is_derived_whole() -> None:
@@ -147,22 +147,21 @@ def test_a_question_asked_again_is_scored_by_its_last_annotation_where_ids_are_p
     assert values(score("textvqa", folder, by_id))["accuracy"] == 1.0  # each by its own people
     # A third answer to the two is one too many; of one alone, the other question is unanswered.
     assert (
-        "1 answers are to a sample that was answered before"
-        in score("textvqa", folder, [*given, time, given[0]]).notes[0]
+        "1 answers repeat a sample that already has one" in score("textvqa", folder, [*given, time, given[0]]).notes[0]
     )
     assert (score("textvqa", folder, given[1:]).estimates["accuracy"].unscored) == 2
     kept = tmp_path / "kept"
     file = write_lines(tmp_path / "a.jsonl", [*given, time])
-    score_file("textvqa", file, BenchmarkSetting(folder), out=kept, resamples=100)
-    again = score_file("textvqa", kept / "textvqa/answers.jsonl", BenchmarkSetting(folder), resamples=100)
+    score_file("textvqa", file, BenchmarkOptions(folder), out=kept, resamples=100)
+    again = score_file("textvqa", kept / "textvqa/answers.jsonl", BenchmarkOptions(folder), resamples=100)
     assert values(again)["accuracy"] == 1.0  # our own file names ids
     assert [row.truth["answers"][0] for row in read_result(kept, "textvqa").samples] == ["puma", "ten", "puma"]
 
 
 def test_questions_are_found_in_prompts() -> None:
-    assert question_of("OCR tokens: a, b. Question: What Is It? Short answer:") == "what is it?"
-    assert question_of("What?\nAnswer briefly.") == "what?"
-    assert question_of("What Now?") == "what now?"
+    assert extract_question("OCR tokens: a, b. Question: What Is It? Short answer:") == "what is it?"
+    assert extract_question("What?\nAnswer briefly.") == "what?"
+    assert extract_question("What Now?") == "what now?"
 
 
 def test_the_split_without_answers_is_refused(data: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sightline.endpoint import client
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.judging.judge_client import JudgeConfig
 from sightline.evals.judging.judged_scoring import Judging
 from sightline.evals.offline_scoring import ScoredFile, score_file
@@ -39,6 +39,6 @@ def graded(
     lines: list[str] = []
     answers = write_lines(data.parent / f"{bench}.jsonl", rows)
     result = score_file(
-        bench, answers, BenchmarkSetting(data), judging=Judging(config, say=lines.append), resamples=100, **options
+        bench, answers, BenchmarkOptions(data), judging=Judging(config, log=lines.append), resamples=100, **options
     )
     return result, lines

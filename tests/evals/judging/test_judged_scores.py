@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.judging.judged_scoring import Judging
 from sightline.evals.offline_scoring import score_file
 from tests.evals.benches.official_files import score, values, write_json, write_lines
@@ -76,7 +76,7 @@ def test_mmhals_evaluation_file_is_read(tmp_path: Path) -> None:
     replies = ["Rating: 5", "no idea", "Rating: 1"]
     theirs = write_json(tmp_path / "e.json", [{"choices": [{"message": {"content": text}}]} for text in replies])
     found = values(
-        score_file("mmhal", answers, BenchmarkSetting(data), judging=Judging(verdicts=theirs), resamples=100)
+        score_file("mmhal", answers, BenchmarkOptions(data), judging=Judging(verdicts=theirs), resamples=100)
     )
     assert (found["score"], found["score_official"], found["hallucination_rate_official"]) == (3.0, 2.0, 2 / 3)
 
@@ -88,7 +88,7 @@ def test_mmhals_informativeness_is_that_of_ratings_with_and_without_hallucinatio
     replies = ["Rating: 6", "Rating: 5", "Rating: 3", "Rating: 2", "Rating: 0", "no idea"]
     theirs = write_json(tmp_path / "e.json", [{"choices": [{"message": {"content": text}}]} for text in replies])
     found = values(
-        score_file("mmhal", answers, BenchmarkSetting(data), judging=Judging(verdicts=theirs), resamples=100)
+        score_file("mmhal", answers, BenchmarkOptions(data), judging=Judging(verdicts=theirs), resamples=100)
     )
     assert found["informativeness"] == pytest.approx(7 / 15)
     assert found["informativeness_official"] == pytest.approx(7 / 18)
@@ -107,7 +107,7 @@ def test_mmhals_merged_file_is_answers_and_verdicts(tmp_path: Path) -> None:
     ]
     for rows in (merged[::-1], numbered):
         file = write_json(tmp_path / "m.json", rows)
-        found = values(score_file("mmhal", file, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100))
+        found = values(score_file("mmhal", file, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100))
         assert (found["score"], found["score_official"], found["score_attribute"]) == (3.0, 2.0, 5.0)
 
 
@@ -124,7 +124,7 @@ def test_rlaif_vs_answers_to_mmhal_are_read(tmp_path: Path) -> None:
     moved = [{**row, "image_id": "elsewhere.jpg"} for row in rows]
     assert score("mmhal", data, moved).estimates["words"].n == 3  # by number and question
     other = [{**row, "prompt": "What else?"} for row in moved]
-    with pytest.raises(InputError, match="no answer is to a sample"):
+    with pytest.raises(InputError, match="no answer matches a sample"):
         score("mmhal", data, other)
 
 
@@ -161,7 +161,7 @@ def test_llava_benchs_review_files_are_read(tmp_path: Path) -> None:
     reviews[0]["content"] = "8 6\nBoth were fine."
     file, answers = write_lines(tmp_path / "r.jsonl", reviews), write_lines(tmp_path / "a.jsonl", llava_rows(*"abcd"))
     found = values(
-        score_file("llava-bench", answers, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100)
+        score_file("llava-bench", answers, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100)
     )
     assert found["all"] == pytest.approx(20 / 27) and found["all_official"] == pytest.approx(19 / 26)
 
@@ -179,7 +179,7 @@ def test_grades_of_a_review_go_before_its_text(tmp_path: Path) -> None:
     for rows in (fixed, scores):
         file = write_lines(tmp_path / "r.jsonl", rows)
         found = values(
-            score_file("llava-bench", answers, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100)
+            score_file("llava-bench", answers, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100)
         )
         assert found["all"] == found["all_official"] == pytest.approx(20 / 33)
 
@@ -191,7 +191,7 @@ def test_categories_in_the_official_form_count_unread_replies(tmp_path: Path) ->
     pairs = ([8, 6], [10, 5], [9, 9], [-1, -1])
     file = write_lines(tmp_path / "r.jsonl", [{"question_id": n, "tuple": pair} for n, pair in enumerate(pairs)])
     found = values(
-        score_file("llava-bench", answers, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100)
+        score_file("llava-bench", answers, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100)
     )
     assert (found["conv"], found["conv_official"]) == (6 / 8, 5 / 7)
     assert (found["detail_official"], found["complex_official"], found["all_official"]) == (1 / 2, 1.0, 19 / 26)
@@ -232,7 +232,7 @@ def test_mm_vets_grade_files_and_answers_by_id_are_read(tmp_path: Path) -> None:
     scores = {"v1_0": [0.5, 0.4], "v1_1": [1.0, 1.0], "v1_2": [0.0, 0.0], "v1_3": [0.3, 0.5]}
     theirs = {key: {"model": ["g"] * 2, "content": list(map(str, s)), "score": s} for key, s in scores.items()}
     file = write_json(tmp_path / "grade.json", theirs)
-    found = values(score_file("mm-vet", answers, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100))
+    found = values(score_file("mm-vet", answers, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100))
     assert found["total"] == pytest.approx((0.45 + 1 + 0 + 0.4) / 4)
     assert found["ocr"] == pytest.approx(0.225)
     # The runs' totals are 1.8 / 4 and 1.9 / 4; the owners divide by the number of runs, not by one less.
@@ -243,7 +243,7 @@ def test_mm_vets_grade_files_and_answers_by_id_are_read(tmp_path: Path) -> None:
 def test_mm_vet_of_one_run_has_no_spread(tmp_path: Path) -> None:
     data, answers = mmvet_folder(tmp_path / "data"), write_json(tmp_path / "m.json", MMVET)
     file = write_json(tmp_path / "grade.json", {key: {"score": [0.5]} for key in MMVET})
-    found = values(score_file("mm-vet", answers, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100))
+    found = values(score_file("mm-vet", answers, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100))
     assert found["total"] == 0.5 and not {"std", "run_1"} & found.keys()
 
 
@@ -281,4 +281,4 @@ def test_a_file_without_verdicts_is_refused(tmp_path: Path) -> None:
     data = mmhal_folder(tmp_path / "data")
     file = write_json(tmp_path / "a.json", mmhal_answers(data, *"abcdefgh"))
     with pytest.raises(InputError, match="holds no verdict"):
-        score_file("mmhal", file, BenchmarkSetting(data), judging=Judging(verdicts=file))
+        score_file("mmhal", file, BenchmarkOptions(data), judging=Judging(verdicts=file))

@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sightline.cli import app
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.judging.anchors import ITEMS, draw, drift, read_anchors, summarize
 from sightline.evals.judging.judged_scoring import Judging, check_anchors
 from sightline.evals.judging.verdicts import GradedVerdict
@@ -51,7 +51,7 @@ def test_what_was_said_is_not_asked_again_and_other_answers_are(tmp_path: Path) 
 
 
 def get_grading(data: Path) -> Any:
-    benchmark = get_benchmark("mmhal", BenchmarkSetting(data))
+    benchmark = get_benchmark("mmhal", BenchmarkOptions(data))
     return benchmark.grading  # type: ignore[attr-defined]
 
 
@@ -72,11 +72,11 @@ def test_failed_calls_are_asked_again_alone(tmp_path: Path) -> None:
         config = judge_at(url, {"retries": 0})
         result, _ = graded("mmhal", data, mmhal_answers(data, *"abcdefgh"), config, out=tmp_path / "out")
         assert result.estimates["score"].unscored == 1 and len(heard.bodies) == 8
-        assert result.notes == ("1 calls of the judge failed; run the same command again to ask for them alone",)
+        assert result.notes == ("1 judge calls failed; run the same command again to retry only these",)
         broken[0] = False
         result, costs = graded("mmhal", data, mmhal_answers(data, *"abcdefgh"), config, out=tmp_path / "out")
         assert result.estimates["score"].unscored == 0 and len(heard.bodies) == 9 and result.notes == ()
-    assert costs[0].startswith("judge m: 1 calls to make (0 more are answered on disk)")
+    assert costs[0].startswith("judge m: 1 calls to make (0 more are cached)")
 
 
 def test_a_rate_limit_delays_and_loses_nothing(tmp_path: Path) -> None:
@@ -140,21 +140,21 @@ def test_costs_are_told_before_and_after(tmp_path: Path) -> None:
         prompts = round(length / 4)
         price = (prompts * 2 + 4000 * 8) / 1e6
         assert costs[0] == (
-            f"judge m: 4 calls to make (0 more are answered on disk), about {prompts:,} prompt tokens, at most 4,000"
+            f"judge m: 4 calls to make (0 more are cached), about {prompts:,} prompt tokens, at most 4,000"
             f" reply tokens, at most {price:.2f} EUR"
         )
         assert costs[1] == (
             "judge m: 4 calls, 0 prompt tokens, 1,000,000 reply tokens, 8.00 EUR; unscored: 0 failed, 0 unreadable of 4"
         )
         _, costs = graded("mmhal", data, mmhal_answers(data, *"abcd"), config)
-        assert "0 calls to make (4 more are answered on disk)" in costs[0]
+        assert "0 calls to make (4 more are cached)" in costs[0]
         assert "0 calls, 0 prompt tokens, 0 reply tokens, 0.00 EUR" in costs[1]
 
 
 def cases(data: Path, texts: str) -> list[Any]:
     from sightline.records.rows import Answer
 
-    benchmark: Any = get_benchmark("mmhal", BenchmarkSetting(data))
+    benchmark: Any = get_benchmark("mmhal", BenchmarkOptions(data))
     pairs = zip(benchmark.samples(), texts, strict=True)
     return [benchmark.case(s, Answer(sample_id=s.id, cluster=s.cluster, text=text)) for s, text in pairs]
 
@@ -190,7 +190,7 @@ def test_a_perfect_and_a_contrary_judge_of_anchors() -> None:
 
 def test_anchors_are_asked_afresh_and_show_drift(tmp_path: Path) -> None:
     data, grade = mmhal_folder(tmp_path / "data", 1), [6]
-    benchmark = get_benchmark("mmhal-v", BenchmarkSetting(data))
+    benchmark = get_benchmark("mmhal-v", BenchmarkOptions(data))
     seen: list[tuple[int, ...]] = []
 
     def script(body: Body, number: int) -> Act:
