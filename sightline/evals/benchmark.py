@@ -33,7 +33,7 @@ __all__ = [
     "average",
     "count",
     "mean",
-]
+]  # fmt: skip
 
 #: Key of the value that is 1 where a default or quirk of the official rule decided the score, else 0.
 DECIDED_BY_QUIRK = "touched"
@@ -127,12 +127,12 @@ class MapsAnswerIds(Protocol):
 class RenumbersAnswers(Benchmark, MapsAnswerIds, Protocol):
     """A benchmark whose answer files number questions in several ways, or answer several samples with one row.
 
-    `numbered` is the benchmark adapted to the numbering of these rows, `divided` a row split into one for each sample.
+    `with_numbering` is the benchmark adapted to the numbering of the rows, `split_row` gives one row for each sample.
     """
 
-    def numbered(self, rows: Iterable[Mapping[str, Any]]) -> "Benchmark": ...
+    def with_numbering(self, rows: Iterable[Mapping[str, Any]]) -> "Benchmark": ...
 
-    def divided(self, row: dict[str, Any]) -> Iterable[dict[str, Any]]: ...
+    def split_row(self, row: dict[str, Any]) -> Iterable[dict[str, Any]]: ...
 
 
 @runtime_checkable

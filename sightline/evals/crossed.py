@@ -11,15 +11,15 @@ wider of the two and p the larger: p < 0.05 exactly where the 95 % interval excl
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from scipy import special
 
-from sightline.evals.cluster_sums import ClusterSums, CompiledMetrics, FloatArray, sum_scores
-from sightline.evals.metrics import AnyMetric, Derived
-from sightline.records.rows import Estimate, Row, Score
+from sightline.evals.cluster_sums import ClusterSums, CompiledMetrics, FloatArray
+from sightline.evals.metrics import Derived
+from sightline.records.rows import Row
 
 ALPHA = 0.05
 
@@ -56,15 +56,15 @@ class Spread(Row):
         """The same as arrays."""
         return Parts(self.images, self.seeds, *map(np.asarray, (self.between_images, self.between_seeds, self.rest)))
 
-    def reach(self, alpha: float = ALPHA) -> float:
+    def half_width(self, alpha: float = ALPHA) -> float:
         """Half the width of the interval at level 1 - alpha."""
-        return float(reach(self.parts, alpha))
+        return float(half_width(self.parts, alpha))
 
     def p_value(self, distance: float) -> float:
-        """Two-sided p of a mean at this distance from a value; below alpha where the distance exceeds `reach`."""
+        """Two-sided p of a mean at this distance from a value; below alpha where the distance exceeds `half_width`."""
         return float(p_values(self.parts, np.asarray(distance)))
 
-    def planned(self, images: int, seeds: int) -> "Spread":
+    def with_design(self, images: int, seeds: int) -> "Spread":
         """The expected spread of this many images and seeds from the same population."""
         mine = self.images * self.seeds
         of_images = max(0.0, self.between_images - self.rest) * self.images  # the variance of one image's own effect
@@ -122,7 +122,7 @@ def estimate_parts(values: FloatArray, influences: FloatArray) -> Parts:
     )
 
 
-def reach(parts: Parts, alpha: float = ALPHA) -> FloatArray:
+def half_width(parts: Parts, alpha: float = ALPHA) -> FloatArray:
     """Half the widths of the intervals: the wider of the two-way interval and the seeds' own."""
     variance, freedom = _terms(parts)
     two_way = np.sqrt(variance) * special.stdtrit(freedom, 1 - alpha / 2)
@@ -153,36 +153,6 @@ def _terms(parts: Parts) -> _Terms:
     most = float(parts.images - 1)
     freedom = np.divide(variance**2, below, out=np.full_like(variance, most), where=np.asarray(below) > 0)
     return _Terms(variance, np.minimum(freedom, most))
-
-
-def robust_estimate(scores: Iterable[Score], metrics: Mapping[str, AnyMetric]) -> dict[str, Estimate]:
-    """Each metric of one model with its cluster-robust standard error and 95 % interval, None where undefined."""
-    table, formulas = sum_scores([scores], metrics)
-    values = formulas.values(table.sums.sum(axis=1))[0]
-    errors = robust_errors(table, formulas)[0]
-    half = errors * special.stdtrit(max(1, table.clusters - 1), 0.975)
-    return {
-        name: Estimate(
-            value=None if np.isnan(values[m]) else float(values[m]),
-            stderr=None if np.isnan(errors[m]) else float(errors[m]),
-            ci95=None if np.isnan(errors[m]) else (float(values[m] - half[m]), float(values[m] + half[m])),
-            n=table.scored[name],
-            unscored=table.unscored[name],
-        )
-        for m, name in enumerate(formulas.metrics)
-    }
-
-
-def robust_errors(table: ClusterSums, formulas: CompiledMetrics) -> FloatArray:
-    """Standard errors [run, metric]; NaN where a metric is undefined or there are fewer than two clusters."""
-    return _spread(influences(table, formulas))
-
-
-def robust_difference_errors(table: ClusterSums, formulas: CompiledMetrics) -> FloatArray:
-    """Standard errors [metric] of run 1 minus run 0, paired by cluster."""
-    pulls = influences(table, formulas)
-    spread: FloatArray = _spread(pulls[1:2] - pulls[0:1])[0]
-    return spread
 
 
 def influences(table: ClusterSums, formulas: CompiledMetrics) -> FloatArray:
@@ -226,11 +196,3 @@ def _slopes(figure: Derived, values: Mapping[str, FloatArray]) -> list[FloatArra
             weights[0] * 2 * other * (other + figure.epsilon) / bottom,
             weights[1] * 2 * one * (one + figure.epsilon) / bottom,
         ]
-
-
-def _spread(pulls: FloatArray) -> FloatArray:
-    clusters = pulls.shape[1]
-    if clusters < 2:
-        return np.full((pulls.shape[0], pulls.shape[2]), np.nan)
-    spread: FloatArray = np.sqrt(clusters / (clusters - 1) * np.sum(pulls**2, axis=1))
-    return spread

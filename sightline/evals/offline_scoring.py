@@ -89,7 +89,7 @@ def score_file(
     if out is not None:
         return _score_to_directory(file, options, judging, out, resamples, seed)
     tally, reasoning = AlignmentCounts(), ReasoningTally(source.strip_reasoning)
-    graded, _ = apply_judge(file.benchmark, file.to_judge, judging, None)
+    graded, _ = apply_judge(file.benchmark, file.for_judge, judging, None)
     scores = score_all(graded, file.read(tally), reasoning)
     estimates = estimate_scores(graded, scores, resamples=resamples, seed=seed, reasoning=reasoning)
     notes = (*tally.notes(), *collect_caveats(graded, estimates, reasoning))
@@ -118,7 +118,7 @@ def _score_to_directory(
         listed = (sample for sample, _ in file.read(AlignmentCounts()))
         write_rows(folder / SAMPLES, (relocate_images(sample, benchmark.folder, folder) for sample in listed))
         write_rows(folder / ANSWERS, (a for _, a in file.read(tally) if a is not None))
-        graded, failed = apply_judge(benchmark, file.to_judge, judging, folder)
+        graded, failed = apply_judge(benchmark, file.for_judge, judging, folder)
         reasoning = ReasoningTally(source.strip_reasoning)
         write_scores(graded, file.read(AlignmentCounts()), folder, resamples=resamples, seed=seed, reasoning=reasoning)
         counts = {"samples": tally.samples, "answers": tally.samples - tally.missing}
@@ -141,7 +141,7 @@ class AnsweredFile:
         self._has_questions = False
         rows = self._survey(benchmark)
         if isinstance(benchmark, RenumbersAnswers):
-            benchmark = benchmark.numbered(rows)
+            benchmark = benchmark.with_numbering(rows)
         self.benchmark = benchmark
         self._open = isinstance(benchmark, HasOpenList) and benchmark.scores_only_answered
         counts_all = isinstance(benchmark, CountsEveryAnswer) and benchmark.counts_every_answer
@@ -169,7 +169,7 @@ class AnsweredFile:
         """The samples; where every answer counts, a sample is repeated for each of its answers."""
         return copy_samples(self.benchmark.samples(), self._counts) if self._counts else self.benchmark.samples()
 
-    def to_judge(self) -> Iterator[tuple[Sample, Answer | None]]:
+    def for_judge(self) -> Iterator[tuple[Sample, Answer | None]]:
         """The samples with their answers in the form that a judge reads."""
         return answers_as_scored(self.read(AlignmentCounts()), self.source.strip_reasoning)
 
@@ -201,6 +201,5 @@ class AnsweredFile:
         rows = benchmark.answer_rows(path) if path.is_dir() and isinstance(benchmark, ReadsFolders) else file_rows(path)
         if not isinstance(benchmark, RenumbersAnswers):
             return iter(rows)
-        return (
-            (where, one) for where, row in rows for one in (benchmark.divided(row) if isinstance(row, dict) else (row,))
-        )
+        split = benchmark.split_row
+        return ((where, one) for where, row in rows for one in (split(row) if isinstance(row, dict) else (row,)))

@@ -36,7 +36,7 @@ def all_metrics(benchmark: Benchmark, reasoning: ReasoningTally | None = None) -
 
 def score_answer(benchmark: Benchmark, sample: Sample, answer: Answer) -> Score:
     """The benchmark's score of one answer, with the values that are measured of every answer."""
-    return next(iter(_scored(benchmark, [(sample, answer)], ReasoningTally())))
+    return next(iter(_score_rows(benchmark, [(sample, answer)], ReasoningTally())))
 
 
 def answers_as_scored(answered: Iterable[Answered], strip_reasoning: bool) -> Iterator[Answered]:
@@ -50,7 +50,7 @@ def _strip_reasoning(answer: Answer, reasoning: Reasoning) -> Answer:
     return answer.model_copy(update={"text": answer.text[reasoning.start : reasoning.end]})
 
 
-def _scored(benchmark: Benchmark, answered: Iterable[Answered], reasoning: ReasoningTally) -> Iterator[Score]:
+def _score_rows(benchmark: Benchmark, answered: Iterable[Answered], reasoning: ReasoningTally) -> Iterator[Score]:
     """The scores in order, with the values measured of every answer; a missing answer has None for every value."""
     missing: dict[str, float | None] = dict.fromkeys(required_values(all_metrics(benchmark, reasoning)))
     # If the benchmark has its own metric of this value, reasoning must not change it.
@@ -98,7 +98,7 @@ def score_all(
 
     `reasoning` says whether to strip reasoning, and counts it.
     """
-    scores = _scored(benchmark, answered, reasoning or ReasoningTally())
+    scores = _score_rows(benchmark, answered, reasoning or ReasoningTally())
     return benchmark.combine(scores) if isinstance(benchmark, CombinesScores) else scores
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import optimize, special
 
 from sightline.evals.cluster_sums import FloatArray, align_scores
-from sightline.evals.crossed import Spread, reach
+from sightline.evals.crossed import Spread, half_width
 from sightline.evals.metrics import Metric
 from sightline.records.rows import Row, Score
 
@@ -121,19 +121,19 @@ def images_needed(
 def power_over_seeds(effect: float, spread: Spread, *, alpha: float = ALPHA) -> float:
     """The power of the test over images and seeds for a true effect, if `spread` is the true spread."""
     between = max(spread.between_seeds, spread.rest)
-    deviation = math.sqrt(spread.planned(spread.images, spread.seeds).variance)
+    deviation = math.sqrt(spread.with_design(spread.images, spread.seeds).variance)
     if deviation == 0:
         return 1.0 if effect else alpha
     # The seeds' mean square is a chi-square over its degrees of freedom: the mean over equally probable values of it.
     drawn = between * _scales(spread.seeds - 1) ** 2
-    beyond = reach(spread.parts._replace(between_seeds=drawn), alpha)
+    beyond = half_width(spread.parts._replace(between_seeds=drawn), alpha)
     away = abs(effect)
     return float(np.mean(special.ndtr((away - beyond) / deviation) + special.ndtr((-beyond - away) / deviation)))
 
 
 def smallest_effect_over_seeds(spread: Spread, *, at: float = POWER, alpha: float = ALPHA) -> float:
     """The effect that these numbers of images and seeds detect with power `at`."""
-    unit = math.sqrt(spread.planned(spread.images, spread.seeds).variance)
+    unit = math.sqrt(spread.with_design(spread.images, spread.seeds).variance)
     if unit == 0:
         return 0.0
     ratio = optimize.brentq(lambda away: power_over_seeds(away * unit, spread, alpha=alpha) - at, 0.0, 1e4)
@@ -148,7 +148,7 @@ def images_needed_over_seeds(
         return None
     trained = seeds or spread.seeds
     return _smallest_count(
-        lambda images: power_over_seeds(effect, spread.planned(images, trained), alpha=alpha) >= at, _MOST_IMAGES
+        lambda images: power_over_seeds(effect, spread.with_design(images, trained), alpha=alpha) >= at, _MOST_IMAGES
     )
 
 
@@ -157,7 +157,7 @@ def seeds_needed(effect: float, spread: Spread, *, at: float = POWER, alpha: flo
     if effect == 0:
         return None
     return _smallest_count(
-        lambda seeds: power_over_seeds(effect, spread.planned(spread.images, seeds), alpha=alpha) >= at, _MOST_SEEDS
+        lambda seeds: power_over_seeds(effect, spread.with_design(spread.images, seeds), alpha=alpha) >= at, _MOST_SEEDS
     )
 
 

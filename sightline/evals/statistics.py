@@ -21,7 +21,7 @@ from scipy import special  # not stats, whose import takes seconds
 from sightline.errors import InputError
 from sightline.evals.cluster_sums import ClusterSums, CompiledMetrics, FloatArray, sum_scores
 from sightline.evals.crossed import Spread, estimate_spread, influences
-from sightline.evals.metrics import AnyMetric, Metric
+from sightline.evals.metrics import AnyMetric
 from sightline.records.rows import Estimate, Score
 
 RESAMPLES = 10_000
@@ -138,19 +138,19 @@ def compare(
     pulls = _influences(table, formulas) if len(runs) > settings else np.zeros((1, 2 * len(runs), len(metrics)))
     before, after = (
         _Side(
-            points=_over_settings(points[:, side::2], settings),
-            draws=_over_settings(draws[:, side::2], settings),
-            pulls=_over_settings(pulls[:, side::2], settings),
+            points=_mean_over_settings(points[:, side::2], settings),
+            draws=_mean_over_settings(draws[:, side::2], settings),
+            pulls=_mean_over_settings(pulls[:, side::2], settings),
         )
         for side in (0, 1)
     )
     difference, result = after.minus(before), {}
     for m, (name, metric) in enumerate(metrics.items()):
         counts = _counts(table, name)
-        of_both, p_at, spread = difference.judged(m, metric, counts)
+        of_both, p_at, spread = difference.estimate_metric(m, metric, counts)
         result[name] = Comparison(
-            before=_with_exact_bound(before.judged(m, metric, counts)[0], metric, counts),
-            after=_with_exact_bound(after.judged(m, metric, counts)[0], metric, counts),
+            before=_with_exact_bound(before.estimate_metric(m, metric, counts)[0], metric, counts),
+            after=_with_exact_bound(after.estimate_metric(m, metric, counts)[0], metric, counts),
             difference=of_both,
             by_seed=tuple(_number(value) for value in difference.points[0, :, m]),
             clusters=counts.clusters,
@@ -166,18 +166,18 @@ class _Side:
     """Metrics of one side of a comparison, or of the difference, averaged over the settings.
 
     `points` [1, seed, metric], `draws` [resample, seed, metric], `pulls` [cluster, seed, metric], the influences.
-    `least` is the lower bound of a share.
+    `minimum` is the lower bound of a share.
     """
 
     points: FloatArray
     draws: FloatArray
     pulls: FloatArray
-    least: float = 0.0
+    minimum: float = 0.0
 
     def minus(self, other: "_Side") -> "_Side":
-        return _Side(self.points - other.points, self.draws - other.draws, self.pulls - other.pulls, least=-1.0)
+        return _Side(self.points - other.points, self.draws - other.draws, self.pulls - other.pulls, minimum=-1.0)
 
-    def judged(
+    def estimate_metric(
         self, m: int, metric: AnyMetric, counts: _Counts
     ) -> tuple[Estimate, Callable[[float], float | None], Spread | None]:
         """The mean of a metric over the seeds, the p of any true value, and its spread over images and seeds."""
@@ -193,20 +193,13 @@ class _Side:
         if np.isnan(pulls).any() or not _is_defined(point, draws):
             return _without_interval(point, counts), lambda _: None, None
         spread = estimate_spread(values, pulls)
-        low, high = point - spread.reach(), point + spread.reach()
+        low, high = point - spread.half_width(), point + spread.half_width()
         if metric.unit == "share":
-            low, high = max(self.least, low), min(1.0, high)
+            low, high = max(self.minimum, low), min(1.0, high)
         estimate = Estimate(
             value=point, stderr=spread.stderr, ci95=(low, high), n=counts.scored, unscored=counts.unscored
         )
         return estimate, lambda true: spread.p_value(point - true), spread
-
-
-def paired_difference(
-    before: Iterable[Score], after: Iterable[Score], metric: Metric, *, resamples: int = RESAMPLES, seed: int = 0
-) -> Estimate:
-    """After - before of one metric over the items that both scored; identical scores give exactly 0, width 0."""
-    return compare([(before, after)], {"metric": metric}, resamples=resamples, seed=seed)["metric"].difference
 
 
 def _counts(table: ClusterSums, name: str) -> _Counts:
@@ -235,7 +228,7 @@ def _resample(table: ClusterSums, formulas: CompiledMetrics, resamples: int, see
     return np.concatenate(list(chunks))
 
 
-def _over_settings(values: FloatArray, settings: int) -> FloatArray:
+def _mean_over_settings(values: FloatArray, settings: int) -> FloatArray:
     """[any, setting * seed, metric] -> [any, seed, metric]: the mean over settings."""
     rows, runs, figures = values.shape
     mean: FloatArray = values.reshape(rows, settings, runs // settings, figures).mean(axis=1)
@@ -300,8 +293,8 @@ def _scale(counts: _Counts) -> float:
 
 def _tail(clusters: int) -> float:
     """The share of resamples beyond each end of a 95 % interval; 2.5 % for many clusters, less for few."""
-    reach = math.sqrt(clusters / (clusters - 1)) * special.stdtrit(clusters - 1, 0.975)
-    return float(special.ndtr(-reach))
+    half_width = math.sqrt(clusters / (clusters - 1)) * special.stdtrit(clusters - 1, 0.975)
+    return float(special.ndtr(-half_width))
 
 
 def _p_value(point: float, draws: FloatArray, counts: _Counts) -> float | None:
@@ -320,8 +313,8 @@ def _p_value(point: float, draws: FloatArray, counts: _Counts) -> float | None:
     if beyond < _FEW and spread > 0:
         away = abs(point) / (_scale(counts) * spread)
         return float(2 * special.stdtr(counts.clusters - 1, -away))
-    reach = -special.ndtri(share) / math.sqrt(counts.clusters / (counts.clusters - 1))
-    return float(2 * special.stdtr(counts.clusters - 1, -reach))
+    half_width = -special.ndtri(share) / math.sqrt(counts.clusters / (counts.clusters - 1))
+    return float(2 * special.stdtr(counts.clusters - 1, -half_width))
 
 
 def _number(value: float) -> float | None:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from sightline.evals.cluster_sums import ClusterSums, CompiledMetrics, FloatArray
-from sightline.evals.crossed import robust_errors
 from sightline.evals.metrics import AnyMetric, Metric
 from sightline.evals.statistics import estimate_sums
+from tests.evals.robust import robust_errors
 
 RATIO = Metric(label="", numerator={"a": 1}, denominator={"b": 1}, higher_is_better=None, unit="number")
 METRICS: dict[str, AnyMetric] = {"m": RATIO}

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from sightline.evals.cluster_sums import FloatArray
-from sightline.evals.crossed import ALPHA, Parts, Spread, estimate_parts, estimate_spread, p_values, reach
+from sightline.evals.crossed import ALPHA, Parts, Spread, estimate_parts, estimate_spread, half_width, p_values
 from sightline.evals.metrics import Metric, count, mean
 from sightline.evals.statistics import Comparison, compare
 from sightline.records.rows import Score
@@ -33,7 +33,7 @@ def test_mean_squares_by_hand() -> None:
     assert spread.variance == pytest.approx((6.5 + 6 - 1.5) / 6)
     assert spread.freedom == pytest.approx(min(2.0, 11**2 / (6.5**2 / 2 + 6**2 / 1 + 1.5**2 / 2)))
     two_way = np.sqrt(spread.variance) * stats.t.ppf(0.975, spread.freedom)
-    assert spread.reach() == pytest.approx(max(two_way, 1.0 * stats.t.ppf(0.975, 1)))
+    assert spread.half_width() == pytest.approx(max(two_way, 1.0 * stats.t.ppf(0.975, 1)))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_where_seeds_decide_it_is_students_test_of_the_seeds() -> None:
     expected = stats.ttest_1samp(shifts, 0.0)
     assert spread.p_value(float(shifts.mean())) == pytest.approx(expected.pvalue)
     low, high = expected.confidence_interval(0.95)
-    assert spread.reach() == pytest.approx((high - low) / 2)
+    assert spread.half_width() == pytest.approx((high - low) / 2)
 
 
 def test_p_is_below_a_level_exactly_where_the_interval_excludes() -> None:
@@ -67,15 +67,15 @@ def test_p_is_below_a_level_exactly_where_the_interval_excludes() -> None:
     values, pulls = influences_of(scores)
     parts, means = estimate_parts(values, pulls), values.mean(axis=-1)
     for alpha in (0.001, ALPHA, 0.5):
-        assert np.array_equal(p_values(parts, means) < alpha, np.abs(means) > reach(parts, alpha))
+        assert np.array_equal(p_values(parts, means) < alpha, np.abs(means) > half_width(parts, alpha))
 
 
 def test_another_design_keeps_the_components() -> None:
     """An image's own variance 3, a seed's 0.2, the rest 5: each is divided by what averages it."""
     spread = Spread(images=50, seeds=4, between_images=3 / 50 + 5 / 200, between_seeds=0.2 / 4 + 5 / 200, rest=5 / 200)
-    other = spread.planned(300, 6)
+    other = spread.with_design(300, 6)
     assert other.variance == pytest.approx(3 / 300 + 0.2 / 6 + 5 / 1800)
-    assert spread.planned(50, 4).variance == pytest.approx(spread.variance)
+    assert spread.with_design(50, 4).variance == pytest.approx(spread.variance)
 
 
 def simulated(
@@ -102,7 +102,7 @@ def rates(seeds: int, ratio: float, studies: int, shared: float = 0.5) -> tuple[
     covered = width = stars = 0.0
     for start in range(0, studies, 1000):
         parts, means, error = simulated(rng, min(1000, studies - start), seeds, ratio, shared)
-        half = reach(parts)
+        half = half_width(parts)
         covered += float(np.sum(np.abs(means) <= half))
         width += float(np.sum(half)) / (stats.norm.ppf(0.975) * error)
         stars += float(np.sum(p_values(parts, means) < STAR))

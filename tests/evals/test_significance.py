@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from sightline.evals.cluster_sums import sum_scores
-from sightline.evals.crossed import Spread, estimate_parts, reach, robust_difference_errors, robust_estimate
+from sightline.evals.crossed import Spread, estimate_parts, half_width
 from sightline.evals.metrics import AnyMetric, Derived, Metric, average, count, mean
 from sightline.evals.significance import (
     exact_binomial,
@@ -23,6 +23,7 @@ from sightline.evals.significance import (
 )
 from sightline.evals.statistics import compare, estimate
 from sightline.records.rows import Score
+from tests.evals.robust import robust_difference_errors, robust_estimate
 
 
 def test_holm_by_hand() -> None:
@@ -98,7 +99,7 @@ def test_power_over_seeds_is_the_share_of_simulated_studies_that_find_it(seeds: 
     )
     values = scores.mean(axis=-1)
     parts = estimate_parts(values, (scores - values[..., None]) / 100)
-    assert np.mean(np.abs(values.mean(axis=-1)) > reach(parts)) == pytest.approx(0.8, abs=0.02)
+    assert np.mean(np.abs(values.mean(axis=-1)) > half_width(parts)) == pytest.approx(0.8, abs=0.02)
 
 
 def test_what_an_effect_takes_in_images_and_in_seeds() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from sightline.errors import InputError
 from sightline.evals.benchmark import Metric, mean
-from sightline.evals.statistics import compare, estimate, paired_difference
+from sightline.evals.statistics import compare, estimate
 from sightline.records.rows import Score
 
 SHARE = mean("hit", "Hits", higher_is_better=True)
@@ -120,7 +120,7 @@ def test_chunks_do_not_change_the_numbers(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_identical_models_differ_by_exactly_nothing() -> None:
     rows = scores(list(np.random.default_rng(1).random(101)), [f"i{k // 3}" for k in range(101)])
-    difference = paired_difference(rows, rows, NUMBER)
+    difference = compare([(rows, rows)], {"m": NUMBER})["m"].difference
     assert (difference.value, difference.stderr, difference.ci95) == (0.0, 0.0, (0.0, 0.0))
 
 

@@ -47,16 +47,16 @@ def discriminative_metrics(part: str) -> dict[str, AnyMetric]:
     """Accuracy, and precision, recall and F1 of "No": over all questions, by dimension and by kind of attribute."""
     found: dict[str, AnyMetric] = {}
     if part in ("", "discriminative"):
-        found |= _no_metrics("", "discriminative", 1, 0.0001)
+        found |= _no_answer_metrics("", "discriminative", 1, 0.0001)
     for dimension in _DIMENSIONS:
         if part not in ("", "discriminative", dimension):
             continue
         # Attribute adds up three counters that each start at 0.001; existence has a different constant in F1.
         starts = len(KINDS) if dimension == "attribute" else 1
-        found |= _no_metrics(f"{dimension}_", dimension, starts, 0.001 if dimension == "existence" else 0.0001)
+        found |= _no_answer_metrics(f"{dimension}_", dimension, starts, 0.001 if dimension == "existence" else 0.0001)
         if dimension == "attribute":
             for kind in KINDS:
-                found |= _no_metrics(f"{kind}_", kind, 1, 0.0001)
+                found |= _no_answer_metrics(f"{kind}_", kind, 1, 0.0001)
     return found
 
 
@@ -94,7 +94,7 @@ def _ratio(
     )
 
 
-def _no_metrics(prefix: str, group: str, starts: int, epsilon: float) -> dict[str, AnyMetric]:
+def _no_answer_metrics(prefix: str, group: str, starts: int, epsilon: float) -> dict[str, AnyMetric]:
     title = f" ({group})" if prefix else ""
 
     def ratio(label: str, top: str, bottom: str) -> Metric:

@@ -36,10 +36,10 @@ def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     with path.open("rb") as file:
         is_list = file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"[")
     if is_list:
-        value = _parsed(path.read_bytes(), str(path))
+        value = _parse(path.read_bytes(), str(path))
         rows = ((f"{path} entry {number}", row) for number, row in enumerate(value, 1))
     else:
-        rows = ((f"{path} line {number}", _parsed(line, f"{path} line {number}")) for number, line in _lines(path))
+        rows = ((f"{path} line {number}", _parse(line, f"{path} line {number}")) for number, line in _lines(path))
     for where, row in rows:
         if not isinstance(row, dict):
             raise InputError(f"{where}: not a JSON object; fetch the file again from where its owners publish it")
@@ -59,7 +59,7 @@ def json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if not _begins_object(first):
         yield from json_lines(path)
         return
-    for key, row in _parsed(path.read_bytes(), str(path)).items():
+    for key, row in _parse(path.read_bytes(), str(path)).items():
         if not isinstance(row, dict):
             raise InputError(f"{path}: {key!r} is not a JSON object; give JSON lines, a list, or {{id: object}}")
         yield f"{path} {key}", {**row, "id": key}
@@ -79,7 +79,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
 
 
-def _parsed(text: bytes, where: str) -> Any:
+def _parse(text: bytes, where: str) -> Any:
     try:
         return json.loads(text)  # detects the encoding, with or without a byte order mark
     except (ValueError, RecursionError) as error:

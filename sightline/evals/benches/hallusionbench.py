@@ -179,7 +179,7 @@ class HallusionBench:
 
     def score(self, sample: Sample, answer: Answer) -> Score:
         if self.verdicts.given:
-            judge_reply = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
+            judge_reply = next((reply for reply in self.verdicts.replies_to(sample, answer) if reply is not None), None)
             reading = None if judge_reply is None else self.grading.read(judge_reply)
             verdict, unread = (
                 None if reading is None else reading["verdict"],

@@ -83,14 +83,14 @@ def llava_bench(name: str, options: BenchmarkOptions) -> "LLaVABench":
     """The benchmark's factory."""
     layout = LAYOUTS[name]
     rules = options.folder / RULES
-    prompts = _official_prompts(rules, layout) if rules.is_file() else {}
+    prompts = _read_official_prompts(rules, layout) if rules.is_file() else {}
     grading = Grading(
         name=name, prompt=_TASK, prompts=prompts, read=read_grades, worth=lambda reading: reading["model"] / 10
     )
     return LLaVABench(name, options, layout, grading)
 
 
-def _official_prompts(path: Path, layout: ReviewLayout) -> dict[str, str]:
+def _read_official_prompts(path: Path, layout: ReviewLayout) -> dict[str, str]:
     rules, found = read_json(path), {}
     for category in CATEGORIES:
         rule = rules.get(layout.rules + category)
@@ -192,7 +192,7 @@ class LLaVABench:
         return str(row["question_id"]), (reply,)
 
     def score(self, sample: Sample, answer: Answer) -> Score:
-        judge_reply = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
+        judge_reply = next((reply for reply in self.verdicts.replies_to(sample, answer) if reply is not None), None)
         reading = None if judge_reply is None else self.grading.read(judge_reply)
         unread = judge_reply is not None and reading is None
         values: dict[str, float | None] = {DECIDED_BY_QUIRK: float(unread)}

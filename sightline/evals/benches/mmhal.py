@@ -199,7 +199,7 @@ class MMHal:
         return self._keys[number], (str(choices[0]["message"]["content"]),)
 
     def score(self, sample: Sample, answer: Answer) -> Score:
-        judge_reply = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
+        judge_reply = next((reply for reply in self.verdicts.replies_to(sample, answer) if reply is not None), None)
         reading = None if judge_reply is None else self.grading.read(judge_reply)
         rating = None if reading is None else reading["rating"]
         official = rating if rating is not None or judge_reply is None else 0.0

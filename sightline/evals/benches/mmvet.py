@@ -154,7 +154,7 @@ class MMVet:
         return (str(row["id"]), tuple(map(str, grades))) if isinstance(grades, list) and "id" in row else None
 
     def score(self, sample: Sample, answer: Answer) -> Score:
-        replies = [reply for reply in self.verdicts.of(sample, answer) if reply is not None]
+        replies = [reply for reply in self.verdicts.replies_to(sample, answer) if reply is not None]
         grades = [reading["grade"] for reply in replies if (reading := self.grading.read(reply)) is not None]
         values: dict[str, float | None] = {
             "grade": sum(grades) / len(grades) if grades else None,
@@ -162,7 +162,7 @@ class MMVet:
             DECIDED_BY_QUIRK: float(len(grades) < len(replies)),
             **{_run(number): None for number in range(self._runs)},
         }
-        for number, reply in enumerate(self.verdicts.of(sample, answer)):
+        for number, reply in enumerate(self.verdicts.replies_to(sample, answer)):
             if reply is not None:
                 reading = self.grading.read(reply)
                 values[_run(number)] = 0.0 if reading is None else reading["grade"]

@@ -55,7 +55,7 @@ _TASK = (
 )
 
 
-def _readable(reply: str) -> Reading:
+def _read_names(reply: str) -> Reading:
     names = read_objects(reply)
     return None if names is None else {"names": float(len(names))}
 
@@ -65,7 +65,7 @@ def _no_worth(_: Mapping[str, float]) -> float:
 
 
 #: The official script tries up to a hundred times to get a list; here it is three times, then the answer is unscored.
-EXTRACTION = Grading(name="object-halbench", prompt=_TASK, read=_readable, worth=_no_worth, tries=3)
+EXTRACTION = Grading(name="object-halbench", prompt=_TASK, read=_read_names, worth=_no_worth, tries=3)
 
 METRICS: dict[str, AnyMetric] = {
     "chair_s_refine": Metric(
@@ -179,18 +179,18 @@ class ObjectHalBench:
 
     def score(self, sample: Sample, answer: Answer) -> Score:
         if not self.verdicts.given:
-            return self._counted(sample, answer, self._mentions(_answer_text(answer)), {"extraction": "synonyms"})
-        judge_reply = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
+            return self._count(sample, answer, self._mentions(_answer_text(answer)), {"extraction": "synonyms"})
+        judge_reply = next((reply for reply in self.verdicts.replies_to(sample, answer) if reply is not None), None)
         owners = None if judge_reply is None else read_owners_mentions(judge_reply)
         if owners is not None:
             found = owners_mentions(owners, self.vocabulary)
-            return self._counted(sample, answer, found, {"extraction": "owners' file"})
+            return self._count(sample, answer, found, {"extraction": "owners' file"})
         if len(_answer_text(answer).split()) <= SHORT:
-            return self._counted(sample, answer, [], {"extraction": "short answer"})
+            return self._count(sample, answer, [], {"extraction": "short answer"})
         names = None if judge_reply is None else read_objects(judge_reply)
         details = {"extraction": "model", "reply": judge_reply, "nouns": "spacy" if has_official_tagger() else "own"}
         mentions = None if names is None else match_objects(names, self.vocabulary)
-        return self._counted(sample, answer, mentions, details)
+        return self._count(sample, answer, mentions, details)
 
     def _questions_in_order(self) -> Iterator[tuple[str, str]]:
         """(image, question) in order."""
@@ -215,7 +215,7 @@ class ObjectHalBench:
             mention.object for caption in sample.truth["captions"] for mention in self._mentions(caption)
         )
 
-    def _counted(
+    def _count(
         self, sample: Sample, answer: Answer, mentions: Sequence[ObjectMention] | None, details: dict[str, Any]
     ) -> Score:
         """The score; `mentions` is None if the model returned no list, which leaves all but the words unscored."""

@@ -100,7 +100,7 @@ class Pope:
     def score(self, sample: Sample, answer: Answer) -> Score:
         return score_yes_no(answer, truth=sample.truth["there"])
 
-    def numbered(self, rows: Iterable[Mapping[str, Any]]) -> "Pope":
+    def with_numbering(self, rows: Iterable[Mapping[str, Any]]) -> "Pope":
         """The benchmark with LLaVA's numbering if an id is beyond all lists and no row names its list."""
         for row in rows:
             found = whole_id(_id(row))
@@ -110,7 +110,7 @@ class Pope:
                 return replace(self, is_llava=True)
         return self
 
-    def divided(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+    def split_row(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         """Split a VLMEvalKit row into one for each list: a row of category "random,popular" answers in both."""
         parts = [part.strip() for part in (_split(row) or "").split(",")]
         if len(parts) < 2:

@@ -10,13 +10,13 @@ import re
 from collections.abc import Container
 
 
-def _listed(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     return text.split()
 
 
 #: Plural in form, or without a plural: they stay, and so does, by an error of the original, every ending of one of them
 #: ("ears" ends "shears").
-_STAY = _listed(
+_STAY = _split_words(
     """
     advice bison bream bread breeches britches butter carp chassis cheese christmas clippers cod contretemps
     corps debris diabetes djinn eland electricity elk equipment flounder fruit furniture gallows garbage georgia
@@ -31,7 +31,7 @@ _TAILS = frozenset(word[start:] for word in _STAY for start in range(len(word)))
 #: Plurals in -ies that the original intends to convert but leaves unchanged ("doggies", "collies").
 _LEFT = tuple(
     f"{word}s"
-    for word in _listed(
+    for word in _split_words(
         """
     alergie auntie beanie birdie bogie bombie collie cookie cutie doggie eyrie freebie goonie groupie hankie
     hippie hoagie hottie indie junkie laddie laramie lingerie meanie newbie nightie oldie pixie quickie reverie
@@ -41,7 +41,7 @@ _LEFT = tuple(
 )
 _IRREGULAR = dict(
     pair.split(":")
-    for pair in _listed(
+    for pair in _split_words(
         """
     atlantes:atlas atlases:atlas axes:axe beeves:beef brethren:brother children:child corpora:corpus
     corpuses:corpus ephemerides:ephemeris feet:foot ganglia:ganglion geese:goose genera:genus genii:genie
@@ -53,7 +53,7 @@ _IRREGULAR = dict(
     )
 )
 _PREPOSITIONS = frozenset(
-    _listed(
+    _split_words(
         """
     about above across after among around at athwart before behind below beneath beside besides between betwixt
     beyond but by during except for from in into near of off on onto out over since till to under until unto

@@ -148,8 +148,8 @@ def drift_text(before: AnchorGrades | None, after: AnchorGrades) -> str:
     """A summary of one or two lines."""
     graded = sum(grade is not None for grade in after.grades)
     line = (
-        f"anchors: {graded} of {len(ITEMS)} graded by {after.model}; off by {_shown(after.bias)} on average,"
-        f" {_shown(after.error)} without sign; {_shown(after.order)} of the pairs in order"
+        f"anchors: {graded} of {len(ITEMS)} graded by {after.model}; off by {_format(after.bias)} on average,"
+        f" {_format(after.error)} without sign; {_format(after.order)} of the pairs in order"
     )
     moved = None if before is None else drift(before, after)
     if before is None or moved is None:
@@ -193,5 +193,5 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _shown(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"

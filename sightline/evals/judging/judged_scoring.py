@@ -82,7 +82,7 @@ def apply_judge(
 
 def _report_ungraded(verdicts: Verdicts, answered: Answered, judging: Judging) -> None:
     """Log the number of answers without a verdict, such as half of a benchmark whose owners write two files."""
-    graded = [bool(verdicts.of(sample, answer)) for sample, answer in answered() if answer is not None]
+    graded = [bool(verdicts.replies_to(sample, answer)) for sample, answer in answered() if answer is not None]
     if not all(graded):
         files = ", ".join(str(path) for path in judging.files)
         judging.log(

@@ -58,7 +58,7 @@ class Verdicts:
     judge: str = ""
     replies: Mapping[tuple[str, str], tuple[str | None, ...]] = field(default_factory=dict)
 
-    def of(self, sample: Sample, answer: Answer) -> tuple[str | None, ...]:
+    def replies_to(self, sample: Sample, answer: Answer) -> tuple[str | None, ...]:
         """The replies on the answer, one a run; empty if it was not graded."""
         own = self.replies.get((sample.id, hash_text(answer.text)))
         return self.replies.get((sample.id, ""), ()) if own is None else own
