@@ -65,9 +65,9 @@ def _tell_of(folder: Path, grades: Path | None, *, agreement: bool, seed: int) -
         say(f"grades: {grades} ({count} rows)")
     if agreement:
         from sightline.cli.table import print_agreement
-        from sightline.evals.agreement import agreements
+        from sightline.evals.agreement import measure_agreement
 
-        print_agreement(agreements(folder, seed=seed))
+        print_agreement(measure_agreement(folder, seed=seed))
 
 
 chat_app = typer.Typer()

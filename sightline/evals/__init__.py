@@ -1,1 +1,1 @@
-"""Measuring a model: benchmarks, their answers and scores, and numbers with honest intervals. Nothing here trains."""
+"""Evaluation: benchmarks, their answers and scores, and metrics with confidence intervals. Nothing here trains."""

@@ -1,7 +1,7 @@
-"""How far raters agree beyond chance: Cohen's kappa, Fleiss' kappa and Krippendorff's alpha, with intervals.
+"""Inter-rater agreement beyond chance: Cohen's kappa, Fleiss' kappa and Krippendorff's alpha, with intervals.
 
-Every figure is a function of sums over units (items, words, graded answers), so that clusters of them are resampled as
-everywhere (`statistics`). It reads a labels directory and writes nothing; what is made of the labels is for `pairs`.
+Every figure is a function of sums over units (items, words, graded answers), so that clusters of units are resampled
+as in `statistics`. The module reads a labels directory and writes nothing; `builders.from_labels` builds the pairs.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,16 +19,16 @@ from sightline.evals.cluster_sums import FloatArray
 from sightline.evals.statistics import RESAMPLES, estimate_figure
 from sightline.records import AnswerAnnotation, Estimate, LabelItem, Rating
 
-Codes = NDArray[np.int64]  # [unit, rater], -1 where a rater said nothing
+Codes = NDArray[np.int64]  # [unit, rater], -1 where a rating is missing
 VERDICTS = ("first", "second", "tie")
 MISSING = -1
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """One figure: what about, which measure, between whom; `observed` is the share of agreement without correction.
+    """One measure of agreement between `raters` on one question; `observed` is the share of agreement uncorrected.
 
-    `estimate.n` counts units that at least two of these raters spoke of.
+    `estimate.n` counts the units that at least two of these raters rated.
     """
 
     about: str
@@ -40,9 +40,9 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Units:
-    """What raters said of the units of one question: codes of `values`, and the cluster of each unit.
+    """Ratings of the units of one question: codes (indices into `values`), and the cluster of each unit.
 
-    `is_scale` says that the values are numbers whose distance counts.
+    With `is_scale` the values are numbers whose distance counts.
     """
 
     about: str
@@ -53,36 +53,36 @@ class Units:
 
     @property
     def distances(self) -> FloatArray:
-        """How far two values are from each other: 0 or 1, or the square of their difference on a scale."""
+        """[value, value] distances: 0 or 1, or the square of the difference on a scale."""
         values = np.array(self.values)
         apart = values[:, None] - values[None]
         distances: FloatArray = apart**2 if self.is_scale else (apart != 0).astype(np.float64)
         return distances
 
 
-def agreements(directory: Path, *, resamples: int = RESAMPLES, seed: int = 0) -> list[Agreement]:
-    """All figures of a labels directory: verdicts, marked words, and grades by criterion.
+def measure_agreement(directory: Path, *, resamples: int = RESAMPLES, seed: int = 0) -> list[Agreement]:
+    """Agreement in a labels directory: on verdicts, marked words, and the grades of each criterion.
 
     Raises:
-        InputError: it holds no labels, or no two raters spoke of the same item.
+        InputError: the directory holds no labels, or no two raters rated the same item.
     """
     items, ratings = read_items(directory), read_ratings(directory)
     raters = tuple(ratings)
     found = [
-        made
-        for units in _questions(items, ratings)
-        for made in _figures(units, raters, resamples=resamples, seed=seed)
-        if made.estimate.n
+        agreement
+        for units in _rated_questions(items, ratings)
+        for agreement in _estimate_agreements(units, raters, resamples=resamples, seed=seed)
+        if agreement.estimate.n
     ]
     if not found:
         raise InputError(
-            f"{directory}: no two raters spoke of the same item (raters: {', '.join(raters)}); let them rate the same"
+            f"{directory}: no two raters rated the same item (raters: {', '.join(raters)}); have them rate the same"
         )
     return found
 
 
 def cohen_sums(codes: Codes, count: int) -> FloatArray:
-    """[unit, value, value] 1 where the two raters of `codes` [unit, 2] said this and that; 0 where one said nothing."""
+    """[unit, value, value] 1 at the values that the two raters of `codes` [unit, 2] gave; 0 where one is missing."""
     both = (codes != MISSING).all(axis=1)
     table = np.zeros((len(codes), count, count))
     table[np.flatnonzero(both), codes[both, 0], codes[both, 1]] = 1.0
@@ -92,8 +92,8 @@ def cohen_sums(codes: Codes, count: int) -> FloatArray:
 def cohen_kappa(table: FloatArray, distances: FloatArray) -> FloatArray:
     """Kappa of two raters from their table [..., value, value] (Cohen 1960; weighted, Cohen 1968): 1 - q_o / q_e.
 
-    With distances 0 and 1 it is the plain kappa, with squares the quadratically weighted one. Undefined where chance
-    alone leaves no distance.
+    Distances of 0 and 1 give plain kappa, squared distances quadratically weighted kappa. NaN where the expected
+    distance is 0.
     """
     total = table.sum(axis=(-2, -1))
     expected = table.sum(axis=-1)[..., :, None] * table.sum(axis=-2)[..., None, :]
@@ -102,7 +102,7 @@ def cohen_kappa(table: FloatArray, distances: FloatArray) -> FloatArray:
 
 
 def fleiss_sums(codes: Codes, count: int) -> FloatArray:
-    """[unit, 2 + value]: the unit's own agreement P_i, 1 for the unit, and its ratings by value.
+    """[unit, 2 + value]: the unit's agreement P_i, 1 for the unit, and its ratings by value.
 
     Units with fewer than two ratings are 0 throughout.
     """
@@ -117,7 +117,7 @@ def fleiss_sums(codes: Codes, count: int) -> FloatArray:
 def fleiss_kappa(sums: FloatArray) -> FloatArray:
     """Kappa of several raters from sums [..., 2 + value] (Fleiss 1971): (P - P_e) / (1 - P_e).
 
-    Units may have different numbers of ratings, of which the paper has equally many; P is their plain mean.
+    Units may differ in their number of ratings, which the paper does not allow; P is the plain mean over units.
     """
     units, by_value = sums[..., 1], sums[..., 2:]
     share = _ratio(by_value, by_value.sum(axis=-1)[..., None])
@@ -126,7 +126,7 @@ def fleiss_kappa(sums: FloatArray) -> FloatArray:
 
 
 def krippendorff_sums(codes: Codes, count: int) -> FloatArray:
-    """[unit, value, value] coincidences (Krippendorff 2011): pairs of a unit's ratings, over their number less 1."""
+    """[unit, value, value] coincidences (Krippendorff 2011): pairs of a unit's ratings over (number of ratings - 1)."""
     counts = _counts(codes, count)
     given = counts.sum(axis=1)
     pairs = counts[:, :, None] * counts[:, None, :] - counts[:, :, None] * np.eye(count)
@@ -136,7 +136,7 @@ def krippendorff_sums(codes: Codes, count: int) -> FloatArray:
 
 
 def krippendorff_alpha(coincidences: FloatArray, distances: FloatArray) -> FloatArray:
-    """Alpha of any number of raters, some ratings missing, from [..., value, value] coincidences: 1 - D_o / D_e."""
+    """Alpha of any number of raters, from [..., value, value] coincidences: 1 - D_o / D_e. Ratings may be missing."""
     by_value = coincidences.sum(axis=-1)
     total = by_value.sum(axis=-1)
     expected = by_value[..., :, None] * by_value[..., None, :]
@@ -144,16 +144,16 @@ def krippendorff_alpha(coincidences: FloatArray, distances: FloatArray) -> Float
     return _one_minus(apart, (distances * expected).sum(axis=(-2, -1)))
 
 
-def _figures(units: Units, raters: Sequence[str], *, resamples: int, seed: int) -> Iterator[Agreement]:
-    """Cohen's of every two raters; of all of them Fleiss' (no scale has it), and Krippendorff's alpha."""
+def _estimate_agreements(units: Units, raters: Sequence[str], *, resamples: int, seed: int) -> Iterator[Agreement]:
+    """Cohen's kappa of every two raters; of all of them Fleiss' kappa (not on a scale) and Krippendorff's alpha."""
     count, distances = len(units.values), units.distances
 
-    def made(
+    def estimate_agreement(
         measure: str, columns: Sequence[int], of: Callable[[Codes, int], FloatArray], figure: Callable[..., FloatArray]
     ) -> Agreement:
         codes = units.codes[:, list(columns)]
         kept = (codes != MISSING).sum(axis=1) >= 2
-        sums = _by_cluster(
+        sums = _sum_by_cluster(
             of(codes[kept], count), [name for name, keep in zip(units.clusters, kept, strict=True) if keep]
         )
         estimate = estimate_figure(sums, figure, scored=int(kept.sum()), resamples=resamples, seed=seed)
@@ -168,34 +168,36 @@ def _figures(units: Units, raters: Sequence[str], *, resamples: int, seed: int) 
 
     weighted = ", quadratic weights" if units.is_scale else ""
     for two in combinations(range(len(raters)), 2):
-        yield made(f"Cohen's kappa{weighted}", two, cohen_sums, lambda sums: cohen_kappa(sums, distances))
+        yield estimate_agreement(f"Cohen's kappa{weighted}", two, cohen_sums, lambda sums: cohen_kappa(sums, distances))
     everybody = range(len(raters))
     if len(raters) > 2:
         if not units.is_scale:
-            yield made("Fleiss' kappa", everybody, fleiss_sums, fleiss_kappa)
+            yield estimate_agreement("Fleiss' kappa", everybody, fleiss_sums, fleiss_kappa)
         scale = ", interval" if units.is_scale else ""
         alpha = f"Krippendorff's alpha{scale}"
-        yield made(alpha, everybody, krippendorff_sums, lambda sums: krippendorff_alpha(sums, distances))
+        yield estimate_agreement(alpha, everybody, krippendorff_sums, lambda sums: krippendorff_alpha(sums, distances))
 
 
-def _questions(items: Mapping[str, LabelItem], ratings: Ratings) -> Iterator[Units]:
-    """What raters were asked; who skipped an item said nothing of it. Questions that nobody answered are left out."""
+def _rated_questions(items: Mapping[str, LabelItem], ratings: Ratings) -> Iterator[Units]:
+    """The questions that were rated; a skipped item counts as missing. Questions without a rating are left out."""
     known = [item for item in items.values() if any(item.id in theirs for theirs in ratings.values())]
-    said = [[_spoken(theirs.get(item.id)) for theirs in ratings.values()] for item in known]
-    verdicts = [[MISSING if one is None else VERDICTS.index(one.verdict) for one in row] for row in said]
+    ratings_by_item = [[_unless_skipped(theirs.get(item.id)) for theirs in ratings.values()] for item in known]
+    verdicts = [[MISSING if one is None else VERDICTS.index(one.verdict) for one in row] for row in ratings_by_item]
     clusters = tuple(_cluster(item) for item in known)
     yield Units("verdict", np.array(verdicts), clusters, tuple(range(len(VERDICTS))))
-    yield from _marked_words(known, said)
-    criteria = dict.fromkeys(name for row in said for one in row if one for side in _sides(one) for name in side.grades)
+    yield from _marked_words(known, ratings_by_item)
+    criteria = dict.fromkeys(
+        name for row in ratings_by_item for one in row if one for side in _sides(one) for name in side.grades
+    )
     for name in criteria:
-        yield _grades(name, known, said)
+        yield _grades(name, known, ratings_by_item)
 
 
-def _marked_words(known: Sequence[LabelItem], said: Sequence[Sequence[Rating | None]]) -> Iterator[Units]:
-    """A unit for each word of each answer, 1 where it was marked; nothing where nobody marked a word."""
+def _marked_words(known: Sequence[LabelItem], ratings: Sequence[Sequence[Rating | None]]) -> Iterator[Units]:
+    """A unit for each word of each answer, 1 where it was marked; yields nothing if no word was marked."""
     rows: list[Codes] = []
     clusters: list[str] = []
-    for item, row in zip(known, said, strict=True):
+    for item, row in zip(known, ratings, strict=True):
         for number, answer in enumerate((item.first, item.second)):
             codes = np.full((len(word_spans(answer.text)), len(row)), MISSING)
             for column, one in enumerate(row):
@@ -208,10 +210,12 @@ def _marked_words(known: Sequence[LabelItem], said: Sequence[Sequence[Rating | N
         yield Units("marked words", codes, tuple(clusters), (0, 1))
 
 
-def _grades(name: str, known: Sequence[LabelItem], said: Sequence[Sequence[Rating | None]]) -> Units:
+def _grades(name: str, known: Sequence[LabelItem], ratings: Sequence[Sequence[Rating | None]]) -> Units:
     """A unit for each answer."""
     given = [
-        [None if one is None else _sides(one)[side].grades.get(name) for one in row] for row in said for side in (0, 1)
+        [None if one is None else _sides(one)[side].grades.get(name) for one in row]
+        for row in ratings
+        for side in (0, 1)
     ]
     values = sorted({grade for row in given for grade in row if grade is not None})
     codes = [[MISSING if grade is None else values.index(grade) for grade in row] for row in given]
@@ -219,7 +223,7 @@ def _grades(name: str, known: Sequence[LabelItem], said: Sequence[Sequence[Ratin
     return Units(f"grades: {name}", np.array(codes), clusters, tuple(map(float, values)), is_scale=True)
 
 
-def _spoken(rating: Rating | None) -> Rating | None:
+def _unless_skipped(rating: Rating | None) -> Rating | None:
     return None if rating is None or rating.verdict == "skip" else rating
 
 
@@ -228,17 +232,17 @@ def _sides(rating: Rating) -> tuple[AnswerAnnotation, AnswerAnnotation]:
 
 
 def _cluster(item: LabelItem) -> str:
-    """What is resampled: the item's cluster, its picture, or itself."""
+    """The cluster to resample: the item's own, else its image, else the item."""
     return item.cluster or next(iter(item.images), item.id)
 
 
 def _counts(codes: Codes, count: int) -> FloatArray:
-    """[unit, value]: how many raters said what."""
+    """[unit, value]: number of raters that gave the value."""
     counts: FloatArray = (codes[:, :, None] == np.arange(count)).sum(axis=1).astype(np.float64)
     return counts
 
 
-def _by_cluster(sums: FloatArray, names: Sequence[str]) -> FloatArray:
+def _sum_by_cluster(sums: FloatArray, names: Sequence[str]) -> FloatArray:
     """Sums [unit, ...] added up within clusters: [cluster, ...]."""
     _, places = np.unique(np.array(names, dtype=str), return_inverse=True)
     added = np.zeros((int(places.max(initial=-1)) + 1, *sums.shape[1:]))
@@ -247,7 +251,7 @@ def _by_cluster(sums: FloatArray, names: Sequence[str]) -> FloatArray:
 
 
 def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
-    """A quotient that is not a number where nothing is below."""
+    """The quotient; NaN where the denominator is not positive."""
     above, below = np.broadcast_arrays(above, below)
     quotient: FloatArray = np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
     return quotient

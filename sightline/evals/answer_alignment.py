@@ -1,7 +1,7 @@
-"""Which answer belongs to which sample: by id, by order without ids, by picture and question where ids fail.
+"""Alignment of answers with samples: by id, by order where there are no ids, by image and question where ids fail.
 
-Samples and answers are read side by side, so that files in the order of the samples take no memory; what comes out of
-order waits. Nothing is dropped without being counted. What a row says was asked is always compared with the sample.
+Samples and answers are read side by side, so that files in the order of the samples take no memory; rows that are out
+of order are buffered. Every dropped row is counted. A row's question, where it has one, is compared with the sample's.
 """
 
 from collections import Counter
@@ -10,20 +10,20 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from sightline.errors import InputError
-from sightline.evals.answer_reader import Given, normal_key, picture_name
+from sightline.evals.answer_reader import AnswerRow, normal_image_name, normal_key
 from sightline.evals.questions import same_question
 from sightline.records.rows import Answer, Sample
 
 Samples = Callable[[], Iterable[Sample]]
-#: The task of samples that are told apart by their picture alone, whatever words asked for the description.
+#: The task of samples that are identified by their image alone, whatever the wording of the prompt.
 DESCRIPTION = "description"
-#: So many answers that all equal the truth are more likely the truth than a model's.
+#: From this many answers on, if all equal the truth, they are probably the truth and not a model's answers.
 _SUSPICIOUS = 30
 
 
 @dataclass
 class AlignmentCounts:
-    """What became of the answers; filled while `match` is read to its end."""
+    """Counts of aligned, missing and dropped answers; complete once `align_answers` has been read to its end."""
 
     samples: int = 0
     missing: int = 0
@@ -38,176 +38,190 @@ class AlignmentCounts:
     scored: int = 0
     equal_truth: int = 0
     answer_key: str = ""
-    further: int = 0
+    additional: int = 0
 
-    def sentences(self) -> list[str]:
-        """What a user should be told; empty where every sample has one answer."""
-        said = []
+    def notes(self) -> list[str]:
+        """Notes for the user; empty where every sample has exactly one answer."""
+        lines = []
         if self.by_order:
-            what = "name no ids" if self.ids_fit else "have ids of another numbering, ask what the list asks,"
-            said.append(f"the answers {what} and were taken in the order of the questions")
+            reason = "have no ids" if self.ids_fit else "have ids of another numbering but ask the list's questions"
+            lines.append(f"the answers {reason}; they were matched in the order of the questions")
         if self.missing:
-            said.append(f"{self.missing} of {self.samples} samples have no answer and are unscored")
+            lines.append(f"{self.missing} of {self.samples} samples have no answer and are unscored")
         if self.repeated:
-            said.append(f"{self.repeated} answers are to a sample that was answered before; the first counts")
-        if self.further:
-            said.append(f"{self.further} answers are further ones to a sample that has several; each counts")
+            lines.append(f"{self.repeated} answers repeat a sample that already has one; the first is scored")
+        if self.additional:
+            lines.append(f"{self.additional} answers are to samples with several answers; each is scored")
         if self.unknown:
-            said.append(f"{self.unknown} answers are to no sample of the benchmark ({self.first_unknown})")
+            lines.append(f"{self.unknown} answers match no sample of the benchmark ({self.first_unknown})")
         if self.by_question:
-            said.append(
-                f"{self.by_question} answers were matched by picture and question; their ids mean other questions"
+            lines.append(
+                f"{self.by_question} answers were matched by image and question; their ids belong to other questions"
             )
         if self.other_question:
-            said.append(
-                f"{self.other_question} answers are unscored: the list asks another question under their ids"
-                f" ({self.first_other}); check that list and answers are of one version"
+            lines.append(
+                f"{self.other_question} answers are unscored: the list has another question under their ids"
+                f" ({self.first_other}); check that list and answers are of the same version"
             )
-        return [*said, *self.warnings()]
+        return [*lines, *self.warnings()]
 
     def warnings(self) -> list[str]:
-        """What casts doubt on all figures."""
+        """Warnings that cast doubt on every metric."""
         if not self.scored == self.equal_truth >= _SUSPICIOUS:
             return []
         return [
             f"warning: all {self.scored} answers equal the list's truth; check that {self.answer_key!r} is the model's"
-            " answer, or name its key by --answer-key"
+            " answer, or name its key with --answer-key"
         ]
 
 
 @dataclass
-class Astray:
-    """Rows that no sample took: `asking` something else than the sample of their id, or of an `unknown` id."""
+class UnmatchedRows:
+    """Rows without a sample: `other_question` differ from the question of their id, `unknown` have an unknown id."""
 
-    asking: list[Given] = field(default_factory=list)
-    unknown: list[Given] = field(default_factory=list)
+    other_question: list[AnswerRow] = field(default_factory=list)
+    unknown: list[AnswerRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Corrections:
-    """Which rows mean another sample than their id says: by place and id, the right id, or None where none is found.
+    """Corrected ids of rows whose id names the wrong sample, by place and id; None where no sample was found.
 
-    Of `distrusted` parts of the list no other row counts either. With `by_order`, ids are left aside: they are not the
-    list's, but the questions are, one after another.
+    In `distrusted` parts of the list, all other rows are dropped too. With `by_order`, ids are ignored: they are not
+    the list's, but the questions are, in the list's order.
     """
 
     ids: Mapping[tuple[str, str | None], str | None] = field(default_factory=dict)
     distrusted: frozenset[str] = frozenset()
     by_order: bool = False
 
-    def applied(self, answers: Iterable[Given], tally: AlignmentCounts) -> Iterator[Given]:
-        """The rows with the ids that they mean; what means no sample is counted and left out."""
+    def apply(self, answers: Iterable[AnswerRow], tally: AlignmentCounts) -> Iterator[AnswerRow]:
+        """The rows with corrected ids; rows without a sample are counted and dropped."""
         tally.ids_fit = not self.by_order
-        for given in answers:
+        for answer_row in answers:
             if self.by_order:
-                yield given._replace(key=None)
+                yield answer_row._replace(key=None)
                 continue
-            place = (given.where, given.key)
-            if place not in self.ids and _part(given.key) not in self.distrusted:
-                yield given
+            place = (answer_row.where, answer_row.key)
+            if place not in self.ids and _part(answer_row.key) not in self.distrusted:
+                yield answer_row
             elif (key := self.ids.get(place)) is not None:
                 tally.by_question += 1
-                yield given._replace(key=key)
+                yield answer_row._replace(key=key)
             else:
                 tally.other_question += 1
                 if place in self.ids and not tally.first_other:
-                    tally.first_other = f"{given.where} asks {_first_line(given.question)!r}"
+                    tally.first_other = f"{answer_row.where} asks {_first_line(answer_row.question)!r}"
 
 
-def match(samples: Samples, answers: Iterable[Given], tally: AlignmentCounts) -> Iterator[tuple[Sample, Answer | None]]:
+def align_answers(
+    samples: Samples, answers: Iterable[AnswerRow], tally: AlignmentCounts
+) -> Iterator[tuple[Sample, Answer | None]]:
     """Every sample in order with its answer, None where there is none.
 
-    `samples` is asked again only where answers are left over, to tell repeated from unknown ones.
+    `samples` is read again only where answers are left over, to distinguish repeated from unknown ones.
 
     Raises:
-        InputError: no answer, an answer without an id among ones with, more answers than samples in a file without
-            ids, or one to another question there, or no answer that any sample knows.
+        InputError: there is no answer, only some answers have an id, a file without ids has more answers than samples
+            or one to another question, or no answer matches a sample.
     """
     reading = iter(answers)
     first = next(reading, None)
     if first is None:
         if tally.other_question:
-            raise _all_ask_others(tally)
+            raise _wrong_questions_error(tally)
         raise InputError("the answers are empty; give at least one")
     tally.by_order = first.key is None
     tally.answer_key = first.name
     together = chain([first], reading)
-    pairs = _by_order(samples(), together, tally) if tally.by_order else _by_id(samples, together, tally, Astray())
-    for sample, given in pairs:
-        if given is None:
+    pairs = (
+        _match_by_order(samples(), together, tally)
+        if tally.by_order
+        else _match_by_id(samples, together, tally, UnmatchedRows())
+    )
+    for sample, answer_row in pairs:
+        if answer_row is None:
             yield sample, None
             continue
         tally.scored += 1
-        tally.equal_truth += _equals_truth(sample, given.text)
-        yield sample, _answer(sample, given)
+        tally.equal_truth += _equals_truth(sample, answer_row.text)
+        yield sample, _answer(sample, answer_row)
     if not tally.by_order and tally.missing == tally.samples:
         if tally.other_question:
-            raise _all_ask_others(tally)
+            raise _wrong_questions_error(tally)
         last = _last_id(samples)
         known_as = f", whose ids look like {last!r}" if last else ""
-        raise InputError(f"no answer is to a sample of the benchmark{known_as} ({tally.first_unknown}); check the ids")
+        raise InputError(
+            f"no answer matches a sample of the benchmark{known_as} ({tally.first_unknown}); check the ids"
+        )
 
 
-def corrections(samples: Samples, answers: Callable[[], Iterable[Given]]) -> Corrections:
-    """What `match` needs to know where rows say what was asked, and it is not what their ids mean.
+def find_corrections(samples: Samples, answers: Callable[[], Iterable[AnswerRow]]) -> Corrections:
+    """Corrections for `align_answers` where rows repeat their question and it differs from the question of their id.
 
-    A row that asks something else is found by its picture and question, if just one sample has both; so is a row with
-    an unknown id where no id fits. Where all questions are the list's, in its order, order decides. Where most rows of
-    a part of the list ask something else, the part is numbered otherwise, and those that fit do so by chance.
+    Such a row is matched by image and question, if exactly one sample has both; so is a row with an unknown id where
+    no id fits. If the questions are the list's in the list's order, order decides. If most rows of a part of the list
+    have another question, that part is numbered differently and the remaining rows fit by chance.
     """
-    if not any(given.question for given in answers()):
+    if not any(answer_row.question for answer_row in answers()):
         return Corrections()
     first = next(iter(answers()))
     if first.key is None:
-        everywhere = all(given.image and given.question for given in answers())
+        everywhere = all(answer_row.image and answer_row.question for answer_row in answers())
         if not everywhere or _are_in_order(samples, answers):
-            return Corrections()  # where they are in no order, `match` says which is the first
-        return Corrections({(row.where, None): key for row, key in _by_picture(samples, list(answers()))})
-    astray = Astray()
+            return Corrections()  # if they are out of order, `align_answers` reports the first
+        return Corrections({(row.where, None): key for row, key in _match_by_image(samples, list(answers()))})
+    unmatched = UnmatchedRows()
     fits = Counter(
-        _part(found.key) for _, found in _by_id(samples, answers(), AlignmentCounts(), astray) if found is not None
+        _part(found.key)
+        for _, found in _match_by_id(samples, answers(), AlignmentCounts(), unmatched)
+        if found is not None
     )
-    if not astray.asking and (fits or not astray.unknown):
+    if not unmatched.other_question and (fits or not unmatched.unknown):
         return Corrections()
     if _are_in_order(samples, answers):
         return Corrections(by_order=True)
-    ids = {(row.where, row.key): key for row, key in _by_picture(samples, astray.asking)}
+    ids = {(row.where, row.key): key for row, key in _match_by_image(samples, unmatched.other_question)}
     if not fits:  # ids of another numbering, and not answers to another part of the benchmark
-        ids |= {(row.where, row.key): key for row, key in _by_picture(samples, astray.unknown) if key is not None}
-    lost = Counter(_part(row.key) for row in astray.asking if ids[row.where, row.key] is None)
+        ids |= {
+            (row.where, row.key): key for row, key in _match_by_image(samples, unmatched.unknown) if key is not None
+        }
+    lost = Counter(_part(row.key) for row in unmatched.other_question if ids[row.where, row.key] is None)
     return Corrections(ids, frozenset(part for part, count in lost.items() if count > fits[part]))
 
 
-def _by_id(
-    samples: Samples, answers: Iterable[Given], tally: AlignmentCounts, astray: Astray
-) -> Iterator[tuple[Sample, Given | None]]:
-    """Each sample with the first row of its id that asks the same; `astray` gets the rows that ask something else."""
+def _match_by_id(
+    samples: Samples, answers: Iterable[AnswerRow], tally: AlignmentCounts, unmatched: UnmatchedRows
+) -> Iterator[tuple[Sample, AnswerRow | None]]:
+    """Each sample with the first row of its id and question; `unmatched` collects the other rows."""
     reading = iter(answers)
-    waiting: dict[str, list[Given]] = {}
+    waiting: dict[str, list[AnswerRow]] = {}
     for sample in samples():
         tally.samples += 1
         key = normal_key(sample.id) or ""
         early = waiting.pop(key, [])
-        found = _first_that_fits(sample, early, tally, astray)
+        found = _first_matching(sample, early, tally, unmatched)
         while found is None and (read := next(reading, None)) is not None:
             if read.key is None:
-                raise InputError(f"{read.where}: the answer has no id, though others have; give it one")
+                raise InputError(f"{read.where}: the answer has no id, but others do; give it one")
             if read.key != key:
                 waiting.setdefault(read.key, []).append(read)
-            elif _fits(sample, read):
+            elif _asks_same(sample, read):
                 found = read
             else:
-                astray.asking.append(read)
+                unmatched.other_question.append(read)
         tally.missing += found is None
         yield sample, found
-    _left_over(samples, chain(chain.from_iterable(waiting.values()), reading), tally, astray)
+    _count_unmatched(samples, chain(chain.from_iterable(waiting.values()), reading), tally, unmatched)
 
 
-def _first_that_fits(sample: Sample, rows: Iterable[Given], tally: AlignmentCounts, astray: Astray) -> Given | None:
+def _first_matching(
+    sample: Sample, rows: Iterable[AnswerRow], tally: AlignmentCounts, unmatched: UnmatchedRows
+) -> AnswerRow | None:
     found = None
     for row in rows:
-        if not _fits(sample, row):
-            astray.asking.append(row)
+        if not _asks_same(sample, row):
+            unmatched.other_question.append(row)
         elif found is None:
             found = row
         else:
@@ -215,90 +229,94 @@ def _first_that_fits(sample: Sample, rows: Iterable[Given], tally: AlignmentCoun
     return found
 
 
-def _left_over(samples: Samples, answers: Iterable[Given], tally: AlignmentCounts, astray: Astray) -> None:
-    """Count what no sample took: answers to samples that had one already, and answers to none."""
+def _count_unmatched(
+    samples: Samples, answers: Iterable[AnswerRow], tally: AlignmentCounts, unmatched: UnmatchedRows
+) -> None:
+    """Count the remaining rows: repeated answers, and answers without a sample."""
     known: dict[str, Sample] | None = None
-    for given in answers:
+    for answer_row in answers:
         if known is None:
             known = {normal_key(sample.id) or "": sample for sample in samples()}
-        sample = known.get(given.key or "")
-        if sample is not None and _fits(sample, given):
+        sample = known.get(answer_row.key or "")
+        if sample is not None and _asks_same(sample, answer_row):
             tally.repeated += 1
             continue
         if sample is not None:
-            astray.asking.append(given)
+            unmatched.other_question.append(answer_row)
             continue
         tally.unknown += 1
-        tally.first_unknown = tally.first_unknown or f"{given.where} answers {given.key!r}"
-        if given.question:
-            astray.unknown.append(given)
+        tally.first_unknown = tally.first_unknown or f"{answer_row.where} answers {answer_row.key!r}"
+        if answer_row.question:
+            unmatched.unknown.append(answer_row)
 
 
-def _by_order(
-    samples: Iterable[Sample], answers: Iterator[Given], tally: AlignmentCounts
-) -> Iterator[tuple[Sample, Given | None]]:
+def _match_by_order(
+    samples: Iterable[Sample], answers: Iterator[AnswerRow], tally: AlignmentCounts
+) -> Iterator[tuple[Sample, AnswerRow | None]]:
     for sample in samples:
         tally.samples += 1
-        given = next(answers, None)
-        if given is None:
+        answer_row = next(answers, None)
+        if answer_row is None:
             tally.missing += 1
             yield sample, None
             continue
-        if given.key is not None:
-            raise InputError(f"{given.where}: the answer has an id, though the first has none; give all of them ids")
-        if given.question and sample.prompt and not same_question(sample.prompt, given.question):
+        if answer_row.key is not None:
             raise InputError(
-                f"{given.where}: answers {given.question[:80]!r} where the list asks {sample.prompt[:80]!r};"
-                " put the answers in the list's order, or give each its question's id"
+                f"{answer_row.where}: the answer has an id, though the first has none; give all of them ids"
             )
-        yield sample, given
+        if answer_row.question and sample.prompt and not same_question(sample.prompt, answer_row.question):
+            raise InputError(
+                f"{answer_row.where}: answers {answer_row.question[:80]!r} where the list asks {sample.prompt[:80]!r};"
+                " put the answers in the list's order, or give each the id of its question"
+            )
+        yield sample, answer_row
     if (extra := next(answers, None)) is not None:
         raise InputError(
-            f"{extra.where}: there are only {tally.samples} questions, and the answers have no ids to tell which are"
-            " too many; give each its question's id"
+            f"{extra.where}: there are only {tally.samples} questions, and without ids it is unclear which answers are"
+            " extra; give each the id of its question"
         )
 
 
-def _are_in_order(samples: Samples, answers: Callable[[], Iterable[Given]]) -> bool:
-    """Whether the rows ask the list's questions one after another, and these questions are not all the same."""
+def _are_in_order(samples: Samples, answers: Callable[[], Iterable[AnswerRow]]) -> bool:
+    """Whether the rows have the list's questions in the list's order, and these questions are not all the same."""
     questions, prompts = iter(samples()), set[str]()
-    for given in answers():
+    for answer_row in answers():
         sample = next(questions, None)
-        if sample is None or not given.question or not same_question(sample.prompt, given.question):
+        if sample is None or not answer_row.question or not same_question(sample.prompt, answer_row.question):
             return False
         if len(prompts) < 2:
             prompts.add(sample.prompt)
     return len(prompts) > 1
 
 
-def _by_picture(samples: Samples, astray: list[Given]) -> Iterator[tuple[Given, str | None]]:
-    """Each row with the id of the only sample on its picture that asks the same; None where there is not just one."""
-    pictures = {given.image for given in astray if given.image}
+def _match_by_image(samples: Samples, unmatched: list[AnswerRow]) -> Iterator[tuple[AnswerRow, str | None]]:
+    """Each row with the id of the only sample with its image and question; None unless there is exactly one."""
+    pictures = {answer_row.image for answer_row in unmatched if answer_row.image}
     there: dict[str, list[Sample]] = {}
     for sample in samples() if pictures else ():
-        for name in {picture_name(image) for image in sample.images} & pictures:
+        for name in {normal_image_name(image) for image in sample.images} & pictures:
             there.setdefault(name, []).append(sample)
-    for given in astray:
-        alike = [one.id for one in there.get(given.image, ()) if same_question(one.prompt, given.question)]
-        alike = [key for key in alike if _part(key) == _part(given.key)] or alike
-        yield given, normal_key(alike[0]) if len(alike) == 1 else None
+    for answer_row in unmatched:
+        alike = [one.id for one in there.get(answer_row.image, ()) if same_question(one.prompt, answer_row.question)]
+        alike = [key for key in alike if _part(key) == _part(answer_row.key)] or alike
+        yield answer_row, normal_key(alike[0]) if len(alike) == 1 else None
 
 
 def _part(key: str | None) -> str:
-    """The part of a list that an id names before a slash, empty where it names none."""
+    """The part of the list: the id's prefix before a slash, empty where there is none."""
     part, slash, _ = (key or "").partition("/")
     return part if slash else ""
 
 
-def _fits(sample: Sample, given: Given) -> bool:
-    """Whether a row with a sample's id asks what the sample asks, as far as the row says it."""
-    if not given.question or not sample.prompt or sample.task == DESCRIPTION:
+def _asks_same(sample: Sample, answer_row: AnswerRow) -> bool:
+    """Whether the row's question is the sample's; True where either has none."""
+    if not answer_row.question or not sample.prompt or sample.task == DESCRIPTION:
         return True
-    return same_question(sample.prompt, given.question)
+    return same_question(sample.prompt, answer_row.question)
 
 
 def _equals_truth(sample: Sample, text: str) -> bool:
-    """Whether an answer is the list's truth, word for word."""
+    """Whether an answer equals the list's truth up to case and a final full stop."""
     truth = [sample.reference, *(sample.truth.get(name) for name in ("answer", "label", "truth"))]
     if isinstance(there := sample.truth.get("there"), bool):
         truth.append("yes" if there else "no")
@@ -306,10 +324,10 @@ def _equals_truth(sample: Sample, text: str) -> bool:
     return any(isinstance(one, str) and answer == one.strip().casefold().removesuffix(".") for one in truth)
 
 
-def _all_ask_others(tally: AlignmentCounts) -> InputError:
+def _wrong_questions_error(tally: AlignmentCounts) -> InputError:
     return InputError(
-        f"no answer asks what the list asks under its id ({tally.first_other}); check that list and answers are of one"
-        " version, and the answers' key (--answer-key); leave out a question that is worded otherwise"
+        f"no answer has the question that the list has under its id ({tally.first_other}); check that list and answers"
+        " are of the same version, and the answers' key (--answer-key); remove the question if it is only reworded"
     )
 
 
@@ -324,7 +342,11 @@ def _first_line(text: str) -> str:
     return next((line for line in text.splitlines() if line.strip()), text)[:80]
 
 
-def _answer(sample: Sample, given: Given) -> Answer:
+def _answer(sample: Sample, answer_row: AnswerRow) -> Answer:
     return Answer.model_construct(
-        sample_id=sample.id, cluster=sample.cluster, text=given.text, tokens=given.tokens, finished=given.finished
+        sample_id=sample.id,
+        cluster=sample.cluster,
+        text=answer_row.text,
+        tokens=answer_row.tokens,
+        finished=answer_row.finished,
     )

@@ -1,7 +1,7 @@
-"""Which key of a row holds the model's answer, where the truth, the question and other texts stand beside it.
+"""Detection of the key that holds the model's answer in a row that may also hold the truth, the question and more.
 
-Some names belong to a model alone, such as `prediction`. Others, such as `answer`, are the truth or the question in
-some files; they are taken only where nothing else can be the model's. What cannot be told apart is refused.
+Some names, such as `prediction`, are used for model answers alone. Others, such as `answer`, are the truth or the
+question in some files; they are used only if no other key can be the model's. Ambiguous rows are refused.
 """
 
 import re
@@ -13,7 +13,7 @@ from sightline.config.problems import shorten
 from sightline.errors import InputError
 from sightline.evals.questions import repeats_question
 
-#: Names that only a model's answer has.
+#: Names that are used for model answers alone.
 MODEL_KEYS = (
     "model_answer",
     "model_prediction",
@@ -34,18 +34,18 @@ MODEL_KEYS = (
     "filtered_resps",
     "resps",
 )
-#: Names that are the truth, a reference or the question in some files.
+#: Names that hold the truth, a reference or the question in some files.
 OPEN_KEYS = ("answer", "caption", "text")
-#: Keys that say what was asked. `text` does too where another key is the answer.
+#: Keys of the question. `text` is one too where another key holds the answer.
 QUESTION_KEYS = ("question", "prompt", "query")
 
-#: Parts of names that a model's answer may have under a key of somebody's own.
+#: Parts of custom names that a model's answer may have.
 _LIKE_A_MODEL = re.compile(r"pred|output|respons|resps|generat|completion|hypothes|reply|model_?(?:answer|text|said)")
-_REMEDY = "say which by --answer-key KEY"
+_REMEDY = "name the key with --answer-key KEY"
 
 
 class ModelAnswer(NamedTuple):
-    """The model's answer of a row, the key it stands under, and what the row says was asked (empty if nothing)."""
+    """The model's answer in a row, its key, and the row's question (empty if it has none)."""
 
     key: str
     text: str
@@ -53,7 +53,7 @@ class ModelAnswer(NamedTuple):
 
 
 class AnswerKeys:
-    """Reads one file's rows; where one row names its answer by a key of a model's, all must."""
+    """Reader of one file's rows; if one row uses a key of `MODEL_KEYS`, all rows must."""
 
     def __init__(self, key: str | None = None) -> None:
         self.key = key
@@ -64,13 +64,13 @@ class AnswerKeys:
         """The answer of a row.
 
         Raises:
-            InputError: the row has none, or several texts may be it.
+            InputError: the row has no answer, or several candidates.
         """
         if self.key is not None:
             return ModelAnswer(self.key, _text_under(row, self.key, where), question_in(row, self.key))
-        shape = _shape_of(tuple(row))
+        shape = _classify_keys(tuple(row))
         if shape.models:
-            key = _one_of(row, shape.models, where)
+            key = _model_key(row, shape.models, where)
             self._certain = self._certain or key
             if self._uncertain is not None:
                 self._refuse_change(where, key, self._uncertain)
@@ -83,13 +83,13 @@ class AnswerKeys:
 
     def _refuse_change(self, where: str, key: str, before: str) -> None:
         raise InputError(
-            f"{where}: the answer stands under {key!r}, in earlier rows under {before!r}, and one may be the truth;"
+            f"{where}: the answer is under {key!r}, in earlier rows under {before!r}, and one may be the truth;"
             f" {_REMEDY}"
         )
 
 
 def question_in(row: Mapping[str, Any], answer_key: str) -> str:
-    """What a row says was asked, all of it; a chat that is a list of texts counts as one."""
+    """The row's question, all keys joined; a list of texts is joined by line breaks."""
     found: list[str] = []
     for key in (*QUESTION_KEYS, "text"):
         value = row.get(key)
@@ -102,34 +102,34 @@ def question_in(row: Mapping[str, Any], answer_key: str) -> str:
     return "\n".join(found)
 
 
-def _one_of(row: Mapping[str, Any], keys: Sequence[str], where: str) -> str:
-    """The key of the model's answer among names that are a model's: the only one with text, or several alike."""
+def _model_key(row: Mapping[str, Any], keys: Sequence[str], where: str) -> str:
+    """The key of the model's answer among `MODEL_KEYS`: the first with text; all texts must be equal."""
     texts = [key for key in keys if isinstance(row[key], str)]
     if not texts:
-        raise _no_answer(row, keys, where)
+        raise _no_answer_error(row, keys, where)
     if len({row[key] for key in texts}) > 1:
-        raise _several(row, texts, where)
+        raise _ambiguous_error(row, texts, where)
     return texts[0]
 
 
-def _open_key(row: Mapping[str, Any], shape: "_Shape", where: str) -> str:
-    """The key of the answer among names that may be something else."""
+def _open_key(row: Mapping[str, Any], shape: "_KeyRoles", where: str) -> str:
+    """The key of the answer among `OPEN_KEYS`."""
     there = [key for key in shape.others if row[key] is not None]
     questions = [row[key] for key in QUESTION_KEYS if isinstance(row.get(key), str)]
-    text = next((key for key in there if _plain(key) == "text"), None)
+    text = next((key for key in there if _normalize(key) == "text"), None)
     if text is not None and len(there) > 1 and isinstance(row[text], str):
         if not questions or any(repeats_question(question, row[text]) for question in questions):
             there.remove(text)  # it is the question, as in the lists of POPE and LLaVA
         elif isinstance(row.get("prompt"), str):
             there = [text]  # LLaVA's answers, with the truth added
     if not there or not isinstance(row[there[0]], str):
-        raise _no_answer(row, there, where)
+        raise _no_answer_error(row, there, where)
     if len({str(row[key]) for key in there}) > 1:
-        raise _several(row, there, where)
+        raise _ambiguous_error(row, there, where)
     key = there[0]
     for other in shape.like_models:
         if isinstance(row[other], str) and row[other] != row[key]:
-            raise _several(row, [key, other], where)
+            raise _ambiguous_error(row, [key, other], where)
     return key
 
 
@@ -140,24 +140,24 @@ def _text_under(row: Mapping[str, Any], key: str, where: str) -> str:
     if not isinstance(value, str):
         keys = ", ".join(map(str, row))
         raise InputError(
-            f"{where}: {key} = {shorten(value)} is no text; the row's keys are {keys}; correct --answer-key"
+            f"{where}: {key} = {shorten(value)} is not text; the row's keys are {keys}; correct --answer-key"
         )
     return value
 
 
-def _no_answer(row: Mapping[str, Any], keys: Sequence[str], where: str) -> InputError:
+def _no_answer_error(row: Mapping[str, Any], keys: Sequence[str], where: str) -> InputError:
     found = ", ".join(f"{key} = {shorten(row[key])}" for key in keys) or "none"
     known = ", ".join((*MODEL_KEYS, *OPEN_KEYS))
     return InputError(f"{where}: the answer must be text under one of {known} (found: {found}), or {_REMEDY}")
 
 
-def _several(row: Mapping[str, Any], keys: Sequence[str], where: str) -> InputError:
+def _ambiguous_error(row: Mapping[str, Any], keys: Sequence[str], where: str) -> InputError:
     found = ", ".join(f"{key} = {shorten(row[key])}" for key in keys)
     return InputError(f"{where}: {found}: one is the model's answer, another may be the truth; {_REMEDY}")
 
 
-class _Shape(NamedTuple):
-    """Keys of a row that may hold its answer: a model's, those that may be others', and those like a model's."""
+class _KeyRoles(NamedTuple):
+    """Candidate keys of a row: from `MODEL_KEYS`, from `OPEN_KEYS`, and others whose name resembles a model's."""
 
     models: tuple[str, ...]
     others: tuple[str, ...]
@@ -165,14 +165,14 @@ class _Shape(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def _shape_of(keys: tuple[str, ...]) -> _Shape:
-    names = {_plain(key): key for key in keys}
-    models = tuple(names[name] for key in MODEL_KEYS if (name := _plain(key)) in names)
-    others = tuple(names[name] for key in OPEN_KEYS if (name := _plain(key)) in names)
+def _classify_keys(keys: tuple[str, ...]) -> _KeyRoles:
+    names = {_normalize(key): key for key in keys}
+    models = tuple(names[name] for key in MODEL_KEYS if (name := _normalize(key)) in names)
+    others = tuple(names[name] for key in OPEN_KEYS if (name := _normalize(key)) in names)
     known = {*models, *others}
-    return _Shape(models, others, tuple(k for k in keys if k not in known and _LIKE_A_MODEL.search(k.lower())))
+    return _KeyRoles(models, others, tuple(k for k in keys if k not in known and _LIKE_A_MODEL.search(k.lower())))
 
 
-def _plain(key: str) -> str:
-    """A key without what spellings differ in: `Model Answer`, `modelAnswer` and `model_answer` are one."""
+def _normalize(key: str) -> str:
+    """The key in lower case, letters and digits only: `Model Answer`, `modelAnswer` and `model_answer` are equal."""
     return re.sub(r"[^a-z0-9]", "", key.lower())

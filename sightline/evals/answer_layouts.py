@@ -1,7 +1,7 @@
-"""The layouts in which scripts and toolkits write answers, as rows with their places; not what they mean.
+"""Layouts of answer files, read as rows with their places for errors; rows are interpreted in `answer_reader`.
 
-JSON lines, a JSON list, JSON objects one after another (POPE's `caption_data`), `{id: text}`, CHAIR's `imgToEval`,
-LLaVA's ScienceQA results, the samples that lmms-eval logs, and tables as VLMEvalKit writes them.
+JSON lines, a JSON list, concatenated JSON objects (POPE's `caption_data`), `{id: text}`, CHAIR's `imgToEval`, LLaVA's
+ScienceQA results, lmms-eval's logged samples, and VLMEvalKit's tables.
 """
 
 import csv
@@ -20,23 +20,23 @@ from sightline.evals.answer_keys import MODEL_KEYS, OPEN_KEYS, QUESTION_KEYS
 
 IDS = ("sample_id", "question_id", "questionId", "image_id", "id")
 _NAMES = frozenset((*IDS, *MODEL_KEYS, *OPEN_KEYS, *QUESTION_KEYS, "doc_id"))
-#: lmms-eval's keys of a sample's replies, the filtered one first: it is what lmms-eval scores.
+#: lmms-eval's keys of a sample's replies; the filtered one, which lmms-eval scores, goes first.
 _REPLIES = ("filtered_resps", "resps")
 _TABLES = {".tsv": "\t", ".csv": ","}
-#: VLMEvalKit numbers rows by this, often without the list's own ids.
+#: VLMEvalKit's row number, often without the list's own ids.
 _TABLE_ID = "index"
 
 Rows = Iterator[tuple[str, Any]]
 
 
 def answer_rows(path: Path) -> Rows:
-    """The rows of a file of answers, one at a time where it has one a line.
+    """The rows of an answer file; files with one row a line are streamed.
 
     Raises:
-        InputError: the file is empty, or it or a row is in none of the layouts.
+        InputError: the file is empty, or the file or a row has none of the layouts.
     """
     if path.suffix.lower() in (".xlsx", ".xls"):
-        yield from _of_table(_sheet(path))
+        yield from _table_rows(_excel_cells(path))
         return
     with path.open("rb") as file:
         lines = islice((line for line in file if line.strip()), 2)
@@ -44,44 +44,44 @@ def answer_rows(path: Path) -> Rows:
     if not first:
         raise InputError(f"answers {path} are empty; give one JSON object a line")
     if path.suffix.lower() in _TABLES or (b"\t" in first and not first.startswith((b"{", b"["))):
-        yield from _of_table(_cells(path, _TABLES.get(path.suffix.lower(), "\t")))
+        yield from _table_rows(_table_cells(path, _TABLES.get(path.suffix.lower(), "\t")))
     elif first.startswith(b"[") or not _is_row(first, is_alone=second is None):
-        yield from _whole(path)
+        yield from _json_rows(path)
     else:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     where = f"{path} line {number}"
-                    yield where, _sample_of_lmms_eval(_json(line, where), where)
+                    yield where, _convert_lmms_eval(_parse_json(line, where), where)
 
 
 def _is_row(line: bytes, *, is_alone: bool) -> bool:
-    """Whether the first line is a row of its own, and not the beginning of a longer value nor a whole {id: text}."""
+    """Whether the first line is a complete row, not the start of a longer value and not a whole {id: text}."""
     try:
         value = json.loads(line)
     except ValueError:
         return line.startswith(b"{") and not line.rstrip().endswith((b"{", b"[", b",")) and b":" in line
     except RecursionError:
-        return True  # which reading it as a row says
+        return True  # reading it as a row then reports the error
     return not isinstance(value, dict) or not is_alone or not _NAMES.isdisjoint(value)
 
 
-def _whole(path: Path) -> Rows:
-    """The rows of one JSON value, or of several one after another."""
-    values = list(_values(path))
+def _json_rows(path: Path) -> Rows:
+    """The rows of one JSON value, or of several concatenated ones."""
+    values = list(_json_values(path))
     rows: list[Any] = []
     for value in values:
-        found = _unfolded(value) if len(values) == 1 else value
+        found = _unfold(value) if len(values) == 1 else value
         rows += found if isinstance(found, list) else [found]
     if len(values) == 1 and not isinstance(values[0], dict | list):
         raise InputError(f"answers {path} hold {shorten(values[0])}; give a list of objects, or one object a line")
     for number, row in enumerate(rows, 1):
         where = f"{path} entry {number}"
-        yield where, _sample_of_lmms_eval(row, where)
+        yield where, _convert_lmms_eval(row, where)
 
 
-def _unfolded(value: Any) -> Any:
-    """The rows of a whole file's object."""
+def _unfold(value: Any) -> Any:
+    """The rows in the object of a whole file."""
     if not isinstance(value, dict):
         return value
     if isinstance(value.get("imgToEval"), dict):
@@ -102,7 +102,7 @@ def _texts_by_id(value: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"id": key, "text": text} for key, text in value.items()]
 
 
-def _values(path: Path) -> Iterator[Any]:
+def _json_values(path: Path) -> Iterator[Any]:
     data = path.read_bytes()
     try:
         text = data.decode(json.detect_encoding(data)).lstrip("\ufeff")
@@ -120,11 +120,11 @@ def _values(path: Path) -> Iterator[Any]:
         yield value
 
 
-def _sample_of_lmms_eval(row: Any, where: str) -> Any:
-    """A sample that lmms-eval logged as a row of answers: its document's ids and question, and the reply; else the row.
+def _convert_lmms_eval(row: Any, where: str) -> Any:
+    """A sample logged by lmms-eval as an answer row: ids and question of its document, and the reply; else the row.
 
-    Of the document, what may be the truth is left out. Later versions log no document: the question is then the input,
-    and the id stands in the values of the metrics.
+    Keys of the document that may be the truth are dropped. Later versions log no document: the question is then the
+    input, and the id is in the values of the metrics.
     """
     if not isinstance(row, dict) or "doc_id" not in row or all(name not in row for name in _REPLIES):
         return row
@@ -135,23 +135,21 @@ def _sample_of_lmms_eval(row: Any, where: str) -> Any:
     name = next((name for name in _REPLIES if row.get(name) is not None), _REPLIES[0])
     reply = _first_text(row.get(name))
     if reply is None:
-        raise InputError(
-            f"{where}: {name} = {shorten(row.get(name))} holds no text; log samples of a task that generates"
-        )
+        raise InputError(f"{where}: {name} = {shorten(row.get(name))} holds no text; log samples of a generation task")
     found = {key: values[key] for key in ("question_id", "category") if key in values}
     found |= {key: value for key, value in doc.items() if key not in (*MODEL_KEYS, *OPEN_KEYS, *QUESTION_KEYS)}
     return found | ({} if question is None else {"question": question}) | {name: reply}
 
 
 def _first_text(value: Any) -> str | None:
-    """The first text in lists within lists."""
+    """The first text of nested lists."""
     while isinstance(value, list) and value:
         value = value[0]
     return value if isinstance(value, str) else None
 
 
-def _of_table(cells: Iterator[tuple[str, list[str]]]) -> Rows:
-    """The rows of a table with a header; a cell without text is none."""
+def _table_rows(cells: Iterator[tuple[str, list[str]]]) -> Rows:
+    """The rows of a table with a header; empty cells are left out."""
     place, header = next(cells, ("", []))
     names = [name.strip().removeprefix("\ufeff") for name in header]
     if not names or len(set(names)) < len(names):
@@ -167,7 +165,7 @@ def _of_table(cells: Iterator[tuple[str, list[str]]]) -> Rows:
         yield where, {**row, "id": row[_TABLE_ID]} if numbered and _TABLE_ID in row else row
 
 
-def _cells(path: Path, delimiter: str) -> Iterator[tuple[str, list[str]]]:
+def _table_cells(path: Path, delimiter: str) -> Iterator[tuple[str, list[str]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=delimiter)
@@ -175,16 +173,14 @@ def _cells(path: Path, delimiter: str) -> Iterator[tuple[str, list[str]]]:
                 if cells:
                     yield f"{path} line {reader.line_num}", cells
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{path} cannot be read as a table in UTF-8 ({error}); write it again as TSV or JSON"
-        ) from error
+        raise InputError(f"{path} cannot be read as a UTF-8 table ({error}); write it again as TSV or JSON") from error
 
 
-def _sheet(path: Path) -> Iterator[tuple[str, list[str]]]:
+def _excel_cells(path: Path) -> Iterator[tuple[str, list[str]]]:
     """The first sheet of an Excel file, where openpyxl is installed."""
     if path.suffix.lower() != ".xlsx" or importlib.util.find_spec("openpyxl") is None:
         raise InputError(
-            f"answers {path} are an Excel table; save them as TSV or JSON lines, or, for .xlsx, install openpyxl"
+            f"answers {path} is an Excel table; save it as TSV or JSON lines, or install openpyxl for .xlsx"
         )
     try:
         book = importlib.import_module("openpyxl").load_workbook(path, read_only=True, data_only=True)
@@ -194,8 +190,8 @@ def _sheet(path: Path) -> Iterator[tuple[str, list[str]]]:
         raise InputError(f"{path} cannot be read as an Excel table ({error}); save it as TSV or JSON lines") from error
 
 
-def _json(text: bytes, where: str) -> Any:
+def _parse_json(text: bytes, where: str) -> Any:
     try:
-        return json.loads(text)  # whose encoding it finds, a byte order mark included
+        return json.loads(text)  # detects the encoding, with or without a byte order mark
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is not JSON ({error}); give one JSON object a line") from error

@@ -1,7 +1,7 @@
-"""Answers that others wrote down: which question each means, its text, and what else the row says of it.
+"""Reader of answer files from any tool: the id, text, question and image of each row.
 
-It does not know which question an answer belongs to; `matching` finds that out. The layouts of files are
-`answer_layouts`, names of the answer's key `answer_keys`. Our own answer records are one of the layouts.
+Answers are assigned to samples in `answer_alignment`, file layouts are parsed in `answer_layouts`, and the answer's
+key is found in `answer_keys`. Sightline's own answer records are one of the layouts.
 """
 
 import re
@@ -16,7 +16,7 @@ from sightline.errors import InputError
 from sightline.evals.answer_keys import AnswerKeys
 from sightline.evals.answer_layouts import IDS, answer_rows
 
-#: Keys that name the picture that was asked about; the first that holds text or a number.
+#: Keys that name the image; the first that holds text or a number counts.
 _IMAGES = (
     "image",
     "image_id",
@@ -34,7 +34,7 @@ _IMAGES = (
     "filename",
 )
 _COCO_DIGITS = 12
-#: A whole number that a table or pandas wrote as a float.
+#: A whole number written as a float, as tables and pandas do.
 _WHOLE = re.compile(r"-?\d+\.0+")
 
 KeyOf = Callable[[Mapping[str, Any]], str | None]
@@ -42,17 +42,17 @@ KeyOf = Callable[[Mapping[str, Any]], str | None]
 
 @dataclass(frozen=True)
 class AnswerSource:
-    """A file of answers; `key` is the name of the model's answer, where the file's own names do not tell."""
+    """An answer file; `key` names the model's answer where the file's own keys are ambiguous."""
 
     path: Path
     key: str | None = None
     strip_reasoning: bool = False
 
 
-class Given(NamedTuple):
-    """One answer as found: `key` says what it answers, None in a list that goes by its order alone.
+class AnswerRow(NamedTuple):
+    """One row of an answer file: `key` is the id of its question, None in a list without ids.
 
-    `question` and `image` are what the row says was asked, empty where it says nothing; `name` is its answer's key.
+    `question` and `image` are empty where the row has none; `name` is the key that holds the answer.
     """
 
     where: str
@@ -65,37 +65,36 @@ class Given(NamedTuple):
     name: str = ""
 
 
-def read_answers(path: Path, key_of: KeyOf | None = None, answer_key: str | None = None) -> Iterator[Given]:
-    """The answers of a file, in order, one at a time where it has one a line.
+def read_answers(path: Path, key_of: KeyOf | None = None, answer_key: str | None = None) -> Iterator[AnswerRow]:
+    """The answers of a file, in order; files with one row a line are streamed.
 
-    `key_of` is asked first for a row's key; where it says None, the first of `IDS` is the key. `answer_key` names the
-    answer's key.
+    `key_of` gives a row's id; where it returns None, the first of `IDS` does. `answer_key` names the key of the answer.
 
     Raises:
-        InputError: no such file, none of the known layouts, or a row whose answer is missing or not clear (its place).
+        InputError: the file does not exist or has no known layout, or a row's answer is missing or ambiguous.
     """
-    return given(file_rows(path), key_of, answer_key)
+    return parse_answers(file_rows(path), key_of, answer_key)
 
 
 def file_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """The rows of a file of answers, each with its place for errors; an InputError where there is no file."""
+    """The rows of an answer file, each with its place for errors; raises an InputError if there is no file."""
     if not path.is_file():
-        raise InputError(f"answers {path} do not exist or are no file; check the path")
+        raise InputError(f"answers {path} does not exist or is not a file; check the path")
     return answer_rows(path)
 
 
-def given(
+def parse_answers(
     rows: Iterable[tuple[str, Any]], key_of: KeyOf | None = None, answer_key: str | None = None
-) -> Iterator[Given]:
-    """The answers in rows, each with its place for errors; keys and errors as in `read_answers`."""
+) -> Iterator[AnswerRow]:
+    """The answers of rows with their places for errors; arguments and errors as in `read_answers`."""
     keys = AnswerKeys(answer_key)
     for where, found in rows:
         if not isinstance(found, dict):
-            raise InputError(f"{where}: {shorten(found)} is no JSON object; an answer is one, with an id and a text")
-        row = with_whole_ids(found)
+            raise InputError(f"{where}: {shorten(found)} is not a JSON object; give an object with an id and a text")
+        row = with_integer_ids(found)
         key = key_of(row) if key_of is not None else None
         answer = keys.read(row, where)
-        yield Given(
+        yield AnswerRow(
             where,
             normal_key(row_key(row, where) if key is None else key),
             answer.text,
@@ -108,44 +107,44 @@ def given(
 
 
 def row_key(row: Mapping[str, Any], where: str) -> str | None:
-    """The id that a row names, as text; None where it names none."""
+    """The row's id as text; None where it has none."""
     name = next((name for name in IDS if row.get(name) is not None), None)
     if name is None:
         return None
-    value = whole(row[name])
+    value = whole_id(row[name])
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise InputError(f"{where}: {name} = {shorten(value)} is neither text nor a whole number; correct the row")
     return str(value)
 
 
-def whole(value: Any) -> Any:
-    """An id that a table or pandas wrote as a float, 1.0 or "1.0", as the whole number; anything else as it is."""
+def whole_id(value: Any) -> Any:
+    """The value, with a whole number written as a float (1.0 or "1.0") made an integer."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value.strip().partition(".")[0] if isinstance(value, str) and _WHOLE.fullmatch(value.strip()) else value
 
 
-def with_whole_ids(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row without floats that are whole numbers, and without text such as "1.0" where an id belongs."""
+def with_integer_ids(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row with whole-number floats, and ids such as "1.0", made integers."""
     changed = {
         name: number
         for name, value in row.items()
-        if isinstance(value, float | str) and (number := whole(value)) is not value
+        if isinstance(value, float | str) and (number := whole_id(value)) is not value
         if isinstance(value, float) or name.lower().endswith("id")
     }
     return {**row, **changed} if changed else row
 
 
 def normal_key(key: str | None) -> str | None:
-    """An id in the form in which ids are compared: a COCO file name is the number in it, and 1.0 is 1."""
+    """The id as it is compared: a COCO file name becomes its number, and 1.0 becomes 1."""
     if key is None:
         return None
     number = coco_id(key) if len(key) >= _COCO_DIGITS else 0
-    return str(number) if number else str(whole(key.strip()))
+    return str(number) if number else str(whole_id(key.strip()))
 
 
-def picture_name(name: str) -> str:
-    """A picture's name in the form in which names are compared: COCO's number, or the file's name without ending."""
+def normal_image_name(name: str) -> str:
+    """The image name as it is compared: COCO's number, or the file name without suffix."""
     number = coco_id(name)
     stem = re.split(r"[/\\]", name.strip())[-1]
     stem = re.sub(r"\.(?:jpe?g|png|webp|bmp|gif|tiff?)$", "", stem, flags=re.IGNORECASE)
@@ -157,7 +156,7 @@ def _image_in(row: Mapping[str, Any]) -> str:
         value = row.get(name)
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
-        value = whole(value)
+        value = whole_id(value)
         if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
-            return picture_name(str(value)) if len(str(value)) < 1000 else ""
+            return normal_image_name(str(value)) if len(str(value)) < 1000 else ""
     return ""

@@ -1,7 +1,6 @@
-"""What a benchmark is: samples, a pure scorer, and metrics; and what some of them offer beyond that.
+"""The benchmark protocol (samples, a pure scorer, metrics) and the optional protocols that some benchmarks implement.
 
-No benchmark lives here and nothing is generated here. The names of benchmarks are in `registry`, what a metric is in
-`metrics`, the intervals in `statistics`.
+Names of benchmarks are in `registry`, metrics in `metrics`, intervals in `statistics`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,37 +12,39 @@ from sightline.evals.metrics import AnyMetric, Derived, Metric, average, count, 
 from sightline.records.rows import Answer, Sample, Score
 
 __all__ = [
-    "TOUCHED",
-    "Adapting",
+    "DECIDED_BY_QUIRK",
+    "AdaptsToAnswers",
     "AnyMetric",
     "Benchmark",
+    "BenchmarkOptions",
     "BenchmarkSetting",
+    "CombinesScores",
     "Combining",
-    "Confusing",
-    "CountingAll",
+    "CountsEveryAnswer",
     "Derived",
-    "Grouped",
-    "InFolders",
-    "Keyed",
+    "HasAmbiguousIds",
+    "HasCaveats",
+    "HasGroups",
+    "HasOpenList",
+    "MapsAnswerIds",
     "Metric",
-    "Numbering",
-    "Remarking",
-    "Unlisted",
+    "ReadsFolders",
+    "RenumbersAnswers",
     "average",
     "count",
     "mean",
-]
+]  # fmt: skip
 
-#: The value by which a score says that an official default or quirk decided it: 1 or 0. `scoring` adds it up.
-TOUCHED = "touched"
+#: Key of the value that is 1 where a default or quirk of the official rule decided the score, else 0.
+DECIDED_BY_QUIRK = "touched"
 
 
 @dataclass(frozen=True)
-class BenchmarkSetting:
-    """What a benchmark is made with: `folder` is where its files are or may be put, `images` its pictures if elsewhere.
+class BenchmarkOptions:
+    """Options of a benchmark: `folder` is read for its files or receives them, `images` holds images kept elsewhere.
 
-    `limit` keeps its first so many pictures. With `validation` it asks of other pictures, those on which settings may
-    be chosen. `split` picks one of its official parts, `synonyms` is a word list that replaces its own.
+    `limit` keeps the first so many images. `validation` uses a separate set of images for tuning. `split` selects one
+    official part, `synonyms` is a word list that replaces the benchmark's own.
     """
 
     folder: Path
@@ -57,10 +58,10 @@ class BenchmarkSetting:
 class Benchmark(Protocol):
     """Samples with a scorer. Answers are greedy; questions on one image share the sample's `cluster`.
 
-    `folder` is the directory that the samples' image paths are relative to; it exists once `samples` has been called.
-    `samples` needs no picture and no model, so that answers can be scored where only the lists are.
-    `score` is pure: same sample and answer, same score. In `Score.details`, `hallucinated` lists the
-    [start, end) character spans of the answer's text that are not in the picture; the report marks them.
+    Image paths of samples are relative to `folder`, which exists once `samples` has been called. `samples` needs no
+    image and no model, so that answers can be scored from the question lists alone. `score` is pure: the same sample
+    and answer give the same score. In `Score.details`, `hallucinated` lists the [start, end) character spans of the
+    answer that are not in the image; the report highlights them.
     """
 
     @property
@@ -81,105 +82,107 @@ class Benchmark(Protocol):
 
 
 @runtime_checkable
-class Grouped(Protocol):
-    """A benchmark of parts (splits, categories) with metrics of their own.
+class HasGroups(Protocol):
+    """A benchmark with metrics of single parts (splits, categories).
 
-    `groups` names the parts a sample counts for; they become `Score.groups`, answered or not.
+    `groups` names the parts that a sample belongs to; they become `Score.groups`, whether it is answered or not.
     """
 
     def groups(self, sample: Sample) -> tuple[str, ...]: ...
 
 
 @runtime_checkable
-class Combining(Protocol):
-    """A benchmark with values of several answers together, such as "both questions on this image are right".
+class CombinesScores(Protocol):
+    """A benchmark with values over several answers, such as "both questions on this image are right".
 
-    `combine` is given the scores in the order of the samples, those of missing answers with None for every value, and
-    yields as many, in order, where a group's value stands on one of its rows. A row that is to count for a metric
-    of groups has the metric's group added to its `groups`.
+    `combine` takes the scores in the order of the samples (missing answers have None for every value) and yields as
+    many in the same order, with a group's value on one row of the group. A row that counts for a metric of groups has
+    that metric's group added to its `groups`.
     """
 
     def combine(self, scores: Iterable[Score]) -> Iterator[Score]: ...
 
 
 @runtime_checkable
-class InFolders(Protocol):
-    """A benchmark whose owners keep answers in a folder of files of a layout of their own.
+class ReadsFolders(Protocol):
+    """A benchmark whose official answer format is a folder of files.
 
-    `answer_rows` is the rows of such a folder, each with its place for errors.
+    `answer_rows` yields the rows of such a folder, each with its place for errors.
     """
 
     def answer_rows(self, path: Path) -> Iterator[tuple[str, dict[str, Any]]]: ...
 
 
 @runtime_checkable
-class Keyed(Protocol):
-    """A benchmark whose answer files name their question in a way of their own.
+class MapsAnswerIds(Protocol):
+    """A benchmark whose answer files identify questions in a special way.
 
-    `answer_key` is the sample's id that a row of such a file means, None where the row does not say.
+    `answer_key` is the id of the sample that a row answers, None where the row does not identify one.
     """
 
     def answer_key(self, row: Mapping[str, Any]) -> str | None: ...
 
 
 @runtime_checkable
-class Numbering(Benchmark, Keyed, Protocol):
-    """A benchmark whose answer files number their questions in several ways, or answer several samples by one row.
+class RenumbersAnswers(Benchmark, MapsAnswerIds, Protocol):
+    """A benchmark whose answer files number questions in several ways, or answer several samples with one row.
 
-    `numbered` is the benchmark as it reads the ids of these rows, `divided` a row as one row for each sample.
+    `with_numbering` is the benchmark adapted to the numbering of the rows, `split_row` gives one row for each sample.
     """
 
-    def numbered(self, rows: Iterable[Mapping[str, Any]]) -> "Benchmark": ...
+    def with_numbering(self, rows: Iterable[Mapping[str, Any]]) -> "Benchmark": ...
 
-    def divided(self, row: dict[str, Any]) -> Iterable[dict[str, Any]]: ...
+    def split_row(self, row: dict[str, Any]) -> Iterable[dict[str, Any]]: ...
 
 
 @runtime_checkable
-class Confusing(Benchmark, Keyed, Protocol):
-    """A benchmark of which some answer files cannot tell equal questions apart, so that its owners score all
-    answers to them by the truth of one.
+class HasAmbiguousIds(Benchmark, MapsAnswerIds, Protocol):
+    """A benchmark some of whose answer files do not distinguish equal questions, which the owners all score by the
+    truth of one of them.
 
-    `alike` is the ids of the samples that such a row's key may mean, in order, none for other keys. `confused` is a
-    sample as the owners score it then.
+    `candidates` lists the ids of the samples that such a row's key may mean, in order; it is empty for other keys.
+    `as_ambiguous` is the sample as the owners score it in that case.
     """
 
-    def alike(self, key: str) -> tuple[str, ...]: ...
+    def candidates(self, key: str) -> tuple[str, ...]: ...
 
-    def confused(self, sample: Sample) -> Sample: ...
+    def as_ambiguous(self, sample: Sample) -> Sample: ...
 
 
 @runtime_checkable
-class Remarking(Protocol):
-    """A benchmark whose figures depend on what is given or installed; `remarks` are sentences on what was not."""
+class HasCaveats(Protocol):
+    """A benchmark whose metrics depend on optional files or packages; `caveats` are sentences on what was missing."""
 
     @property
-    def remarks(self) -> tuple[str, ...]: ...
+    def caveats(self) -> tuple[str, ...]: ...
 
 
 @runtime_checkable
-class Unlisted(Protocol):
-    """A benchmark that may be without a list of its own: what was answered is then what was asked.
-
-    Where `asks_what_is_answered`, a sample without an answer is no missing one; it is left out.
-    """
+class HasOpenList(Protocol):
+    """A benchmark that may lack a fixed question list: with `scores_only_answered`, unanswered samples are skipped."""
 
     @property
-    def asks_what_is_answered(self) -> bool: ...
+    def scores_only_answered(self) -> bool: ...
 
 
 @runtime_checkable
-class Adapting(Protocol):
-    """A benchmark whose owners score files of answers by their layout; `adapted` is the one that scores `answers`."""
+class AdaptsToAnswers(Protocol):
+    """A benchmark whose official rule depends on the answer file's layout; `adapt_to` returns the one for `answers`."""
 
-    def adapted(self, answers: Path) -> Benchmark: ...
+    def adapt_to(self, answers: Path) -> Benchmark: ...
 
 
 @runtime_checkable
-class CountingAll(Protocol):
-    """A benchmark whose owners score every answer in a file, also several to one sample.
+class CountsEveryAnswer(Protocol):
+    """A benchmark that officially scores every answer in a file, including several to one sample.
 
-    Elsewhere the first answer to a sample counts and others are reported.
+    Other benchmarks score the first answer to a sample; the rest are reported.
     """
 
     @property
     def counts_every_answer(self) -> bool: ...
+
+
+# The names that other rooms still import.
+BenchmarkSetting = BenchmarkOptions
+Combining = CombinesScores

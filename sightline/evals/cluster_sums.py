@@ -1,7 +1,7 @@
-"""Streams of scores -> sums over clusters, from which every metric and every resample of it follows.
+"""Sums over clusters from streams of scores; every metric and its resamples are computed from them.
 
-Rows are forgotten once added: what stays is one line of sums a cluster, and of clusters at most `MOST_CLUSTERS`, so
-that a million answers need no more memory than some thousand. Resampling is `bootstrap`.
+Rows are discarded once added. Only one row of sums a cluster is kept, for at most `MOST_CLUSTERS` clusters, so memory
+does not grow with the number of answers. Resampling is in `statistics`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,12 +17,12 @@ from sightline.records.rows import Score
 
 FloatArray = NDArray[np.float64]
 
-#: Further clusters are put together with earlier ones by the hash of their names. Whole clusters are put together, so
-#: that they stay independent; and so many are left that the spread between them is known to half a percent.
+#: Additional clusters are merged into earlier ones by the hash of their names. Whole clusters are merged, so they stay
+#: independent; enough remain that the spread between them is known to half a percent.
 MOST_CLUSTERS = 20_000
 _ROWS_AT_A_TIME = 4096
 
-#: What decides how a row is summed: its groups, the names of its values, and which of them are None.
+#: The key by which rows are summed alike: groups, names of values, and which values are None.
 _Kind = tuple[tuple[str, ...], tuple[str, ...], tuple[bool, ...]]
 
 
@@ -30,7 +30,7 @@ _Kind = tuple[tuple[str, ...], tuple[str, ...], tuple[bool, ...]]
 class ClusterSums:
     """`sums[run, cluster, 2 * metric + (0 numerator | 1 denominator)]` of the basic metrics.
 
-    `scored` and `unscored` count items for every figure, basic or derived; `clusters` is the number of clusters met.
+    `scored` and `unscored` count items for every metric, basic or derived; `clusters` is the number of clusters.
     """
 
     sums: FloatArray
@@ -40,7 +40,7 @@ class ClusterSums:
 
 
 class CompiledMetrics:
-    """The metrics of a benchmark, compiled: totals [..., 2 * basic] -> values [..., figure] in the order of names."""
+    """A benchmark's metrics compiled to a function: totals [..., 2 * basic] -> values [..., metric], in order."""
 
     def __init__(self, metrics: Mapping[str, AnyMetric]) -> None:
         self.metrics = dict(metrics)
@@ -50,7 +50,7 @@ class CompiledMetrics:
             self.sources[name] = (name,) if isinstance(metric, Metric) else self._sources(name, metric)
 
     def values(self, totals: FloatArray) -> FloatArray:
-        """Every figure; NaN where a denominator is 0, and where a part is NaN."""
+        """Values of all metrics; NaN where a denominator is 0 or a part is NaN."""
         found: dict[str, FloatArray] = {}
         for m, (name, metric) in enumerate(self.basic.items()):
             top, bottom = totals[..., 2 * m], totals[..., 2 * m + 1] + metric.epsilon
@@ -66,7 +66,7 @@ class CompiledMetrics:
     def _sources(self, name: str, metric: Derived) -> tuple[str, ...]:
         for part in metric.parts:
             if part not in self.sources:
-                raise ValueError(f"the figure {name!r} is made of {part!r}, which does not come before it")
+                raise ValueError(f"the metric {name!r} uses {part!r}, which does not come before it")
         if metric.kind == "harmonic" and len(metric.parts) != 2:
             raise ValueError(f"the harmonic mean {name!r} needs two parts")
         if metric.kind == "spread" and len(metric.parts) < 2:
@@ -96,7 +96,7 @@ def _combine(figure: Derived, found: Mapping[str, FloatArray]) -> FloatArray:
 
 @dataclass
 class _MetricPlan:
-    """How rows of one kind, one of each run, are summed; counted here, and buffered until they are added."""
+    """Weights by which rows of one kind are summed, with their counts and a buffer of rows not yet added."""
 
     weights: list[FloatArray]  # one [value, 2 * basic] a run; zero where an item is unscored or of another group
     ones: FloatArray  # [2 * basic]: what each item adds to the denominator of a mean
@@ -108,7 +108,7 @@ class _MetricPlan:
 
 
 class Sums:
-    """Adds up the scores of one or several runs over the same items; `table` is what they come to."""
+    """Accumulator of the scores of one or several runs over the same items; `table` returns the sums."""
 
     def __init__(self, metrics: Mapping[str, AnyMetric], runs: int = 1) -> None:
         self.formulas = CompiledMetrics(metrics)
@@ -119,7 +119,7 @@ class Sums:
         self._met = 0
 
     def add(self, scores: Sequence[Score | None]) -> None:
-        """One item: its score by every run, None where a run lacks it. At least one of them must be there."""
+        """Add one item: its score in every run, None where a run lacks it. At least one score must be present."""
         first = next(score for score in scores if score is not None)
         kinds = tuple(None if score is None else _kind(score) for score in scores)
         plan = self._plans.get(kinds)
@@ -132,7 +132,7 @@ class Sums:
             self._flush(plan)
 
     def table(self) -> ClusterSums:
-        """The sums of all that was added."""
+        """The sums of all scores added so far."""
         for plan in self._plans.values():
             self._flush(plan)
         scored = dict.fromkeys(self.formulas.metrics, 0)
@@ -146,7 +146,7 @@ class Sums:
         return ClusterSums(self._sums[:, :rows].copy(), scored, unscored, rows)
 
     def _row(self, score: Score) -> int:
-        """The row of a cluster; a sample that names no cluster is one by itself."""
+        """The row of the score's cluster; a sample without a cluster is its own."""
         name = score.cluster or f"sample:{score.sample_id}"
         row = self._clusters.get(name)
         if row is not None:
@@ -159,7 +159,7 @@ class Sums:
         return row
 
     def _plan(self, scores: Sequence[Score | None]) -> _MetricPlan:
-        """Decide for each basic metric whether the item counts, and check that it has the values it needs."""
+        """Decide for each basic metric whether the item counts, and check that the values it needs are present."""
         weights = [np.zeros((0 if score is None else len(score.values), self._columns)) for score in scores]
         ones = np.zeros(self._columns)
         state: dict[str, bool] = {}  # applies and is scored, applies and is not; absent where it does not apply
@@ -205,32 +205,34 @@ def _kind(score: Score) -> _Kind:
     return score.groups, tuple(score.values), tuple([value is None for value in score.values.values()])
 
 
-def add_up(runs: Sequence[Iterable[Score]], metrics: Mapping[str, AnyMetric]) -> tuple[ClusterSums, CompiledMetrics]:
-    """The sums of one or several runs, whose scores of one item are found by its id.
+def sum_scores(
+    runs: Sequence[Iterable[Score]], metrics: Mapping[str, AnyMetric]
+) -> tuple[ClusterSums, CompiledMetrics]:
+    """The sums of one or several runs; their scores of one item are matched by sample id.
 
-    Runs that list the same items in the same order are read side by side and nothing is kept of them.
+    A single run is streamed.
 
     Raises:
-        InputError: an item twice in a run, or a value that a metric needs is absent.
+        InputError: a run has an item twice, or a value that a metric needs is absent.
     """
-    made = Sums(metrics, len(runs))
-    for scores in side_by_side(runs):
-        made.add(scores)
-    return made.table(), made.formulas
+    added = Sums(metrics, len(runs))
+    for scores in align_scores(runs):
+        added.add(scores)
+    return added.table(), added.formulas
 
 
-def side_by_side(runs: Sequence[Iterable[Score]]) -> Iterable[Sequence[Score | None]]:
-    """The scores of each item by every run, in the order of the first run; what only later runs have comes last."""
+def align_scores(runs: Sequence[Iterable[Score]]) -> Iterable[Sequence[Score | None]]:
+    """The scores of each item in every run, in the order of the first run; items of later runs only come last."""
     if len(runs) == 1:
-        yield from ([score] for score in unique(runs[0]))
+        yield from ([score] for score in require_unique(runs[0]))
         return
-    by_id = [{score.sample_id: score for score in unique(scores)} for scores in runs]
+    by_id = [{score.sample_id: score for score in require_unique(scores)} for scores in runs]
     for sample_id in dict.fromkeys(name for scores in by_id for name in scores):
         yield [scores.get(sample_id) for scores in by_id]
 
 
-def unique(scores: Iterable[Score]) -> Iterable[Score]:
-    """The scores themselves; an InputError at the second one of a sample."""
+def require_unique(scores: Iterable[Score]) -> Iterable[Score]:
+    """The scores unchanged; raises an InputError at the second score of a sample."""
     seen: set[str] = set()
     for score in scores:
         if score.sample_id in seen:

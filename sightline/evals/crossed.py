@@ -1,31 +1,31 @@
-"""A mean over training seeds and images, both sampled: its variance, its 95 % interval and its p.
+"""Variance, 95 % interval and p value of a mean over training seeds and images, both treated as samples.
 
 Every seed answers the same images, so the design is two-way without replication. With MS for mean squares, the variance
 of the mean of S seeds over C images is (MS(images) + MS(seeds) - MS(rest)) / (C S) (Searle, Casella & McCulloch 1992,
-ch. 4), where neither component counts as less than 0. Its degrees of freedom are Satterthwaite's (1946).
+ch. 4), with neither component below 0. Its degrees of freedom are Satterthwaite's (1946).
 
-Satterthwaite alone covers 91 to 93 % with three seeds that differ much: where their spread comes out small by chance,
-the variance is too small and the degrees of freedom too many at the same time. So a difference must also pass Student's
-test of the seeds' means alone, with S - 1 degrees of freedom, which is exact where seeds decide. The interval is the
-wider of the two, p is the larger: p < 0.05 exactly where the 95 % interval excludes 0. Nothing is read here.
+Satterthwaite alone covers 91 to 93 % for three seeds that differ widely: if their spread happens to be small, the
+variance is too small and the degrees of freedom are too many at the same time. So a difference must also pass Student's
+test of the seed means alone, with S - 1 degrees of freedom, which is exact where seeds dominate. The interval is the
+wider of the two and p the larger: p < 0.05 exactly where the 95 % interval excludes 0.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from scipy import special
 
-from sightline.evals.cluster_sums import ClusterSums, CompiledMetrics, FloatArray, add_up
-from sightline.evals.metrics import AnyMetric, Derived
-from sightline.records.rows import Estimate, Row, Score
+from sightline.evals.cluster_sums import ClusterSums, CompiledMetrics, FloatArray
+from sightline.evals.metrics import Derived
+from sightline.records.rows import Row
 
 ALPHA = 0.05
 
 
 class Spread(Row):
-    """The three parts of the variance of a mean, each a mean square over C S, so that each is in the mean's unit.
+    """The three parts of the variance of a mean, each a mean square over C S, in the squared unit of the mean.
 
     `between_images` is MS(images) / (C S), `between_seeds` MS(seeds) / (C S), `rest` MS(rest) / (C S).
     """
@@ -56,16 +56,16 @@ class Spread(Row):
         """The same as arrays."""
         return Parts(self.images, self.seeds, *map(np.asarray, (self.between_images, self.between_seeds, self.rest)))
 
-    def reach(self, alpha: float = ALPHA) -> float:
-        """Half the width of the interval of level 1 - alpha."""
-        return float(reach(self.parts, alpha))
+    def half_width(self, alpha: float = ALPHA) -> float:
+        """Half the width of the interval at level 1 - alpha."""
+        return float(half_width(self.parts, alpha))
 
     def p_value(self, distance: float) -> float:
-        """The two-sided p of a mean that lies so far from a value: below alpha where it is further than `reach`."""
+        """Two-sided p of a mean at this distance from a value; below alpha where the distance exceeds `half_width`."""
         return float(p_values(self.parts, np.asarray(distance)))
 
-    def planned(self, images: int, seeds: int) -> "Spread":
-        """What so many images and seeds of the same kind are expected to give."""
+    def with_design(self, images: int, seeds: int) -> "Spread":
+        """The expected spread of this many images and seeds from the same population."""
         mine = self.images * self.seeds
         of_images = max(0.0, self.between_images - self.rest) * self.images  # the variance of one image's own effect
         of_seeds = max(0.0, self.between_seeds - self.rest) * self.seeds
@@ -94,20 +94,20 @@ class _Terms(NamedTuple):
     freedom: FloatArray
 
 
-def spread_of(values: FloatArray, influences: FloatArray) -> Spread:
-    """The spread of a figure from its value by every seed [seed] and its influences [seed, cluster]."""
-    made = parts_of(values, influences)
+def estimate_spread(values: FloatArray, influences: FloatArray) -> Spread:
+    """The spread of a metric from its values [seed] and influences [seed, cluster]."""
+    parts = estimate_parts(values, influences)
     return Spread(
-        images=made.images,
-        seeds=made.seeds,
-        between_images=float(made.between_images),
-        between_seeds=float(made.between_seeds),
-        rest=float(made.rest),
+        images=parts.images,
+        seeds=parts.seeds,
+        between_images=float(parts.between_images),
+        between_seeds=float(parts.between_seeds),
+        rest=float(parts.rest),
     )
 
 
-def parts_of(values: FloatArray, influences: FloatArray) -> Parts:
-    """As `spread_of`, over leading axes: values [..., seed] and influences [..., seed, cluster]."""
+def estimate_parts(values: FloatArray, influences: FloatArray) -> Parts:
+    """As `estimate_spread`, over leading axes: values [..., seed] and influences [..., seed, cluster]."""
     seeds, clusters = influences.shape[-2:]
     if seeds < 2 or clusters < 2:
         raise ValueError(f"{seeds} seeds and {clusters} clusters have no spread")
@@ -122,8 +122,8 @@ def parts_of(values: FloatArray, influences: FloatArray) -> Parts:
     )
 
 
-def reach(parts: Parts, alpha: float = ALPHA) -> FloatArray:
-    """Half the widths of the intervals: the wider of the two-way one and of the seeds' own."""
+def half_width(parts: Parts, alpha: float = ALPHA) -> FloatArray:
+    """Half the widths of the intervals: the wider of the two-way interval and the seeds' own."""
     variance, freedom = _terms(parts)
     two_way = np.sqrt(variance) * special.stdtrit(freedom, 1 - alpha / 2)
     alone: FloatArray = np.sqrt(parts.between_seeds) * special.stdtrit(parts.seeds - 1, 1 - alpha / 2)
@@ -132,7 +132,7 @@ def reach(parts: Parts, alpha: float = ALPHA) -> FloatArray:
 
 
 def p_values(parts: Parts, distances: FloatArray) -> FloatArray:
-    """The larger p of the same two tests, for means that lie so far from a value."""
+    """The larger p of the same two tests, for means at these distances from a value."""
     variance, freedom = _terms(parts)
     away = np.abs(distances)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -143,7 +143,7 @@ def p_values(parts: Parts, distances: FloatArray) -> FloatArray:
 
 
 def _terms(parts: Parts) -> _Terms:
-    """The variance, and Satterthwaite's degrees of freedom of the mean squares that it is made of."""
+    """The variance, and Satterthwaite's degrees of freedom of its mean squares."""
     images, seeds, rest = parts.between_images, parts.between_seeds, parts.rest
     has_images, has_seeds = images > rest, seeds > rest  # a component that would be negative is 0
     weights = (has_images * 1.0, has_seeds * 1.0, 1.0 - has_images - has_seeds)
@@ -155,38 +155,8 @@ def _terms(parts: Parts) -> _Terms:
     return _Terms(variance, np.minimum(freedom, most))
 
 
-def robust_estimate(scores: Iterable[Score], metrics: Mapping[str, AnyMetric]) -> dict[str, Estimate]:
-    """Each metric of one model with its cluster-robust standard error and 95 % interval, None where there is none."""
-    table, formulas = add_up([scores], metrics)
-    values = formulas.values(table.sums.sum(axis=1))[0]
-    errors = robust_errors(table, formulas)[0]
-    half = errors * special.stdtrit(max(1, table.clusters - 1), 0.975)
-    return {
-        name: Estimate(
-            value=None if np.isnan(values[m]) else float(values[m]),
-            stderr=None if np.isnan(errors[m]) else float(errors[m]),
-            ci95=None if np.isnan(errors[m]) else (float(values[m] - half[m]), float(values[m] + half[m])),
-            n=table.scored[name],
-            unscored=table.unscored[name],
-        )
-        for m, name in enumerate(formulas.metrics)
-    }
-
-
-def robust_errors(table: ClusterSums, formulas: CompiledMetrics) -> FloatArray:
-    """Standard errors [run, figure]; NaN where a figure is undefined or there are fewer than two clusters."""
-    return _spread(influences(table, formulas))
-
-
-def robust_difference_errors(table: ClusterSums, formulas: CompiledMetrics) -> FloatArray:
-    """Standard errors [figure] of run 1 minus run 0, paired: the same clusters in both."""
-    pulls = influences(table, formulas)
-    spread: FloatArray = _spread(pulls[1:2] - pulls[0:1])[0]
-    return spread
-
-
 def influences(table: ClusterSums, formulas: CompiledMetrics) -> FloatArray:
-    """What each cluster adds to each figure to first order, [run, cluster, figure]; they sum to 0 for ratios."""
+    """First-order contribution of each cluster to each metric, [run, cluster, metric]; ratios sum to 0."""
     totals = table.sums.sum(axis=1)
     values = dict(zip(formulas.metrics, np.moveaxis(formulas.values(totals), -1, 0), strict=True))
     found: dict[str, FloatArray] = {}
@@ -208,7 +178,7 @@ def influences(table: ClusterSums, formulas: CompiledMetrics) -> FloatArray:
 
 
 def _slopes(figure: Derived, values: Mapping[str, FloatArray]) -> list[FloatArray]:
-    """The derivative of a figure by each of its parts; rounding has none and is left out; NaN at a spread of 0."""
+    """The derivative of a metric with respect to each part, ignoring rounding; NaN at a spread of 0."""
     weights = list(figure.parts.values())
     if figure.kind == "linear":
         return [np.full_like(next(iter(values.values())), weight) for weight in weights]
@@ -226,11 +196,3 @@ def _slopes(figure: Derived, values: Mapping[str, FloatArray]) -> list[FloatArra
             weights[0] * 2 * other * (other + figure.epsilon) / bottom,
             weights[1] * 2 * one * (one + figure.epsilon) / bottom,
         ]
-
-
-def _spread(pulls: FloatArray) -> FloatArray:
-    clusters = pulls.shape[1]
-    if clusters < 2:
-        return np.full((pulls.shape[0], pulls.shape[2]), np.nan)
-    spread: FloatArray = np.sqrt(clusters / (clusters - 1) * np.sum(pulls**2, axis=1))
-    return spread

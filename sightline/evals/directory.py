@@ -1,7 +1,7 @@
-"""What an evaluation leaves on disk, one folder a benchmark, and how to read it back without a model.
+"""Reader of evaluation directories, which have one folder a benchmark.
 
-It runs nothing and needs neither torch nor the benchmark's code: samples, answers, scores and the metrics themselves
-are records. `run` writes answers, `scoring` the rest, `study` compares two of these directories.
+Reading needs neither torch nor the benchmark's code, since samples, answers, scores and metrics are all records. `run`
+writes the answers, `scoring` the rest; `report` and `study` compare directories.
 """
 
 import os
@@ -31,7 +31,7 @@ _REMARKS: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
 class BenchmarkResult:
     """All records of one benchmark; image paths of `samples` are relative to `folder`.
 
-    `remarks` are sentences on how it was scored, which evaluations of earlier versions lack.
+    `remarks` are the caveats on how it was scored; evaluations of earlier versions have none.
     """
 
     name: str
@@ -44,7 +44,7 @@ class BenchmarkResult:
     remarks: tuple[str, ...] = ()
 
 
-def relocated(sample: Sample, source: Path, target: Path) -> Sample:
+def relocate_images(sample: Sample, source: Path, target: Path) -> Sample:
     """The sample with its image paths, relative to `source`, made relative to `target`."""
     images = tuple(os.path.relpath((source / image).resolve(), target.resolve()) for image in sample.images)
     return sample.model_copy(update={"images": images})
@@ -54,7 +54,7 @@ def read_result(directory: Path, name: str) -> BenchmarkResult:
     """The records of one benchmark of an evaluation directory.
 
     Raises:
-        InputError: the benchmark is not there, or a file of it is missing or broken.
+        InputError: the directory lacks the benchmark, or one of its files is missing or broken.
     """
     folder = directory / name
     if not (folder / ESTIMATES).exists():
@@ -73,7 +73,7 @@ def read_result(directory: Path, name: str) -> BenchmarkResult:
 
 
 def read_evaluation(directory: Path, order: Sequence[str] = ()) -> dict[str, BenchmarkResult]:
-    """Every finished benchmark of a directory, those named in `order` first; an InputError where there is none."""
+    """Every finished benchmark of a directory, those in `order` first; raises an InputError if there is none."""
     names = benchmark_names(directory, order)
     if not names:
         raise InputError(f"{directory} holds no finished benchmark; run `sightline eval` with --out {directory}.")
@@ -81,7 +81,7 @@ def read_evaluation(directory: Path, order: Sequence[str] = ()) -> dict[str, Ben
 
 
 def benchmark_names(directory: Path, order: Sequence[str] = ()) -> list[str]:
-    """The benchmarks that have estimates in `directory`: those named in `order` first, the others by name."""
+    """The benchmarks with estimates in `directory`: those in `order` first, the others by name."""
     found = {path.parent.name for path in directory.glob(f"*/{ESTIMATES}")}
     return [name for name in dict.fromkeys(order) if name in found] + sorted(found - set(order))
 

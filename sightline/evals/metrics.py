@@ -1,7 +1,7 @@
-"""What a number over many scores is, as plain data: a ratio or a sum of per-item values, or a figure made of others.
+"""Metrics as plain data: a ratio or a sum of per-item values, or a combination of other metrics.
 
-Nothing is read or resampled here. A metric is stored beside the scores it sums, so that any reader can recompute it
-without the benchmark; the sums are taken in `sums`, the intervals in `statistics`.
+A metric is stored beside the scores it sums, so that any reader can recompute it without the benchmark. Sums are
+computed in `cluster_sums`, intervals in `statistics`.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ Unit = Literal["share", "number"]
 
 
 class Figure(Row):
-    """What every number says of itself.
+    """Fields common to all metrics.
 
-    `higher_is_better` is None where neither direction is good by itself (a yes ratio, a length). A `share` lies in
-    [0, 1] and is shown in percent; a `number` is shown as it is. `primary` marks the number to quote for a benchmark.
+    `higher_is_better` is None where neither direction is better (a yes ratio, a length). A `share` lies in [0, 1] and
+    is shown in percent; a `number` is shown unchanged. `primary` marks the metric to quote for a benchmark.
     """
 
     label: str
@@ -33,8 +33,8 @@ class Metric(Figure):
 
     `numerator` and `denominator` map a name in `Score.values` to its weight; an empty denominator counts one for each
     scored item, so that the metric is a mean. Accuracy, precision, recall, F1 = 2 tp / (2 tp + fp + fn), the yes ratio
-    and both CHAIR shares have this form. Being a ratio of sums, it is resampled by adding up clusters. `epsilon` is
-    added to the denominator's sum, for official scripts that do so. With `group`, only items of that group count
+    and both CHAIR shares have this form. As a ratio of sums it is resampled by adding up clusters. `epsilon` is added
+    to the denominator's sum, as some official scripts do. With `group`, only items of that group count
     (`Score.groups`): others are neither scored nor unscored.
     """
 
@@ -45,14 +45,14 @@ class Metric(Figure):
     group: str = ""
 
     def terms(self, values: Mapping[str, float | None], where: str) -> tuple[float, float] | None:
-        """The item's share of (numerator, denominator); None where a value that the metric needs is unscored.
+        """The item's contribution to (numerator, denominator); None where a value that the metric needs is unscored.
 
-        `where` names the row in the InputError raised for a value that is absent altogether.
+        `where` names the row in the InputError that is raised if a value is absent.
         """
         for name in (*self.numerator, *self.denominator):
             if name not in values:
                 raise InputError(
-                    f"{where}: the metric {self.label!r} needs a value {name!r} that the row lacks; score again."
+                    f"{where}: the metric {self.label!r} needs the value {name!r}, which the row lacks; score again."
                 )
             if values[name] is None:
                 return None
@@ -63,11 +63,11 @@ class Metric(Figure):
 
 
 class Derived(Figure):
-    """A figure made of others: `linear`, sum of weight * part + constant; `harmonic`, 2 a b / (a + b + epsilon);
+    """A metric combined from others: `linear`, sum of weight * part + constant; `harmonic`, 2 a b / (a + b + epsilon);
     `greatest` of the weighted parts; `spread`, their sample standard deviation.
 
-    `parts` maps the names of figures that come before it to their weights, which multiply the parts first in all
-    forms. With `decimals` each weighted part is rounded so, where an official script goes on with rounded numbers.
+    `parts` maps names of earlier metrics to their weights, which multiply the parts first in all forms. With `decimals`
+    each weighted part is rounded to that many decimals, as in official scripts that continue with rounded numbers.
     """
 
     kind: Literal["linear", "harmonic", "greatest", "spread"]
@@ -89,7 +89,7 @@ def mean(
     primary: bool = False,
     group: str = "",
 ) -> Metric:
-    """The mean of one value over the scored items, of one group where it is named."""
+    """The mean of one value over the scored items, or over those of `group`."""
     return Metric(
         label=label,
         numerator={column: 1.0},
@@ -115,7 +115,7 @@ def average(
     unit: Unit = "share",
     primary: bool = False,
 ) -> Derived:
-    """The plain mean of other figures, such as that of POPE's three F1."""
+    """The plain mean of other metrics, such as POPE's three F1 scores."""
     return Derived(
         label=label,
         kind="linear",
@@ -126,16 +126,16 @@ def average(
     )
 
 
-def figure_alone(metrics: Mapping[str, AnyMetric], name: str) -> dict[str, AnyMetric]:
-    """The figure and all that it is made of, in their order: what is needed to compute it without the others."""
+def metric_with_parts(metrics: Mapping[str, AnyMetric], name: str) -> dict[str, AnyMetric]:
+    """The metric and all its parts, in their order: everything that is needed to compute it alone."""
     wanted = {name}
-    for other, metric in reversed(list(metrics.items())):  # parts come before what is made of them
+    for other, metric in reversed(list(metrics.items())):  # parts come before the metrics that use them
         if other in wanted and isinstance(metric, Derived):
             wanted |= metric.parts.keys()
     return {other: metric for other, metric in metrics.items() if other in wanted}
 
 
-def needed_values(metrics: Mapping[str, AnyMetric]) -> tuple[str, ...]:
+def required_values(metrics: Mapping[str, AnyMetric]) -> tuple[str, ...]:
     """The names of all per-item values that the metrics sum."""
     found = (
         name

@@ -1,6 +1,6 @@
-"""Whether two texts ask the same question: case, white space, punctuation and instructions around it do not count.
+"""Comparison of questions, ignoring case, white space, punctuation and surrounding instructions; and reasoning tags.
 
-It reads no file and knows no benchmark. `matching` compares with it what an answer file says was asked with the list.
+`answer_alignment` uses it to compare the question in an answer file with the benchmark's list.
 """
 
 import re
@@ -12,16 +12,16 @@ from typing import NamedTuple
 _ENDS = re.compile(r"(?<=[.?!:;()\n])")
 _MARKS = re.compile(r"<(?:image|img|im|video)[^<>]{0,20}>|\[/?INST\]", re.IGNORECASE)
 _OTHER = re.compile(r"[^\w]+")
-#: How to answer: the rest of a segment from here on, since some lists put no full stop before it (MME).
+#: An instruction on how to answer, up to the end of the segment, since some lists put no full stop before it (MME).
 _INSTRUCTION = re.compile(
     r"\b(?:please )?(?:answer|reply|respond)\b.*\b(?:yes or no|yes no|single word|one word|a word|phrase"
     r"|options? letter|letter from|short answer|directly)\b.*|^(?:yes or no|one word)$"
 )
-#: Segments that say whose turn it is, or what comes next; and letters of options.
+#: Segments that name a role or a section; and letters of options.
 _LABELS = re.compile(
     r"(?:the )?(?:user|assistant|human|system|ai|gpt|question|answer|context|hint|options?|choices?)|n a|[a-e]"
 )
-#: Words of a segment that may stand at the end of a longer one.
+#: From this many words on, a segment may match the end of a longer one.
 _LONG = 3
 #: Misprints of published lists: POPE's first release has "imange" in 102 questions, its later one has "image".
 _MISPRINTS = {"imange": "image"}
@@ -39,15 +39,15 @@ def _segments(text: str) -> tuple[str, ...]:
 
 
 def repeats_question(listed: str, given: str) -> bool:
-    """Whether a text says something, and that is the question of a list."""
+    """Whether a text has words and they repeat the question of a list."""
     return bool(_segments(given)) and same_question(listed, given)
 
 
 def same_question(listed: str, given: str) -> bool:
-    """Whether a text of an answer file repeats the question that a list asks.
+    """Whether a text of an answer file repeats the question of a list.
 
-    It does where one holds every sentence of the other, in any order, or where it holds the question itself and half of
-    what the list puts around it, such as a context or options. A text without words contradicts nothing.
+    True where one has every sentence of the other, in any order, or where the text has the question itself and half of
+    the list's surrounding text, such as a context or options. A text without words matches every question.
     """
     if listed == given:
         return True
@@ -65,7 +65,7 @@ def same_question(listed: str, given: str) -> bool:
 
 
 def _ending_with(words: str, others: set[str]) -> str:
-    """A longer segment that only begins otherwise, such as "based on the image, is there a dog?"; else the words."""
+    """A longer segment that ends with the words, such as "based on the image, is there a dog?"; else the words."""
     if words.count(" ") + 1 < _LONG:
         return words
     return next((other for other in others if other.endswith(f" {words}")), words)
@@ -76,7 +76,7 @@ _LEFT, _RIGHT = "\N{WHITE LEFT-POINTING TRIANGLE}", "\N{WHITE RIGHT-POINTING TRI
 #: Such as <think>, [THINK] (Magistral), the triangles of Kimi-VL, and <|begin_of_thought|> (Sky-T1).
 _OPENING = re.compile(rf"<{_NAMES}>|\[THINK\]|{_LEFT}think{_RIGHT}|<\|begin_of_thought\|>", re.IGNORECASE)
 _CLOSING = re.compile(rf"</{_NAMES}>|\[/THINK\]|{_LEFT}/think{_RIGHT}|<\|end_of_thought\|>", re.IGNORECASE)
-#: What some models put around the answer itself.
+#: Tags that some models put around the answer itself.
 _WRAPPED = re.compile(
     r"\s*(?:<answer>(?P<tagged>.*?)(?:</answer>|\Z)|<\|begin_of_box\|>(?P<boxed>.*?)(?:<\|end_of_box\|>|\Z)).*",
     re.DOTALL | re.IGNORECASE,
@@ -84,7 +84,7 @@ _WRAPPED = re.compile(
 
 
 class Reasoning(NamedTuple):
-    """Where the answer behind the reasoning is: `text[start:end]`; `is_cut` where the reasoning was never closed."""
+    """Position of the answer after the reasoning: `text[start:end]`; `is_cut` if the reasoning was never closed."""
 
     start: int
     end: int
@@ -93,7 +93,7 @@ class Reasoning(NamedTuple):
 
 @dataclass
 class ReasoningTally:
-    """Whether reasoning is left out before scoring, and how many answers had some; filled while answers are scored."""
+    """Whether to strip reasoning before scoring, and counts of answers with reasoning; filled during scoring."""
 
     strip: bool = False
     answers: int = 0
@@ -108,11 +108,11 @@ class ReasoningTally:
 
 
 def find_reasoning(text: str) -> Reasoning | None:
-    """The reasoning of an answer; None where it has no tags of the kind.
+    """The reasoning of an answer; None where it has no reasoning tags.
 
-    The answer is what follows the last closing tag, without white space around it and without `<answer>` tags. A
-    closing tag alone counts too: some chat templates put the opening one into the prompt. Reasoning that is opened and
-    never closed was cut off, and its answer is empty.
+    The answer follows the last closing tag, without surrounding white space or `<answer>` tags. A closing tag alone
+    counts too: some chat templates put the opening one into the prompt. Reasoning that is never closed was cut off, and
+    its answer is empty.
     """
     if not any(mark in text for mark in ("<", "[", _LEFT)):
         return None

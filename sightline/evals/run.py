@@ -1,7 +1,7 @@
-"""The evaluation stage: a model answers benchmarks greedily, batch by batch, and its answers become estimates.
+"""The evaluation stage: a model answers benchmarks greedily, batch by batch, and the answers are scored.
 
-Scoring is `scoring`, resampling `statistics`; torch is imported only where an answer is still missing. A stage that was
-killed goes on after its last whole batch, and one that is complete is left alone.
+Scores are computed in `scoring`, intervals in `statistics`; torch is imported only if an answer is missing. An
+interrupted stage resumes after its last complete batch; a complete one is skipped.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,13 +17,13 @@ from sightline.config import Config, SparseConfig
 from sightline.data.samples import Shard
 from sightline.data.terminal import open_bars
 from sightline.errors import InputError
-from sightline.evals.benchmark import Benchmark, BenchmarkSetting
-from sightline.evals.contamination import find_leaks, trained_on
-from sightline.evals.directory import ANSWERS, SAMPLES, relocated
-from sightline.evals.judging.judge_client import JudgeConfig, Say
-from sightline.evals.judging.judged_scoring import Judging, judged
+from sightline.evals.benchmark import Benchmark, BenchmarkOptions
+from sightline.evals.contamination import find_contamination, training_fingerprint
+from sightline.evals.directory import ANSWERS, SAMPLES, relocate_images
+from sightline.evals.judging.judge_client import JudgeConfig, Log
+from sightline.evals.judging.judged_scoring import Judging, apply_judge
 from sightline.evals.registry import get_benchmark
-from sightline.evals.scoring import as_scored, score_directory
+from sightline.evals.scoring import answers_as_scored, score_directory
 from sightline.evals.statistics import RESAMPLES
 from sightline.models.requests import GenerateRequest, Sampling, prefix_of
 from sightline.records.manifest import MANIFEST, Stage
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
     from sightline.models.vlm import VLM
 
 
-#: The shard of an evaluation that is not divided.
+#: The shard of an undivided evaluation.
 WHOLE = "0/1"
 
 
 class EvalConfig(SparseConfig):
-    """What decides the numbers. `limit` keeps a benchmark's first so many pictures; `validation` asks of those on which
-    settings may be chosen, never of the test's; `split` picks one official part; `shard` is this process's part, such
-    as 0/4; `autocast` is bfloat16 autocast while generating; `max_new_tokens` replaces the benchmarks' own limits.
-    `judge` grades the answers to benchmarks that ask one; without it they stay unscored. `strip_reasoning` scores what
-    follows a model's reasoning tags; answers are kept whole.
+    """Settings that determine the metrics. `limit` keeps a benchmark's first so many images; `validation` uses the
+    images for tuning instead of the test images; `split` selects one official part; `shard` is this process's part,
+    such as 0/4; `autocast` uses bfloat16 autocast while generating; `max_new_tokens` overrides the benchmarks' limits.
+    `judge` grades the answers to benchmarks that need one; without it they stay unscored. `strip_reasoning` scores the
+    text after a model's reasoning tags; answers are stored whole.
     """
 
     SPARSE = frozenset({"strip_reasoning"})
@@ -62,7 +62,7 @@ class EvalConfig(SparseConfig):
 
 
 class EvalRuntime(Config):
-    """What decides only the speed (up to rounding), so that it may change when a run goes on."""
+    """Settings that affect only speed (up to rounding), so that they may change when a run resumes."""
 
     batch_size: int = Field(default=32, ge=1)
     device: str = "auto"
@@ -70,8 +70,8 @@ class EvalRuntime(Config):
 
 @dataclass(frozen=True)
 class Files:
-    """Where benchmarks find their official files, or put what they make (by default `OUT/data`), and pictures if not
-    there, and a word list in place of theirs.
+    """`data` holds the benchmarks' official or generated files (default: `OUT/data`), `images` the images if they are
+    elsewhere, `synonyms` a word list that replaces the benchmark's own.
     """
 
     data: Path | None = None
@@ -80,20 +80,20 @@ class Files:
 
 
 class HubEvalConfig(EvalConfig):
-    """What the manifest records where the model is a hub id, of which there are no files to hash."""
+    """The config in the manifest if the model is a hub id, which has no local files to hash."""
 
     model: str
 
 
 class LazyModel:
-    """A model that is opened when it is needed, so that a finished evaluation needs none."""
+    """A model that is loaded on first use, so that a finished evaluation needs none."""
 
     def __init__(self, path: str | Path, adapter: Path | None, config: EvalConfig, runtime: EvalRuntime) -> None:
         self.path, self.adapter, self.config, self.runtime = path, adapter, config, runtime
         self._vlm: VLM | None = None
 
     def open(self) -> "VLM":
-        """The model itself, opened once."""
+        """The model, loaded once."""
         if self._vlm is None:
             from sightline.models.device import resolve_device
             from sightline.models.loading import load_vlm
@@ -106,8 +106,8 @@ class LazyModel:
         return self._vlm
 
     def cache_use(self) -> dict[str, float]:
-        """How often the cache had what was asked; empty where the model was not needed."""
-        from sightline.models.vlm import cache_numbers
+        """Hit rates of the tensor cache; empty if the model was not loaded."""
+        from sightline.models.vlm import hit_rate_of
 
         return {} if self._vlm is None else cache_numbers(self._vlm)
 
@@ -122,62 +122,64 @@ def evaluate(
     seed: int = 0,
     runtime: EvalRuntime | None = None,
 ) -> Path:
-    """Answer and score every benchmark of the config in `out`; the directory it returns is `out`.
+    """Answer and score every benchmark of the config in `out`; returns `out`.
 
-    `model` is a directory or a hub id, `adapter` a PEFT directory. `seed` decides the resamples, since answers are
-    greedy.
+    `model` is a directory or a hub id, `adapter` a PEFT directory. `seed` affects only the resamples, since answers
+    are greedy.
 
     Raises:
-        InputError: an unknown benchmark, a model that cannot be opened, or `out` holds another evaluation.
+        InputError: a benchmark is unknown, the model cannot be loaded, or `out` holds another evaluation.
     """
     runtime = runtime or EvalRuntime()
-    benchmarks = [get_benchmark(name, setting_of(files, out / "data", config)) for name in config.benchmarks]
+    benchmarks = [get_benchmark(name, benchmark_options(files, out / "data", config)) for name in config.benchmarks]
     on_hub = is_hub_id(model)
-    inputs = ({} if on_hub else {"model": Path(model)}) | read_beside(config, files)
+    inputs = ({} if on_hub else {"model": Path(model)}) | extra_inputs(config, files)
     if adapter is not None:
         inputs["adapter"] = adapter
     recorded = HubEvalConfig(**config.model_dump(), model=str(model)) if on_hub else config
     answering = LazyModel(model, adapter, config, runtime)
-    shard, seen = Shard.parse(config.shard), trained_on(adapter, Path(model))
+    shard, seen = Shard.parse(config.shard), training_fingerprint(adapter, Path(model))
     if not (out / MANIFEST).exists():
-        answering.open()  # now, so that a model that cannot be opened does not claim the directory
+        answering.open()  # now, so that a model that cannot be loaded does not claim the directory
     stage = Stage.open(out, "eval", recorded, inputs, seed)
     if stage.done:
         return out
     counts: dict[str, int] = {}
     failed, warnings = 0, []
     with open_bars() as bars:
-        say = partial(bars.console.print, markup=False, highlight=False)
+        log = partial(bars.console.print, markup=False, highlight=False)
         for benchmark in benchmarks:
-            samples = shard.contiguous(list(benchmark.samples()))
-            if seen is not None and (said := find_leaks(samples, benchmark.folder, seen).sentence(benchmark.name)):
-                say(f"warning: {said}")
-                warnings.append(said)
+            samples = shard.stretch_of(list(benchmark.samples()))
+            if seen is not None and (
+                warning := find_contamination(samples, benchmark.folder, seen).warning(benchmark.name)
+            ):
+                log(f"warning: {warning}")
+                warnings.append(warning)
             answer_samples(benchmark, samples, out, answering, bars)
             counts[benchmark.name] = len(samples)
-            failed += score_samples(benchmark, samples, out, config, seed, say)
+            failed += score_samples(benchmark, samples, out, config, seed, log)
     if failed:
-        return out  # not finished: the same command asks for the failed calls alone
+        return out  # not finished: the same command retries the failed calls
     numbers = {"batch_size": float(runtime.batch_size), **answering.cache_use()}
     stage.finish(counts=counts, dropped={}, numbers=numbers, warnings=warnings)
     return out
 
 
 def is_hub_id(model: str | Path) -> bool:
-    """Whether a model is named as the hub names one, and no folder is meant."""
+    """Whether a model is a hub id and not a directory."""
     return isinstance(model, str) and model.count("/") == 1 and not Path(model).parent.exists()
 
 
-def read_beside(config: EvalConfig, files: Files) -> dict[str, Path]:
-    """The files that decide numbers without being the model's or the benchmark's, by the name of their hash."""
+def extra_inputs(config: EvalConfig, files: Files) -> dict[str, Path]:
+    """Files that affect the metrics and belong to neither model nor benchmark, by the name of their hash."""
     prompt = None if config.judge is None else config.judge.prompt
     named = {"judge_prompt": prompt, "synonyms": files.synonyms}
     return {name: path for name, path in named.items() if path is not None}
 
 
-def setting_of(files: Files, default: Path, config: EvalConfig) -> BenchmarkSetting:
-    """What the benchmarks of an evaluation are made with; their data is in `default` where `files` does not say."""
-    return BenchmarkSetting(
+def benchmark_options(files: Files, default: Path, config: EvalConfig) -> BenchmarkOptions:
+    """The options of an evaluation's benchmarks; their data is in `default` unless `files` names a directory."""
+    return BenchmarkOptions(
         files.data or default,
         images=files.images,
         limit=config.limit,
@@ -190,7 +192,7 @@ def setting_of(files: Files, default: Path, config: EvalConfig) -> BenchmarkSett
 def answer_samples(
     benchmark: Benchmark, samples: Sequence[Sample], out: Path, model: LazyModel, bars: Progress
 ) -> None:
-    """Answer those samples of a benchmark that have no answer in `out` yet."""
+    """Answer the samples of a benchmark that have no answer in `out` yet."""
     folder = out / benchmark.name
     _write_samples(benchmark, samples, folder)
     answers = folder / ANSWERS
@@ -206,22 +208,22 @@ def answer_samples(
 
 
 def score_samples(
-    benchmark: Benchmark, samples: Sequence[Sample], out: Path, config: EvalConfig, seed: int, say: Say
+    benchmark: Benchmark, samples: Sequence[Sample], out: Path, config: EvalConfig, seed: int, log: Log
 ) -> int:
-    """Score the answers in `out`, after the benchmark's judge where the config names one; how many calls failed.
+    """Score the answers in `out`, with a judge if the config has one; returns the number of failed judge calls.
 
-    `say` is told what the judge costs.
+    `log` receives the cost of the judge.
     """
     folder = out / benchmark.name
 
     def answered() -> Iterator[tuple[Sample, Answer | None]]:
         answers = {answer.sample_id: answer for answer in read_rows(folder / ANSWERS, Answer)}
-        return as_scored(((sample, answers.get(sample.id)) for sample in samples), config.strip_reasoning)
+        return answers_as_scored(((sample, answers.get(sample.id)) for sample in samples), config.strip_reasoning)
 
-    scoring, failed = judged(benchmark, answered, Judging(config.judge, say=say), folder)
+    scoring, failed = apply_judge(benchmark, answered, Judging(config.judge, log=log), folder)
     score_directory(scoring, out, resamples=config.resamples, seed=seed, strip_reasoning=config.strip_reasoning)
     if failed:
-        say(f"{failed} calls of the judge failed; run the same command again to ask for them alone")
+        log(f"{failed} judge calls failed; run the same command again to retry only these")
     return failed
 
 
@@ -229,7 +231,7 @@ def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: LazyModel) -> 
     from sightline.models.sampler import generate
 
     requests = [GenerateRequest(prefix_of(sample, benchmark.folder)) for sample in batch]
-    made = generate(
+    generated = generate(
         model.open(),
         requests,
         Sampling(max_new_tokens=model.config.max_new_tokens or benchmark.max_new_tokens),
@@ -238,16 +240,16 @@ def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: LazyModel) -> 
     )
     return [
         Answer(sample_id=s.id, cluster=s.cluster, text=g.text, tokens=g.tokens, finished=g.finished)
-        for s, g in zip(batch, made, strict=True)
+        for s, g in zip(batch, generated, strict=True)
     ]
 
 
 def _write_samples(benchmark: Benchmark, samples: Sequence[Sample], folder: Path) -> None:
-    """Keep the questions beside their answers; a folder with other questions is another evaluation's."""
+    """Write the questions beside their answers; a folder with other questions belongs to another evaluation."""
     ids = {sample.id for sample in samples}
     if len(ids) < len(samples):
-        raise InputError(f"benchmark {benchmark.name!r} has {len(samples) - len(ids)} samples whose id is not unique.")
-    rows = [relocated(sample, benchmark.folder, folder) for sample in samples]
+        raise InputError(f"benchmark {benchmark.name!r} has {len(samples) - len(ids)} samples with a duplicate id.")
+    rows = [relocate_images(sample, benchmark.folder, folder) for sample in samples]
     path = folder / SAMPLES
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
-"""From answers to scores to estimates, as often as wanted and without the model that answered.
+"""Scoring: answers to scores to estimates, repeatable without the model.
 
-No answer is made here (`run` does that) and no interval is computed here (`statistics` does that). Rows stream: what
-is kept of them is their sums.
+Answers are generated in `run`, intervals computed in `statistics`. Rows are streamed: only their sums are kept.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,81 +8,87 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import InputError
-from sightline.evals.answer_stats import ANSWER_METRICS, STRIPPED_METRICS, answer_values, remarks_of, stripped_values
-from sightline.evals.benchmark import TOUCHED, AnyMetric, Benchmark, Combining, Grouped
+from sightline.evals.answer_stats import (
+    ANSWER_METRICS,
+    REASONING_METRICS,
+    answer_values,
+    collect_caveats,
+    reasoning_values,
+)
+from sightline.evals.benchmark import DECIDED_BY_QUIRK, AnyMetric, Benchmark, CombinesScores, HasGroups
 from sightline.evals.cluster_sums import Sums
 from sightline.evals.directory import ANSWERS, ESTIMATES, METRICS, REMARKS, SAMPLES, SCORES
-from sightline.evals.metrics import needed_values
+from sightline.evals.metrics import required_values
 from sightline.evals.questions import Reasoning, ReasoningTally, find_reasoning
 from sightline.evals.statistics import RESAMPLES, estimate_sums
 from sightline.records.rows import Answer, Estimate, Sample, Score
 from sightline.records.store import read_rows, write_json, write_rows
 
-#: A pair of a sample and its answer, None where it has none.
+#: A sample and its answer, None where it has none.
 Answered = tuple[Sample, Answer | None]
 
 
 def all_metrics(benchmark: Benchmark, reasoning: ReasoningTally | None = None) -> dict[str, AnyMetric]:
     """The benchmark's metrics, then the general ones that it does not define itself."""
-    general = ANSWER_METRICS | (STRIPPED_METRICS if reasoning is not None and reasoning.strip else {})
+    general = ANSWER_METRICS | (REASONING_METRICS if reasoning is not None and reasoning.strip else {})
     return {**benchmark.metrics, **{name: metric for name, metric in general.items() if name not in benchmark.metrics}}
 
 
 def score_answer(benchmark: Benchmark, sample: Sample, answer: Answer) -> Score:
-    """The benchmark's score of one answer, with what is measured of every answer."""
-    return next(iter(_scored(benchmark, [(sample, answer)], ReasoningTally())))
+    """The benchmark's score of one answer, with the values that are measured of every answer."""
+    return next(iter(_score_rows(benchmark, [(sample, answer)], ReasoningTally())))
 
 
-def as_scored(answered: Iterable[Answered], strip_reasoning: bool) -> Iterator[Answered]:
-    """The answers as they are scored and judged: without their reasoning, where it is left out."""
+def answers_as_scored(answered: Iterable[Answered], strip_reasoning: bool) -> Iterator[Answered]:
+    """The answers as they are scored and judged: without reasoning if `strip_reasoning` is set."""
     for sample, answer in answered:
         found = None if answer is None or not strip_reasoning else find_reasoning(answer.text)
-        yield sample, answer if answer is None or found is None else _without(answer, found)
+        yield sample, answer if answer is None or found is None else _strip_reasoning(answer, found)
 
 
-def _without(answer: Answer, reasoning: Reasoning) -> Answer:
+def _strip_reasoning(answer: Answer, reasoning: Reasoning) -> Answer:
     return answer.model_copy(update={"text": answer.text[reasoning.start : reasoning.end]})
 
 
-def _scored(benchmark: Benchmark, answered: Iterable[Answered], reasoning: ReasoningTally) -> Iterator[Score]:
-    """The scores in order, with what is measured of every answer; a missing answer has None for every value."""
-    missing: dict[str, float | None] = dict.fromkeys(needed_values(all_metrics(benchmark, reasoning)))
-    # Where a benchmark makes a figure of its own of this value, reasoning must not change it.
-    is_own = TOUCHED in needed_values(benchmark.metrics)
+def _score_rows(benchmark: Benchmark, answered: Iterable[Answered], reasoning: ReasoningTally) -> Iterator[Score]:
+    """The scores in order, with the values measured of every answer; a missing answer has None for every value."""
+    missing: dict[str, float | None] = dict.fromkeys(required_values(all_metrics(benchmark, reasoning)))
+    # If the benchmark has its own metric of this value, reasoning must not change it.
+    is_own = DECIDED_BY_QUIRK in required_values(benchmark.metrics)
     for sample, answer in answered:
-        groups = groups_of(benchmark, sample)
+        groups = sample_groups(benchmark, sample)
         if answer is None:
             yield Score(sample_id=sample.id, cluster=sample.cluster, groups=groups, values=missing)
             continue
         found = find_reasoning(answer.text)
         reasoning.add(found)
-        read = _without(answer, found) if found is not None and reasoning.strip else answer
+        read = _strip_reasoning(answer, found) if found is not None and reasoning.strip else answer
         score = benchmark.score(sample, read)
         values = {**answer_values(read), **score.values}
         if reasoning.strip:
-            values |= stripped_values(found)
+            values |= reasoning_values(found)
         elif found is not None and not is_own:
-            values[TOUCHED] = 1.0
-        # Of parts that were validated each; to do it again would take a third of the time.
+            values[DECIDED_BY_QUIRK] = 1.0
+        # The parts are validated already; validating them again would take a third of the time.
         yield Score.model_construct(
             sample_id=score.sample_id,
             cluster=score.cluster,
             groups=groups,
             values=values,
-            details=score.details if read is answer or found is None else _moved(score.details, found.start),
+            details=score.details if read is answer or found is None else _shift_spans(score.details, found.start),
         )
 
 
-def _moved(details: dict[str, Any], by: int) -> dict[str, Any]:
-    """Details whose spans are in the whole answer's text, of which reasoning was left out before the answer."""
+def _shift_spans(details: dict[str, Any], by: int) -> dict[str, Any]:
+    """Details with spans shifted to the whole text, from which reasoning was stripped before the answer."""
     if not details.get("hallucinated"):
         return details
     return {**details, "hallucinated": [[start + by, end + by] for start, end in details["hallucinated"]]}
 
 
-def groups_of(benchmark: Benchmark, sample: Sample) -> tuple[str, ...]:
-    """The parts of the benchmark that a sample counts for."""
-    return benchmark.groups(sample) if isinstance(benchmark, Grouped) else ()
+def sample_groups(benchmark: Benchmark, sample: Sample) -> tuple[str, ...]:
+    """The parts of the benchmark that a sample belongs to."""
+    return benchmark.groups(sample) if isinstance(benchmark, HasGroups) else ()
 
 
 def score_all(
@@ -91,10 +96,10 @@ def score_all(
 ) -> Iterator[Score]:
     """The scores in the order of the samples; one without an answer has None for every value.
 
-    `reasoning` says whether reasoning in answers is left out, and counts it.
+    `reasoning` says whether to strip reasoning, and counts it.
     """
-    scores = _scored(benchmark, answered, reasoning or ReasoningTally())
-    return benchmark.combine(scores) if isinstance(benchmark, Combining) else scores
+    scores = _score_rows(benchmark, answered, reasoning or ReasoningTally())
+    return benchmark.combine(scores) if isinstance(benchmark, CombinesScores) else scores
 
 
 def estimate_scores(
@@ -105,7 +110,7 @@ def estimate_scores(
     seed: int = 0,
     reasoning: ReasoningTally | None = None,
 ) -> dict[str, Estimate]:
-    """Every metric of a benchmark over scores of different samples, which are forgotten once added up."""
+    """Every metric of a benchmark over scores of different samples, which are discarded once added up."""
     sums = Sums(all_metrics(benchmark, reasoning))
     for score in scores:
         sums.add([score])
@@ -135,9 +140,9 @@ def write_scores(
     write_json(
         folder / METRICS, {name: metric.model_dump(mode="json") for name, metric in sums.formulas.metrics.items()}
     )
-    write_json(folder / REMARKS, list(remarks_of(benchmark, estimates, reasoning)))
-    # Last: a benchmark that has estimates is complete.
-    write_json(folder / ESTIMATES, {name: made.model_dump(mode="json") for name, made in estimates.items()})
+    write_json(folder / REMARKS, list(collect_caveats(benchmark, estimates, reasoning)))
+    # Written last: a benchmark with estimates is complete.
+    write_json(folder / ESTIMATES, {name: estimate.model_dump(mode="json") for name, estimate in estimates.items()})
     return estimates
 
 
@@ -149,18 +154,18 @@ def score_directory(
     seed: int = 0,
     strip_reasoning: bool = False,
 ) -> dict[str, Estimate]:
-    """Score the answers in `directory / benchmark.name` and write what `write_scores` does beside them.
+    """Score the answers in `directory / benchmark.name` and write the files of `write_scores` beside them.
 
     Raises:
-        InputError: a sample without an answer, or an answer without a sample.
+        InputError: a sample has no answer, or an answer has no sample.
     """
     folder = directory / benchmark.name
     reasoning = ReasoningTally(strip_reasoning)
-    return write_scores(benchmark, _answered(folder), folder, resamples=resamples, seed=seed, reasoning=reasoning)
+    return write_scores(benchmark, _read_answered(folder), folder, resamples=resamples, seed=seed, reasoning=reasoning)
 
 
-def _answered(folder: Path) -> Iterator[tuple[Sample, Answer]]:
-    """Samples and answers side by side; `eval` writes both in one order, and what is out of it waits."""
+def _read_answered(folder: Path) -> Iterator[tuple[Sample, Answer]]:
+    """Samples with their answers; `eval` writes both in one order, and rows out of order are buffered."""
     answers = read_rows(folder / ANSWERS, Answer)
     waiting: dict[str, Answer] = {}
     missing = 0

@@ -1,14 +1,14 @@
-"""Numbers with honest intervals: a bootstrap over images (clusters) for one model and for two, seeds too in `crossed`.
+"""Estimates and paired comparisons with intervals from a cluster bootstrap over images; several seeds use `crossed`.
 
-It reads scores and metrics and knows no benchmark and no file. Questions on one image are answered by the same model
-from the same features, so the image is what is resampled, never the question (Miller 2024, arXiv 2411.00640, sec. 2.2).
+The module knows no benchmark and no file. Questions on one image are answered by the same model from the same features,
+so images are resampled, never questions (Miller 2024, arXiv 2411.00640, sec. 2.2).
 
-A metric is made of sums (`metrics`, `sums`), so a resample is one row of cluster counts times the table of the
-clusters' sums, and ten thousand resamples are one matrix product. Intervals are percentile intervals, expanded for the
-number of clusters (Hesterberg 2015, arXiv 1411.5279, sec. 5.3), and not BCa: they cover as they promise from 20 images
-on (the tests check), and stay defined for shares near 0, where BCa's jackknife is not. Over several training seeds
-intervals and p are Student's, from the variance between images and between seeds: no bootstrap of three seeds knows
-how heavy their tails are.
+A metric is a function of sums (`metrics`, `cluster_sums`), so a resample is one row of cluster counts times the table
+of cluster sums, and ten thousand resamples are one matrix product. Intervals are percentile intervals, expanded for the
+number of clusters (Hesterberg 2015, arXiv 1411.5279, sec. 5.3), not BCa: they reach their nominal coverage from 20
+images on (tested), and stay defined for shares near 0, where BCa's jackknife does not. Over several training seeds,
+intervals and p values are Student's, from the variance between images and between seeds: a bootstrap of three seeds
+cannot estimate the tails.
 """
 
 import math
@@ -19,17 +19,17 @@ import numpy as np
 from scipy import special  # not stats, whose import takes seconds
 
 from sightline.errors import InputError
-from sightline.evals.cluster_sums import ClusterSums, CompiledMetrics, FloatArray, add_up
-from sightline.evals.crossed import Spread, influences, spread_of
-from sightline.evals.metrics import AnyMetric, Metric
+from sightline.evals.cluster_sums import ClusterSums, CompiledMetrics, FloatArray, sum_scores
+from sightline.evals.crossed import Spread, estimate_spread, influences
+from sightline.evals.metrics import AnyMetric
 from sightline.records.rows import Estimate, Score
 
 RESAMPLES = 10_000
-#: Where more than this share of resamples leaves a metric undefined (0 / 0), it gets no interval.
+#: A metric that is undefined (0 / 0) in more than this share of resamples gets no interval.
 _MOST_UNDEFINED = 0.05
-#: Fewer resamples than this beyond 0 do not say how improbable 0 is.
+#: With fewer resamples than this beyond 0, p is not estimated from their share.
 _FEW = 10
-#: Resampled counts held at a time; bounds the memory, not the result.
+#: Number of resampled counts in memory at a time; it bounds memory and does not affect the result.
 _COUNTS_AT_A_TIME = 4_000_000
 
 
@@ -38,9 +38,9 @@ class Comparison:
     """A metric before and after, and after - before, all three over the items that every run scored.
 
     `by_seed` holds the differences of the single (before, after) pairs; `clusters` is the number of images. `p` is the
-    two-sided p of "no difference", from the same quantities as the interval; `p_at` is that of any other true
-    difference. `spread` splits the variance of the difference where there are several seeds that differ; None for one
-    seed, whose variance between seeds is unknown.
+    two-sided p of "no difference", from the same quantities as the interval; `p_at` is the p of any other true
+    difference. `spread` splits the variance of the difference if several seeds differ; it is None for one seed, since
+    the variance between seeds is then unknown.
     """
 
     before: Estimate
@@ -55,7 +55,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Counts:
-    """Items of a figure that were scored and that were not, and the clusters resampled."""
+    """Numbers of scored and unscored items of a metric, and of resampled clusters."""
 
     scored: int
     unscored: int
@@ -67,23 +67,23 @@ def estimate(
 ) -> dict[str, Estimate]:
     """Each metric of one model, with a cluster-bootstrap standard error and a 95 % interval.
 
-    An item that lacks a value the metric needs is left out and counted in `unscored`. A number that cannot be had
-    (nothing scored, 0 / 0, fewer than two clusters) is None.
+    An item that lacks a value the metric needs is left out and counted in `unscored`. An undefined number (nothing
+    scored, 0 / 0, fewer than two clusters) is None.
     """
-    return estimate_sums(*add_up([scores], metrics), resamples=resamples, seed=seed)
+    return estimate_sums(*sum_scores([scores], metrics), resamples=resamples, seed=seed)
 
 
 def estimate_sums(
     table: ClusterSums, formulas: CompiledMetrics, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Estimate]:
-    """As `estimate`, of scores that are added up already."""
+    """As `estimate`, from sums."""
     points, draws = formulas.values(table.sums.sum(axis=1)), _resample(table, formulas, resamples, seed)
     for m, name in enumerate(formulas.metrics):
-        # An official epsilon would make a zero of nothing.
+        # With an official epsilon, no scored item would give 0.
         if not all(table.scored[source] for source in formulas.sources[name]):
             points[:, m] = np.nan
     return {
-        name: _single(metric, points[0, m], draws[:, 0, m], _counts(table, name))
+        name: _model_estimate(metric, points[0, m], draws[:, 0, m], _counts(table, name))
         for m, (name, metric) in enumerate(formulas.metrics.items())
     }
 
@@ -97,9 +97,9 @@ def estimate_figure(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """Any figure of sums [cluster, ...] with a cluster-bootstrap standard error and a 95 % interval.
+    """Any function of sums [cluster, ...] with a cluster-bootstrap standard error and a 95 % interval.
 
-    `figure` takes sums [..., ...] over leading axes of resamples, and gives nan where it is undefined.
+    `figure` takes sums [..., ...] with leading axes of resamples, and returns nan where it is undefined.
     """
     clusters, shape = len(sums), sums.shape[1:]
     if clusters == 0:
@@ -109,7 +109,7 @@ def estimate_figure(
         return Estimate(value=_number(point), stderr=None, ci95=None, n=scored, unscored=unscored)
     flat = sums.reshape(clusters, -1)
     draws = [figure((counts @ flat).reshape(-1, *shape)) for counts in _cluster_counts(clusters, resamples, seed)]
-    return _finish(point, np.concatenate(draws), _Counts(scored, unscored, clusters))
+    return _bootstrap_estimate(point, np.concatenate(draws), _Counts(scored, unscored, clusters))
 
 
 def compare(
@@ -122,35 +122,35 @@ def compare(
 ) -> dict[str, Comparison]:
     """Each metric before and after, paired: the same resampled images on both sides.
 
-    `runs` holds one (before, after) pair of score lists for each training seed; numbers are means over the seeds. All
-    of them answer the same samples; an item counts for a metric only where every run scored it, so that the three
-    numbers of a row belong together. Images and seeds are crossed, and both are samples, so the interval is about the
-    recipe and not about these runs (`crossed`); where the same change was made in several `settings`, which are no
-    sample, `runs[setting * seeds + seed]` are averaged over them first. Of a single seed, or of one run that stands on
-    its side for every seed, the interval is the bootstrap's over images: the luck of that seed is not in it.
+    `runs` holds one (before, after) pair of score lists for each training seed; values are means over the seeds. All
+    runs answer the same samples; an item counts for a metric only if every run scored it, so that the three numbers of
+    a row are consistent. Images and seeds are crossed, and both are samples, so the interval is about the recipe and
+    not about these runs (`crossed`). If the same change was made in several `settings`, which are not a sample,
+    `runs[setting * seeds + seed]` are averaged over settings first. For a single seed, or one run used for every seed
+    of a side, the interval is the bootstrap over images, which does not include the variance between seeds.
     """
     if not runs:
         raise InputError("there is nothing to compare: give at least one pair of evaluations.")
     if len(runs) % settings:
         raise ValueError(f"{len(runs)} runs are not the same seeds in {settings} settings")
-    table, formulas = add_up([scores for pair in runs for scores in pair], metrics)
+    table, formulas = sum_scores([scores for pair in runs for scores in pair], metrics)
     points, draws = formulas.values(table.sums.sum(axis=1))[None], _resample(table, formulas, resamples, seed)
     pulls = _influences(table, formulas) if len(runs) > settings else np.zeros((1, 2 * len(runs), len(metrics)))
     before, after = (
         _Side(
-            points=_over_settings(points[:, side::2], settings),
-            draws=_over_settings(draws[:, side::2], settings),
-            pulls=_over_settings(pulls[:, side::2], settings),
+            points=_mean_over_settings(points[:, side::2], settings),
+            draws=_mean_over_settings(draws[:, side::2], settings),
+            pulls=_mean_over_settings(pulls[:, side::2], settings),
         )
         for side in (0, 1)
     )
     difference, result = after.minus(before), {}
     for m, (name, metric) in enumerate(metrics.items()):
         counts = _counts(table, name)
-        of_both, p_at, spread = difference.judged(m, metric, counts)
+        of_both, p_at, spread = difference.estimate_metric(m, metric, counts)
         result[name] = Comparison(
-            before=_bounded(before.judged(m, metric, counts)[0], metric, counts),
-            after=_bounded(after.judged(m, metric, counts)[0], metric, counts),
+            before=_with_exact_bound(before.estimate_metric(m, metric, counts)[0], metric, counts),
+            after=_with_exact_bound(after.estimate_metric(m, metric, counts)[0], metric, counts),
             difference=of_both,
             by_seed=tuple(_number(value) for value in difference.points[0, :, m]),
             clusters=counts.clusters,
@@ -163,44 +163,43 @@ def compare(
 
 @dataclass(frozen=True)
 class _Side:
-    """Figures of one side of a comparison, or of the difference, each averaged over the settings.
+    """Metrics of one side of a comparison, or of the difference, averaged over the settings.
 
-    `points` [1, seed, figure], `draws` [resample, seed, figure], `pulls` [cluster, seed, figure], the influences.
-    `least` is the least value of a share.
+    `points` [1, seed, metric], `draws` [resample, seed, metric], `pulls` [cluster, seed, metric], the influences.
+    `minimum` is the lower bound of a share.
     """
 
     points: FloatArray
     draws: FloatArray
     pulls: FloatArray
-    least: float = 0.0
+    minimum: float = 0.0
 
     def minus(self, other: "_Side") -> "_Side":
-        return _Side(self.points - other.points, self.draws - other.draws, self.pulls - other.pulls, least=-1.0)
+        return _Side(self.points - other.points, self.draws - other.draws, self.pulls - other.pulls, minimum=-1.0)
 
-    def judged(
+    def estimate_metric(
         self, m: int, metric: AnyMetric, counts: _Counts
     ) -> tuple[Estimate, Callable[[float], float | None], Spread | None]:
-        """The mean over the seeds of a figure, the p of any true value of it, and its spread over images and seeds."""
+        """The mean of a metric over the seeds, the p of any true value, and its spread over images and seeds."""
         values, pulls = self.points[0, :, m], self.pulls[:, :, m].T
-        if _is_one(values, pulls):
+        if _is_single_run(values, pulls):
             only, drawn = float(values[0]), self.draws[:, 0, m]
-            return _finish(only, drawn, counts), lambda true: _p_value(only - true, drawn - true, counts), None
+            return (
+                _bootstrap_estimate(only, drawn, counts),
+                lambda true: _p_value(only - true, drawn - true, counts),
+                None,
+            )
         point, draws = float(values.mean()), self.draws[:, :, m].mean(axis=1)
         if np.isnan(pulls).any() or not _is_defined(point, draws):
             return _without_interval(point, counts), lambda _: None, None
-        spread = spread_of(values, pulls)
-        low, high = point - spread.reach(), point + spread.reach()
+        spread = estimate_spread(values, pulls)
+        low, high = point - spread.half_width(), point + spread.half_width()
         if metric.unit == "share":
-            low, high = max(self.least, low), min(1.0, high)
-        made = Estimate(value=point, stderr=spread.stderr, ci95=(low, high), n=counts.scored, unscored=counts.unscored)
-        return made, lambda true: spread.p_value(point - true), spread
-
-
-def paired_difference(
-    before: Iterable[Score], after: Iterable[Score], metric: Metric, *, resamples: int = RESAMPLES, seed: int = 0
-) -> Estimate:
-    """Of one metric, after - before over the items that both scored; identical scores give exactly 0, width 0."""
-    return compare([(before, after)], {"metric": metric}, resamples=resamples, seed=seed)["metric"].difference
+            low, high = max(self.minimum, low), min(1.0, high)
+        estimate = Estimate(
+            value=point, stderr=spread.stderr, ci95=(low, high), n=counts.scored, unscored=counts.unscored
+        )
+        return estimate, lambda true: spread.p_value(point - true), spread
 
 
 def _counts(table: ClusterSums, name: str) -> _Counts:
@@ -208,7 +207,7 @@ def _counts(table: ClusterSums, name: str) -> _Counts:
 
 
 def _cluster_counts(clusters: int, resamples: int, seed: int) -> Iterator[FloatArray]:
-    """How often each cluster is drawn, chunk by chunk: [resample, cluster], every row summing to `clusters`."""
+    """Draw counts of each cluster, in chunks: [resample, cluster]; every row sums to `clusters`."""
     rng = np.random.default_rng([seed, 0])
     at_a_time = max(1, _COUNTS_AT_A_TIME // max(1, clusters))
     for start in range(0, resamples, at_a_time):
@@ -218,7 +217,7 @@ def _cluster_counts(clusters: int, resamples: int, seed: int) -> Iterator[FloatA
 
 
 def _resample(table: ClusterSums, formulas: CompiledMetrics, resamples: int, seed: int) -> FloatArray:
-    """Figures [resample, run, figure]; one product per run, so that equal runs give equal values to the bit."""
+    """Values [resample, run, metric]; one product a run, so that equal runs give bit-identical values."""
     runs, clusters, _ = table.sums.shape
     if clusters < 2:
         return np.full((resamples, runs, len(formulas.metrics)), np.nan)
@@ -229,57 +228,57 @@ def _resample(table: ClusterSums, formulas: CompiledMetrics, resamples: int, see
     return np.concatenate(list(chunks))
 
 
-def _over_settings(values: FloatArray, settings: int) -> FloatArray:
-    """[any, setting * seed, figure] -> [any, seed, figure]: the mean over settings."""
+def _mean_over_settings(values: FloatArray, settings: int) -> FloatArray:
+    """[any, setting * seed, metric] -> [any, seed, metric]: the mean over settings."""
     rows, runs, figures = values.shape
     mean: FloatArray = values.reshape(rows, settings, runs // settings, figures).mean(axis=1)
     return mean
 
 
 def _influences(table: ClusterSums, formulas: CompiledMetrics) -> FloatArray:
-    """What each cluster adds to each figure, [cluster, run, figure]; NaN where there are fewer than two clusters."""
+    """Contribution of each cluster to each metric, [cluster, run, metric]; NaN for fewer than two clusters."""
     if table.clusters < 2:
         return np.full((1, len(table.sums), len(formulas.metrics)), np.nan)
     return np.moveaxis(influences(table, formulas), 1, 0)
 
 
-def _is_one(values: FloatArray, pulls: FloatArray) -> bool:
-    """Whether there is one seed, or the same run for every seed, so that seeds do not differ at all."""
+def _is_single_run(values: FloatArray, pulls: FloatArray) -> bool:
+    """Whether there is one seed, or the same run for every seed."""
     same = np.array_equal(values, np.broadcast_to(values[:1], values.shape), equal_nan=True)
     return same and np.array_equal(pulls, np.broadcast_to(pulls[:1], pulls.shape), equal_nan=True)
 
 
-def _single(metric: AnyMetric, point: float, draws: FloatArray, counts: _Counts) -> Estimate:
+def _model_estimate(metric: AnyMetric, point: float, draws: FloatArray, counts: _Counts) -> Estimate:
     """The estimate of one model's metric."""
-    return _bounded(_finish(point, draws, counts), metric, counts)
+    return _with_exact_bound(_bootstrap_estimate(point, draws, counts), metric, counts)
 
 
-def _bounded(made: Estimate, metric: AnyMetric, counts: _Counts) -> Estimate:
-    """An estimate of one model; a share of exactly 0 or 1 needs a bound that no resample and no spread can show."""
-    if metric.unit == "share" and made.ci95 is not None:
-        # Resamples of a constant are that constant: the exact binomial bound, with clusters as trials, is honest.
+def _with_exact_bound(estimate: Estimate, metric: AnyMetric, counts: _Counts) -> Estimate:
+    """The estimate of one model; a share of exactly 0 or 1 gets the exact bound, since its resamples do not vary."""
+    if metric.unit == "share" and estimate.ci95 is not None:
+        # The exact binomial bound, with clusters as trials.
         bound = float(1 - 0.025 ** (1 / counts.clusters))
-        if made.ci95 == (0.0, 0.0):
-            return made.model_copy(update={"ci95": (0.0, bound), "stderr": None})
-        if made.ci95 == (1.0, 1.0):
-            return made.model_copy(update={"ci95": (1 - bound, 1.0), "stderr": None})
-    return made
+        if estimate.ci95 == (0.0, 0.0):
+            return estimate.model_copy(update={"ci95": (0.0, bound), "stderr": None})
+        if estimate.ci95 == (1.0, 1.0):
+            return estimate.model_copy(update={"ci95": (1 - bound, 1.0), "stderr": None})
+    return estimate
 
 
-def _finish(point: float, draws: FloatArray, counts: _Counts) -> Estimate:
+def _bootstrap_estimate(point: float, draws: FloatArray, counts: _Counts) -> Estimate:
     if not _is_defined(point, draws):
         return _without_interval(point, counts)
     defined = draws[np.isfinite(draws)]
     tail = 100 * _tail(counts.clusters)
     low, high = (float(bound) for bound in np.percentile(defined, [tail, 100 - tail]))
-    # A constant has no spread; the mean that np.std subtracts may be off by a rounding.
+    # A constant has no spread, but np.std may give a rounding error.
     is_constant = low == high == defined[0] and np.all(defined == low)
     stderr = 0.0 if is_constant else _scale(counts) * float(np.std(defined, ddof=1))
     return Estimate(value=float(point), stderr=stderr, ci95=(low, high), n=counts.scored, unscored=counts.unscored)
 
 
 def _is_defined(point: float, draws: FloatArray) -> bool:
-    """Whether the figure is defined, and in nearly every resample too."""
+    """Whether the metric is defined, and in nearly every resample too."""
     return not np.isnan(point) and np.isfinite(draws).sum() >= max(2.0, (1 - _MOST_UNDEFINED) * len(draws))
 
 
@@ -288,20 +287,20 @@ def _without_interval(point: float, counts: _Counts) -> Estimate:
 
 
 def _scale(counts: _Counts) -> float:
-    """Resamples of C clusters spread by sqrt((C - 1) / C) too little."""
+    """Corrects the spread of resamples of C clusters, which is too small by sqrt((C - 1) / C)."""
     return math.sqrt(counts.clusters / (counts.clusters - 1))
 
 
 def _tail(clusters: int) -> float:
     """The share of resamples beyond each end of a 95 % interval; 2.5 % for many clusters, less for few."""
-    reach = math.sqrt(clusters / (clusters - 1)) * special.stdtrit(clusters - 1, 0.975)
-    return float(special.ndtr(-reach))
+    half_width = math.sqrt(clusters / (clusters - 1)) * special.stdtrit(clusters - 1, 0.975)
+    return float(special.ndtr(-half_width))
 
 
 def _p_value(point: float, draws: FloatArray, counts: _Counts) -> float | None:
-    """Twice the share of resamples at or beyond 0, by the same expansion as the interval's; never exactly 0.
+    """Twice the share of resamples at or beyond 0, expanded like the interval; never exactly 0.
 
-    Where too few are beyond 0 to be counted, it is Student's, of the difference over its standard error.
+    If too few are beyond 0, it is Student's p of the difference over its standard error.
     """
     if not _is_defined(point, draws):
         return None
@@ -314,8 +313,8 @@ def _p_value(point: float, draws: FloatArray, counts: _Counts) -> float | None:
     if beyond < _FEW and spread > 0:
         away = abs(point) / (_scale(counts) * spread)
         return float(2 * special.stdtr(counts.clusters - 1, -away))
-    reach = -special.ndtri(share) / math.sqrt(counts.clusters / (counts.clusters - 1))
-    return float(2 * special.stdtr(counts.clusters - 1, -reach))
+    half_width = -special.ndtri(share) / math.sqrt(counts.clusters / (counts.clusters - 1))
+    return float(2 * special.stdtr(counts.clusters - 1, -half_width))
 
 
 def _number(value: float) -> float | None:

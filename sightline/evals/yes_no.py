@@ -1,35 +1,35 @@
 """Yes/no answers by the official POPE rule, and the confusion metrics over them.
 
-It asks nothing and draws no questions: a benchmark brings those and calls `score_yes_no`. Intervals of the metrics come
-from `statistics`.
+Benchmarks bring the questions and call `score_yes_no`.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from sightline.evals.benchmark import TOUCHED, AnyMetric, Metric, count, mean
+from sightline.evals.benchmark import DECIDED_BY_QUIRK, AnyMetric, Metric, count, mean
 from sightline.evals.questions import find_reasoning
 from sightline.records.rows import Answer, Score
 
-#: Any of these as a word of the first sentence makes the answer a no; everything else is a yes, even nothing at all.
+#: Any of these as a word of the first sentence makes the answer a no; every other answer, even an empty one, is a yes.
 NO_WORDS = frozenset({"No", "not", "no"})
 _PLAIN = re.compile(r"\b(?:yes|no|not)\b", re.IGNORECASE)
 
 
 def parse_yes_no(text: str) -> bool:
-    """True for yes, by the rule of POPE's `evaluate.py` (Li et al. 2023, arXiv 2305.10355), its quirks included.
+    """True for yes, by the rule of POPE's `evaluate.py` (Li et al. 2023, arXiv 2305.10355), quirks included.
 
-    The text up to the first full stop, commas removed, split at single spaces; case matters ("NO" is a yes).
+    The rule reads the text up to the first full stop, without commas, split at single spaces. Case matters: "NO" is a
+    yes.
     """
     words = text.split(".")[0].replace(",", "").split(" ")
     return NO_WORDS.isdisjoint(words)
 
 
-def is_touched(text: str) -> bool:
-    """Whether the official rule decided by a default or a quirk: plainly read, the answer says otherwise, or neither.
+def decided_by_quirk(text: str) -> bool:
+    """Whether a default or quirk of the official rule decided: a plain reading gives another result, or none.
 
-    The plain reading is the answer's first "yes", "no" or "not", whatever its case and place. Reasoning in tags is no
-    part of the answer, but the rule reads it, so that it decides.
+    The plain reading is the answer's first "yes", "no" or "not" in any case and place. Reasoning in tags is not part of
+    the answer, but the rule reads it, so it counts as a quirk.
     """
     if find_reasoning(text) is not None:
         return True
@@ -38,17 +38,17 @@ def is_touched(text: str) -> bool:
 
 
 def score_yes_no(answer: Answer, *, truth: bool) -> Score:
-    """One cell of the confusion matrix; `empty` marks an answer without text, which the official rule takes for yes."""
-    said = parse_yes_no(answer.text)
+    """One cell of the confusion matrix; `empty` marks an answer without text, which the official rule reads as yes."""
+    says_yes = parse_yes_no(answer.text)
     values: dict[str, float | None] = {
-        "true_positive": float(said and truth),
-        "false_positive": float(said and not truth),
-        "true_negative": float(not said and not truth),
-        "false_negative": float(not said and truth),
+        "true_positive": float(says_yes and truth),
+        "false_positive": float(says_yes and not truth),
+        "true_negative": float(not says_yes and not truth),
+        "false_negative": float(not says_yes and truth),
         "empty": float(not answer.text.strip()),
-        TOUCHED: float(is_touched(answer.text)),
+        DECIDED_BY_QUIRK: float(decided_by_quirk(answer.text)),
     }
-    details = {"parsed": "yes" if said else "no", "truth": "yes" if truth else "no"}
+    details = {"parsed": "yes" if says_yes else "no", "truth": "yes" if truth else "no"}
     return Score(sample_id=answer.sample_id, cluster=answer.cluster, values=values, details=details)
 
 
@@ -94,8 +94,8 @@ def both_right(
 ) -> Iterator[Score]:
     """The scores in order; the second of each cluster gets the value `both`: 1 where `right` is 1 on both, else 0.
 
-    It is None where either is unscored. `groups` are what the second one belongs to besides, so that a metric over
-    them counts each two once. The two may stand apart; what waits is the first ones alone.
+    The value is None where either is unscored. `groups` are added to the second score, so that a metric over them
+    counts each pair once. The two need not be adjacent; only the first ones are buffered.
     """
     first: dict[str, Score] = {}
     for score in scores:

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from sightline.config import Config
 from sightline.errors import InputError
 from sightline.evals.directory import BenchmarkResult
-from sightline.evals.metrics import figure_alone
+from sightline.evals.metrics import metric_with_parts
 from sightline.evals.significance import holm
 from sightline.evals.statistics import Comparison, compare
 from sightline.records.rows import Estimate, Row
@@ -150,7 +150,7 @@ def judge_claim(claim: ClaimSpec, runs: Mapping[str, Sequence[Mapping[str, Bench
     before, after = runs.get(claim.against), runs.get(claim.arm)
     if not before or not after:
         return ClaimFinding(**told)
-    metrics = figure_alone(after[0][claim.benchmark].metrics, claim.metric)
+    metrics = metric_with_parts(after[0][claim.benchmark].metrics, claim.metric)
     metric = metrics[claim.metric]
     if claim.expect == "not worse" and metric.higher_is_better is None:
         raise InputError(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sightline.evals.benchmark import AnyMetric, Benchmark, BenchmarkSetting, Metric, mean
+from sightline.evals.benchmark import AnyMetric, Benchmark, BenchmarkOptions, Metric, mean
 from sightline.evals.registry import BenchmarkEntry
 from sightline.evals.yes_no import YES_NO_METRICS, score_yes_no
 from sightline.records.rows import Answer, Sample, Score
@@ -98,9 +98,9 @@ class ShapeBenchmark:
         return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details=details)
 
 
-def make_shapes(name: str, setting: BenchmarkSetting) -> Benchmark:
+def make_shapes(name: str, options: BenchmarkOptions) -> Benchmark:
     """The factory, as a registry entry names it."""
-    return ShapeBenchmark(name, setting.folder, setting.limit or 12)
+    return ShapeBenchmark(name, options.folder, options.limit or 12)
 
 
 SHAPES_ENTRY = BenchmarkEntry("tests.evals.shapes:make_shapes", "Drawn shapes.")

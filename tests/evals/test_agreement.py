@@ -10,13 +10,13 @@ from sightline.data.labels import RaterFile
 from sightline.errors import InputError
 from sightline.evals.agreement import (
     MISSING,
-    agreements,
     cohen_kappa,
     cohen_sums,
     fleiss_kappa,
     fleiss_sums,
     krippendorff_alpha,
     krippendorff_sums,
+    measure_agreement,
 )
 from sightline.evals.statistics import estimate_figure
 from sightline.records import AnswerAnnotation, LabelItem, RatedAnswer, Rating, append_rows
@@ -98,9 +98,9 @@ def test_the_interval_covers() -> None:
         first = rng.integers(2, size=80)
         second = np.where(rng.random(80) < 0.6, first, rng.integers(2, size=80))
         sums = cohen_sums(np.stack([first, second], axis=1), 2)
-        made = estimate_figure(sums, lambda table: cohen_kappa(table, 1 - np.eye(2)), scored=80, resamples=400)
-        assert made.ci95 is not None
-        covered += made.ci95[0] <= 0.6 <= made.ci95[1]
+        estimate = estimate_figure(sums, lambda table: cohen_kappa(table, 1 - np.eye(2)), scored=80, resamples=400)
+        assert estimate.ci95 is not None
+        covered += estimate.ci95[0] <= 0.6 <= estimate.ci95[1]
     assert 52 <= covered <= 60
 
 
@@ -132,7 +132,7 @@ def labels(folder: Path, verdicts: dict[str, str], **noted: AnswerAnnotation) ->
 
 def test_a_directory_of_two(tmp_path: Path) -> None:
     labels(tmp_path, {"ann": "ffss-t", "bo": "fsss f"})
-    (found,) = agreements(tmp_path, resamples=200)
+    (found,) = measure_agreement(tmp_path, resamples=200)
     assert (found.about, found.measure, found.raters) == ("verdict", "Cohen's kappa", ("ann", "bo"))
     # Items 0 to 3 and 5: 3 of 5 agree; f 2, s 2, t 1 against f 2, s 3: p_e (4 + 6) / 25; (0.6 - 0.4) / 0.6
     assert found.estimate.value == pytest.approx(1 / 3, abs=1e-12)
@@ -146,7 +146,7 @@ def test_a_directory_of_three_with_marks_and_grades(tmp_path: Path) -> None:
         "cy": AnswerAnnotation(grades={"faithful": 5}),
     }
     labels(tmp_path, {"ann": "fst", "bo": "fss", "cy": "fsf"}, **marked)
-    found = {(one.about, one.measure, one.raters): one for one in agreements(tmp_path, resamples=200)}
+    found = {(one.about, one.measure, one.raters): one for one in measure_agreement(tmp_path, resamples=200)}
     everybody = ("ann", "bo", "cy")
     # P_i 1, 1, 0; shares 4/9, 4/9, 1/9: p_e 33/81; (2/3 - 33/81) / (48/81)
     assert found["verdict", "Fleiss' kappa", everybody].estimate.value == pytest.approx((54 - 33) / 48, abs=1e-12)
@@ -161,5 +161,5 @@ def test_a_directory_of_three_with_marks_and_grades(tmp_path: Path) -> None:
 
 def test_no_two_on_one_item(tmp_path: Path) -> None:
     labels(tmp_path, {"ann": "f-", "bo": " s"})
-    with pytest.raises(InputError, match=r"no two raters spoke of the same item \(raters: ann, bo\)"):
-        agreements(tmp_path)
+    with pytest.raises(InputError, match=r"no two raters rated the same item \(raters: ann, bo\)"):
+        measure_agreement(tmp_path)

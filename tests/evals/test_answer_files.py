@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.answer_reader import picture_name, read_answers
+from sightline.evals.answer_reader import normal_image_name, read_answers
 
 
 def written(tmp_path: Path, text: str, name: str = "answers") -> Path:
@@ -71,7 +71,7 @@ def test_names_of_ids_and_texts(row: dict[str, Any], key: str | None, text: str,
         ('{"id": 1, "answer": "a"}\n{"id": 2, "answer": 5}', r"line 2.*found: answer = 5"),
         ('{"id": 1, "answer": "a"}\n{"id": 2,', "line 2 is not JSON"),
         ('{"id": 1, "answe', "line 1 is not JSON"),
-        ('{"id": 1, "answer": "a"}\n[]', r"line 2: \[\] is no JSON object"),
+        ('{"id": 1, "answer": "a"}\n[]', r"line 2: \[\] is not a JSON object"),
         ('{"id": [1], "answer": "a"}', r"line 1: id = \[1\] is neither"),
         ('{"id": true, "answer": "a"}', "line 1: id = True is neither"),
         ('{"id": 1, "said": "a"}', r"line 1.*\(found: none\)"),
@@ -99,14 +99,14 @@ def test_what_is_no_answer_is_refused_by_its_place(text: str, sentence: str, tmp
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nowhere do not exist"):
+    with pytest.raises(InputError, match="nowhere does not exist"):
         list(read_answers(tmp_path / "nowhere"))
 
 
 def test_a_named_key_is_the_answer_whatever_else_is_there(tmp_path: Path) -> None:
     path = written(tmp_path, json.dumps({"id": 1, "pred": "a", "response": "b", "mine": ["c"], "answer": "truth"}))
     assert [next(read_answers(path, answer_key=key)).text for key in ("pred", "response", "mine")] == ["a", "b", "c"]
-    with pytest.raises(InputError, match="other = None is no text; the row's keys are id, pred, response"):
+    with pytest.raises(InputError, match="other = None is not text; the row's keys are id, pred, response"):
         list(read_answers(path, answer_key="other"))
 
 
@@ -122,7 +122,7 @@ def test_vlmevalkit_numbers_rows_by_index(tmp_path: Path) -> None:
 
 
 def test_an_excel_table_without_its_reader_is_one_sentence(tmp_path: Path) -> None:
-    remedy = "save it as TSV" if importlib.util.find_spec("openpyxl") else "save them as TSV .* install openpyxl"
+    remedy = "save it as TSV" if importlib.util.find_spec("openpyxl") else "save it as TSV .* install openpyxl"
     with pytest.raises(InputError, match=remedy):
         list(read_answers(written(tmp_path, "PK", "model_POPE.xlsx")))
 
@@ -181,4 +181,4 @@ def test_results_of_llavas_scienceqa_script(value: dict[str, Any], tmp_path: Pat
     ],
 )
 def test_names_of_pictures(name: str, expected: str) -> None:
-    assert picture_name(name) == expected
+    assert normal_image_name(name) == expected

@@ -15,11 +15,11 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """One model says yes to everything, the other is right but for the first picture of thirty."""
     folder = tmp_path_factory.mktemp("sides")
     lists = write_lists(folder / "lists", pictures=30)
-    said = {
+    texts_by_run = {
         "before": ["Yes" for _ in questions(lists)],
         "after": ["Yes" if n < 6 or q["label"] == "yes" else "No" for n, q in enumerate(questions(lists))],
     }
-    for name, texts in said.items():
+    for name, texts in texts_by_run.items():
         rows = [
             {"question_id": q["question_id"], "answer": text} for q, text in zip(questions(lists), texts, strict=True)
         ]
@@ -64,8 +64,8 @@ def test_with_several_seeds_the_table_says_what_seeds_could_show(sides: tuple[Pa
     """Three seeds that are right but for the first one, two and three pictures of thirty."""
     lists = write_lists(tmp_path / "lists", pictures=30)
     for seed in (1, 2, 3):
-        said = ["Yes" if n < 6 * seed or q["label"] == "yes" else "No" for n, q in enumerate(questions(lists))]
-        rows = [{"question_id": q["question_id"], "answer": t} for q, t in zip(questions(lists), said, strict=True)]
+        texts = ["Yes" if n < 6 * seed or q["label"] == "yes" else "No" for n, q in enumerate(questions(lists))]
+        rows = [{"question_id": q["question_id"], "answer": t} for q, t in zip(questions(lists), texts, strict=True)]
         answers = write_answers(tmp_path / f"{seed}.jsonl", rows)
         arguments = ["pope", "--answers", answers, "--data", lists, "--split", "random", "--out", tmp_path / str(seed)]
         assert CliRunner().invoke(app, ["score", *map(str, arguments), "--resamples", "200"]).exit_code == 0

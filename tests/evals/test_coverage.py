@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from sightline.evals.cluster_sums import ClusterSums, CompiledMetrics, FloatArray
-from sightline.evals.crossed import robust_errors
 from sightline.evals.metrics import AnyMetric, Metric
 from sightline.evals.statistics import estimate_sums
+from tests.evals.robust import robust_errors
 
 RATIO = Metric(label="", numerator={"a": 1}, denominator={"b": 1}, higher_is_better=None, unit="number")
 METRICS: dict[str, AnyMetric] = {"m": RATIO}
@@ -16,8 +16,8 @@ QUESTIONS = 6
 def world(rng: np.random.Generator, clusters: int, *, uneven: bool) -> FloatArray:
     """Hits and questions of each image: skills differ (Beta 6, 2), and where uneven, hard images are asked more."""
     skill = rng.beta(6, 2, size=clusters)
-    asked = 1 + rng.binomial(QUESTIONS - 1, 1 - skill) if uneven else np.full(clusters, QUESTIONS)
-    return np.stack([rng.binomial(asked, skill), asked], axis=1).astype(np.float64)
+    questions = 1 + rng.binomial(QUESTIONS - 1, 1 - skill) if uneven else np.full(clusters, QUESTIONS)
+    return np.stack([rng.binomial(questions, skill), questions], axis=1).astype(np.float64)
 
 
 def truth(*, uneven: bool) -> float:
@@ -31,10 +31,10 @@ def coverage(clusters: int, worlds: int, *, uneven: bool, resamples: int = 600) 
     formulas, right, drawn, linear = CompiledMetrics(METRICS), truth(uneven=uneven), 0, 0
     for number in range(worlds):
         table = ClusterSums(world(rng, clusters, uneven=uneven)[None], {"m": clusters}, {"m": 0}, clusters)
-        made = estimate_sums(table, formulas, resamples=resamples, seed=number)["m"]
-        assert made.ci95 is not None and made.value is not None
-        drawn += made.ci95[0] <= right <= made.ci95[1]
-        linear += abs(made.value - right) <= 1.96 * float(robust_errors(table, formulas)[0, 0])
+        estimate = estimate_sums(table, formulas, resamples=resamples, seed=number)["m"]
+        assert estimate.ci95 is not None and estimate.value is not None
+        drawn += estimate.ci95[0] <= right <= estimate.ci95[1]
+        linear += abs(estimate.value - right) <= 1.96 * float(robust_errors(table, formulas)[0, 0])
     return drawn / worlds, linear / worlds
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from sightline.evals.cluster_sums import FloatArray
-from sightline.evals.crossed import ALPHA, Parts, Spread, p_values, parts_of, reach, spread_of
+from sightline.evals.crossed import ALPHA, Parts, Spread, estimate_parts, estimate_spread, half_width, p_values
 from sightline.evals.metrics import Metric, count, mean
 from sightline.evals.statistics import Comparison, compare
 from sightline.records.rows import Score
@@ -26,14 +26,14 @@ def test_mean_squares_by_hand() -> None:
     MS(images) = 2 * (1.5^2 + 0.5^2 + 2^2) / 2 = 6.5, MS(seeds) = 3 * (1 + 1) / 1 = 6, MS(rest) = 3 / 2 = 1.5.
     """
     scores = np.array([[1.0, 2.0, 3.0], [2.0, 3.0, 7.0]])
-    made = spread_of(*influences_of(scores))
-    assert made.between_images == pytest.approx(6.5 / 6)
-    assert made.between_seeds == pytest.approx(6 / 6)
-    assert made.rest == pytest.approx(1.5 / 6)
-    assert made.variance == pytest.approx((6.5 + 6 - 1.5) / 6)
-    assert made.freedom == pytest.approx(min(2.0, 11**2 / (6.5**2 / 2 + 6**2 / 1 + 1.5**2 / 2)))
-    two_way = np.sqrt(made.variance) * stats.t.ppf(0.975, made.freedom)
-    assert made.reach() == pytest.approx(max(two_way, 1.0 * stats.t.ppf(0.975, 1)))
+    spread = estimate_spread(*influences_of(scores))
+    assert spread.between_images == pytest.approx(6.5 / 6)
+    assert spread.between_seeds == pytest.approx(6 / 6)
+    assert spread.rest == pytest.approx(1.5 / 6)
+    assert spread.variance == pytest.approx((6.5 + 6 - 1.5) / 6)
+    assert spread.freedom == pytest.approx(min(2.0, 11**2 / (6.5**2 / 2 + 6**2 / 1 + 1.5**2 / 2)))
+    two_way = np.sqrt(spread.variance) * stats.t.ppf(0.975, spread.freedom)
+    assert spread.half_width() == pytest.approx(max(two_way, 1.0 * stats.t.ppf(0.975, 1)))
 
 
 @pytest.mark.parametrize(
@@ -48,34 +48,34 @@ def test_mean_squares_by_hand() -> None:
 def test_a_component_is_never_negative(
     images: float, seeds: float, rest: float, variance: float, freedom: float
 ) -> None:
-    made = Spread(images=100, seeds=3, between_images=images, between_seeds=seeds, rest=rest)
-    assert (made.variance, made.freedom) == pytest.approx((variance, freedom))
+    spread = Spread(images=100, seeds=3, between_images=images, between_seeds=seeds, rest=rest)
+    assert (spread.variance, spread.freedom) == pytest.approx((variance, freedom))
 
 
 def test_where_seeds_decide_it_is_students_test_of_the_seeds() -> None:
     shifts = np.array([0.1, 0.2, 0.35])
-    made = spread_of(*influences_of(np.repeat(shifts[:, None], 50, axis=1)))
+    spread = estimate_spread(*influences_of(np.repeat(shifts[:, None], 50, axis=1)))
     expected = stats.ttest_1samp(shifts, 0.0)
-    assert made.p_value(float(shifts.mean())) == pytest.approx(expected.pvalue)
+    assert spread.p_value(float(shifts.mean())) == pytest.approx(expected.pvalue)
     low, high = expected.confidence_interval(0.95)
-    assert made.reach() == pytest.approx((high - low) / 2)
+    assert spread.half_width() == pytest.approx((high - low) / 2)
 
 
 def test_p_is_below_a_level_exactly_where_the_interval_excludes() -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(0.15, 1.0, (4000, 3, 20)) + rng.normal(0, 0.2, (4000, 3, 1)) + rng.normal(0, 0.5, (4000, 1, 20))
     values, pulls = influences_of(scores)
-    parts, means = parts_of(values, pulls), values.mean(axis=-1)
+    parts, means = estimate_parts(values, pulls), values.mean(axis=-1)
     for alpha in (0.001, ALPHA, 0.5):
-        assert np.array_equal(p_values(parts, means) < alpha, np.abs(means) > reach(parts, alpha))
+        assert np.array_equal(p_values(parts, means) < alpha, np.abs(means) > half_width(parts, alpha))
 
 
 def test_another_design_keeps_the_components() -> None:
     """An image's own variance 3, a seed's 0.2, the rest 5: each is divided by what averages it."""
-    made = Spread(images=50, seeds=4, between_images=3 / 50 + 5 / 200, between_seeds=0.2 / 4 + 5 / 200, rest=5 / 200)
-    other = made.planned(300, 6)
+    spread = Spread(images=50, seeds=4, between_images=3 / 50 + 5 / 200, between_seeds=0.2 / 4 + 5 / 200, rest=5 / 200)
+    other = spread.with_design(300, 6)
     assert other.variance == pytest.approx(3 / 300 + 0.2 / 6 + 5 / 1800)
-    assert made.planned(50, 4).variance == pytest.approx(made.variance)
+    assert spread.with_design(50, 4).variance == pytest.approx(spread.variance)
 
 
 def simulated(
@@ -93,7 +93,7 @@ def simulated(
         + rng.normal(0, ratio * error, (studies, seeds, 1))
     )
     values, pulls = influences_of(scores)
-    return parts_of(values, pulls), values.mean(axis=-1), float(error * np.sqrt(1 + ratio**2 / seeds))
+    return estimate_parts(values, pulls), values.mean(axis=-1), float(error * np.sqrt(1 + ratio**2 / seeds))
 
 
 def rates(seeds: int, ratio: float, studies: int, shared: float = 0.5) -> tuple[float, float, float]:
@@ -102,7 +102,7 @@ def rates(seeds: int, ratio: float, studies: int, shared: float = 0.5) -> tuple[
     covered = width = stars = 0.0
     for start in range(0, studies, 1000):
         parts, means, error = simulated(rng, min(1000, studies - start), seeds, ratio, shared)
-        half = reach(parts)
+        half = half_width(parts)
         covered += float(np.sum(np.abs(means) <= half))
         width += float(np.sum(half)) / (stats.norm.ppf(0.975) * error)
         stars += float(np.sum(p_values(parts, means) < STAR))
@@ -142,8 +142,13 @@ def answers(seed: int, skill: float, images: int = 60) -> list[Score]:
     for image in range(images):
         for item in range(4):
             truth = item % 2 == 0
-            said = truth ^ bool(rng.random() > 1 / (1 + np.exp(-hard[image] - skill)))
-            cells = {"tp": said and truth, "fp": said and not truth, "fn": not said and truth, "right": said == truth}
+            predicted = truth ^ bool(rng.random() > 1 / (1 + np.exp(-hard[image] - skill)))
+            cells = {
+                "tp": predicted and truth,
+                "fp": predicted and not truth,
+                "fn": not predicted and truth,
+                "right": predicted == truth,
+            }
             values = {name: float(value) for name, value in cells.items()}
             rows.append(Score(sample_id=f"{image}/{item}", cluster=f"c{image}", values=dict(values)))
     return rows
@@ -156,12 +161,12 @@ def over_seeds(skills: tuple[float, ...], start: int = 10) -> dict[str, Comparis
 
 def test_one_seed_keeps_its_numbers() -> None:
     """The bootstrap's, to the last digit, as they were before there were intervals over seeds."""
-    made = compare([(answers(0, 0.0), answers(10, 0.7))], {"f1": F1})["f1"]
-    assert made.difference.value == pytest.approx(0.1314411395056556, rel=1e-12)
-    assert made.difference.stderr == pytest.approx(0.04663575244512438, rel=1e-9)
-    assert made.difference.ci95 == pytest.approx((0.0374923188810123, 0.2234129932553971), rel=1e-9)
-    assert made.p == pytest.approx(0.009430401103321759, rel=1e-9)
-    assert made.spread is None
+    comparison = compare([(answers(0, 0.0), answers(10, 0.7))], {"f1": F1})["f1"]
+    assert comparison.difference.value == pytest.approx(0.1314411395056556, rel=1e-12)
+    assert comparison.difference.stderr == pytest.approx(0.04663575244512438, rel=1e-9)
+    assert comparison.difference.ci95 == pytest.approx((0.0374923188810123, 0.2234129932553971), rel=1e-9)
+    assert comparison.p == pytest.approx(0.009430401103321759, rel=1e-9)
+    assert comparison.spread is None
 
 
 def test_a_run_that_stands_for_every_seed_has_the_interval_of_one() -> None:
@@ -172,17 +177,17 @@ def test_a_run_that_stands_for_every_seed_has_the_interval_of_one() -> None:
 
 def test_interval_and_p_of_ratios_are_of_one_test() -> None:
     for skills in ((0.3, 0.4, 0.5), (0.0, 0.5, 1.5), (-1.0, 0.5, 2.0), (0.1, 0.2)):
-        for made in over_seeds(skills).values():
-            interval = made.difference.ci95
-            assert made.p is not None and interval is not None and made.difference.value is not None
-            assert (made.p < 0.05) == (interval[0] > 0 or interval[1] < 0)
+        for comparison in over_seeds(skills).values():
+            interval = comparison.difference.ci95
+            assert comparison.p is not None and interval is not None and comparison.difference.value is not None
+            assert (comparison.p < 0.05) == (interval[0] > 0 or interval[1] < 0)
             for border in interval:
                 if abs(border) < 1:  # where a share's interval is not cut off
-                    assert made.p_at(border) == pytest.approx(0.05)
+                    assert comparison.p_at(border) == pytest.approx(0.05)
 
 
 def test_a_mean_over_seeds_is_the_textbook_two_way_layout() -> None:
-    made = over_seeds((0.3, 0.6, 0.9))["right"]
+    comparison = over_seeds((0.3, 0.6, 0.9))["right"]
     base = np.array([row.values["right"] for row in answers(0, 0.0)], dtype=float)
     tuned = np.array(
         [[row.values["right"] for row in answers(10 + n, s)] for n, s in enumerate((0.3, 0.6, 0.9))], float
@@ -192,16 +197,16 @@ def test_a_mean_over_seeds_is_the_textbook_two_way_layout() -> None:
     of_images = 3 * np.sum((columns - whole) ** 2) / 59
     of_seeds = 60 * np.sum((rows - whole) ** 2) / 2
     of_rest = np.sum((by_image - rows[:, None] - columns + whole) ** 2) / (59 * 2)
-    assert made.spread is not None
-    found = (made.spread.between_images, made.spread.between_seeds, made.spread.rest)
+    assert comparison.spread is not None
+    found = (comparison.spread.between_images, comparison.spread.between_seeds, comparison.spread.rest)
     assert found == pytest.approx((of_images / 180, of_seeds / 180, of_rest / 180))
-    assert made.difference.stderr == pytest.approx(np.sqrt((of_images + max(0, of_seeds - of_rest)) / 180))
+    assert comparison.difference.stderr == pytest.approx(np.sqrt((of_images + max(0, of_seeds - of_rest)) / 180))
 
 
 def test_a_share_stays_a_share() -> None:
     """Two seeds far apart have Student's 12.7, and no share above 100 %."""
-    made = over_seeds((-3.0, 3.0))["f1"]
-    assert made.after.ci95 == (0.0, 1.0) and made.difference.ci95 == (-1.0, 1.0)
+    comparison = over_seeds((-3.0, 3.0))["f1"]
+    assert comparison.after.ci95 == (0.0, 1.0) and comparison.difference.ci95 == (-1.0, 1.0)
     assert over_seeds((-3.0, 3.0))["tp"].after.ci95[1] > 1.0  # type: ignore[index]
 
 
@@ -225,9 +230,9 @@ def test_differences_of_ratios_cover_over_seeds(shift: float) -> None:
                     for i, (a, b, c) in enumerate(cells)
                 ]
             )
-        made = compare([(rows[0], after) for after in rows[1:]], {"f1": F1}, resamples=100)["f1"].difference
-        assert made.value is not None and made.ci95 is not None
-        return made.value, made.ci95
+        difference = compare([(rows[0], after) for after in rows[1:]], {"f1": F1}, resamples=100)["f1"].difference
+        assert difference.value is not None and difference.ci95 is not None
+        return difference.value, difference.ci95
 
     found = [study(80) for _ in range(600)]
     truth = float(np.mean([value for value, _ in found]))

@@ -50,13 +50,13 @@ def test_remarks_are_printed_and_kept_and_come_again_without_the_model(model: Pa
     Image.new("RGB", (16, 16), "teal").save(data / "COCO_val2014_000000000042.jpg")
     (data / "truth.json").write_text('{"COCO_val2014_000000000042.jpg": ["dog"]}')
     options = ("--bench", "chair", "--data", data, "--set", "resamples=100", "--set", "max_new_tokens=4")
-    said = "the synonyms are our own list; for the published figures give the owners' with --synonyms"
+    remark = "the synonyms are our own list; for the published figures give the owners' with --synonyms"
     for _ in range(2):
         done = call("--model", model, "--out", out, *options)
         assert done.exit_code == 0, done.output
-        assert f"note: chair: {said}\n" in done.output
-    assert read_result(out, "chair").remarks == (said,)
-    assert json.loads((out / "chair/remarks.json").read_text()) == [said]
+        assert f"note: chair: {remark}\n" in done.output
+    assert read_result(out, "chair").remarks == (remark,)
+    assert json.loads((out / "chair/remarks.json").read_text()) == [remark]
     words = tmp_path / "words.txt"
     words.write_text("dog, puppy\n")
     done = call("--model", model, "--out", tmp_path / "theirs", *options, "--synonyms", words)

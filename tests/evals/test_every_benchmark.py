@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sightline.config import load_config
-from sightline.evals.benchmark import Benchmark, BenchmarkSetting
+from sightline.evals.benchmark import Benchmark, BenchmarkOptions
 from sightline.evals.judging.verdicts import JudgedBenchmark, Verdicts, hash_text
 from sightline.evals.registry import BENCHMARKS, get_benchmark
 from sightline.evals.scoring import score_answer
@@ -53,8 +53,8 @@ def amber_folder(folder: Path) -> Path:
     write_json(folder / "annotations.json", rows)
     write_json(folder / "relation.json", {"sky": ["cloud"], "dog": ["puppy"], "person": ["man"], "cup": [], "boat": []})
     (folder / "safe_words.txt").write_text("light\n")
-    asked = [{"id": row["id"], "image": f"AMBER_{row['id']}.jpg", "query": f"Question {row['id']}?"} for row in rows]
-    write_json(folder / "query/query_all.json", asked)
+    queries = [{"id": row["id"], "image": f"AMBER_{row['id']}.jpg", "query": f"Question {row['id']}?"} for row in rows]
+    write_json(folder / "query/query_all.json", queries)
     return folder
 
 
@@ -66,9 +66,9 @@ def captions_folder(folder: Path) -> Path:
         "categories": [{"id": number, "name": name} for number, name in names.items()],
         "annotations": [{"image_id": 1, "category_id": 18}, {"image_id": 2, "category_id": 17}],
     }
-    said = [{"image_id": 1, "caption": "A man walks his puppy."}, {"image_id": 2, "caption": "A kitten in a cup."}]
+    captions = [{"image_id": 1, "caption": "A man walks his puppy."}, {"image_id": 2, "caption": "A kitten in a cup."}]
     write_json(folder / "annotations/instances_val2014.json", instances)
-    write_json(folder / "annotations/captions_val2014.json", {"images": images, "annotations": said})
+    write_json(folder / "annotations/captions_val2014.json", {"images": images, "annotations": captions})
     return folder
 
 
@@ -84,10 +84,10 @@ def gqa_folder(folder: Path) -> Path:
 
 
 def textvqa_folder(folder: Path) -> Path:
-    asked = [("aa", "Which letter?", ["B"] * 4 + ["c"] * 6), ("bb", "Which color?", ["blue"] * 10)]
+    questions = [("aa", "Which letter?", ["B"] * 4 + ["c"] * 6), ("bb", "Which color?", ["blue"] * 10)]
     rows = [
         {"question_id": number, "image_id": image, "question": question, "answers": answers}
-        for number, (image, question, answers) in enumerate(asked)
+        for number, (image, question, answers) in enumerate(questions)
     ]
     write_json(folder / "TextVQA_0.5.1_val.json", {"data": rows})
     return folder
@@ -113,8 +113,8 @@ def hallusion_folder(folder: Path) -> Path:
 
 
 def matching_folder(folder: Path) -> Path:
-    told = load_config(ReadConfig, None, ["split=test", "noun=lamp"])
-    read_entities(write_deepmatcher(folder.with_name("deepmatcher"), "test"), told, 0, folder)
+    config = load_config(ReadConfig, None, ["split=test", "noun=lamp"])
+    read_entities(write_deepmatcher(folder.with_name("deepmatcher"), "test"), config, 0, folder)
     return folder
 
 
@@ -144,12 +144,12 @@ FOLDERS: Mapping[str, Callable[[Path], Path]] = {
 
 def opened(name: str, folder: Path) -> Benchmark:
     """The benchmark over few samples; a judged one with replies to every answer."""
-    benchmark = get_benchmark(name, BenchmarkSetting(folder, limit=None if name == "matching" else 3))
+    benchmark = get_benchmark(name, BenchmarkOptions(folder, limit=None if name == "matching" else 3))
     if not isinstance(benchmark, JudgedBenchmark) or name not in REPLIES:
         return benchmark
-    said = REPLIES[name]
+    cycle = REPLIES[name]
     replies = {
-        (sample.id, hash_text(answer.text)): (said[number % len(said)],)
+        (sample.id, hash_text(answer.text)): (cycle[number % len(cycle)],)
         for number, (sample, answer) in enumerate(answered(benchmark))
     }
     return benchmark.with_verdicts(Verdicts(given=True, judge="judge", replies=replies))

@@ -13,7 +13,7 @@ from sightline.data.fingerprint import (
     write_fingerprint,
 )
 from sightline.errors import InputError
-from sightline.evals.contamination import find_leaks, trained_on
+from sightline.evals.contamination import find_contamination, training_fingerprint
 from sightline.records.rows import Sample
 from tests.evals.shapes import ShapeBenchmark
 
@@ -27,13 +27,13 @@ def test_pictures_are_known_by_their_bytes_whatever_their_names(benchmark: Shape
     samples = list(benchmark.samples())
     copied = tmp_path / "train.png"
     shutil.copy(benchmark.folder / samples[2].images[0], copied)
-    seen = compute_fingerprint([([copied], "What is it?"), ([tmp_path / "absent.png"], "Where?")])
-    made = find_leaks(samples, benchmark.folder, seen)
-    assert (made.pictures, made.shared_pictures, made.shared_questions) == (4, 1, 0)
-    assert made.sentence("shapes") == (
+    seen = fingerprint([([copied], "What is it?"), ([tmp_path / "absent.png"], "Where?")])
+    leaks = find_contamination(samples, benchmark.folder, seen)
+    assert (leaks.pictures, leaks.shared_pictures, leaks.shared_questions) == (4, 1, 0)
+    assert leaks.warning("shapes") == (
         "shapes: 1 of 4 pictures are in the training pairs too; its numbers may flatter the model"
     )
-    assert find_leaks(samples, benchmark.folder, compute_fingerprint([])).sentence("shapes") is None
+    assert find_contamination(samples, benchmark.folder, fingerprint([])).warning("shapes") is None
 
 
 def test_coco_ids_and_questions_need_no_picture(tmp_path: Path) -> None:
@@ -45,20 +45,24 @@ def test_coco_ids_and_questions_need_no_picture(tmp_path: Path) -> None:
     seen = compute_fingerprint(
         [([tmp_path / "000000000042.jpg"], "<image>\nIS IT THOUGH"), ([tmp_path / "x.png"], "Describe the image.")]
     )
-    made = find_leaks(samples, tmp_path, seen)
-    assert (made.shared_pictures, made.questions, made.shared_questions) == (1, 1, 1)  # two are asked the same
-    assert made.sentence("b") is not None and "1 of 3 pictures and 1 of 1 questions" in str(made.sentence("b"))
+    leaks = find_contamination(samples, tmp_path, seen)
+    assert (leaks.shared_pictures, leaks.questions, leaks.shared_questions) == (1, 1, 1)  # two are asked the same
+    assert leaks.warning("b") is not None and "1 of 3 pictures and 1 of 1 questions" in str(leaks.warning("b"))
 
 
 def test_it_is_kept_beside_the_adapter(benchmark: ShapeBenchmark, tmp_path: Path) -> None:
     samples = list(benchmark.samples())
     picture = benchmark.folder / samples[0].images[0]
-    made = compute_fingerprint([([picture], "Is it?")])
+    record = fingerprint([([picture], "Is it?")])
     (tmp_path / "train" / "adapter").mkdir(parents=True)
-    assert trained_on(tmp_path / "train" / "adapter") is None and trained_on(None) is None
-    write_fingerprint(tmp_path / "train" / FINGERPRINT, made)
-    assert trained_on(tmp_path / "train" / "adapter") == made == read_fingerprint(tmp_path / "train" / FINGERPRINT)
-    assert made.pictures == {picture_digest(picture.read_bytes())}
+    assert training_fingerprint(tmp_path / "train" / "adapter") is None and training_fingerprint(None) is None
+    write_fingerprint(tmp_path / "train" / FINGERPRINT, record)
+    assert (
+        training_fingerprint(tmp_path / "train" / "adapter")
+        == record
+        == read_fingerprint(tmp_path / "train" / FINGERPRINT)
+    )
+    assert record.pictures == {picture_digest(picture.read_bytes())}
     (tmp_path / "train" / FINGERPRINT).write_bytes(b"no such thing")
-    with pytest.raises(InputError, match=r"trained_on\.npz is not a fingerprint of training data"):
-        trained_on(tmp_path / "train" / "adapter")
+    with pytest.raises(InputError, match=r"trained_on\.npz is no record of training rows"):
+        training_fingerprint(tmp_path / "train" / "adapter")

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.answer_alignment import AlignmentCounts, corrections, match
-from sightline.evals.answer_reader import Given
+from sightline.evals.answer_alignment import AlignmentCounts, align_answers, find_corrections
+from sightline.evals.answer_reader import AnswerRow
 from sightline.records.rows import Sample
 
 #: (picture, question) by id, in the list's order; "Is there a cup?" is asked of both pictures.
@@ -24,13 +24,15 @@ def samples() -> Iterator[Sample]:
         yield Sample(id=key, images=(image,), prompt=question, task="yes-no", cluster=image, truth={"there": True})
 
 
-def row(place: int, key: str | None, question: str, image: str = "", text: str | None = None) -> Given:
-    return Given(f"a.jsonl line {place}", key, text or f"to {question}", question=question, image=image, name="answer")
+def row(place: int, key: str | None, question: str, image: str = "", text: str | None = None) -> AnswerRow:
+    return AnswerRow(
+        f"a.jsonl line {place}", key, text or f"to {question}", question=question, image=image, name="answer"
+    )
 
 
-def matched(rows: list[Given]) -> tuple[dict[str, str], AlignmentCounts]:
+def matched(rows: list[AnswerRow]) -> tuple[dict[str, str], AlignmentCounts]:
     tally = AlignmentCounts()
-    pairs = match(samples, corrections(samples, lambda: rows).applied(rows, tally), tally)
+    pairs = align_answers(samples, find_corrections(samples, lambda: rows).apply(rows, tally), tally)
     return {sample.id: answer.text for sample, answer in pairs if answer is not None}, tally
 
 
@@ -38,10 +40,10 @@ def test_a_row_that_asks_something_else_is_unscored_and_said() -> None:
     rows = [row(1, "1", "Is there a cup?"), row(2, "2", "Is there a car?"), row(3, "4", "Is there a car?")]
     found, tally = matched(rows)
     assert found == {"1": "to Is there a cup?", "4": "to Is there a car?"}
-    assert tally.sentences() == [
+    assert tally.notes() == [
         "2 of 4 samples have no answer and are unscored",
-        "1 answers are unscored: the list asks another question under their ids"
-        " (a.jsonl line 2 asks 'Is there a car?'); check that list and answers are of one version",
+        "1 answers are unscored: the list has another question under their ids"
+        " (a.jsonl line 2 asks 'Is there a car?'); check that list and answers are of the same version",
     ]
 
 
@@ -69,7 +71,7 @@ def test_ids_of_another_numbering_go_by_order_where_all_questions_follow_the_lis
     rows = [row(n, str(n), question) for n, (_, question) in enumerate(LIST.values())]  # from 0
     found, tally = matched(rows)
     assert found == {key: f"to {question}" for key, (_, question) in LIST.items()}
-    assert "have ids of another numbering, ask what the list asks," in tally.sentences()[0]
+    assert "have ids of another numbering but ask the list's questions" in tally.notes()[0]
 
 
 def test_rows_without_ids_in_another_order_are_found_by_picture() -> None:
@@ -83,7 +85,7 @@ def test_rows_without_ids_in_another_order_are_found_by_picture() -> None:
 def test_where_most_ask_something_else_no_chance_fit_counts() -> None:
     """One row of three asks what the list asks under its id, which a list of few questions makes likely."""
     rows = [row(1, "1", "Is there a cup?"), row(2, "2", "Is there a car?"), row(3, "4", "Is there a kite?")]
-    with pytest.raises(InputError, match=r"no answer asks what the list asks under its id .*one version"):
+    with pytest.raises(InputError, match=r"no answer has the question that the list has under its id .*same version"):
         matched(rows)
 
 
@@ -92,8 +94,8 @@ def test_descriptions_are_told_apart_by_their_picture_alone() -> None:
         yield Sample(id="7", images=("7.jpg",), prompt="Describe the image.", task="description", cluster="7")
 
     rows = [row(1, "7", "What do you see here?")]
-    assert not corrections(described, lambda: rows).ids
-    ((_, answer),) = match(described, rows, AlignmentCounts())
+    assert not find_corrections(described, lambda: rows).ids
+    ((_, answer),) = align_answers(described, rows, AlignmentCounts())
     assert answer is not None
 
 
@@ -103,10 +105,10 @@ def test_answers_that_all_equal_the_truth_are_suspicious(count: int, warns: bool
         for number in range(count):
             yield Sample(id=str(number), prompt="?", cluster="", truth={"there": number % 2 == 0})
 
-    def read(rows: list[Given]) -> list[Any]:
+    def read(rows: list[AnswerRow]) -> list[Any]:
         tally = AlignmentCounts()
-        list(match(many, rows, tally))
-        return [line for line in tally.sentences() if line.startswith("warning: all")]
+        list(align_answers(many, rows, tally))
+        return [line for line in tally.notes() if line.startswith("warning: all")]
 
     rows = [row(n, str(n), "", text="No." if n % 2 else "yes") for n in range(count)]
     assert len(read(rows)) == warns

@@ -62,10 +62,10 @@ def test_shards_make_the_whole(divided: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [
-        (("0", "1"), "shard 2/3 is missing; name all 3 shards once"),
-        (("0", "1", "2", "1"), "a shard is there twice"),
+        (("0", "1"), "shard 2/3 is missing; name each of the 3 shards once"),
+        (("0", "1", "2", "1"), "a shard is given twice"),
         (("0", "x", "2"), "x is of another evaluation: limit is 4, in .*0 5"),
-        (("0", "whole"), "different divisions"),
+        (("0", "whole"), "different numbers of shards"),
         (("0", "data"), "has no manifest"),
     ],
 )
@@ -88,6 +88,6 @@ def test_a_leak_is_said_and_kept_in_the_manifest(
     out = evaluate(
         model, tmp_path / "eval", config, adapter=train / "adapter", files=Files(tmp_path / "data"), runtime=RUNTIME
     )
-    (said,) = read_manifest(out).warnings
-    assert said.startswith("shapes: 1 of 2 pictures are in the training pairs too")
+    (warning,) = read_manifest(out).warnings
+    assert warning.startswith("shapes: 1 of 2 pictures are in the training pairs too")
     assert "warning: shapes: 1 of 2 pictures" in " ".join(capsys.readouterr().err.split())

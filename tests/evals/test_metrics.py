@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 import sightline.evals.cluster_sums as sums_module
 from sightline.evals.cluster_sums import CompiledMetrics, Sums
-from sightline.evals.metrics import AnyMetric, Derived, Metric, average, count, mean, needed_values
+from sightline.evals.metrics import AnyMetric, Derived, Metric, average, count, mean, required_values
 from sightline.evals.statistics import estimate
 from sightline.records.rows import Score
 
@@ -35,7 +35,7 @@ def test_totals_epsilons_and_weights_by_hand() -> None:
     }
     assert value("hits", rows, metrics) == 2.0
     assert value("per_size", rows, metrics) == 200 / 20.5
-    assert needed_values(metrics) == ("hit", "size")
+    assert required_values(metrics) == ("hit", "size")
 
 
 def test_a_group_counts_its_own_items_alone() -> None:
@@ -48,8 +48,8 @@ def test_a_group_counts_its_own_items_alone() -> None:
         "both": average(("a", "b"), "Both", higher_is_better=True),
         "sum": Derived(label="", kind="linear", parts={"a": 100, "b": 10}, constant=1, higher_is_better=True),
     }
-    made = estimate(rows, metrics, resamples=100)
-    assert {name: (e.value, e.n, e.unscored) for name, e in made.items()} == {
+    estimates = estimate(rows, metrics, resamples=100)
+    assert {name: (e.value, e.n, e.unscored) for name, e in estimates.items()} == {
         "all": (2 / 3, 3, 1),
         "a": (0.5, 2, 0),
         "b": (0.0, 1, 1),
@@ -61,9 +61,9 @@ def test_a_group_counts_its_own_items_alone() -> None:
 
 def test_harmonic_means_by_hand_with_epsilon_and_rounding() -> None:
     """P = 2/3, R = 2/4: plainly 4/7; with 0.1 below, 2 P R / (P + R + 0.1); from parts rounded to 0.7 and 0.5."""
-    rows = [row(n, tp=float(n < 2), said=float(n < 3), there=float(n < 4)) for n in range(6)]
+    rows = [row(n, tp=float(n < 2), predicted=float(n < 3), there=float(n < 4)) for n in range(6)]
     kinds: dict[str, AnyMetric] = {
-        "p": Metric(label="", numerator={"tp": 1}, denominator={"said": 1}, higher_is_better=True),
+        "p": Metric(label="", numerator={"tp": 1}, denominator={"predicted": 1}, higher_is_better=True),
         "r": Metric(label="", numerator={"tp": 1}, denominator={"there": 1}, higher_is_better=True),
     }
     for name, epsilon, decimals in (("plain", 0.0, None), ("epsilon", 0.1, None), ("rounded", 0.0, 1)):
@@ -73,11 +73,11 @@ def test_harmonic_means_by_hand_with_epsilon_and_rounding() -> None:
     assert value("plain", rows, kinds) == pytest.approx(4 / 7)
     assert value("epsilon", rows, kinds) == pytest.approx(2 / 3 / (2 / 3 + 1 / 2 + 0.1))
     assert value("rounded", rows, kinds) == pytest.approx(0.7 / 1.2)
-    assert value("plain", [row(0, tp=0, said=1, there=1)], kinds) is None  # 0 / 0
+    assert value("plain", [row(0, tp=0, predicted=1, there=1)], kinds) is None  # 0 / 0
 
 
 def test_figures_must_follow_their_parts() -> None:
-    with pytest.raises(ValueError, match="'both' is made of 'a', which does not come before"):
+    with pytest.raises(ValueError, match="'both' uses 'a', which does not come before"):
         CompiledMetrics({"both": average(("a",), "", higher_is_better=True), "a": HIT})
     two = Derived(label="", kind="harmonic", parts={"a": 1}, higher_is_better=True)
     with pytest.raises(ValueError, match="'h' needs two parts"):
@@ -106,9 +106,9 @@ def test_sums_are_those_of_a_plain_loop_whatever_comes_in_which_order(monkeypatc
         values = {str(name): None if rng.random() < 0.1 else float(rng.normal()) for name in names}
         groups = ("g",) if rng.random() < 0.5 else ()
         rows.append(row(number, groups, f"c{rng.integers(7)}", **values))
-    made = Sums(metrics)
+    sums = Sums(metrics)
     for score in rows:
-        made.add([score])
+        sums.add([score])
     expected = np.zeros((7, 6))
     order = {name: place for place, name in enumerate(dict.fromkeys(score.cluster for score in rows))}
     for score, (m, metric) in itertools.product(rows, enumerate(metrics.values())):
@@ -116,7 +116,7 @@ def test_sums_are_those_of_a_plain_loop_whatever_comes_in_which_order(monkeypatc
         terms = metric.terms(score.values, "")
         if terms is not None and (not metric.group or metric.group in score.groups):
             expected[order[score.cluster], 2 * m : 2 * m + 2] += terms
-    np.testing.assert_allclose(made.table().sums[0], expected, atol=1e-12)
+    np.testing.assert_allclose(sums.table().sums[0], expected, atol=1e-12)
 
 
 def test_many_clusters_are_put_together_and_the_interval_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,10 +125,10 @@ def test_many_clusters_are_put_together_and_the_interval_stays(monkeypatch: pyte
     rows = [row(4 * c + i, (), f"image {c}", hit=float(rng.random() < skill[c])) for c in range(4000) for i in range(4)]
     whole = estimate(rows, {"m": HIT}, resamples=2000)["m"]
     monkeypatch.setattr(sums_module, "MOST_CLUSTERS", 500)
-    made = Sums({"m": HIT})
+    sums = Sums({"m": HIT})
     for score in rows:
-        made.add([score])
-    assert made.table().clusters == 500
+        sums.add([score])
+    assert sums.table().clusters == 500
     bound = estimate(rows, {"m": HIT}, resamples=2000)["m"]
     assert bound.value == pytest.approx(whole.value, abs=1e-12)
     assert bound.stderr == pytest.approx(whole.stderr, rel=0.1)

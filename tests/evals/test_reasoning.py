@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from sightline.cli import app
 from sightline.evals.answer_reader import AnswerSource
-from sightline.evals.benchmark import AnyMetric, BenchmarkSetting, mean
+from sightline.evals.benchmark import AnyMetric, BenchmarkOptions, mean
 from sightline.evals.directory import read_result
 from sightline.evals.offline_scoring import score_file
 from sightline.evals.questions import ReasoningTally, find_reasoning
@@ -68,7 +68,7 @@ def thinking(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_the_official_figure_is_kept_and_all_are_touched(thinking: tuple[Path, Path]) -> None:
     lists, answers = thinking
-    scored = score_file("pope", answers, BenchmarkSetting(lists, split="random"), resamples=100)
+    scored = score_file("pope", answers, BenchmarkOptions(lists, split="random"), resamples=100)
     assert scored.estimates["accuracy"].value == 0.5  # every thought reads as a no
     assert scored.estimates["touched"].value == 24
     assert "24 of 24 answers hold reasoning in tags" in scored.notes[-1] and "--strip-reasoning" in scored.notes[-1]
@@ -76,8 +76,8 @@ def test_the_official_figure_is_kept_and_all_are_touched(thinking: tuple[Path, P
 
 def test_what_follows_the_reasoning_is_scored_where_it_is_stripped(thinking: tuple[Path, Path], tmp_path: Path) -> None:
     lists, answers = thinking
-    source, setting = AnswerSource(answers, strip_reasoning=True), BenchmarkSetting(lists, split="random")
-    scored = score_file("pope", source, setting, out=tmp_path / "out", resamples=100)
+    source, options = AnswerSource(answers, strip_reasoning=True), BenchmarkOptions(lists, split="random")
+    scored = score_file("pope", source, options, out=tmp_path / "out", resamples=100)
     found = {
         name: scored.estimates[name].value for name in ("accuracy", "touched", "empty") if name in scored.estimates
     }

@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.registry import BENCHMARKS, get_benchmark
 from tests.evals.shapes import SHAPES_ENTRY, ShapeBenchmark
 
 
 def test_a_name_becomes_its_benchmark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(BENCHMARKS, "shapes", SHAPES_ENTRY)
-    assert get_benchmark("shapes", BenchmarkSetting(tmp_path, limit=3)) == ShapeBenchmark("shapes", tmp_path, 3)
+    assert get_benchmark("shapes", BenchmarkOptions(tmp_path, limit=3)) == ShapeBenchmark("shapes", tmp_path, 3)
 
 
 def test_unknown_name_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no benchmark 'lab-pope-randm'; did you mean 'lab-pope-random'\?"):
-        get_benchmark("lab-pope-randm", BenchmarkSetting(tmp_path))
+        get_benchmark("lab-pope-randm", BenchmarkOptions(tmp_path))
 
 
 def test_every_lab_benchmark_has_its_counter_twin() -> None:

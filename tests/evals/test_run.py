@@ -50,12 +50,16 @@ def texts(directory: Path, name: str = "shapes") -> dict[str, str]:
 def test_every_sample_is_answered_scored_and_estimated(whole: Path) -> None:
     found = read_evaluation(whole, CONFIG.benchmarks)
     assert list(found) == ["shapes", "shapes-ask"]
-    assert [len(made.answers) for made in found.values()] == [5, 10]
-    for made in found.values():
-        assert [a.sample_id for a in made.answers] == [s.id for s in made.samples] == [s.sample_id for s in made.scores]
-        assert all((made.folder / image).is_file() for sample in made.samples for image in sample.images)
+    assert [len(result.answers) for result in found.values()] == [5, 10]
+    for result in found.values():
+        assert (
+            [a.sample_id for a in result.answers]
+            == [s.id for s in result.samples]
+            == [s.sample_id for s in result.scores]
+        )
+        assert all((result.folder / image).is_file() for sample in result.samples for image in sample.images)
         assert all(
-            estimate.n == len(made.answers) for name, estimate in made.estimates.items() if name in ("tokens", "f1")
+            estimate.n == len(result.answers) for name, estimate in result.estimates.items() if name in ("tokens", "f1")
         )
     assert found["shapes"].estimates["tokens"].value == pytest.approx(
         sum(answer.tokens or 0 for answer in found["shapes"].answers) / 5
@@ -128,20 +132,20 @@ def answered(tmp_path: Path) -> ShapeBenchmark:
     benchmark = ShapeBenchmark("shapes", tmp_path / "data", 4)
     samples = list(benchmark.samples())
     run._write_samples(benchmark, samples, tmp_path / "shapes")
-    made = []
+    rows = []
     for number, sample in enumerate(samples):
         (color, shape), (_, other) = sample.truth["things"]
         absent = next(name for name in ("circle", "square", "triangle") if name not in (shape, other))
         text = f"A {color} {shape}" + (f" and a red {absent}." if number == 0 else ".")
-        made.append(Answer(sample_id=sample.id, cluster=sample.cluster, text=text, tokens=7, finished=number != 1))
-    append_rows(tmp_path / "shapes" / "answers.jsonl", made)
+        rows.append(Answer(sample_id=sample.id, cluster=sample.cluster, text=text, tokens=7, finished=number != 1))
+    append_rows(tmp_path / "shapes" / "answers.jsonl", rows)
     return benchmark
 
 
 def test_scores_by_hand(tmp_path: Path) -> None:
     """Four answers: one names an absent shape, each names one of two present shapes, one is cut off."""
     estimates = score_directory(answered(tmp_path), tmp_path, resamples=200)
-    assert {name: made.value for name, made in estimates.items()} == {
+    assert {name: estimate.value for name, estimate in estimates.items()} == {
         "hallucinating": 0.25,
         "recall": 0.5,
         "tokens": 7.0,

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.answer_alignment import AlignmentCounts, match
-from sightline.evals.answer_reader import Given
-from sightline.evals.answer_stats import answer_values, refuses, repeated_ngrams
+from sightline.evals.answer_alignment import AlignmentCounts, align_answers
+from sightline.evals.answer_reader import AnswerRow
+from sightline.evals.answer_stats import answer_values, is_refusal, repeated_ngrams
 from sightline.evals.benchmark import AnyMetric, mean
 from sightline.evals.scoring import estimate_scores, score_all
 from sightline.records.rows import Answer, Sample, Score
@@ -50,24 +50,24 @@ class Pairs:
             yield score.model_copy(update={"groups": ("picture",), "values": {**score.values, "both": both}})
 
 
-def given(key: str | None, text: str = "yes", **more: str) -> Given:
-    return Given(where=f"a.jsonl line {key}", key=key, text=text, **more)  # type: ignore[arg-type]
+def given(key: str | None, text: str = "yes", **more: str) -> AnswerRow:
+    return AnswerRow(where=f"a.jsonl line {key}", key=key, text=text, **more)  # type: ignore[arg-type]
 
 
-def texts(answers: list[Given], tally: AlignmentCounts) -> list[str | None]:
-    return [None if a is None else a.text for _, a in match(Pairs().samples, answers, tally)]
+def texts(answers: list[AnswerRow], tally: AlignmentCounts) -> list[str | None]:
+    return [None if a is None else a.text for _, a in align_answers(Pairs().samples, answers, tally)]
 
 
 def test_group_values_count_groups_and_a_missing_answer_unscores_its_group() -> None:
     answers = [given("0"), given("1"), given("2"), given("3", "no"), given("4")]
     benchmark = Pairs()
-    made = estimate_scores(
-        benchmark, score_all(benchmark, match(benchmark.samples, answers, AlignmentCounts())), resamples=100
+    estimates = estimate_scores(
+        benchmark, score_all(benchmark, align_answers(benchmark.samples, answers, AlignmentCounts())), resamples=100
     )
-    assert (made["both"].value, made["both"].n, made["both"].unscored) == (0.5, 2, 1)
-    assert (made["right"].value, made["right"].n, made["right"].unscored) == (0.8, 5, 1)
-    assert (made["words"].value, made["words"].n, made["words"].unscored) == (1.0, 5, 1)
-    assert (made["tokens"].value, made["tokens"].n, made["tokens"].unscored) == (None, 0, 6)
+    assert (estimates["both"].value, estimates["both"].n, estimates["both"].unscored) == (0.5, 2, 1)
+    assert (estimates["right"].value, estimates["right"].n, estimates["right"].unscored) == (0.8, 5, 1)
+    assert (estimates["words"].value, estimates["words"].n, estimates["words"].unscored) == (1.0, 5, 1)
+    assert (estimates["tokens"].value, estimates["tokens"].n, estimates["tokens"].unscored) == (None, 0, 6)
 
 
 def test_answers_find_their_samples_in_any_order_and_nothing_is_dropped_unsaid() -> None:
@@ -75,10 +75,10 @@ def test_answers_find_their_samples_in_any_order_and_nothing_is_dropped_unsaid()
     answers = [given("5", "e"), given("1", "a"), given("1", "b"), given("9", "x"), given("0", "z"), given("0", "y")]
     assert texts(answers, tally) == ["z", "a", None, None, None, "e"]
     assert (tally.samples, tally.missing, tally.repeated, tally.unknown) == (6, 3, 2, 1)
-    assert tally.sentences() == [
+    assert tally.notes() == [
         "3 of 6 samples have no answer and are unscored",
-        "2 answers are to a sample that was answered before; the first counts",
-        "1 answers are to no sample of the benchmark (a.jsonl line 9 answers '9')",
+        "2 answers repeat a sample that already has one; the first is scored",
+        "1 answers match no sample of the benchmark (a.jsonl line 9 answers '9')",
     ]
 
 
@@ -93,14 +93,14 @@ def test_a_file_without_ids_goes_by_order() -> None:
     ("answers", "sentence"),
     [
         ([], "the answers are empty"),
-        ([given("7"), given("8")], "no answer is to a sample of the benchmark, whose ids look like '5'"),
-        ([given("0"), given(None)], "the answer has no id, though others have"),
+        ([given("7"), given("8")], "no answer matches a sample of the benchmark, whose ids look like '5'"),
+        ([given("0"), given(None)], "the answer has no id, but others do"),
         ([given(None), given("1")], "the answer has an id, though the first has none"),
         ([given(None)] * 7, "there are only 6 questions"),
         ([given(None, question="Something else?")], "answers 'Something else\\?' where the list asks 'Question 0\\?'"),
     ],
 )
-def test_mistakes_are_one_sentence(answers: list[Given], sentence: str) -> None:
+def test_mistakes_are_one_sentence(answers: list[AnswerRow], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         texts(answers, AlignmentCounts())
 
@@ -120,7 +120,7 @@ def test_mistakes_are_one_sentence(answers: list[Given], sentence: str) -> None:
     ],
 )
 def test_refusals(text: str, refused: bool) -> None:
-    assert refuses(text) is refused
+    assert is_refusal(text) is refused
 
 
 def test_repetition_by_hand() -> None:
@@ -132,9 +132,9 @@ def test_repetition_by_hand() -> None:
 
 def test_values_of_an_answer() -> None:
     answer = Answer(sample_id="a", cluster="", text=" Yes, two cups.", tokens=5, finished=False)
-    made = answer_values(answer)
-    assert (made["answer_tokens"], made["answer_words"], made["answer_unfinished"]) == (5.0, 3.0, 1.0)
-    assert (made["answer_yes"], made["answer_no"]) == (1.0, 0.0)
+    values = answer_values(answer)
+    assert (values["answer_tokens"], values["answer_words"], values["answer_unfinished"]) == (5.0, 3.0, 1.0)
+    assert (values["answer_yes"], values["answer_no"]) == (1.0, 0.0)
     other = answer_values(Answer(sample_id="a", cluster="", text="**No**"))
     assert (other["answer_yes"], other["answer_no"], other["answer_tokens"]) == (0.0, 1.0, None)
     assert answer_values(Answer(sample_id="a", cluster="", text="Nothing"))["answer_no"] == 0.0

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sightline.evals.cluster_sums import add_up
-from sightline.evals.crossed import Spread, parts_of, reach, robust_difference_errors, robust_estimate
+from sightline.evals.cluster_sums import sum_scores
+from sightline.evals.crossed import Spread, estimate_parts, half_width
 from sightline.evals.metrics import AnyMetric, Derived, Metric, average, count, mean
 from sightline.evals.significance import (
     exact_binomial,
@@ -23,6 +23,7 @@ from sightline.evals.significance import (
 )
 from sightline.evals.statistics import compare, estimate
 from sightline.records.rows import Score
+from tests.evals.robust import robust_difference_errors, robust_estimate
 
 
 def test_holm_by_hand() -> None:
@@ -44,9 +45,9 @@ RIGHT = mean("right", "Right", higher_is_better=True)
 
 def test_mcnemar_by_hand() -> None:
     """One item only before, five only after: 2 * (1 + 6) / 2 ** 6 = 0.21875."""
-    made = mcnemar(items("1000001-11"), items("011111110-"), RIGHT)
-    assert made is not None and (made.only_before, made.only_after) == (2, 5)
-    assert made.p == pytest.approx(2 * (1 + 7 + 21) / 2**7)
+    result = mcnemar(items("1000001-11"), items("011111110-"), RIGHT)
+    assert result is not None and (result.only_before, result.only_after) == (2, 5)
+    assert result.p == pytest.approx(2 * (1 + 7 + 21) / 2**7)
     assert exact_binomial(1, 5) == pytest.approx(0.21875)
     assert exact_binomial(0, 0) == 1.0
     assert mcnemar(items("1h"), items("11"), RIGHT) is None
@@ -97,8 +98,8 @@ def test_power_over_seeds_is_the_share_of_simulated_studies_that_find_it(seeds: 
         + rng.normal(0, math.sqrt(between), (4000, seeds, 1))
     )
     values = scores.mean(axis=-1)
-    parts = parts_of(values, (scores - values[..., None]) / 100)
-    assert np.mean(np.abs(values.mean(axis=-1)) > reach(parts)) == pytest.approx(0.8, abs=0.02)
+    parts = estimate_parts(values, (scores - values[..., None]) / 100)
+    assert np.mean(np.abs(values.mean(axis=-1)) > half_width(parts)) == pytest.approx(0.8, abs=0.02)
 
 
 def test_what_an_effect_takes_in_images_and_in_seeds() -> None:
@@ -123,8 +124,8 @@ def worlds(seed: int, clusters: int = 60, skill: float = 0.0) -> list[Score]:
     for cluster in range(clusters):
         for item in range(4):
             truth = item % 2 == 0
-            said = truth ^ bool(rng.random() > 1 / (1 + math.exp(-easy[cluster] - skill)))
-            cells = {"tp": said and truth, "fp": said and not truth, "fn": not said and truth}
+            predicted = truth ^ bool(rng.random() > 1 / (1 + math.exp(-easy[cluster] - skill)))
+            cells = {"tp": predicted and truth, "fp": predicted and not truth, "fn": not predicted and truth}
             values: dict[str, float | None] = {name: float(value) for name, value in cells.items()}
             group = ("early",) if cluster < clusters // 2 else ("late",)
             rows.append(Score(sample_id=f"{cluster}/{item}", cluster=f"c{cluster}", groups=group, values=values))
@@ -174,26 +175,30 @@ def test_a_mean_of_clusters_of_one_size_is_the_textbook_case() -> None:
         for c in range(30)
         for i in range(3)
     ]
-    made = robust_estimate(rows, {"m": mean("v", "V", higher_is_better=None, unit="number")})["m"]
-    assert made.stderr == pytest.approx(np.std(values.mean(axis=1), ddof=1) / math.sqrt(30), rel=1e-12)
+    estimate = robust_estimate(rows, {"m": mean("v", "V", higher_is_better=None, unit="number")})["m"]
+    assert estimate.stderr == pytest.approx(np.std(values.mean(axis=1), ddof=1) / math.sqrt(30), rel=1e-12)
 
 
 def test_paired_robust_errors_are_the_bootstraps() -> None:
     before, after = worlds(0), worlds(1, skill=0.4)
-    errors = robust_difference_errors(*add_up([before, after], METRICS))
+    errors = robust_difference_errors(*sum_scores([before, after], METRICS))
     drawn = compare([(before, after)], METRICS)
-    for error, made in zip(errors, drawn.values(), strict=True):
-        assert error == pytest.approx(made.difference.stderr, rel=0.07)
+    for error, comparison in zip(errors, drawn.values(), strict=True):
+        assert error == pytest.approx(comparison.difference.stderr, rel=0.07)
 
 
 def test_p_agrees_with_the_interval_and_with_students_test() -> None:
     before, after = worlds(0), worlds(1, skill=0.7)
-    made = compare([(before, after)], METRICS)["f1"]
-    assert made.p is not None and made.difference.value is not None and made.difference.stderr is not None
-    student = 2 * stats.t.sf(abs(made.difference.value / made.difference.stderr), made.clusters - 1)
-    assert made.p == pytest.approx(student, rel=0.35, abs=0.004)
-    assert made.difference.ci95 is not None
-    assert (made.p < 0.05) == (made.difference.ci95[0] > 0 or made.difference.ci95[1] < 0)
+    comparison = compare([(before, after)], METRICS)["f1"]
+    assert (
+        comparison.p is not None
+        and comparison.difference.value is not None
+        and comparison.difference.stderr is not None
+    )
+    student = 2 * stats.t.sf(abs(comparison.difference.value / comparison.difference.stderr), comparison.clusters - 1)
+    assert comparison.p == pytest.approx(student, rel=0.35, abs=0.004)
+    assert comparison.difference.ci95 is not None
+    assert (comparison.p < 0.05) == (comparison.difference.ci95[0] > 0 or comparison.difference.ci95[1] < 0)
     assert compare([(before, before)], METRICS)["f1"].p == 1.0
 
 

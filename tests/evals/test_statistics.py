@@ -5,7 +5,7 @@ import pytest
 
 from sightline.errors import InputError
 from sightline.evals.benchmark import Metric, mean
-from sightline.evals.statistics import compare, estimate, paired_difference
+from sightline.evals.statistics import compare, estimate
 from sightline.records.rows import Score
 
 SHARE = mean("hit", "Hits", higher_is_better=True)
@@ -25,14 +25,14 @@ def scores(values: list[float | None], clusters: list[str] | None = None) -> lis
 
 def test_mean_agrees_with_the_closed_form() -> None:
     values = list(np.random.default_rng(3).normal(2.0, 1.5, size=400))
-    made = estimate(scores(values), {"m": NUMBER}, seed=1)["m"]
-    assert made.value == pytest.approx(np.mean(values), abs=1e-12)
-    assert made.stderr == pytest.approx(np.std(values) / np.sqrt(400), rel=0.03)
-    assert made.ci95 is not None
+    result = estimate(scores(values), {"m": NUMBER}, seed=1)["m"]
+    assert result.value == pytest.approx(np.mean(values), abs=1e-12)
+    assert result.stderr == pytest.approx(np.std(values) / np.sqrt(400), rel=0.03)
+    assert result.ci95 is not None
     half = 1.96 * np.std(values) / np.sqrt(400)
-    assert made.ci95[0] == pytest.approx(np.mean(values) - half, abs=0.12 * half)
-    assert made.ci95[1] == pytest.approx(np.mean(values) + half, abs=0.12 * half)
-    assert (made.n, made.unscored) == (400, 0)
+    assert result.ci95[0] == pytest.approx(np.mean(values) - half, abs=0.12 * half)
+    assert result.ci95[1] == pytest.approx(np.mean(values) + half, abs=0.12 * half)
+    assert (result.n, result.unscored) == (400, 0)
 
 
 def test_ratio_agrees_with_a_slow_bootstrap() -> None:
@@ -42,16 +42,16 @@ def test_ratio_agrees_with_a_slow_bootstrap() -> None:
         Score(sample_id=str(i), cluster=f"c{i // 3}", values=dict(zip(("tp", "fp", "fn"), cell, strict=True)))
         for i, cell in enumerate(cells)
     ]
-    made = estimate(rows, {"f1": F1}, resamples=4000)["f1"]
+    result = estimate(rows, {"f1": F1}, resamples=4000)["f1"]
     tp, fp, fn = cells.sum(axis=0)
-    assert made.value == pytest.approx(2 * tp / (2 * tp + fp + fn), abs=1e-12)
+    assert result.value == pytest.approx(2 * tp / (2 * tp + fp + fn), abs=1e-12)
     draws = []
     for _ in range(4000):
         tp, fp, fn = np.concatenate([cells[3 * c : 3 * c + 3] for c in rng.integers(20, size=20)]).sum(axis=0)
         draws.append(2 * tp / (2 * tp + fp + fn))
-    assert made.stderr == pytest.approx(np.std(draws) * np.sqrt(20 / 19), rel=0.04)
+    assert result.stderr == pytest.approx(np.std(draws) * np.sqrt(20 / 19), rel=0.04)
     # 20 clusters: Student's 2.093 * sqrt(20 / 19) = 2.147 normal deviations, so 1.59 % beyond each end.
-    assert made.ci95 == pytest.approx(np.percentile(draws, [1.59, 98.41]), abs=0.15 * float(np.std(draws)))
+    assert result.ci95 == pytest.approx(np.percentile(draws, [1.59, 98.41]), abs=0.15 * float(np.std(draws)))
 
 
 def test_interval_covers_the_truth_as_often_as_it_says() -> None:
@@ -77,9 +77,9 @@ def test_questions_on_one_image_widen_the_interval() -> None:
 
 
 def test_unscored_is_left_out_and_counted_never_zero() -> None:
-    made = estimate(scores([1.0, None, 1.0, 0.0, None]), {"m": SHARE})["m"]
-    assert made.value == pytest.approx(2 / 3)
-    assert (made.n, made.unscored) == (3, 2)
+    result = estimate(scores([1.0, None, 1.0, 0.0, None]), {"m": SHARE})["m"]
+    assert result.value == pytest.approx(2 / 3)
+    assert (result.n, result.unscored) == (3, 2)
 
 
 def test_what_cannot_be_had_is_none() -> None:
@@ -93,13 +93,13 @@ def test_what_cannot_be_had_is_none() -> None:
 
 def test_mostly_undefined_resamples_give_no_interval() -> None:
     rows = [Score(sample_id=str(i), cluster="", values={"tp": float(i == 0), "fp": 0, "fn": 0}) for i in range(20)]
-    made = estimate(rows, {"f1": F1})["f1"]
-    assert (made.value, made.ci95) == (1.0, None)  # (19 / 20) ** 20 = 36 % of the resamples are 0 / 0
+    result = estimate(rows, {"f1": F1})["f1"]
+    assert (result.value, result.ci95) == (1.0, None)  # (19 / 20) ** 20 = 36 % of the resamples are 0 / 0
 
 
 def test_a_share_of_zero_gets_the_exact_bound() -> None:
-    made = estimate(scores([0.0] * 50), {"m": SHARE})["m"]
-    assert made.ci95 == pytest.approx((0.0, 1 - 0.025 ** (1 / 50)))
+    result = estimate(scores([0.0] * 50), {"m": SHARE})["m"]
+    assert result.ci95 == pytest.approx((0.0, 1 - 0.025 ** (1 / 50)))
     assert estimate(scores([1.0] * 50), {"m": SHARE})["m"].ci95 == pytest.approx((0.025 ** (1 / 50), 1.0))
 
 
@@ -120,28 +120,28 @@ def test_chunks_do_not_change_the_numbers(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_identical_models_differ_by_exactly_nothing() -> None:
     rows = scores(list(np.random.default_rng(1).random(101)), [f"i{k // 3}" for k in range(101)])
-    made = paired_difference(rows, rows, NUMBER)
-    assert (made.value, made.stderr, made.ci95) == (0.0, 0.0, (0.0, 0.0))
+    difference = compare([(rows, rows)], {"m": NUMBER})["m"].difference
+    assert (difference.value, difference.stderr, difference.ci95) == (0.0, 0.0, (0.0, 0.0))
 
 
 def test_pairing_removes_what_both_models_share() -> None:
     rng = np.random.default_rng(2)
     hard = rng.random(300)
     before, after = scores(list(hard)), scores(list(hard + 0.01 + rng.normal(0, 0.01, 300)))
-    made = compare([(before, after)], {"m": NUMBER})["m"]
-    assert made.difference.value == pytest.approx(0.01, abs=0.002)
-    assert made.before.stderr is not None and made.difference.stderr is not None
-    assert made.difference.stderr < made.before.stderr / 20
-    assert made.difference.ci95 is not None and made.difference.ci95[0] > 0
+    comparison = compare([(before, after)], {"m": NUMBER})["m"]
+    assert comparison.difference.value == pytest.approx(0.01, abs=0.002)
+    assert comparison.before.stderr is not None and comparison.difference.stderr is not None
+    assert comparison.difference.stderr < comparison.before.stderr / 20
+    assert comparison.difference.ci95 is not None and comparison.difference.ci95[0] > 0
 
 
 def test_difference_has_the_sign_of_after_minus_before_and_the_rows_add_up() -> None:
     before, after = scores([1.0, 1.0, 0.0, None]), scores([0.0, 1.0, 0.0, 1.0])
-    made = compare([(before, after)], {"m": SHARE})["m"]
-    assert made.before.value == pytest.approx(2 / 3)
-    assert made.after.value == pytest.approx(1 / 3)  # the fourth item has no counterpart
-    assert made.difference.value == pytest.approx(-1 / 3)
-    assert (made.difference.n, made.difference.unscored, made.clusters) == (3, 1, 4)
+    comparison = compare([(before, after)], {"m": SHARE})["m"]
+    assert comparison.before.value == pytest.approx(2 / 3)
+    assert comparison.after.value == pytest.approx(1 / 3)  # the fourth item has no counterpart
+    assert comparison.difference.value == pytest.approx(-1 / 3)
+    assert (comparison.difference.n, comparison.difference.unscored, comparison.clusters) == (3, 1, 4)
 
 
 def test_one_pair_given_three_times_is_one_pair() -> None:
@@ -158,11 +158,13 @@ def test_seeds_add_their_variance() -> None:
     images = rng.random(200)
     shifts = np.array([-0.3, 0.0, 0.6])
     pairs = [(scores(list(images)), scores(list(images + shift))) for shift in shifts]
-    made = compare(pairs, {"m": NUMBER}, resamples=40_000)["m"]
-    assert made.difference.value == pytest.approx(0.1)
-    assert made.by_seed == pytest.approx(tuple(shifts))
-    assert made.difference.stderr == pytest.approx(np.std(shifts, ddof=1) / np.sqrt(3), rel=0.02)
-    assert made.before.stderr == pytest.approx(np.std(images) / np.sqrt(200), rel=0.02)  # one base, no seed spread
+    comparison = compare(pairs, {"m": NUMBER}, resamples=40_000)["m"]
+    assert comparison.difference.value == pytest.approx(0.1)
+    assert comparison.by_seed == pytest.approx(tuple(shifts))
+    assert comparison.difference.stderr == pytest.approx(np.std(shifts, ddof=1) / np.sqrt(3), rel=0.02)
+    assert comparison.before.stderr == pytest.approx(
+        np.std(images) / np.sqrt(200), rel=0.02
+    )  # one base, no seed spread
 
 
 def test_bad_scores_are_refused_by_name() -> None:

@@ -14,7 +14,7 @@ def answer(text: str, number: int = 0) -> Answer:
 
 
 @pytest.mark.parametrize(
-    ("text", "said_yes"),
+    ("text", "expected"),
     [
         ("Yes, there is a cup.", True),
         ("No, there is no cup.", False),
@@ -31,15 +31,15 @@ def answer(text: str, number: int = 0) -> Answer:
         (".no", True),
     ],
 )
-def test_official_parse(text: str, said_yes: bool) -> None:
-    assert parse_yes_no(text) is said_yes
+def test_official_parse(text: str, expected: bool) -> None:
+    assert parse_yes_no(text) is expected
 
 
 def test_confusion_metrics_by_hand() -> None:
     """tp 3, fp 2, tn 4, fn 1, one of the false positives empty."""
-    said = [("Yes.", True)] * 3 + [("Yes.", False), ("", False)] + [("No.", False)] * 4 + [("No.", True)]
-    rows = [score_yes_no(answer(text, n), truth=truth) for n, (text, truth) in enumerate(said)]
-    made = {name: e.value for name, e in estimate(rows, YES_NO_METRICS, resamples=100).items()}
+    answered = [("Yes.", True)] * 3 + [("Yes.", False), ("", False)] + [("No.", False)] * 4 + [("No.", True)]
+    rows = [score_yes_no(answer(text, n), truth=truth) for n, (text, truth) in enumerate(answered)]
+    values = {name: e.value for name, e in estimate(rows, YES_NO_METRICS, resamples=100).items()}
     expected = {
         "accuracy": Fraction(7, 10),
         "precision": Fraction(3, 5),
@@ -48,14 +48,14 @@ def test_confusion_metrics_by_hand() -> None:
         "yes_ratio": Fraction(5, 10),  # of the predictions: the questions' own ratio is 4 / 10
         "empty": Fraction(1, 10),
     }
-    assert made == pytest.approx({name: float(value) for name, value in expected.items()})
+    assert values == pytest.approx({name: float(value) for name, value in expected.items()})
 
 
 def test_never_yes_leaves_precision_undefined_and_f1_zero() -> None:
     rows = [score_yes_no(answer("No.", n), truth=n % 2 == 0) for n in range(8)]
-    made = estimate(rows, YES_NO_METRICS, resamples=100)
-    assert made["precision"].value is None
-    assert (made["f1"].value, made["recall"].value, made["yes_ratio"].value) == (0.0, 0.0, 0.0)
+    estimates = estimate(rows, YES_NO_METRICS, resamples=100)
+    assert estimates["precision"].value is None
+    assert (estimates["f1"].value, estimates["recall"].value, estimates["yes_ratio"].value) == (0.0, 0.0, 0.0)
 
 
 def test_details_are_for_people() -> None:

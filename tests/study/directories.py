@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel
 
-from sightline.evals.directory import ANSWERS, REMARKS, SAMPLES, relocated
+from sightline.evals.directory import ANSWERS, REMARKS, SAMPLES, relocate_images
 from sightline.evals.run import EvalConfig
 from sightline.evals.scoring import score_directory
 from sightline.records.manifest import Stage
@@ -43,7 +43,7 @@ def evaluation(directory: Path, pictures: Path, wrong: dict[str, float], *, coun
             answers.append(
                 Answer(sample_id=sample.id, cluster=sample.cluster, text=text, tokens=len(text.split()), finished=True)
             )
-        write_rows(directory / name / SAMPLES, [relocated(s, pictures, directory / name) for s in samples])
+        write_rows(directory / name / SAMPLES, [relocate_images(s, pictures, directory / name) for s in samples])
         append_rows(directory / name / ANSWERS, answers)
         score_directory(benchmark, directory, resamples=200)
         said = [f"one rule is our own {HOSTILE}", f"{seed} of {count} answers were made up"]

@@ -1,5 +1,5 @@
-"""Benchmarks of official files, one module each: samples from a local folder, scored by their owners' rules.
+"""Public benchmarks, one module each: samples from official files in a local folder, scored by the official rules.
 
-None is imported before it is asked for (`evals.registry`), and none needs pictures, a model or torch to score. Word
-lists and annotations of others are read from the user's folder and never shipped.
+Modules are imported on use (`evals.registry`), and scoring needs no images, model or torch. Word lists and annotations
+of others are read from the user's folder and never shipped.
 """

@@ -1,7 +1,7 @@
-"""AMBER (Wang et al. 2023, arXiv 2311.07397): objects in descriptions, and yes/no questions, as its script counts them.
+"""AMBER (Wang et al. 2023, arXiv 2311.07397): objects in descriptions, and yes/no questions, as in its script.
 
-Its nouns are found in `amber_nouns`. What is shown is not rounded, except inside F1, which the script makes of rounded
-percents; its denominators begin at 0.001 and so do these. The parts are the script's evaluation types.
+Nouns are found in `amber_nouns`. Metrics are not rounded, except inside F1, which the script computes from rounded
+percentages; denominators start at 0.001, as in the script. The parts are the script's evaluation types.
 """
 
 import json
@@ -13,21 +13,21 @@ from typing import Any
 
 from sightline.config.problems import shorten
 from sightline.errors import InputError
-from sightline.evals.answer_reader import whole
+from sightline.evals.answer_reader import whole_id
 from sightline.evals.benches.amber_nouns import NounTools, installed_tools
 from sightline.evals.benches.files import json_lines, official_file
-from sightline.evals.benchmark import TOUCHED, AnyMetric, BenchmarkSetting, Derived, Metric
+from sightline.evals.benchmark import DECIDED_BY_QUIRK, AnyMetric, BenchmarkOptions, Derived, Metric
 from sightline.records.rows import Answer, Sample, Score
 
-#: What the script's denominators begin with, so that none is zero.
+#: Start value of the script's denominators, so that none is zero.
 START = 0.001
 KINDS = ("state", "number", "action")
 _DIMENSIONS = ("existence", "attribute", "relation")
 
 
 def generative_metrics(tools: NounTools) -> dict[str, AnyMetric]:
-    """CHAIR, Cover, Hal and Cog of the descriptions; the labels say which official tools were not there."""
-    note = f" ({', '.join(tools.lacks)})" if tools.lacks else ""
+    """CHAIR, Cover, Hal and Cog of the descriptions; the labels name the official tools that are missing."""
+    note = f" ({', '.join(tools.missing_tools)})" if tools.missing_tools else ""
     return {
         "chair": _ratio("Absent nouns" + note, "absent_nouns", "nouns", better=False, primary=True),
         "cover": _ratio("True objects named" + note, "covered", "present", better=True),
@@ -47,16 +47,16 @@ def discriminative_metrics(part: str) -> dict[str, AnyMetric]:
     """Accuracy, and precision, recall and F1 of "No": over all questions, by dimension and by kind of attribute."""
     found: dict[str, AnyMetric] = {}
     if part in ("", "discriminative"):
-        found |= _four("", "discriminative", 1, 0.0001)
+        found |= _no_answer_metrics("", "discriminative", 1, 0.0001)
     for dimension in _DIMENSIONS:
         if part not in ("", "discriminative", dimension):
             continue
-        # Attribute adds up three counters that each begin at 0.001; existence has its own constant in F1.
+        # Attribute adds up three counters that each start at 0.001; existence has a different constant in F1.
         starts = len(KINDS) if dimension == "attribute" else 1
-        found |= _four(f"{dimension}_", dimension, starts, 0.001 if dimension == "existence" else 0.0001)
+        found |= _no_answer_metrics(f"{dimension}_", dimension, starts, 0.001 if dimension == "existence" else 0.0001)
         if dimension == "attribute":
             for kind in KINDS:
-                found |= _four(f"{kind}_", kind, 1, 0.0001)
+                found |= _no_answer_metrics(f"{kind}_", kind, 1, 0.0001)
     return found
 
 
@@ -82,7 +82,7 @@ def _ratio(
     group: str = "generative",
     starts: int = 1,
 ) -> Metric:
-    """`starts` counters that each begin at `START` make the denominator; an empty `bottom` counts items."""
+    """A ratio whose denominator adds up `starts` counters that start at `START`; an empty `bottom` counts items."""
     return Metric(
         label=label,
         numerator={top: 1},
@@ -94,7 +94,7 @@ def _ratio(
     )
 
 
-def _four(prefix: str, group: str, starts: int, epsilon: float) -> dict[str, AnyMetric]:
+def _no_answer_metrics(prefix: str, group: str, starts: int, epsilon: float) -> dict[str, AnyMetric]:
     title = f" ({group})" if prefix else ""
 
     def ratio(label: str, top: str, bottom: str) -> Metric:
@@ -123,7 +123,7 @@ _QUERIES = ("query_all.json", "query_generative.json", "query_discriminative.jso
 
 @dataclass(frozen=True)
 class Lists:
-    """`association` maps a word to those that may stand for it, `safe` is never counted as absent."""
+    """`association` maps a word to its synonyms; words in `safe` are never counted as absent."""
 
     association: Mapping[str, Sequence[str]] = field(default_factory=dict)
     safe: frozenset[str] = frozenset()
@@ -134,24 +134,24 @@ class Lists:
         return frozenset(self.association).union(*self.association.values())
 
     def targets(self, words: Sequence[str]) -> list[tuple[str, int]]:
-        """What may name which of the words, in the script's order: all associations, then the words themselves."""
+        """(name, index of the word that it names), in the script's order: all associations, then the words."""
         associated = [(other, index) for index, word in enumerate(words) for other in self.association.get(word, ())]
         return associated + [(word, index) for index, word in enumerate(words)]
 
 
 @dataclass(frozen=True)
-class AmberVerdict:
-    """For each noun whether it is absent; which of the true and of the expected hallucinated objects were named."""
+class NounVerdict:
+    """Whether each noun is absent; indices of the true and of the expected hallucinated objects that were named."""
 
     absent: tuple[bool, ...]
     covered: frozenset[int]
     expected: frozenset[int]
 
 
-def judge(
+def classify_nouns(
     nouns: Sequence[str], truth: Sequence[str], hallu: Sequence[str], lists: Lists, tools: NounTools
-) -> AmberVerdict:
-    """Count as the script does: a noun names the first target that it equals, and then the first that is like it."""
+) -> NounVerdict:
+    """Classify nouns as in the script, by the first equal and the first similar target; equality takes precedence."""
     present, likely = lists.targets(truth), lists.targets(hallu)
     absent, covered, expected = [], set(), set()
     for noun in nouns:
@@ -165,7 +165,7 @@ def judge(
         alike = _first_alike(noun, present, tools)
         covered |= set() if alike is None else {alike}
         absent.append(alike is None)
-    return AmberVerdict(tuple(absent), frozenset(covered), frozenset(expected))
+    return NounVerdict(tuple(absent), frozenset(covered), frozenset(expected))
 
 
 def _first_equal(noun: str, targets: Sequence[tuple[str, int]]) -> int | None:
@@ -178,21 +178,21 @@ def _first_alike(noun: str, targets: Sequence[tuple[str, int]], tools: NounTools
     return next((index for word, index in targets if tools.alike(noun, word)), None)
 
 
-def amber(name: str, setting: BenchmarkSetting) -> "Amber":
+def amber(name: str, options: BenchmarkOptions) -> "Amber":
     """AMBER, whole or one part of it.
 
     Raises:
-        InputError: annotations.json is missing, or relation.json or safe_words.txt where descriptions are scored.
+        InputError: annotations.json is missing, or, if descriptions are scored, relation.json or safe_words.txt.
     """
-    part = setting.split or name.removeprefix("amber").removeprefix("-")
-    annotations = official_file(name, setting.folder, "annotations.json")
+    part = options.split or name.removeprefix("amber").removeprefix("-")
+    annotations = official_file(name, options.folder, "annotations.json")
     lists = Lists()
     if part in ("", GENERATIVE):
-        relation = official_file(name, setting.folder, "relation.json")
-        safe = official_file(name, setting.folder, "safe_words.txt").read_text(encoding="utf-8").split("\n")
+        relation = official_file(name, options.folder, "relation.json")
+        safe = official_file(name, options.folder, "safe_words.txt").read_text(encoding="utf-8").split("\n")
         lists = Lists(_association(relation), frozenset(safe))
-    folder = setting.images or setting.folder
-    return Amber(name, annotations, folder, lists, part, setting.limit, installed_tools())
+    folder = options.images or options.folder
+    return Amber(name, annotations, folder, lists, part, options.limit, installed_tools())
 
 
 @dataclass(frozen=True)
@@ -218,14 +218,16 @@ class Amber:
         return found if self.part else {**found, "amber_score": score_metric()}
 
     @property
-    def remarks(self) -> tuple[str, ...]:
-        if self.part not in ("", GENERATIVE) or not self.tools.lacks:
+    def caveats(self) -> tuple[str, ...]:
+        if self.part not in ("", GENERATIVE) or not self.tools.missing_tools:
             return ()
-        return (f"descriptions are scored with {' and '.join(self.tools.lacks)}; see docs/benchmarks.md, AMBER",)
+        return (
+            f"descriptions are scored with {' and '.join(self.tools.missing_tools)}; see docs/benchmarks.md, AMBER",
+        )
 
     @cached_property
     def queries(self) -> Mapping[int, tuple[str, str]]:
-        """Picture and question by id; without the files of queries, which scoring can spare, there are none."""
+        """Image and question by id; empty without the query files, which scoring does not need."""
         folder = self.annotations.parent
         found = (folder / above / name for above in (".", "query") for name in _QUERIES)
         rows = [row for path in found if path.is_file() for row in json_lines(path)]
@@ -237,12 +239,12 @@ class Amber:
     def samples(self) -> Iterator[Sample]:
         pictures: set[str] = set()
         for where, row in json_lines(self.annotations):
-            number, kind, truth = whole(row.get("id")), row.get("type"), row.get("truth")
+            number, kind, truth = whole_id(row.get("id")), row.get("type"), row.get("truth")
             if not isinstance(number, int) or not isinstance(kind, str) or truth is None:
                 raise InputError(f"{where}: {shorten(row)} lacks id, type or truth; fetch annotations.json again")
             if kind != GENERATIVE:
                 truth = _label(truth, where)
-            if self.part and self.part not in groups_of(kind):
+            if self.part and self.part not in type_groups(kind):
                 continue
             default = f"AMBER_{number}.jpg" if kind == GENERATIVE else ""
             image, prompt = self.queries.get(number, (default, _DESCRIBE if default else ""))
@@ -259,7 +261,7 @@ class Amber:
             )
 
     def groups(self, sample: Sample) -> tuple[str, ...]:
-        return groups_of(sample.truth["kind"])
+        return type_groups(sample.truth["kind"])
 
     def score(self, sample: Sample, answer: Answer) -> Score:
         describes = sample.truth["kind"] == GENERATIVE
@@ -271,7 +273,7 @@ class Amber:
     def _description(self, sample: Sample, answer: Answer) -> tuple[dict[str, float | None], dict[str, Any]]:
         truth, hallu = sample.truth["truth"], sample.truth["hallu"]
         nouns = self.tools.nouns(answer.text, self.lists.known)
-        verdict = judge([noun.text for noun in nouns], truth, hallu, self.lists, self.tools)
+        verdict = classify_nouns([noun.text for noun in nouns], truth, hallu, self.lists, self.tools)
         absent = [noun for noun, is_absent in zip(nouns, verdict.absent, strict=True) if is_absent]
         values: dict[str, float | None] = {
             "absent_nouns": float(len(absent)),
@@ -281,8 +283,8 @@ class Amber:
             "expected_named": float(len(verdict.expected)),
             "expected": float(len(hallu)),
             "clean": float(not absent),
-            # Without vectors an absent noun may be one that the script would have forgiven.
-            TOUCHED: float(bool(absent) and self.tools.alike is None),
+            # Without vectors, the script might accept an absent noun as similar to a true one.
+            DECIDED_BY_QUIRK: float(bool(absent) and self.tools.alike is None),
         }
         details = {
             "hallucinated": [noun.span for noun in absent],
@@ -293,8 +295,8 @@ class Amber:
         return values, details
 
 
-def groups_of(kind: str) -> tuple[str, ...]:
-    """The parts that a type of question counts for; what the script does not know is a relation."""
+def type_groups(kind: str) -> tuple[str, ...]:
+    """The parts that a type of question belongs to; types unknown to the script count as relation."""
     if kind == GENERATIVE:
         return (GENERATIVE,)
     known = {"discriminative-hallucination": ("existence",)} | {
@@ -304,23 +306,23 @@ def groups_of(kind: str) -> tuple[str, ...]:
 
 
 def _yes_no(sample: Sample, answer: Answer) -> tuple[dict[str, float | None], dict[str, Any]]:
-    """Only "Yes" and "No" as such are answers; anything else is wrong."""
+    """Only exactly "Yes" and "No" are answers; anything else is wrong."""
     is_no, says_no = sample.truth["truth"] != "yes", answer.text == "No"
     right = says_no if is_no else answer.text == "Yes"
     values: dict[str, float | None] = {
         "right": float(right),
         "is_no": float(is_no),
         "says_no": float(says_no),
-        # The script asks for truth "no" here and for truth other than "yes" there.
+        # The script compares with truth "no" in one place and with truth other than "yes" in another.
         "no_and_right": float(says_no and is_no),
         "no_and_true": float(says_no and sample.truth["truth"] == "no"),
-        TOUCHED: float(answer.text not in ("Yes", "No")),
+        DECIDED_BY_QUIRK: float(answer.text not in ("Yes", "No")),
     }
     return values, {"answer": answer.text[:80], "truth": sample.truth["truth"]}
 
 
 def _label(truth: object, where: str) -> str:
-    """The script takes what is neither yes nor no for one thing here and for the other there; it is refused here."""
+    """The truth, yes or no. The script treats other labels inconsistently; here they are refused."""
     label = truth.strip().lower() if isinstance(truth, str) else ""
     if label not in ("yes", "no"):
         raise InputError(f"{where}: truth = {shorten(truth)} is neither yes nor no; correct the row")
@@ -333,5 +335,5 @@ def _association(path: Path) -> dict[str, list[str]]:
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}); fetch the file again") from error
     if not isinstance(value, dict) or not all(isinstance(words, list) for words in value.values()):
-        raise InputError(f"{path} is no object {{word: [word, ...]}}; fetch AMBER's relation.json again")
+        raise InputError(f"{path} is not an object {{word: [word, ...]}}; fetch AMBER's relation.json again")
     return value

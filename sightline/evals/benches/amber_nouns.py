@@ -1,8 +1,8 @@
-"""The nouns of an answer that AMBER knows, and which words are alike: by the official tools, or by ours without them.
+"""AMBER's nouns in an answer, and word similarity: by the official tools, or by rules where they are not installed.
 
-The official script tags with NLTK and compares with the vectors of spaCy's `en_core_web_lg`; both are taken where they
-are installed with their data. Otherwise a few rules tell verbs from nouns and no two words are alike, which `amber`
-counts and names. Either way every lower or upper case letter stays as it is: "Dogs" is not the word "dog" for AMBER.
+The official script tags with NLTK and compares with the vectors of spaCy's `en_core_web_lg`; both are used if they are
+installed with their data. Otherwise a few rules distinguish verbs from nouns and no two words are similar, which
+`amber` counts and reports. Case is kept in both: for AMBER, "Dogs" is not the word "dog".
 """
 
 import functools
@@ -14,13 +14,13 @@ from typing import Any
 from sightline.evals.benches.singular import lemma
 from sightline.evals.benches.words import Word, find_words
 
-ALIKE = 0.8  # similarity above which the official script takes two words for one thing
+ALIKE = 0.8  # similarity above which the official script treats two words as one object
 _VECTORS = "en_core_web_lg"
 _NLTK_DATA = ("tokenizers/punkt_tab", "taggers/averaged_perceptron_tagger_eng", "corpora/wordnet")
 
 _DETERMINERS = frozenset({"a", "an", "the", "this", "that", "each", "every", "another", "one", "his", "her", "its"})
 _CANS = _DETERMINERS | {"aluminum", "beer", "garbage", "metal", "paint", "soda", "spray", "tin", "trash", "watering"}
-#: Words after which a word that may be a verb is one.
+#: Words after which a word that may be a verb is a verb.
 _BEFORE_VERBS = frozenset(
     {
         *("to", "can", "could", "may", "might", "must", "shall", "should", "will", "would", "not", "n't"),
@@ -69,28 +69,28 @@ _BEFORE_OBJECTS = _DETERMINERS - {"this", "that", "one"} | {"my", "our", "their"
 
 @dataclass(frozen=True)
 class NounTools:
-    """`nouns` finds known nouns with their places; `alike` is None where no vectors are installed."""
+    """`nouns` finds known nouns with their spans; `alike` compares words, None if no vectors are installed."""
 
     nouns: Callable[[str, Container[str]], list[Word]]
     alike: Callable[[str, str], bool] | None
     official_nouns: bool
 
     @property
-    def lacks(self) -> tuple[str, ...]:
-        """What stands in the place of official tools."""
+    def missing_tools(self) -> tuple[str, ...]:
+        """The replacements of official tools that are not installed."""
         nouns = () if self.official_nouns else ("own nouns",)
         return nouns if self.alike else (*nouns, "no similarity")
 
 
 @functools.cache
 def installed_tools() -> NounTools:
-    """The official tools where NLTK's data and spaCy's vectors are installed, ours in the place of what is not."""
+    """The official tools if NLTK's data and spaCy's vectors are installed, else their replacements."""
     tagged = _has_nltk()
-    return NounTools(tagged_nouns if tagged else plain_nouns, _vectors(), tagged)
+    return NounTools(nltk_nouns if tagged else rule_nouns, _vectors(), tagged)
 
 
-def plain_nouns(text: str, known: Container[str]) -> list[Word]:
-    """Known nouns by rules: a word counts unless its neighbor before it makes a verb of it."""
+def rule_nouns(text: str, known: Container[str]) -> list[Word]:
+    """Known nouns by rules: a word counts unless its neighbors make it a verb."""
     words = find_words(text)
     near = ["", *(word.text.lower() for word in words), ""]
     found = []
@@ -112,7 +112,7 @@ def _is_noun(base: str, last: str, word: str, following: str) -> bool:
     return not (base in _VERBS and following in _BEFORE_OBJECTS and last not in _DETERMINERS)
 
 
-def tagged_nouns(text: str, known: Container[str]) -> list[Word]:
+def nltk_nouns(text: str, known: Container[str]) -> list[Word]:
     """Known nouns by NLTK's tagger and WordNet's lemmatizer, as in the official script."""
     import nltk
     from nltk.stem import WordNetLemmatizer
@@ -120,11 +120,11 @@ def tagged_nouns(text: str, known: Container[str]) -> list[Word]:
     base = WordNetLemmatizer().lemmatize
     tagged: Sequence[tuple[str, str]] = nltk.pos_tag(nltk.word_tokenize(text))
     found = ((base(word), word, tag) for word, tag in tagged)
-    return [Word(noun, span) for (noun, _, tag), span in _placed(found, text) if tag.startswith("NN") and noun in known]
+    return [Word(noun, span) for (noun, _, tag), span in _locate(found, text) if tag.startswith("NN") and noun in known]
 
 
-def _placed(found: Any, text: str) -> Iterator[tuple[tuple[str, str, str], tuple[int, int]]]:
-    """Each noun with where its word stands; NLTK writes quotation marks anew, and those are nowhere."""
+def _locate(found: Any, text: str) -> Iterator[tuple[tuple[str, str, str], tuple[int, int]]]:
+    """Each noun with its span; NLTK rewrites quotation marks, whose span is empty."""
     start = 0
     for item in found:
         place = text.find(item[1], start)

@@ -1,7 +1,7 @@
-"""CHAIR (Rohrbach et al. 2018, arXiv 1809.02156): objects of COCO that a description names though they are not there.
+"""CHAIR (Rohrbach et al. 2018, arXiv 1809.02156): COCO objects that a description names but the image does not show.
 
-Words become objects in `coco_objects`, truth is read in `coco_truth`. CHAIR_i counts mentions, not different
-objects, and recall is that of the standalone script (Maxlinn) and of OPERA; Object HalBench is `object_halbench`.
+Objects and truth are in `coco_objects`. CHAIR_i counts mentions, not distinct objects; recall is that of the standalone
+script (Maxlinn) and of OPERA. Object HalBench is `object_halbench`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.evals.benches.coco_objects import CocoPicture, Vocabulary, answer_picture, chair_vocabulary, read_truth
-from sightline.evals.benchmark import AnyMetric, BenchmarkSetting, Metric, mean
+from sightline.evals.benchmark import AnyMetric, BenchmarkOptions, Metric, mean
 from sightline.records.rows import Answer, Sample, Score
 
 DESCRIBE = "Please describe this image in detail."
@@ -28,20 +28,20 @@ CHAIR_METRICS: dict[str, AnyMetric] = {
 }
 
 
-def chair(name: str, setting: BenchmarkSetting) -> "Chair":
-    """CHAIR on the pictures of COCO's annotation files or of a JSON of objects; `synonyms` replaces our word list."""
+def chair(name: str, options: BenchmarkOptions) -> "Chair":
+    """CHAIR on the images of COCO's annotation files or of a JSON of objects; `synonyms` replaces the word list."""
     return Chair(
         name,
-        setting.folder,
-        setting.images or setting.folder,
-        chair_vocabulary(setting.synonyms),
-        limit=setting.limit,
+        options.folder,
+        options.images or options.folder,
+        chair_vocabulary(options.synonyms),
+        limit=options.limit,
     )
 
 
 @dataclass(frozen=True)
 class Chair:
-    """Every annotated picture may be described, also several times; every description is scored."""
+    """Every annotated image may be described, even several times; every description is scored."""
 
     name: str
     place: Path
@@ -49,7 +49,7 @@ class Chair:
     vocabulary: Vocabulary
     limit: int | None = None
     max_new_tokens: int = 512
-    asks_what_is_answered: bool = True
+    scores_only_answered: bool = True
     counts_every_answer: bool = True
 
     @property
@@ -61,8 +61,8 @@ class Chair:
         return read_truth(self.name, self.place)
 
     @property
-    def remarks(self) -> tuple[str, ...]:
-        return self.vocabulary.remarks
+    def caveats(self) -> tuple[str, ...]:
+        return self.vocabulary.caveats
 
     def samples(self) -> Iterator[Sample]:
         for number, (image_id, picture) in enumerate(self.pictures.items()):
@@ -100,7 +100,7 @@ class Chair:
 
 
 def present_objects(sample: Sample, vocabulary: Vocabulary) -> set[str]:
-    """The union of the annotated objects and of those that the reference captions name."""
-    annotated = {vocabulary.object_of(name) for name in sample.truth["objects"]}
-    said = (mention.object for caption in sample.truth["captions"] for mention in vocabulary.mentions(caption))
-    return annotated.union(said)
+    """The union of the annotated objects and those that the reference captions name."""
+    annotated = {vocabulary.resolve(name) for name in sample.truth["objects"]}
+    captioned = (mention.object for caption in sample.truth["captions"] for mention in vocabulary.mentions(caption))
+    return annotated.union(captioned)

@@ -1,7 +1,7 @@
-"""The 80 objects of COCO in a text, as the official CHAIR script finds them: words, singulars, double words, synonyms.
+"""COCO's 80 objects in a text, found as in the official CHAIR script: singulars, double words, synonyms; and the truth.
 
-It holds no truth (`coco_truth` reads that) and scores nothing (`chair` and `object_halbench` do). The synonyms are a
-list of our own making, or a file such as the official `synonyms.txt`; which list it was decides the figures.
+Texts are scored in `chair` and `object_halbench`. The synonyms are Sightline's own list, or a file such as the official
+`synonyms.txt`; the metrics depend on the list.
 """
 
 import json
@@ -22,16 +22,16 @@ from sightline.records.rows import Span
 SYNONYMS = Path(__file__).with_name("coco_synonyms.txt")
 
 _ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "animal", "cub")
-#: Two words that are one thing. The official list has three more that can never meet, being of three words or of a word
-#: that loses its s ("sports", "tennis").
+#: Two words that name one object. The official list has three more that can never match: they have three words, or a
+#: word that loses its s ("sports", "tennis").
 _PAIRS = """
 air plane, baseball bat, baseball glove, cell phone, fire hydrant, hair drier, home plate, hot dog, laptop computer,
 mobile phone, motor bike, motor cycle, parking meter, potted plant, stop light, stop sign, street light, suit case,
 teddy bear, traffic light, traffic signal, train track, wine glass
 """
 _TOGETHER = [pair.strip() for pair in _PAIRS.split(",")]
-#: Two words of which one says what it is: "baby elephant" is no person, "toilet seat" no chair.
-_TOLD = {
+#: Two words that are replaced by one: "baby elephant" is not a person, "toilet seat" not a chair.
+_REPLACED = {
     **{f"{age} {animal}": animal for age in ("baby", "adult") for animal in _ANIMALS},
     **{f"passenger {vehicle}": vehicle for vehicle in ("jet", "train")},
     "bow tie": "tie",
@@ -42,7 +42,7 @@ _TOLD = {
 
 @dataclass(frozen=True)
 class ObjectMention:
-    """A word for an object of COCO, the object, and the characters of the text."""
+    """A word for a COCO object, the object, and the word's span in the text."""
 
     word: str
     object: str
@@ -51,14 +51,14 @@ class ObjectMention:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """`objects` maps every synonym to its object, `doubles` two words to the word that they are taken for.
+    """`objects` maps every synonym to its object, `doubles` two words to the word that replaces them.
 
-    `remarks` says that the synonyms are our own, where they are.
+    `caveats` says if the synonyms are Sightline's own.
     """
 
     objects: Mapping[str, str]
     doubles: Mapping[str, str]
-    remarks: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
 
     @cached_property
     def known(self) -> frozenset[str]:
@@ -70,23 +70,23 @@ class Vocabulary:
         return frozenset(double.partition(" ")[0] for double in self.doubles)
 
     def mentions(self, text: str, lemma: Callable[[str], str] = singular) -> list[ObjectMention]:
-        """Every word for an object, repeated ones too; spans are of the text as given."""
+        """Every word for an object, including repeated ones; spans refer to the text as given."""
         lower = text.lower()
-        if len(lower) != len(text):  # a letter that grows in lower case would move the spans
+        if len(lower) != len(text):  # a letter that gets longer in lower case would shift the spans
             lower = "".join(small if len(small := letter.lower()) == 1 else letter for letter in text)
         return self.among([Word(lemma(word.text), word.span) for word in find_words(lower)])
 
     def among(self, words: Sequence[Word]) -> list[ObjectMention]:
-        """Which of the words, already singular, are objects, after double words are joined."""
+        """The objects among the words, which are singular already, after double words are joined."""
         joined = self.join(words)
         if any(word.text == "toilet" for word in joined):
-            joined = [word for word in joined if word.text != "seat"]  # "the seat of the toilet" is no chair
+            joined = [word for word in joined if word.text != "seat"]  # "the seat of the toilet" is not a chair
         return [
             ObjectMention(word.text, self.objects[word.text], word.span) for word in joined if word.text in self.objects
         ]
 
     def join(self, words: Sequence[Word]) -> list[Word]:
-        """The words with every double word in the place of its two, from left to right."""
+        """The words with double words joined, from left to right."""
         joined, index, last = [], 0, len(words) - 1
         while index <= last:
             word = words[index]
@@ -101,29 +101,29 @@ class Vocabulary:
                 index += 2
         return joined
 
-    def object_of(self, name: str) -> str:
-        """The object that a name of the truth stands for; a name that is no synonym stands for itself."""
+    def resolve(self, name: str) -> str:
+        """The object of a name in the truth; a name that is not a synonym is its own object."""
         return self.objects.get(name, name)
 
 
 def chair_vocabulary(path: Path | None = None) -> Vocabulary:
-    """CHAIR's: the double words are a fixed list, and a line is cut at ", " and not otherwise cleaned.
+    """CHAIR's vocabulary: double words are a fixed list, and a line is split at ", " without stripping.
 
-    So the official file's `cake,  cheesecake` holds " cheesecake", with a blank, which no word ever is.
+    So the official file's `cake,  cheesecake` gives " cheesecake", with a blank, which never matches.
     """
     rows = _read(path or SYNONYMS)
-    return Vocabulary(_objects(rows), {**{double: double for double in _TOGETHER}, **_TOLD}, _remarks(path))
+    return Vocabulary(_objects(rows), {**{double: double for double in _TOGETHER}, **_REPLACED}, _caveats(path))
 
 
 def halbench_vocabulary(path: Path | None = None) -> Vocabulary:
-    """Object HalBench's: synonyms are stripped, and every synonym of several words is a double word."""
+    """Object HalBench's vocabulary: synonyms are stripped, and every synonym of several words is a double word."""
     rows = [[synonym.strip() for synonym in row] for row in _read(path or SYNONYMS)]
     objects = _objects(rows)
     doubles = [word for word in objects if " " in word] + ["home plate", "train track"]
-    return Vocabulary(objects, {**{double: double for double in doubles}, **_TOLD}, _remarks(path))
+    return Vocabulary(objects, {**{double: double for double in doubles}, **_REPLACED}, _caveats(path))
 
 
-def _remarks(path: Path | None) -> tuple[str, ...]:
+def _caveats(path: Path | None) -> tuple[str, ...]:
     return (
         () if path else ("the synonyms are our own list; for the published figures give the owners' with --synonyms",)
     )
@@ -139,7 +139,7 @@ def _read(path: Path) -> list[list[str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: the synonyms cannot be read ({error}); give the official data/synonyms.txt of "
-            "LisaAnne/Hallucination, or leave --synonyms out to use ours."
+            "LisaAnne/Hallucination, or remove --synonyms to use Sightline's list."
         ) from error
     return [line.strip().split(", ") for line in text.splitlines() if line.strip()]
 
@@ -147,15 +147,15 @@ def _read(path: Path) -> list[list[str]]:
 PARTS = ("val", "train")
 #: The first byte of a pickle of protocol 2 or later.
 _PICKLE = b"\x80"
-#: What is read of COCO's files; outlines of objects, which are most of them, are dropped as they are parsed.
-_READ = frozenset(
+#: Fields that are read from COCO's files; the others, mainly outlines of objects, are dropped while parsing.
+_KNOWN_FIELDS = frozenset(
     {"annotations", "caption", "categories", "category_id", "file_name", "id", "image_id", "images", "name"}
 )
 
 
 @dataclass
 class CocoPicture:
-    """One picture's file name (empty if unknown), the names of its annotated objects, and its reference captions."""
+    """An image's file name (empty if unknown), the names of its annotated objects, and its reference captions."""
 
     file: str = ""
     objects: list[str] = field(default_factory=list)
@@ -163,17 +163,17 @@ class CocoPicture:
 
 
 def read_truth(benchmark: str, place: Path) -> Mapping[str, CocoPicture]:
-    """The pictures by id, a number as text, from a folder or a file.
+    """The images by id, a number as text, from a folder or a file.
 
     A folder holds `instances_{val,train}2014.json` with `captions_{val,train}2014.json` (one part is enough; they may
-    lie in `annotations/`), or one JSON `{image_id: [object, ...]}`; a file is such a JSON.
+    be in `annotations/`), or one JSON `{image_id: [object, ...]}`; a file is such a JSON.
 
     Raises:
-        InputError: nothing of the kind is there, one of the two files of a part is missing, or a file is broken.
+        InputError: there is no such file, one of the two files of a part is missing, or a file is broken.
     """
     if place.is_file():
         _refuse_pickle(benchmark, place)
-        return _plain(place)
+        return _read_plain(place)
     parts = [(_find(place, f"instances_{part}2014.json"), _find(place, f"captions_{part}2014.json")) for part in PARTS]
     pictures: dict[str, CocoPicture] = {}
     for part, (instances, captions) in zip(PARTS, parts, strict=True):
@@ -197,18 +197,18 @@ def read_truth(benchmark: str, place: Path) -> Mapping[str, CocoPicture]:
             f"{benchmark} needs instances_val2014.json and captions_val2014.json in {place}, or one JSON"
             f" {{image_id: [object, ...]}}{many}; the owners of COCO publish them at {get_entry(benchmark).files}"
         )
-    return _plain(found[0])
+    return _read_plain(found[0])
 
 
 def picture_key(name: object) -> str:
-    """A picture's id as text: the number in a file name of COCO's, a number without leading zeros, or the name."""
+    """An image's id as text: the number in a COCO file name, a number without leading zeros, or the name."""
     text = str(name).strip()
     number = coco_id(text)
     return str(number) if number else str(int(text)) if text.isdecimal() else text
 
 
 def answer_picture(row: Mapping[str, Any]) -> str | None:
-    """The picture that a row of answers is about; its own id or file name goes before the question's."""
+    """The image of an answer row; the image's id or file name takes precedence over the question's."""
     names = ("image_id", "image", "sample_id", "question_id", "id")
     found = next((row[name] for name in names if isinstance(row.get(name), int | str)), None)
     return None if found is None else picture_key(found)
@@ -219,7 +219,7 @@ def _find(folder: Path, name: str) -> Path | None:
 
 
 def _add_instances(path: Path, pictures: dict[str, CocoPicture]) -> None:
-    value = _json(path, _needed)
+    value = _json(path, _keep_known_fields)
     try:
         names = {row["id"]: row["name"] for row in value["categories"]}
         for row in value["images"]:
@@ -231,7 +231,7 @@ def _add_instances(path: Path, pictures: dict[str, CocoPicture]) -> None:
 
 
 def _add_captions(path: Path, pictures: dict[str, CocoPicture]) -> None:
-    value = _json(path, _needed)
+    value = _json(path, _keep_known_fields)
     try:
         for row in value.get("images", []):
             picture = pictures.setdefault(str(row["id"]), CocoPicture())
@@ -243,20 +243,19 @@ def _add_captions(path: Path, pictures: dict[str, CocoPicture]) -> None:
 
 
 def _refuse_pickle(benchmark: str, path: Path) -> None:
-    """Refuse the official `chair.pkl`, or any other pickle: to open one is to run the code in it."""
+    """Refuse the official `chair.pkl`, or any other pickle: opening one can run code in it."""
     with path.open("rb") as file:
         is_pickle = file.read(1) == _PICKLE or path.suffix == ".pkl"
     if is_pickle:
         raise InputError(
-            f"{path} is a Python pickle, as the cache chair.pkl that chair.py of CHAIR-metric-standalone writes and its"
-            " owner publishes; a pickle can run any code when it is opened and is not read. Give COCO's"
-            " instances_val2014.json and captions_val2014.json, from which it was made"
-            f" ({get_entry(benchmark).files}), or write its imid_to_objects to a JSON {{image_id: [object, ...]}} as"
-            " docs/benchmarks.md shows."
+            f"{path} is a Python pickle, like the cache chair.pkl of CHAIR-metric-standalone; pickles are not read,"
+            " because opening one can run any code. Give COCO's instances_val2014.json and captions_val2014.json, from"
+            f" which it was made ({get_entry(benchmark).files}), or write its imid_to_objects to a JSON"
+            " {image_id: [object, ...]} as shown in docs/benchmarks.md."
         )
 
 
-def _plain(path: Path) -> dict[str, CocoPicture]:
+def _read_plain(path: Path) -> dict[str, CocoPicture]:
     value = _json(path)
     if not isinstance(value, dict):
         raise InputError(f"{path} holds {shorten(value)}; give an object {{image_id: [object, ...]}}")
@@ -281,8 +280,8 @@ def _is_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
-def _needed(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in row.keys() & _READ}
+def _keep_known_fields(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in row.keys() & _KNOWN_FIELDS}
 
 
 def _json(path: Path, kept: Callable[[dict[str, Any]], Any] | None = None) -> Any:

@@ -1,8 +1,8 @@
-"""Names of things that a language model found in an answer, taken to objects of COCO as Object HalBench takes them.
+"""Mapping of object names that a language model extracted from an answer to COCO objects, as in Object HalBench.
 
-A name is a double word of the vocabulary, or else its runs of nouns, each one thing: "wooden table" is a table, and
-"baseball player" no person. Nouns are those of spaCy's `en_core_web_trf` where it is installed, as in the official
-script, and otherwise what follows the last word that looks like an adjective.
+A name is matched as a double word of the vocabulary, or else by its runs of nouns: "wooden table" is a table, but
+"baseball player" is not a person. Nouns are tagged by spaCy's `en_core_web_trf` if it is installed, as in the official
+script, and otherwise are the words after the last one that looks like an adjective.
 """
 
 import functools
@@ -26,7 +26,7 @@ adult male female empty full open closed wet dry clean dirty hot cold warm round
 plastic plaid modern vintage antique main single double top bottom left right front back various different visible
 nearby and or of with in on
 """
-#: Words that say how a thing is; the rest of them by their endings.
+#: Adjectives and other modifiers; further adjectives are recognized by their endings.
 _ADJECTIVES = frozenset(_LISTED.split())
 _ADJECTIVE_ENDINGS = ("ed", "ing", "ous", "ful", "less", "ish", "ical", "able", "ible")
 
@@ -35,7 +35,7 @@ Tagged = list[tuple[str, bool]]
 
 
 def read_objects(reply: str) -> list[str] | None:
-    """The names in a reply: a JSON list in a fence, or else on its last line with one; None where there is none."""
+    """The names in a reply: a JSON list in a code block, or else on its last line with one; None if there is none."""
     fenced = _FENCED.search(reply)
     lines = [fenced[1]] if fenced else [line for line in reply.splitlines() if line.strip().startswith("[")]
     try:
@@ -46,33 +46,33 @@ def read_objects(reply: str) -> list[str] | None:
 
 
 def read_owners_mentions(reply: str) -> list[tuple[str, str]] | None:
-    """The (word, object) of each mention that the owners' script wrote into `hall_*.json`; None for other replies."""
+    """The (word, object) of each mention in the official script's `hall_*.json`; None for other replies."""
     if not reply.startswith('{"mscoco_generated_words"'):
         return None
     found = json.loads(reply)["mscoco_generated_words"]
     return [(str(pair[0]), str(pair[-1])) for pair in found if isinstance(pair, list) and pair]
 
 
-def mentions_of_owners(found: Sequence[tuple[str, str]], vocabulary: Vocabulary) -> list[ObjectMention]:
-    """The mentions in the owners' file, whose words and objects are final; they have no place in the answer."""
-    return [ObjectMention(word, vocabulary.object_of(name), _NOWHERE) for word, name in found]
+def owners_mentions(found: Sequence[tuple[str, str]], vocabulary: Vocabulary) -> list[ObjectMention]:
+    """The mentions in the owners' file, whose words and objects are final; they have no span in the answer."""
+    return [ObjectMention(word, vocabulary.resolve(name), _NOWHERE) for word, name in found]
 
 
-def objects_of(names: Sequence[str], vocabulary: Vocabulary) -> list[ObjectMention]:
-    """The objects of COCO among the names, each word once; they have no place in the answer."""
+def match_objects(names: Sequence[str], vocabulary: Vocabulary) -> list[ObjectMention]:
+    """The COCO objects among the names, each word once; they have no span in the answer."""
     tag = tagger(vocabulary)
     words: dict[str, None] = {}
     for name in names:
         tagged = tag(name)
         doubles = _doubles([base for base, _ in tagged], vocabulary)
         words |= dict.fromkeys(doubles or _runs(tagged))
-    # What is joined stays so: a run of nouns is one word here, and no neighbor of the next.
+    # A run of nouns is one word here; it is not joined with the next.
     kept = [word for word in words if not (word == "seat" and "toilet" in words)]
     return [ObjectMention(word, vocabulary.objects[word], _NOWHERE) for word in kept if word in vocabulary.objects]
 
 
 def tagger(vocabulary: Vocabulary) -> Callable[[str], Tagged]:
-    """The tagger of spaCy if it is installed, else ours for the words of a vocabulary."""
+    """SpaCy's tagger if it is installed, else a rule-based one for the words of the vocabulary."""
     official = _spacy_tagger()
     return official or functools.partial(_tag, vocabulary=vocabulary)
 
@@ -94,7 +94,7 @@ def _spacy_tagger() -> Callable[[str], Tagged] | None:
 
 
 def _tag(name: str, vocabulary: Vocabulary) -> Tagged:
-    """Every word in its base form; the last one is a noun, and those before it that look like no adjective."""
+    """Every word in its base form; the last one is a noun, as are earlier ones that do not look like adjectives."""
     words = split_words(name.lower())
     bases = ["man" if word == "men" else lemma(word, vocabulary.known) for word in words]
     last = len(words) - 1

@@ -1,7 +1,7 @@
-"""GQA (Hudson & Manning 2019, arXiv 1902.09506): questions about scenes, right where answer and truth are one string.
+"""GQA (Hudson & Manning 2019, arXiv 1902.09506): questions about scenes, right if answer and truth are equal strings.
 
-The rule is the owners' `eval.py`. Answers in the owners' layout are compared as written, as that script does; others
-go through LLaVA's `convert_gqa_for_eval.py` first, as papers report them. Validity, plausibility, grounding and the
+The rule is the owners' `eval.py`. Answers in the owners' layout are compared as written, as in that script; others are
+converted as in LLaVA's `convert_gqa_for_eval.py` first, as in papers. Validity, plausibility, grounding and the
 distribution need annotations that the test-dev split lacks, and are not computed.
 """
 
@@ -14,47 +14,47 @@ from typing import Any
 from sightline.errors import InputError
 from sightline.evals.benches.files import json_rows, official_file
 from sightline.evals.benches.words import SHORT_ANSWER, first_pictures
-from sightline.evals.benchmark import AnyMetric, BenchmarkSetting, Metric, mean
+from sightline.evals.benchmark import AnyMetric, BenchmarkOptions, Metric, mean
 from sightline.records.rows import Answer, Sample, Score
 from sightline.records.store import read_json
 
 SPLITS = ("testdev_balanced", "testdev_all", "val_balanced", "val_all")
-#: The group of all questions that count; the unbalanced ones are asked for consistency alone.
+#: The group of all questions that count; unbalanced ones are used for consistency alone.
 BALANCED = "balanced"
 _SEMANTIC = {"attr": "attribute", "cat": "category", "global": "scene", "obj": "object", "rel": "relation"}
 
 
-def gqa(name: str, setting: BenchmarkSetting) -> "GQA":
-    """The factory that the registry names."""
-    return GQA(name, setting)
+def gqa(name: str, options: BenchmarkOptions) -> "GQA":
+    """The benchmark's factory."""
+    return GQA(name, options)
 
 
 @dataclass(frozen=True)
 class GQA:
-    """12,578 questions of the balanced test-dev split; other splits where the folder has them.
+    """12,578 questions of the balanced test-dev split; other splits if the folder has them.
 
-    `as_written` compares answers as the owners' script does, without LLaVA's conversion.
+    With `as_written`, answers are compared as in the owners' script, without LLaVA's conversion.
     """
 
     name: str
-    setting: BenchmarkSetting
+    options: BenchmarkOptions
     as_written: bool = False
     max_new_tokens: int = 32
 
     @property
     def folder(self) -> Path:
-        return self.setting.images or self.setting.folder
+        return self.options.images or self.options.folder
 
-    def adapted(self, answers: Path) -> "GQA":
-        """In the owners' layout, rows of `questionId` and `prediction`, answers are compared as written."""
+    def adapt_to(self, answers: Path) -> "GQA":
+        """Compare answers as written if they have the owners' layout, rows of `questionId` and `prediction`."""
         try:
             _, first = next(json_rows(answers), ("", {}))
         except InputError:
-            return self  # another layout, or a broken file, which is reported where the answers are read
+            return self  # another layout, or a broken file, which is reported when the answers are read
         return replace(self, as_written="questionId" in first and "prediction" in first)
 
     @property
-    def remarks(self) -> tuple[str, ...]:
+    def caveats(self) -> tuple[str, ...]:
         if not self.as_written:
             return ()
         return (
@@ -64,14 +64,14 @@ class GQA:
 
     @cached_property
     def _rows(self) -> dict[str, dict[str, Any]]:
-        split = self.setting.split or SPLITS[0]
+        split = self.options.split or SPLITS[0]
         path = official_file(
-            self.name, self.setting.folder, f"{split}_questions.json", f"questions/{split}_questions.json"
+            self.name, self.options.folder, f"{split}_questions.json", f"questions/{split}_questions.json"
         )
         rows = read_json(path)
         if not isinstance(rows, dict):
             raise InputError(
-                f"{path} is no object {{id: question}}; fetch the file again from where its owners publish it."
+                f"{path} is not an object {{id: question}}; fetch the file again from where its owners publish it."
             )
         return {key: {**row, "id": key} for key, row in rows.items()}
 
@@ -101,7 +101,7 @@ class GQA:
         return found
 
     def samples(self) -> Iterator[Sample]:
-        for row in first_pictures(self._rows.values(), "imageId", self.setting.limit):
+        for row in first_pictures(self._rows.values(), "imageId", self.options.limit):
             yield Sample(
                 id=row["id"],
                 images=(f"images/{row['imageId']}.jpg",),
@@ -122,8 +122,8 @@ class GQA:
         return (BALANCED, "open" if row["types"]["structural"] == "query" else "binary", *types)
 
     def score(self, sample: Sample, answer: Answer) -> Score:
-        truth, said = sample.truth["answer"], converted(answer.text)
-        right, as_written = float(said == truth), float(answer.text == truth)
+        truth, converted = sample.truth["answer"], convert_answer(answer.text)
+        right, as_written = float(converted == truth), float(answer.text == truth)
         values: dict[str, float | None] = {
             "right": as_written if self.as_written else right,
             "right_as_written": as_written,
@@ -131,7 +131,7 @@ class GQA:
             "consistent": None,
             "entails": None,
         }
-        details = {"answer": answer.text if self.as_written else said, "truth": truth}
+        details = {"answer": answer.text if self.as_written else converted, "truth": truth}
         return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details=details)
 
     def combine(self, scores: Iterable[Score]) -> Iterator[Score]:
@@ -147,7 +147,7 @@ class GQA:
             yield score.model_copy(update={"values": values})
 
     def _consistency(self, key: str, right: Mapping[str, float | None]) -> tuple[float, float] | tuple[None, None]:
-        """(share right of what the answer entails, whether it counts), None where an answer is missing."""
+        """(share of entailed questions that are right, whether the answer counts), None where an answer is missing."""
         entailed = _entailed(self._rows[key])
         if right[key] is None:
             return None, None
@@ -157,10 +157,10 @@ class GQA:
         return (sum(known) / len(known), 1.0) if len(known) == len(entailed) else (None, None)
 
 
-def converted(text: str) -> str:
-    """An answer as LLaVA hands it to the owners' script: full stops at its end removed, then lower case.
+def convert_answer(text: str) -> str:
+    """An answer as LLaVA passes it to the owners' script: without full stops at its end, in lower case.
 
-    Nothing else goes: white space at either end, articles or an exclamation mark make it wrong.
+    Nothing else is removed: white space at either end, articles or an exclamation mark make it wrong.
     """
     return text.rstrip(".").lower()
 

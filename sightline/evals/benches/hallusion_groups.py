@@ -1,19 +1,19 @@
-"""What several answers of HallusionBench give together: figures, question pairs, easy and hard pairs, causes of errors.
+"""Group values of HallusionBench: figures, question pairs, easy and hard pairs, and causes of errors.
 
 The rules are those of the owners' `utils.py` (`get_eval_fig`, `get_eval_pair_all`, `get_eval_pair_easy` and `_hard`):
-easy and hard are split by the visual input ("2", an altered figure, is hard), and a group whose answers are partly
-missing counts by those that are there. `hallusionbench` reads the answers and names the metrics.
+easy and hard are split by the visual input ("2", an altered figure, is hard), and a group with missing answers counts
+by the others. `hallusionbench` reads the answers and defines the metrics.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from sightline.evals.benchmark import TOUCHED
+from sightline.evals.benchmark import DECIDED_BY_QUIRK
 from sightline.records.rows import Score
 
 WRONG, RIGHT, UNCLEAR = 0.0, 1.0, 2.0
 #: Language hallucination, visual illusion, or one of both.
 CAUSES = ("LH", "VI", "Mixed")
-#: Before the visual input among a score's groups: 0 is no figure, 1 an original one, 2 an altered one.
+#: Prefix of the visual input among a score's groups: 0 is no figure, 1 an original one, 2 an altered one.
 INPUT = "input_"
 _HARD = INPUT + "2"
 _KINDS = ("figure", "pair", "easy", "hard")
@@ -74,8 +74,8 @@ def _is_original(score: Score) -> bool:
 
 
 def _group_values(kind: str, together: list[Score]) -> dict[str, float | None]:
-    """The owners count a group by the answers that are there; one that was answered and not graded leaves it open."""
-    answered = [score.values["right"] for score in together if score.values[TOUCHED] is not None]
+    """Values of a group by its existing answers, as the owners count; empty if one of them was not graded."""
+    answered = [score.values["right"] for score in together if score.values[DECIDED_BY_QUIRK] is not None]
     known = [right for right in answered if right is not None]
     if not known or len(known) < len(answered):
         return {}
@@ -89,7 +89,7 @@ def _group_values(kind: str, together: list[Score]) -> dict[str, float | None]:
 
 
 def _causes(score: Score, original: Score | None) -> dict[str, float | None]:
-    """What an answer's error is laid to, 1 or 0 for each cause; nothing where it or the original one is not graded."""
+    """The cause of an answer's error, 1 or 0 for each cause; empty if it or the original one is not graded."""
     verdict = _verdict(score.values)
     before = None if original is None else _verdict(original.values)
     cause: str | None = None
@@ -109,7 +109,7 @@ def _cause_of_original(score: Score, verdict: float | None) -> str:
 
 
 def _cause_of_variant(score: Score, verdict: float | None, original: Score, before: float) -> str | None:
-    """The cause of an error on another figure than the original, by the verdict on both and by whether they agree."""
+    """The cause of an error on an altered figure, by the verdicts on it and the original and by their agreement."""
     if verdict == RIGHT:
         return ""
     category = _place(score)[0]
@@ -136,7 +136,7 @@ def _verdict(values: Mapping[str, float | None]) -> float | None:
 
 
 def _same(values: Mapping[str, float | None], before: Mapping[str, float | None]) -> bool | None:
-    """Whether an answer agrees with the one to the original figure: as a judge said, else by the yes or no of both."""
+    """Whether an answer agrees with the one to the original figure: by a judge's verdict, else by yes and no."""
     if values.get("same") is not None:
         return values["same"] == 1.0
     if values["predicts_yes"] is None or before["predicts_yes"] is None:

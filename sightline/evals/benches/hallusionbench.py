@@ -1,8 +1,8 @@
-"""HallusionBench (Guan et al. 2023, arXiv 2310.14566): yes/no questions whose pictures were altered to turn the answer.
+"""HallusionBench (Guan et al. 2023, arXiv 2310.14566): yes/no questions whose images were altered to flip the answer.
 
-Right per question (aAcc), per figure (fAcc) and per question over all figures of its set (qAcc), as the owners'
-`utils.py` counts them. What an answer says is a judge's to tell, or, without one, a rule of words: `verdict_of`. What
-several answers give together is computed in `hallusion_groups`.
+Accuracy per question (aAcc), per figure (fAcc) and per question over all figures of its set (qAcc), as in the owners'
+`utils.py`. Answers are graded by a judge, or without one by words (`verdict_by_words`). Values of several answers are
+computed in `hallusion_groups`.
 """
 
 import re
@@ -23,19 +23,19 @@ from sightline.evals.benches.hallusion_groups import (
     combine_answers,
 )
 from sightline.evals.benches.words import first_pictures
-from sightline.evals.benchmark import TOUCHED, AnyMetric, BenchmarkSetting, Metric, count, mean
+from sightline.evals.benchmark import DECIDED_BY_QUIRK, AnyMetric, BenchmarkOptions, Metric, count, mean
 from sightline.evals.judging.protocols import Case, Grading, Reading
 from sightline.evals.judging.verdicts import Verdicts
 from sightline.records.rows import Answer, Sample, Score
 
 FILE = "HallusionBench.json"
-#: By words alone, whatever judge there is.
+#: The benchmark that is scored by words even if a judge is given.
 BY_WORDS = "hallusionbench-words"
 _PLACE = ("category", "subcategory", "set_id", "figure_id", "question_id")
-#: Where official result files keep the judge's verdict on an answer.
+#: Keys of the judge's verdict in official result files.
 _CHECKED = re.compile(r"_gpt_check$|^correctness$")
 _WORDS = re.compile(r"\w+")
-#: The line of a verdict by which the owners' second judge says whether an answer agrees with that to the original.
+#: The line of a verdict that holds the owners' second judgment: whether an answer agrees with that to the original.
 _SAME = re.compile(r"^same: ([01])$", re.MULTILINE)
 _VALUES = ("right", "unclear", "LH", "VI", "Mix", "wrong", "missed_no", "predicts_yes", "truth_yes", "same")
 
@@ -51,13 +51,13 @@ JUDGE = (
 
 
 def read_verdict(reply: str) -> Reading:
-    """The owners' rule: "incorrect" anywhere goes before "correct"; what says neither they take for unclear.
+    """The owners' rule: "incorrect" anywhere takes precedence over "correct"; a reply with neither counts as unclear.
 
-    A reply without any of the three words says nothing of the answer, so that it is unread here.
+    Here a reply without any of the three words is unreadable, since it says nothing about the answer.
     """
-    said = reply.lower()
+    text = reply.lower()
     found = (("incorrect", WRONG), ("correct", RIGHT), ("unclear", UNCLEAR))
-    return next(({"verdict": verdict} for word, verdict in found if word in said), None)
+    return next(({"verdict": verdict} for word, verdict in found if word in text), None)
 
 
 GRADING = Grading(
@@ -68,24 +68,24 @@ GRADING = Grading(
 )
 
 
-def hallusionbench(name: str, setting: BenchmarkSetting) -> "HallusionBench":
-    """The factory that the registry names."""
-    return HallusionBench(name, setting)
+def hallusionbench(name: str, options: BenchmarkOptions) -> "HallusionBench":
+    """The benchmark's factory."""
+    return HallusionBench(name, options)
 
 
 @dataclass(frozen=True)
 class HallusionBench:
-    """1,129 questions, 178 of them asked without a picture."""
+    """1,129 questions, 178 of them without an image."""
 
     name: str
-    setting: BenchmarkSetting
+    options: BenchmarkOptions
     verdicts: Verdicts = field(default_factory=Verdicts)
     grading: Grading = GRADING
     max_new_tokens: int = 64
 
     @property
     def folder(self) -> Path:
-        return self.setting.images or self.setting.folder
+        return self.options.images or self.options.folder
 
     @property
     def metrics(self) -> Mapping[str, AnyMetric]:
@@ -102,11 +102,11 @@ class HallusionBench:
                 found[name + part] = mean(
                     column, text + label, higher_is_better=True, primary=name + part == "qAcc", group=place
                 )
-        return {**found, **_FURTHER}
+        return {**found, **_MORE_METRICS}
 
     def samples(self) -> Iterator[Sample]:
         rows = (row for _, row in json_lines(self._file))
-        for row in first_pictures(({**row, "figure": _set(row)} for row in rows), "figure", self.setting.limit):
+        for row in first_pictures(({**row, "figure": _set(row)} for row in rows), "figure", self.options.limit):
             shown = str(row["visual_input"]) != "0"
             picture = f"{row['category']}/{row['subcategory']}/{row['set_id']}_{row['figure_id']}.png"
             yield Sample(
@@ -125,7 +125,7 @@ class HallusionBench:
             )
 
     def answer_key(self, row: Mapping[str, Any]) -> str | None:
-        """Official result files repeat the question's place in every row; a number alone is a place in the list."""
+        """The sample of a row by the fields of official result files; a number alone is the place in the list."""
         if all(name in row for name in _PLACE):
             return sample_id(row)
         number = str(row.get("question_id", row.get("id")))
@@ -142,7 +142,7 @@ class HallusionBench:
 
     @property
     def _file(self) -> Path:
-        return official_file(self.name, self.setting.folder, FILE, "HallusionBench_result.json")
+        return official_file(self.name, self.options.folder, FILE, "HallusionBench_result.json")
 
     def groups(self, sample: Sample) -> tuple[str, ...]:
         return (sample.truth["category"], INPUT + self._inputs[sample.id])
@@ -151,11 +151,11 @@ class HallusionBench:
         return Case(sample.prompt, answer.text, reference=sample.truth["details"])
 
     @property
-    def unjudged(self) -> str:
+    def judge_note(self) -> str:
         return f"{self.name} is scored by words; its owners ask a judge, which --judge gives"
 
     @property
-    def remarks(self) -> tuple[str, ...]:
+    def caveats(self) -> tuple[str, ...]:
         if not self.verdicts.given or any(
             reply is not None and _SAME.search(reply) for replies in self.verdicts.replies.values() for reply in replies
         ):
@@ -169,7 +169,7 @@ class HallusionBench:
         return self if self.name == BY_WORDS else replace(self, verdicts=verdicts)
 
     def review(self, row: Mapping[str, Any], number: int) -> tuple[str, tuple[str, ...]] | None:
-        """The owners' graded files hold the judge's verdict as 0, 1 or 2 beside the answer, and `same` as 0 or 1."""
+        """The verdict in a row of the owners' graded files: 0, 1 or 2 beside the answer, and `same` as 0 or 1."""
         found = next((str(row[name]) for name in row if _CHECKED.search(name)), None)
         words = {"0": "incorrect", "1": "correct", "2": "unclear"}
         if found not in words:
@@ -179,25 +179,28 @@ class HallusionBench:
 
     def score(self, sample: Sample, answer: Answer) -> Score:
         if self.verdicts.given:
-            said = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
-            reading = None if said is None else self.grading.read(said)
-            verdict, unread = None if reading is None else reading["verdict"], said is not None and reading is None
+            judge_reply = next((reply for reply in self.verdicts.replies_to(sample, answer) if reply is not None), None)
+            reading = None if judge_reply is None else self.grading.read(judge_reply)
+            verdict, unread = (
+                None if reading is None else reading["verdict"],
+                judge_reply is not None and reading is None,
+            )
         else:
-            said, unread = None, False
-            verdict = verdict_of(answer.text, sample.truth["answer"])
-        values = {**_values(sample.truth, verdict), TOUCHED: float(unread)}
-        if said is not None and (same := _SAME.search(said)):
+            judge_reply, unread = None, False
+            verdict = verdict_by_words(answer.text, sample.truth["answer"])
+        values = {**_values(sample.truth, verdict), DECIDED_BY_QUIRK: float(unread)}
+        if judge_reply is not None and (same := _SAME.search(judge_reply)):
             values["same"] = float(same[1])
-        details = {"verdict": verdict, "by": "judge" if self.verdicts.given else "words", "reply": said}
+        details = {"verdict": verdict, "by": "judge" if self.verdicts.given else "words", "reply": judge_reply}
         return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details=details)
 
     def combine(self, scores: Iterable[Score]) -> Iterator[Score]:
-        """Put what several answers give together on the first of them."""
+        """Add the values of several answers to the first of them."""
         return combine_answers(scores)
 
 
-def _further_metrics() -> dict[str, AnyMetric]:
-    """What evaluation.py prints beside the accuracies, and the counts of its `get_eval_all`."""
+def _more_metrics() -> dict[str, AnyMetric]:
+    """The metrics that evaluation.py prints beside the accuracies, and the counts of its `get_eval_all`."""
     found: dict[str, AnyMetric] = {
         "figure_score": mean(
             "figure_share", "Share of a figure's questions that is right", higher_is_better=True, group="figure"
@@ -232,18 +235,18 @@ def _further_metrics() -> dict[str, AnyMetric]:
     return found
 
 
-_FURTHER = _further_metrics()
+_MORE_METRICS = _more_metrics()
 
 
 def sample_id(row: Mapping[str, Any]) -> str:
-    """The name by which the owners' script tells questions apart."""
+    """The id by which the official script identifies questions."""
     return "_".join(str(row[name]) for name in _PLACE)
 
 
-def verdict_of(text: str, truth: float | None) -> float | None:
-    """Right, wrong or unclear by words: "yes" or "no" as a word, whatever the case, but not both; or 0, 1, 2 as such.
+def verdict_by_words(text: str, truth: float | None) -> float | None:
+    """Right, wrong or unclear by words: "yes" or "no" as a word in any case, but not both; or the answer "0" or "1".
 
-    None where the list does not say what the answer is.
+    None if the list has no truth.
     """
     if truth is None:
         return None
@@ -256,7 +259,7 @@ def verdict_of(text: str, truth: float | None) -> float | None:
 
 
 def _set(row: Mapping[str, Any]) -> str:
-    """The unit of resampling: figures of one set ask the same, and are scored together."""
+    """The unit of resampling: figures of one set share their questions and are scored together."""
     return "_".join(str(row[name]) for name in _PLACE[:3])
 
 
@@ -265,24 +268,24 @@ def _values(truth: Mapping[str, Any], verdict: float | None) -> dict[str, float 
     if verdict is None:
         return nothing
     without = truth["category"] == "VS" and truth["figure_id"] == "0"
-    # Who is shown nothing and says so is right.
+    # Without a figure, an unclear answer is right.
     right = float(verdict == RIGHT or (without and verdict == UNCLEAR))
     values = {
         **nothing,
         "right": right,
         "unclear": float(verdict == UNCLEAR),
         "wrong": 1.0 - right,
-        **{name: float(name == _blamed(truth, verdict)) for name in ("LH", "VI", "Mix")},
+        **{name: float(name == _error_cause(truth, verdict)) for name in ("LH", "VI", "Mix")},
     }
     if (answer := truth["answer"]) is not None:
-        # The owners take every answer that is not right for the opposite of the truth, an unclear one too.
+        # The owners treat every answer that is not right as the opposite of the truth, even an unclear one.
         values |= {"truth_yes": answer, "predicts_yes": float(right == answer)}
         values["missed_no"] = float(right == 0.0 and answer == 0.0)
     return values
 
 
-def _blamed(truth: Mapping[str, Any], verdict: float) -> str:
-    """What a wrong answer is laid to (the owners' `get_eval_all`): language, vision, or either; "" for none."""
+def _error_cause(truth: Mapping[str, Any], verdict: float) -> str:
+    """The cause of a wrong answer (the owners' `get_eval_all`): language, vision, or either; "" for none."""
     if truth["category"] == "VD" and truth["figure_id"] == "0":
         return "" if verdict == RIGHT else "VI"
     if truth["category"] != "VD" and not truth["shown"]:

@@ -1,8 +1,8 @@
 """LLaVA-Bench (Liu et al. 2023, arXiv 2304.08485): answers graded from 1 to 10 beside GPT-4's, in the wild and on COCO.
 
-The figure is the sum of the model's grades over that of GPT-4's, as `summarize_gpt_review.py` has it, for all
-questions and each category. The judge's prompts are those of the owners' `rule.json` where the user's folder has it,
-else our own.
+The metric is the sum of the model's grades over the sum of GPT-4's, as in `summarize_gpt_review.py`, for all questions
+and each category. The judge's prompts are those of the owners' `rule.json` if it is in the user's folder, else
+Sightline's own.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from typing import Any
 from sightline.errors import InputError
 from sightline.evals.benches.files import json_lines, official_file
 from sightline.evals.benches.words import first_pictures
-from sightline.evals.benchmark import TOUCHED, AnyMetric, BenchmarkSetting, Metric, mean
+from sightline.evals.benchmark import DECIDED_BY_QUIRK, AnyMetric, BenchmarkOptions, Metric, mean
 from sightline.evals.judging.protocols import Case, Grading, Reading
 from sightline.evals.judging.verdicts import HOW_TO_JUDGE, Verdicts
 from sightline.records.rows import Answer, Sample, Score
@@ -26,13 +26,13 @@ RULES = "rule.json"
 
 @dataclass(frozen=True)
 class ReviewLayout:
-    """The files of one of the two: questions, GPT-4's answers, what the judge is told of the pictures."""
+    """The files of one of the two benchmarks: questions, GPT-4's answers, and descriptions of the images."""
 
     questions: tuple[str, ...]
     answers: tuple[str, ...]
     context: tuple[str, ...]
     captions: str
-    rules: str  # before a category's name in `rule.json`
+    rules: str  # prefix of a category's name in `rule.json`
 
 
 LAYOUTS = {
@@ -62,9 +62,9 @@ _OFFICIAL = (
 
 
 def read_grades(reply: str) -> Reading:
-    """The owners' rule: the first line, commas as spaces, is two numbers with one space between; else it is unread.
+    """The owners' rule: the first line, with commas as spaces, is two numbers separated by one space; else unreadable.
 
-    So "8,7" and "8 7" are read, while "8, 7" and "8 7 " are not.
+    So "8,7" and "8 7" are read, but "8, 7" and "8 7 " are not.
     """
     parts = reply.split("\n")[0].replace(",", " ").split(" ")
     if len(parts) != 2:
@@ -73,24 +73,24 @@ def read_grades(reply: str) -> Reading:
         reference, model = map(float, parts)
     except ValueError:
         return None
-    # -1 is the owners' own mark of a reply that could not be read, and Python takes "nan" for a number.
+    # -1 is the owners' mark of an unreadable reply, and Python reads "nan" as a number.
     return (
         {"reference": reference, "model": model} if min(reference, model) >= 0 and max(reference, model) < 1e9 else None
     )
 
 
-def llava_bench(name: str, setting: BenchmarkSetting) -> "LLaVABench":
-    """The factory that the registry names."""
+def llava_bench(name: str, options: BenchmarkOptions) -> "LLaVABench":
+    """The benchmark's factory."""
     layout = LAYOUTS[name]
-    rules = setting.folder / RULES
-    prompts = _official_prompts(rules, layout) if rules.is_file() else {}
+    rules = options.folder / RULES
+    prompts = _read_official_prompts(rules, layout) if rules.is_file() else {}
     grading = Grading(
         name=name, prompt=_TASK, prompts=prompts, read=read_grades, worth=lambda reading: reading["model"] / 10
     )
-    return LLaVABench(name, setting, layout, grading)
+    return LLaVABench(name, options, layout, grading)
 
 
-def _official_prompts(path: Path, layout: ReviewLayout) -> dict[str, str]:
+def _read_official_prompts(path: Path, layout: ReviewLayout) -> dict[str, str]:
     rules, found = read_json(path), {}
     for category in CATEGORIES:
         rule = rules.get(layout.rules + category)
@@ -104,10 +104,10 @@ def _official_prompts(path: Path, layout: ReviewLayout) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class LLaVABench:
-    """60 questions on 24 pictures in the wild, 90 on 30 of COCO."""
+    """60 questions on 24 images in the wild, 90 on 30 COCO images."""
 
     name: str
-    setting: BenchmarkSetting
+    options: BenchmarkOptions
     layout: ReviewLayout
     grading: Grading
     verdicts: Verdicts = field(default_factory=Verdicts)
@@ -115,7 +115,7 @@ class LLaVABench:
 
     @property
     def folder(self) -> Path:
-        return self.setting.images or self.setting.folder
+        return self.options.images or self.options.folder
 
     @property
     def metrics(self) -> Mapping[str, AnyMetric]:
@@ -136,16 +136,16 @@ class LLaVABench:
         answers = {str(row["question_id"]): row["text"] for row in self._read(layout.answers)}
         contexts = {row["image"]: _context(row, layout.captions) for row in self._read(layout.context)}
         rows = []
-        for row in first_pictures(self._read(layout.questions), "image", self.setting.limit):
+        for row in first_pictures(self._read(layout.questions), "image", self.options.limit):
             key = str(row["question_id"])
             if key not in answers or row["image"] not in contexts:
-                lacking = "GPT-4's answer" if key not in answers else f"what picture {row['image']} shows"
-                raise InputError(f"{self.setting.folder}: question {key} lacks {lacking}; fetch the files again.")
+                lacking = "GPT-4's answer" if key not in answers else f"the description of image {row['image']}"
+                raise InputError(f"{self.options.folder}: question {key} lacks {lacking}; fetch the files again.")
             rows.append({**row, "reference": answers[key], "context": contexts[row["image"]]})
         return rows
 
     def _read(self, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-        return (row for _, row in json_lines(official_file(self.name, self.setting.folder, *names)))
+        return (row for _, row in json_lines(official_file(self.name, self.options.folder, *names)))
 
     def samples(self) -> Iterator[Sample]:
         for row in self._rows:
@@ -172,16 +172,16 @@ class LLaVABench:
         )
 
     @property
-    def unjudged(self) -> str:
+    def judge_note(self) -> str:
         return f"{self.name} {HOW_TO_JUDGE.format(name=self.name)}"
 
     def with_verdicts(self, verdicts: Verdicts) -> "LLaVABench":
         return replace(self, verdicts=verdicts)
 
     def review(self, row: Mapping[str, Any], number: int) -> tuple[str, tuple[str, ...]] | None:
-        """The owners' review files hold the two grades under `tuple` or `score`, which go before the judge's reply.
+        """The two grades under `tuple` or `score` in a row of the owners' review files, else the judge's reply.
 
-        That is what `summarize_gpt_review.py` reads: where a reply could not be parsed, `tuple` is corrected by hand.
+        `summarize_gpt_review.py` reads the same: if a reply could not be parsed, `tuple` is corrected by hand.
         """
         if "question_id" not in row:
             return None
@@ -192,14 +192,14 @@ class LLaVABench:
         return str(row["question_id"]), (reply,)
 
     def score(self, sample: Sample, answer: Answer) -> Score:
-        said = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
-        reading = None if said is None else self.grading.read(said)
-        unread = said is not None and reading is None
-        values: dict[str, float | None] = {TOUCHED: float(unread)}
+        judge_reply = next((reply for reply in self.verdicts.replies_to(sample, answer) if reply is not None), None)
+        reading = None if judge_reply is None else self.grading.read(judge_reply)
+        unread = judge_reply is not None and reading is None
+        values: dict[str, float | None] = {DECIDED_BY_QUIRK: float(unread)}
         for name in ("model", "reference"):
             values[name] = None if reading is None else reading[name]
             values[f"official_{name}"] = -1.0 if unread else values[name]
-        return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details={"reply": said})
+        return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details={"reply": judge_reply})
 
 
 def _is_pair(value: object) -> bool:
@@ -218,8 +218,8 @@ def _relative(prefix: str, label: str, group: str, *, primary: bool = False) -> 
 
 
 def _context(row: Mapping[str, Any], captions: str) -> str:
-    """Captions a line, then, on COCO, each object with its box."""
-    said = row[captions]
-    lines = said if isinstance(said, str) else "\n".join(said)
+    """One caption a line, then, on COCO, each object with its box."""
+    caption = row[captions]
+    lines = caption if isinstance(caption, str) else "\n".join(caption)
     boxes = [f"{instance['category']}: {instance['bbox']}" for instance in row.get("instances", ())]
     return "\n\n".join([lines, "\n".join(boxes)]) if boxes else lines

@@ -1,7 +1,7 @@
 """MMHal-Bench (Sun et al. 2023, arXiv 2309.14525): 96 questions, graded 0 to 6; below 3 is a hallucination.
 
-`mmhal-v` is arXiv 2407.02477's variant: the same, by a judge that also sees the picture. The prompt is our own, after
-the published protocol; the owners' own one can be given to the judge from a file.
+`mmhal-v` is the variant of arXiv 2407.02477, whose judge also sees the image. The prompt is Sightline's own, after the
+published protocol; the official one can be read from a file.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,14 +12,14 @@ from typing import Any
 
 from sightline.errors import InputError
 from sightline.evals.benches.files import json_lines, official_file
-from sightline.evals.benchmark import TOUCHED, AnyMetric, BenchmarkSetting, mean
+from sightline.evals.benchmark import DECIDED_BY_QUIRK, AnyMetric, BenchmarkOptions, mean
 from sightline.evals.judging.protocols import Case, Grading, Reading
 from sightline.evals.judging.verdicts import HOW_TO_JUDGE, Verdicts
 from sightline.records.rows import Answer, Sample, Score
 
 SEEING = "mmhal-v"
 FILES = ("response_template.json", "mmhal-bench_answer_template.json", "mmhal-bench.json")
-#: The types of questions, in the order in which the owners' list repeats them.
+#: Question types, in the order in which they repeat in the owners' list.
 TYPES = ("attribute", "adversarial", "comparison", "counting", "relation", "environment", "holistic", "other")
 TOP, HONEST = 6, 3
 
@@ -57,9 +57,9 @@ _BLIND, _SIGHTED = "you do not see it. ", "and you see it: what it shows decides
 
 
 def read_rating(reply: str) -> Reading:
-    """The owners' rule: exactly one of "rating: 0" to "rating: 6" occurs, in any case of letters; else it is unread."""
-    said = reply.lower()
-    found = [grade for grade in range(TOP + 1) if f"rating: {grade}" in said]
+    """The owners' rule: exactly one of "rating: 0" to "rating: 6" occurs, in any letter case; else unreadable."""
+    text = reply.lower()
+    found = [grade for grade in range(TOP + 1) if f"rating: {grade}" in text]
     return {"rating": float(found[0])} if len(found) == 1 else None
 
 
@@ -74,24 +74,24 @@ def _grading(name: str) -> Grading:
     )
 
 
-def mmhal(name: str, setting: BenchmarkSetting) -> "MMHal":
-    """The factory that the registry names."""
-    return MMHal(name, setting, _grading(name))
+def mmhal(name: str, options: BenchmarkOptions) -> "MMHal":
+    """The benchmark's factory."""
+    return MMHal(name, options, _grading(name))
 
 
 @dataclass(frozen=True)
 class MMHal:
-    """12 topics of 8 types of questions."""
+    """12 topics with 8 types of questions each."""
 
     name: str
-    setting: BenchmarkSetting
+    options: BenchmarkOptions
     grading: Grading
     verdicts: Verdicts = field(default_factory=Verdicts)
     max_new_tokens: int = 512
 
     @property
     def folder(self) -> Path:
-        return self.setting.images or self.setting.folder
+        return self.options.images or self.options.folder
 
     @property
     def metrics(self) -> Mapping[str, AnyMetric]:
@@ -119,15 +119,15 @@ class MMHal:
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
-        path = official_file(self.name, self.setting.folder, *FILES)
+        path = official_file(self.name, self.options.folder, *FILES)
         rows = [row for _, row in json_lines(path)]
         if missing := [number for number, row in enumerate(rows) if "gt_answer" not in row]:
             raise InputError(f"{path} entry {missing[0] + 1}: there is no gt_answer; fetch the file again.")
-        return rows[: self.setting.limit]
+        return rows[: self.options.limit]
 
     @cached_property
     def _keys(self) -> list[str]:
-        """A picture's id, with its number where two questions are on one picture."""
+        """The image's id, with the question's number if the image has two questions."""
         ids = [str(row["image_id"]) for row in self._rows]
         return [one if ids.count(one) == 1 else f"{one}-{number}" for number, one in enumerate(ids)]
 
@@ -148,22 +148,22 @@ class MMHal:
                 cluster=str(row["image_id"]),
                 truth={
                     "content": ", ".join(content) if isinstance(content, list) else content,
-                    # The owners go by the place in the list; ours is the type the row names, which is the same.
+                    # The owners use the place in the list, which gives the same type.
                     "type": row.get("question_type", TYPES[number % len(TYPES)]),
                 },
             )
 
     def answer_key(self, row: Mapping[str, Any]) -> str | None:
-        """The owners' response files repeat picture and question; RLAIF-V's have the picture's address as its id.
+        """The sample of a row by image and question; RLAIF-V's files identify the image by its URL.
 
-        RLAIF-V numbers the questions besides; the number is taken where the row names the question of that place.
+        RLAIF-V also numbers the questions; the number is used if the row has the question of that place.
         """
         names = [str(row[name]) for name in ("image_id", "image_src", "image_url") if name in row]
-        asked = next((str(row[name]) for name in ("question", "prompt") if name in row), "")
-        found = next((key for name in names if (key := self._by_question.get((name, asked)))), None)
+        question = next((str(row[name]) for name in ("question", "prompt") if name in row), "")
+        found = next((key for name in names if (key := self._by_question.get((name, question)))), None)
         place = row.get("question_id")
         if found is None and type(place) is int and 0 <= place < len(self._rows):
-            return self._keys[place] if self._rows[place]["question"] == asked else None
+            return self._keys[place] if self._rows[place]["question"] == question else None
         return found
 
     def groups(self, sample: Sample) -> tuple[str, ...]:
@@ -179,16 +179,16 @@ class MMHal:
         )
 
     @property
-    def unjudged(self) -> str:
+    def judge_note(self) -> str:
         return f"{self.name} {HOW_TO_JUDGE.format(name=self.name)}"
 
     def with_verdicts(self, verdicts: Verdicts) -> "MMHal":
         return replace(self, verdicts=verdicts)
 
     def review(self, row: Mapping[str, Any], number: int) -> tuple[str, tuple[str, ...]] | None:
-        """The owners' evaluation file holds the server's completions, in the order of the list.
+        """The reply in a row of the owners' evaluation file, which holds the completions in the order of the list.
 
-        The file that they merge with the answers holds the reply as `gpt4_review` beside picture and question.
+        Their file merged with the answers holds the reply as `gpt4_review` beside image and question.
         """
         if isinstance(row.get("gpt4_review"), str):
             key = self.answer_key(row)
@@ -199,10 +199,10 @@ class MMHal:
         return self._keys[number], (str(choices[0]["message"]["content"]),)
 
     def score(self, sample: Sample, answer: Answer) -> Score:
-        said = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
-        reading = None if said is None else self.grading.read(said)
+        judge_reply = next((reply for reply in self.verdicts.replies_to(sample, answer) if reply is not None), None)
+        reading = None if judge_reply is None else self.grading.read(judge_reply)
         rating = None if reading is None else reading["rating"]
-        official = rating if rating is not None or said is None else 0.0
+        official = rating if rating is not None or judge_reply is None else 0.0
         values: dict[str, float | None] = {
             "rating": rating,
             "hallucinated": None if rating is None else float(rating < HONEST),
@@ -210,13 +210,13 @@ class MMHal:
             "official_hallucinated": None if official is None else float(official < HONEST),
             "informative": _informative(rating),
             "official_informative": _informative(official),
-            TOUCHED: float(said is not None and rating is None),
+            DECIDED_BY_QUIRK: float(judge_reply is not None and rating is None),
         }
-        return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details={"reply": said})
+        return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details={"reply": judge_reply})
 
 
 def _informative(rating: float | None) -> float | None:
-    """How much an answer tells, whether it hallucinates or not: ratings 0 to 2 and 3 to 5 alike, 6 as the most."""
+    """Informativeness regardless of hallucination: ratings 0 to 2 count like 3 to 5, and 6 the most."""
     if rating is None:
         return None
     return (rating - HONEST if rating >= HONEST else rating) / HONEST

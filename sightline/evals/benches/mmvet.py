@@ -1,7 +1,7 @@
 """MM-Vet (Yu et al. 2023, arXiv 2308.02490): 218 questions that mix six capabilities, graded in tenths against a truth.
 
 The owners' `mm-vet_evaluator.py` shows a judge worked examples and reads the first word of its reply. The prompt here
-is our own after that protocol; theirs can be given to the judge from a file.
+is Sightline's own after that protocol; the official one can be read from a file.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import Any
 from sightline.errors import InputError
 from sightline.evals.benches.files import official_file
 from sightline.evals.benches.words import first_pictures
-from sightline.evals.benchmark import TOUCHED, AnyMetric, BenchmarkSetting, Derived, mean
+from sightline.evals.benchmark import DECIDED_BY_QUIRK, AnyMetric, BenchmarkOptions, Derived, mean
 from sightline.evals.judging.protocols import Case, Grading, Reading
 from sightline.evals.judging.verdicts import HOW_TO_JUDGE, Verdicts
 from sightline.records.rows import Answer, Sample, Score
@@ -24,7 +24,7 @@ FILE = "mm-vet.json"
 CAPABILITIES = {
     "rec": "recognition", "ocr": "text", "know": "knowledge", "gen": "language", "spat": "places", "math": "arithmetic",
 }  # fmt: skip
-#: A group with this before it is of the questions that need just these capabilities.
+#: Prefix of groups of the questions that need exactly these capabilities.
 _JUST = "just_"
 
 _TASK = (
@@ -47,7 +47,7 @@ _TASK = (
 
 
 def read_grade(reply: str) -> Reading:
-    """The owners' rule: the first word is a number from 0 to 1; else the reply is unread, and asked for again."""
+    """The owners' rule: the first word is a number from 0 to 1; else the reply is unreadable and requested again."""
     first = reply.split()[:1]
     try:
         grade = float(first[0]) if first else math.nan
@@ -66,35 +66,35 @@ GRADING = Grading(
 )
 
 
-def mmvet(name: str, setting: BenchmarkSetting) -> "MMVet":
-    """The factory that the registry names."""
-    return MMVet(name, setting)
+def mmvet(name: str, options: BenchmarkOptions) -> "MMVet":
+    """The benchmark's factory."""
+    return MMVet(name, options)
 
 
 @dataclass(frozen=True)
 class MMVet:
-    """218 questions on 200 pictures; each counts for every capability that it needs."""
+    """218 questions on 200 images; each counts for every capability that it needs."""
 
     name: str
-    setting: BenchmarkSetting
+    options: BenchmarkOptions
     grading: Grading = GRADING
     verdicts: Verdicts = field(default_factory=Verdicts)
     max_new_tokens: int = 512
 
     @property
     def folder(self) -> Path:
-        return self.setting.images or self.setting.folder
+        return self.options.images or self.options.folder
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
-        path = official_file(self.name, self.setting.folder, FILE, f"mm-vet/{FILE}")
+        path = official_file(self.name, self.options.folder, FILE, f"mm-vet/{FILE}")
         rows = read_json(path)
         if not isinstance(rows, dict):
             raise InputError(
-                f"{path} is no object {{id: question}}; fetch the file again from where its owners publish it."
+                f"{path} is not an object {{id: question}}; fetch the file again from where its owners publish it."
             )
         found = [{**row, "id": key} for key, row in rows.items()]
-        return list(first_pictures(found, "imagename", self.setting.limit))
+        return list(first_pictures(found, "imagename", self.options.limit))
 
     @cached_property
     def metrics(self) -> Mapping[str, AnyMetric]:
@@ -113,7 +113,7 @@ class MMVet:
 
     @cached_property
     def _runs(self) -> int:
-        """How often the judge graded each answer."""
+        """The number of gradings of each answer."""
         return max((len(replies) for replies in self.verdicts.replies.values()), default=0)
 
     def samples(self) -> Iterator[Sample]:
@@ -129,7 +129,7 @@ class MMVet:
             )
 
     def answer_key(self, row: Mapping[str, Any]) -> str | None:
-        """LLaVA numbers the questions, the owners write v1_NUMBER."""
+        """The owners' id, v1_NUMBER; LLaVA writes the number alone."""
         number = row.get("question_id")
         is_number = type(number) is int or (isinstance(number, str) and number.isdigit())
         return f"v1_{number}" if is_number else None
@@ -142,40 +142,40 @@ class MMVet:
         return Case(sample.prompt, answer.text, reference=truth)
 
     @property
-    def unjudged(self) -> str:
+    def judge_note(self) -> str:
         return f"{self.name} {HOW_TO_JUDGE.format(name=self.name)}"
 
     def with_verdicts(self, verdicts: Verdicts) -> "MMVet":
         return replace(self, verdicts=verdicts)
 
     def review(self, row: Mapping[str, Any], number: int) -> tuple[str, tuple[str, ...]] | None:
-        """The owners' grade files hold the grade of each run."""
+        """The grades of all runs in a row of the owners' grade files."""
         grades = row.get("score")
         return (str(row["id"]), tuple(map(str, grades))) if isinstance(grades, list) and "id" in row else None
 
     def score(self, sample: Sample, answer: Answer) -> Score:
-        said = [reply for reply in self.verdicts.of(sample, answer) if reply is not None]
-        grades = [reading["grade"] for reply in said if (reading := self.grading.read(reply)) is not None]
+        replies = [reply for reply in self.verdicts.replies_to(sample, answer) if reply is not None]
+        grades = [reading["grade"] for reply in replies if (reading := self.grading.read(reply)) is not None]
         values: dict[str, float | None] = {
             "grade": sum(grades) / len(grades) if grades else None,
-            "official_grade": sum(grades) / len(said) if said else None,
-            TOUCHED: float(len(grades) < len(said)),
+            "official_grade": sum(grades) / len(replies) if replies else None,
+            DECIDED_BY_QUIRK: float(len(grades) < len(replies)),
             **{_run(number): None for number in range(self._runs)},
         }
-        for number, reply in enumerate(self.verdicts.of(sample, answer)):
+        for number, reply in enumerate(self.verdicts.replies_to(sample, answer)):
             if reply is not None:
                 reading = self.grading.read(reply)
                 values[_run(number)] = 0.0 if reading is None else reading["grade"]
-        return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details={"replies": said})
+        return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details={"replies": replies})
 
 
 def _run(number: int) -> str:
-    """The name of a run's figure and of its value."""
+    """The name of a run's metric and of its value."""
     return f"run_{number + 1}"
 
 
 def _run_metrics(runs: int) -> dict[str, AnyMetric]:
-    """The total of each run, and their spread as the owners print it: the population's standard deviation."""
+    """The total of each run, and their spread as in the official script: the population standard deviation."""
     if runs < 2:
         return {}
     found: dict[str, AnyMetric] = {

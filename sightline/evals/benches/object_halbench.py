@@ -1,8 +1,8 @@
-"""Object HalBench (Rohrbach et al. 2018, as in RLHF-V, arXiv 2312.00849): detailed descriptions of 300 COCO pictures.
+"""Object HalBench (Rohrbach et al. 2018, as in RLHF-V, arXiv 2312.00849): detailed descriptions of 300 COCO images.
 
 Objects are listed by a language model and counted by rule (`extracted_objects`); without a model they are found by
-synonyms, as the official script finds them without `--use_gpt`. Its recall is the paper's Recall_coco (arXiv
-2407.02477). Truth is `coco_truth`'s; CHAIR itself, with other singulars, is `chair`.
+synonyms, as in the official script without `--use_gpt`. Recall is the paper's Recall_coco (arXiv 2407.02477). Truth is
+read in `coco_objects`; CHAIR itself, with other singulars, is `chair`.
 """
 
 import functools
@@ -26,19 +26,19 @@ from sightline.evals.benches.coco_objects import (
 )
 from sightline.evals.benches.extracted_objects import (
     has_official_tagger,
-    mentions_of_owners,
-    objects_of,
+    match_objects,
+    owners_mentions,
     read_objects,
     read_owners_mentions,
 )
 from sightline.evals.benches.files import json_lines
 from sightline.evals.benches.singular import lemma
-from sightline.evals.benchmark import TOUCHED, AnyMetric, BenchmarkSetting, Metric, count, mean
+from sightline.evals.benchmark import DECIDED_BY_QUIRK, AnyMetric, BenchmarkOptions, Metric, count, mean
 from sightline.evals.judging.protocols import Case, Grading, Reading
 from sightline.evals.judging.verdicts import Verdicts
 from sightline.records.rows import Answer, Sample, Score
 
-#: Answers of so many words name nothing, says the official script, and asks no model about them.
+#: Answers of at most this many words name no object in the official script, which sends them to no model.
 SHORT = 3
 _QUESTIONS = ("obj_halbench_300_with_image.jsonl", "obj_halbench_300.jsonl")
 
@@ -55,17 +55,17 @@ _TASK = (
 )
 
 
-def _readable(reply: str) -> Reading:
+def _read_names(reply: str) -> Reading:
     names = read_objects(reply)
     return None if names is None else {"names": float(len(names))}
 
 
 def _no_worth(_: Mapping[str, float]) -> float:
-    raise InputError("object-halbench's model lists objects and grades nothing; leave --anchors out")
+    raise InputError("object-halbench's model lists objects and grades nothing; remove --anchors")
 
 
-#: The owners ask up to a hundred times for a list; ours asks three times and leaves the answer unscored.
-EXTRACTION = Grading(name="object-halbench", prompt=_TASK, read=_readable, worth=_no_worth, tries=3)
+#: The official script tries up to a hundred times to get a list; here it is three times, then the answer is unscored.
+EXTRACTION = Grading(name="object-halbench", prompt=_TASK, read=_read_names, worth=_no_worth, tries=3)
 
 METRICS: dict[str, AnyMetric] = {
     "chair_s_refine": Metric(
@@ -92,25 +92,25 @@ METRICS: dict[str, AnyMetric] = {
 }
 
 
-def object_halbench(name: str, setting: BenchmarkSetting) -> "ObjectHalBench":
-    """Its questions from the official list if the folder has it; truth from COCO's files, or from a JSON of objects."""
-    folder = setting.folder
+def object_halbench(name: str, options: BenchmarkOptions) -> "ObjectHalBench":
+    """Questions of the official list if the folder has it; truth from COCO's files, or from a JSON of objects."""
+    folder = options.folder
     found = (path for name in _QUESTIONS for path in (folder / name, folder / "data" / name) if path.is_file())
     return ObjectHalBench(
         name,
         folder,
-        setting.images or folder,
-        halbench_vocabulary(setting.synonyms),
+        options.images or folder,
+        halbench_vocabulary(options.synonyms),
         questions=next(found, None),
-        limit=setting.limit,
+        limit=options.limit,
     )
 
 
 @dataclass(frozen=True)
 class ObjectHalBench:
-    """The pictures of the official list, or, without it, every picture of the truth that was described.
+    """The images of the official list, or without it every described image of the truth.
 
-    With verdicts, objects are those that a model listed, each word once; without, mentions in the answer's own words.
+    With verdicts, objects are those that a model listed, each word once; without, mentions in the answer itself.
     """
 
     name: str
@@ -125,25 +125,25 @@ class ObjectHalBench:
     counts_every_answer: bool = True
 
     @property
-    def unjudged(self) -> str:
+    def judge_note(self) -> str:
         return (
             f"{self.name}: objects were found by synonyms, as the official script finds them without a language model;"
             f" with one, run `sightline score {self.name} --answers ANSWERS --data DATA --judge JUDGE.yaml`"
         )
 
     def case(self, sample: Sample, answer: Answer) -> Case:
-        return Case(question=sample.prompt, answer=_said(answer))
+        return Case(question=sample.prompt, answer=_answer_text(answer))
 
     def with_verdicts(self, verdicts: Verdicts) -> "ObjectHalBench":
         return replace(self, verdicts=verdicts)
 
     @property
-    def asks_what_is_answered(self) -> bool:
+    def scores_only_answered(self) -> bool:
         return self.questions is None
 
     @property
-    def remarks(self) -> tuple[str, ...]:
-        return self.vocabulary.remarks
+    def caveats(self) -> tuple[str, ...]:
+        return self.vocabulary.caveats
 
     @property
     def metrics(self) -> Mapping[str, AnyMetric]:
@@ -154,7 +154,7 @@ class ObjectHalBench:
         return read_truth(self.name, self.place)
 
     def samples(self) -> Iterator[Sample]:
-        for number, (key, prompt) in enumerate(self._asked()):
+        for number, (key, prompt) in enumerate(self._questions_in_order()):
             if number == self.limit:
                 return
             picture = self.pictures[key]
@@ -171,7 +171,7 @@ class ObjectHalBench:
         return answer_picture(row)
 
     def review(self, row: Mapping[str, Any], number: int) -> tuple[str, tuple[str, ...]] | None:
-        """The owners' `hall_*.json` holds what they found in each answer, under `sentences`."""
+        """The mentions in a row of the owners' `hall_*.json`, under `sentences`."""
         mentions = row.get("mscoco_generated_words")
         if "image_id" not in row or not isinstance(mentions, list):
             return None
@@ -179,29 +179,29 @@ class ObjectHalBench:
 
     def score(self, sample: Sample, answer: Answer) -> Score:
         if not self.verdicts.given:
-            return self._counted(sample, answer, self._mentions(_said(answer)), {"extraction": "synonyms"})
-        said = next((reply for reply in self.verdicts.of(sample, answer) if reply is not None), None)
-        owners = None if said is None else read_owners_mentions(said)
+            return self._count(sample, answer, self._mentions(_answer_text(answer)), {"extraction": "synonyms"})
+        judge_reply = next((reply for reply in self.verdicts.replies_to(sample, answer) if reply is not None), None)
+        owners = None if judge_reply is None else read_owners_mentions(judge_reply)
         if owners is not None:
-            found = mentions_of_owners(owners, self.vocabulary)
-            return self._counted(sample, answer, found, {"extraction": "owners' file"})
-        if len(_said(answer).split()) <= SHORT:
-            return self._counted(sample, answer, [], {"extraction": "short answer"})
-        names = None if said is None else read_objects(said)
-        details = {"extraction": "model", "reply": said, "nouns": "spacy" if has_official_tagger() else "own"}
-        mentions = None if names is None else objects_of(names, self.vocabulary)
-        return self._counted(sample, answer, mentions, details)
+            found = owners_mentions(owners, self.vocabulary)
+            return self._count(sample, answer, found, {"extraction": "owners' file"})
+        if len(_answer_text(answer).split()) <= SHORT:
+            return self._count(sample, answer, [], {"extraction": "short answer"})
+        names = None if judge_reply is None else read_objects(judge_reply)
+        details = {"extraction": "model", "reply": judge_reply, "nouns": "spacy" if has_official_tagger() else "own"}
+        mentions = None if names is None else match_objects(names, self.vocabulary)
+        return self._count(sample, answer, mentions, details)
 
-    def _asked(self) -> Iterator[tuple[str, str]]:
-        """(picture, question) in order."""
+    def _questions_in_order(self) -> Iterator[tuple[str, str]]:
+        """(image, question) in order."""
         if self.questions is None:
             yield from ((key, DESCRIBE) for key in self.pictures)
             return
         for where, row in json_lines(self.questions):
             key, prompt = picture_key(row.get("image_id")), row.get("question", row.get("prompt"))
             if key not in self.pictures or not isinstance(prompt, str):
-                lacks = "a question" if key in self.pictures else f"a picture of the truth (image_id {key})"
-                raise InputError(f"{where}: the row has not {lacks}; fetch the list again, or COCO's annotations")
+                lacking = "a question" if key in self.pictures else f"an image of the truth (image_id {key})"
+                raise InputError(f"{where}: the row lacks {lacking}; fetch the list again, or COCO's annotations")
             yield key, prompt
 
     def _mentions(self, text: str) -> list[ObjectMention]:
@@ -209,16 +209,16 @@ class ObjectHalBench:
         return self.vocabulary.mentions(text, base)
 
     def _present(self, sample: Sample) -> set[str]:
-        """The union of the annotated objects and of those that the reference captions name."""
-        annotated = {self.vocabulary.object_of(name) for name in sample.truth["objects"]}
+        """The union of the annotated objects and those that the reference captions name."""
+        annotated = {self.vocabulary.resolve(name) for name in sample.truth["objects"]}
         return annotated.union(
             mention.object for caption in sample.truth["captions"] for mention in self._mentions(caption)
         )
 
-    def _counted(
+    def _count(
         self, sample: Sample, answer: Answer, mentions: Sequence[ObjectMention] | None, details: dict[str, Any]
     ) -> Score:
-        """The score; `mentions` is None where no list came back, which leaves all but the words unscored."""
+        """The score; `mentions` is None if the model returned no list, which leaves all but the words unscored."""
         present = self._present(sample)
         absent = [mention for mention in mentions or () if mention.object not in present]
         counts = {
@@ -230,7 +230,7 @@ class ObjectHalBench:
             "present": len(present),
         }
         values = {name: None if mentions is None else float(value) for name, value in counts.items()}
-        said = {
+        objects = {
             "hallucinated": [mention.span for mention in absent if mention.span[1]],
             "absent": sorted({mention.object for mention in absent}),
             "present": sorted(present),
@@ -238,11 +238,15 @@ class ObjectHalBench:
         return Score(
             sample_id=sample.id,
             cluster=sample.cluster,
-            values={**values, "words": float(len(_said(answer).split(" "))), TOUCHED: float(mentions is None)},
-            details={**said, **details},
+            values={
+                **values,
+                "words": float(len(_answer_text(answer).split(" "))),
+                DECIDED_BY_QUIRK: float(mentions is None),
+            },
+            details={**objects, **details},
         )
 
 
-def _said(answer: Answer) -> str:
-    """The answer as the official script reads it."""
+def _answer_text(answer: Answer) -> str:
+    """The answer's text as the official script reads it."""
     return answer.text.replace("Assistant:", "").strip()

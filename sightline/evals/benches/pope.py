@@ -1,7 +1,7 @@
-"""POPE (Li et al. 2023, arXiv 2305.10355): is there an X in the picture?, by the lists and the rule of its owners.
+"""POPE (Li et al. 2023, arXiv 2305.10355): "Is there an X in the image?", with the official lists and rule.
 
-The rule of reading an answer is `evals.yes_no`; pictures are not needed to score. Without a split all three are asked,
-and every figure is the mean of the three, as the papers report it, beside each split's own.
+Answers are read in `evals.yes_no`; images are not needed to score. Without a split all three are used, and every metric
+is the mean of the three, as in papers, beside each split's own.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,9 +12,9 @@ from typing import Any
 
 from sightline.config.problems import shorten
 from sightline.errors import InputError
-from sightline.evals.answer_reader import whole
+from sightline.evals.answer_reader import whole_id
 from sightline.evals.benches.files import json_lines, official_file
-from sightline.evals.benchmark import AnyMetric, BenchmarkSetting, Metric, average
+from sightline.evals.benchmark import AnyMetric, BenchmarkOptions, Metric, average
 from sightline.evals.registry import get_entry
 from sightline.evals.yes_no import CELL_METRICS, YES_NO_METRICS, score_yes_no
 from sightline.records.rows import Answer, Sample, Score
@@ -22,29 +22,29 @@ from sightline.records.rows import Answer, Sample, Score
 _SOURCES = {"pope": "coco", "pope-aokvqa": "aokvqa", "pope-gqa": "gqa"}
 _SHARES = ("accuracy", "precision", "recall", "f1", "yes_ratio")
 _SPLIT_KEYS = ("category", "split")
-#: Of a row's ids, those that may number questions; `image_id` names the picture.
+#: Keys of a row that may identify the question; `image_id` identifies the image.
 _IDS = ("sample_id", "question_id", "questionId", "id")
-#: LLaVA numbers the questions of all lists in one file: a list's first id is 1 behind this.
+#: LLaVA numbers the questions of all lists in one file: the first id of list n (from 0) is n times this, plus 1.
 _LLAVA_STEP = 10_000_000
 _LLAVA_SPLITS = ("adversarial", "random", "popular")
 _LABELS = {"yes": True, "no": False}
 
 
-def pope(name: str, setting: BenchmarkSetting) -> "Pope":
-    """POPE on the pictures of one source; an InputError names a list that is not in the folder."""
+def pope(name: str, options: BenchmarkOptions) -> "Pope":
+    """POPE on the images of one source; raises an InputError if a list is not in the folder."""
     source = _SOURCES[name]
     lists = {}
-    for split in (setting.split,) if setting.split else get_entry(name).splits:
+    for split in (options.split,) if options.split else get_entry(name).splits:
         names = [f"{source}_pope_{split}.json", f"{source}_pope_seem_{split}.json"]
-        lists[split] = official_file(name, setting.folder, *names[: 1 if source == "coco" else 2])
-    return Pope(name, lists, setting.images or setting.folder, setting.limit)
+        lists[split] = official_file(name, options.folder, *names[: 1 if source == "coco" else 2])
+    return Pope(name, lists, options.images or options.folder, options.limit)
 
 
 @dataclass(frozen=True)
 class Pope:
     """Questions of one or several splits, whose official lists are `lists`; ids are `split/question_id`.
 
-    `is_llava` says that answers are numbered as in LLaVA's one file of answers to all lists.
+    With `is_llava`, answers are numbered as in LLaVA's single file of answers to all lists.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Pope:
                 if self.limit is not None and len(pictures) > self.limit:
                     break
                 yield Sample(
-                    id=f"{split}/{whole(row.get('question_id', number))}",
+                    id=f"{split}/{whole_id(row.get('question_id', number))}",
                     images=(image,),
                     prompt=question,
                     task="yes-no",
@@ -100,18 +100,18 @@ class Pope:
     def score(self, sample: Sample, answer: Answer) -> Score:
         return score_yes_no(answer, truth=sample.truth["there"])
 
-    def numbered(self, rows: Iterable[Mapping[str, Any]]) -> "Pope":
-        """With LLaVA's numbers where a row has one beyond all lists and none names its list."""
+    def with_numbering(self, rows: Iterable[Mapping[str, Any]]) -> "Pope":
+        """The benchmark with LLaVA's numbering if an id is beyond all lists and no row names its list."""
         for row in rows:
-            found = whole(_id(row))
+            found = whole_id(_id(row))
             if found is None or "/" in str(found) or _split(row) is not None:
                 return self
             if str(found).isdecimal() and int(found) > _LLAVA_STEP:
                 return replace(self, is_llava=True)
         return self
 
-    def divided(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        """VLMEvalKit asks once what several lists ask: a row whose category is "random,popular" answers in both."""
+    def split_row(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """Split a VLMEvalKit row into one for each list: a row of category "random,popular" answers in both."""
         parts = [part.strip() for part in (_split(row) or "").split(",")]
         if len(parts) < 2:
             return [row]
@@ -119,8 +119,8 @@ class Pope:
         return [{**row, "category": part} for part in known]
 
     def answer_key(self, row: Mapping[str, Any]) -> str | None:
-        """`split/question_id`: the split from the id, from `category` or `split`, or the only one that is asked."""
-        found = whole(_id(row))
+        """`split/question_id`, with the split from the id, from `category` or `split`, or the only one in use."""
+        found = whole_id(_id(row))
         if found is None or "/" in str(found):
             return None if found is None else _whole_number(str(found))
         if self.is_llava and str(found).isdecimal() and int(found) // _LLAVA_STEP < len(_LLAVA_SPLITS):
@@ -143,13 +143,13 @@ def _split(row: Mapping[str, Any]) -> str | None:
 
 
 def _whole_number(key: str) -> str:
-    """`random/1.0` as `random/1`."""
+    """The key with a whole number: `random/1.0` becomes `random/1`."""
     split, _, number = key.rpartition("/")
-    return f"{split}/{whole(number)}"
+    return f"{split}/{whole_id(number)}"
 
 
 def _label(row: Mapping[str, Any], where: str) -> bool:
-    """The official scripts take whatever is not "no" for a yes; a label that is neither is refused here."""
+    """The label as a truth value. The official scripts read every label but "no" as yes; other labels are refused."""
     label = _text(row, "label", where)
     there = _LABELS.get(label.strip().lower())
     if there is None:
@@ -160,5 +160,5 @@ def _label(row: Mapping[str, Any], where: str) -> bool:
 def _text(row: Mapping[str, Any], name: str, where: str) -> str:
     value = row.get(name)
     if not isinstance(value, str):
-        raise InputError(f"{where}: {name} = {shorten(value)} is no text; fetch the official list again")
+        raise InputError(f"{where}: {name} = {shorten(value)} is not text; fetch the official list again")
     return value

@@ -1,7 +1,7 @@
-"""ScienceQA (Lu et al. 2022, arXiv 2209.09513): multiple choice, all questions or those with a picture.
+"""ScienceQA (Lu et al. 2022, arXiv 2209.09513): multiple choice, all questions or those with an image.
 
-The rule is that of `llava/eval/eval_science_qa.py` on LLaVA's main branch, by which most VLMs are reported: an option's
-letter in three forms, anything else is wrong. Problems and splits are read from the owners' files.
+The rule is that of `llava/eval/eval_science_qa.py` on LLaVA's main branch, by which most VLMs are reported: it reads an
+option's letter in three forms, and any other answer is wrong. Problems and splits are read from the owners' files.
 """
 
 import re
@@ -14,22 +14,22 @@ from typing import Any
 from sightline.errors import InputError
 from sightline.evals.benches.files import official_file
 from sightline.evals.benches.words import OPTION_LETTER
-from sightline.evals.benchmark import TOUCHED, AnyMetric, BenchmarkSetting, mean
+from sightline.evals.benchmark import DECIDED_BY_QUIRK, AnyMetric, BenchmarkOptions, mean
 from sightline.records.rows import Answer, Sample, Score
 from sightline.records.store import read_json
 
 LETTERS = "ABCDE"
 SPLITS = ("test", "val", "minitest", "minival", "train")
-#: The benchmark that leaves out questions without a picture.
+#: The benchmark of the questions with an image.
 IMAGES_ONLY = "scienceqa-img"
 _FOLDERS = ("", "data/scienceqa/")
 #: The full stop is any character but a line break, as in the owners' pattern.
 _STATED = re.compile(r"The answer is ([A-Z]).")
 
 
-def scienceqa(name: str, setting: BenchmarkSetting) -> "ScienceQA":
-    """The factory that the registry names."""
-    return ScienceQA(name, setting)
+def scienceqa(name: str, options: BenchmarkOptions) -> "ScienceQA":
+    """The benchmark's factory."""
+    return ScienceQA(name, options)
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,17 @@ class ScienceQA:
     """4,241 questions of the test split, 2,017 of them with a picture."""
 
     name: str
-    setting: BenchmarkSetting
+    options: BenchmarkOptions
     max_new_tokens: int = 32
 
     @property
     def folder(self) -> Path:
-        return self.setting.images or self.setting.folder
+        return self.options.images or self.options.folder
 
     @property
     def metrics(self) -> Mapping[str, AnyMetric]:
         with_picture = mean("right", "Accuracy with a picture", higher_is_better=True, primary=True, group="image")
-        unread = mean(TOUCHED, "Answers that name no option (wrong)", higher_is_better=False)
+        unread = mean(DECIDED_BY_QUIRK, "Answers that name no option (wrong)", higher_is_better=False)
         if self.name == IMAGES_ONLY:
             return {"img_accuracy": with_picture, "failed": unread}
         accuracy = mean("right", "Accuracy", higher_is_better=True)
@@ -59,17 +59,17 @@ class ScienceQA:
         problems = read_json(path)
         if not isinstance(problems, dict):
             raise InputError(
-                f"{path} is no object {{id: problem}}; fetch the file again from where its owners publish it."
+                f"{path} is not an object {{id: problem}}; fetch the file again from where its owners publish it."
             )
         return problems
 
     def _file(self, name: str) -> Path:
-        return official_file(self.name, self.setting.folder, *(folder + name for folder in _FOLDERS))
+        return official_file(self.name, self.options.folder, *(folder + name for folder in _FOLDERS))
 
     @cached_property
     def _ids(self) -> list[str]:
         """The split's ids in the owners' order."""
-        split, path = self.setting.split or SPLITS[0], self._file("pid_splits.json")
+        split, path = self.options.split or SPLITS[0], self._file("pid_splits.json")
         ids = [str(key) for key in read_json(path).get(split, ())]
         if unknown := [key for key in ids if key not in self._problems]:
             raise InputError(
@@ -77,17 +77,17 @@ class ScienceQA:
             )
         if self.name == IMAGES_ONLY:
             ids = [key for key in ids if self._problems[key].get("image")]
-        return ids if self.setting.limit is None else ids[: self.setting.limit]
+        return ids if self.options.limit is None else ids[: self.options.limit]
 
     def samples(self) -> Iterator[Sample]:
-        split = self.setting.split or SPLITS[0]
+        split = self.options.split or SPLITS[0]
         for key in self._ids:
             problem = self._problems[key]
             image, place = problem.get("image"), problem.get("split", split)
             yield Sample(
                 id=key,
                 images=(f"images/{place}/{key}/{image}",) if image else (),
-                prompt=prompt_of(problem),
+                prompt=build_prompt(problem),
                 reference=LETTERS[problem["answer"]],
                 task="options",
                 cluster=key,
@@ -101,15 +101,15 @@ class ScienceQA:
         letter = option_letter(answer.text)
         index = -1 if letter is None else LETTERS.index(letter)
         if index >= sample.truth["choices"]:
-            index = -1  # a letter beyond the options is no option
+            index = -1  # a letter beyond the options
         values: dict[str, float | None] = {
             "right": float(index == sample.truth["answer"]),
-            TOUCHED: float(index == -1),
+            DECIDED_BY_QUIRK: float(index == -1),
         }
         return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details={"option": letter})
 
 
-def prompt_of(problem: Mapping[str, Any]) -> str:
+def build_prompt(problem: Mapping[str, Any]) -> str:
     """Context, question and lettered options, in the order in which LLaVA-1.5's list has them."""
     context = [f"Context: {problem['hint']}"] if problem.get("hint") else []
     options = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, problem["choices"], strict=False)]
@@ -117,12 +117,12 @@ def prompt_of(problem: Mapping[str, Any]) -> str:
 
 
 def option_letter(text: str) -> str | None:
-    """The letter that an answer names, by the rule of LLaVA's main branch; None where it names none.
+    """The option's letter in an answer, by the rule of LLaVA's main branch; None if there is none.
 
-    In this order: the text is the letter itself; it begins with the letter and ". "; "The answer is X" with one more
-    character behind the letter occurs exactly once. So "A", "A. Maine" and "The answer is A." are read; " A", "A.",
-    "(A)", "a", "The answer is A" at the end, and an answer that names two letters are not; "The answer is Both" names
-    B. A letter beyond E counts as an occurrence and names no option.
+    Checked in this order: the text is the letter itself; it begins with the letter and ". "; "The answer is X" with one
+    more character after the letter occurs exactly once. So "A", "A. Maine" and "The answer is A." are read; " A", "A.",
+    "(A)", "a", "The answer is A" at the end, and an answer with two letters are not; "The answer is Both" is read as B.
+    A letter beyond E counts as an occurrence but is not an option.
     """
     if text in tuple(LETTERS):
         return text

@@ -1,8 +1,8 @@
-"""English plural to singular exactly as CHAIR takes it: the rules of `pattern.en.singularize`, with their faults.
+"""English singulars exactly as in CHAIR: the rules of `pattern.en.singularize`, with their errors; and WordNet lemmas.
 
-CHAIR's figures depend on the faults ("bus" becomes "bu", so that CHAIR knows buses but no bus), so none is mended here;
-a lemmatizer gives other figures. The rules are told in our own order: whole words that stay, endings with a singular of
-their own, then the longest regular ending. `words` cuts text and `coco_objects` uses both.
+CHAIR's metrics depend on the errors ("bus" becomes "bu", so that CHAIR knows buses but no bus), so they are kept; a
+lemmatizer gives other metrics. The rules are applied in this order: words that stay, irregular endings, then the first
+regular ending. `words` tokenizes text and `coco_objects` uses both.
 """
 
 import functools
@@ -10,13 +10,13 @@ import re
 from collections.abc import Container
 
 
-def _listed(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     return text.split()
 
 
-#: Plural in form, or without a plural: they stay, and so does, by the original's slip, whatever ends one of them
+#: Plural in form, or without a plural: they stay, and so does, by an error of the original, every ending of one of them
 #: ("ears" ends "shears").
-_STAY = _listed(
+_STAY = _split_words(
     """
     advice bison bream bread breeches britches butter carp chassis cheese christmas clippers cod contretemps
     corps debris diabetes djinn eland electricity elk equipment flounder fruit furniture gallows garbage georgia
@@ -28,10 +28,10 @@ _STAY = _listed(
 )
 _TAILS = frozenset(word[start:] for word in _STAY for start in range(len(word)))
 
-#: Plurals in -ies that the original means to treat and leaves as they are ("doggies", "collies").
+#: Plurals in -ies that the original intends to convert but leaves unchanged ("doggies", "collies").
 _LEFT = tuple(
     f"{word}s"
-    for word in _listed(
+    for word in _split_words(
         """
     alergie auntie beanie birdie bogie bombie collie cookie cutie doggie eyrie freebie goonie groupie hankie
     hippie hoagie hottie indie junkie laddie laramie lingerie meanie newbie nightie oldie pixie quickie reverie
@@ -41,7 +41,7 @@ _LEFT = tuple(
 )
 _IRREGULAR = dict(
     pair.split(":")
-    for pair in _listed(
+    for pair in _split_words(
         """
     atlantes:atlas atlases:atlas axes:axe beeves:beef brethren:brother children:child corpora:corpus
     corpuses:corpus ephemerides:ephemeris feet:foot ganglia:ganglion geese:goose genera:genus genii:genie
@@ -53,7 +53,7 @@ _IRREGULAR = dict(
     )
 )
 _PREPOSITIONS = frozenset(
-    _listed(
+    _split_words(
         """
     about above across after among around at athwart before behind below beneath beside besides between betwixt
     beyond but by during except for from in into near of off on onto out over since till to under until unto
@@ -62,7 +62,7 @@ _PREPOSITIONS = frozenset(
     )
 )
 
-#: Endings, the number of letters that go and those that come; the first that fits decides.
+#: Endings, the number of letters removed and the letters added; the first that fits is applied.
 _ENDINGS = tuple(
     (re.compile(f"(?:{ending})$"), cut, added)
     for ending, cut, added in (
@@ -90,7 +90,7 @@ _ENDINGS = tuple(
 
 @functools.lru_cache(maxsize=65_536)
 def singular(word: str) -> str:
-    """The singular of a word in lower case; a word that is none of the rules' stays as it is."""
+    """The singular of a lower-case word; a word that fits no rule is unchanged."""
     head, dash, rest = word.partition("-")
     if dash and rest.partition("-")[0] in _PREPOSITIONS:
         return f"{singular(head)}-{rest}"
@@ -119,7 +119,7 @@ _ENDINGS_LEMMAS = (
     ("men", "man"),
     ("ies", "y"),
 )
-#: What WordNet lists as irregular, of words that pictures show; that "vases" is "vas" is its own opinion.
+#: WordNet's irregular plurals of words that images show; "vases" to "vas" is WordNet's.
 _IRREGULAR_LEMMAS = {
     "buffaloes": "buffalo",
     "calves": "calf",
@@ -147,13 +147,13 @@ _IRREGULAR_LEMMAS = {
     "wives": "wife",
     "wolves": "wolf",
     "women": "woman",
-    # Plurals that the official lists name, and that WordNet takes to a singular which the lists do not name.
+    # Plurals in the official lists whose WordNet singular is not in the lists.
     "chopsticks": "chopstick",
     "earrings": "earring",
     "slippers": "slipper",
     "sports": "sport",
     "sunglasses": "sunglass",
-    # A word of its own for WordNet, though an ending would fit.
+    # A separate word for WordNet, though an ending would fit.
     "men": "men",
 }
 #: Words of the official lists that WordNet does not know, so that their plurals keep their form.
@@ -169,7 +169,7 @@ _UNKNOWN = frozenset(
 
 
 def lemma(word: str, known: Container[str]) -> str:
-    """The shortest base form of a noun among `known` words; the word itself where none is. Case is kept as it is."""
+    """The shortest base form of a noun among `known` words, or the word itself if none is known. Case is kept."""
     if word in _IRREGULAR_LEMMAS:
         return _IRREGULAR_LEMMAS[word]
     forms = {word[: -len(ending)] + base for ending, base in _ENDINGS_LEMMAS if word.endswith(ending)} - _UNKNOWN

@@ -1,10 +1,10 @@
-"""Text to words as the official scripts of object benchmarks cut it: the Penn Treebank's rules in NLTK's reading.
+"""Tokenization and answer normalization of the official scripts: NLTK's Penn Treebank rules, and EvalAI's processing.
 
-The rules are those of NLTK up to 3.9.1, by which published figures were made; 3.10 also cuts at dashes and after every
-opening quotation mark. It is not a tagger and knows no object; `singular` takes plurals away and `coco_objects` finds
-the objects. NLTK cuts sentences first, by statistics of abbreviations, so that a sentence's last period is a word of
-its own; here every period before a blank is one, which differs only for abbreviations ("dr.", "u.s."), none of them an
-object. Quotation marks keep the form that they have in the text, where NLTK writes `` and ''.
+The rules are those of NLTK up to 3.9.1, with which published metrics were computed; 3.10 also splits at dashes and
+after every opening quotation mark. `singular` finds singulars and `coco_objects` the objects. NLTK splits sentences
+first, using statistics of abbreviations, so that a sentence's last period is a separate word; here every period before
+a blank is one, which differs only for abbreviations ("dr.", "u.s."), none of which is an object. Quotation marks keep
+their form in the text, where NLTK writes `` and ''.
 """
 
 import re
@@ -13,10 +13,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from sightline.records.rows import Span
 
-#: Marks that are words of their own wherever they stand; a comma or colon only before something that is no digit.
+#: Marks that are separate words everywhere.
 _MARKS = re.compile(r"""[\u00ab\u201c\u2018\u201e\u00bb\u201d\u2019";@#$%&?!*\[\](){}<>]|`+|''|\.{2,}|--""")
 #: The period that ends a sentence; quotation marks and brackets may close after it.
 _PERIOD = re.compile(r"""(?<!\.)\.(?=[\])}>"'\u00bb\u201d\u2019]*(?:\s|$)|[)"'\]};*:@({\[](?!\S*\.))""")
+#: A comma or colon is a separate word unless a digit follows.
 _COMMA = re.compile(r"([:,])(?:(\D)|$)")
 #: Before one letter only: 'dog keeps its mark.
 _OPENING = re.compile(r"'(?!re|ve|ll|m|t|s|d|n)(?=\w\b)", re.IGNORECASE)
@@ -30,18 +31,18 @@ _FUSED = re.compile(
 
 
 class Word(NamedTuple):
-    """A word and the characters of the text that it was cut from."""
+    """A word and its span in the text."""
 
     text: str
     span: Span
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text, marks included, in order."""
+    """The words of a text in order, including punctuation marks."""
     text = _OPENING.sub("' ", text)
     text = _PERIOD.sub(" . ", text)
     text = _COMMA.sub(lambda found: f" {found[1]} {found[2] or ''}", text)
-    text = f" {' '.join(_MARKS.sub(_apart, text).split())} "
+    text = f" {' '.join(_MARKS.sub(_pad, text).split())} "
     text = _CLITIC.sub(r" \1 ", _CLOSING.sub(" ' ", text))
     return _FUSED.sub(lambda found: " {} {} ".format(*filter(None, found.groups())), text).split()
 
@@ -56,7 +57,7 @@ def find_words(text: str) -> list[Word]:
     return found
 
 
-def _apart(found: "re.Match[str]") -> str:
+def _pad(found: "re.Match[str]") -> str:
     return f" {found[0]} "
 
 
@@ -64,7 +65,7 @@ _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eigh
 NUMBERS: dict[str, str] = {"none": "0", **{word: str(value) for value, word in enumerate(_NUMBERS)}}
 ARTICLES = frozenset({"a", "an", "the"})
 
-#: The contractions that are restored where one of their apostrophes is missing.
+#: Contractions that are restored if one of their apostrophes is missing.
 _CONTRACTIONS = """
 ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've
 he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've needn't not've
@@ -83,53 +84,53 @@ def _without_one_apostrophe(word: str) -> list[str]:
 CONTRACTIONS: dict[str, str] = {
     wrong: right for right in _CONTRACTIONS.split() for wrong in _without_one_apostrophe(right)
 }
-CONTRACTIONS["somebody'd"] = "somebodyd"  # the one entry of the official table that stands the wrong way round
+CONTRACTIONS["somebody'd"] = "somebodyd"  # the one reversed entry of the official table
 
-#: Removed where a space stands beside one of them anywhere in the text, else made a space. Commas and question marks
-#: never come so far.
+#: A mark is removed if the text has a space beside it anywhere, else replaced by a space. Commas and question marks are
+#: removed before.
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`!'
 _PERIOD_EVALAI = re.compile(r"\.(?!\d)")
-#: The official call hands `re.UNICODE`, which is 32, to `sub` where the count stands.
+#: The official call passes `re.UNICODE`, which is 32, as the count of `sub`.
 _MOST_PERIODS = 32
 
 
-def processed(text: str) -> str:
-    """The answer in the form that is compared: lower case, numerals for number words, no articles, no punctuation."""
+def process_answer(text: str) -> str:
+    """The answer as it is compared: lower case, digits for number words, no articles, no punctuation."""
     text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
-    text = _without_punctuation(text.replace("\n", " ").replace("\t", " ").strip())
+    text = _strip_punctuation(text.replace("\n", " ").replace("\t", " ").strip())
     words = [NUMBERS.get(word, word) for word in text.lower().split()]
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
 
 
-def _without_punctuation(text: str) -> str:
-    made = text
+def _strip_punctuation(text: str) -> str:
+    result = text
     for mark in _PUNCTUATION:
-        # The original text decides, so that all marks of one kind go the same way.
+        # Decided by the original text, so that all marks of one kind are treated alike.
         beside_space = f"{mark} " in text or f" {mark}" in text
-        made = made.replace(mark, "" if beside_space else " ")
-    return _PERIOD_EVALAI.sub("", made, count=_MOST_PERIODS)
+        result = result.replace(mark, "" if beside_space else " ")
+    return _PERIOD_EVALAI.sub("", result, count=_MOST_PERIODS)
 
 
 def soft_accuracy(answer: str, human: Sequence[str]) -> float:
     """Agreement in [0, 1] with ten human answers (Antol et al. 2015, arXiv 1505.00468, sec. 3; as EvalAI computes it).
 
-    Each human is left out in turn; the answer earns a third for each of the nine others who said the same, one at most;
-    the result is the mean of the ten. So two who agree are worth 0.6, and three 0.9.
+    Each human is left out in turn; the answer earns a third for each of the nine others with the same answer, at most
+    1; the result is the mean of the ten. So agreement with two humans is worth 0.6, with three 0.9.
     """
-    said, others = processed(answer), [processed(one) for one in human]
-    earned = [min(1.0, (others.count(said) - (one == said)) / 3) for one in others]
+    given, others = process_answer(answer), [process_answer(one) for one in human]
+    earned = [min(1.0, (others.count(given) - (one == given)) / 3) for one in others]
     return sum(earned) / len(earned)
 
 
 R = TypeVar("R", bound=Mapping[str, Any])
 
-#: How LLaVA-1.5 asks for short answers and for options (arXiv 2310.03744, sec. 3.2); other models know it as well.
+#: LLaVA-1.5's instructions for short answers and for options (arXiv 2310.03744, sec. 3.2); other models know them too.
 SHORT_ANSWER = "Answer the question using a single word or phrase."
 OPTION_LETTER = "Answer with the option's letter from the given choices directly."
 
 
 def first_pictures(rows: Iterable[R], image: str, limit: int | None) -> Iterator[R]:
-    """The rows on the first `limit` pictures, in order; all of them without a limit."""
+    """The rows on the first `limit` images, in order; all rows without a limit."""
     seen: set[Any] = set()
     for row in rows:
         if limit is not None and row[image] not in seen:

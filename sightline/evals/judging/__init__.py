@@ -1,1 +1,1 @@
-"""Judges of evaluation: a language model on a server grades answers, and what it said is kept. No metric lives here."""
+"""Grading of benchmark answers by a language model on a server; its replies are stored."""

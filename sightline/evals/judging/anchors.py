@@ -1,7 +1,7 @@
-"""Twelve answers whose worth is known, graded by a judge to see whether it drifts between two days or two judges.
+"""Twelve anchor answers of known worth, graded by a judge to detect drift between two days or two judges.
 
-The scenes are drawn and the answers are our own, so that every protocol can be asked of them, with or without the
-picture. A grade here is the share of a protocol's best, in [0, 1]; none of it enters a benchmark's figures.
+The scenes are drawn and the answers are Sightline's own, so that every protocol applies, with or without the image. A
+grade is the share of a protocol's best, in [0, 1]; anchors enter no metric of a benchmark.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from sightline.endpoint import Endpoint
-from sightline.evals.judging.judge_client import JudgeConfig, JudgeItem, ask_all
+from sightline.evals.judging.judge_client import JudgeConfig, JudgeItem, grade_items
 from sightline.evals.judging.protocols import Case, Grading
 from sightline.records import append_rows, read_rows
 from sightline.records.rows import Row
@@ -27,7 +27,7 @@ _COLORS = {
     "black": (0, 0, 0),
 }
 
-#: Scene -> (shape, color, left, top) of its things, 32 pixels wide each; and what it holds, in words.
+#: Scene -> its description, and (shape, color, left, top) of its shapes, each 32 pixels wide.
 _SCENES: dict[str, tuple[str, tuple[tuple[str, str, int, int], ...]]] = {
     "row": ("three red circles in a row", tuple(("circle", "red", left, 48) for left in (20, 80, 140))),
     "side": ("a blue square, a yellow triangle", (("square", "blue", 36, 48), ("triangle", "yellow", 124, 48))),
@@ -79,10 +79,10 @@ ITEMS: tuple[JudgeAnchor, ...] = (
 
 
 class AnchorGrades(Row):
-    """What a judge made of the anchors on one day.
+    """A judge's grades of the anchors on one day.
 
-    `bias` is the mean of grade - worth, `error` that of its absolute value, `order` the share of the pairs of anchors
-    that differ in worth which the judge puts in that order, a tie counting half. None where nothing was graded.
+    `bias` is the mean of grade - worth, `error` the mean of its absolute value. `order` is the share of correctly
+    ordered pairs among anchors that differ in worth; a tie counts half. None where nothing was graded.
     """
 
     judge: str
@@ -96,27 +96,27 @@ class AnchorGrades(Row):
 
 
 def grade_anchors(config: JudgeConfig, own: Grading, folder: Path, when: str) -> AnchorGrades:
-    """Ask the judge of every anchor, never the disk, and append what it made of them to `folder / ANCHORS`.
+    """Have the judge grade every anchor, without the cache, and append the grades to `folder / ANCHORS`.
 
-    `when` is today's date; the pictures are drawn into `folder` where the protocol shows them.
+    `when` is today's date; images are drawn into `folder` if the protocol shows them.
 
     Raises:
-        InputError: of the server.
+        InputError: the server fails.
     """
     grading, identity = config.grading(own), config.identity(own)
     items = [
         JudgeItem(str(number), anchor.answer, _case(anchor, grading, folder)) for number, anchor in enumerate(ITEMS)
     ]
-    verdicts = ask_all(items, grading, identity, Endpoint(config.server.model_copy(update={"cache": False})))
+    verdicts = grade_items(items, grading, identity, Endpoint(config.server.model_copy(update={"cache": False})))
     readings = [None if verdict.reply is None else grading.read(verdict.reply) for verdict in verdicts]
     grades = tuple(None if reading is None else grading.worth(reading) for reading in readings)
-    made = summarize(grades, judge=identity, model=config.server.model, protocol=own.name, when=when)
-    append_rows(folder / ANCHORS, [made])
-    return made
+    result = summarize(grades, judge=identity, model=config.server.model, protocol=own.name, when=when)
+    append_rows(folder / ANCHORS, [result])
+    return result
 
 
 def summarize(grades: Sequence[float | None], *, judge: str, model: str, protocol: str, when: str) -> AnchorGrades:
-    """The figures of `AnchorGrades` for one grade an anchor."""
+    """The `AnchorGrades` for one grade an anchor."""
     known = [(grade, anchor.worth) for grade, anchor in zip(grades, ITEMS, strict=True) if grade is not None]
     misses = [grade - worth for grade, worth in known]
     ordered = [_agrees(one, other) for one, other in combinations(known, 2) if one[1] != other[1]]
@@ -133,23 +133,23 @@ def summarize(grades: Sequence[float | None], *, judge: str, model: str, protoco
 
 
 def read_anchors(path: Path) -> list[AnchorGrades]:
-    """Earlier grades of the anchors, oldest first; none where there is no file."""
+    """Earlier grades of the anchors, oldest first; empty if there is no file."""
     return list(read_rows(path, AnchorGrades, allow_torn_tail=True)) if path.exists() else []
 
 
 def drift(before: AnchorGrades, after: AnchorGrades) -> tuple[float, float] | None:
-    """(mean, largest absolute) change of the anchors that both graded; None where there is none."""
+    """(mean, largest absolute) change over the anchors that both graded; None if there are none."""
     pairs = zip(before.grades, after.grades, strict=True)
     changes = [new - old for old, new in pairs if old is not None and new is not None]
     return (sum(changes) / len(changes), max(map(abs, changes))) if changes else None
 
 
 def drift_text(before: AnchorGrades | None, after: AnchorGrades) -> str:
-    """One or two lines for people."""
+    """A summary of one or two lines."""
     graded = sum(grade is not None for grade in after.grades)
     line = (
-        f"anchors: {graded} of {len(ITEMS)} graded by {after.model}; off by {_shown(after.bias)} on average,"
-        f" {_shown(after.error)} without sign; {_shown(after.order)} of the pairs in order"
+        f"anchors: {graded} of {len(ITEMS)} graded by {after.model}; off by {_format(after.bias)} on average,"
+        f" {_format(after.error)} without sign; {_format(after.order)} of the pairs in order"
     )
     moved = None if before is None else drift(before, after)
     if before is None or moved is None:
@@ -193,5 +193,5 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _shown(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"

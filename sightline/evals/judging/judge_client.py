@@ -1,6 +1,7 @@
-"""Having answers graded: what is asked of the judge, batch by batch, and what it costs, told before and after.
+"""Client that has a judge grade answers, batch by batch, and logs the cost before and after.
 
-Killed, it goes on where it was. What was said is `verdicts`, who is asked `config`; no reply becomes a score here.
+An interrupted run resumes after the last complete batch. Replies are stored in `verdicts`; benchmarks turn them into
+scores.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,14 +12,21 @@ from pydantic import Field
 
 from sightline.config import Config
 from sightline.endpoint import Ask, Endpoint, EndpointConfig
-from sightline.evals.judging.protocols import Case, Grading, template_of
-from sightline.evals.judging.verdicts import GradedVerdict, JudgedBenchmark, Verdicts, gather, hash_text, kept
+from sightline.evals.judging.protocols import Case, Grading, read_prompt
+from sightline.evals.judging.verdicts import (
+    GradedVerdict,
+    JudgedBenchmark,
+    Verdicts,
+    group_verdicts,
+    hash_text,
+    read_saved,
+)
 from sightline.records import append_rows, hash_json
 from sightline.records.rows import Answer, Sample
 
 
 class JudgeConfig(Config):
-    """Who grades answers. Prices are for a million tokens; without them the cost is told in calls and tokens alone."""
+    """The judge of answers. Prices are for a million tokens; without them the cost is given in calls and tokens."""
 
     server: EndpointConfig
     prompt: Path | None = Field(default=None, description="a prompt of your own, or the official one; hashed")
@@ -28,24 +36,24 @@ class JudgeConfig(Config):
     currency: str = "USD"
 
     def grading(self, own: Grading) -> Grading:
-        """The benchmark's grading, behind the prompt of this config where it names one."""
-        return own if self.prompt is None else own.with_prompt(template_of(self.prompt))
+        """The benchmark's grading, with the prompt of this config if there is one."""
+        return own if self.prompt is None else own.with_prompt(read_prompt(self.prompt))
 
     def identity(self, own: Grading) -> str:
-        """A hash of all that decides a verdict: prompt, rule, model and sampling, not the server's address."""
+        """A hash of everything that determines a verdict: prompt, rule, model and sampling, not the server address."""
         return hash_json([self.grading(own).identity, self.server.identity])
 
 
-Say = Callable[[str], None]
-#: So many rounds of the server's concurrency are asked before what was said is written down.
+Log = Callable[[str], None]
+#: Number of rounds of the server's concurrency between two writes to disk.
 _ROUNDS = 4
-_CHARACTERS = 4  # a token, roughly: to tell the cost before it is known
+_CHARACTERS = 4  # a token, roughly, to estimate the cost in advance
 _MILLION = 1e6
 
 
 @dataclass(frozen=True)
 class JudgeItem:
-    """One answer, the case that is made of it, and which of its gradings this is."""
+    """One answer, its case, and the number of the grading run."""
 
     sample_id: str
     answer: str
@@ -53,58 +61,58 @@ class JudgeItem:
     run: int = 0
 
 
-def judge(
+def grade_answers(
     benchmark: JudgedBenchmark,
     answered: Iterable[tuple[Sample, Answer]],
     config: JudgeConfig,
     path: Path | None,
-    say: Say,
+    log: Log,
 ) -> Verdicts:
-    """What the judge says of every answer; what is in `path` already is not asked again, and what is new is added.
+    """The judge's verdicts on every answer; those in `path` are reused, and new ones are appended to it.
 
-    Without `path` the endpoint's own cache is all that is kept. `say` is told what it will cost and what it has cost.
+    Without `path`, replies are stored only in the endpoint's cache. `log` receives the expected and the actual cost.
 
     Raises:
-        InputError: of the server or of a prompt's file; what was said before is kept.
+        InputError: the server fails or a prompt's file is invalid; earlier verdicts are kept.
     """
     grading, identity = config.grading(benchmark.grading), config.identity(benchmark.grading)
-    known = kept(path, identity) if path is not None else Verdicts(given=True, judge=identity)
-    waiting = _waiting(benchmark, answered, known, config.runs)
-    made: list[GradedVerdict] = []
+    known = read_saved(path, identity) if path is not None else Verdicts(given=True, judge=identity)
+    waiting = _ungraded(benchmark, answered, known, config.runs)
+    new: list[GradedVerdict] = []
     if waiting:
         endpoint = Endpoint(config.server)
-        say(cost_before(waiting, grading, config, endpoint))
-        for batch in _asked(waiting, grading, identity, endpoint):
+        log(cost_before(waiting, grading, config, endpoint))
+        for batch in _verdict_batches(waiting, grading, identity, endpoint):
             if path is not None:
                 append_rows(path, batch)
-            made += batch
-        say(cost_after(made, grading, config))
-    fresh = gather(made, identity)
-    return kept(path, identity) if path is not None else fresh
+            new += batch
+        log(cost_after(new, grading, config))
+    fresh = group_verdicts(new, identity)
+    return read_saved(path, identity) if path is not None else fresh
 
 
-def ask_all(items: Sequence[JudgeItem], grading: Grading, identity: str, endpoint: Endpoint) -> list[GradedVerdict]:
-    """A verdict for each item, in order, written nowhere."""
-    return [verdict for batch in _asked(items, grading, identity, endpoint) for verdict in batch]
+def grade_items(items: Sequence[JudgeItem], grading: Grading, identity: str, endpoint: Endpoint) -> list[GradedVerdict]:
+    """A verdict for each item, in order, not written to disk."""
+    return [verdict for batch in _verdict_batches(items, grading, identity, endpoint) for verdict in batch]
 
 
 def cost_before(items: Sequence[JudgeItem], grading: Grading, config: JudgeConfig, endpoint: Endpoint) -> str:
-    """One line: calls, tokens and price to come, where each reply is read at the first try."""
-    asks = [_ask_of(item, grading, 0) for item in items]
-    known = endpoint.count_cached(asks)
+    """One line: expected calls, tokens and price if each reply can be read at the first try."""
+    asks = [_request(item, grading, 0) for item in items]
+    known = endpoint.known(asks)
     share = (len(asks) - known) / len(asks)
     prompts = round(share * sum(len(ask.text) for ask in asks) / _CHARACTERS)
     replies = (len(asks) - known) * config.server.max_tokens
     pictures = " without the pictures" if any(ask.images for ask in asks) else ""
     price = _price(config, prompts, replies)
     return (
-        f"judge {config.server.model}: {len(asks) - known:,} calls to make ({known:,} more are answered on disk), about"
+        f"judge {config.server.model}: {len(asks) - known:,} calls to make ({known:,} more are cached), about"
         f" {prompts:,} prompt tokens{pictures}, at most {replies:,} reply tokens{price and ', at most' + price}"
     )
 
 
 def cost_after(verdicts: Sequence[GradedVerdict], grading: Grading, config: JudgeConfig) -> str:
-    """One line: what was spent by the server's own count, and how many answers are unscored."""
+    """One line: calls, tokens and price by the server's count, and the number of unscored answers."""
     calls = sum(verdict.calls for verdict in verdicts)
     prompts = sum(verdict.prompt_tokens for verdict in verdicts)
     replies = sum(verdict.reply_tokens for verdict in verdicts)
@@ -124,40 +132,42 @@ def _price(config: JudgeConfig, prompts: int, replies: int) -> str:
     return f" {paid:.2f} {config.currency}"
 
 
-def _waiting(
+def _ungraded(
     benchmark: JudgedBenchmark, answered: Iterable[tuple[Sample, Answer]], known: Verdicts, runs: int
 ) -> list[JudgeItem]:
-    """What has no reply yet, in order; a failed call is asked again."""
+    """Items without a reply, in order; failed calls are among them."""
     waiting = []
     for sample, answer in answered:
-        said = known.replies.get((sample.id, hash_text(answer.text)), ())
-        numbers = [run for run in range(runs) if run >= len(said) or said[run] is None]
+        earlier = known.replies.get((sample.id, hash_text(answer.text)), ())
+        numbers = [run for run in range(runs) if run >= len(earlier) or earlier[run] is None]
         if numbers:
             case = benchmark.case(sample, answer)
             waiting += [JudgeItem(sample.id, answer.text, case, run) for run in numbers]
     return waiting
 
 
-def _asked(
+def _verdict_batches(
     items: Sequence[JudgeItem], grading: Grading, identity: str, endpoint: Endpoint
 ) -> Iterator[list[GradedVerdict]]:
     size = _ROUNDS * endpoint.config.concurrency
     for start in range(0, len(items), size):
-        yield _ask(items[start : start + size], grading, identity, endpoint)
+        yield _grade_batch(items[start : start + size], grading, identity, endpoint)
 
 
-def _ask(batch: Sequence[JudgeItem], grading: Grading, identity: str, endpoint: Endpoint) -> list[GradedVerdict]:
-    """One verdict an item; what breaks the rule is asked for again, as often as the protocol says."""
-    made = [
+def _grade_batch(
+    batch: Sequence[JudgeItem], grading: Grading, identity: str, endpoint: Endpoint
+) -> list[GradedVerdict]:
+    """One verdict an item; unreadable replies are requested again, as often as the protocol allows."""
+    verdicts = [
         GradedVerdict(sample_id=item.sample_id, judge=identity, answer=hash_text(item.answer), run=item.run, reply=None)
         for item in batch
     ]
     waiting = list(range(len(batch)))
     for number in range(grading.tries):
-        replies = endpoint.ask([_ask_of(batch[place], grading, number) for place in waiting])
+        replies = endpoint.ask([_request(batch[place], grading, number) for place in waiting])
         for place, reply in zip(waiting, replies, strict=True):
-            before, paid = made[place], int(not reply.kept)
-            made[place] = before.model_copy(
+            before, paid = verdicts[place], int(not reply.kept)
+            verdicts[place] = before.model_copy(
                 update={
                     "reply": reply.text,
                     "note": reply.note,
@@ -166,14 +176,14 @@ def _ask(batch: Sequence[JudgeItem], grading: Grading, identity: str, endpoint: 
                     "reply_tokens": before.reply_tokens + paid * reply.tokens,
                 }
             )
-        waiting = [place for place in waiting if _is_unread(made[place], grading)]
+        waiting = [place for place in waiting if _is_unread(verdicts[place], grading)]
         if not waiting:
             break
-    return made
+    return verdicts
 
 
-def _ask_of(item: JudgeItem, grading: Grading, number: int) -> Ask:
-    """The call of an item's try `number`; the seed differs, lest the reply on disk come back."""
+def _request(item: JudgeItem, grading: Grading, number: int) -> Ask:
+    """The call of an item's try `number`; its seed differs, so that the cached reply is not returned."""
     images = item.case.images if grading.shows_image else ()
     return Ask(grading.text(item.case, again=number > 0), images, seed=item.run * grading.tries + number)
 

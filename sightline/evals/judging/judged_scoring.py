@@ -1,7 +1,7 @@
-"""Where a benchmark meets a judge: the same benchmark comes back, scoring by what the judge said of the answers.
+"""Scoring with a judge: a benchmark is returned with the judge's verdicts on its answers.
 
-A judge is a server that is asked, or a file of verdicts; with neither, a benchmark says how it scores without one. What
-is asked of a server is `asking`, what is kept `verdicts`.
+The judge is a server or a file of verdicts; without either, the benchmark notes how it scores. Requests are sent in
+`judge_client`, verdicts stored in `verdicts`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -12,28 +12,28 @@ from pathlib import Path
 from sightline.errors import InputError
 from sightline.evals.benchmark import Benchmark
 from sightline.evals.judging.anchors import ANCHORS, drift_text, grade_anchors, read_anchors
-from sightline.evals.judging.judge_client import JudgeConfig, Say, judge
+from sightline.evals.judging.judge_client import JudgeConfig, Log, grade_answers
 from sightline.evals.judging.verdicts import VERDICTS, JudgedBenchmark, Verdicts, read_verdicts
 from sightline.records.rows import Answer, Sample
 
 Answered = Callable[[], Iterable[tuple[Sample, Answer | None]]]
 
 
-def _unheard(line: str) -> None:
+def _ignore(line: str) -> None:
     pass
 
 
 @dataclass(frozen=True)
 class Judging:
-    """Who grades: a server by its config, or files of verdicts. `say` is told of costs; nobody listens by default."""
+    """The judge: a server by its config, or files of verdicts. `log` receives the costs; by default it drops them."""
 
     config: JudgeConfig | None = None
     verdicts: Path | Sequence[Path] | None = None
-    say: Say = _unheard
+    log: Log = _ignore
 
     @property
     def given(self) -> bool:
-        """Whether anybody grades."""
+        """Whether there is a judge."""
         return self.config is not None or bool(self.files)
 
     @property
@@ -44,7 +44,7 @@ class Judging:
         return (self.verdicts,) if isinstance(self.verdicts, Path) else tuple(self.verdicts)
 
     def identity(self, benchmark: Benchmark) -> str | None:
-        """A hash of all that decides the verdicts on a benchmark's answers; None where nobody grades."""
+        """A hash of everything that determines the verdicts on a benchmark's answers; None without a judge."""
         if not isinstance(benchmark, JudgedBenchmark) or not self.given:
             return None
         if self.config is not None:
@@ -53,61 +53,61 @@ class Judging:
 
 
 #: No judge at all.
-NOBODY = Judging()
+NO_JUDGE = Judging()
 
 
-def judged(benchmark: Benchmark, answered: Answered, judging: Judging, folder: Path | None) -> tuple[Benchmark, int]:
-    """The benchmark with verdicts on every answer, and how many calls failed; they are asked again next time.
+def apply_judge(
+    benchmark: Benchmark, answered: Answered, judging: Judging, folder: Path | None
+) -> tuple[Benchmark, int]:
+    """The benchmark with verdicts on every answer, and the number of failed calls, which the next run retries.
 
-    Verdicts are kept in `folder`; without one, in the endpoint's cache alone. A benchmark that no judge grades, or for
-    which none is given, comes back as it is.
+    Verdicts are stored in `folder`; without one, only in the endpoint's cache. A benchmark that needs no judge, or for
+    which none is given, is returned unchanged.
 
     Raises:
-        InputError: of the server, a prompt's file or a file of verdicts.
+        InputError: the server fails, or a prompt's file or a file of verdicts is invalid.
     """
     if not isinstance(benchmark, JudgedBenchmark) or not judging.given:
         return benchmark, 0
     if judging.config is None:
         found = read_verdicts(judging.files, benchmark)
         graded = benchmark.with_verdicts(found)
-        if (
-            isinstance(graded, JudgedBenchmark) and graded.verdicts.given
-        ):  # not where a benchmark goes by words all the same
+        if isinstance(graded, JudgedBenchmark) and graded.verdicts.given:  # False if the benchmark is scored by words
             _report_ungraded(found, answered, judging)
         return graded, 0
     pairs = ((sample, answer) for sample, answer in answered() if answer is not None)
-    found = judge(benchmark, pairs, judging.config, None if folder is None else folder / VERDICTS, judging.say)
+    found = grade_answers(benchmark, pairs, judging.config, None if folder is None else folder / VERDICTS, judging.log)
     return benchmark.with_verdicts(found), sum(None in replies for replies in found.replies.values())
 
 
 def _report_ungraded(verdicts: Verdicts, answered: Answered, judging: Judging) -> None:
-    """Say how many answers the files leave without a verdict, such as half of a benchmark whose owners write two."""
-    graded = [bool(verdicts.of(sample, answer)) for sample, answer in answered() if answer is not None]
+    """Log the number of answers without a verdict, such as half of a benchmark whose owners write two files."""
+    graded = [bool(verdicts.replies_to(sample, answer)) for sample, answer in answered() if answer is not None]
     if not all(graded):
         files = ", ".join(str(path) for path in judging.files)
-        judging.say(
+        judging.log(
             f"note: {graded.count(False)} of {len(graded)} answers have no verdict in {files} and are unscored;"
             " --verdicts may be repeated"
         )
 
 
-def require_judged(benchmark: Benchmark, judging: Judging) -> None:
-    """An InputError where a judge is given to a benchmark that asks none, or two at once."""
+def check_judging(benchmark: Benchmark, judging: Judging) -> None:
+    """Raise an InputError if a benchmark without a judge is given one, or if two judges are given."""
     if judging.config is not None and judging.files:
-        raise InputError("a judge and a file of verdicts are given; leave one of them out.")
+        raise InputError("both a judge and a file of verdicts are given; remove one of them.")
     if judging.given and not isinstance(benchmark, JudgedBenchmark):
-        raise InputError(f"answers to {benchmark.name!r} are scored by rule, without a judge; leave the judge out.")
+        raise InputError(f"answers to {benchmark.name!r} are scored by rule, without a judge; remove the judge.")
 
 
 def check_anchors(benchmark: Benchmark, judging: Judging, folder: Path, when: datetime | None = None) -> str:
-    """Have the anchors graded by a benchmark's protocol, keep the grades in `folder`, and tell how they moved.
+    """Have the anchors graded by a benchmark's protocol, store the grades in `folder`, and describe their drift.
 
     Raises:
-        InputError: the benchmark has no judge, or of the server.
+        InputError: the benchmark needs no judge, no judge is given, or the server fails.
     """
     if not isinstance(benchmark, JudgedBenchmark) or judging.config is None:
-        raise InputError(f"anchors need a judged benchmark and a judge; {benchmark.name!r} has not both.")
-    before = [made for made in read_anchors(folder / ANCHORS) if made.protocol == benchmark.grading.name]
+        raise InputError(f"anchors need a judged benchmark and a judge; {benchmark.name!r} lacks one of them.")
+    before = [grades for grades in read_anchors(folder / ANCHORS) if grades.protocol == benchmark.grading.name]
     day = (when or datetime.now(UTC)).isoformat(timespec="seconds")
-    made = grade_anchors(judging.config, benchmark.grading, folder, day)
-    return drift_text(before[-1] if before else None, made)
+    grades = grade_anchors(judging.config, benchmark.grading, folder, day)
+    return drift_text(before[-1] if before else None, grades)

@@ -1,7 +1,7 @@
-"""What a judge is asked about one answer, and how its reply is read: a prompt, a rule, and a hash of both.
+"""Grading protocols: a judge's prompt, the rule that reads its reply, and a hash of both.
 
-Nothing is sent from here (`verdicts` does that) and no answer is scored: benchmarks make the cases and turn readings
-into scores. The prompts are our own words after the published protocols; `template_of` takes anyone else's from a file.
+Requests are sent in `judge_client`; benchmarks build the cases and turn readings into scores. Sightline's prompts are
+written after the published protocols; `read_prompt` reads another from a file.
 """
 
 import re
@@ -12,17 +12,17 @@ from pathlib import Path
 from sightline.errors import InputError
 from sightline.records import hash_json
 
-#: What a prompt may name in braces, in the order of the `{}` of a prompt that names nothing.
+#: Fields of a prompt in braces; unnamed `{}` are filled in this order.
 FIELDS = ("context", "question", "reference", "answer")
 _FIELD = re.compile(r"\{(context|question|reference|answer)\}")
 
-#: What a reply says, by name; None where it breaks the rule.
+#: The values read from a reply, by name; None if the reply is unreadable.
 Reading = Mapping[str, float] | None
 
 
 @dataclass(frozen=True)
 class Case:
-    """One answer to grade. `context` is what the judge is told of the picture, `images` what it is shown of it."""
+    """One answer to grade. `context` describes the image to the judge, `images` shows it."""
 
     question: str
     answer: str
@@ -34,11 +34,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Grading:
-    """A protocol of grading: `read` is its rule, `rule` the rule's version, `hint` is added where a reply broke it.
+    """A grading protocol: `read` is its rule, `rule` the rule's version; `hint` is appended after an unreadable reply.
 
-    `prompts` holds prompts of single categories, where they differ. `tries` is how often a reply that breaks the rule
-    is asked for again, as some official scripts do. `worth` turns a reading into the share of the best grade, in
-    [0, 1], so that anchors of one kind serve every protocol.
+    `prompts` holds prompts of single categories, where they differ. `tries` is the maximum number of requests for a
+    readable reply, as in some official scripts. `worth` turns a reading into the share of the best grade, in [0, 1], so
+    that the same anchors serve every protocol.
     """
 
     name: str
@@ -53,29 +53,29 @@ class Grading:
 
     @property
     def identity(self) -> str:
-        """A hash of prompt and rule; that of the judge adds the server's model and its settings."""
-        asked = [self.prompt, dict(self.prompts), self.hint, self.tries, self.shows_image]
-        return hash_json([self.name, self.rule, *asked])
+        """A hash of prompt and rule; the judge's identity adds the server's model and its settings."""
+        parts = [self.prompt, dict(self.prompts), self.hint, self.tries, self.shows_image]
+        return hash_json([self.name, self.rule, *parts])
 
     def text(self, case: Case, *, again: bool = False) -> str:
-        """What is sent; `again` after a reply that broke the rule."""
+        """The prompt to send; `again` after an unreadable reply."""
         prompt = self.prompts.get(case.category, self.prompt)
-        # In one pass: an answer may hold "{question}" itself.
-        said = _FIELD.sub(lambda match: str(getattr(case, match[1])), prompt)
-        return said + self.hint if again else said
+        # In one pass, since an answer may contain "{question}".
+        filled = _FIELD.sub(lambda match: str(getattr(case, match[1])), prompt)
+        return filled + self.hint if again else filled
 
     def with_prompt(self, prompt: str) -> "Grading":
-        """The same rule behind another prompt, for every category."""
+        """The same rule with another prompt, for every category."""
         return replace(self, prompt=prompt, prompts={})
 
 
-def template_of(path: Path) -> str:
-    """A prompt from a file, such as the official one, which we do not ship.
+def read_prompt(path: Path) -> str:
+    """A prompt from a file, such as the official one, which is not shipped.
 
-    It names `{context}`, `{question}`, `{reference}` and `{answer}`, or has `{}` in their place, in that order.
+    It has the fields `{context}`, `{question}`, `{reference}` and `{answer}`, or four `{}` in that order.
 
     Raises:
-        InputError: the file is not there, or the prompt does not hold the answer.
+        InputError: the file cannot be read, or the prompt lacks the answer.
     """
     try:
         text = path.read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
-"""What a judge said of which answer, on disk and in memory: kept, and read again as often as wanted.
+"""A judge's verdicts on answers, on disk and in memory.
 
-A verdict holds the reply and not the score, so that a rule can change without a call. Nothing is asked here (`asking`
-does that), and no benchmark is known; those make the cases (`grading.Case`) and read the replies.
+A verdict holds the reply and not the score, so that a rule can change without a new call. Requests are sent in
+`judge_client`; benchmarks build the cases (`protocols.Case`) and read the replies.
 """
 
 import hashlib
@@ -13,14 +13,14 @@ from typing import Any, Protocol, runtime_checkable
 
 from sightline.errors import InputError
 from sightline.evals.benches.files import json_rows
-from sightline.evals.benchmark import Benchmark, CountingAll
+from sightline.evals.benchmark import Benchmark, CountsEveryAnswer
 from sightline.evals.judging.protocols import Case, Grading
-from sightline.evals.repeats import Numbering
+from sightline.evals.repeats import RepeatKeys
 from sightline.records import hash_file, hash_json, read_rows
 from sightline.records.rows import Answer, Row, Sample
 
 VERDICTS = "verdicts.jsonl"
-#: How to have answers graded, for benchmarks that score nothing without a judge.
+#: Note of benchmarks that score nothing without a judge.
 HOW_TO_JUDGE = (
     "is graded by a judge and unscored without one; run `sightline score {name} --answers ANSWERS --data DATA"
     " --judge JUDGE.yaml`"
@@ -28,10 +28,10 @@ HOW_TO_JUDGE = (
 
 
 class GradedVerdict(Row):
-    """A judge's reply to one answer; None where the call failed, and `note` says why.
+    """A judge's reply to one answer; None if the call failed, with the reason in `note`.
 
-    `judge` is the hash of all that decides a verdict, `answer` that of the answer's text. `run` counts from 0 where an
-    answer is graded several times. `calls` and the tokens are what it cost: nothing where the reply was on disk.
+    `judge` is the hash of everything that determines a verdict, `answer` the hash of the answer's text. `run` counts
+    from 0 if an answer is graded several times. `calls` and the tokens are the cost: 0 for a cached reply.
     """
 
     sample_id: str
@@ -46,33 +46,33 @@ class GradedVerdict(Row):
 
 
 def hash_text(text: str) -> str:
-    """The name of an answer's text in verdicts."""
+    """The hash of an answer's text in verdicts."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Replies by sample and answer; where `given` is False, a judged benchmark leaves its answers unscored."""
+    """Replies by sample and answer; if `given` is False, a judged benchmark leaves its answers unscored."""
 
     given: bool = False
     judge: str = ""
     replies: Mapping[tuple[str, str], tuple[str | None, ...]] = field(default_factory=dict)
 
-    def of(self, sample: Sample, answer: Answer) -> tuple[str | None, ...]:
-        """What was said of the answer, one reply a run; empty where nobody was asked."""
+    def replies_to(self, sample: Sample, answer: Answer) -> tuple[str | None, ...]:
+        """The replies on the answer, one a run; empty if it was not graded."""
         own = self.replies.get((sample.id, hash_text(answer.text)))
         return self.replies.get((sample.id, ""), ()) if own is None else own
 
 
 @runtime_checkable
 class JudgedBenchmark(Protocol):
-    """A benchmark whose answers a judge grades. `with_verdicts` is the same benchmark, scoring by what was said.
+    """A benchmark whose answers a judge grades. `with_verdicts` returns the same benchmark, scoring by the verdicts.
 
-    `unjudged` is what to tell where no judge is given: how answers are then scored, and how to give one.
+    `judge_note` is the note if no judge is given: how answers are scored without one, and how to give one.
     """
 
     @property
-    def unjudged(self) -> str: ...
+    def judge_note(self) -> str: ...
 
     @property
     def grading(self) -> Grading: ...
@@ -86,37 +86,38 @@ class JudgedBenchmark(Protocol):
 
 
 @runtime_checkable
-class Reviewed(Protocol):
-    """A judged benchmark whose owners keep what their judge said in files of their own.
+class HasReviews(Protocol):
+    """A judged benchmark whose owners publish the verdicts of their judge in their own file format.
 
-    `review` is (sample, replies) of a row of such a file, `number` its place from 0; None where it says nothing.
+    `review` is (sample, replies) of a row of such a file, `number` its place from 0; None if the row has no verdict.
     """
 
     def review(self, row: Mapping[str, Any], number: int) -> tuple[str, tuple[str, ...]] | None: ...
 
 
-def gather(verdicts: Iterable[GradedVerdict], judge: str) -> Verdicts:
-    """Verdicts by answer, of one judge; later ones replace earlier ones of the same run."""
+def group_verdicts(verdicts: Iterable[GradedVerdict], judge: str) -> Verdicts:
+    """The verdicts of one judge by answer; later ones replace earlier ones of the same run."""
     runs: dict[tuple[str, str], dict[int, str | None]] = {}
     for verdict in verdicts:
         if verdict.judge == judge:
             runs.setdefault((verdict.sample_id, verdict.answer), {})[verdict.run] = verdict.reply
-    replies = {key: tuple(said for _, said in sorted(found.items())) for key, found in runs.items()}
+    replies = {key: tuple(text for _, text in sorted(found.items())) for key, found in runs.items()}
     return Verdicts(given=True, judge=judge, replies=replies)
 
 
-def kept(path: Path, judge: str) -> Verdicts:
-    """The verdicts of one judge in a file; none where there is no file."""
-    return gather(read_rows(path, GradedVerdict, allow_torn_tail=True) if path.exists() else (), judge)
+def read_saved(path: Path, judge: str) -> Verdicts:
+    """The verdicts of one judge in a file; empty if there is no file."""
+    return group_verdicts(read_rows(path, GradedVerdict, allow_torn_tail=True) if path.exists() else (), judge)
 
 
 def read_verdicts(paths: Sequence[Path], benchmark: JudgedBenchmark) -> Verdicts:
-    """Verdicts from files: one of ours, of the judge that spoke last, or some in the layout of the benchmark's owners.
+    """Verdicts from one Sightline file (those of its last judge), or from files in the layout of the owners.
 
-    A folder stands for its `verdicts.jsonl`, or else for all JSON files in it; those without a verdict are skipped.
+    For a folder, its `verdicts.jsonl` is read, or else all its JSON files; files without a verdict are skipped.
 
     Raises:
-        InputError: no such file, not one verdict in them, ours beside others, or two files with verdicts on one answer.
+        InputError: a file does not exist, there is no verdict, a Sightline file is given with others, or two files have
+            verdicts on one answer.
     """
     files = [file for path in paths for file in _files(path)]
     replies: dict[tuple[str, str], tuple[str | None, ...]] = {}
@@ -125,17 +126,17 @@ def read_verdicts(paths: Sequence[Path], benchmark: JudgedBenchmark) -> Verdicts
         rows = _rows(file)
         if rows and {"sample_id", "judge", "reply"} <= rows[-1].keys():
             if len(files) > 1:
-                raise InputError(f"{file} holds verdicts of our own judge; give it alone with --verdicts.")
-            return kept(file, str(rows[-1]["judge"]))
-        for sample_id, said in _reviews(rows, benchmark):
+                raise InputError(f"{file} holds verdicts by Sightline's judge; give it alone with --verdicts.")
+            return read_saved(file, str(rows[-1]["judge"]))
+        for sample_id, sample_replies in _reviews(rows, benchmark):
             if (other := source.setdefault(sample_id, file)) != file:
                 raise InputError(
                     f"{other} and {file} both hold a verdict on {sample_id}; give --verdicts the files of one model."
                 )
-            replies[sample_id, ""] = said
+            replies[sample_id, ""] = sample_replies
     if not replies:
         named = ", ".join(str(path) for path in paths)
-        raise InputError(f"{named} holds no verdict, neither of ours nor as the benchmark's owners write them.")
+        raise InputError(f"{named} holds no verdict in Sightline's format or in that of the benchmark's owners.")
     hashes = [hash_file(file)[:16] for file in files]
     return Verdicts(given=True, judge=f"file {hashes[0] if len(hashes) == 1 else hash_json(hashes)}", replies=replies)
 
@@ -149,7 +150,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file; those of Object HalBench's `hall_*.json` stand under `sentences`, beside its figures."""
+    """The rows of a file; those of Object HalBench's `hall_*.json` are under `sentences`, beside its metrics."""
     if path.is_file() and path.suffix == ".json":
         try:
             value = json.loads(path.read_bytes())
@@ -162,10 +163,10 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 def _reviews(rows: Sequence[Mapping[str, Any]], benchmark: JudgedBenchmark) -> list[tuple[str, tuple[str, ...]]]:
     """(sample, replies) of the rows of an owners' file that hold a verdict."""
-    if not isinstance(benchmark, Reviewed):
+    if not isinstance(benchmark, HasReviews):
         return []
     found = [one for number, row in enumerate(rows) if (one := benchmark.review(row, number)) is not None]
-    if not (isinstance(benchmark, CountingAll) and benchmark.counts_every_answer):
+    if not (isinstance(benchmark, CountsEveryAnswer) and benchmark.counts_every_answer):
         return found
-    numbering = Numbering()
-    return [(numbering.key(sample_id), said) for sample_id, said in found]
+    repeat_keys = RepeatKeys()
+    return [(repeat_keys.key(sample_id), replies) for sample_id, replies in found]

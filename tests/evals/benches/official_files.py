@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.offline_scoring import ScoredFile, score_file
 
 
@@ -21,14 +21,14 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     return path
 
 
-def score(bench: str, data: Path, answers: Iterable[Mapping[str, Any]] | Path, **setting: Any) -> ScoredFile:
+def score(bench: str, data: Path, answers: Iterable[Mapping[str, Any]] | Path, **options: Any) -> ScoredFile:
     """Score rows of answers, or a file of them."""
     file = answers if isinstance(answers, Path) else write_lines(data.parent / "answers.jsonl", answers)
-    return score_file(bench, file, BenchmarkSetting(data, **setting), resamples=100)
+    return score_file(bench, file, BenchmarkOptions(data, **options), resamples=100)
 
 
 def values(scored: ScoredFile) -> dict[str, float | None]:
-    return {name: made.value for name, made in scored.estimates.items()}
+    return {name: estimate.value for name, estimate in scored.estimates.items()}
 
 
 def mme_release(folder: Path, questions: Mapping[str, list[tuple[str, str, str]]]) -> Path:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.benches.amber import Lists, groups_of, judge
-from sightline.evals.benches.amber_nouns import NounTools, installed_tools, plain_nouns, tagged_nouns
+from sightline.evals.benches.amber import Lists, classify_nouns, type_groups
+from sightline.evals.benches.amber_nouns import NounTools, installed_tools, nltk_nouns, rule_nouns
 from sightline.evals.benches.singular import lemma
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.offline_scoring import ScoredFile, score_file
 from sightline.evals.registry import get_benchmark
 from sightline.records.rows import Answer
@@ -30,7 +30,7 @@ ASSOCIATION: dict[str, list[str]] = {
     "watch": [],
 }
 LISTS = Lists(ASSOCIATION, frozenset({"light", ""}))
-PLAIN = NounTools(plain_nouns, None, official_nouns=False)
+PLAIN = NounTools(rule_nouns, None, official_nouns=False)
 
 
 def alike(one: str, other: str) -> bool:
@@ -39,33 +39,33 @@ def alike(one: str, other: str) -> bool:
 
 def test_an_association_is_found_before_the_word_itself() -> None:
     # Targets of the truth: people, man, woman -> 0; person, boy -> 1; then person -> 0, man -> 1.
-    verdict = judge(["man", "person"], ["person", "man"], [], LISTS, PLAIN)
+    verdict = classify_nouns(["man", "person"], ["person", "man"], [], LISTS, PLAIN)
     assert verdict.absent == (False, False)
     assert verdict.covered == {0, 1}  # "man" names the person, "person" the man
-    assert judge(["man"], ["person", "man"], [], LISTS, PLAIN).covered == {0}
+    assert classify_nouns(["man"], ["person", "man"], [], LISTS, PLAIN).covered == {0}
 
 
 def test_a_repeated_true_object_is_covered_once() -> None:
-    assert judge(["boat", "boat"], ["boat", "boat"], [], LISTS, PLAIN).covered == {0}
+    assert classify_nouns(["boat", "boat"], ["boat", "boat"], [], LISTS, PLAIN).covered == {0}
 
 
 def test_safe_words_are_neither_absent_nor_a_cover() -> None:
-    verdict = judge(["light"], ["lamp"], ["lamp"], LISTS, PLAIN)
+    verdict = classify_nouns(["light"], ["lamp"], ["lamp"], LISTS, PLAIN)
     assert (verdict.absent, verdict.covered, verdict.expected) == ((False,), frozenset(), frozenset())
 
 
 def test_an_expected_hallucination_is_absent_and_named() -> None:
-    verdict = judge(["dog", "tree"], ["sky"], ["sky", "dog"], LISTS, PLAIN)
+    verdict = classify_nouns(["dog", "tree"], ["sky"], ["sky", "dog"], LISTS, PLAIN)
     assert verdict.absent == (True, True) and verdict.expected == {1}
 
 
 def test_a_like_word_is_present_and_may_be_expected_besides() -> None:
-    tools = NounTools(plain_nouns, alike, official_nouns=False)
+    tools = NounTools(rule_nouns, alike, official_nouns=False)
     # "dog" is like "person" (true object 0), and equals the expected hallucination 1.
-    verdict = judge(["dog"], ["person"], ["sky", "dog"], LISTS, tools)
+    verdict = classify_nouns(["dog"], ["person"], ["sky", "dog"], LISTS, tools)
     assert verdict.absent == (False,) and verdict.covered == {0} and verdict.expected == {1}
     # "ship" equals an association of boat (1) and is like one of forest (0), which comes first: the script marks both.
-    assert judge(["ship"], [], ["forest", "boat"], LISTS, tools).expected == {0, 1}
+    assert classify_nouns(["ship"], [], ["forest", "boat"], LISTS, tools).expected == {0, 1}
 
 
 @pytest.mark.parametrize(
@@ -82,19 +82,19 @@ def test_a_like_word_is_present_and_may_be_expected_besides() -> None:
     ],
 )
 def test_own_nouns(text: str, nouns: list[str]) -> None:
-    found = plain_nouns(text, LISTS.known)
+    found = rule_nouns(text, LISTS.known)
     assert [noun.text for noun in found] == nouns
 
 
 def test_own_nouns_keep_their_places() -> None:
     text = "A man, two dogs."
-    assert [text[slice(*noun.span)] for noun in plain_nouns(text, LISTS.known)] == ["man", "dogs"]
+    assert [text[slice(*noun.span)] for noun in rule_nouns(text, LISTS.known)] == ["man", "dogs"]
 
 
 @pytest.mark.skipif(not installed_tools().official_nouns, reason="NLTK or its data are not installed")
 def test_the_tagger_of_the_official_script_is_used_where_it_is_installed() -> None:
     text = 'Dogs bark; two "dogs" can watch a man under the sky.'
-    found = tagged_nouns(text, LISTS.known)
+    found = nltk_nouns(text, LISTS.known)
     assert [(noun.text, text[slice(*noun.span)]) for noun in found] == [("dog", "dogs"), ("man", "man"), ("sky", "sky")]
 
 
@@ -140,10 +140,10 @@ DESCRIPTIONS = {1: "A dog and a man under the sky. A light.", 2: "A tree by a do
 ANSWERS = {1005: "Yes", 1006: "No", 1007: "no", 1008: "No", 1009: "No", 1010: "Yes", 1011: "No", 1012: "No"}
 
 
-def scored(name: str, data: Path, answers: dict[int, str], **setting: Any) -> ScoredFile:
+def scored(name: str, data: Path, answers: dict[int, str], **options: Any) -> ScoredFile:
     path = data.parent / "answers.json"
     path.write_text(json.dumps([{"id": key, "response": text} for key, text in answers.items()]))
-    return score_file(name, path, BenchmarkSetting(data, **setting), resamples=100)
+    return score_file(name, path, BenchmarkOptions(data, **options), resamples=100)
 
 
 def value(result: ScoredFile, name: str) -> float:
@@ -196,7 +196,7 @@ def test_a_part_that_nobody_answered_has_no_figures(data: Path) -> None:
 
 
 def test_what_the_official_tools_would_have_decided_is_counted_and_named(data: Path) -> None:
-    benchmark = get_benchmark("amber", BenchmarkSetting(data))
+    benchmark = get_benchmark("amber", BenchmarkOptions(data))
     sample = next(iter(benchmark.samples()))
     text = DESCRIPTIONS[1]
     found = benchmark.score(sample, Answer(sample_id="1", cluster=sample.cluster, text=text, tokens=1, finished=True))
@@ -231,9 +231,9 @@ def test_questions_need_the_annotations_alone(data: Path) -> None:
 def test_the_official_files_are_read(tmp_path: Path) -> None:
     for name, source in (("annotations.json", "annotations"), ("query_all.json", "queries")):
         (tmp_path / name).write_text((EXTRACTS / f"amber_{source}.extract.json").read_text())
-    samples = list(get_benchmark("amber", BenchmarkSetting(tmp_path, split="discriminative")).samples())
+    samples = list(get_benchmark("amber", BenchmarkOptions(tmp_path, split="discriminative")).samples())
     assert len(samples) == 40 and samples[0].prompt == "Is the sky sunny in this image?"
-    assert {groups_of(sample.truth["kind"])[1] for sample in samples} == {"attribute"}
+    assert {type_groups(sample.truth["kind"])[1] for sample in samples} == {"attribute"}
     assert samples[0].cluster == "AMBER_1.jpg"
 
 

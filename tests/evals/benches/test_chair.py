@@ -12,7 +12,7 @@ import pytest
 
 from sightline.errors import InputError
 from sightline.evals.benches.coco_objects import SYNONYMS, chair_vocabulary, read_truth
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.offline_scoring import ScoredFile, score_file
 from sightline.evals.registry import get_benchmark
 from sightline.records.rows import Answer
@@ -100,8 +100,8 @@ def annotations(folder: Path) -> Path:
         "categories": [{"id": i, "name": name} for i, name in names.items()],
         "annotations": [{"image_id": 1, "category_id": c} for c in (1, 18, 18)] + [{"image_id": 2, "category_id": 17}],
     }
-    said = [(1, "A man walks his puppy past a bench."), (2, "A kitten under a desk."), (3, "An empty road.")]
-    captions = {"images": images, "annotations": [{"image_id": i, "caption": text} for i, text in said]}
+    texts = [(1, "A man walks his puppy past a bench."), (2, "A kitten under a desk."), (3, "An empty road.")]
+    captions = {"images": images, "annotations": [{"image_id": i, "caption": text} for i, text in texts]}
     (folder / "instances_val2014.json").write_text(json.dumps(instances))
     (folder / "captions_val2014.json").write_text(json.dumps(captions))
     return folder
@@ -118,10 +118,10 @@ CAPTIONS: list[dict[str, Any]] = [
 ]
 
 
-def scored(data: Path, rows: list[dict[str, Any]], tmp_path: Path, **setting: Any) -> ScoredFile:
+def scored(data: Path, rows: list[dict[str, Any]], tmp_path: Path, **options: Any) -> ScoredFile:
     path = tmp_path / "captions.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return score_file("chair", path, BenchmarkSetting(data, **setting), resamples=100)
+    return score_file("chair", path, BenchmarkOptions(data, **options), resamples=100)
 
 
 def values(result: ScoredFile) -> dict[str, float | None]:
@@ -149,9 +149,9 @@ def test_every_caption_of_a_picture_counts(tmp_path: Path) -> None:
         result = scored(data, rows, tmp_path)
         assert values(result) == pytest.approx({"chair_s": 3 / 6, "chair_i": 4 / 10, "recall": 5 / 13})
         assert result.estimates["chair_s"].n == 6
-        assert result.notes == ("3 answers are further ones to a sample that has several; each counts", OWN)
+        assert result.notes == ("3 answers are to samples with several answers; each is scored", OWN)
     path = tmp_path / "captions.jsonl"
-    kept = score_file("chair", path, BenchmarkSetting(data), out=out, resamples=100)
+    kept = score_file("chair", path, BenchmarkOptions(data), out=out, resamples=100)
     assert values(kept) == values(result)
     ids = [json.loads(line)["sample_id"] for line in (out / "chair/scores.jsonl").read_text().splitlines()]
     assert ids == ["1", "1#2", "1#3", "2", "2#2", "3"]
@@ -204,12 +204,12 @@ def test_the_official_layout_of_captions_is_read(tmp_path: Path) -> None:
     path = tmp_path / "captions.json"
     rows = {str(number): row for number, row in enumerate(CAPTIONS)}
     path.write_text(json.dumps({"overall": {}, "imgToEval": rows}))
-    result = score_file("chair", path, BenchmarkSetting(annotations(tmp_path / "coco")), resamples=100)
+    result = score_file("chair", path, BenchmarkOptions(annotations(tmp_path / "coco")), resamples=100)
     assert values(result) == {"chair_s": 2 / 3, "chair_i": 3 / 8, "recall": 4 / 5}
 
 
 def test_spans_of_absent_objects_are_kept_for_the_report(tmp_path: Path) -> None:
-    benchmark = get_benchmark("chair", BenchmarkSetting(annotations(tmp_path / "coco")))
+    benchmark = get_benchmark("chair", BenchmarkOptions(annotations(tmp_path / "coco")))
     sample = next(iter(benchmark.samples()))
     text = CAPTIONS[0]["caption"]
     answer = Answer(sample_id=sample.id, cluster=sample.cluster, text=text, tokens=1, finished=True)
@@ -258,7 +258,7 @@ def test_another_json_in_the_folder_is_not_taken_for_the_truth(tmp_path: Path) -
 def test_answers_to_no_picture_of_the_truth_are_told(tmp_path: Path) -> None:
     rows = [*CAPTIONS, {"image_id": 99, "caption": "A dog."}]
     assert scored(annotations(tmp_path / "coco"), rows, tmp_path).notes == (
-        f"1 answers are to no sample of the benchmark ({tmp_path / 'captions.jsonl'} line 4 answers '99')",
+        f"1 answers match no sample of the benchmark ({tmp_path / 'captions.jsonl'} line 4 answers '99')",
         OWN,
     )
 

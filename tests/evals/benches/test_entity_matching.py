@@ -8,7 +8,7 @@ import pytest
 
 from sightline.config import load_config
 from sightline.errors import InputError
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.registry import get_benchmark
 from sightline.evals.scoring import estimate_scores, score_answer
 from sightline.recipes.matching.entities.pairs import PROMPTS, EntityPair
@@ -19,7 +19,7 @@ from sightline.records.store import read_json, write_json
 from tests.data.entities.rows import write_deepmatcher, write_one_file
 
 #: What is said to the six pairs, of which the third and the first match, under each prompt.
-SAID: Mapping[str, Mapping[str, str]] = {
+ANSWERS: Mapping[str, Mapping[str, str]] = {
     "complex-free": {"0": "Yes", "1": "Yes", "2": "Maybe", "3": "No", "4": "Hm", "5": "No"},
     "complex-force": dict.fromkeys("012345", "Yes"),
     "simple-free": {"0": "Yes", "1": "No", "2": "Yes", "3": "No", "4": "No", "5": "No"},
@@ -29,17 +29,17 @@ SAID: Mapping[str, Mapping[str, str]] = {
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    told = load_config(ReadConfig, None, ["split=test", "noun=lamp"])
-    read_entities(write_deepmatcher(tmp_path / "dm", "test"), told, 0, tmp_path / "data")
+    config = load_config(ReadConfig, None, ["split=test", "noun=lamp"])
+    read_entities(write_deepmatcher(tmp_path / "dm", "test"), config, 0, tmp_path / "data")
     return tmp_path / "data"
 
 
 def estimates(data: Path) -> dict[str, Estimate]:
-    benchmark = get_benchmark("matching", BenchmarkSetting(data))
+    benchmark = get_benchmark("matching", BenchmarkOptions(data))
     scores = []
     for sample in benchmark.samples():
         pair, _, prompt = sample.id.partition("/")
-        answer = Answer(sample_id=sample.id, cluster=sample.cluster, text=SAID[prompt][pair[-1]])
+        answer = Answer(sample_id=sample.id, cluster=sample.cluster, text=ANSWERS[prompt][pair[-1]])
         scores.append(score_answer(benchmark, sample, answer))
     return estimate_scores(benchmark, scores, resamples=200)
 
@@ -70,7 +70,7 @@ def test_yes_to_all_stands_beside_the_model(data: Path) -> None:
     """Two of six match: 2 * 2 / (2 + 6). It has no direction, so that no model can be better or worse in it."""
     found = estimates(data)
     assert found["f1_yes_to_all"].value == pytest.approx(4 / 8) and found["f1_yes_to_all"].n == 24
-    metrics = get_benchmark("matching", BenchmarkSetting(data)).metrics
+    metrics = get_benchmark("matching", BenchmarkOptions(data)).metrics
     assert metrics["f1_yes_to_all"].higher_is_better is None
     assert "f1_string_rule" not in metrics, "no rule was learned for these samples"
 
@@ -79,15 +79,15 @@ def test_a_rule_learned_on_other_rows_stands_beside_the_model(tmp_path: Path) ->
     """Learned on one file and asked of another: its threshold lies in the gap below the less alike of two matches."""
     table = write_one_file(tmp_path / "lamps.csv", copies=4)
     read_entities(table, load_config(ReadConfig, None, ["split=train"]), 0, tmp_path / "train")
-    told = load_config(ReadConfig, None, ["split=test", f"rule_from={tmp_path / 'train'}"])
-    manifest = read_entities(table, told, 0, tmp_path / "test")
+    config = load_config(ReadConfig, None, ["split=test", f"rule_from={tmp_path / 'train'}"])
+    manifest = read_entities(table, config, 0, tmp_path / "test")
     rule = read_json(tmp_path / "test" / RULE)
     assert manifest.numbers["rule_threshold"] == rule["threshold"] and manifest.inputs["rule_from"]
-    benchmark = get_benchmark("matching", BenchmarkSetting(tmp_path / "test"))
+    benchmark = get_benchmark("matching", BenchmarkOptions(tmp_path / "test"))
     samples = list(benchmark.samples())
-    said = {sample.id: likeness(pair_of_truth(sample)) >= rule["threshold"] for sample in samples}
-    right = sum(said[s.id] and bool(s.truth["match"]) for s in samples)
-    expected = 2 * right / (sum(said.values()) + sum(bool(s.truth["match"]) for s in samples))
+    predictions = {sample.id: likeness(pair_of_truth(sample)) >= rule["threshold"] for sample in samples}
+    right = sum(predictions[s.id] and bool(s.truth["match"]) for s in samples)
+    expected = 2 * right / (sum(predictions.values()) + sum(bool(s.truth["match"]) for s in samples))
     scores = [score_answer(benchmark, s, Answer(sample_id=s.id, cluster=s.cluster, text="No")) for s in samples]
     found = estimate_scores(benchmark, scores, resamples=200)
     assert found["f1_string_rule"].value == pytest.approx(expected) and expected > 0
@@ -96,7 +96,7 @@ def test_a_rule_learned_on_other_rows_stands_beside_the_model(tmp_path: Path) ->
     assert str(rule["rows"]) in metric.label and metric.higher_is_better is None
     write_json(tmp_path / "test" / RULE, {"threshold": "high"})
     with pytest.raises(InputError, match="holds no string rule"):
-        _ = get_benchmark("matching", BenchmarkSetting(tmp_path / "test")).metrics
+        _ = get_benchmark("matching", BenchmarkOptions(tmp_path / "test")).metrics
 
 
 def pair_of_truth(sample: Sample) -> EntityPair:
@@ -104,12 +104,12 @@ def pair_of_truth(sample: Sample) -> EntityPair:
 
 
 def test_limit_counts_pairs_and_a_pair_is_one_cluster(data: Path) -> None:
-    asked = list(get_benchmark("matching", BenchmarkSetting(data, limit=2)).samples())
-    assert [sample.id.partition("/")[2] for sample in asked] == [*PROMPTS, *PROMPTS]
-    assert len({sample.cluster for sample in asked}) == 2
-    assert len({sample.prompt for sample in asked}) == 8
+    samples = list(get_benchmark("matching", BenchmarkOptions(data, limit=2)).samples())
+    assert [sample.id.partition("/")[2] for sample in samples] == [*PROMPTS, *PROMPTS]
+    assert len({sample.cluster for sample in samples}) == 2
+    assert len({sample.prompt for sample in samples}) == 8
 
 
 def test_a_folder_without_pairs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no samples\.jsonl; make it with `sightline match read`"):
-        get_benchmark("matching", BenchmarkSetting(tmp_path))
+        get_benchmark("matching", BenchmarkOptions(tmp_path))

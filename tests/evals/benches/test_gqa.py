@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sightline.evals.benches.gqa import converted
+from sightline.evals.benches.gqa import convert_answer
 from tests.evals.benches.official_files import score, values, write_json
 
 
@@ -29,16 +29,16 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("text", "made"),
+    ("text", "expected"),
     [("Yes.", "yes"), ("yes...", "yes"), (" yes", " yes"), ("yes. ", "yes. "), ("Yes!", "yes!"), ("U.S.", "u.s")],
 )
-def test_an_answer_loses_its_last_full_stops_and_its_case(text: str, made: str) -> None:
-    assert converted(text) == made
+def test_an_answer_loses_its_last_full_stops_and_its_case(text: str, expected: str) -> None:
+    assert convert_answer(text) == expected
 
 
 def test_shares_by_hand(data: Path) -> None:
-    said = {"q1": "Yes.", "q2": "right", "q3": "the table", "q4": "blue"}
-    found = values(score("gqa", data, [{"question_id": key, "text": text} for key, text in said.items()]))
+    answers = {"q1": "Yes.", "q2": "right", "q3": "the table", "q4": "blue"}
+    found = values(score("gqa", data, [{"question_id": key, "text": text} for key, text in answers.items()]))
     assert (found["accuracy"], found["binary"], found["open"]) == (2 / 4, 1 / 2, 1 / 2)
     assert found["accuracy_strict"] == 1 / 4  # "Yes." is no "yes" to the owners' script by itself
     by_type = {name: found[name] for name in found if name.startswith(("structural_", "semantic_"))}
@@ -53,24 +53,24 @@ def test_shares_by_hand(data: Path) -> None:
 
 
 def test_the_owners_layout_of_predictions(data: Path, tmp_path: Path) -> None:
-    said = [{"questionId": key, "prediction": row["answer"]} for key, row in QUESTIONS.items()]
-    found = values(score("gqa", data, write_json(tmp_path / "p.json", said)))
+    rows = [{"questionId": key, "prediction": row["answer"]} for key, row in QUESTIONS.items()]
+    found = values(score("gqa", data, write_json(tmp_path / "p.json", rows)))
     assert found["accuracy"] == found["accuracy_strict"] == 1.0
 
 
 def test_the_owners_layout_is_compared_as_written(data: Path, tmp_path: Path) -> None:
     """As eval.py does: "Yes" and "left." are wrong there, and right after LLaVA's conversion."""
-    said = {"q1": "Yes", "q2": "left.", "q3": "table", "q4": "red"}
-    owners = write_json(tmp_path / "p.json", [{"questionId": key, "prediction": text} for key, text in said.items()])
-    made = score("gqa", data, owners)
-    found = values(made)
+    answers = {"q1": "Yes", "q2": "left.", "q3": "table", "q4": "red"}
+    owners = write_json(tmp_path / "p.json", [{"questionId": key, "prediction": text} for key, text in answers.items()])
+    result = score("gqa", data, owners)
+    found = values(result)
     assert [found[name] for name in ("accuracy", "accuracy_strict", "accuracy_converted")] == [1 / 4, 1 / 4, 3 / 4]
     assert (found["binary"], found["open"], found["structural_verify"]) == (0.0, 1 / 2, 0.0)
-    assert made.notes == (
+    assert result.notes == (
         "the answers are in the layout of GQA's eval.py and compared as written, as it does; accuracy_converted is"
         " after LLaVA's conversion",
     )
-    others = values(score("gqa", data, [{"question_id": key, "text": text} for key, text in said.items()]))
+    others = values(score("gqa", data, [{"question_id": key, "text": text} for key, text in answers.items()]))
     assert [others[name] for name in ("accuracy", "accuracy_strict", "accuracy_converted")] == [3 / 4, 1 / 4, 3 / 4]
 
 
@@ -80,9 +80,9 @@ def test_consistency_in_the_owners_layout_is_as_written(tmp_path: Path) -> None:
         "q2": question("n1", "no", "verify", "obj", entailed=[]),
     }
     write_json(tmp_path / "data/val_all_questions.json", listed)
-    said = [{"questionId": "q1", "prediction": "yes"}, {"questionId": "q2", "prediction": "No"}]
-    made = score("gqa", tmp_path / "data", write_json(tmp_path / "p.json", said), split="val_all")
-    assert values(made)["consistency"] == 0.0
+    rows = [{"questionId": "q1", "prediction": "yes"}, {"questionId": "q2", "prediction": "No"}]
+    result = score("gqa", tmp_path / "data", write_json(tmp_path / "p.json", rows), split="val_all")
+    assert values(result)["consistency"] == 0.0
 
 
 def test_consistency_is_over_right_answers_and_what_they_entail(tmp_path: Path) -> None:
@@ -95,15 +95,15 @@ def test_consistency_is_over_right_answers_and_what_they_entail(tmp_path: Path) 
         "q5": {**question("n1", "no", "verify", "obj", entailed=[]), "isBalanced": False},
     }
     write_json(tmp_path / "data/val_all_questions.json", listed)
-    said = {"q1": "yes", "q2": "left", "q3": "chair", "q4": "blue", "q5": "yes"}
-    rows = [{"question_id": key, "answer": text} for key, text in said.items()]
-    made = score("gqa", tmp_path / "data", rows, split="val_all")
-    found = values(made)
+    answers = {"q1": "yes", "q2": "left", "q3": "chair", "q4": "blue", "q5": "yes"}
+    rows = [{"question_id": key, "answer": text} for key, text in answers.items()]
+    result = score("gqa", tmp_path / "data", rows, split="val_all")
+    found = values(result)
     assert found["consistency"] == pytest.approx(0.75)
-    assert found["accuracy"] == 3 / 4 and made.estimates["accuracy"].n == 4  # q5 is not balanced
+    assert found["accuracy"] == 3 / 4 and result.estimates["accuracy"].n == 4  # q5 is not balanced
     # Without the answer to q5 nothing is known of q1, which is unscored; q2 is left.
-    made = score("gqa", tmp_path / "data", rows[:-1], split="val_all")
-    assert values(made)["consistency"] == 1.0 and made.estimates["consistency"].unscored == 1
+    result = score("gqa", tmp_path / "data", rows[:-1], split="val_all")
+    assert values(result)["consistency"] == 1.0 and result.estimates["consistency"].unscored == 1
 
 
 def test_the_balanced_list_alone_has_no_consistency(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from sightline.cli import app
 from sightline.errors import InputError
 from sightline.evals.benches.hallusion_groups import RIGHT, UNCLEAR, WRONG
-from sightline.evals.benches.hallusionbench import read_verdict, sample_id, verdict_of
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benches.hallusionbench import read_verdict, sample_id, verdict_by_words
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.judging.judged_scoring import Judging
 from sightline.evals.offline_scoring import score_file
 from tests.evals.benches.official_files import hallusion_rows, score, values, write_json, write_lines
@@ -28,7 +28,7 @@ ROWS = hallusion_rows(
     ("VD", "0", "0", "1", "1", "0"),
     ("VD", "0", "1", "0", "2", "0"),
 )
-SAID = ("Maybe", "Yes", "Yes.", "No", "Yes", "yes", "Not clear", "No, it is not")
+TEXTS = ("Maybe", "Yes", "Yes.", "No", "Yes", "yes", "Not clear", "No, it is not")
 
 
 @pytest.fixture
@@ -37,10 +37,10 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def answers(rows: list[dict[str, Any]], said: tuple[str, ...], **more: list[str]) -> list[dict[str, Any]]:
+def answers(rows: list[dict[str, Any]], texts: tuple[str, ...], **more: list[str]) -> list[dict[str, Any]]:
     """The owners' result file: each row with the model's answer."""
     extra = [dict(zip(more, found, strict=True)) for found in zip(*more.values(), strict=True)] or [{}] * len(rows)
-    return [{**row, "model_prediction": text, **add} for row, text, add in zip(rows, said, extra, strict=True)]
+    return [{**row, "model_prediction": text, **add} for row, text, add in zip(rows, texts, extra, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def answers(rows: list[dict[str, Any]], said: tuple[str, ...], **more: list[str]
     ],
 )
 def test_words_are_read(text: str, truth: float | None, verdict: float | None) -> None:
-    assert verdict_of(text, truth) == verdict
+    assert verdict_by_words(text, truth) == verdict
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_questions_figures_and_pairs_by_hand(data: Path) -> None:
     Easy, which is all but visual input 2: VS 0 (right, right), VS 1 (wrong, right), VD 0 right, VD 1 unclear: 2 of 4.
     Hard: VS 0 wrong, VD 0 right: 1 of 2.
     """
-    found = values(score("hallusionbench", data, answers(ROWS, SAID)))
+    found = values(score("hallusionbench", data, answers(ROWS, TEXTS)))
     assert (found["aAcc"], found["fAcc"], found["qAcc"]) == (5 / 8, 2 / 4, 1 / 4)
     assert (found["easy"], found["hard"], found["figure_score"]) == (2 / 4, 1 / 2, 2.5 / 4)
     assert (found["aAcc_VS"], found["fAcc_VS"], found["qAcc_VS"]) == (3 / 5, 1 / 2, 0.0)
@@ -102,10 +102,10 @@ def test_an_original_figure_is_easy_whatever_its_number(data: Path) -> None:
         ("VS", "0", "0", "0", "0", "1"), ("VS", "0", "1", "0", "1", "1"), ("VS", "0", "2", "0", "2", "0")
     )
     write_json(data / "HallusionBench.json", rows)
-    made = score("hallusionbench", data, answers(rows, ("Yes", "No", "No")))
-    found = values(made)
+    result = score("hallusionbench", data, answers(rows, ("Yes", "No", "No")))
+    found = values(result)
     assert (found["easy"], found["hard"], found["easy_VS"], found["hard_VS"]) == (0.0, 1.0, 0.0, 1.0)
-    assert (made.estimates["easy"].n, made.estimates["hard"].n) == (1, 1)
+    assert (result.estimates["easy"].n, result.estimates["hard"].n) == (1, 1)
 
 
 def test_bias_and_consistency_by_hand(data: Path) -> None:
@@ -113,7 +113,7 @@ def test_bias_and_consistency_by_hand(data: Path) -> None:
 
     Of the four figures two are right, VD 0 is half right, VS 2 is wrong.
     """
-    found = values(score("hallusionbench", data, answers(ROWS, SAID)))
+    found = values(score("hallusionbench", data, answers(ROWS, TEXTS)))
     assert (found["yes_difference"], found["false_positive_ratio"]) == (3 / 8, 1.0)
     consistency = [found[f"consistency_{name}"] for name in ("correct", "inconsistent", "wrong")]
     assert consistency == [2 / 4, 1 / 4, 1 / 4]
@@ -159,12 +159,12 @@ def test_errors_are_laid_to_what_the_owners_lay_them_to(
     rows = graded_rows(case)
     write_json(data / "HallusionBench.json", rows)
     file = write_json(tmp_path / "graded.json", rows)
-    made = score_file("hallusionbench", file, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100)
+    result = score_file("hallusionbench", file, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100)
     category, _, before, _, _, cause = case
     # The original figure's own error: vision where it was shown, language where nothing was.
     own = "VI" if category == "VD" and before != "1" else "LH" if category == "VS" and before == "0" else None
     expected = [one for one in (own, cause) if one]
-    shares = {name: values(made)[f"{name}_share"] for name in ("LH", "VI", "Mixed")}
+    shares = {name: values(result)[f"{name}_share"] for name in ("LH", "VI", "Mixed")}
     assert shares == {name: expected.count(name) / len(expected) if expected else None for name in shares}
 
 
@@ -173,17 +173,25 @@ def test_without_same_the_answers_yes_and_no_are_compared(data: Path, tmp_path: 
     rows = [{name: row[name] for name in row if name != "same"} for row in graded_rows(CAUSED[1])]
     write_json(data / "HallusionBench.json", rows)
     file = write_json(tmp_path / "graded.json", rows)
-    made = score_file("hallusionbench", file, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100)
-    assert values(made)["Mixed_share"] == 1.0
-    assert any("compare the answers' yes and no" in note for note in made.notes)
+    result = score_file("hallusionbench", file, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100)
+    assert values(result)["Mixed_share"] == 1.0
+    assert any("compare the answers' yes and no" in note for note in result.notes)
 
 
 def test_a_group_counts_by_the_answers_that_are_there(data: Path) -> None:
     """Without row 7, VD 1 has no answer and is unscored, and the pair VD 0 is right by row 5 alone."""
-    made = score("hallusionbench", data, answers(ROWS, SAID)[:-1])
-    assert (made.estimates["fAcc"].value, made.estimates["fAcc"].n, made.estimates["fAcc"].unscored) == (1 / 3, 3, 1)
-    assert (made.estimates["qAcc"].value, made.estimates["qAcc"].n, made.estimates["qAcc"].unscored) == (1 / 4, 4, 0)
-    assert (made.estimates["hard"].value, made.estimates["hard"].unscored) == (0.0, 1)
+    result = score("hallusionbench", data, answers(ROWS, TEXTS)[:-1])
+    assert (result.estimates["fAcc"].value, result.estimates["fAcc"].n, result.estimates["fAcc"].unscored) == (
+        1 / 3,
+        3,
+        1,
+    )
+    assert (result.estimates["qAcc"].value, result.estimates["qAcc"].n, result.estimates["qAcc"].unscored) == (
+        1 / 4,
+        4,
+        0,
+    )
+    assert (result.estimates["hard"].value, result.estimates["hard"].unscored) == (0.0, 1)
 
 
 def graded_halves(folder: Path) -> list[dict[str, Any]]:
@@ -200,24 +208,24 @@ def test_both_graded_files_are_taken_by_name_or_as_a_folder(data: Path, tmp_path
     rows = graded_halves(tmp_path / "graded")
     file, folder = write_json(tmp_path / "all.json", rows), tmp_path / "graded"
     both = [folder / "hallusion_output_vd_model.json", folder / "hallusion_output_vs_model.json"]
-    said: list[str] = []
+    lines: list[str] = []
     found = [
         values(
             score_file(
                 "hallusionbench",
                 file,
-                BenchmarkSetting(data),
-                judging=Judging(None, verdicts, said.append),
+                BenchmarkOptions(data),
+                judging=Judging(None, verdicts, lines.append),
                 resamples=100,
             )
         )
         for verdicts in (file, both, [folder])
     ]
-    assert found[0] == found[1] == found[2] and found[0]["aAcc"] == 5 / 8 and said == []
-    judging = Judging(None, both[0], said.append)
-    half = score_file("hallusionbench", file, BenchmarkSetting(data), judging=judging, resamples=100)
+    assert found[0] == found[1] == found[2] and found[0]["aAcc"] == 5 / 8 and lines == []
+    judging = Judging(None, both[0], lines.append)
+    half = score_file("hallusionbench", file, BenchmarkOptions(data), judging=judging, resamples=100)
     assert (half.estimates["aAcc"].n, half.estimates["aAcc"].unscored) == (3, 5)
-    assert said == [f"note: 5 of 8 answers have no verdict in {both[0]} and are unscored; --verdicts may be repeated"]
+    assert lines == [f"note: 5 of 8 answers have no verdict in {both[0]} and are unscored; --verdicts may be repeated"]
 
 
 def test_the_command_takes_verdicts_repeatedly(data: Path, tmp_path: Path) -> None:
@@ -236,33 +244,33 @@ def test_two_verdicts_on_one_answer_are_refused(data: Path, tmp_path: Path) -> N
     with pytest.raises(
         InputError, match="both hold a verdict on VD_chart_0_0_0; give --verdicts the files of one model"
     ):
-        score_file("hallusionbench", file, BenchmarkSetting(data), judging=judging)
+        score_file("hallusionbench", file, BenchmarkOptions(data), judging=judging)
 
 
 def test_ids_are_the_owners_names_or_places_in_the_list(data: Path) -> None:
-    by_name = [{"id": sample_id(row), "answer": text} for row, text in zip(ROWS, SAID, strict=True)]
-    by_place = [{"question_id": place, "answer": text} for place, text in enumerate(SAID)]
-    found = [values(score("hallusionbench", data, rows)) for rows in (by_name, by_place, answers(ROWS, SAID))]
+    by_name = [{"id": sample_id(row), "answer": text} for row, text in zip(ROWS, TEXTS, strict=True)]
+    by_place = [{"question_id": place, "answer": text} for place, text in enumerate(TEXTS)]
+    found = [values(score("hallusionbench", data, rows)) for rows in (by_name, by_place, answers(ROWS, TEXTS))]
     assert found[0] == found[1] == found[2]
 
 
 def test_verdicts_of_the_owners_result_files_are_taken(data: Path, tmp_path: Path) -> None:
     checked = ["2", "0", "1", "1", "0", "1", "2", "1"]
-    said = answers(ROWS, ("It depends.",) * 8, gpt4v_output_gpt_check=checked)
-    file = write_json(tmp_path / "result.json", said)
-    made = score_file("hallusionbench", file, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100)
-    found, by_words = values(made), values(score("hallusionbench", data, answers(ROWS, SAID)))
+    rows = answers(ROWS, ("It depends.",) * 8, gpt4v_output_gpt_check=checked)
+    file = write_json(tmp_path / "result.json", rows)
+    result = score_file("hallusionbench", file, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100)
+    found, by_words = values(result), values(score("hallusionbench", data, answers(ROWS, TEXTS)))
     same = ("aAcc", "fAcc", "qAcc", "easy", "hard", "LH", "VI", "Mix", "figure_score")
     assert {name: found[name] for name in same} == {name: by_words[name] for name in same}
-    assert len(made.notes) == 1 and "yes and no" in made.notes[0]  # the file has no `same`
+    assert len(result.notes) == 1 and "yes and no" in result.notes[0]  # the file has no `same`
     by_rule = score_file(
-        "hallusionbench-words", file, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100
+        "hallusionbench-words", file, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100
     )
     assert values(by_rule)["unclear"] == 1.0
 
 
 def test_without_a_judge_it_says_so(data: Path) -> None:
-    assert score("hallusionbench", data, answers(ROWS, SAID)).notes == (
+    assert score("hallusionbench", data, answers(ROWS, TEXTS)).notes == (
         "hallusionbench is scored by words; its owners ask a judge, which --judge gives",
     )
 

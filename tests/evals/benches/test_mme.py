@@ -26,7 +26,7 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("Yes", "yes"),
         ("no", "no"),
@@ -43,21 +43,21 @@ def data(tmp_path: Path) -> Path:
         ("YES, no", "yes"),
     ],
 )
-def test_the_first_four_characters_decide(text: str, said: str) -> None:
-    assert yes_no_other(text) == said
+def test_the_first_four_characters_decide(text: str, expected: str) -> None:
+    assert yes_no_other(text) == expected
 
 
-def llava_rows(said: dict[str, list[str]]) -> list[dict[str, str]]:
+def llava_rows(texts: dict[str, list[str]]) -> list[dict[str, str]]:
     """As LLaVA's evaluation writes them: the picture for an id, the question in the prompt."""
     rows = []
     for task, questions in QUESTIONS.items():
-        for (picture, question, _), text in zip(questions, said[task], strict=True):
+        for (picture, question, _), text in zip(questions, texts[task], strict=True):
             prompt = f"{question}\nAnswer the question using a single word or phrase."
             rows.append({"question_id": f"{task}/images/{picture}.png", "prompt": prompt, "text": text})
     return rows[::-1]
 
 
-SAID = {"existence": ["Yes", "No", "Yes", "Perhaps"], "color": ["Yes", "Yes"], "code_reasoning": ["yes", "no"]}
+TEXTS = {"existence": ["Yes", "No", "Yes", "Perhaps"], "color": ["Yes", "Yes"], "code_reasoning": ["yes", "no"]}
 
 
 def assert_figures_by_hand(found: dict[str, float | None]) -> None:
@@ -69,9 +69,9 @@ def assert_figures_by_hand(found: dict[str, float | None]) -> None:
 
 
 def test_scores_by_hand_from_llavas_answers(data: Path) -> None:
-    made = score("mme", data, llava_rows(SAID))
-    assert_figures_by_hand(values(made))
-    assert made.metrics["perception"].label == "Perception (2 of 10 sub-tasks)"
+    result = score("mme", data, llava_rows(TEXTS))
+    assert_figures_by_hand(values(result))
+    assert result.metrics["perception"].label == "Perception (2 of 10 sub-tasks)"
 
 
 def write_results(folder: Path) -> Path:
@@ -79,7 +79,7 @@ def write_results(folder: Path) -> Path:
     for task, questions in QUESTIONS.items():
         lines = [
             f"{picture}.txt\t{question} Please answer yes or no.\t{truth}\t{text}\n"
-            for (picture, question, truth), text in zip(questions, SAID[task], strict=True)
+            for (picture, question, truth), text in zip(questions, TEXTS[task], strict=True)
         ]
         (folder / f"{task}.txt").write_text("".join(lines))
     return folder
@@ -89,26 +89,26 @@ def test_result_files_are_answers_and_truth(data: Path, tmp_path: Path) -> None:
     results = write_results(tmp_path / "eval_tool/Your_Results")
     assert_figures_by_hand(values(score("mme", data, results)))
     assert_figures_by_hand(values(score("mme", results, results)))
-    assert_figures_by_hand(values(score("mme", tmp_path, llava_rows(SAID))))
+    assert_figures_by_hand(values(score("mme", tmp_path, llava_rows(TEXTS))))
 
 
 def test_a_missing_answer_leaves_its_picture_unscored(data: Path) -> None:
-    made = score("mme", data, llava_rows(SAID)[:-1])  # the first of existence
-    assert made.estimates["existence_acc"].value == pytest.approx(2 / 3)
-    plus = made.estimates["existence_acc_plus"]
+    result = score("mme", data, llava_rows(TEXTS)[:-1])  # the first of existence
+    assert result.estimates["existence_acc"].value == pytest.approx(2 / 3)
+    plus = result.estimates["existence_acc_plus"]
     assert (plus.value, plus.n, plus.unscored) == (0.0, 1, 1)
 
 
 def test_a_torn_result_file_is_named_with_its_line(data: Path, tmp_path: Path) -> None:
     results = write_results(tmp_path / "results")
     (results / "color.txt").write_text("010.png\tIs it red?\tYes\tYes,\n\tred\n")
-    with pytest.raises(InputError, match=r"color.txt line 2: not picture, question, Yes or No, and answer"):
+    with pytest.raises(InputError, match=r"color.txt line 2: give picture, question, Yes or No, and answer"):
         score("mme", data, results)
 
 
 def test_a_picture_with_one_question_is_refused(tmp_path: Path) -> None:
     folder = mme_release(tmp_path / "data", {"count": [("1", "Is it?", "Yes")]})
-    with pytest.raises(InputError, match="picture count/1 has 1 questions and needs two"):
+    with pytest.raises(InputError, match="picture count/1 has 1 questions but needs two"):
         score("mme", folder, [{"question_id": "count/1/0", "answer": "yes"}])
 
 

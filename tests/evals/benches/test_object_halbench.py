@@ -8,8 +8,8 @@ import pytest
 
 from sightline.errors import InputError
 from sightline.evals.benches.coco_objects import halbench_vocabulary
-from sightline.evals.benches.extracted_objects import objects_of, read_objects
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benches.extracted_objects import match_objects, read_objects
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.offline_scoring import ScoredFile, score_file
 
 VOCABULARY = halbench_vocabulary()
@@ -51,7 +51,7 @@ def test_replies(reply: str, names: list[str] | None) -> None:
     ],
 )
 def test_names_become_objects(names: list[str], expected: list[tuple[str, str]]) -> None:
-    assert [(found.word, found.object) for found in objects_of(names, VOCABULARY)] == expected
+    assert [(found.word, found.object) for found in match_objects(names, VOCABULARY)] == expected
 
 
 def test_every_synonym_of_several_words_is_a_double_word_and_synonyms_are_stripped(tmp_path: Path) -> None:
@@ -75,8 +75,8 @@ def data(tmp_path: Path) -> Path:
         "categories": [{"id": 1, "name": "person"}, {"id": 6, "name": "bus"}],
         "annotations": [{"image_id": 1, "category_id": 1}, {"image_id": 2, "category_id": 6}],
     }
-    said = [(1, "A woman feeds geese by a bench."), (2, "A bus."), (3, "Men at work.")]
-    captions = {"images": images, "annotations": [{"image_id": i, "caption": text} for i, text in said]}
+    texts = [(1, "A woman feeds geese by a bench."), (2, "A bus."), (3, "Men at work.")]
+    captions = {"images": images, "annotations": [{"image_id": i, "caption": text} for i, text in texts]}
     (folder / "annotations" / "instances_val2014.json").write_text(json.dumps(instances))
     (folder / "annotations" / "captions_val2014.json").write_text(json.dumps(captions))
     return folder
@@ -96,7 +96,7 @@ ANSWERS: list[dict[str, Any]] = [
 def scored(data: Path, rows: list[dict[str, Any]]) -> ScoredFile:
     path = data.parent / "answers.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return score_file("object-halbench", path, BenchmarkSetting(data), resamples=100)
+    return score_file("object-halbench", path, BenchmarkOptions(data), resamples=100)
 
 
 def values(result: ScoredFile, *names: str) -> dict[str, float | None]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.benches.scienceqa import option_letter, prompt_of
+from sightline.evals.benches.scienceqa import build_prompt, option_letter
 from tests.evals.benches.official_files import score, values, write_json
 
 
@@ -80,8 +80,8 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_accuracy_of_all_and_of_pictures(data: Path) -> None:
-    said = {"4": "B", "5": "B. two", "11": "C", "20": "I think A"}  # C is beyond the two options of 11
-    rows = [{"question_id": key, "text": text} for key, text in said.items()]
+    answers = {"4": "B", "5": "B. two", "11": "C", "20": "I think A"}  # C is beyond the two options of 11
+    rows = [{"question_id": key, "text": text} for key, text in answers.items()]
     found = values(score("scienceqa", data, rows))
     assert (found["accuracy"], found["img_accuracy"], found["failed"], found["touched"]) == (0.5, 0.5, 0.5, 2)
     found = values(score("scienceqa-img", data, rows[1:3]))
@@ -89,8 +89,8 @@ def test_accuracy_of_all_and_of_pictures(data: Path) -> None:
 
 
 def test_letters_that_are_named_twice_or_at_the_end_are_wrong(data: Path) -> None:
-    said = {"4": "The answer is B", "5": "B\n", "11": "The answer is B. The answer is A.", "20": "The answer is A."}
-    found = values(score("scienceqa", data, [{"question_id": key, "text": text} for key, text in said.items()]))
+    answers = {"4": "The answer is B", "5": "B\n", "11": "The answer is B. The answer is A.", "20": "The answer is A."}
+    found = values(score("scienceqa", data, [{"question_id": key, "text": text} for key, text in answers.items()]))
     assert (found["accuracy"], found["img_accuracy"], found["failed"]) == (1 / 4, 0.0, 3 / 4)
 
 
@@ -101,5 +101,5 @@ def test_other_splits(data: Path) -> None:
 
 
 def test_the_prompt_holds_hint_and_lettered_options() -> None:
-    made = prompt_of(problem(0, 2, hint="Look closely."))
-    assert made.startswith("Context: Look closely.\nWhich?\nA. one\nB. two\nAnswer with the option's letter")
+    prompt = build_prompt(problem(0, 2, hint="Look closely."))
+    assert prompt.startswith("Context: Look closely.\nWhich?\nA. one\nB. two\nAnswer with the option's letter")

@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.benches.textvqa import question_of
-from sightline.evals.benches.words import CONTRACTIONS, processed, soft_accuracy
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benches.textvqa import extract_question
+from sightline.evals.benches.words import CONTRACTIONS, process_answer, soft_accuracy
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.directory import read_result
 from sightline.evals.offline_scoring import score_file
 from tests.evals.benches.official_files import score, values, write_json, write_lines
 
 
 @pytest.mark.parametrize(
-    ("text", "made"),
+    ("text", "expected"),
     [
         ("The Two Dogs", "2 dogs"),
         ("none", "0"),
@@ -46,8 +46,8 @@ from tests.evals.benches.official_files import score, values, write_json, write_
         ("", ""),
     ],
 )
-def test_an_answer_is_processed_as_evalai_does(text: str, made: str) -> None:
-    assert processed(text) == made
+def test_an_answer_is_processed_as_evalai_does(text: str, expected: str) -> None:
+    assert process_answer(text) == expected
 
 
 def test_the_table_of_contractions_is_derived_whole() -> None:
@@ -105,25 +105,25 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_answers_by_question_id(data: Path) -> None:
-    said: list[dict[str, object]] = [
+    rows: list[dict[str, object]] = [
         {"question_id": 34604, "answer": "10"},
         {"question_id": "34602", "answer": "Nous les gosses."},
     ]
-    made = score("textvqa", data, said)
-    assert values(made)["accuracy"] == pytest.approx((1.0 + 0.6) / 2)
-    assert (made.estimates["accuracy"].n, made.estimates["accuracy"].unscored) == (2, 1)
+    result = score("textvqa", data, rows)
+    assert values(result)["accuracy"] == pytest.approx((1.0 + 0.6) / 2)
+    assert (result.estimates["accuracy"].n, result.estimates["accuracy"].unscored) == (2, 1)
 
 
 def test_llavas_layout_names_the_image_and_repeats_the_question(data: Path) -> None:
     end = "\nAnswer the question using a single word or phrase."
-    said = [
+    rows = [
         {"question_id": "bb22", "prompt": "What time is it?\nReference OCR token: 10" + end, "text": "ten"},
         {"question_id": "aa11", "prompt": "What time is it?" + end, "text": "12:30"},
         {"question_id": "aa11", "prompt": "Reference OCR token: x\nwhat is the brand?" + end, "text": "nike"},
     ]
-    made = score("textvqa", data, said)
-    assert values(made)["accuracy"] == pytest.approx((1.0 + 0.9 + 0.0) / 3)
-    assert made.notes == ()
+    result = score("textvqa", data, rows)
+    assert values(result)["accuracy"] == pytest.approx((1.0 + 0.9 + 0.0) / 3)
+    assert result.notes == ()
 
 
 def test_a_question_asked_again_is_scored_by_its_last_annotation_where_ids_are_pictures(tmp_path: Path) -> None:
@@ -136,33 +136,32 @@ def test_a_question_asked_again_is_scored_by_its_last_annotation_where_ids_are_p
     )
     write_json(folder / "TextVQA_0.5.1_val.json", listed)
     end = "\nAnswer the question using a single word or phrase."
-    asked = [(f"{question}{end}", text) for question, text in (("What brand?", "nike"), ("what brand?", "puma"))]
-    said = [{"question_id": "aa11", "prompt": prompt, "text": text} for prompt, text in asked]
+    prompts = [(f"{question}{end}", text) for question, text in (("What brand?", "nike"), ("what brand?", "puma"))]
+    given = [{"question_id": "aa11", "prompt": prompt, "text": text} for prompt, text in prompts]
     time = {"question_id": "aa11", "prompt": f"What time?{end}", "text": "10"}
-    for ordered in ([*said, time], [time, *said], [said[0], time, said[1]]):
-        made = score("textvqa", folder, ordered)
-        assert values(made)["accuracy"] == pytest.approx((0 + 1 + 1) / 3) and made.estimates["accuracy"].n == 3
-        assert made.notes == ()
+    for ordered in ([*given, time], [time, *given], [given[0], time, given[1]]):
+        result = score("textvqa", folder, ordered)
+        assert values(result)["accuracy"] == pytest.approx((0 + 1 + 1) / 3) and result.estimates["accuracy"].n == 3
+        assert result.notes == ()
     by_id = [{"question_id": key, "answer": text} for key, text in ((7, "nike"), (8, "ten"), (9, "puma"))]
     assert values(score("textvqa", folder, by_id))["accuracy"] == 1.0  # each by its own people
     # A third answer to the two is one too many; of one alone, the other question is unanswered.
     assert (
-        "1 answers are to a sample that was answered before"
-        in score("textvqa", folder, [*said, time, said[0]]).notes[0]
+        "1 answers repeat a sample that already has one" in score("textvqa", folder, [*given, time, given[0]]).notes[0]
     )
-    assert (score("textvqa", folder, said[1:]).estimates["accuracy"].unscored) == 2
+    assert (score("textvqa", folder, given[1:]).estimates["accuracy"].unscored) == 2
     kept = tmp_path / "kept"
-    file = write_lines(tmp_path / "a.jsonl", [*said, time])
-    score_file("textvqa", file, BenchmarkSetting(folder), out=kept, resamples=100)
-    again = score_file("textvqa", kept / "textvqa/answers.jsonl", BenchmarkSetting(folder), resamples=100)
+    file = write_lines(tmp_path / "a.jsonl", [*given, time])
+    score_file("textvqa", file, BenchmarkOptions(folder), out=kept, resamples=100)
+    again = score_file("textvqa", kept / "textvqa/answers.jsonl", BenchmarkOptions(folder), resamples=100)
     assert values(again)["accuracy"] == 1.0  # our own file names ids
     assert [row.truth["answers"][0] for row in read_result(kept, "textvqa").samples] == ["puma", "ten", "puma"]
 
 
 def test_questions_are_found_in_prompts() -> None:
-    assert question_of("OCR tokens: a, b. Question: What Is It? Short answer:") == "what is it?"
-    assert question_of("What?\nAnswer briefly.") == "what?"
-    assert question_of("What Now?") == "what now?"
+    assert extract_question("OCR tokens: a, b. Question: What Is It? Short answer:") == "what is it?"
+    assert extract_question("What?\nAnswer briefly.") == "what?"
+    assert extract_question("What Now?") == "what now?"
 
 
 def test_the_split_without_answers_is_refused(data: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sightline.endpoint import client
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.judging.judge_client import JudgeConfig
 from sightline.evals.judging.judged_scoring import Judging
 from sightline.evals.offline_scoring import ScoredFile, score_file
@@ -36,9 +36,9 @@ def graded(
     bench: str, data: Path, rows: Iterable[Mapping[str, Any]], config: JudgeConfig, **options: Any
 ) -> tuple[ScoredFile, list[str]]:
     """Rows of answers scored with a judge, and what was said of costs."""
-    said: list[str] = []
+    lines: list[str] = []
     answers = write_lines(data.parent / f"{bench}.jsonl", rows)
-    made = score_file(
-        bench, answers, BenchmarkSetting(data), judging=Judging(config, say=said.append), resamples=100, **options
+    result = score_file(
+        bench, answers, BenchmarkOptions(data), judging=Judging(config, log=lines.append), resamples=100, **options
     )
-    return made, said
+    return result, lines

@@ -33,9 +33,9 @@ def mmhal_folder(folder: Path, count: int = 8) -> Path:
     return folder
 
 
-def mmhal_answers(folder: Path, *said: str) -> list[dict[str, Any]]:
+def mmhal_answers(folder: Path, *texts: str) -> list[dict[str, Any]]:
     rows = json.loads((folder / "response_template.json").read_text())
-    return [{**row, "model_answer": text} for row, text in zip(rows, said, strict=False)]
+    return [{**row, "model_answer": text} for row, text in zip(rows, texts, strict=False)]
 
 
 def mmvet_folder(folder: Path) -> Path:

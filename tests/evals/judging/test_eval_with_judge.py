@@ -49,9 +49,9 @@ def test_answers_come_first_and_verdicts_with_a_judge(model: Path, tmp_path: Pat
         ]
         done = CliRunner().invoke(app, list(map(str, command)))
         assert done.exit_code == 0, done.output
-        said = [text.split("Answer: ")[1].split("\nVerdict:")[0] for text in heard.texts()]
+        judged_texts = [text.split("Answer: ")[1].split("\nVerdict:")[0] for text in heard.texts()]
     result = read_result(out, "hallusionbench")
-    assert sorted(said) == sorted(answer.text for answer in result.answers)
+    assert sorted(judged_texts) == sorted(answer.text for answer in result.answers)
     assert (result.estimates["aAcc"].value, result.estimates["aAcc"].n) == (0.5, 2)
     assert [score.details["by"] for score in result.scores] == ["judge", "judge"]
     assert not [remark for remark in result.remarks if "judge" in remark]
@@ -77,8 +77,8 @@ def test_without_a_judge_one_line_says_how_to_score(model: Path, tmp_path: Path)
     result = read_result(out, "mm-vet")
     assert result.remarks[0] in done.output.replace("\n", " ")
     assert "judge_prompt" not in read_manifest(out).inputs
-    made = result.estimates["total"]
-    assert (made.value, made.n, made.unscored) == (None, 0, 1)
+    total = result.estimates["total"]
+    assert (total.value, total.n, total.unscored) == (None, 0, 1)
     assert result.answers[0].tokens is not None and result.answers[0].tokens <= 24
     # The answers that were kept are graded later, without the model.
     with serving(lambda body, number: say("0.7")) as (url, _):

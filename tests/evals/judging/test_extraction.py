@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.judging.judged_scoring import Judging, check_anchors
 from sightline.evals.offline_scoring import score_file
 from sightline.evals.registry import get_benchmark
@@ -47,22 +47,22 @@ def data(tmp_path: Path) -> Path:
 def test_scores_by_hand(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with serving(lists) as (url, heard):
-        made, costs = graded("object-halbench", data, [*ROWS, SHORT], judge_at(url), out=out)
-        asked = heard.texts()
-    found = values(made)
+        result, costs = graded("object-halbench", data, [*ROWS, SHORT], judge_at(url), out=out)
+        prompts = heard.texts()
+    found = values(result)
     assert found["chair_i"] == 1 / 4 and found["obj_rec"] == 3 / 4  # of 2 + 1 + 1 objects
     assert found["chair_s_refine"] == 1 / 2 and found["chair_s"] == 1 / 3
     assert found["avg_word_len"] == (4 * 6 + 3) / 5
     # The failed call and the reply without a list are unscored, never zero.
-    assert (made.estimates["chair_i"].n, made.estimates["chair_i"].unscored) == (3, 2)
+    assert (result.estimates["chair_i"].n, result.estimates["chair_i"].unscored) == (3, 2)
     assert costs[-1].endswith("unscored: 1 failed, 1 unreadable of 5")
-    assert sum("answer number 4" in text for text in asked) == 3  # an unreadable reply is asked for again
-    assert all("Question: Please describe this image in detail.\n\nAnswer: " in text for text in asked)
+    assert sum("answer number 4" in text for text in prompts) == 3  # an unreadable reply is asked for again
+    assert all("Question: Please describe this image in detail.\n\nAnswer: " in text for text in prompts)
     # What was said is kept: scored again without a server.
     answers = data.parent / "object-halbench.jsonl"
     verdicts = out / "object-halbench" / "verdicts.jsonl"
     again = score_file(
-        "object-halbench", answers, BenchmarkSetting(data), judging=Judging(verdicts=verdicts), resamples=100
+        "object-halbench", answers, BenchmarkOptions(data), judging=Judging(verdicts=verdicts), resamples=100
     )
     assert values(again) == found
 
@@ -70,13 +70,13 @@ def test_scores_by_hand(data: Path, tmp_path: Path) -> None:
 def test_without_a_model_the_note_says_how(data: Path, tmp_path: Path) -> None:
     answers = tmp_path / "answers.jsonl"
     answers.write_text(json.dumps({**SHORT, "image_id": 1}) + "\n")
-    made = score_file("object-halbench", answers, BenchmarkSetting(data), resamples=100)
-    assert values(made)["obj_rec"] == 1 / 2 and "--judge JUDGE.yaml" in made.notes[0]
+    result = score_file("object-halbench", answers, BenchmarkOptions(data), resamples=100)
+    assert values(result)["obj_rec"] == 1 / 2 and "--judge JUDGE.yaml" in result.notes[0]
 
 
 def test_a_model_that_only_lists_has_no_anchors(data: Path, tmp_path: Path) -> None:
-    benchmark = get_benchmark("object-halbench", BenchmarkSetting(data))
-    with serving(lambda body, number: say('["dog"]')) as (url, _), pytest.raises(InputError, match="leave --anchors"):
+    benchmark = get_benchmark("object-halbench", BenchmarkOptions(data))
+    with serving(lambda body, number: say('["dog"]')) as (url, _), pytest.raises(InputError, match="remove --anchors"):
         check_anchors(benchmark, Judging(judge_at(url)), tmp_path)
 
 
@@ -109,9 +109,9 @@ def test_the_owners_file_is_answers_and_verdicts(data: Path, tmp_path: Path) -> 
         (2, "An orange chair.", []),
         (1, "Dogs.", [("dog", "dog")]),
     )
-    made = score_file("object-halbench", file, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100)
-    found = values(made)
+    result = score_file("object-halbench", file, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100)
+    found = values(result)
     assert (found["chair_i"], found["obj_rec"]) == (1 / 5, 3 / 5)
     assert (found["chair_s_refine"], found["chair_s"], found["coco_sentence_num"]) == (1 / 2, 1 / 3, 2)
     # Without the verdicts, the same file's answers are read by synonyms.
-    assert values(score_file("object-halbench", file, BenchmarkSetting(data), resamples=100))["coco_sentence_num"] == 3
+    assert values(score_file("object-halbench", file, BenchmarkOptions(data), resamples=100))["coco_sentence_num"] == 3

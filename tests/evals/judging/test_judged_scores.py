@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.judging.judged_scoring import Judging
 from sightline.evals.offline_scoring import score_file
 from tests.evals.benches.official_files import score, values, write_json, write_lines
@@ -30,20 +30,20 @@ def rates(body: Body, number: int) -> Act:
 def test_mmhal_by_hand(tmp_path: Path) -> None:
     """Ratings 6 2 0 3 - - 4 1: 16 / 6, three below 3; with the unreadable one as 0: 16 / 7, four of seven."""
     data = mmhal_folder(tmp_path / "data")
-    said = mmhal_answers(data, *(f"thing {number}" for number in range(8)))
+    answers = mmhal_answers(data, *(f"thing {number}" for number in range(8)))
     with serving(rates) as (url, heard):
-        made, costs = graded("mmhal", data, said, judge_at(url))
+        result, costs = graded("mmhal", data, answers, judge_at(url))
         assert (
             "The picture holds: Cup, Table\nQuestion: What is number 3?\nA person answered: It is thing 3."
             in "".join(heard.texts())
         )
         assert not any(pictures_of(body) for body in heard.bodies)
-    found = values(made)
+    found = values(result)
     assert found["score"] == pytest.approx(16 / 6) and found["hallucination_rate"] == 3 / 6
     assert found["score_official"] == pytest.approx(16 / 7)
     assert found["hallucination_rate_official"] == pytest.approx(4 / 7)
     assert found["touched"] == 1
-    assert (made.estimates["score"].n, made.estimates["score"].unscored) == (6, 2)
+    assert (result.estimates["score"].n, result.estimates["score"].unscored) == (6, 2)
     assert (found["score_attribute"], found["score_other"], found["score_environment"]) == (6.0, 1.0, None)
     assert costs[-1].endswith("unscored: 1 failed, 1 unreadable of 8")
 
@@ -56,15 +56,15 @@ def test_mmhal_v_shows_the_picture(tmp_path: Path) -> None:
         return say(f"Rating: {red // 20}")
 
     with serving(sees) as (url, _):
-        made, _ = graded("mmhal-v", data, mmhal_answers(data, "a", "b"), judge_at(url))
-    assert values(made)["score"] == 0.5  # rating 0 of picture 0, 1 of picture 1
+        result, _ = graded("mmhal-v", data, mmhal_answers(data, "a", "b"), judge_at(url))
+    assert values(result)["score"] == 0.5  # rating 0 of picture 0, 1 of picture 1
 
 
 def test_without_a_judge_all_is_unscored_and_it_says_how(tmp_path: Path) -> None:
     data = mmhal_folder(tmp_path / "data")
-    made = score("mmhal", data, mmhal_answers(data, *"abcdefgh"))
-    assert (made.estimates["score"].value, made.estimates["score"].unscored) == (None, 8)
-    assert made.notes == (
+    result = score("mmhal", data, mmhal_answers(data, *"abcdefgh"))
+    assert (result.estimates["score"].value, result.estimates["score"].unscored) == (None, 8)
+    assert result.notes == (
         "mmhal is graded by a judge and unscored without one; run `sightline score mmhal --answers ANSWERS"
         " --data DATA --judge JUDGE.yaml`",
     )
@@ -76,7 +76,7 @@ def test_mmhals_evaluation_file_is_read(tmp_path: Path) -> None:
     replies = ["Rating: 5", "no idea", "Rating: 1"]
     theirs = write_json(tmp_path / "e.json", [{"choices": [{"message": {"content": text}}]} for text in replies])
     found = values(
-        score_file("mmhal", answers, BenchmarkSetting(data), judging=Judging(verdicts=theirs), resamples=100)
+        score_file("mmhal", answers, BenchmarkOptions(data), judging=Judging(verdicts=theirs), resamples=100)
     )
     assert (found["score"], found["score_official"], found["hallucination_rate_official"]) == (3.0, 2.0, 2 / 3)
 
@@ -88,7 +88,7 @@ def test_mmhals_informativeness_is_that_of_ratings_with_and_without_hallucinatio
     replies = ["Rating: 6", "Rating: 5", "Rating: 3", "Rating: 2", "Rating: 0", "no idea"]
     theirs = write_json(tmp_path / "e.json", [{"choices": [{"message": {"content": text}}]} for text in replies])
     found = values(
-        score_file("mmhal", answers, BenchmarkSetting(data), judging=Judging(verdicts=theirs), resamples=100)
+        score_file("mmhal", answers, BenchmarkOptions(data), judging=Judging(verdicts=theirs), resamples=100)
     )
     assert found["informativeness"] == pytest.approx(7 / 15)
     assert found["informativeness_official"] == pytest.approx(7 / 18)
@@ -107,7 +107,7 @@ def test_mmhals_merged_file_is_answers_and_verdicts(tmp_path: Path) -> None:
     ]
     for rows in (merged[::-1], numbered):
         file = write_json(tmp_path / "m.json", rows)
-        found = values(score_file("mmhal", file, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100))
+        found = values(score_file("mmhal", file, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100))
         assert (found["score"], found["score_official"], found["score_attribute"]) == (3.0, 2.0, 5.0)
 
 
@@ -119,17 +119,17 @@ def test_rlaif_vs_answers_to_mmhal_are_read(tmp_path: Path) -> None:
         {"question_id": n, "image_id": row["image_src"], "prompt": row["question"], "text": f"t{n}", "model_id": "m"}
         for n, row in enumerate(listed)
     ]
-    made = score("mmhal", data, rows[::-1])
-    assert made.estimates["words"].n == 3 and len(made.notes) == 1  # that a judge is needed, and no unknown answer
+    result = score("mmhal", data, rows[::-1])
+    assert result.estimates["words"].n == 3 and len(result.notes) == 1  # that a judge is needed, and no unknown answer
     moved = [{**row, "image_id": "elsewhere.jpg"} for row in rows]
     assert score("mmhal", data, moved).estimates["words"].n == 3  # by number and question
     other = [{**row, "prompt": "What else?"} for row in moved]
-    with pytest.raises(InputError, match="no answer is to a sample"):
+    with pytest.raises(InputError, match="no answer matches a sample"):
         score("mmhal", data, other)
 
 
-def llava_rows(*said: str) -> list[dict[str, Any]]:
-    return [{"question_id": number, "text": text} for number, text in enumerate(said)]
+def llava_rows(*texts: str) -> list[dict[str, Any]]:
+    return [{"question_id": number, "text": text} for number, text in enumerate(texts)]
 
 
 def test_llava_bench_by_hand(tmp_path: Path) -> None:
@@ -142,11 +142,11 @@ def test_llava_bench_by_hand(tmp_path: Path) -> None:
         return say(replies[answer])
 
     with serving(compare) as (url, heard):
-        made, _ = graded("llava-bench", data, llava_rows(*replies), judge_at(url))
+        result, _ = graded("llava-bench", data, llava_rows(*replies), judge_at(url))
         assert any(
             "[Answer 1]\nReference 2.\n\n[End of answer 1]\n\n[Answer 2]\ntwo\n" in text for text in heard.texts()
         )
-    found = values(made)
+    found = values(result)
     assert found["all"] == pytest.approx(20 / 27) and found["all_official"] == pytest.approx(19 / 26)
     assert (found["conv"], found["detail"], found["complex"]) == (6 / 8, 0.5, 1.0)
     assert (found["model"], found["reference"], found["touched"]) == (20 / 3, 9.0, 1)
@@ -161,7 +161,7 @@ def test_llava_benchs_review_files_are_read(tmp_path: Path) -> None:
     reviews[0]["content"] = "8 6\nBoth were fine."
     file, answers = write_lines(tmp_path / "r.jsonl", reviews), write_lines(tmp_path / "a.jsonl", llava_rows(*"abcd"))
     found = values(
-        score_file("llava-bench", answers, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100)
+        score_file("llava-bench", answers, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100)
     )
     assert found["all"] == pytest.approx(20 / 27) and found["all_official"] == pytest.approx(19 / 26)
 
@@ -179,7 +179,7 @@ def test_grades_of_a_review_go_before_its_text(tmp_path: Path) -> None:
     for rows in (fixed, scores):
         file = write_lines(tmp_path / "r.jsonl", rows)
         found = values(
-            score_file("llava-bench", answers, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100)
+            score_file("llava-bench", answers, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100)
         )
         assert found["all"] == found["all_official"] == pytest.approx(20 / 33)
 
@@ -191,7 +191,7 @@ def test_categories_in_the_official_form_count_unread_replies(tmp_path: Path) ->
     pairs = ([8, 6], [10, 5], [9, 9], [-1, -1])
     file = write_lines(tmp_path / "r.jsonl", [{"question_id": n, "tuple": pair} for n, pair in enumerate(pairs)])
     found = values(
-        score_file("llava-bench", answers, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100)
+        score_file("llava-bench", answers, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100)
     )
     assert (found["conv"], found["conv_official"]) == (6 / 8, 5 / 7)
     assert (found["detail_official"], found["complex_official"], found["all_official"]) == (1 / 2, 1.0, 19 / 26)
@@ -216,10 +216,10 @@ def test_mm_vet_asks_again_and_counts_capabilities(tmp_path: Path) -> None:
 
     rows = [{"question_id": int(key[3:]), "text": text} for key, text in MMVET.items()]
     with serving(grades) as (url, heard):
-        made, costs = graded("mm-vet", data, rows, judge_at(url))
+        result, costs = graded("mm-vet", data, rows, judge_at(url))
         assert len(heard.bodies) == 1 + 2 + 5 + 1
         assert len({body["seed"] for body in heard.bodies if "| 8 |" in text_of(body)}) == 5
-    found = values(made)
+    found = values(result)
     assert found["total"] == pytest.approx(0.6) and found["total_official"] == pytest.approx(0.45)
     shares = {name: found[name] for name in ("rec", "ocr", "math", "know")}
     assert shares == pytest.approx({"rec": 0.65, "ocr": 0.5, "math": 0.5, "know": 0.3})
@@ -232,7 +232,7 @@ def test_mm_vets_grade_files_and_answers_by_id_are_read(tmp_path: Path) -> None:
     scores = {"v1_0": [0.5, 0.4], "v1_1": [1.0, 1.0], "v1_2": [0.0, 0.0], "v1_3": [0.3, 0.5]}
     theirs = {key: {"model": ["g"] * 2, "content": list(map(str, s)), "score": s} for key, s in scores.items()}
     file = write_json(tmp_path / "grade.json", theirs)
-    found = values(score_file("mm-vet", answers, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100))
+    found = values(score_file("mm-vet", answers, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100))
     assert found["total"] == pytest.approx((0.45 + 1 + 0 + 0.4) / 4)
     assert found["ocr"] == pytest.approx(0.225)
     # The runs' totals are 1.8 / 4 and 1.9 / 4; the owners divide by the number of runs, not by one less.
@@ -243,12 +243,12 @@ def test_mm_vets_grade_files_and_answers_by_id_are_read(tmp_path: Path) -> None:
 def test_mm_vet_of_one_run_has_no_spread(tmp_path: Path) -> None:
     data, answers = mmvet_folder(tmp_path / "data"), write_json(tmp_path / "m.json", MMVET)
     file = write_json(tmp_path / "grade.json", {key: {"score": [0.5]} for key in MMVET})
-    found = values(score_file("mm-vet", answers, BenchmarkSetting(data), judging=Judging(verdicts=file), resamples=100))
+    found = values(score_file("mm-vet", answers, BenchmarkOptions(data), judging=Judging(verdicts=file), resamples=100))
     assert found["total"] == 0.5 and not {"std", "run_1"} & found.keys()
 
 
 def test_hallusionbench_with_its_judge(tmp_path: Path) -> None:
-    from tests.evals.benches.test_hallusionbench import ROWS, SAID, answers
+    from tests.evals.benches.test_hallusionbench import ROWS, TEXTS, answers
 
     write_json(tmp_path / "data/HallusionBench.json", ROWS)
     verdicts = {
@@ -265,11 +265,11 @@ def test_hallusionbench_with_its_judge(tmp_path: Path) -> None:
 
     rows = answers(ROWS, tuple(f"w{number}" for number in range(8)))
     with serving(check) as (url, _):
-        made, _ = graded("hallusionbench", tmp_path / "data", rows, judge_at(url))
-    found = values(made)
-    assert found["aAcc"] == pytest.approx(4 / 6) and made.estimates["aAcc"].unscored == 2  # w6 and w7 got no verdict
+        result, _ = graded("hallusionbench", tmp_path / "data", rows, judge_at(url))
+    found = values(result)
+    assert found["aAcc"] == pytest.approx(4 / 6) and result.estimates["aAcc"].unscored == 2  # w6 and w7 got no verdict
     assert found["touched"] == 2 and found["fAcc"] == 1 / 2
-    assert len(SAID) == 8
+    assert len(TEXTS) == 8
 
 
 def test_a_judge_for_a_benchmark_of_rules_is_refused(tmp_path: Path) -> None:
@@ -281,4 +281,4 @@ def test_a_file_without_verdicts_is_refused(tmp_path: Path) -> None:
     data = mmhal_folder(tmp_path / "data")
     file = write_json(tmp_path / "a.json", mmhal_answers(data, *"abcdefgh"))
     with pytest.raises(InputError, match="holds no verdict"):
-        score_file("mmhal", file, BenchmarkSetting(data), judging=Judging(verdicts=file))
+        score_file("mmhal", file, BenchmarkOptions(data), judging=Judging(verdicts=file))

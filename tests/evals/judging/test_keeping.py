@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sightline.cli import app
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.judging.anchors import ITEMS, draw, drift, read_anchors, summarize
 from sightline.evals.judging.judged_scoring import Judging, check_anchors
 from sightline.evals.judging.verdicts import GradedVerdict
@@ -37,8 +37,8 @@ def test_what_was_said_is_not_asked_again_and_other_answers_are(tmp_path: Path) 
         uncached = judge_at(url, {"cache": False})
         graded("mmhal", data, mmhal_answers(data, *"abcdefgh"), uncached, out=tmp_path / "one")
         assert len(heard.bodies) == 8
-        made, said = graded("mmhal", data, mmhal_answers(data, *"abcdefgh"), uncached, out=tmp_path / "one")
-        assert len(heard.bodies) == 8 and said == [] and values(made)["score"] == 6
+        result, costs = graded("mmhal", data, mmhal_answers(data, *"abcdefgh"), uncached, out=tmp_path / "one")
+        assert len(heard.bodies) == 8 and costs == [] and values(result)["score"] == 6
         # Another judge, or another answer, is another verdict.
         graded("mmhal", data, mmhal_answers(data, *"abcdefgX"), uncached, out=tmp_path / "two")
         assert len(heard.bodies) == 16
@@ -51,7 +51,7 @@ def test_what_was_said_is_not_asked_again_and_other_answers_are(tmp_path: Path) 
 
 
 def get_grading(data: Path) -> Any:
-    benchmark = get_benchmark("mmhal", BenchmarkSetting(data))
+    benchmark = get_benchmark("mmhal", BenchmarkOptions(data))
     return benchmark.grading  # type: ignore[attr-defined]
 
 
@@ -70,13 +70,13 @@ def test_failed_calls_are_asked_again_alone(tmp_path: Path) -> None:
 
     with serving(script) as (url, heard):
         config = judge_at(url, {"retries": 0})
-        made, _ = graded("mmhal", data, mmhal_answers(data, *"abcdefgh"), config, out=tmp_path / "out")
-        assert made.estimates["score"].unscored == 1 and len(heard.bodies) == 8
-        assert made.notes == ("1 calls of the judge failed; run the same command again to ask for them alone",)
+        result, _ = graded("mmhal", data, mmhal_answers(data, *"abcdefgh"), config, out=tmp_path / "out")
+        assert result.estimates["score"].unscored == 1 and len(heard.bodies) == 8
+        assert result.notes == ("1 judge calls failed; run the same command again to retry only these",)
         broken[0] = False
-        made, said = graded("mmhal", data, mmhal_answers(data, *"abcdefgh"), config, out=tmp_path / "out")
-        assert made.estimates["score"].unscored == 0 and len(heard.bodies) == 9 and made.notes == ()
-    assert said[0].startswith("judge m: 1 calls to make (0 more are answered on disk)")
+        result, costs = graded("mmhal", data, mmhal_answers(data, *"abcdefgh"), config, out=tmp_path / "out")
+        assert result.estimates["score"].unscored == 0 and len(heard.bodies) == 9 and result.notes == ()
+    assert costs[0].startswith("judge m: 1 calls to make (0 more are cached)")
 
 
 def test_a_rate_limit_delays_and_loses_nothing(tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ def test_a_rate_limit_delays_and_loses_nothing(tmp_path: Path) -> None:
         )
 
     with serving(limited) as (url, heard):
-        made, _ = graded("mmhal", data, mmhal_answers(data, *"abcdefgh"), judge_at(url, {"retries": 6}))
-    assert (values(made)["score"], made.estimates["score"].unscored, len(heard.bodies)) == (5, 0, 14)
+        result, _ = graded("mmhal", data, mmhal_answers(data, *"abcdefgh"), judge_at(url, {"retries": 6}))
+    assert (values(result)["score"], result.estimates["score"].unscored, len(heard.bodies)) == (5, 0, 14)
 
 
 def test_killed_and_started_again_it_asks_for_the_rest(tmp_path: Path) -> None:
@@ -135,27 +135,27 @@ def test_costs_are_told_before_and_after(tmp_path: Path) -> None:
     data = mmhal_folder(tmp_path / "data", 4)
     with serving(lambda body, number: say("Rating: 6", tokens=250_000)) as (url, _):
         config = judge_at(url, {"max_tokens": 1000}, prompt_price=2.0, reply_price=8.0, currency="EUR")
-        _, said = graded("mmhal", data, mmhal_answers(data, *"abcd"), config)
+        _, costs = graded("mmhal", data, mmhal_answers(data, *"abcd"), config)
         length = sum(len(config.grading(get_grading(data)).text(case)) for case in cases(data, "abcd"))
         prompts = round(length / 4)
         price = (prompts * 2 + 4000 * 8) / 1e6
-        assert said[0] == (
-            f"judge m: 4 calls to make (0 more are answered on disk), about {prompts:,} prompt tokens, at most 4,000"
+        assert costs[0] == (
+            f"judge m: 4 calls to make (0 more are cached), about {prompts:,} prompt tokens, at most 4,000"
             f" reply tokens, at most {price:.2f} EUR"
         )
-        assert said[1] == (
+        assert costs[1] == (
             "judge m: 4 calls, 0 prompt tokens, 1,000,000 reply tokens, 8.00 EUR; unscored: 0 failed, 0 unreadable of 4"
         )
-        _, said = graded("mmhal", data, mmhal_answers(data, *"abcd"), config)
-        assert "0 calls to make (4 more are answered on disk)" in said[0]
-        assert "0 calls, 0 prompt tokens, 0 reply tokens, 0.00 EUR" in said[1]
+        _, costs = graded("mmhal", data, mmhal_answers(data, *"abcd"), config)
+        assert "0 calls to make (4 more are cached)" in costs[0]
+        assert "0 calls, 0 prompt tokens, 0 reply tokens, 0.00 EUR" in costs[1]
 
 
-def cases(data: Path, said: str) -> list[Any]:
+def cases(data: Path, texts: str) -> list[Any]:
     from sightline.records.rows import Answer
 
-    benchmark: Any = get_benchmark("mmhal", BenchmarkSetting(data))
-    pairs = zip(benchmark.samples(), said, strict=True)
+    benchmark: Any = get_benchmark("mmhal", BenchmarkOptions(data))
+    pairs = zip(benchmark.samples(), texts, strict=True)
     return [benchmark.case(s, Answer(sample_id=s.id, cluster=s.cluster, text=text)) for s, text in pairs]
 
 
@@ -165,9 +165,9 @@ def test_runs_are_averaged(tmp_path: Path) -> None:
     data = mmvet_folder(tmp_path / "data")
     rows = [{"id": f"v1_{n}", "text": "x"} for n in range(4)]
     with serving(lambda body, number: say("0.2" if body["seed"] == 0 else "0.8")) as (url, heard):
-        made, _ = graded("mm-vet", data, rows, judge_at(url, runs=2))
+        result, _ = graded("mm-vet", data, rows, judge_at(url, runs=2))
         assert len(heard.bodies) == 8
-    assert values(made)["total"] == pytest.approx(0.5)
+    assert values(result)["total"] == pytest.approx(0.5)
 
 
 # --- anchors ----------------------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def test_a_perfect_and_a_contrary_judge_of_anchors() -> None:
 
 def test_anchors_are_asked_afresh_and_show_drift(tmp_path: Path) -> None:
     data, grade = mmhal_folder(tmp_path / "data", 1), [6]
-    benchmark = get_benchmark("mmhal-v", BenchmarkSetting(data))
+    benchmark = get_benchmark("mmhal-v", BenchmarkOptions(data))
     seen: list[tuple[int, ...]] = []
 
     def script(body: Body, number: int) -> Act:
@@ -204,7 +204,7 @@ def test_anchors_are_asked_afresh_and_show_drift(tmp_path: Path) -> None:
         second = check_anchors(benchmark, judging, tmp_path / "out", datetime(2026, 1, 2, tzinfo=UTC))
         assert len(heard.bodies) == 24 and set(seen) == {(192, 128)}
     kept = read_anchors(tmp_path / "out/anchors.jsonl")
-    assert [made.grades for made in kept] == [(1.0,) * 12, (0.5,) * 12]
+    assert [day.grades for day in kept] == [(1.0,) * 12, (0.5,) * 12]
     assert kept[0].bias == pytest.approx(1 - sum(anchor.worth for anchor in ITEMS) / 12)
     assert "drift" not in first and second.endswith(
         "drift since 2026-01-01T00:00:00+00:00 by m: -0.500 on average, 0.500 at most"

@@ -10,9 +10,9 @@ from sightline.evals.benches.llava_bench import read_grades
 from sightline.evals.benches.mmhal import read_rating
 from sightline.evals.benches.mmvet import GRADING as MMVET
 from sightline.evals.benches.mmvet import read_grade
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.judging.judge_client import JudgeConfig
-from sightline.evals.judging.protocols import Case, Grading, template_of
+from sightline.evals.judging.protocols import Case, Grading, read_prompt
 from sightline.evals.judging.verdicts import JudgedBenchmark
 from sightline.evals.registry import BENCHMARKS, get_benchmark
 from tests.evals.benches.official_files import write_json
@@ -88,7 +88,7 @@ def test_a_prompt_is_filled_in_one_pass() -> None:
 
 
 def judged(name: str, folder: Path) -> JudgedBenchmark:
-    benchmark = get_benchmark(name, BenchmarkSetting(folder))
+    benchmark = get_benchmark(name, BenchmarkOptions(folder))
     assert isinstance(benchmark, JudgedBenchmark)
     return benchmark
 
@@ -115,13 +115,13 @@ def test_llava_bench_takes_the_owners_rules_from_the_users_folder(tmp_path: Path
     del rules["llava_bench_detail"]
     write_json(tmp_path / "data/rule.json", rules)
     with pytest.raises(InputError, match="there is no rule 'llava_bench_detail'"):
-        get_benchmark("llava-bench", BenchmarkSetting(tmp_path / "data"))
+        get_benchmark("llava-bench", BenchmarkOptions(tmp_path / "data"))
 
 
 def test_what_a_picture_shows_is_captions_and_boxes(tmp_path: Path) -> None:
-    wild = get_benchmark("llava-bench", BenchmarkSetting(llava_folder(tmp_path / "wild")))
+    wild = get_benchmark("llava-bench", BenchmarkOptions(llava_folder(tmp_path / "wild")))
     assert [sample.truth["context"] for sample in wild.samples()][::2] == ["A hill.", "A sea.\nA boat."]
-    (sample,) = get_benchmark("llava-bench-coco", BenchmarkSetting(coco_folder(tmp_path / "coco"))).samples()
+    (sample,) = get_benchmark("llava-bench-coco", BenchmarkOptions(coco_folder(tmp_path / "coco"))).samples()
     assert sample.truth["context"] == "Two old cases.\nCases on a floor.\n\nsuitcase: [0.1, 0.2, 0.3, 0.4]"
 
 
@@ -148,12 +148,12 @@ def test_the_judges_identity_hangs_on_model_prompt_and_rule(tmp_path: Path) -> N
 def test_an_official_prompt_is_taken_as_it_is(tmp_path: Path) -> None:
     file = tmp_path / "official.txt"
     file.write_text("Contents {}\nQuestion {}\nAnswer {}\nResponse {}\n")
-    assert template_of(file) == "Contents {context}\nQuestion {question}\nAnswer {reference}\nResponse {answer}\n"
+    assert read_prompt(file) == "Contents {context}\nQuestion {question}\nAnswer {reference}\nResponse {answer}\n"
     file.write_text("Judge it.")
     with pytest.raises(InputError, match=r"no \{answer\}; write \{context\}, \{question\}"):
-        template_of(file)
+        read_prompt(file)
     with pytest.raises(InputError, match="the judge's prompt cannot be read"):
-        template_of(tmp_path / "none.txt")
+        read_prompt(tmp_path / "none.txt")
 
 
 def test_every_judged_benchmark_says_how_to_have_it_graded() -> None:
