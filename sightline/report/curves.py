@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+from sightline.evals.comparison import Evaluation
 from sightline.report import plots
-from sightline.report.comparison import Evaluation
 from sightline.report.formatting import difference_text, value_text
 from sightline.report.monitored import monitored_plans
 from sightline.report.plots import PlotPlan

@@ -3,9 +3,7 @@
 No number is computed or judged here. `page` offers these to the templates.
 """
 
-from typing import Literal
-
-Unit = Literal["share", "number"]
+from sightline.evals.metrics import Unit
 
 MINUS = "\N{MINUS SIGN}"
 NARROW = "\N{NARROW NO-BREAK SPACE}"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from sightline.data.preference_dataset import read_pairs
 from sightline.errors import InputError
+from sightline.evals.comparison import Evaluation
 from sightline.evals.directory import read_evaluation
 from sightline.records.manifest import MANIFEST, Manifest, read_manifest
 from sightline.records.rows import Pair
-from sightline.report.comparison import Evaluation
 from sightline.train.log import LOG_NAME, StepRecord, read_log
 
 

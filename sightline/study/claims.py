@@ -13,11 +13,11 @@ from pydantic import Field, model_validator
 from sightline.config import Config
 from sightline.errors import InputError
 from sightline.evals.directory import BenchmarkResult
-from sightline.evals.metrics import figure_alone
+from sightline.evals.metrics import Unit, figure_alone
 from sightline.evals.significance import holm
 from sightline.evals.statistics import Comparison, compare
 from sightline.records.rows import Estimate, Row
-from sightline.report.formatting import Unit, difference_text, effect_text, interval_text
+from sightline.report.formatting import difference_text, effect_text, interval_text
 
 Expect = Literal["higher", "lower", "same", "not worse"]
 Word = Literal["confirmed", "contradicted", "undecided", "not at the published size", "not done"]

@@ -8,19 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.errors import InputError
-from sightline.evals.directory import BenchmarkResult, read_evaluation
-from sightline.evals.significance import holm
-from sightline.evals.statistics import RESAMPLES, compare
-from sightline.records.rows import Estimate, Row, Score
-from sightline.report.comparison import verdict
-from sightline.report.formatting import Unit
+from sightline.evals.comparison import Evaluation, MetricDifference, compare_metrics, with_holm
+from sightline.evals.directory import read_evaluation
+from sightline.evals.statistics import RESAMPLES
+from sightline.records.rows import Estimate, Row
 from sightline.study.claims import ClaimFinding, ClaimSpec, corrected, judge_claim
 from sightline.study.config import BASE, full_name
 from sightline.study.ledger import Ledger, LedgerEntry
 from sightline.study.plan import Run, StudyPlan
 from sightline.study.resume import folder_of
-
-Evaluations = Mapping[str, BenchmarkResult]
 
 
 @dataclass(frozen=True)
@@ -35,15 +31,15 @@ class Evidence:
     plan: StudyPlan
     out: Path
     entries: Mapping[str, LedgerEntry]
-    bases: Mapping[str, Evaluations]
-    arms: Mapping[str, tuple[Evaluations, ...]]
+    bases: Mapping[str, Evaluation]
+    arms: Mapping[str, tuple[Evaluation, ...]]
     missing: tuple[str, ...]
 
     def baseline(self, model: str) -> str:
         """The arm that others of this model are compared with."""
         return full_name(model, self.plan.config.baseline or BASE)
 
-    def of_model(self, model: str) -> dict[str, tuple[Evaluations, ...]]:
+    def of_model(self, model: str) -> dict[str, tuple[Evaluation, ...]]:
         """The evaluations of a model's arms, the untrained one first, which answers alike with every seed."""
         untrained = (self.bases[model],) * len(self.plan.config.seeds)
         own = dict.fromkeys(run.arm for run in self.plan.runs if run.model == model and run.arm in self.arms)
@@ -68,11 +64,11 @@ def gather(plan: StudyPlan, name: str, out: Path) -> Evidence:
     if not all(is_done(entries, key) for key in plan.bases.values()):
         raise InputError(f"{out}: the untrained model is not measured yet; run `sightline study` to the end.")
 
-    def read(key: str) -> Evaluations:
+    def read(key: str) -> Evaluation:
         return read_evaluation(folder_of(plan.pieces[key], out), plan.config.evaluate.benchmarks)
 
     missing = _missing(plan.runs, entries)
-    arms: dict[str, tuple[Evaluations, ...]] = {}
+    arms: dict[str, tuple[Evaluation, ...]] = {}
     for run in plan.runs:
         if run.eval is not None and run.arm not in missing:
             arms[run.arm] = (*arms.get(run.arm, ()), read(run.eval))
@@ -96,27 +92,16 @@ def _missing(runs: Sequence[Run], entries: Mapping[str, LedgerEntry]) -> tuple[s
     return tuple(dict.fromkeys(left))
 
 
-class ArmFinding(Row):
+class ArmFinding(MetricDifference):
     """One metric of one arm. `difference` is to the baseline, on the same images and with the same seeds.
 
-    `images` is the number of them. `p` is of the same test as the interval, `p_holm` corrected for every difference of
-    the study whose metric has a direction.
+    `p_holm` is corrected for every difference of the study whose metric has a direction.
     """
 
     arm: str
     benchmark: str
     metric: str
-    label: str
-    unit: Unit
-    higher_is_better: bool | None
-    primary: bool
     value: Estimate
-    difference: Estimate | None
-    verdict: str
-    by_seed: tuple[float | None, ...]
-    images: int
-    p: float | None = None
-    p_holm: float | None = None
 
 
 class Cost(Row):
@@ -175,7 +160,7 @@ def outcome(evidence: Evidence, resamples: int = RESAMPLES) -> Outcome:
         about=config.about,
         baseline=config.baseline or BASE,
         seeds=config.seeds,
-        findings=_corrected(findings),
+        findings=with_holm(findings, _is_quotable),
         costs=costs,
         unequal=_unequal(costs),
         missing=evidence.missing,
@@ -184,7 +169,7 @@ def outcome(evidence: Evidence, resamples: int = RESAMPLES) -> Outcome:
 
 
 def _claims(
-    claims: Sequence[ClaimSpec], model: str, runs: Mapping[str, Sequence[Evaluations]]
+    claims: Sequence[ClaimSpec], model: str, runs: Mapping[str, Sequence[Evaluation]]
 ) -> Iterator[ClaimFinding]:
     """Each claim's figure with a model, once the metric is known to be there; arms are known by their full names."""
     short = {arm.removeprefix(full_name(model, "")): found for arm, found in runs.items()}
@@ -199,43 +184,27 @@ def _claims(
         yield judge_claim(told, short)
 
 
-def _findings(
-    arm: str, runs: Sequence[Evaluations], against: Sequence[Evaluations], resamples: int
-) -> list[ArmFinding]:
-    """The arm's own number alone, where it is the baseline itself."""
-    made = []
-    for name, first in runs[0].items():
-        scores: list[tuple[Sequence[Score], Sequence[Score]]] = [
-            (other[name].scores, run[name].scores) for other, run in zip(against, runs, strict=True)
-        ]
-        found = compare(scores, first.metrics, resamples=resamples)
-        for metric, told in first.metrics.items():
-            difference = None if against is runs else found[metric].difference
-            made.append(
-                ArmFinding(
-                    arm=arm,
-                    benchmark=name,
-                    metric=metric,
-                    label=told.label,
-                    unit=told.unit,
-                    higher_is_better=told.higher_is_better,
-                    primary=told.primary,
-                    value=found[metric].after,
-                    difference=difference,
-                    verdict="" if difference is None else verdict(difference, told.higher_is_better),
-                    by_seed=found[metric].by_seed,
-                    images=found[metric].clusters,
-                    p=None if difference is None else found[metric].p,
-                )
-            )
-    return made
+def _findings(arm: str, runs: Sequence[Evaluation], against: Sequence[Evaluation], resamples: int) -> list[ArmFinding]:
+    """Every metric of an arm; without a difference where the arm is the baseline itself."""
+    pairs = list(zip(against, runs, strict=True))
+    return [
+        ArmFinding.of(
+            metric,
+            found,
+            is_baseline=against is runs,
+            arm=arm,
+            benchmark=benchmark,
+            metric=name,
+            value=found.after,
+        )
+        for benchmark in runs[0]
+        for name, metric, found in compare_metrics(pairs, benchmark, resamples=resamples)
+    ]
 
 
-def _corrected(findings: Sequence[ArmFinding]) -> tuple[ArmFinding, ...]:
-    """With Holm's correction: one family of all differences that could be quoted as better or worse."""
-    family = [f for f in findings if f.higher_is_better is not None and f.difference is not None]
-    found = {id(f): p for f, p in zip(family, holm([f.p for f in family]), strict=True)}
-    return tuple(f.model_copy(update={"p_holm": found.get(id(f))}) for f in findings)
+def _is_quotable(finding: ArmFinding) -> bool:
+    """Whether a difference could be quoted as better or worse: the family of Holm's correction."""
+    return finding.higher_is_better is not None and finding.difference is not None
 
 
 def _cost(evidence: Evidence, arm: str) -> Cost:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import InputError
+from sightline.evals.comparison import Verdict, verdict
 from sightline.evals.directory import read_evaluation
 from sightline.records.rows import Estimate
-from sightline.report.comparison import Verdict, compare_evaluations, verdict
+from sightline.report.comparison import compare_evaluations
 from tests.study.directories import evaluation
 
 

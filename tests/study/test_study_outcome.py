@@ -5,13 +5,14 @@ import io
 
 import pytest
 
+from sightline.evals.comparison import Verdict, with_holm
 from sightline.records.rows import Estimate
 from sightline.study.report.study_results import COLUMNS, StudyResults, csv_text
 from sightline.study.report.words import starred
-from sightline.study.results import ArmFinding, Cost, Outcome, _corrected, _unequal
+from sightline.study.results import ArmFinding, Cost, Outcome, _is_quotable, _unequal
 
 
-def finding(arm: str, p: float | None, *, higher: bool | None = True, verdict: str = "better") -> ArmFinding:
+def finding(arm: str, p: float | None, *, higher: bool | None = True, verdict: Verdict = "better") -> ArmFinding:
     value = Estimate(value=0.5, stderr=0.1, ci95=(0.4, 0.6), n=10)
     difference = None if p is None else Estimate(value=0.1, stderr=0.02, ci95=(0.05, 0.15), n=10)
     return ArmFinding(
@@ -50,7 +51,7 @@ def outcome(*findings: ArmFinding) -> Outcome:
         about="",
         baseline="base",
         seeds=(0,),
-        findings=_corrected(findings),
+        findings=with_holm(findings, _is_quotable),
         costs=(cost("x", 8, 100),),
         unequal=(),
         missing=("late",),

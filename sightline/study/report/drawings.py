@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from matplotlib.ticker import MaxNLocator
 
+from sightline.evals.metrics import Unit
 from sightline.report.canvas import ARM_COLORS, COLORS, HEIGHT, WIDTH, draw_legend, new_figure, styled, svg_text
-from sightline.report.formatting import Unit
 from sightline.study.report.tradeoff import Side, Tradeoff
 from sightline.study.report.words import is_base, name, starred
 from sightline.study.results import ArmFinding

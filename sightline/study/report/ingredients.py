@@ -9,12 +9,10 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sightline.evals.significance import holm
-from sightline.evals.statistics import RESAMPLES, compare
+from sightline.evals.comparison import MetricDifference, compare_metrics, with_holm
+from sightline.evals.statistics import RESAMPLES
 from sightline.records.manifest import MANIFEST, Manifest, read_manifest
-from sightline.records.rows import Estimate, Row, Score
-from sightline.report.comparison import Verdict, verdict
-from sightline.report.formatting import Unit
+from sightline.records.rows import Estimate
 from sightline.study.config import StudyConfig
 from sightline.study.plan import Job
 from sightline.study.results import Evidence
@@ -174,7 +172,7 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
-class Effect(Row):
+class Effect(MetricDifference):
     """One metric's difference between two levels of an ingredient, `after` minus `before`.
 
     `pairings` are the arms compared, each with the same seed and on the same images; where there are several, numbers
@@ -188,59 +186,30 @@ class Effect(Row):
     pairings: tuple[tuple[str, str], ...]
     benchmark: str
     metric: str
-    label: str
-    unit: Unit
-    higher_is_better: bool | None
-    primary: bool
     difference: Estimate
-    verdict: Verdict
-    by_seed: tuple[float | None, ...]
-    images: int
-    p: float | None = None
-    p_holm: float | None = None
 
 
-def effects_of(
+def compute_effects(
     evidence: Evidence, found: Sequence[IngredientContrast], resamples: int = RESAMPLES
 ) -> tuple[Effect, ...]:
     """Every metric of every contrast."""
-    made = [effect for contrast in found for effect in _effects(evidence, contrast, resamples)]
-    family = [effect for effect in made if effect.primary and effect.higher_is_better is not None]
-    corrected = {id(e): p for e, p in zip(family, holm([e.p for e in family]), strict=True)}
-    return tuple(effect.model_copy(update={"p_holm": corrected.get(id(effect))}) for effect in made)
+    effects = [effect for contrast in found for effect in _effects(evidence, contrast, resamples)]
+    return with_holm(effects, lambda effect: effect.primary and effect.higher_is_better is not None)
 
 
 def _effects(evidence: Evidence, contrast: IngredientContrast, resamples: int) -> list[Effect]:
-    """Runs go setting by setting, and within one seed by seed, as `compare` wants them."""
+    """Runs are ordered by setting, and within one by seed, as `compare` wants them."""
     runs = [
         pair
         for before, after in contrast.pairings
         for pair in zip(evidence.arms[before], evidence.arms[after], strict=True)
     ]
-    made = []
-    for benchmark, first in runs[0][0].items():
-        scores: list[tuple[Sequence[Score], Sequence[Score]]] = [
-            (before[benchmark].scores, after[benchmark].scores) for before, after in runs
-        ]
-        for name, found in compare(scores, first.metrics, settings=len(contrast.pairings), resamples=resamples).items():
-            metric = first.metrics[name]
-            made.append(
-                Effect(
-                    **contrast._asdict(),
-                    benchmark=benchmark,
-                    metric=name,
-                    label=metric.label,
-                    unit=metric.unit,
-                    higher_is_better=metric.higher_is_better,
-                    primary=metric.primary,
-                    difference=found.difference,
-                    verdict=verdict(found.difference, metric.higher_is_better),
-                    by_seed=found.by_seed,
-                    images=found.clusters,
-                    p=found.p,
-                )
-            )
-    return made
+    settings = len(contrast.pairings)
+    return [
+        Effect.of(metric, found, **contrast._asdict(), benchmark=benchmark, metric=name)
+        for benchmark in runs[0][0]
+        for name, metric, found in compare_metrics(runs, benchmark, settings=settings, resamples=resamples)
+    ]
 
 
 #: Settings that change how long a step takes and not what it gives.

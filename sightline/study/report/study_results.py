@@ -13,7 +13,7 @@ from sightline.records.rows import Estimate
 from sightline.report.curves import Curve
 from sightline.report.formatting import difference_text, interval_text, value_text
 from sightline.study.config import BASE
-from sightline.study.report.ingredients import Effect, axis_levels, contrasts, effects_of, recipe_of
+from sightline.study.report.ingredients import Effect, axis_levels, compute_effects, contrasts, recipe_of
 from sightline.study.report.learning import Learned, Runs, learning
 from sightline.study.report.pair_sets import PairFolder, PairSet, pair_sets
 from sightline.study.report.tradeoff import Tradeoff, tradeoffs
@@ -49,7 +49,7 @@ def study_material(evidence: Evidence, resamples: int = RESAMPLES) -> StudyMater
     curves, learned = learning(_logs(evidence), {arm: recipe.get("loss") for arm, recipe in recipes.items()})
     results = StudyResults(
         **dict(found),
-        effects=effects_of(evidence, told, resamples),
+        effects=compute_effects(evidence, told, resamples),
         tradeoffs=tradeoffs(found.findings),
         pair_sets=sets,
         learned=learned,

@@ -5,8 +5,8 @@ The choice of metrics follows a rule and no one's taste, so that no study picks 
 
 from collections.abc import Iterator, Sequence
 
+from sightline.evals.metrics import Unit
 from sightline.records.rows import Estimate, Row
-from sightline.report.formatting import Unit
 from sightline.study.results import ArmFinding
 
 MOST = 6  # plots on a page
