@@ -79,13 +79,13 @@ def run(
     with open_bars() as bars:
         task = bars.add_task("study", total=len(plan.pieces), note="")
 
-        def told(done: Done) -> None:
+        def on_done(done: Done) -> None:
             bars.update(task, advance=1, note=f"{done.piece.kind} {done.piece.label}"[:40])
 
         def note(text: str) -> None:
             bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-        failed = run_study(plan, name, out, workers=workers, told=told, say=note)
+        failed = run_study(plan, name, out, workers=workers, on_done=on_done, log=note)
     for done in failed:
         say(f"{done.piece.kind} {done.piece.label}: {done.error}", err=True, red=True)
     print_outcome(write_study_report(plan, name, out))

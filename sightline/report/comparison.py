@@ -137,11 +137,11 @@ def _remarks(before: BenchmarkResult, afters: Sequence[BenchmarkResult]) -> tupl
     """Every remark once, in the order of the sides, behind the names of those that have it unless all do."""
     names = ["base", *(f"aligned {number}" if len(afters) > 1 else "aligned" for number in range(1, len(afters) + 1))]
     sides = dict(zip(names, (before, *afters), strict=True))
-    told = []
+    lines = []
     for remark in dict.fromkeys(remark for side in sides.values() for remark in side.remarks):
         of = [name for name, side in sides.items() if remark in side.remarks]
-        told.append(remark if len(of) == len(sides) else f"{', '.join(of)}: {remark}")
-    return tuple(told)
+        lines.append(remark if len(of) == len(sides) else f"{', '.join(of)}: {remark}")
+    return tuple(lines)
 
 
 def _is_undefined(name: str, metric: AnyMetric, found: Comparison) -> bool:

@@ -125,7 +125,7 @@ def _curve(plan: PlotPlan, runs: Runs) -> Curve:
 
 
 def _values(runs: Runs, value: Callable[[StepRecord], float | None]) -> list[float]:
-    return [made for run in runs for step in run if (made := value(step)) is not None]
+    return [number for run in runs for step in run if (number := value(step)) is not None]
 
 
 def _ends(runs: Runs, value: Callable[[StepRecord], float | None]) -> tuple[float, float] | None:

@@ -45,7 +45,7 @@ def training_curves(runs: Sequence[Sequence[StepRecord]], series: Sequence[Serie
         figure, axes = new_figure()
         for label, color, dashes, value in series:
             for number, run in enumerate(runs):
-                points = [(step.step + 1, made) for step in run if (made := value(step)) is not None]
+                points = [(step.step + 1, found) for step in run if (found := value(step)) is not None]
                 if not points:
                     continue
                 steps, values = np.array(points).T

@@ -26,7 +26,7 @@ def render(template: str, context: dict[str, object]) -> str:
 
 def environment() -> jinja2.Environment:
     """Where templates are found and how their values are written."""
-    made = jinja2.Environment(
+    result = jinja2.Environment(
         loader=jinja2.PackageLoader("sightline.report", "templates"),
         autoescape=True,
         finalize=html_text,
@@ -34,7 +34,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {
+    result.filters |= {
         "value": formatting.value_text,
         "difference": formatting.difference_text,
         "interval": formatting.interval_text,
@@ -47,7 +47,7 @@ def environment() -> jinja2.Environment:
         "place": place,
         "svg": Markup,
     }
-    return made
+    return result
 
 
 def place(difference: float, scale: float) -> str:

@@ -24,7 +24,7 @@ Word = Literal["confirmed", "contradicted", "undecided", "not at the published s
 #: The share of studies, all of whose claims are undecidable, in which one or more is decided.
 LEVEL = 0.05
 WITH_MARGIN = ("same", "not worse")
-_ASKED = {"same": "within", "not worse": "not worse by"}
+_MARGIN_TEXTS = {"same": "within", "not worse": "not worse by"}
 
 
 class ClaimSpec(Config):
@@ -97,10 +97,10 @@ class ClaimFinding(Row):
         """What the claim is held against: its margin and the published difference."""
         if self.unit is None:
             return ""
-        told = [] if self.margin is None else [f"{_ASKED[self.expect]} {effect_text(self.margin, self.unit)}"]
+        texts = [] if self.margin is None else [f"{_MARGIN_TEXTS[self.expect]} {effect_text(self.margin, self.unit)}"]
         if self.published is not None:
-            told.append(f"published {difference_text(self.published, self.unit)}")
-        return ", ".join(told)
+            texts.append(f"published {difference_text(self.published, self.unit)}")
+        return ", ".join(texts)
 
 
 def borders(expect: str, margin: float | None, higher_is_better: bool | None) -> tuple[float, float]:
@@ -146,10 +146,10 @@ def judge_claim(claim: ClaimSpec, runs: Mapping[str, Sequence[Mapping[str, Bench
     Raises:
         InputError: `not worse` of a metric that has no good direction.
     """
-    told = claim.model_dump()
+    fields = claim.model_dump()
     before, after = runs.get(claim.against), runs.get(claim.arm)
     if not before or not after:
-        return ClaimFinding(**told)
+        return ClaimFinding(**fields)
     metrics = figure_alone(after[0][claim.benchmark].metrics, claim.metric)
     metric = metrics[claim.metric]
     if claim.expect == "not worse" and metric.higher_is_better is None:
@@ -158,29 +158,29 @@ def judge_claim(claim: ClaimSpec, runs: Mapping[str, Sequence[Mapping[str, Bench
             "in neither direction; expect higher, lower or same"
         )
     pairs = [(b[claim.benchmark].scores, a[claim.benchmark].scores) for b, a in zip(before, after, strict=True)]
-    made = compare(pairs, metrics)[claim.metric]
-    word = word_of(made.difference, claim, metric.higher_is_better)
+    compared = compare(pairs, metrics)[claim.metric]
+    word = word_of(compared.difference, claim, metric.higher_is_better)
     return ClaimFinding(
-        **told,
+        **fields,
         unit=metric.unit,
-        difference=made.difference,
-        p=_p_of(made, claim, metric.higher_is_better),
-        p_published=None if claim.published is None else made.p_at(claim.published),
+        difference=compared.difference,
+        p=_p_of(compared, claim, metric.higher_is_better),
+        p_published=None if claim.published is None else compared.p_at(claim.published),
         word=word,
         word_alone=word,
     )
 
 
-def _p_of(made: Comparison, claim: ClaimSpec, higher_is_better: bool | None) -> float | None:
+def _p_of(compared: Comparison, claim: ClaimSpec, higher_is_better: bool | None) -> float | None:
     """The p of the decision that the difference is nearest to: it is below 5 % where the interval decides.
 
     For `same` these are two tests, one against either margin, and inside of them the larger p counts (TOST).
     """
     lower, upper = borders(claim.expect, claim.margin, higher_is_better)
-    value = made.difference.value
+    value = compared.difference.value
     if value is None:
         return None
-    found = [p for p in (made.p_at(lower), made.p_at(upper)) if p is not None]
+    found = [p for p in (compared.p_at(lower), compared.p_at(upper)) if p is not None]
     return max(found, default=None)
 
 

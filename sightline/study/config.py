@@ -237,10 +237,10 @@ class EvaluateSpec(Config):
 
     def settings(self) -> dict[str, Any]:
         """What decides the numbers, without what says where files are or how fast it goes."""
-        told = self.model_dump(mode="json", include={"benchmarks", "limit", "validation", "autocast"})
-        later = self.model_dump(mode="json", include={"dtype", "max_new_tokens", "judge"}, exclude_none=True)
+        always = self.model_dump(mode="json", include={"benchmarks", "limit", "validation", "autocast"})
+        if_set = self.model_dump(mode="json", include={"dtype", "max_new_tokens", "judge"}, exclude_none=True)
         return (
-            told | later
+            always | if_set
         )  # keys that were not there from the start are part of a piece's key only where they say something
 
 
@@ -308,9 +308,9 @@ class StudyConfig(Config):
         below_pairs = {name: spec.below for name, spec in self.pairs.items()}
         refuse_ring(below_pairs, "pairs {} are built on each other; give one of them samples")
         plain = {name: spec for name, spec in self.samples.items() if spec.curate is None}
-        for name, made in self.samples.items():
-            _known(made.match.of if made.match is not None else None, self.samples, f"samples.{name}.match.of")
-        matched = {name: made.match for name, made in self.samples.items()}
+        for name, samples in self.samples.items():
+            _known(samples.match.of if samples.match is not None else None, self.samples, f"samples.{name}.match.of")
+        matched = {name: samples.match for name, samples in self.samples.items()}
         below_samples = {name: () if match is None else (match.of,) for name, match in matched.items()}
         refuse_ring(below_samples, "samples {} are made of each other; give one of them files")
         _known(self.evaluate.samples, self.samples, "evaluate.samples")
@@ -350,13 +350,13 @@ class StudyConfig(Config):
 
     def all_arms(self) -> dict[str, ArmSpec]:
         """Every arm by name: the combinations of the axes' levels first."""
-        made: dict[str, ArmSpec] = {}
+        combined: dict[str, ArmSpec] = {}
         for levels in product(*self.axes.values()) if self.axes else ():
             arm = ArmSpec()
             for axis, level in zip(self.axes.values(), levels, strict=True):
                 arm = axis[level].over(arm)
-            made["+".join(levels)] = arm
-        return made | self.arms
+            combined["+".join(levels)] = arm
+        return combined | self.arms
 
 
 def full_name(model: str, arm: str) -> str:
@@ -366,12 +366,12 @@ def full_name(model: str, arm: str) -> str:
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Two nested mappings, the one above winning; a loss is replaced as a whole, since its keys depend on its name."""
-    made = dict(below)
+    result = dict(below)
     for key, value in above.items():
-        old = made.get(key)
+        old = result.get(key)
         inner = isinstance(old, Mapping) and isinstance(value, Mapping) and "name" not in value
-        made[key] = merged(old, value) if inner and isinstance(old, Mapping) else value
-    return made
+        result[key] = merged(old, value) if inner and isinstance(old, Mapping) else value
+    return result
 
 
 def _known(name: str | None, known: Mapping[str, object], what: str) -> None:

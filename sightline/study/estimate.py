@@ -50,8 +50,8 @@ def rows_of(plan: StudyPlan, place: str | None) -> int | None:
     if sort_of(piece) == "samples":
         return int(settings["count"])
     if "layout" in settings:
-        told = plan.config.pairs[piece.label].files
-        return None if told is None else told.rows
+        source = plan.config.pairs[piece.label].files
+        return None if source is None else source.rows
     if sort_of(piece) == "average":
         return rows_of(plan, piece.inputs["first"])
     if sort_of(piece) == "builder":

@@ -59,8 +59,8 @@ class JobContext:
                 return {key: walk(inner) for key, inner in value.items()}
             return [walk(inner) for inner in value] if isinstance(value, list) else value
 
-        made: dict[str, Any] = walk(self.piece.settings)
-        return made
+        settings: dict[str, Any] = walk(self.piece.settings)
+        return settings
 
     @property
     def adapter(self) -> Path | None:
@@ -106,10 +106,10 @@ def _samples(job: JobContext) -> None:
     from importlib import import_module
 
     lab = import_module("sightline.lab.samples")
-    told = job.settings()
-    with _file(told["scenes"]) as path:
+    settings = job.settings()
+    with _file(settings["scenes"]) as path:
         config = load_config(lab.ScenesConfig, path)
-    lab.write_scenes(config, told["split"], told["count"], job.out)
+    lab.write_scenes(config, settings["split"], settings["count"], job.out)
 
 
 def _curated(job: JobContext) -> None:
@@ -124,9 +124,9 @@ def _curated(job: JobContext) -> None:
 def _matched(job: JobContext) -> None:
     from sightline.recipes.matching.steps import STEPS
 
-    told = job.settings()
-    step = STEPS[told["match"]]
-    with _file(told["config"]) as path:
+    settings = job.settings()
+    step = STEPS[settings["match"]]
+    with _file(settings["config"]) as path:
         config = load_config(step.config, path)
     step.run(job.place, config, job.piece.seed, job.out, None)
 
@@ -164,22 +164,24 @@ def _eval(job: JobContext) -> None:
 def _fetch(job: JobContext) -> None:
     from sightline.data.hub import FetchConfig, PackageConfig, fetch, fetch_package
 
-    told = job.settings()
-    if told["type"] == "package":
-        fetch_package(PackageConfig(**told), job.out)
+    settings = job.settings()
+    if settings["type"] == "package":
+        fetch_package(PackageConfig(**settings), job.out)
     else:
-        fetch(FetchConfig(**told), job.out)
+        fetch(FetchConfig(**settings), job.out)
 
 
 def _import(job: JobContext) -> None:
     from sightline.data.formats.importing import ImportRequest, import_layout
     from sightline.data.formats.layout import LayoutConfig
 
-    told = job.settings()
-    with _file(told["config"]) as path:
+    settings = job.settings()
+    with _file(settings["config"]) as path:
         read = load_config(LayoutConfig, path)
-    images = None if told["images"] is None else Path(told["images"])
-    import_layout(ImportRequest(job.files, told["layout"], images, skip_bad=told["skip_bad"], read=read), job.out)
+    images = None if settings["images"] is None else Path(settings["images"])
+    import_layout(
+        ImportRequest(job.files, settings["layout"], images, skip_bad=settings["skip_bad"], read=read), job.out
+    )
 
 
 def _take(job: JobContext) -> None:
@@ -228,24 +230,29 @@ def words_of(job: JobContext) -> list[str]:
 
 
 def _fetch_command(job: JobContext) -> list[str]:
-    told = job.settings()
-    if told["type"] == "package":
-        inside = ["--inside", told["inside"]] if told["inside"] is not None else []
-        return ["fetch", "package", told["package"], *inside, *(["--source"] if told["source"] else [])]
-    return ["fetch", told["type"], told["hub"], *(["--revision", told["revision"]] if told["revision"] else [])]
+    settings = job.settings()
+    if settings["type"] == "package":
+        inside = ["--inside", settings["inside"]] if settings["inside"] is not None else []
+        return ["fetch", "package", settings["package"], *inside, *(["--source"] if settings["source"] else [])]
+    return [
+        "fetch",
+        settings["type"],
+        settings["hub"],
+        *(["--revision", settings["revision"]] if settings["revision"] else []),
+    ]
 
 
 def _import_command(job: JobContext) -> list[str]:
-    told = job.settings()
-    images = ["--images", told["images"]] if told["images"] is not None else []
-    skip = ["--skip-bad"] if told["skip_bad"] else []
-    return ["import", told["layout"], str(job.files), *images, *skip, *_sets(told["config"])]
+    settings = job.settings()
+    images = ["--images", settings["images"]] if settings["images"] is not None else []
+    skip = ["--skip-bad"] if settings["skip_bad"] else []
+    return ["import", settings["layout"], str(job.files), *images, *skip, *_sets(settings["config"])]
 
 
 def _take_command(job: JobContext) -> list[str]:
-    told = job.settings()["take"]
-    seed = ["--random-seed", str(told["random_seed"])] if told["random_seed"] is not None else []
-    return ["pairs", "take", str(job.inputs["source"]), "--count", str(told["count"]), *seed]
+    settings = job.settings()["take"]
+    seed = ["--random-seed", str(settings["random_seed"])] if settings["random_seed"] is not None else []
+    return ["pairs", "take", str(job.inputs["source"]), "--count", str(settings["count"]), *seed]
 
 
 def _average_command(job: JobContext) -> list[str]:
@@ -254,13 +261,13 @@ def _average_command(job: JobContext) -> list[str]:
 
 def _samples_command(job: JobContext) -> list[str]:
     settings = job.settings()
-    told = ["lab", "scenes", "--split", settings["split"], "--count", str(settings["count"])]
-    return told + _sets(settings["scenes"])
+    words = ["lab", "scenes", "--split", settings["split"], "--count", str(settings["count"])]
+    return words + _sets(settings["scenes"])
 
 
 def _curated_command(job: JobContext) -> list[str]:
-    told = ["curate", str(job.inputs["samples"]), "--seed", str(job.piece.seed)]
-    return told + _sets(job.settings()["curate"])
+    words = ["curate", str(job.inputs["samples"]), "--seed", str(job.piece.seed)]
+    return words + _sets(job.settings()["curate"])
 
 
 def _matched_command(job: JobContext) -> list[str]:
@@ -271,26 +278,26 @@ def _matched_command(job: JobContext) -> list[str]:
 def _built_command(job: JobContext) -> list[str]:
     settings = job.settings()
     builder = settings["builder"]
-    told = ["pairs", builder]
-    told += ["--model", str(job.model)] if get_entry(builder).needs_model else []
-    told += ["--seed", str(job.piece.seed), "--samples", str(job.inputs["samples"])]
-    return told + _sets(settings["config"])
+    words = ["pairs", builder]
+    words += ["--model", str(job.model)] if get_entry(builder).needs_model else []
+    words += ["--seed", str(job.piece.seed), "--samples", str(job.inputs["samples"])]
+    return words + _sets(settings["config"])
 
 
 def _train_command(job: JobContext) -> list[str]:
-    told = ["train", "--model", str(job.model), "--seed", str(job.piece.seed)]
+    words = ["train", "--model", str(job.model), "--seed", str(job.piece.seed)]
     for role in ("pairs", "samples"):
-        told += [f"--{role}", str(job.inputs[role])] if role in job.inputs else []
-    return told + _sets(job.settings()["config"])
+        words += [f"--{role}", str(job.inputs[role])] if role in job.inputs else []
+    return words + _sets(job.settings()["config"])
 
 
 def _eval_command(job: JobContext) -> list[str]:
     settings, places = job.settings(), job.places
-    told = ["eval", "--model", str(job.model), "--bench", ",".join(settings.pop("benchmarks"))]
-    told += ["--adapter", str(job.adapter)] if job.adapter is not None else []
-    told += ["--data", str(job.data), "--batch-size", str(places.batch_size)]
-    told += ["--images", str(places.images)] if places.images is not None else []
-    return told + _sets({key: value for key, value in settings.items() if value is not None})
+    words = ["eval", "--model", str(job.model), "--bench", ",".join(settings.pop("benchmarks"))]
+    words += ["--adapter", str(job.adapter)] if job.adapter is not None else []
+    words += ["--data", str(job.data), "--batch-size", str(places.batch_size)]
+    words += ["--images", str(places.images)] if places.images is not None else []
+    return words + _sets({key: value for key, value in settings.items() if value is not None})
 
 
 _WORDS: dict[str, Callable[[JobContext], list[str]]] = {

@@ -139,14 +139,14 @@ class Ledger:
 
     def begin(self, entry: LedgerEntry) -> None:
         """A piece is begun, for the first time or again."""
-        told = (entry.key, entry.kind, entry.label, entry.folder, entry.command, entry.seed, time.time())
+        values = (entry.key, entry.kind, entry.label, entry.folder, entry.command, entry.seed, time.time())
         with self._open() as ledger:
             ledger.execute(
                 "INSERT INTO pieces (key, kind, label, folder, command, seed, began, state)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, 'running')"
                 " ON CONFLICT (key) DO UPDATE SET state = 'running', label = excluded.label,"
                 " folder = excluded.folder, command = excluded.command, note = NULL",
-                told,
+                values,
             )
 
     def end(self, key: str, state: State, *, seconds: float, note: str = "", **found: Mapping[str, float]) -> None:
@@ -196,9 +196,9 @@ class Ledger:
 
 def _is_readable(row: sqlite3.Row) -> bool:
     texts = (row["key"], row["kind"], row["label"], row["folder"], row["command"], row["state"])
-    told = all(_is_json(row[name] or "{}") for name in ("counts", "numbers"))
+    counted = all(_is_json(row[name] or "{}") for name in ("counts", "numbers"))
     numbers = all(isinstance(row[name], int | float | None) for name in ("seed", "began", "seconds"))
-    return told and numbers and all(isinstance(text, str) for text in texts)
+    return counted and numbers and all(isinstance(text, str) for text in texts)
 
 
 def _is_json(text: object) -> bool:
@@ -214,9 +214,9 @@ def _free(path: Path) -> Path:
 
 
 def _entry(row: sqlite3.Row) -> LedgerEntry:
-    told = {name: row[name] for name in ("key", "kind", "label", "folder", "command", "seed", "state", "seconds")}
+    columns = {name: row[name] for name in ("key", "kind", "label", "folder", "command", "seed", "state", "seconds")}
     return LedgerEntry(
-        **told,
+        **columns,
         counts=json.loads(row["counts"] or "{}"),
         numbers=json.loads(row["numbers"] or "{}"),
         note=row["note"] or "",

@@ -160,9 +160,9 @@ class _Planner:
     def _samples(self, name: str, seed: int) -> str:
         spec: SamplesSpec = self._config.samples[name]
         if spec.curate is not None:
-            told, used = self._resolved({"curate": _settings(spec.curate)}, seed)
+            resolved, used = self._resolved({"curate": _settings(spec.curate)}, seed)
             inputs = {"samples": self._samples(spec.curate.of, seed)}
-            return self._add("samples", f"{full_name(self._name, name)} {seed}", told, seed, inputs | used)
+            return self._add("samples", f"{full_name(self._name, name)} {seed}", resolved, seed, inputs | used)
         if spec.match is not None:
             return self._matched(name, spec.match, seed)
         if spec.path is not None:
@@ -202,8 +202,8 @@ class _Planner:
             return self._add("pairs", f"{name} {own}", {"average": True}, 0, inputs)
         needs_model = get_entry(str(spec.builder)).needs_model
         inputs = {"samples": self._rows(str(spec.samples), own), **(self._model if needs_model else {})}
-        told = merged(_settings(spec), self._spec.pairs.get(name, {}))
-        resolved, used = self._resolved({"builder": spec.builder, "config": told}, own)
+        config = merged(_settings(spec), self._spec.pairs.get(name, {}))
+        resolved, used = self._resolved({"builder": spec.builder, "config": config}, own)
         label = full_name(self._name, name) if needs_model else name
         return self._add("pairs", f"{label} {own}", resolved, own, inputs | used)
 
@@ -222,14 +222,14 @@ class _Planner:
             kind, f"{count} of {label}", {"take": {"count": count, "random_seed": None}}, 0, {"source": place}
         )
 
-    def _imported(self, name: str, spec: PairsSpec, told: FilesSpec) -> str:
+    def _imported(self, name: str, spec: PairsSpec, source: FilesSpec) -> str:
         """Files of a published layout, fetched first where they are on the hub."""
-        files = str(told.path)
-        if told.hub is not None:
-            fetched = {"type": "dataset", "hub": told.hub, "revision": told.revision}
-            files = self._add("fetch", told.hub, fetched, 0, {})
-        settings = {"layout": told.layout, "config": _settings(spec), "skip_bad": told.skip_bad}
-        where = {"inside": told.inside, "images": None if told.images is None else str(told.images)}
+        files = str(source.path)
+        if source.hub is not None:
+            fetched = {"type": "dataset", "hub": source.hub, "revision": source.revision}
+            files = self._add("fetch", source.hub, fetched, 0, {})
+        settings = {"layout": source.layout, "config": _settings(spec), "skip_bad": source.skip_bad}
+        where = {"inside": source.inside, "images": None if source.images is None else str(source.images)}
         return self._add("pairs", name, settings | where, 0, {"files": files})
 
     def _training(self, name: str, seed: int) -> str:
@@ -239,9 +239,9 @@ class _Planner:
             raise InputError(f"study: an arm refers to {name!r}, which is no arm; arms: {', '.join(self._arms)}")
         self._open.append(name)
         arm: ArmSpec = self._arms[name]
-        told = StudySettings(config=arm.config) if arm.config is not None else self._config.train
-        told = told.with_keys(self._spec.set).with_keys(arm.set)
-        settings, used = self._resolved({"config": _settings(told)}, seed)
+        training = StudySettings(config=arm.config) if arm.config is not None else self._config.train
+        training = training.with_keys(self._spec.set).with_keys(arm.set)
+        settings, used = self._resolved({"config": _settings(training)}, seed)
         inputs = dict(self._model)
         if arm.pairs is not None:
             inputs["pairs"] = self._equally_many(arm.pairs, seed)
@@ -251,8 +251,8 @@ class _Planner:
         return self._add("train", f"{full_name(self._name, name)} {seed}", settings, seed, inputs | used)
 
     def _evaluation(self, label: str, train: str | None) -> str:
-        asked = self._config.evaluate.samples
-        data = {} if asked is None else {"data": self._samples(asked, 0)}
+        name = self._config.evaluate.samples
+        data = {} if name is None else {"data": self._samples(name, 0)}
         return self._add("eval", label, self._config.evaluate.settings(), 0, self._measured(train) | data)
 
     def _measured(self, train: str | None) -> dict[str, str]:
@@ -293,7 +293,7 @@ class _Planner:
         return name
 
 
-def _settings(told: StudySettings) -> dict[str, Any]:
+def _settings(given: StudySettings) -> dict[str, Any]:
     """A config as one mapping: the file's keys with those that differ put over them."""
-    below = {} if told.config is None else read_yaml(told.config)
-    return merged(below, told.set)
+    below = {} if given.config is None else read_yaml(given.config)
+    return merged(below, given.set)

@@ -180,8 +180,8 @@ def _claims(
                 f"study: the claim {claim.says!r} is about {claim.metric!r}, which {claim.benchmark} does not measure;"
                 f" it has {', '.join(known)}"
             )
-        told = claim.model_copy(update={"says": f"{model}: {claim.says}"}) if model else claim
-        yield judge_claim(told, short)
+        named = claim.model_copy(update={"says": f"{model}: {claim.says}"}) if model else claim
+        yield judge_claim(named, short)
 
 
 def _findings(arm: str, runs: Sequence[Evaluation], against: Sequence[Evaluation], resamples: int) -> list[ArmFinding]:
@@ -227,7 +227,7 @@ def _cost(evidence: Evidence, arm: str) -> Cost:
 
 def _unequal(costs: Sequence[Cost]) -> tuple[str, ...]:
     """Where arms got other numbers of rows or steps, or answer tokens that differ by more than a tenth."""
-    told = []
+    sentences = []
     for name, label, slack in (
         ("rows", "pairs or prompts", 0.0),
         ("steps", "steps", 0.0),
@@ -236,8 +236,8 @@ def _unequal(costs: Sequence[Cost]) -> tuple[str, ...]:
         known = {cost.arm: value for cost in costs if (value := getattr(cost, name)) is not None}
         if known and max(known.values()) > (1 + slack) * min(known.values()):
             least, most = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
-            told.append(f"Arms differ in {label}: from {known[least]:g} ({least}) to {known[most]:g} ({most}).")
-    return tuple(told)
+            sentences.append(f"Arms differ in {label}: from {known[least]:g} ({least}) to {known[most]:g} ({most}).")
+    return tuple(sentences)
 
 
 def _rows(entry: LedgerEntry) -> float | None:

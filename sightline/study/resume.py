@@ -40,16 +40,16 @@ def known_finished(jobs: Mapping[str, JobContext], ledger: Ledger) -> dict[str, 
     the model comes with Sightline.
     """
     entries = ledger.entries()
-    made: dict[str, Manifest] = {}
+    finished: dict[str, Manifest] = {}
     for key, job in jobs.items():
         manifest = finished_manifest(job.out)
         if manifest is None or not _of_this_lab(job, manifest):
             continue
-        made[key] = manifest
+        finished[key] = manifest
         if key not in entries or entries[key].state != "done":
             ledger.begin(entry_of(job))
             ledger.end(key, "done", seconds=manifest.seconds, counts=dict(manifest.counts), numbers=manifest.numbers)
-    return made
+    return finished
 
 
 def entry_of(job: JobContext) -> LedgerEntry:

@@ -26,8 +26,8 @@ def _silent(_: object) -> None:
 
 def jobs_of(plan: StudyPlan, out: Path) -> dict[str, JobContext]:
     """Every piece as a job, by key."""
-    told = plan.config.evaluate
-    places = Places(data=told.data or out / "data", images=told.images, batch_size=told.batch_size)
+    evaluation = plan.config.evaluate
+    places = Places(data=evaluation.data or out / "data", images=evaluation.images, batch_size=evaluation.batch_size)
 
     def place(key: str) -> Path:
         return folder_of(plan.pieces[key], out) if key in plan.pieces else Path(key)
@@ -55,24 +55,24 @@ def run_study(
     out: Path,
     *,
     workers: int = 1,
-    told: Callable[[Done], None] = _silent,
-    say: Callable[[str], None] = _silent,
+    on_done: Callable[[Done], None] = _silent,
+    log: Callable[[str], None] = _silent,
 ) -> list[Done]:
-    """Do every piece of the plan; `told` hears of each as it ends. The pieces that failed, with their reasons.
+    """Do every piece of the plan; `on_done` hears of each as it ends. The pieces that failed, with their reasons.
 
-    `say` hears what is worth a line. A damaged ledger is put aside and made anew of what is done.
+    `log` hears what is worth a line. A damaged ledger is put aside and made anew of what is done.
 
     Raises:
         InputError: `out` cannot be used, or another process runs a study in it.
     """
-    with _alone(out, say):
-        ledger = Ledger.mended(out, say)
+    with _alone(out, log):
+        ledger = Ledger.mended(out, log)
         runs = [(run.arm, run.seed, run.train, run.eval) for run in plan.runs]
         ledger.begin_study(name, plan.config.model_dump(mode="json"), runs, plan_text(plan))
         jobs = jobs_of(plan, out)
         finished = known_finished(jobs, ledger)
         for key, manifest in finished.items():
-            told(Done(plan.pieces[key], manifest, 0.0))
+            on_done(Done(plan.pieces[key], manifest, 0.0))
         failed: list[Done] = []
         for done in _ended(plan, jobs, out, ledger, set(finished), workers):
             found = done.manifest
@@ -86,7 +86,7 @@ def run_study(
             )
             if found is None:
                 failed.append(done)
-            told(done)
+            on_done(done)
         return failed
 
 
@@ -117,7 +117,7 @@ def _ended(
 
 
 @contextmanager
-def _alone(out: Path, say: Callable[[str], None]) -> Iterator[None]:
+def _alone(out: Path, log: Callable[[str], None]) -> Iterator[None]:
     """One process at a time runs studies in a directory: two would do the same pieces."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def _alone(out: Path, say: Callable[[str], None]) -> Iterator[None]:
                 f"another process runs a study in {out}; wait for it, stop it, or choose another --out"
             ) from error
         except OSError as error:
-            say(f"{out} takes no locks ({error.strerror}); take care that no other process runs a study in it")
+            log(f"{out} takes no locks ({error.strerror}); take care that no other process runs a study in it")
         yield
     finally:
         os.close(descriptor)  # which gives the lock back

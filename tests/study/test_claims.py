@@ -74,19 +74,26 @@ def test_an_undecided_interval_may_exclude_the_published_effect(
     assert word_of(Estimate(value=0.0, stderr=None, ci95=interval, n=4), claim, higher_is_better=True) == word
 
 
-def made(word: Word, p: float | None, p_published: float | None = None, published: float | None = None) -> ClaimFinding:
+def claim_of(
+    word: Word, p: float | None, p_published: float | None = None, published: float | None = None
+) -> ClaimFinding:
     interval = (0.01, 0.05) if word in ("confirmed", "contradicted") else (-0.01, 0.05)
-    told = {**CLAIM, "margin": None, "published": published, "word": word, "word_alone": word}
+    fields = {**CLAIM, "margin": None, "published": published, "word": word, "word_alone": word}
     if word == "not done":
-        return ClaimFinding(**told)
+        return ClaimFinding(**fields)
     difference = Estimate(value=0.03, stderr=0.01, ci95=interval, n=4)
-    return ClaimFinding(**told, unit="share", difference=difference, p=p, p_published=p_published)
+    return ClaimFinding(**fields, unit="share", difference=difference, p=p, p_published=p_published)
 
 
 def test_a_word_needs_holm_over_all_claims_of_the_study() -> None:
     """p = 0.001 * 4, 0.02 * 3, 0.5 * 2, and the claim that is not done counts as 1."""
     found = corrected(
-        [made("confirmed", 0.02), made("contradicted", 0.001), made("undecided", 0.5), made("not done", None)]
+        [
+            claim_of("confirmed", 0.02),
+            claim_of("contradicted", 0.001),
+            claim_of("undecided", 0.5),
+            claim_of("not done", None),
+        ]
     )
     assert [claim.word for claim in found] == ["undecided", "contradicted", "undecided", "not done"]
     assert [claim.word_alone for claim in found] == ["confirmed", "contradicted", "undecided", "not done"]
@@ -98,7 +105,12 @@ def test_sizes_are_corrected_over_the_claims_that_have_a_published_one() -> None
     """p of the published effects: 0.01 * 2 and 0.03 * 1; a third claim has none, and its p is no part of it."""
     size: Word = "not at the published size"
     found = corrected(
-        [made(size, 0.4, 0.03, 0.1), made(size, 0.4, 0.01, 0.1), made("confirmed", 0.001), made(size, 0.4, 0.04, 0.1)]
+        [
+            claim_of(size, 0.4, 0.03, 0.1),
+            claim_of(size, 0.4, 0.01, 0.1),
+            claim_of("confirmed", 0.001),
+            claim_of(size, 0.4, 0.04, 0.1),
+        ]
     )
     assert [claim.p_published_holm for claim in found] == [
         pytest.approx(0.06),
@@ -110,8 +122,8 @@ def test_sizes_are_corrected_over_the_claims_that_have_a_published_one() -> None
 
 
 def test_a_decision_that_falls_by_holm_may_still_exclude_the_published_effect() -> None:
-    falls = made("confirmed", 0.04, 1e-5, 0.2)
-    found = corrected([falls, made("undecided", 0.9)])
+    falls = claim_of("confirmed", 0.04, 1e-5, 0.2)
+    found = corrected([falls, claim_of("undecided", 0.9)])
     assert (found[0].word, found[0].word_alone) == ("not at the published size", "confirmed")
 
 
@@ -146,8 +158,8 @@ def test_p_of_a_claim_is_below_5_percent_where_its_interval_decides(seeds: int, 
     rng = np.random.default_rng(3)
     base = evaluation(list(rng.integers(0, 2, 120).astype(float)))
     after = [evaluation(list((rng.random(120) < 0.8).astype(float))) for _ in range(seeds)]
-    told = {**CLAIM, "expect": expect, "margin": None if expect == "higher" else margin}
-    found = judge_claim(ClaimSpec(**told), {"base": [base] * seeds, "dpo": after})
+    fields = {**CLAIM, "expect": expect, "margin": None if expect == "higher" else margin}
+    found = judge_claim(ClaimSpec(**fields), {"base": [base] * seeds, "dpo": after})
     assert found.p is not None
     assert (found.p < 0.05) == (found.word in ("confirmed", "contradicted")), (found.p, found.word)
 
@@ -178,10 +190,10 @@ def test_not_worse_needs_a_direction_and_goes_by_it() -> None:
 def test_a_claim_may_be_about_a_figure_made_of_others() -> None:
     """The best of two parts, one of which is made of another itself: 0.5 rises to 0.75, whatever else there is."""
     base, after = (evaluation([1.0] * n + [0.0] * (40 - n)) for n in (20, 30))
-    told = base["lab-vqa"].metrics["accuracy"].model_dump(exclude={"kind"})
+    fields = base["lab-vqa"].metrics["accuracy"].model_dump(exclude={"kind"})
     metrics: dict[str, AnyMetric] = {
-        "other": Metric(**told | {"numerator": {"unknown": 1.0}}),
-        "accuracy": Metric(**told),
+        "other": Metric(**fields | {"numerator": {"unknown": 1.0}}),
+        "accuracy": Metric(**fields),
         "half": Derived(label="half", unit="share", higher_is_better=True, kind="linear", parts={"accuracy": 0.5}),
         "best": Derived(
             label="best", unit="share", higher_is_better=True, kind="greatest", parts={"half": 1.0, "accuracy": 1.0}

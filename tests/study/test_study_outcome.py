@@ -60,14 +60,14 @@ def outcome(*findings: ArmFinding) -> Outcome:
 
 def test_holm_takes_every_difference_with_a_direction() -> None:
     """p = 0.01, 0.03 and 0.04 of a family of three: 0.03, 0.06, 0.06; baseline and length are no part of it."""
-    made = outcome(
+    result = outcome(
         finding("base", None),
         finding("x", 0.03),
         finding("y", 0.01),
         finding("z", 0.04),
         finding("x", 0.9, higher=None),
     )
-    assert [f.p_holm for f in made.findings] == [
+    assert [f.p_holm for f in result.findings] == [
         None,
         pytest.approx(0.06),
         pytest.approx(0.03),
@@ -77,11 +77,11 @@ def test_holm_takes_every_difference_with_a_direction() -> None:
 
 
 def test_stars_and_rows() -> None:
-    made = outcome(
+    result = outcome(
         finding("base", None), finding("x", 0.03), finding("y", 0.01), finding("z", 0.5, verdict="within noise")
     )
-    assert [found.arm for found in made.findings if starred(found)] == ["y"]
-    results = StudyResults(**dict(made), effects=(), tradeoffs=(), pair_sets=(), learned=())
+    assert [found.arm for found in result.findings if starred(found)] == ["y"]
+    results = StudyResults(**dict(result), effects=(), tradeoffs=(), pair_sets=(), learned=())
     rows = list(csv.DictReader(io.StringIO(csv_text(results))))
     assert tuple(rows[0]) == COLUMNS and len(rows) == 4 + 6
     base, x = rows[0], rows[1]
@@ -98,8 +98,8 @@ def test_stars_and_rows() -> None:
 
 def test_what_was_not_equal_is_said() -> None:
     assert _unequal([cost("x", 8, 100), cost("y", 8, 109)]) == ()
-    told = _unequal([cost("x", 8, 100), cost("y", 9, 120), cost("z", None, 100)])
-    assert told == (
+    sentences = _unequal([cost("x", 8, 100), cost("y", 9, 120), cost("z", None, 100)])
+    assert sentences == (
         "Arms differ in pairs or prompts: from 8 (x) to 9 (y).",
         "Arms differ in answer tokens: from 100 (x) to 120 (y).",
     )

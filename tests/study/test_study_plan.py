@@ -115,7 +115,7 @@ def test_arms_that_stand_on_each_other_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"arms": {}}, "needs arms or axes"),
         ({"seeds": [1, 1]}, "a seed is named twice"),
@@ -134,12 +134,12 @@ def test_arms_that_stand_on_each_other_are_refused() -> None:
         ({"models": {"a": {"path": "lab", "pairs": {"povid": {}}}}}, "models.a.pairs: there is no 'povid'"),
     ],
 )
-def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     file = tmp_path / "study.yaml"
     file.write_text(yaml.safe_dump({**STUDY, **changes}))
     with pytest.raises(InputError) as caught:
         load_config(StudyConfig, file)
-    assert said in str(caught.value) and str(file) in str(caught.value)
+    assert message in str(caught.value) and str(file) in str(caught.value)
 
 
 def test_merging_nested_mappings() -> None:

@@ -147,25 +147,25 @@ def test_work_done_elsewhere_is_found(tmp_path: Path, plan: StudyPlan) -> None:
 
 
 def test_a_damaged_ledger_is_put_aside_and_made_anew(tmp_path: Path, plan: StudyPlan) -> None:
-    jobs, said = jobs_of(plan, tmp_path), list[str]()
+    jobs, lines = jobs_of(plan, tmp_path), list[str]()
     do(next(job for job in jobs.values() if job.piece.kind == "samples"))
     (tmp_path / LEDGER).write_bytes(b"no data base, " * 100)
-    ledger = Ledger.mended(tmp_path, said.append)
+    ledger = Ledger.mended(tmp_path, lines.append)
     known_finished(jobs, ledger)
     assert [entry.kind for entry in ledger.entries().values()] == ["samples"]
-    assert len(said) == 1 and "ledger.sqlite.damaged" in said[0] and (tmp_path / "ledger.sqlite.damaged").exists()
+    assert len(lines) == 1 and "ledger.sqlite.damaged" in lines[0] and (tmp_path / "ledger.sqlite.damaged").exists()
 
 
 def test_a_damaged_row_is_taken_out_and_made_anew(tmp_path: Path, plan: StudyPlan) -> None:
-    jobs, said = jobs_of(plan, tmp_path), list[str]()
+    jobs, lines = jobs_of(plan, tmp_path), list[str]()
     do(next(job for job in jobs.values() if job.piece.kind == "samples"))
     known_finished(jobs, Ledger(tmp_path, write=True))
     with sqlite3.connect(tmp_path / LEDGER) as file:
         file.execute("UPDATE pieces SET counts = '{\"samples\": 8'")
     with pytest.raises(InputError, match="damaged rows"):
         Ledger(tmp_path).entries()
-    ledger = Ledger.mended(tmp_path, said.append)
-    assert ledger.entries() == {} and said == [
+    ledger = Ledger.mended(tmp_path, lines.append)
+    assert ledger.entries() == {} and lines == [
         f"{tmp_path / LEDGER}: 1 damaged rows are taken out; those of finished work are made anew"
     ]
     known_finished(jobs, ledger)

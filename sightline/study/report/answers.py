@@ -45,7 +45,7 @@ class Card(NamedTuple):
     prompt: str
     reference: str
     before: list[Segment]
-    said: list[ArmAnswer]
+    answers: list[ArmAnswer]
 
 
 class Board(NamedTuple):
@@ -117,19 +117,19 @@ def _board(
     picture: Picture,
 ) -> Board:
     changed = {arm: changes(base, result, metric) for arm, result in arms.items()}
-    answers = {arm: _marked(result) for arm, result in arms.items()}
+    marked = {arm: _marked(result) for arm, result in arms.items()}
     before = _marked(base)
     cards = []
     samples = {sample.id: sample for sample in base.samples}
     for sample_id in _shown(changed, list(samples)):
         sample = samples[sample_id]
-        said = [
-            ArmAnswer(arm, places[arm], changed[arm][sample_id], answers[arm][sample_id])
+        answers = [
+            ArmAnswer(arm, places[arm], changed[arm][sample_id], marked[arm][sample_id])
             for arm in arms
-            if sample_id in changed[arm] and sample_id in answers[arm]
+            if sample_id in changed[arm] and sample_id in marked[arm]
         ]
         pictures = [picture(base.folder / image) for image in sample.images]
-        cards.append(Card(sample_id, pictures, sample.prompt, sample.reference or "", before[sample_id], said))
+        cards.append(Card(sample_id, pictures, sample.prompt, sample.reference or "", before[sample_id], answers))
     counts = [(arm, _count(found, "better"), _count(found, "worse"), len(found)) for arm, found in changed.items()]
     return Board(base.name, metric.label, _marks(base), counts, cards)
 

@@ -56,17 +56,17 @@ def forest(rows: Sequence[ArmFinding], against: str, plot: str) -> str:
         return svg_text(figure, plot)
 
 
-def scatter(made: Tradeoff, places: Mapping[str, int], plot: str) -> str:
+def scatter(tradeoff: Tradeoff, places: Mapping[str, int], plot: str) -> str:
     """Arms by hallucination and capability with their intervals, in the colors of their curves.
 
     Arms of the front are filled and joined; the untrained model is a square.
     """
     with styled(plot):
-        figure, axes = new_figure(WIDTH, HEIGHT + 0.3 + _LEGEND_ROW * ((len(made.points) + 1) // 2))
-        sides = (made.hallucination, made.capability)
+        figure, axes = new_figure(WIDTH, HEIGHT + 0.3 + _LEGEND_ROW * ((len(tradeoff.points) + 1) // 2))
+        sides = (tradeoff.hallucination, tradeoff.capability)
         scales = [100 if side.unit == "share" else 1 for side in sides]
         front = []
-        for point in made.points:
+        for point in tradeoff.points:
             known = (point.hallucination, point.capability)
             x, y = (scale * (value.value or 0.0) for scale, value in zip(scales, known, strict=True))
             across, up = ([scale * end for end in value.ci95 or ()] for scale, value in zip(scales, known, strict=True))
@@ -78,8 +78,8 @@ def scatter(made: Tradeoff, places: Mapping[str, int], plot: str) -> str:
             axes.plot(x, y, shape, color=color, markerfacecolor=fill, markersize=6.5, zorder=3, label=label)
             front += [(x, y)] if point.front else []
         axes.plot(*zip(*sorted(front), strict=True), "--", color=COLORS["muted"], linewidth=1, zorder=1)
-        axes.set_xlabel(_axis(made.hallucination, "less is better"))
-        axes.set_ylabel(_axis(made.capability, "more is better"))
+        axes.set_xlabel(_axis(tradeoff.hallucination, "less is better"))
+        axes.set_ylabel(_axis(tradeoff.capability, "more is better"))
         axes.grid(visible=True, axis="x")
         draw_legend(axes)
         return svg_text(figure, plot)

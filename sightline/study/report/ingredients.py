@@ -225,8 +225,8 @@ def recipe_of(evidence: Evidence, arm: str) -> dict[str, Any]:
     """
     run = evidence.runs(arm)[0]
     piece = evidence.plan.pieces[run.train]
-    told = manifest_of(evidence, piece.key)
-    config = _readable(dict(told.config) if told else dict(piece.settings["config"]), evidence)
+    manifest = manifest_of(evidence, piece.key)
+    config = _readable(dict(manifest.config) if manifest else dict(piece.settings["config"]), evidence)
     return {
         "model": run.model or None,
         "pairs": _pairs(evidence, piece.inputs.get("pairs"), run.model),
@@ -269,8 +269,8 @@ def _pairs(evidence: Evidence, key: str | None, model: str) -> dict[str, Any] | 
     piece = None if key is None else evidence.plan.pieces.get(key)
     if piece is None:
         return None if key is None else {"called": Path(key).name}
-    told = manifest_of(evidence, piece.key)
-    config = told.config if told else piece.settings.get("config", {})
+    manifest = manifest_of(evidence, piece.key)
+    config = manifest.config if manifest else piece.settings.get("config", {})
     return {
         "builder": piece.settings.get("builder"),
         "samples": called(evidence, piece.inputs.get("samples")),

@@ -119,13 +119,13 @@ def _samples(spec: SamplesSpec) -> str:
 
 
 def _pairs(evidence: Evidence, recipes: Mapping[str, Mapping[str, Any]]) -> Iterator[Paragraph]:
-    told: dict[str, Mapping[str, Any]] = {}
+    settings_by_name: dict[str, Mapping[str, Any]] = {}
     for arm, recipe in recipes.items():
         if recipe["pairs"] is not None:
             keys = [evidence.plan.pieces[run.train].inputs.get("pairs") for run in evidence.runs(arm)]
             records = computed_in(evidence, [key for key in keys if key in evidence.plan.pieces])
-            told.setdefault(recipe["pairs"]["called"], in_effect(recipe["pairs"], records))
-    for called, settings in told.items():
+            settings_by_name.setdefault(recipe["pairs"]["called"], in_effect(recipe["pairs"], records))
+    for called, settings in settings_by_name.items():
         spec = evidence.plan.config.pairs.get(called)
         often = "" if spec is None or spec.path else ", built anew for each seed" if spec.per_seed else ", built once"
         rest = {key: value for key, value in settings.items() if key != "called"}
@@ -153,10 +153,10 @@ def _training(evidence: Evidence, recipes: Mapping[str, Mapping[str, Any]]) -> I
 
 
 def _evaluation(evidence: Evidence) -> str:
-    told = manifest_of(evidence, next(iter(evidence.plan.bases.values())))
+    manifest = manifest_of(evidence, next(iter(evidence.plan.bases.values())))
     evals = [*evidence.plan.bases.values(), *(run.eval for arm in evidence.arms for run in evidence.runs(arm))]
     config = in_effect(
-        told.config if told else evidence.plan.config.evaluate.model_dump(mode="json"),
+        manifest.config if manifest else evidence.plan.config.evaluate.model_dump(mode="json"),
         computed_in(evidence, [key for key in evals if key is not None]),
     )
     remarks = dict.fromkeys(

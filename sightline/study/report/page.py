@@ -78,7 +78,7 @@ def context(evidence: Evidence, material: StudyMaterial) -> dict[str, object]:
     picture = partial(data_uri, side=PICTURE_SIDE, size=PICTURE_BYTES)
     return {
         "results": results,
-        "asked": words.asked_sentence(results),
+        "design": words.design_sentence(results),
         "verdicts": words.verdict_sentences(results),
         "main": _table("", results, words.primary_metrics(results.findings)),
         "tables": _benchmark_tables(results),
@@ -95,7 +95,7 @@ def context(evidence: Evidence, material: StudyMaterial) -> dict[str, object]:
         "boards": _boards(evidence, picture),
         "answers_rule": answers.RULE,
         "methods": methods(evidence, material.resamples),
-        "pieces": [_made(evidence, key) for key in evidence.plan.pieces],
+        "pieces": [_job_row(evidence, key) for key in evidence.plan.pieces],
         "versions": {name: version for manifest in manifests for name, version in manifest.versions.items()},
         "revisions": list(dict.fromkeys(m.git_revision for m in manifests if m.git_revision)),
         "warnings": list(dict.fromkeys(line for manifest in manifests for line in manifest.warnings)),
@@ -141,28 +141,28 @@ def _benchmark_tables(results: StudyResults) -> list[PageTable]:
 
 
 def _forests(results: StudyResults) -> list[Curve]:
-    made = []
+    curves = []
     for number, key in enumerate(words.primary_metrics(results.findings)):
         rows = [f for f in results.findings if (f.benchmark, f.metric) == key and f.difference is not None]
         if not rows:
             continue
-        told = "; ".join(_told(row) for row in rows)
+        changes = "; ".join(_change_text(row) for row in rows)
         title = f"{rows[0].label}, {rows[0].benchmark}"
         better = _better(rows[0].higher_is_better)
         caption = f"{better[:1].upper()}{better[1:]}. Difference to {words.name(results.baseline)}." if better else ""
-        alt = f"Differences to {words.name(results.baseline)} in {title}: {told}."
-        made.append(Curve(title, drawings.forest(rows, results.baseline, f"forest-{number}"), caption, alt))
-    return made
+        alt = f"Differences to {words.name(results.baseline)} in {title}: {changes}."
+        curves.append(Curve(title, drawings.forest(rows, results.baseline, f"forest-{number}"), caption, alt))
+    return curves
 
 
 def _fronts(results: StudyResults, places: Mapping[str, int]) -> list[Curve]:
-    made = []
+    curves = []
     for number, plot in enumerate(results.tradeoffs):
         sentence = words.front_sentence(plot)
         title = f"{plot.hallucination.label} ({plot.hallucination.benchmark}) against {plot.capability.label}"
         alt = f"{title}, each arm a point. {sentence}"
-        made.append(Curve(title, drawings.scatter(plot, places, f"front-{number}"), sentence, alt))
-    return made
+        curves.append(Curve(title, drawings.scatter(plot, places, f"front-{number}"), sentence, alt))
+    return curves
 
 
 def _effect_lines(results: StudyResults) -> list[EffectLine]:
@@ -177,7 +177,7 @@ def _effect_lines(results: StudyResults) -> list[EffectLine]:
 
 
 def _pair_numbers(sets: Sequence[PairSet]) -> list[PairNumbers]:
-    made = [
+    rows = [
         PairNumbers("mean words of chosen answers", [found.chosen_words for found in sets]),
         PairNumbers("mean words of rejected answers", [found.rejected_words for found in sets]),
         PairNumbers("share of pairs whose chosen answer is longer", [found.chosen_longer for found in sets]),
@@ -188,8 +188,8 @@ def _pair_numbers(sets: Sequence[PairSet]) -> list[PairNumbers]:
         ("", [found.numbers for found in sets]),
     ):
         for key in dict.fromkeys(key for mapping in mappings for key in mapping):
-            made.append(PairNumbers(f"{prefix}{key.replace('_', ' ')}", [mapping.get(key) for mapping in mappings]))
-    return [row for row in made if any(value is not None for value in row.values)]
+            rows.append(PairNumbers(f"{prefix}{key.replace('_', ' ')}", [mapping.get(key) for mapping in mappings]))
+    return [row for row in rows if any(value is not None for value in row.values)]
 
 
 def _pair_outcome(results: StudyResults) -> list[list[str]]:
@@ -197,7 +197,7 @@ def _pair_outcome(results: StudyResults) -> list[list[str]]:
     key = next(iter(words.primary_metrics(results.findings)), None)
     found = {f.arm: f for f in results.findings if (f.benchmark, f.metric) == key}
     return [
-        [f"{arm}: {_told(found[arm], named=False)}" for arm in pairs.arms if arm in found]
+        [f"{arm}: {_change_text(found[arm], named=False)}" for arm in pairs.arms if arm in found]
         for pairs in results.pair_sets
     ]
 
@@ -208,14 +208,14 @@ def _shown_pairs(folders: Sequence[PairFolder], picture: Any) -> list[tuple[str,
     return [(found.name, pair_views(found.pairs, found.folder, each, picture)) for found in shown if found.pairs]
 
 
-def _made(evidence: Evidence, key: str) -> StudyPage:
+def _job_row(evidence: Evidence, key: str) -> StudyPage:
     piece, entry = evidence.plan.pieces[key], evidence.entries.get(key)
     state = "not begun" if entry is None else entry.state
     note = "" if entry is None else entry.note.strip().rpartition("\n")[2]
     return StudyPage(piece.kind, piece.label, key, state, entry, note)
 
 
-def _told(found: ArmFinding, *, named: bool = True) -> str:
+def _change_text(found: ArmFinding, *, named: bool = True) -> str:
     who = f"{words.name(found.arm)} " if named else ""
     if found.difference is None:
         return f"{who}is what others are compared with"

@@ -92,11 +92,11 @@ def _pair_set(name: str, arms: tuple[str, ...], places: Sequence[Path], read: Se
 def _means(found: Sequence[Mapping[str, float]], absent: float | None = None) -> dict[str, float]:
     """Of each number over the manifests that have it; where `absent` is given, the others count as that."""
     names = dict.fromkeys(name for numbers in found for name in numbers)
-    made = {}
+    means = {}
     for name in names:
         values = [numbers.get(name, absent) for numbers in found]
-        made[name] = fmean(value for value in values if value is not None)
-    return made
+        means[name] = fmean(value for value in values if value is not None)
+    return means
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -44,12 +44,12 @@ def study_material(evidence: Evidence, resamples: int = RESAMPLES) -> StudyMater
     found = outcome(evidence, resamples)
     recipes = {arm: recipe_of(evidence, arm) for arm in evidence.arms}
     first = evidence.baseline(next(iter(evidence.bases)))
-    told = contrasts(recipes, axis_levels(evidence.plan.config), first)
+    found_contrasts = contrasts(recipes, axis_levels(evidence.plan.config), first)
     sets, folders = pair_sets(evidence)
     curves, learned = learning(_logs(evidence), {arm: recipe.get("loss") for arm, recipe in recipes.items()})
     results = StudyResults(
         **dict(found),
-        effects=compute_effects(evidence, told, resamples),
+        effects=compute_effects(evidence, found_contrasts, resamples),
         tradeoffs=tradeoffs(found.findings),
         pair_sets=sets,
         learned=learned,
@@ -94,10 +94,10 @@ def _rows(results: StudyResults) -> Iterator[dict[str, object]]:
         yield from _cost(cost)
     for pairs in results.pair_sets:
         yield from _pairs(pairs)
-    for told in results.learned:
-        for metric, value in (("first tenth", told.first), ("last tenth", told.last)):
-            unit = {"unit": told.unit, "value": value}
-            yield {"table": "training", "arm": told.arm, "metric": f"{told.quantity}, {metric}", **unit}
+    for curve in results.learned:
+        for metric, value in (("first tenth", curve.first), ("last tenth", curve.last)):
+            unit = {"unit": curve.unit, "value": value}
+            yield {"table": "training", "arm": curve.arm, "metric": f"{curve.quantity}, {metric}", **unit}
 
 
 def _numbers(found: ArmFinding | Effect) -> dict[str, object]:
@@ -118,9 +118,15 @@ def _numbers(found: ArmFinding | Effect) -> dict[str, object]:
     }
 
 
-def _value(made: Estimate) -> dict[str, object]:
-    low, high = made.ci95 or (None, None)
-    return {"value": made.value, "value_low": low, "value_high": high, "n": made.n, "unscored": made.unscored}
+def _value(estimate: Estimate) -> dict[str, object]:
+    low, high = estimate.ci95 or (None, None)
+    return {
+        "value": estimate.value,
+        "value_low": low,
+        "value_high": high,
+        "n": estimate.n,
+        "unscored": estimate.unscored,
+    }
 
 
 def _cost(cost: Cost) -> Iterator[dict[str, object]]:
@@ -148,9 +154,9 @@ def terminal_rows(outcome: Outcome, metrics: Sequence[tuple[str, str]] = ()) -> 
         if (found.benchmark, found.metric) in metrics or (not metrics and found.primary):
             value = value_text(found.value.value, found.unit)
             if found.difference is None:
-                told: tuple[str, ...] = (BASE if found.arm == BASE else "", "", "")
-                told = ("", interval_text(found.value.ci95, found.unit, signed=False), "baseline")
+                cells: tuple[str, ...] = (BASE if found.arm == BASE else "", "", "")
+                cells = ("", interval_text(found.value.ci95, found.unit, signed=False), "baseline")
             else:
                 interval = interval_text(found.difference.ci95, found.unit, signed=True)
-                told = (difference_text(found.difference.value, found.unit), interval, found.verdict)
-            yield (found.arm, found.benchmark, found.metric, value, *told)
+                cells = (difference_text(found.difference.value, found.unit), interval, found.verdict)
+            yield (found.arm, found.benchmark, found.metric, value, *cells)

@@ -55,8 +55,8 @@ def tradeoffs(findings: Sequence[ArmFinding]) -> tuple[Tradeoff, ...]:
     """Every plot that the rule gives, at most `MOST`; none where the evaluation has but one side."""
     first = {(f.benchmark, f.metric): f for f in reversed(findings)}
     known = [first[key] for key in dict.fromkeys((f.benchmark, f.metric) for f in findings)]
-    made = (_tradeoff(findings, less, more) for less, more in _chosen(known))
-    return tuple(plot for plot in made if len(plot.points) > 1)[:MOST]
+    plots = (_tradeoff(findings, less, more) for less, more in _chosen(known))
+    return tuple(plot for plot in plots if len(plot.points) > 1)[:MOST]
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:

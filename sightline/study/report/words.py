@@ -52,7 +52,7 @@ def front_sentence(plot: Tradeoff) -> str:
     )
 
 
-def asked_sentence(outcome: Outcome) -> str:
+def design_sentence(outcome: Outcome) -> str:
     """Arms, seeds, images and answers."""
     arms = [arm for arm in dict.fromkeys(f.arm for f in outcome.findings) if not is_base(arm)]
     seeds = "one seed" if len(outcome.seeds) == 1 else f"{len(outcome.seeds)} seeds"
@@ -71,8 +71,8 @@ def asked_sentence(outcome: Outcome) -> str:
 
 def _verdict(outcome: Outcome, benchmark: str, metric: str) -> str:
     rows = [f for f in outcome.findings if (f.benchmark, f.metric) == (benchmark, metric)]
-    told = {word: [f for f in rows if f.verdict == word] for word in ("better", "worse", "higher", "lower")}
-    parts = [f"{word}: {_listed([_change(f) for f in found])}" for word, found in told.items() if found]
+    by_word = {word: [f for f in rows if f.verdict == word] for word in ("better", "worse", "higher", "lower")}
+    parts = [f"{word}: {_listed([_change(f) for f in found])}" for word, found in by_word.items() if found]
     noise = [f.arm for f in rows if f.verdict == "within noise"]
     if noise:
         parts.append(f"within noise: {_listed([name(arm) for arm in noise])}")
