@@ -23,8 +23,8 @@ from sightline.report.formatting import difference_text, interval_text, value_te
 class MetricResult(MetricDifference):
     """One metric on one benchmark. `p_holm` is corrected for all metrics of the table that have a direction.
 
-    `smallest_effect` is what so many images and seeds show with 80 % power; `spread` has the variance between images
-    and between seeds, None for one seed, whose figures say nothing of other seeds. `mcnemar_p` is exact, of one seed's
+    `smallest_effect` is what so many images and seeds detect with 80 % power; `spread` has the variance between
+    images and between seeds, None for one seed. `mcnemar_p` is exact, of one seed's
     answers that are right or wrong.
     """
 
@@ -37,9 +37,9 @@ class MetricResult(MetricDifference):
 
 
 class BenchmarkComparison(Row):
-    """One benchmark: `family` is its name without the suffix of its counter-prior twin.
+    """One benchmark; `family` is its name without the suffix of its counter-prior twin.
 
-    `remarks` are sentences on how it was scored, with the side that they are about where it is not every side.
+    `remarks` are sentences on how it was scored, prefixed with their sides unless they apply to all.
     """
 
     name: str
@@ -50,7 +50,7 @@ class BenchmarkComparison(Row):
 
 
 class Results(Row):
-    """All of it, as `results.json` holds it. `left_out` names benchmarks that only one side has."""
+    """The contents of `results.json`. `left_out` names benchmarks that not every side has."""
 
     headline: str
     seeds: int
@@ -60,9 +60,9 @@ class Results(Row):
 
 
 def compare_evaluations(base: Evaluation, aligned: Sequence[Evaluation], *, resamples: int, seed: int) -> Results:
-    """Compare the base model's evaluation with those of the aligned models, one for each training seed.
+    """Compare the base model's evaluation with those of the aligned models, one per training seed.
 
-    The first benchmark of `base` that has a primary metric makes the headline.
+    The headline is about the first benchmark of `base` that has a primary metric.
 
     Raises:
         InputError: no benchmark in common, or metrics that were defined differently.
@@ -87,7 +87,7 @@ def compare_evaluations(base: Evaluation, aligned: Sequence[Evaluation], *, resa
 
 
 def headline(benchmarks: Sequence[BenchmarkComparison], seeds: int) -> str:
-    """One sentence about the first primary metric, made of its numbers."""
+    """One sentence with the numbers of the first primary metric."""
     found = next(((b, m) for b in benchmarks for m in b.metrics.values() if m.primary), None)
     if found is None:
         return "The benchmarks name no primary metric; the table has every number."
@@ -134,7 +134,7 @@ def _compare_benchmark(
 
 
 def _remarks(before: BenchmarkResult, afters: Sequence[BenchmarkResult]) -> tuple[str, ...]:
-    """Every remark once, in the order of the sides, behind the names of those that have it unless all do."""
+    """Every remark once, in the order of the sides, prefixed with the sides that have it unless all do."""
     names = ["base", *(f"aligned {number}" if len(afters) > 1 else "aligned" for number in range(1, len(afters) + 1))]
     sides = dict(zip(names, (before, *afters), strict=True))
     lines = []

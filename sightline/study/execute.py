@@ -1,7 +1,6 @@
-"""How a piece of work is done: by the same functions that the commands call, in the piece's own directory.
+"""Executing one job of a study, by the same functions as the commands, in the job's own directory.
 
-Rooms that need torch are imported where a piece is done and not before, so that plans and reports start at once. Which
-pieces there are is `plan`.
+Modules that need torch are imported only when a job runs, so that plans and reports start fast. `plan` lists the jobs.
 """
 
 import re
@@ -27,7 +26,7 @@ _ROLE = re.compile(r"\$\{([^}]+)\}")
 
 @dataclass(frozen=True)
 class Places:
-    """What evaluations need that decides no number: the folders of official files and pictures, and the batch."""
+    """Settings of evaluations that do not affect results: folders of official files and images, and the batch size."""
 
     data: Path
     images: Path | None
@@ -36,7 +35,7 @@ class Places:
 
 @dataclass(frozen=True)
 class JobContext:
-    """A piece with everything it needs to be done in another process: its directory, those of its inputs, the model."""
+    """A job with its directory, the directories of its inputs, and its model: all that another process needs."""
 
     piece: Job
     out: Path
@@ -45,7 +44,7 @@ class JobContext:
     places: Places
 
     def settings(self) -> dict[str, Any]:
-        """The piece's settings with the directories in place."""
+        """The job's settings with `${...}` replaced by directories."""
 
         def place(role: str) -> str:
             if role == "model":
@@ -64,17 +63,17 @@ class JobContext:
 
     @property
     def adapter(self) -> Path | None:
-        """The adapter that an evaluation puts on its model."""
+        """The adapter to evaluate; None for a whole model."""
         return self.inputs["train"] / ADAPTER if "train" in self.inputs else None
 
     @property
     def data(self) -> Path:
-        """The folder of official files, or of the study's own samples that a benchmark asks."""
+        """The folder of official files, or of the study's samples for a benchmark."""
         return self.inputs.get("data", self.places.data)
 
     @property
     def place(self) -> Path:
-        """What a step of entity matching is done on: a file inside its input where one is named, or the input."""
+        """The input of an entity-matching step: a named file in its input directory, or the directory."""
         file = self.piece.settings["file"]
         return self.inputs["place"] / file if file is not None else self.inputs["place"]
 
@@ -85,9 +84,9 @@ class JobContext:
         return self.inputs["files"] / inside if inside is not None else self.inputs["files"]
 
 
-def do(job: JobContext) -> Manifest:
-    """Do a piece, or find it done; the manifest of its directory."""
-    _DOERS[sort_of(job.piece)](job)
+def execute_job(job: JobContext) -> Manifest:
+    """Run a job, unless it is done; the manifest of its directory."""
+    _DOERS[job_sort(job.piece)](job)
     return read_manifest(job.out)
 
 
@@ -96,8 +95,8 @@ def lab_base() -> Path:
     return Path(str(files("sightline"))) / "lab" / "base"
 
 
-def sort_of(piece: Job) -> str:
-    """What a piece does, by which it is done: samples and pairs come about in several ways."""
+def job_sort(piece: Job) -> str:
+    """The way in which a job is done: samples and pairs have several."""
     ways = ("curate", "match", "builder", "layout", "take", "average")
     return next((way for way in ways if way in piece.settings), piece.kind)
 
@@ -212,21 +211,21 @@ _DOERS = {
 
 @contextmanager
 def _file(settings: Mapping[str, Any]) -> Iterator[Path]:
-    """The settings as a YAML file, so that a mistake in them is told as in any config."""
+    """The settings as a YAML file, so that mistakes are reported as for any config."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "study.yaml"
         path.write_text(yaml.safe_dump(dict(settings), sort_keys=False), encoding="utf-8")
         yield path
 
 
-def command_of(job: JobContext) -> str:
-    """The command as one line of shell."""
-    return shlex.join(["sightline", *words_of(job)])
+def shell_command(job: JobContext) -> str:
+    """The command as one shell line."""
+    return shlex.join(["sightline", *command_words(job)])
 
 
-def words_of(job: JobContext) -> list[str]:
-    """The command's words after `sightline`, its config in the place of a file."""
-    return [*_WORDS[sort_of(job.piece)](job), "--out", str(job.out)]
+def command_words(job: JobContext) -> list[str]:
+    """The command's words after `sightline`, with the config as `--set` options."""
+    return [*_WORDS[job_sort(job.piece)](job), "--out", str(job.out)]
 
 
 def _fetch_command(job: JobContext) -> list[str]:

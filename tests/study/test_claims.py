@@ -12,7 +12,7 @@ from sightline.errors import InputError
 from sightline.evals.directory import BenchmarkResult
 from sightline.evals.metrics import AnyMetric, Derived, Metric
 from sightline.records.rows import Estimate, Score
-from sightline.study.claims import ClaimFinding, ClaimSpec, Word, corrected, judge_claim, word_of
+from sightline.study.claims import ClaimFinding, ClaimSpec, Word, claim_word, correct_claims, judge_claim
 from tests.study.test_study_plan import study
 
 CLAIM: dict[str, Any] = {
@@ -52,10 +52,10 @@ def test_the_word_follows_the_interval(
 ) -> None:
     claim = ClaimSpec(**{**CLAIM, "expect": expect, "margin": margin})
     found = Estimate(value=0.0, stderr=None, ci95=interval, n=4)
-    assert word_of(found, claim, higher_is_better=True) == word
+    assert claim_word(found, claim, higher_is_better=True) == word
     if interval is not None and expect == "not worse":  # of a metric that is better lower, all is mirrored
         mirrored = found.model_copy(update={"ci95": (-interval[1], -interval[0])})
-        assert word_of(mirrored, claim, higher_is_better=False) == word
+        assert claim_word(mirrored, claim, higher_is_better=False) == word
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_an_undecided_interval_may_exclude_the_published_effect(
     interval: tuple[float, float], published: float | None, word: str
 ) -> None:
     claim = ClaimSpec(**{**CLAIM, "published": published})
-    assert word_of(Estimate(value=0.0, stderr=None, ci95=interval, n=4), claim, higher_is_better=True) == word
+    assert claim_word(Estimate(value=0.0, stderr=None, ci95=interval, n=4), claim, higher_is_better=True) == word
 
 
 def claim_of(
@@ -87,7 +87,7 @@ def claim_of(
 
 def test_a_word_needs_holm_over_all_claims_of_the_study() -> None:
     """p = 0.001 * 4, 0.02 * 3, 0.5 * 2, and the claim that is not done counts as 1."""
-    found = corrected(
+    found = correct_claims(
         [
             claim_of("confirmed", 0.02),
             claim_of("contradicted", 0.001),
@@ -104,7 +104,7 @@ def test_a_word_needs_holm_over_all_claims_of_the_study() -> None:
 def test_sizes_are_corrected_over_the_claims_that_have_a_published_one() -> None:
     """p of the published effects: 0.01 * 2 and 0.03 * 1; a third claim has none, and its p is no part of it."""
     size: Word = "not at the published size"
-    found = corrected(
+    found = correct_claims(
         [
             claim_of(size, 0.4, 0.03, 0.1),
             claim_of(size, 0.4, 0.01, 0.1),
@@ -123,7 +123,7 @@ def test_sizes_are_corrected_over_the_claims_that_have_a_published_one() -> None
 
 def test_a_decision_that_falls_by_holm_may_still_exclude_the_published_effect() -> None:
     falls = claim_of("confirmed", 0.04, 1e-5, 0.2)
-    found = corrected([falls, claim_of("undecided", 0.9)])
+    found = correct_claims([falls, claim_of("undecided", 0.9)])
     assert (found[0].word, found[0].word_alone) == ("not at the published size", "confirmed")
 
 
@@ -183,7 +183,7 @@ def test_not_worse_needs_a_direction_and_goes_by_it() -> None:
         assert judge_claim(claim, arms).word == word
     blind = metric.model_copy(update={"higher_is_better": None})
     arms = {name: [{"lab-vqa": replace(wrong["lab-vqa"], metrics={"accuracy": blind})}] for name in ("base", "dpo")}
-    with pytest.raises(InputError, match="better in neither direction"):
+    with pytest.raises(InputError, match="no better direction"):
         judge_claim(ClaimSpec(**{**CLAIM, "expect": "not worse", "margin": 0.1}), arms)
 
 
@@ -214,11 +214,11 @@ def test_names_of_a_claim_must_exist() -> None:
     with pytest.raises(ValueError, match="there is no 'lab-pope'"):
         study(claims=[{**CLAIM, "benchmark": "lab-pope"}])
     for expect in ("same", "not worse"):
-        with pytest.raises(ValueError, match="margin belongs"):
+        with pytest.raises(ValueError, match="`margin` belongs"):
             study(claims=[{**CLAIM, "expect": expect}])
-    with pytest.raises(ValueError, match="margin belongs"):
+    with pytest.raises(ValueError, match="`margin` belongs"):
         study(claims=[{**CLAIM, "margin": 0.1}])
-    with pytest.raises(ValueError, match=r"published is -0\.02, which is not higher"):
+    with pytest.raises(ValueError, match=r"published = -0\.02 contradicts expect: higher"):
         study(claims=[{**CLAIM, "published": -0.02}])
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from sightline.cli import app
 from sightline.errors import InputError
 from sightline.study.config import StudyConfig
-from sightline.study.launch import LaunchKind, stages_of, write_scripts
+from sightline.study.launch import LaunchKind, plan_stages, write_scripts
 from sightline.study.ledger import Ledger
 from sightline.study.plan import StudyPlan, plan_study
 from tests.models.tiny import save_tiny_llava
@@ -64,7 +64,7 @@ def test_the_shell_takes_every_script(
 
 def test_a_stage_stands_on_earlier_ones(plan: StudyPlan) -> None:
     """Scenes need no GPU and come first; then what needs nothing but the model; pairs, training, evaluation."""
-    stages = stages_of(plan)
+    stages = plan_stages(plan)
     assert [sorted({piece.kind for piece in stage}) for stage in stages] == [
         ["samples"],
         ["eval"],

@@ -13,10 +13,10 @@ import yaml
 
 from sightline.errors import InputError
 from sightline.study.config import StudyConfig
-from sightline.study.execute import lab_base, words_of
+from sightline.study.execute import command_words, lab_base
 from sightline.study.launch import LaunchKind, write_scripts
 from sightline.study.plan import StudyPlan, plan_study
-from sightline.study.runner import jobs_of
+from sightline.study.runner import job_contexts
 from tests.study.test_study_plan import STUDY
 
 #: Each would make a file `MARK-...` where it were run; and what breaks words, comments, lines of #SBATCH and YAML.
@@ -104,7 +104,7 @@ def test_hostile_names_are_data(kind: LaunchKind, text: str, tmp_path: Path, mon
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "failed" not in done.stderr, done.stderr
     assert list(tmp_path.rglob("MARK*")) == []
-    expected = [words_of(job) for job in jobs_of(plan, out).values()]
+    expected = [command_words(job) for job in job_contexts(plan, out).values()]
     found = calls(requests)
     if kind == "accelerate":
         training = ["-m", "accelerate.commands.launch", "--config_file"]

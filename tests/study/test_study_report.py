@@ -16,13 +16,13 @@ from sightline.records.manifest import MANIFEST, Computed, read_manifest
 from sightline.records.store import write_json
 from sightline.report.gallery import data_uri
 from sightline.study.config import ModelSpec
-from sightline.study.maintenance import outcome_in, study_in
+from sightline.study.maintenance import find_study, study_outcome
 from sightline.study.plan import StudyPlan
 from sightline.study.report.answers import BENCHMARKS, CARDS
-from sightline.study.report.methods import methods, origin_of
+from sightline.study.report.methods import describe_model, methods
 from sightline.study.report.page import PAIRS_IN_ALL, PICTURE_BYTES, PICTURE_SIDE
 from sightline.study.report.writing import write_study_report
-from sightline.study.results import gather
+from sightline.study.results import load_evidence
 from tests.chromium import CHROMIUM, FLAGS
 from tests.study.directories import HOSTILE
 from tests.study.study_directories import CONFIG, NAME, study
@@ -173,14 +173,14 @@ def test_methods_say_every_setting(page: Page) -> None:
     ],
 )
 def test_methods_say_where_a_model_is_from(spec: dict[str, Any], words: str) -> None:
-    assert origin_of("small", ModelSpec.model_validate(spec)) == words
+    assert describe_model("small", ModelSpec.model_validate(spec)) == words
 
 
 def test_same_pieces_same_bytes_and_no_config_file_is_needed(written: tuple[StudyPlan, Path]) -> None:
     _, out = written
     files = ("report.html", "report.md", "results.csv", "results.json")
     before = {name: (out / name).read_bytes() for name in files}
-    name, plan = study_in(out, None)
+    name, plan = find_study(out, None)
     write_study_report(plan, name, out, resamples=300)
     assert {name: (out / name).read_bytes() for name in files} == before
 
@@ -197,15 +197,15 @@ def test_a_page_of_noise_stays_small(tmp_path: Path) -> None:
 
 
 def test_what_is_not_measured_is_refused(written: tuple[StudyPlan, Path], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'unfinished' is not measured with every seed"):
-        outcome_in(written[1], None, "unfinished")
+    with pytest.raises(InputError, match="'unfinished' is not evaluated with every seed"):
+        study_outcome(written[1], None, "unfinished")
 
 
 def test_no_torch_is_needed(written: tuple[StudyPlan, Path]) -> None:
     code = (
-        "import sys; from pathlib import Path; from sightline.study.maintenance import study_in; "
+        "import sys; from pathlib import Path; from sightline.study.maintenance import find_study; "
         "from sightline.study.report.writing import write_study_report; out = Path(sys.argv[1]); "
-        "name, plan = study_in(out, None); write_study_report(plan, name, out, resamples=300); "
+        "name, plan = find_study(out, None); write_study_report(plan, name, out, resamples=300); "
         "assert not {'torch', 'transformers', 'sightline.lab'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(written[1])], check=True)
@@ -305,4 +305,4 @@ def test_methods_speak_of_what_was_computed_in_and_not_of_what_was_asked_for(tmp
 
 
 def paragraphs(plan: StudyPlan, out: Path) -> dict[str, str]:
-    return {each.title: each.text for each in methods(gather(plan, NAME, out), 300)}
+    return {each.title: each.text for each in methods(load_evidence(plan, NAME, out), 300)}

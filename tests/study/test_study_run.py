@@ -167,7 +167,7 @@ def test_looking_at_it_afterwards(finished: tuple[Path, Path, Result]) -> None:
     wrong = call("study", "compare", "--out", out, "--baseline", "kto")
     assert wrong.exit_code == 2 and "no arm 'kto'" in wrong.output
     missing = call("study", "show", "zzz", "--out", out)
-    assert missing.exit_code == 2 and "0 pieces" in missing.output
+    assert missing.exit_code == 2 and "0 jobs" in missing.output
 
 
 def test_the_command_of_a_piece_can_be_given_by_hand(finished: tuple[Path, Path, Result]) -> None:

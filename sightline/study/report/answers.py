@@ -1,7 +1,7 @@
-"""Answers of the untrained model beside those of every arm: some samples of each benchmark, chosen by a rule.
+"""Answers of the untrained model next to those of every arm, for samples of each benchmark.
 
-An answer is better or worse by its benchmark's primary metric on this one answer. Words are marked by `marking`;
-what is shown is chosen in `_shown`, which `RULE` tells in words.
+An answer is better or worse by its benchmark's primary metric on that answer alone. `_shown` selects the samples by the
+rule in `RULE`, which the page prints.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +49,7 @@ class Card(NamedTuple):
 
 
 class Board(NamedTuple):
-    """The cards of one benchmark; `counts` has, for each arm, how many answers of how many became better and worse."""
+    """The cards of one benchmark; `counts` has, for each arm, the numbers of better, worse and all answers."""
 
     benchmark: str
     label: str
@@ -65,9 +65,9 @@ def boards(
     most: int,
     picture: Picture,
 ) -> list[Board]:
-    """A board for each of the first `most` benchmarks whose primary metric can be told of one answer.
+    """A board for each of the first `most` benchmarks whose primary metric is defined for a single answer.
 
-    `arms` has the evaluation of each arm's first seed, `places` the number of each; `picture` embeds one.
+    `arms` has the evaluation of each arm's first seed, `places` the number of each; `picture` embeds an image.
     """
     able = [(name, metric) for name, result in base.items() if (metric := _primary(result)) is not None]
     able.sort(key=lambda found: not _marks(base[found[0]]))  # stable
@@ -78,7 +78,7 @@ def boards(
 
 
 def changes(before: BenchmarkResult, after: BenchmarkResult, metric: Metric) -> dict[str, Change]:
-    """Of each sample that both answered and that was scored: better, worse or the same by the metric."""
+    """The change of each sample that both models answered and that was scored: better, worse or the same."""
     values = {score.sample_id: _value(score, metric) for score in after.scores}
     found: dict[str, Change] = {}
     for score in before.scores:

@@ -1,6 +1,6 @@
 """The plots of a study: forests of differences, trade-offs with their front, and curves of every arm.
 
-They show given numbers and compute none. Style and colors are `canvas`; captions are made where the numbers are.
+They compute no numbers. `report.canvas` sets style and colors; captions are written in `page`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class ForestLine(NamedTuple):
 
 
 def forest(rows: Sequence[ArmFinding], against: str, plot: str) -> str:
-    """Differences to the baseline with their intervals, an arm a row; what lies within noise is hollow and muted."""
+    """Differences to the baseline with their intervals, one arm per row; those within noise are hollow and muted."""
     with styled(plot):
         figure, axes = new_figure(WIDTH, 0.8 + _ROW * len(rows))
         axes.axvline(0, color=COLORS["muted"], linewidth=0.8, dashes=(3, 3))
@@ -86,7 +86,7 @@ def scatter(tradeoff: Tradeoff, places: Mapping[str, int], plot: str) -> str:
 
 
 def arm_curves(lines: Sequence[ForestLine], unit: str, plot: str) -> str:
-    """One line an arm over the steps, the mean of its seeds, in a band from the least to the greatest of them."""
+    """One line per arm over the steps: the mean of its seeds, with a band from the lowest to the highest seed."""
     with styled(plot):
         figure, axes = new_figure(WIDTH, HEIGHT + _LEGEND_ROW * ((len(lines) + 1) // 2))
         for line in lines:
@@ -103,7 +103,7 @@ def arm_curves(lines: Sequence[ForestLine], unit: str, plot: str) -> str:
 
 
 def colors(count: int) -> list[str]:
-    """The style sheet's variable for each arm in turn, as the curves have them."""
+    """The style sheet's color variable of each arm, as in the curves."""
     return [ARM_COLORS[place % len(ARM_COLORS)] for place in range(count)]
 
 

@@ -1,6 +1,6 @@
-"""How the arms learned: each logged quantity as one curve an arm, the mean over seeds with the least and the greatest.
+"""Training curves of a study: one curve per arm for each logged quantity, the mean over seeds with their range.
 
-It reads the logs of finished trainings. Drawing is `drawings`; the curves of a single run are `report.curves`.
+It reads the logs of finished trainings. `drawings` draws; `report.curves` has the curves of a single run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ Value = Callable[[StepRecord], float | None]
 
 
 class Learned(Row):
-    """What a logged quantity was in the first and the last tenth of the steps, mean over the seeds of an arm."""
+    """A logged quantity in the first and the last tenth of the steps, averaged over the seeds of an arm."""
 
     arm: str
     quantity: str
@@ -73,9 +73,9 @@ _PLANS = (
 
 
 def learning(logs: Mapping[str, Runs], objectives: Mapping[str, object]) -> tuple[list[Curve], tuple[Learned, ...]]:
-    """Curves of everything that some arm logged, and their ends. Losses of one objective share a plot, others do not.
+    """Curves of every logged quantity, and their ends. Losses share a plot only if their objective is the same.
 
-    `logs` has the arms in the order of their colors, `objectives` the loss of each as its config says it.
+    `logs` has the arms in the order of their colors, `objectives` the loss section of each arm's config.
     """
     curves: list[Curve] = []
     ends: list[Learned] = []
@@ -91,9 +91,9 @@ def learning(logs: Mapping[str, Runs], objectives: Mapping[str, object]) -> tupl
 
 
 def mean_curve(arm: str, place: int, runs: Runs, value: Value) -> ForestLine | None:
-    """Each seed smoothed over a twentieth of its steps on either side; then mean, least and greatest of the seeds.
+    """The mean, lowest and highest seed, each smoothed over a twentieth of its steps on either side.
 
-    Steps are those that every seed logged; None where there is none.
+    Only steps that every seed logged count; None if there are none.
     """
     smoothed = []
     for run in runs:

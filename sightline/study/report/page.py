@@ -1,7 +1,7 @@
-"""The page of a study: what it shows, in order. HTML and Markdown share it all.
+"""The contents of a study's page, shared by HTML and Markdown.
 
-It computes nothing: numbers are `results`, sentences `words` and `methods`, pictures of them `drawings`. Layout and
-wording are in the templates.
+Nothing is computed here: `study_results` has the numbers, `words` and `methods` the sentences, `drawings` the plots,
+the templates layout and wording.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ from sightline.study.report.study_results import StudyMaterial, StudyResults
 from sightline.study.report.tradeoff import RULE
 from sightline.study.results import ArmFinding, Evidence
 
-#: What bounds the page: at most 36 cards of answers and 24 pairs, mostly of one picture, each of some 40 kB and a third
-#: more as text, beside plots of together about 1 MB. So ten arms with three seeds stay below 6 MB.
+#: Limits on the page's size: at most 36 cards of answers and 24 pairs, mostly with one image of about 40 kB (a third
+#: more as text), and plots of about 1 MB in total, so that ten arms with three seeds stay below 6 MB.
 PICTURE_SIDE, PICTURE_BYTES = 280, 40_000
 PAIRS_EACH, PAIRS_IN_ALL = 4, 24
 
@@ -38,7 +38,7 @@ class Column(NamedTuple):
 
 
 class PageTable(NamedTuple):
-    """Arms by metrics; a cell is None where an arm lacks the metric."""
+    """Arms by metrics; a cell is None if the arm lacks the metric."""
 
     name: str
     columns: list[Column]
@@ -53,14 +53,14 @@ class EffectLine(NamedTuple):
 
 
 class PairNumbers(NamedTuple):
-    """One number of every set of pairs, None where a set lacks it."""
+    """One number for every set of pairs, None if a set lacks it."""
 
     name: str
     values: list[float | None]
 
 
 class StudyPage(NamedTuple):
-    """A piece of work, with the last line of what went wrong; `entry` is None where it was not begun."""
+    """A job with the last line of its error; `entry` is None if it was not started."""
 
     kind: str
     label: str
@@ -71,7 +71,7 @@ class StudyPage(NamedTuple):
 
 
 def context(evidence: Evidence, material: StudyMaterial) -> dict[str, object]:
-    """All that the templates show."""
+    """The variables of the templates."""
     results = material.results
     manifests = [found for key in evidence.plan.pieces if (found := manifest_of(evidence, key)) is not None]
     arms = evidence.arms
@@ -109,7 +109,7 @@ def context(evidence: Evidence, material: StudyMaterial) -> dict[str, object]:
 
 
 def _boards(evidence: Evidence, picture: Any) -> list[answers.Board]:
-    """Of every model in turn, as many as the page has room for."""
+    """Boards of every model in turn, within the page's limit."""
     places = {arm: place for place, arm in enumerate(evidence.arms)}
     each = max(1, answers.BENCHMARKS // len(evidence.bases))
     return [
@@ -129,7 +129,7 @@ def _table(name: str, results: StudyResults, keys: Sequence[tuple[str, str]]) ->
 
 
 def _benchmark_tables(results: StudyResults) -> list[PageTable]:
-    """A benchmark's metrics in groups that a screen can hold, those that nothing was measured of left out."""
+    """One table per benchmark with its other metrics; metrics without a value are left out."""
     named = words.primary_metrics(results.findings)
     tables = []
     for benchmark in dict.fromkeys(f.benchmark for f in results.findings):
@@ -166,7 +166,7 @@ def _fronts(results: StudyResults, places: Mapping[str, int]) -> list[Curve]:
 
 
 def _effect_lines(results: StudyResults) -> list[EffectLine]:
-    """The primary metrics of every effect; those of one metric share a scale."""
+    """The primary metrics of every effect, with a common scale per metric."""
     named = words.primary_metrics(results.findings)
     shown = [effect for effect in results.effects if (effect.benchmark, effect.metric) in named]
     reach: dict[tuple[str, str], float] = {}
@@ -193,7 +193,7 @@ def _pair_numbers(sets: Sequence[PairSet]) -> list[PairNumbers]:
 
 
 def _pair_outcome(results: StudyResults) -> list[list[str]]:
-    """For each set of pairs, what became of its arms, by the first primary metric."""
+    """For each set of pairs, the results of its arms in the first primary metric."""
     key = next(iter(words.primary_metrics(results.findings)), None)
     found = {f.arm: f for f in results.findings if (f.benchmark, f.metric) == key}
     return [

@@ -1,7 +1,4 @@
-"""Every number of a study's report, as `results.json` holds them, with what of it was drawn.
-
-How each is made is told where it is made; the layout is `page`.
-"""
+"""Every number of a study's report, for `results.json`, `results.csv` and the page."""
 
 import csv
 import io
@@ -13,7 +10,7 @@ from sightline.records.rows import Estimate
 from sightline.report.curves import Curve
 from sightline.report.formatting import difference_text, interval_text, value_text
 from sightline.study.config import BASE
-from sightline.study.report.ingredients import Effect, axis_levels, compute_effects, contrasts, recipe_of
+from sightline.study.report.ingredients import Effect, arm_recipe, axis_levels, compute_effects, contrasts
 from sightline.study.report.learning import Learned, Runs, learning
 from sightline.study.report.pair_sets import PairFolder, PairSet, pair_sets
 from sightline.study.report.tradeoff import Tradeoff, tradeoffs
@@ -40,9 +37,9 @@ class StudyMaterial(NamedTuple):
 
 
 def study_material(evidence: Evidence, resamples: int = RESAMPLES) -> StudyMaterial:
-    """Everything that the report is made of."""
+    """Compute everything that the report shows."""
     found = outcome(evidence, resamples)
-    recipes = {arm: recipe_of(evidence, arm) for arm in evidence.arms}
+    recipes = {arm: arm_recipe(evidence, arm) for arm in evidence.arms}
     first = evidence.baseline(next(iter(evidence.bases)))
     found_contrasts = contrasts(recipes, axis_levels(evidence.plan.config), first)
     sets, folders = pair_sets(evidence)
@@ -64,7 +61,7 @@ def _logs(evidence: Evidence) -> dict[str, Runs]:
     }
 
 
-#: `table` says what a row is about: an arm, an ingredient, what an arm cost, its pairs, or its training.
+#: `table` is the row's topic: arm, ingredient, cost, pairs or training.
 COLUMNS = (
     *("table", "arm", "against", "ingredient", "benchmark", "metric", "unit"),
     *("value", "value_low", "value_high", "n", "unscored", "images"),
@@ -75,7 +72,7 @@ _AMOUNTS = ("rows", "steps", "answer_tokens")
 
 
 def csv_text(results: StudyResults) -> str:
-    """One row a number, cells empty where a column says nothing of it."""
+    """One row per number; columns that do not apply are empty."""
     file = io.StringIO()
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", restval="")
     writer.writeheader()
