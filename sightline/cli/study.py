@@ -63,7 +63,7 @@ def run(
     from sightline.study.plan import plan_study
     from sightline.study.report.writing import HTML, report_folder, write_study_report
     from sightline.study.runner import run_study
-    from sightline.study.workers import Done
+    from sightline.study.workers import JobResult
 
     plan, name = plan_study(config), file.stem
     out = out or Path("runs") / name
@@ -79,13 +79,13 @@ def run(
     with open_bars() as bars:
         task = bars.add_task("study", total=len(plan.pieces), note="")
 
-        def told(done: Done) -> None:
+        def on_done(done: JobResult) -> None:
             bars.update(task, advance=1, note=f"{done.piece.kind} {done.piece.label}"[:40])
 
         def note(text: str) -> None:
             bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-        failed = run_study(plan, name, out, workers=workers, told=told, say=note)
+        failed = run_study(plan, name, out, workers=workers, on_done=on_done, log=note)
     for done in failed:
         say(f"{done.piece.kind} {done.piece.label}: {done.error}", err=True, red=True)
     print_outcome(write_study_report(plan, name, out))
@@ -108,9 +108,9 @@ def list_pieces(out: Out) -> None:
 @app.command()
 def show(key: Annotated[str, typer.Argument(help="The key of a piece, or its beginning.")], out: Out) -> None:
     """One piece of work: the command that does it by hand, and what it counted."""
-    from sightline.study.maintenance import piece_of
+    from sightline.study.maintenance import find_job
 
-    entry = piece_of(Ledger(out), key)
+    entry = find_job(Ledger(out), key)
     say(f"{entry.kind} {entry.label} ({entry.state}), {out / entry.folder}")
     say(entry.command)
     for name, value in {**entry.counts, **entry.numbers}.items():
@@ -129,9 +129,9 @@ def compare(
     study: Annotated[str | None, typer.Option(help="Which study of the directory, where it has several.")] = None,
 ) -> None:
     """The arms side by side, each difference with its interval, from what is done so far."""
-    from sightline.study.maintenance import outcome_in
+    from sightline.study.maintenance import study_outcome
 
-    print_outcome(outcome_in(out, study, baseline), [tuple(name.split("/", 1)) for name in metrics or ()])  # type: ignore[misc]
+    print_outcome(study_outcome(out, study, baseline), [tuple(name.split("/", 1)) for name in metrics or ()])  # type: ignore[misc]
 
 
 @app.command()
@@ -140,10 +140,10 @@ def report(
     study: Annotated[str | None, typer.Option(help="Which study of the directory, where it has several.")] = None,
 ) -> None:
     """Write the report, the tables and the numbers again, from what is done so far; no model is needed."""
-    from sightline.study.maintenance import study_in
+    from sightline.study.maintenance import find_study
     from sightline.study.report.writing import HTML, report_folder, write_study_report
 
-    name, plan = study_in(out, study)
+    name, plan = find_study(out, study)
     print_outcome(write_study_report(plan, name, out))
     say(f"report: {report_folder(out, name) / HTML}")
 

@@ -1,1 +1,1 @@
-"""Reports: pages, tables and plots made from records alone. No model is opened and nothing is trained here."""
+"""Reports: pages, tables and plots from the records of finished stages; no model is loaded."""

@@ -1,6 +1,6 @@
-"""Where plots are drawn: one style for all of them, colors that the page's style sheet decides, SVG as the result.
+"""The common style of plots, and their export as SVG in which the page's style sheet sets the colors.
 
-Dark mode and print need no second drawing. What is drawn is `plots` and `arms.drawings`; the style sheet is
+Dark mode and print therefore need no second plot. `plots` and `study.report.drawings` draw; the style sheet is
 `templates/style.css.jinja`.
 """
 
@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 
 from sightline.data.terminal import visible
 
-#: Lines that are told apart by color; further ones by dashes too (`arms.drawings`).
+#: Colors of lines; further lines also differ by dashes (`study.report.drawings`).
 ARM_COLORS = tuple(f"arm-{number}" for number in range(8))
-#: Stand-ins that no plot would choose; each becomes a variable of the style sheet.
+#: Placeholder colors; each is replaced by a variable of the style sheet.
 COLORS = {
     "ink": "#000001",
     "muted": "#000002",
@@ -33,8 +33,8 @@ COLORS = {
     **{name: f"#0000{16 + number:02x}" for number, name in enumerate(ARM_COLORS)},
 }
 STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text: the reader's font, searchable, and small
-    "font.family": "DejaVu Sans",  # ships with matplotlib, so that every machine lays out alike
+    "svg.fonttype": "none",  # keep text as text: searchable, small, in the reader's font
+    "font.family": "DejaVu Sans",  # ships with matplotlib, so layouts agree across machines
     "font.size": 9,
     "axes.edgecolor": COLORS["line"],
     "axes.labelcolor": COLORS["muted"],
@@ -49,7 +49,7 @@ STYLE: Any = {
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "text.color": COLORS["ink"],
-    "text.parse_math": False,  # names are names
+    "text.parse_math": False,  # names may contain $
     "legend.frameon": False,
     "legend.labelcolor": COLORS["ink"],
     "lines.linewidth": 1.6,
@@ -60,7 +60,7 @@ WIDTH, HEIGHT = 4.6, 2.7  # inches; plots are scaled to their column
 
 @contextmanager
 def styled(name: str) -> Iterator[None]:
-    """Draw within: the common style, and ids that depend on the name alone, so that the same plot is the same text."""
+    """A context with the common style and with ids derived from the name, so that equal plots give equal text."""
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         yield
 
@@ -72,12 +72,12 @@ def new_figure(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Ax
 
 
 def draw_legend(axes: Axes) -> None:
-    """Above the plot, in two columns."""
+    """Draw the legend above the plot, in two columns."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0, fontsize=8, handlelength=1.6)
 
 
 def svg_text(figure: Figure, name: str) -> str:
-    """The figure as an <svg> element that scales with its box; the same figure gives the same text."""
+    """The figure as an <svg> element that scales with its box; deterministic."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = visible(buffer.getvalue())

@@ -1,14 +1,14 @@
-"""Which plots the report has, what each one's caption says, and what it is called for those who do not see it.
+"""The training plots of the report, with their captions and text alternatives.
 
-The drawing is `plots`; captions and sentences are made of the log's own numbers.
+`plots` draws; captions and sentences use the numbers of the log.
 """
 
 from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+from sightline.evals.comparison import Evaluation
 from sightline.report import plots
-from sightline.report.comparison import Evaluation
 from sightline.report.formatting import difference_text, value_text
 from sightline.report.monitored import monitored_plans
 from sightline.report.plots import PlotPlan
@@ -18,7 +18,7 @@ Runs = Sequence[Sequence[StepRecord]]
 
 
 class Curve(NamedTuple):
-    """A plot: `svg` is trusted markup, `alt` says what it shows with its first and last numbers."""
+    """A plot: `svg` is trusted markup, `alt` describes it with its first and last numbers."""
 
     title: str
     svg: str
@@ -73,13 +73,13 @@ _PLANS = (
 
 
 def training_curves(runs: Runs) -> list[Curve]:
-    """One plot for each of loss, margin, log-probs (twice), accuracy and answer length, and of what else was logged."""
+    """Plots of loss, margin, log-probs (two), accuracy and answer length, and of the monitored numbers in the log."""
     plans = (*_PLANS, *monitored_plans(runs))
     return [_curve(plan, runs) for plan in plans if any(_values(runs, series[3]) for series in plan.series)]
 
 
 def length_curve(base: Evaluation, aligned: Sequence[Evaluation]) -> Curve | None:
-    """Answer lengths before and after, on the first benchmark that has a primary metric; None without answers."""
+    """Answer lengths before and after, on the first benchmark with a primary metric; None without answers."""
     name = next((n for n, r in base.items() if any(m.primary for m in r.metrics.values())), None)
     if name is None or not all(name in side for side in aligned):
         return None
@@ -95,7 +95,7 @@ def length_curve(base: Evaluation, aligned: Sequence[Evaluation]) -> Curve | Non
 
 
 def training_sentences(runs: Runs) -> list[str]:
-    """What the logs say in words: how long, how the margin moved, and what became of the chosen answers."""
+    """The logs in sentences: duration, change of the margin, and log-probs of chosen and rejected answers."""
     if not runs:
         return []
     steps, seconds = sum(len(run) for run in runs), sum(step.seconds for run in runs for step in run)
@@ -125,7 +125,7 @@ def _curve(plan: PlotPlan, runs: Runs) -> Curve:
 
 
 def _values(runs: Runs, value: Callable[[StepRecord], float | None]) -> list[float]:
-    return [made for run in runs for step in run if (made := value(step)) is not None]
+    return [number for run in runs for step in run if (number := value(step)) is not None]
 
 
 def _ends(runs: Runs, value: Callable[[StepRecord], float | None]) -> tuple[float, float] | None:

@@ -1,11 +1,9 @@
-"""Numbers as people read them: shares in percent, differences in points with their sign, a true minus.
+"""Number formatting: shares in percent, differences in signed points, a typographic minus.
 
-No number is computed or judged here. `page` offers these to the templates.
+Nothing is computed here. `rendering` offers these functions to the templates as filters.
 """
 
-from typing import Literal
-
-Unit = Literal["share", "number"]
+from sightline.evals.metrics import Unit
 
 MINUS = "\N{MINUS SIGN}"
 NARROW = "\N{NARROW NO-BREAK SPACE}"
@@ -14,7 +12,7 @@ LEAST_P = 0.001
 
 
 def value_text(value: float | None, unit: Unit) -> str:
-    """`24.1 %` for a share, `17.32` for a number, a dash for None."""
+    """A value: `24.1 %` for a share, `17.32` for a number, a dash for None."""
     if value is None:
         return NOTHING
     scaled = _scaled(value, unit)
@@ -22,7 +20,7 @@ def value_text(value: float | None, unit: Unit) -> str:
 
 
 def difference_text(value: float | None, unit: Unit) -> str:
-    """With its sign (`+1.2`), in percentage points for a share; a dash for None."""
+    """A signed difference (`+1.2`), in percentage points for a share; a dash for None."""
     if value is None:
         return NOTHING
     scaled = _scaled(value, unit)
@@ -30,7 +28,7 @@ def difference_text(value: float | None, unit: Unit) -> str:
 
 
 def interval_text(interval: tuple[float, float] | None, unit: Unit, *, signed: bool) -> str:
-    """`+4.5 to +9.1`, both ends in the same precision; `no interval` for None."""
+    """An interval, `+4.5 to +9.1`, both ends in the same precision; `no interval` for None."""
     if interval is None:
         return "no interval"
     ends = [_scaled(end, unit) for end in interval]
@@ -40,7 +38,7 @@ def interval_text(interval: tuple[float, float] | None, unit: Unit, *, signed: b
 
 
 def p_text(p: float | None) -> str:
-    """`0.012`; below a thousandth `<0.001`, since resamples tell hardly finer; a dash for None."""
+    """A p value, `0.012`, or `<0.001` below the resolution of the resamples; a dash for None."""
     if p is None:
         return NOTHING
     return f"<{LEAST_P}" if p < LEAST_P else f"{p:.3f}"
@@ -53,7 +51,7 @@ def effect_text(effect: float, unit: Unit) -> str:
 
 
 def amount_text(value: float) -> str:
-    """A count or a size, as many digits as people want of it: `12,480`, `142`, `8.3`, `0.031`."""
+    """A count or a size with a readable number of digits: `12,480`, `142`, `8.3`, `0.031`."""
     if value == int(value) or abs(value) >= 100:
         return f"{value:,.0f}".replace("-", MINUS)
     text = f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.2g}"
@@ -65,7 +63,7 @@ def _scaled(value: float, unit: Unit) -> float:
 
 
 def _decimals(unit: Unit, *values: float) -> int:
-    """One decimal for percent and two for numbers; one more where a small value would else be written as zero."""
+    """One decimal for percent and two for numbers; one more if a small value would otherwise be written as zero."""
     decimals = 1 if unit == "share" else 2
     if any(0 < abs(value) < 0.5 * 10**-decimals for value in values):
         decimals += 1
@@ -80,5 +78,5 @@ def _signed(value: float, decimals: int) -> str:
 
 
 def _signless(value: float, decimals: int) -> str:
-    """No plus sign; a minus where there has to be one."""
+    """Text without a plus sign."""
     return _signed(value, decimals).removeprefix("+")

@@ -1,6 +1,6 @@
-"""What the report shows of pairs and answers: a few of each, picked at even distances and never by hand.
+"""Examples of pairs and answers for reports, sampled at even distances, with marked words and embedded images.
 
-Words are marked by `marking`, pictures embedded by `pictures`; the layout is the templates'.
+The templates lay them out.
 """
 
 import base64
@@ -27,13 +27,13 @@ class Segment(NamedTuple):
 
 
 def differing_words(chosen: str, rejected: str) -> tuple[list[Segment], list[Segment]]:
-    """Both texts with the words marked that the other lacks at that place; case and punctuation count."""
+    """Both texts with their differing words marked; case and punctuation count."""
     first, second = changed_spans(chosen, rejected)
     return mark_spans(chosen, first), mark_spans(rejected, second)
 
 
 def mark_spans(text: str, spans: Sequence[tuple[int, int]]) -> list[Segment]:
-    """The text cut into segments, marked inside the [start, end) spans; spans may overlap, and are cut to the text."""
+    """The text in segments, marked inside the [start, end) spans; spans may overlap and are clipped to the text."""
     marked = bytearray(len(text))
     for start, end in spans:
         first, last = max(0, start), min(len(text), end)
@@ -46,21 +46,21 @@ def mark_spans(text: str, spans: Sequence[tuple[int, int]]) -> list[Segment]:
 
 
 def hallucinated_spans(details: dict[str, Any]) -> list[tuple[int, int]] | None:
-    """The spans that a benchmark put in `Score.details["hallucinated"]`; None where it judges no words."""
+    """The spans in `Score.details["hallucinated"]`; None if the benchmark does not judge words."""
     spans = details.get("hallucinated")
     if not isinstance(spans, list):
         return None
     return [(int(span[0]), int(span[1])) for span in spans if isinstance(span, (list, tuple)) and len(span) == 2]
 
 
-#: Longer sides and larger files than these are shrunk: a page with forty photographs should open on a phone.
+#: Larger images are shrunk, so that a page with forty photographs opens on a phone.
 MAX_SIDE, MAX_BYTES = 640, 200_000
 
 
 def data_uri(path: Path, side: int = MAX_SIDE, size: int = MAX_BYTES) -> str | None:
-    """The picture as `data:image/...`, its own bytes where these are small; None where it cannot be opened.
+    """The image as `data:image/...`, re-encoded unless it is small; None if it cannot be opened.
 
-    `side` bounds the longer side in pixels; `size` those files in bytes that are taken as they are.
+    `side` bounds the longer side in pixels; files of at most `size` bytes are embedded unchanged.
     """
     try:
         image = open_image(path, "report")
@@ -88,7 +88,7 @@ FACTS_SHOWN = 6
 
 
 class PairView(NamedTuple):
-    """One preference pair: pictures (None where one cannot be opened), texts in segments, provenance in words."""
+    """One preference pair: images (None if one cannot be opened), texts in segments, provenance as text."""
 
     id: str
     pictures: list[str | None]
@@ -109,7 +109,7 @@ class AnswerView(NamedTuple):
 
 
 class ChangeView(NamedTuple):
-    """Samples that changed in one way: how many of how many, and some of them."""
+    """Samples with one kind of change: their number, the total, and examples."""
 
     title: str
     number: int
@@ -139,7 +139,7 @@ def evenly(items: Sequence[T], count: int) -> list[T]:
 def pair_views(
     pairs: Sequence[Pair], folder: Path, count: int = PAIRS_SHOWN, picture: Callable[[Path], str | None] = data_uri
 ) -> list[PairView]:
-    """Some of the pairs whose texts differ; `picture` embeds one."""
+    """Examples of pairs whose texts differ; `picture` embeds an image."""
     differing = [pair for pair in pairs if pair.chosen != pair.rejected]
     return [_pair_view(pair, folder, picture) for pair in evenly(differing, count)]
 
@@ -147,7 +147,7 @@ def pair_views(
 def answer_galleries(
     base: Mapping[str, BenchmarkResult], aligned: Mapping[str, BenchmarkResult]
 ) -> list[AnswerGallery]:
-    """For each benchmark that judges words: samples mended, broken, and hallucinated twice."""
+    """For each benchmark that judges words: samples fixed, broken, and hallucinated both times."""
     galleries = []
     for name in base:
         if name not in aligned:
@@ -188,7 +188,7 @@ def _changes(base: BenchmarkResult, aligned: BenchmarkResult) -> list[_Change]:
 def _views(changes: Sequence[_Change], base: BenchmarkResult, aligned: BenchmarkResult) -> list[ChangeView]:
     samples = {sample.id: sample for sample in base.samples}
     texts = [{answer.sample_id: answer.text for answer in side.answers} for side in (base, aligned)]
-    # Whether an answer hallucinates at all comes first: this is what the primary share counts.
+    # Grouped by whether an answer hallucinates at all, which the primary share counts.
     kinds = {
         "Mended: hallucinated before, not after": [c for c in changes if c.before and not c.after],
         "Broken: hallucinated after, not before": [c for c in changes if c.after and not c.before],

@@ -1,6 +1,6 @@
-"""What a report is made of: the directories it reads, opened and checked once.
+"""Inputs of a report: its directories, read and checked once.
 
-It computes nothing and shows nothing; `results` compares, `page` shows.
+`comparison` compares them, `page` shows them.
 """
 
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ from pathlib import Path
 
 from sightline.data.preference_dataset import read_pairs
 from sightline.errors import InputError
+from sightline.evals.comparison import Evaluation
 from sightline.evals.directory import read_evaluation
 from sightline.records.manifest import MANIFEST, Manifest, read_manifest
 from sightline.records.rows import Pair
-from sightline.report.comparison import Evaluation
 from sightline.train.log import LOG_NAME, StepRecord, read_log
 
 
 @dataclass(frozen=True)
 class ReportSource:
-    """One directory that the report read, under the option that named it."""
+    """One input directory of the report, with the option that named it."""
 
     option: str
     directory: Path
@@ -27,7 +27,7 @@ class ReportSource:
 
 @dataclass(frozen=True)
 class Material:
-    """Everything read. `trainings` has one log a run; it and `pairs` are empty where none was given."""
+    """All inputs. `trainings` has one log per run; it and `pairs` are empty if none were given."""
 
     base: Evaluation
     aligned: tuple[Evaluation, ...]
@@ -40,10 +40,10 @@ class Material:
 def read_material(
     base: Path, aligned: Sequence[Path], trainings: Sequence[Path] = (), pairs: Path | None = None
 ) -> Material:
-    """Open all directories; benchmarks come in the order in which the base model's evaluation was asked for them.
+    """Read all directories; benchmarks are in the order of the base model's evaluation.
 
     Raises:
-        InputError: a directory is missing, or holds something else than it should.
+        InputError: a directory is missing, or is not the output of the expected stage.
     """
     named = [("--base", base), *(("--aligned", path) for path in aligned), *(("--train", path) for path in trainings)]
     if pairs is not None:

@@ -1,6 +1,6 @@
-"""Plots of what the monitors watch, where a training logged it: distance, entropy, own answers, streams of a mixture.
+"""Plots of monitored numbers, if a training logged them: KL distance, entropy, own answers, streams of a mixture.
 
-What of it is a fault, and when, is `train.monitors`; the plots that every training has are in `curves`.
+`train.monitors` decides when they are faults; `curves` has the plots that every training has.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ _COLORS = ("base", "aligned", "ink")
 
 
 def monitored_plans(runs: Runs) -> Iterator[PlotPlan]:
-    """Plans of everything that any step may have logged; those without a value are not drawn."""
+    """Plots of all numbers that a step may have logged; those without values are skipped."""
     yield PlotPlan(
         "distance",
         "Distance from the reference",

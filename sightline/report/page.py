@@ -1,6 +1,6 @@
-"""The page on one aligned model: what the templates show, in order. HTML and Markdown share it all.
+"""The contents of the report on one aligned model, shared by HTML and Markdown.
 
-It computes nothing. How it is written is `rendering`; layout and wording are in `templates/`.
+Nothing is computed here. `rendering` renders the templates, which hold layout and wording.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ class MetricLine(NamedTuple):
 
 
 class MetricFamily(NamedTuple):
-    """A benchmark and its counter-prior twin: each metric's lines stand together. `remarks` say how it was scored."""
+    """A benchmark and its counter-prior twin, with the lines grouped by metric; `remarks` say how it was scored."""
 
     name: str
     lines: list[MetricLine]
@@ -34,7 +34,7 @@ class MetricFamily(NamedTuple):
 
 
 class StageView(NamedTuple):
-    """A directory that the report read, with the settings it was made with, as YAML."""
+    """An input directory of the report, with its settings as YAML."""
 
     source: ReportSource
     settings: str

@@ -1,7 +1,6 @@
-"""The plots of trainings and of answer lengths, as inline SVG.
+"""Plots of trainings and of answer lengths, as inline SVG.
 
-They show records as they are, with a running mean for the eye; no number is computed for other use. Style and colors
-are `canvas`.
+They show the logged values and a running mean, which is used for nothing else. `canvas` sets style and colors.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,12 +39,12 @@ TOKENS: tuple[Series, ...] = (
 
 
 def training_curves(runs: Sequence[Sequence[StepRecord]], series: Sequence[Series], unit: str, name: str) -> str:
-    """One line a series and run over the steps: faint as logged, strong as a running mean over a twentieth of them."""
+    """One line per series and run: faint as logged, strong as a running mean over a twentieth of the steps."""
     with styled(name):
         figure, axes = new_figure()
         for label, color, dashes, value in series:
             for number, run in enumerate(runs):
-                points = [(step.step + 1, made) for step in run if (made := value(step)) is not None]
+                points = [(step.step + 1, found) for step in run if (found := value(step)) is not None]
                 if not points:
                     continue
                 steps, values = np.array(points).T
@@ -69,7 +68,7 @@ def length_histogram(base: Sequence[float], aligned: Sequence[float], name: str)
     """The distributions of answer length in tokens, before and after."""
     with styled(name):
         figure, axes = new_figure()
-        # Lengths are whole numbers, and bins of whole width count each of them alike.
+        # Lengths are integers; bins of integer width treat all of them equally.
         low, high = min(*base, *aligned), max(*base, *aligned)
         edges = np.arange(low - 0.5, high + 0.5 + (width := -(-(high - low + 1) // 24)), width).tolist()
         for label, values in (("base", base), ("aligned", aligned)):
@@ -82,7 +81,7 @@ def length_histogram(base: Sequence[float], aligned: Sequence[float], name: str)
 
 
 def running_mean(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
-    """The mean over at most `reach` values on either side; at the ends, over those that there are."""
+    """The mean over at most `reach` values on either side, fewer at the ends."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     places = np.arange(len(values))
     first, last = np.maximum(places - reach, 0), np.minimum(places + reach + 1, len(values))
@@ -95,7 +94,7 @@ def _minus(value: float | None, reference: float | None) -> float | None:
 
 
 class PlotPlan(NamedTuple):
-    """`name` tells the plots of a page apart, `unit` stands at the axis, `caption` under the plot."""
+    """A plot's specification: a `name` that is unique on the page, its axis `unit`, its series and its caption."""
 
     name: str
     title: str

@@ -1,8 +1,8 @@
-"""How pages are written: the templates, and the filters by which numbers, marked words and plots get into them.
+"""Rendering of pages: the template environment and its filters for numbers, marked words and plots.
 
-Everything that a model or a file said is escaped, by `html_text` on every value of a template and by `markdown_text`
-where a template asks for it: markup means nothing, and hidden characters are written as their codes. Only plots and the
-two marking filters below make markup. What is on a page is `page` and `arms.page`.
+Text from models and files is escaped, by `html_text` for every value of a template and by `markdown_text` where a
+template uses it: markup has no effect, and hidden characters are written as their codes. Only plots and the two marking
+filters below produce markup. The contents of pages are in `page` and `study.report.page`.
 """
 
 import re
@@ -19,14 +19,14 @@ _MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
 
 
 def render(template: str, context: dict[str, object]) -> str:
-    """A template with its values; blank lines that its loops leave in Markdown are closed up."""
+    """Render a template; blank lines left by loops in Markdown are removed."""
     text = environment().get_template(template).render(context)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n" if template.endswith(".md.jinja") else text
 
 
 def environment() -> jinja2.Environment:
-    """Where templates are found and how their values are written."""
-    made = jinja2.Environment(
+    """The template environment with its filters."""
+    result = jinja2.Environment(
         loader=jinja2.PackageLoader("sightline.report", "templates"),
         autoescape=True,
         finalize=html_text,
@@ -34,7 +34,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {
+    result.filters |= {
         "value": formatting.value_text,
         "difference": formatting.difference_text,
         "interval": formatting.interval_text,
@@ -47,11 +47,11 @@ def environment() -> jinja2.Environment:
         "place": place,
         "svg": Markup,
     }
-    return made
+    return result
 
 
 def place(difference: float, scale: float) -> str:
-    """Where a difference lies in a drawing from -scale to +scale, in percent of its width less a margin for the dot."""
+    """The position of a difference in a drawing from -scale to +scale, in percent of its width, with a margin."""
     share = max(-1.0, min(1.0, difference / scale)) if scale > 0 else 0.0
     return f"{50 + 47 * share:.2f}%"
 
@@ -68,12 +68,12 @@ def html_segments(segments: Iterable[Segment], kind: str) -> Markup:
 
 
 def html_text(value: object) -> object:
-    """A value as it comes into a page: a text's hidden characters as codes, what is markup unchanged."""
+    """A value for a page: hidden characters of text as codes, markup unchanged."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def markdown_text(text: str) -> Markup:
-    """Text on one line in which neither Markdown nor HTML means anything, nor any hidden character."""
+    """Text on one line, with Markdown, HTML and hidden characters escaped."""
     return escape(_MARKDOWN_SPECIAL.sub(r"\\\1", one_line(text)))  # entities have a # of their own
 
 

@@ -1,6 +1,6 @@
 """Writing a report: `report.html`, `report.md` and `results.json` from the directories of finished stages.
 
-It may be run again at any time; it reads records, so no model is needed. What goes on the page is `page`.
+It can be run again at any time and needs no model. `page` has the contents.
 """
 
 from collections.abc import Sequence
@@ -26,15 +26,15 @@ def write_report(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Results:
-    """Compare the base model with the aligned one (or several, one a training seed) and write the report into `out`.
+    """Compare the base model with the aligned one (or several, one per training seed) and write the report to `out`.
 
-    Trainings and pairs are optional; the page says so where they are not given. Same records, same bytes.
+    Trainings and pairs are optional. The same records give the same bytes.
 
     Raises:
-        InputError: a directory is missing or of another kind, or the evaluations cannot be compared.
+        InputError: a directory is missing or of the wrong kind, or the evaluations cannot be compared.
     """
     if not aligned:
-        raise InputError("there is no aligned model to report on; name its evaluation with --aligned.")
+        raise InputError("no aligned model to report on; name its evaluation with --aligned.")
     material = read_material(base, aligned, trainings, pairs)
     results = compare_evaluations(material.base, material.aligned, resamples=resamples, seed=seed)
     html, markdown = (render(results, material, resamples, seed) for render in (render_html, render_markdown))

@@ -1,1 +1,1 @@
-"""Comparing what the other rooms made: today the report, which reads records only and never a model."""
+"""Studies: grids of arms and seeds that are planned, run, resumed and reported."""

@@ -1,7 +1,7 @@
-"""What a study was asked: each published claim beside our own figure, and the word that its test gives.
+"""Claims: published results tested with a study's own evaluations.
 
-A claim names two arms, a metric and what should come out; `outcome` knows where the evaluations lie. A claim is decided
-where the 95 % interval of the paired difference lies on one side of the claim's border, and p stays below 5 % by Holm's
+A claim names two arms, a metric and the expected outcome; `results` supplies the evaluations. A claim is decided if the
+95 % interval of the paired difference lies on one side of the claim's boundary and p is below 5 % after Holm's
 correction over all claims of the study.
 """
 
@@ -13,28 +13,27 @@ from pydantic import Field, model_validator
 from sightline.config import Config
 from sightline.errors import InputError
 from sightline.evals.directory import BenchmarkResult
-from sightline.evals.metrics import metric_with_parts
+from sightline.evals.metrics import Unit, metric_with_parts
 from sightline.evals.significance import holm
 from sightline.evals.statistics import Comparison, compare
 from sightline.records.rows import Estimate, Row
-from sightline.report.formatting import Unit, difference_text, effect_text, interval_text
+from sightline.report.formatting import difference_text, effect_text, interval_text
 
 Expect = Literal["higher", "lower", "same", "not worse"]
 Word = Literal["confirmed", "contradicted", "undecided", "not at the published size", "not done"]
-#: The share of studies, all of whose claims are undecidable, in which one or more is decided.
+#: Familywise error rate of the verdicts on claims.
 LEVEL = 0.05
 WITH_MARGIN = ("same", "not worse")
-_ASKED = {"same": "within", "not worse": "not worse by"}
+_MARGIN_TEXTS = {"same": "within", "not worse": "not worse by"}
 
 
 class ClaimSpec(Config):
     """A claim: `arm` against `against` (an arm, or `base`) in a metric is expected to be higher, lower, the same or
     not worse.
 
-    `margin` is what `same` and `not worse` mean, in the metric's own unit (0.02 of a share is 2 points): a difference
-    that lies within plus and minus it, or one that is worse by less than it (non-inferiority), by the metric's own
-    direction. `there` is what the source reports, in its own words and numbers; `published` is its difference of the
-    same two arms, where its metric has the unit of ours.
+    `margin` defines `same` (equivalence: the difference lies within plus and minus the margin) and `not worse`
+    (non-inferiority: worse by less than the margin), in the metric's unit (0.02 of a share is 2 points). `there` quotes
+    the source; `published` is its difference between the same two arms, if its metric has our unit.
     """
 
     says: str
@@ -50,21 +49,21 @@ class ClaimSpec(Config):
     @model_validator(mode="after")
     def _margin_and_published_fit(self) -> "ClaimSpec":
         if (self.expect in WITH_MARGIN) != (self.margin is not None):
-            raise ValueError("margin belongs to expect: same and expect: not worse, and only to them")
+            raise ValueError("`margin` belongs to `expect: same` and `expect: not worse`, and only to them")
         sign = {"higher": 1, "lower": -1}.get(self.expect)
         if sign is not None and self.published is not None and self.published * sign <= 0:
             raise ValueError(
-                f"published is {self.published:g}, which is not {self.expect}; it is the published figure of arm minus "
-                "that of against"
+                f"published = {self.published:g} contradicts expect: {self.expect}; give the published value of "
+                "`arm` minus that of `against`"
             )
         return self
 
 
 class ClaimFinding(Row):
-    """A claim with our figure: the difference of the two arms over images and seeds, None where an arm is not done.
+    """A claim with our result: the difference between the two arms over images and seeds; None if an arm is not done.
 
-    `p` is of the test that decides the claim, `p_holm` corrected over all claims of the study. `p_published` is of the
-    published difference, likewise corrected over the claims that have one.
+    `p` belongs to the test that decides the claim; `p_holm` is corrected over all claims of the study. `p_published`
+    tests the published difference and is corrected over the claims that have one.
     """
 
     says: str
@@ -83,30 +82,30 @@ class ClaimFinding(Row):
     p_published: float | None = None
     p_published_holm: float | None = None
     word: Word = "not done"
-    #: What the interval alone says: the word without Holm's correction.
+    #: The verdict of the interval alone, without Holm's correction.
     word_alone: Word = "not done"
 
     def ours(self) -> str:
-        """Our figure as people read it: difference and interval."""
+        """Our difference and its interval as text."""
         if self.difference is None or self.unit is None:
             return ""
         interval = interval_text(self.difference.ci95, self.unit, signed=True)
         return f"{difference_text(self.difference.value, self.unit)} ({interval})"
 
     def asks(self) -> str:
-        """What the claim is held against: its margin and the published difference."""
+        """The margin and the published difference that the claim is tested against."""
         if self.unit is None:
             return ""
-        told = [] if self.margin is None else [f"{_ASKED[self.expect]} {effect_text(self.margin, self.unit)}"]
+        texts = [] if self.margin is None else [f"{_MARGIN_TEXTS[self.expect]} {effect_text(self.margin, self.unit)}"]
         if self.published is not None:
-            told.append(f"published {difference_text(self.published, self.unit)}")
-        return ", ".join(told)
+            texts.append(f"published {difference_text(self.published, self.unit)}")
+        return ", ".join(texts)
 
 
 def borders(expect: str, margin: float | None, higher_is_better: bool | None) -> tuple[float, float]:
-    """(low, high): a difference above `high` is on one side, one below `low` on the other.
+    """(low, high): a difference above `high` lies on one side, one below `low` on the other.
 
-    They are one border, 0 or the margin, but for `same`, whose inside is between its two.
+    Both are the same boundary, 0 or the margin, except for `same`, which accepts what lies between them.
     """
     if margin is None:
         return 0.0, 0.0
@@ -116,12 +115,12 @@ def borders(expect: str, margin: float | None, higher_is_better: bool | None) ->
     return border, border
 
 
-def word_of(difference: Estimate, claim: ClaimSpec, higher_is_better: bool | None) -> Word:
-    """What the interval alone says: confirmed or contradicted where it lies wholly on one side of the border.
+def claim_word(difference: Estimate, claim: ClaimSpec, higher_is_better: bool | None) -> Word:
+    """The verdict of the interval alone: confirmed or contradicted if it lies entirely on one side of the boundary.
 
-    The border is 0 for higher and lower, and the margin on the worse side for not worse. For `same`, an interval within
-    the margins confirms, one wholly outside of them contradicts. One that decides nothing and excludes the published
-    difference is `not at the published size`.
+    The boundary is 0 for higher and lower, and the margin on the worse side for not worse. For `same`, an interval
+    within the margins confirms and one entirely outside them contradicts. An interval that decides nothing but excludes
+    the published difference gives `not at the published size`.
     """
     if difference.ci95 is None:
         return "undecided"
@@ -141,55 +140,54 @@ def word_of(difference: Estimate, claim: ClaimSpec, higher_is_better: bool | Non
 
 
 def judge_claim(claim: ClaimSpec, runs: Mapping[str, Sequence[Mapping[str, BenchmarkResult]]]) -> ClaimFinding:
-    """The claim's figure, from the evaluations of each arm by seed; `base` is among the arms. No correction yet.
+    """Test a claim, without correction, with the evaluations of each arm by seed; `base` is one of the arms.
 
     Raises:
-        InputError: `not worse` of a metric that has no good direction.
+        InputError: `not worse` was expected of a metric that has no better direction.
     """
-    told = claim.model_dump()
+    fields = claim.model_dump()
     before, after = runs.get(claim.against), runs.get(claim.arm)
     if not before or not after:
-        return ClaimFinding(**told)
+        return ClaimFinding(**fields)
     metrics = metric_with_parts(after[0][claim.benchmark].metrics, claim.metric)
     metric = metrics[claim.metric]
     if claim.expect == "not worse" and metric.higher_is_better is None:
         raise InputError(
-            f"study: the claim {claim.says!r} expects 'not worse', and {claim.metric} of {claim.benchmark} is better "
-            "in neither direction; expect higher, lower or same"
+            f"study: the claim {claim.says!r} expects 'not worse', but {claim.metric} of {claim.benchmark} has no "
+            "better direction; expect higher, lower or same"
         )
     pairs = [(b[claim.benchmark].scores, a[claim.benchmark].scores) for b, a in zip(before, after, strict=True)]
-    made = compare(pairs, metrics)[claim.metric]
-    word = word_of(made.difference, claim, metric.higher_is_better)
+    compared = compare(pairs, metrics)[claim.metric]
+    word = claim_word(compared.difference, claim, metric.higher_is_better)
     return ClaimFinding(
-        **told,
+        **fields,
         unit=metric.unit,
-        difference=made.difference,
-        p=_p_of(made, claim, metric.higher_is_better),
-        p_published=None if claim.published is None else made.p_at(claim.published),
+        difference=compared.difference,
+        p=_p_of(compared, claim, metric.higher_is_better),
+        p_published=None if claim.published is None else compared.p_at(claim.published),
         word=word,
         word_alone=word,
     )
 
 
-def _p_of(made: Comparison, claim: ClaimSpec, higher_is_better: bool | None) -> float | None:
-    """The p of the decision that the difference is nearest to: it is below 5 % where the interval decides.
+def _p_of(compared: Comparison, claim: ClaimSpec, higher_is_better: bool | None) -> float | None:
+    """The p of the claim's test: below 5 % where the interval decides.
 
-    For `same` these are two tests, one against either margin, and inside of them the larger p counts (TOST).
+    For `same` there are two one-sided tests, one against each margin, and the larger p counts (TOST).
     """
     lower, upper = borders(claim.expect, claim.margin, higher_is_better)
-    value = made.difference.value
+    value = compared.difference.value
     if value is None:
         return None
-    found = [p for p in (made.p_at(lower), made.p_at(upper)) if p is not None]
+    found = [p for p in (compared.p_at(lower), compared.p_at(upper)) if p is not None]
     return max(found, default=None)
 
 
-def corrected(claims: Sequence[ClaimFinding]) -> tuple[ClaimFinding, ...]:
-    """With Holm's correction over all claims, and the words that it leaves.
+def correct_claims(claims: Sequence[ClaimFinding]) -> tuple[ClaimFinding, ...]:
+    """Apply Holm's correction over all claims and reduce their verdicts to those that survive it.
 
-    A claim that is not done counts as one with p = 1, so that a word which stands cannot fall when it is done. For each
-    claim at most one of "confirmed" and "contradicted" can be wrong, so that the family has as many tests as claims
-    (Shaffer 1986).
+    A claim that is not done counts with p = 1, so that completing it cannot overturn another verdict. For each claim at
+    most one of "confirmed" and "contradicted" can be wrong, so the family has as many tests as claims (Shaffer 1986).
     """
     decided = holm([1.0 if claim.p is None else claim.p for claim in claims])
     sized = [claim for claim in claims if claim.published is not None]

@@ -1,7 +1,6 @@
-"""What a study is told: samples, pairs, arms, seeds and benchmarks, in one closed YAML file.
+"""The config of a study: samples, pairs, arms, seeds and benchmarks, in one YAML file with no unknown keys.
 
-Every number that decides the science stands in the file or in the config files that it names. What is to be done
-follows in `plan`; nothing is opened here but those files.
+Every number that affects results is in this file or in the config files that it names. `plan` derives the jobs.
 """
 
 import re
@@ -16,36 +15,36 @@ from sightline.config import Config, Seed
 from sightline.data.hub import HUB_NAME, PACKAGE
 from sightline.recipes.matching.steps import STEPS
 from sightline.study.claims import ClaimSpec
-from sightline.study.names import check_names, refuse_ring
+from sightline.study.names import check_names, refuse_cycle
 
 #: The model that ships with Sightline.
 LAB = "lab"
 
-#: The untrained model, where it is named among the arms.
+#: The name of the untrained model among the arms.
 BASE = "base"
 
 
 class StudySettings(Config):
-    """A config file and the keys that differ from it, as a mapping of the config's own form."""
+    """A config file and the keys that override it, in the structure of that config."""
 
     config: Path | None = None
     set: dict[str, Any] = Field(default_factory=dict)
 
     def with_keys(self, more: Mapping[str, Any]) -> "StudySettings":
-        """The same with further keys, which win."""
+        """A copy with further keys, which take precedence."""
         return self.model_copy(update={"set": merged(self.set, more)})
 
 
 class CurateSpec(StudySettings):
-    """`sightline curate` at work on the samples `of` that name, for each seed anew, as its reward models may be."""
+    """`sightline curate` on the samples named `of`, once per seed, since its reward models may differ by seed."""
 
     of: str
 
 
 class PackageSpec(Config):
-    """Files that ship in a Python package (`sightline fetch package`): NAME==VERSION, and what is meant of it.
+    """Files from a Python package (`sightline fetch package`), given as NAME==VERSION.
 
-    `inside` is a folder in it, `file` one of that folder's files.
+    `inside` is a folder in the package, `file` a file in that folder.
     """
 
     name: str = Field(pattern=PACKAGE)
@@ -55,9 +54,9 @@ class PackageSpec(Config):
 
 
 class MatchSpec(StudySettings):
-    """A step of `sightline match`: of the samples `of` another name, or of files at `path` or in a `package`.
+    """A step of `sightline match`, applied to the samples named `of`, or to files at `path` or in a `package`.
 
-    `per_seed` does a step that draws anew for each seed.
+    `per_seed` repeats the step for each seed.
     """
 
     step: str
@@ -69,19 +68,19 @@ class MatchSpec(StudySettings):
     @model_validator(mode="after")
     def _one_place(self) -> "MatchSpec":
         if [self.of, self.path, self.package].count(None) != 2:
-            raise ValueError("give either of, or path, or package")
+            raise ValueError("give exactly one of `of`, `path` and `package`")
         _known(self.step, STEPS, "step")
         return self
 
 
 class SamplesSpec(Config):
-    """Images and prompts: `count` scenes of one of the lab's splits, a samples directory of your own at `path`, what
-    `curate` keeps of other samples, or what a step of `match` makes.
+    """Images and prompts: `count` scenes of one of the lab's splits, a samples directory at `path`, the samples that
+    `curate` keeps, or the output of a `match` step.
     """
 
     split: str | None = None
     count: int | None = Field(default=None, ge=1)
-    scenes: dict[str, Any] = Field(default_factory=dict, description="keys of the lab's scenes that differ")
+    scenes: dict[str, Any] = Field(default_factory=dict, description="keys of the lab's scenes config to override")
     path: Path | None = None
     curate: CurateSpec | None = None
     match: MatchSpec | None = None
@@ -91,15 +90,15 @@ class SamplesSpec(Config):
         drawn = self.split is not None and self.count is not None
         ways = [drawn, self.path is not None, self.curate is not None, self.match is not None]
         if ways.count(True) != 1 or (self.scenes and not drawn):
-            raise ValueError("give either split and count, or path, or curate, or match")
+            raise ValueError("give exactly one of `split` with `count`, `path`, `curate` and `match`")
         return self
 
 
 class FilesSpec(Config):
-    """Files of a published layout (`sightline import`): at `path`, or to be fetched from the hub's data set `hub`.
+    """Files in a published layout (`sightline import`): at `path`, or fetched from the hub dataset `hub`.
 
-    `inside` is the file or folder of them that is meant; images are below `images`, or beside the files. `rows` is
-    about how many there are, for the plan alone.
+    `inside` selects a file or folder of them; images are below `images`, or next to the files. `rows` is an approximate
+    number of rows, used only by the estimate.
     """
 
     layout: str
@@ -114,12 +113,12 @@ class FilesSpec(Config):
     @model_validator(mode="after")
     def _one_origin(self) -> "FilesSpec":
         if (self.path is None) == (self.hub is None) or (self.revision is not None and self.hub is None):
-            raise ValueError("give either path, or hub and perhaps its revision")
+            raise ValueError("give either `path`, or `hub` with an optional `revision`")
         return self
 
 
 class TakeSpec(Config):
-    """`count` of the pairs `of` another set: the first ones, or drawn by `random_seed`."""
+    """`count` pairs of the set named `of`: the first ones, or a random draw by `random_seed`."""
 
     of: str
     count: int = Field(ge=1)
@@ -127,11 +126,11 @@ class TakeSpec(Config):
 
 
 class PairsSpec(StudySettings):
-    """A set of pairs, in one of five ways; `per_seed` makes those that draw anew for each seed.
+    """A set of pairs from exactly one of five sources; `per_seed` rebuilds random ones for each seed.
 
-    A `builder` at work on `samples`, which may name other pairs of the study: their chosen answers are then the
-    references. A directory of pairs at `path`. Published `files` (`set` has keys of `sightline import`). Some of
-    another set, `take`. The `average` of two sets on the same prompts, for averaged DPO.
+    `builder` with `samples`, which may name other pairs of the study: their chosen answers are then the references.
+    `path`, a directory of pairs. `files` in a published layout (`set` has keys of `sightline import`). `take`, a subset
+    of another set. `average`, two sets on the same prompts, for averaged DPO.
     """
 
     builder: str | None = None
@@ -146,28 +145,28 @@ class PairsSpec(StudySettings):
     def _one_origin(self) -> "PairsSpec":
         ways = (self.builder, self.path, self.files, self.take, self.average)
         if sum(way is not None for way in ways) != 1 or (self.builder is None) != (self.samples is None):
-            raise ValueError("give either builder and samples, or path, or files, or take, or average")
+            raise ValueError("give exactly one of `builder` with `samples`, `path`, `files`, `take` and `average`")
         return self
 
     @property
     def below(self) -> tuple[str, ...]:
-        """The sets that this one is made of."""
+        """The sets that this one is built from."""
         one = self.take.of if self.take is not None else self.samples
         return self.average or (() if one is None else (one,))
 
 
 class EqualSpec(Config):
-    """What arms are to get in equal measure: the first so many `pairs` of their set, or prompts of their samples."""
+    """Sizes that are made equal for all arms: the first `pairs` rows of each arm's set of pairs or samples."""
 
     pairs: int | None = Field(default=None, ge=1)
 
 
 class ArmSpec(Config):
-    """One way to train, by what it changes: the pairs, the prompts for online answers, keys of the training config.
+    """One training setup: its pairs, its prompts for online answers, and its keys of the training config.
 
-    `config` is a file in place of all that the study's `train` says, for an arm of another kind, such as RL. A value
-    that says `${pairs.NAME}`, `${samples.NAME}`, `${train.ARM}` or `${adapter.ARM}` stands for that directory, of the
-    same seed. An arm with `measured: false` serves others, as a reward model does, and is not evaluated.
+    `config` is a file that replaces the study's `train` section, for arms of another kind, such as RL. In values,
+    `${pairs.NAME}`, `${samples.NAME}`, `${train.ARM}` and `${adapter.ARM}` are replaced by that directory, for the same
+    seed. An arm with `measured: false`, such as a reward model for other arms, is not evaluated.
     """
 
     pairs: str | None = None
@@ -177,7 +176,7 @@ class ArmSpec(Config):
     measured: bool = True
 
     def over(self, below: "ArmSpec") -> "ArmSpec":
-        """This arm's choices where it makes any, those `below` elsewhere."""
+        """This arm's settings, with those of `below` as defaults."""
         return ArmSpec(
             pairs=self.pairs or below.pairs,
             samples=self.samples or below.samples,
@@ -188,10 +187,10 @@ class ArmSpec(Config):
 
 
 class ModelSpec(Config):
-    """A model that arms start from: `path` is `lab` or a directory, `hub` the name of one that is to be fetched, or a
-    `package` that has one inside.
+    """A base model for the arms: `path` is `lab` or a directory, `hub` a hub name to fetch, `package` a Python package
+    that contains it.
 
-    `set` has keys of the training config that are this model's own, such as LoRA's targets; `pairs` has keys of
+    `set` overrides keys of the training config for this model, such as LoRA's targets; `pairs` overrides keys of
     builders, by the name of the set of pairs.
     """
 
@@ -206,21 +205,21 @@ class ModelSpec(Config):
     def _one_origin(self) -> "ModelSpec":
         ways = [self.path, self.hub, self.package]
         if ways.count(None) != 2 or (self.revision is not None and self.hub is None):
-            raise ValueError("give either path, or hub and perhaps its revision, or package")
+            raise ValueError("give exactly one of `path`, `hub` with an optional `revision`, and `package`")
         return self
 
     @classmethod
     def named(cls, model: str) -> "ModelSpec":
-        """The model of the short form: a name of the hub's where there is no such folder, as with `sightline eval`."""
+        """The model of the short form `model: NAME`: a hub name if no such folder exists, as in `sightline eval`."""
         is_hub_name = re.fullmatch(HUB_NAME, model) is not None and not Path(model).parent.exists()
         return cls(hub=model) if is_hub_name else cls(path=model)
 
 
 class EvaluateSpec(Config):
-    """Benchmarks, asked of the base and of every arm alike; `validation` asks of scenes on which one may choose.
+    """Benchmarks for the base model and every arm; `validation` uses the scenes that are meant for model selection.
 
-    `judge` (the form of `sightline eval --judge`) grades open answers; `data` and `images` are the folders of official
-    files and of their pictures. `samples` are those of the study that a benchmark asks, in the place of `data`.
+    `judge` (as for `sightline eval --judge`) grades open answers; `data` and `images` are the folders of the official
+    files and images. `samples` names samples of the study that a benchmark uses in place of `data`.
     """
 
     benchmarks: tuple[str, ...] = Field(min_length=1)
@@ -236,19 +235,18 @@ class EvaluateSpec(Config):
     judge: dict[str, Any] | None = None
 
     def settings(self) -> dict[str, Any]:
-        """What decides the numbers, without what says where files are or how fast it goes."""
-        told = self.model_dump(mode="json", include={"benchmarks", "limit", "validation", "autocast"})
-        later = self.model_dump(mode="json", include={"dtype", "max_new_tokens", "judge"}, exclude_none=True)
-        return (
-            told | later
-        )  # keys that were not there from the start are part of a piece's key only where they say something
+        """The settings that affect results, without file locations and speed."""
+        always = self.model_dump(mode="json", include={"benchmarks", "limit", "validation", "autocast"})
+        # Later keys enter a job's key only if they are set, so that older results still match.
+        if_set = self.model_dump(mode="json", include={"dtype", "max_new_tokens", "judge"}, exclude_none=True)
+        return always | if_set
 
 
 class RatesSpec(Config):
-    """About what one unit takes on a `device`, in seconds: stated, not measured, for a plan made elsewhere.
+    """Approximate seconds per unit on a `device`, stated by the user, for an estimate on another machine.
 
-    `row` is by builder (or `samples`, `layout`, `take`), `example` of training by source (`offline`, `online`, `bdhs`,
-    `mixed`, `rl`), `answer` by benchmark; `other` stands for all that are not named.
+    `row` is by builder (or `samples`, `layout`, `take`), `example` by training source (`offline`, `online`, `bdhs`,
+    `mixed`, `rl`), `answer` by benchmark; `other` is the default.
     """
 
     device: str
@@ -260,10 +258,10 @@ class RatesSpec(Config):
 
 
 class StudyConfig(Config):
-    """A study. `axes` gives every combination of its levels an arm, named `level+level`; `arms` adds single ones.
+    """A study. `axes` adds an arm for every combination of levels, named `level+level`; `arms` adds single arms.
 
-    `models` has every arm once for each of its models, named `model/arm`; `model` is short for one. `baseline` is the
-    arm that all others of the same model are compared with; by default the untrained model.
+    `models` repeats every arm for each model, named `model/arm`; `model` is the short form for one. `baseline` is the
+    arm that the others of the same model are compared with (default: the untrained model).
     """
 
     about: str = ""
@@ -295,9 +293,9 @@ class StudyConfig(Config):
         if not arms:
             raise ValueError("a study needs arms or axes")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("a seed is named twice")
+            raise ValueError("`seeds` names a seed twice; remove one")
         if self.baseline is not None and self.baseline not in arms:
-            raise ValueError(f"baseline {self.baseline!r} is no arm; arms: {', '.join(arms)}")
+            raise ValueError(f"baseline {self.baseline!r} is not an arm; arms: {', '.join(arms)}")
         twice = self.pairs.keys() & self.samples.keys()
         if twice:
             raise ValueError(f"samples and pairs share the name {min(twice)!r}; rename one")
@@ -306,13 +304,13 @@ class StudyConfig(Config):
             for below in spec.below:
                 _known(below, known, f"pairs.{name}{'.samples' if spec.builder is not None else ''}")
         below_pairs = {name: spec.below for name, spec in self.pairs.items()}
-        refuse_ring(below_pairs, "pairs {} are built on each other; give one of them samples")
+        refuse_cycle(below_pairs, "pairs {} are built from each other; give one of them samples")
         plain = {name: spec for name, spec in self.samples.items() if spec.curate is None}
-        for name, made in self.samples.items():
-            _known(made.match.of if made.match is not None else None, self.samples, f"samples.{name}.match.of")
-        matched = {name: made.match for name, made in self.samples.items()}
+        for name, samples in self.samples.items():
+            _known(samples.match.of if samples.match is not None else None, self.samples, f"samples.{name}.match.of")
+        matched = {name: samples.match for name, samples in self.samples.items()}
         below_samples = {name: () if match is None else (match.of,) for name, match in matched.items()}
-        refuse_ring(below_samples, "samples {} are made of each other; give one of them files")
+        refuse_cycle(below_samples, "samples {} are made of each other; give one of them files")
         _known(self.evaluate.samples, self.samples, "evaluate.samples")
         for name, kept in self.samples.items():
             _known(kept.curate.of if kept.curate is not None else None, plain, f"samples.{name}.curate.of")
@@ -345,33 +343,33 @@ class StudyConfig(Config):
         return self
 
     def all_models(self) -> dict[str, ModelSpec]:
-        """Every model by name; the only one of the short form has none."""
+        """Every model by name; the model of the short form has the empty name."""
         return self.models or {"": ModelSpec.named(self.model)}
 
     def all_arms(self) -> dict[str, ArmSpec]:
-        """Every arm by name: the combinations of the axes' levels first."""
-        made: dict[str, ArmSpec] = {}
+        """Every arm by name, combinations of axes first."""
+        combined: dict[str, ArmSpec] = {}
         for levels in product(*self.axes.values()) if self.axes else ():
             arm = ArmSpec()
             for axis, level in zip(self.axes.values(), levels, strict=True):
                 arm = axis[level].over(arm)
-            made["+".join(levels)] = arm
-        return made | self.arms
+            combined["+".join(levels)] = arm
+        return combined | self.arms
 
 
 def full_name(model: str, arm: str) -> str:
-    """How an arm of a model is called where there may be several."""
+    """An arm's name, qualified by its model if the model has a name."""
     return f"{model}/{arm}" if model else arm
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Two nested mappings, the one above winning; a loss is replaced as a whole, since its keys depend on its name."""
-    made = dict(below)
+    """Two nested mappings merged; `above` wins. A section with a `name`, such as a loss, is replaced as a whole."""
+    result = dict(below)
     for key, value in above.items():
-        old = made.get(key)
+        old = result.get(key)
         inner = isinstance(old, Mapping) and isinstance(value, Mapping) and "name" not in value
-        made[key] = merged(old, value) if inner and isinstance(old, Mapping) else value
-    return made
+        result[key] = merged(old, value) if inner and isinstance(old, Mapping) else value
+    return result
 
 
 def _known(name: str | None, known: Mapping[str, object], what: str) -> None:

@@ -1,7 +1,7 @@
-"""What a study would do and about how long that takes, before anything is begun; no model is opened.
+"""Estimates of a study's jobs and their time before anything runs; no model is loaded.
 
-Counts come from the config (`counts`). Seconds are those of like pieces that the ledger knows, by what they count;
-where it knows none, of the rates that the study's file states; else nothing is guessed.
+Counts come from the config. Times come from similar finished jobs in the ledger, scaled by their workload, or else from
+the rates in the study's file; without either, the time is reported as unknown.
 """
 
 import math
@@ -15,10 +15,10 @@ from sightline.builders.registry import get_entry
 from sightline.config.problems import shorten
 from sightline.errors import InputError
 from sightline.study.config import RatesSpec
-from sightline.study.execute import sort_of
+from sightline.study.execute import job_sort
 from sightline.study.ledger import Ledger, LedgerEntry, has_ledger
-from sightline.study.plan import Job, StudyPlan, plan_of_text
-from sightline.study.resume import finished_manifest, folder_of
+from sightline.study.plan import Job, StudyPlan, parse_plan
+from sightline.study.resume import finished_manifest, job_folder
 
 #: Benchmark -> (answers, pictures) of the official files; of the lab's, of one scene.
 ANSWERS: dict[str, tuple[int, int]] = {
@@ -39,77 +39,79 @@ _LAB_SCENES = 500  # of a lab benchmark without a limit
 _BATCH, _ACCUMULATION = 8, 1  # TrainConfig's own, where a config does not say
 
 
-def rows_of(plan: StudyPlan, place: str | None) -> int | None:
-    """The most pairs or samples that a piece can hold."""
+def max_rows(plan: StudyPlan, place: str | None) -> int | None:
+    """The maximum number of pairs or samples that a job writes."""
     piece = plan.pieces.get(place or "")
     if piece is None:
         return None
     settings = piece.settings
     if "take" in settings:
         return int(settings["take"]["count"])
-    if sort_of(piece) == "samples":
+    if job_sort(piece) == "samples":
         return int(settings["count"])
     if "layout" in settings:
-        told = plan.config.pairs[piece.label].files
-        return None if told is None else told.rows
-    if sort_of(piece) == "average":
-        return rows_of(plan, piece.inputs["first"])
-    if sort_of(piece) == "builder":
-        each, below = _pairs_each(piece), rows_of(plan, piece.inputs.get("samples"))
+        source = plan.config.pairs[piece.label].files
+        return None if source is None else source.rows
+    if job_sort(piece) == "average":
+        return max_rows(plan, piece.inputs["first"])
+    if job_sort(piece) == "builder":
+        each, below = _pairs_each(piece), max_rows(plan, piece.inputs.get("samples"))
         return None if each is None or below is None else below * each
     return None
 
 
 def trained_rows(plan: StudyPlan, piece: Job) -> int | None:
-    """The pairs, or prompts where there are none, that a training is given."""
-    return rows_of(plan, piece.inputs.get("pairs") or piece.inputs.get("samples"))
+    """The number of pairs of a training, or of prompts if it has no pairs."""
+    return max_rows(plan, piece.inputs.get("pairs") or piece.inputs.get("samples"))
 
 
-def examples_of(plan: StudyPlan, piece: Job) -> int | None:
-    """The pairs or prompts that a training takes in all its steps, each as often as it comes."""
+def count_examples(plan: StudyPlan, piece: Job) -> int | None:
+    """The number of pairs or prompts over all steps of a training, repetitions included."""
     config, rows = piece.settings["config"], trained_rows(plan, piece)
     steps, epochs = (_whole(config, key, None, piece) for key in ("max_steps", "epochs"))
     if steps is not None:
-        return steps * step_rows(piece)
+        return steps * rows_per_step(piece)
     return None if rows is None or epochs is None else epochs * rows
 
 
-def step_rows(piece: Job) -> int:
-    """The pairs or prompts of one step of a training."""
+def rows_per_step(piece: Job) -> int:
+    """The number of pairs or prompts of one training step."""
     config = piece.settings["config"]
     batch = _whole(config, "batch_size", _BATCH, piece) or _BATCH
     return batch * (_whole(config, "accumulation", _ACCUMULATION, piece) or _ACCUMULATION)
 
 
 def _pairs_each(piece: Job) -> int | None:
-    """The most pairs that a builder makes of a sample, by its entry in the registry."""
+    """The maximum number of pairs that a builder makes from a sample, by its registry entry."""
     most = get_entry(piece.settings["builder"]).most
     return _whole(piece.settings["config"], most, 1, piece) if isinstance(most, str) else most
 
 
 def _whole(config: Mapping[str, Any], key: str, default: int | None, piece: Job) -> int | None:
-    """A number of a config that nothing has checked yet; None where it is left out or null.
+    """A number of a config that has not been validated yet; None if it is missing or null.
 
     Raises:
-        InputError: it is no whole number from 1 on.
+        InputError: it is not a positive integer.
     """
     value = config.get(key, default)
     if value is None:
         return None
     is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     if not is_whole or isinstance(value, bool) or value < 1:
-        raise InputError(f"study: {piece.kind} {piece.label}: {key} = {shorten(value)} is no whole number from 1 on")
+        raise InputError(
+            f"study: {piece.kind} {piece.label}: {key} = {shorten(value)} must be a whole number from 1 on"
+        )
     return int(value)
 
 
-def steps_of(plan: StudyPlan, piece: Job) -> int | None:
-    """The steps of a training."""
-    examples = examples_of(plan, piece)
-    return None if examples is None else math.ceil(examples / step_rows(piece))
+def count_steps(plan: StudyPlan, piece: Job) -> int | None:
+    """The number of steps of a training."""
+    examples = count_examples(plan, piece)
+    return None if examples is None else math.ceil(examples / rows_per_step(piece))
 
 
-def answers_of(benchmark: str, limit: int | None) -> int | None:
-    """The answers that a benchmark asks for, on its first `limit` pictures."""
+def count_answers(benchmark: str, limit: int | None) -> int | None:
+    """The number of answers of a benchmark on its first `limit` images."""
     if benchmark.removesuffix("-counter") in _LAB:
         return _LAB[benchmark.removesuffix("-counter")] * (limit or _LAB_SCENES)
     if benchmark not in ANSWERS:
@@ -118,25 +120,25 @@ def answers_of(benchmark: str, limit: int | None) -> int | None:
     return math.ceil(answers * min(1.0, (limit or pictures) / pictures))
 
 
-def load_of(plan: StudyPlan, piece: Job) -> int | None:
-    """What a piece's time grows with: scenes, rows, examples of all steps, answers."""
+def workload(plan: StudyPlan, piece: Job) -> int | None:
+    """The quantity that a job's time is proportional to: scenes, rows, training examples or answers."""
     if piece.kind == "train":
-        return examples_of(plan, piece)
+        return count_examples(plan, piece)
     if piece.kind == "eval":
-        known = [answers_of(name, piece.settings["limit"]) for name in piece.settings["benchmarks"]]
+        known = [count_answers(name, piece.settings["limit"]) for name in piece.settings["benchmarks"]]
         return sum(count for count in known if count is not None) if None not in known else None
-    if sort_of(piece) == "builder":
-        return rows_of(plan, piece.inputs.get("samples"))
-    return rows_of(plan, piece.key)
+    if job_sort(piece) == "builder":
+        return max_rows(plan, piece.inputs.get("samples"))
+    return max_rows(plan, piece.key)
 
 
 def inequalities(plan: StudyPlan) -> Iterator[str]:
-    """One sentence for each thing in which the measured arms of a model would differ, as far as the config says."""
+    """One sentence for each size in which the measured arms of a model would differ, as far as the config shows."""
     for model in plan.bases:
         runs = [run for run in plan.runs if run.model == model and run.eval is not None]
         first = {run.arm: plan.pieces[run.train] for run in reversed(runs)}  # of the first seed
         rows = {arm: trained_rows(plan, piece) for arm, piece in reversed(first.items())}
-        seen = {arm: examples_of(plan, piece) for arm, piece in reversed(first.items())}
+        seen = {arm: count_examples(plan, piece) for arm, piece in reversed(first.items())}
         for what, counts in (("pairs or prompts", rows), ("pairs or prompts taken in all steps", seen)):
             known = {arm: count for arm, count in counts.items() if count is not None}
             if len(set(known.values())) > 1:
@@ -145,16 +147,16 @@ def inequalities(plan: StudyPlan) -> Iterator[str]:
 
 
 def refuse_unequal(plan: StudyPlan) -> list[str]:
-    """The sentences of `inequalities`, where the study allows them.
+    """The sentences of `inequalities`, if the study allows them.
 
     Raises:
-        InputError: there are some, and it does not.
+        InputError: arms differ and the study does not allow it.
     """
     found = list(inequalities(plan))
     if found and plan.config.unequal == "refused":
         raise InputError(
             f"study: {'; '.join(found)}; make them equal (equal: {{pairs: N}} cuts every arm's set; max_steps,"
-            " batch_size and accumulation the steps), or say unequal: allowed"
+            " batch_size and accumulation the steps), or set unequal: allowed"
         )
     return found
 
@@ -167,10 +169,10 @@ UNITS = {"samples": "scenes", "pairs": "rows", "train": "examples", "eval": "ans
 
 @dataclass(frozen=True)
 class Forecast:
-    """Pieces by kind: how many there are and are done, what is to do of each, and its seconds, where they are known.
+    """Jobs by kind: how many there are, how many are done, and the workload and seconds of the rest, if known.
 
-    `loads` and `seconds` are of pieces that are left, without those `unmeasured`, whose load nothing says, and those
-    `open`, whose time nothing says.
+    `loads` excludes the `unmeasured` jobs, whose workload is unknown; `seconds` excludes the `open` ones, whose time is
+    unknown.
     """
 
     arms: int
@@ -186,10 +188,10 @@ class Forecast:
     device: str
 
     def lines(self) -> Iterator[str]:
-        """The plan as people read it."""
+        """The estimate as lines of text."""
         models = f"{self.models} models, " if self.models > 1 else ""
         count = sum(self.pieces.values())
-        yield f"{models}{self.arms} arms, {self.seeds} seeds: {count} pieces of work, each done once"
+        yield f"{models}{self.arms} arms, {self.seeds} seeds: {count} jobs, each done once"
         for kind, count in self.pieces.items():
             left = count - self.done[kind]
             yield f"  {kind}: {count}, of which {left} to do{self._load(kind) + self._time(kind) if left else ''}"
@@ -199,12 +201,12 @@ class Forecast:
             lacking = sum(self.open.values())
             about = "at least" if lacking else "about"
             hours = f"{about} {total / 3600:.1f} hours" if total > 5400 else f"{about} {total / 60:.1f} min"
-            rest = f", without {lacking} pieces of which nothing is known" if lacking else ""
+            rest = f", without {lacking} jobs of unknown time" if lacking else ""
             yield f"  in all: {hours} of one {self.device}{rest}"
 
     def _load(self, kind: str) -> str:
         if kind == "fetch":
-            return ""  # pieces are all that can be counted
+            return ""  # only the number of jobs is known
         load, unknown = self.loads[kind], self.unmeasured[kind]
         if not unknown:
             return f" ({load:,} {UNITS[kind]})" if load else ""
@@ -217,20 +219,20 @@ class Forecast:
         if not seconds:
             return ", time not known yet" if unknown else ""
         guess = f", {'at least' if unknown else 'about'} {seconds / 60:.1f} min"
-        return guess + (f" and {unknown} of which nothing is known" if unknown else "")
+        return guess + (f" and {unknown} of unknown time" if unknown else "")
 
 
 def estimate(plan: StudyPlan, out: Path) -> Forecast:
-    """Look at what is done in `out`, and price the rest by pieces of a like sort, or else by the study's own rates."""
+    """Check what is done in `out`; estimate the rest from similar jobs, or else from the study's rates."""
     by_kind: dict[str, list[Job]] = defaultdict(list)
     for piece in plan.pieces.values():
         by_kind[piece.kind].append(piece)
     left = {
-        kind: [piece for piece in pieces if finished_manifest(folder_of(piece, out)) is None]
+        kind: [piece for piece in pieces if finished_manifest(job_folder(piece, out)) is None]
         for kind, pieces in by_kind.items()
     }
     rates = _measured(plan, out)
-    loads = {kind: [load_of(plan, piece) for piece in pieces] for kind, pieces in left.items()}
+    loads = {kind: [workload(plan, piece) for piece in pieces] for kind, pieces in left.items()}
     priced = {kind: [_seconds(plan, piece, rates) for piece in pieces] for kind, pieces in left.items()}
     stated = plan.config.rates
     return Forecast(
@@ -249,19 +251,19 @@ def estimate(plan: StudyPlan, out: Path) -> Forecast:
 
 
 def _known_sum(values: Iterable[N | None]) -> N | int:
-    """The sum of those that are known."""
+    """The sum of the known values."""
     return sum(value for value in values if value is not None)
 
 
 def _details(plan: StudyPlan, trainings: Iterable[Job]) -> Iterator[str]:
-    """Steps, sampled answers, and tokens where the study says how long its texts are; trainings of unknown size."""
+    """Steps, sampled answers, tokens (if the study states text lengths), and trainings of unknown size."""
     trainings = list(trainings)
-    sizes = {piece.label: examples_of(plan, piece) for piece in trainings}
+    sizes = {piece.label: count_examples(plan, piece) for piece in trainings}
     examples, unknown = _known_sum(sizes.values()), [label for label, size in sizes.items() if size is None]
     at_least = "at least " if unknown else ""
-    steps = _known_sum(steps_of(plan, piece) for piece in trainings)
+    steps = _known_sum(count_steps(plan, piece) for piece in trainings)
     if steps:
-        sampled = sum((examples_of(plan, piece) or 0) * _sampled(piece.settings["config"]) for piece in trainings)
+        sampled = sum((count_examples(plan, piece) or 0) * _sampled(piece.settings["config"]) for piece in trainings)
         answers = f", {at_least}{sampled:,.0f} answers sampled by the policy" if sampled else ""
         yield f"in training: {at_least}{steps:,} steps{answers}"
     rates = plan.config.rates
@@ -270,11 +272,11 @@ def _details(plan: StudyPlan, trainings: Iterable[Job]) -> Iterator[str]:
         yield f"in training: {at_least}{tokens:,} tokens forward and backward"
     if unknown:
         more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
-        yield f"unknown examples and steps: {', '.join(unknown[:_NAMED])}{more}; their rows are counted when made"
+        yield f"unknown examples and steps: {', '.join(unknown[:_NAMED])}{more}; their rows are counted once they exist"
 
 
 def _sampled(config: Mapping[str, Any]) -> float:
-    """The answers that a policy writes for one example: those of an online stream, or of a rollout."""
+    """The number of answers that the policy samples per example, for an online stream or a rollout."""
     if "rl" in config:
         return float(config["rl"].get("answers", 1))
     source = config.get("source", {})
@@ -286,33 +288,33 @@ def _sampled(config: Mapping[str, Any]) -> float:
 
 
 def _like(piece: Job) -> tuple[str, ...]:
-    """Pieces whose seconds grow alike: of one sort, with one source of pairs, one model, the same benchmarks."""
+    """A key for jobs with the same time per unit: same sort, source of pairs, model and benchmarks."""
     settings, model = piece.settings, piece.inputs.get("model", "lab")
     if piece.kind == "train":
         config = settings["config"]
-        batch = str(step_rows(piece))
+        batch = str(rows_per_step(piece))
         return ("train", model, "rl" if "rl" in config else config.get("source", {}).get("name", "offline"), batch)
     if piece.kind == "eval":
         return ("eval", model, *settings["benchmarks"])
-    return (sort_of(piece), model, str(settings.get("builder", settings.get("layout", ""))))
+    return (job_sort(piece), model, str(settings.get("builder", settings.get("layout", ""))))
 
 
 def _measured(plan: StudyPlan, out: Path) -> dict[tuple[str, ...], float]:
-    """Seconds of one unit, by sorts of pieces, from all that the ledger says was done in the directory."""
+    """Seconds per unit by kind of job, from the finished jobs in the directory's ledger."""
     if not has_ledger(out):
         return {}
     ledger = Ledger(out)
     try:
         entries, plans = ledger.entries(), [plan, *_readable(ledger.plans().values())]
     except InputError:
-        return {}  # a damaged ledger, which a run mends and tells of
+        return {}  # a damaged ledger, which the next run repairs and reports
     seconds: dict[tuple[str, ...], float] = defaultdict(float)
     loads: dict[tuple[str, ...], float] = defaultdict(float)
     seen: set[str] = set()
     for each in plans:
         for key, piece in each.pieces.items():
             entry: LedgerEntry | None = entries.get(key)
-            load = load_of(each, piece)
+            load = workload(each, piece)
             if key in seen or entry is None or entry.state != "done" or not entry.seconds or not load:
                 continue
             seen.add(key)
@@ -324,13 +326,13 @@ def _measured(plan: StudyPlan, out: Path) -> dict[tuple[str, ...], float]:
 def _readable(texts: Iterable[str]) -> Iterator[StudyPlan]:
     for text in texts:
         try:
-            yield plan_of_text(text)
+            yield parse_plan(text)
         except ValueError:
-            continue  # another version's, whose pieces tell nothing here
+            continue  # a plan of another version
 
 
 def _seconds(plan: StudyPlan, piece: Job, measured: Mapping[tuple[str, ...], float]) -> float | None:
-    load = load_of(plan, piece)
+    load = workload(plan, piece)
     if load is None:
         return None
     rate = measured.get(_like(piece))
@@ -340,11 +342,11 @@ def _seconds(plan: StudyPlan, piece: Job, measured: Mapping[tuple[str, ...], flo
 
 
 def _stated(rates: RatesSpec, piece: Job, load: int) -> float | None:
-    """By the study's own rates."""
-    sort = sort_of(piece)
+    """Seconds by the study's stated rates."""
+    sort = job_sort(piece)
     if sort == "eval":
         by_benchmark = [
-            ((answers_of(name, piece.settings["limit"]) or 0), rates.answer.get(name, rates.answer.get("other")))
+            ((count_answers(name, piece.settings["limit"]) or 0), rates.answer.get(name, rates.answer.get("other")))
             for name in piece.settings["benchmarks"]
         ]
         known = [count * rate for count, rate in by_benchmark if rate is not None]

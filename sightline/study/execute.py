@@ -1,7 +1,6 @@
-"""How a piece of work is done: by the same functions that the commands call, in the piece's own directory.
+"""Executing one job of a study, by the same functions as the commands, in the job's own directory.
 
-Rooms that need torch are imported where a piece is done and not before, so that plans and reports start at once. Which
-pieces there are is `plan`.
+Modules that need torch are imported only when a job runs, so that plans and reports start fast. `plan` lists the jobs.
 """
 
 import re
@@ -27,7 +26,7 @@ _ROLE = re.compile(r"\$\{([^}]+)\}")
 
 @dataclass(frozen=True)
 class Places:
-    """What evaluations need that decides no number: the folders of official files and pictures, and the batch."""
+    """Settings of evaluations that do not affect results: folders of official files and images, and the batch size."""
 
     data: Path
     images: Path | None
@@ -36,7 +35,7 @@ class Places:
 
 @dataclass(frozen=True)
 class JobContext:
-    """A piece with everything it needs to be done in another process: its directory, those of its inputs, the model."""
+    """A job with its directory, the directories of its inputs, and its model: all that another process needs."""
 
     piece: Job
     out: Path
@@ -45,7 +44,7 @@ class JobContext:
     places: Places
 
     def settings(self) -> dict[str, Any]:
-        """The piece's settings with the directories in place."""
+        """The job's settings with `${...}` replaced by directories."""
 
         def place(role: str) -> str:
             if role == "model":
@@ -59,22 +58,22 @@ class JobContext:
                 return {key: walk(inner) for key, inner in value.items()}
             return [walk(inner) for inner in value] if isinstance(value, list) else value
 
-        made: dict[str, Any] = walk(self.piece.settings)
-        return made
+        settings: dict[str, Any] = walk(self.piece.settings)
+        return settings
 
     @property
     def adapter(self) -> Path | None:
-        """The adapter that an evaluation puts on its model."""
+        """The adapter to evaluate; None for a whole model."""
         return self.inputs["train"] / ADAPTER if "train" in self.inputs else None
 
     @property
     def data(self) -> Path:
-        """The folder of official files, or of the study's own samples that a benchmark asks."""
+        """The folder of official files, or of the study's samples for a benchmark."""
         return self.inputs.get("data", self.places.data)
 
     @property
     def place(self) -> Path:
-        """What a step of entity matching is done on: a file inside its input where one is named, or the input."""
+        """The input of an entity-matching step: a named file in its input directory, or the directory."""
         file = self.piece.settings["file"]
         return self.inputs["place"] / file if file is not None else self.inputs["place"]
 
@@ -85,9 +84,9 @@ class JobContext:
         return self.inputs["files"] / inside if inside is not None else self.inputs["files"]
 
 
-def do(job: JobContext) -> Manifest:
-    """Do a piece, or find it done; the manifest of its directory."""
-    _DOERS[sort_of(job.piece)](job)
+def execute_job(job: JobContext) -> Manifest:
+    """Run a job, unless it is done; the manifest of its directory."""
+    _DOERS[job_sort(job.piece)](job)
     return read_manifest(job.out)
 
 
@@ -96,17 +95,17 @@ def lab_base() -> Path:
     return Path(oracle_part("lab", "base_model"))
 
 
-def sort_of(piece: Job) -> str:
-    """What a piece does, by which it is done: samples and pairs come about in several ways."""
+def job_sort(piece: Job) -> str:
+    """The way in which a job is done: samples and pairs have several."""
     ways = ("curate", "match", "builder", "layout", "take", "average")
     return next((way for way in ways if way in piece.settings), piece.kind)
 
 
 def _samples(job: JobContext) -> None:
-    told = job.settings()
-    with _file(told["scenes"]) as path:
+    settings = job.settings()
+    with _file(settings["scenes"]) as path:
         config = load_config(oracle_part("lab", "samples_config"), path)
-    oracle_part("lab", "samples")(config, told["split"], told["count"], job.out)
+    oracle_part("lab", "samples")(config, settings["split"], settings["count"], job.out)
 
 
 def _curated(job: JobContext) -> None:
@@ -121,9 +120,9 @@ def _curated(job: JobContext) -> None:
 def _matched(job: JobContext) -> None:
     from sightline.recipes.matching.steps import STEPS
 
-    told = job.settings()
-    step = STEPS[told["match"]]
-    with _file(told["config"]) as path:
+    settings = job.settings()
+    step = STEPS[settings["match"]]
+    with _file(settings["config"]) as path:
         config = load_config(step.config, path)
     step.run(job.place, config, job.piece.seed, job.out, None)
 
@@ -161,22 +160,24 @@ def _eval(job: JobContext) -> None:
 def _fetch(job: JobContext) -> None:
     from sightline.data.hub import FetchConfig, PackageConfig, fetch, fetch_package
 
-    told = job.settings()
-    if told["type"] == "package":
-        fetch_package(PackageConfig(**told), job.out)
+    settings = job.settings()
+    if settings["type"] == "package":
+        fetch_package(PackageConfig(**settings), job.out)
     else:
-        fetch(FetchConfig(**told), job.out)
+        fetch(FetchConfig(**settings), job.out)
 
 
 def _import(job: JobContext) -> None:
     from sightline.data.formats.importing import ImportRequest, import_layout
     from sightline.data.formats.layout import LayoutConfig
 
-    told = job.settings()
-    with _file(told["config"]) as path:
+    settings = job.settings()
+    with _file(settings["config"]) as path:
         read = load_config(LayoutConfig, path)
-    images = None if told["images"] is None else Path(told["images"])
-    import_layout(ImportRequest(job.files, told["layout"], images, skip_bad=told["skip_bad"], read=read), job.out)
+    images = None if settings["images"] is None else Path(settings["images"])
+    import_layout(
+        ImportRequest(job.files, settings["layout"], images, skip_bad=settings["skip_bad"], read=read), job.out
+    )
 
 
 def _take(job: JobContext) -> None:
@@ -207,42 +208,47 @@ _DOERS = {
 
 @contextmanager
 def _file(settings: Mapping[str, Any]) -> Iterator[Path]:
-    """The settings as a YAML file, so that a mistake in them is told as in any config."""
+    """The settings as a YAML file, so that mistakes are reported as for any config."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "study.yaml"
         path.write_text(yaml.safe_dump(dict(settings), sort_keys=False), encoding="utf-8")
         yield path
 
 
-def command_of(job: JobContext) -> str:
-    """The command as one line of shell."""
-    return shlex.join(["sightline", *words_of(job)])
+def shell_command(job: JobContext) -> str:
+    """The command as one shell line."""
+    return shlex.join(["sightline", *command_words(job)])
 
 
-def words_of(job: JobContext) -> list[str]:
-    """The command's words after `sightline`, its config in the place of a file."""
-    return [*_WORDS[sort_of(job.piece)](job), "--out", str(job.out)]
+def command_words(job: JobContext) -> list[str]:
+    """The command's words after `sightline`, with the config as `--set` options."""
+    return [*_WORDS[job_sort(job.piece)](job), "--out", str(job.out)]
 
 
 def _fetch_command(job: JobContext) -> list[str]:
-    told = job.settings()
-    if told["type"] == "package":
-        inside = ["--inside", told["inside"]] if told["inside"] is not None else []
-        return ["fetch", "package", told["package"], *inside, *(["--source"] if told["source"] else [])]
-    return ["fetch", told["type"], told["hub"], *(["--revision", told["revision"]] if told["revision"] else [])]
+    settings = job.settings()
+    if settings["type"] == "package":
+        inside = ["--inside", settings["inside"]] if settings["inside"] is not None else []
+        return ["fetch", "package", settings["package"], *inside, *(["--source"] if settings["source"] else [])]
+    return [
+        "fetch",
+        settings["type"],
+        settings["hub"],
+        *(["--revision", settings["revision"]] if settings["revision"] else []),
+    ]
 
 
 def _import_command(job: JobContext) -> list[str]:
-    told = job.settings()
-    images = ["--images", told["images"]] if told["images"] is not None else []
-    skip = ["--skip-bad"] if told["skip_bad"] else []
-    return ["import", told["layout"], str(job.files), *images, *skip, *_sets(told["config"])]
+    settings = job.settings()
+    images = ["--images", settings["images"]] if settings["images"] is not None else []
+    skip = ["--skip-bad"] if settings["skip_bad"] else []
+    return ["import", settings["layout"], str(job.files), *images, *skip, *_sets(settings["config"])]
 
 
 def _take_command(job: JobContext) -> list[str]:
-    told = job.settings()["take"]
-    seed = ["--random-seed", str(told["random_seed"])] if told["random_seed"] is not None else []
-    return ["pairs", "take", str(job.inputs["source"]), "--count", str(told["count"]), *seed]
+    settings = job.settings()["take"]
+    seed = ["--random-seed", str(settings["random_seed"])] if settings["random_seed"] is not None else []
+    return ["pairs", "take", str(job.inputs["source"]), "--count", str(settings["count"]), *seed]
 
 
 def _average_command(job: JobContext) -> list[str]:
@@ -251,13 +257,13 @@ def _average_command(job: JobContext) -> list[str]:
 
 def _samples_command(job: JobContext) -> list[str]:
     settings = job.settings()
-    told = ["lab", "scenes", "--split", settings["split"], "--count", str(settings["count"])]
-    return told + _sets(settings["scenes"])
+    words = ["lab", "scenes", "--split", settings["split"], "--count", str(settings["count"])]
+    return words + _sets(settings["scenes"])
 
 
 def _curated_command(job: JobContext) -> list[str]:
-    told = ["curate", str(job.inputs["samples"]), "--seed", str(job.piece.seed)]
-    return told + _sets(job.settings()["curate"])
+    words = ["curate", str(job.inputs["samples"]), "--seed", str(job.piece.seed)]
+    return words + _sets(job.settings()["curate"])
 
 
 def _matched_command(job: JobContext) -> list[str]:
@@ -268,26 +274,26 @@ def _matched_command(job: JobContext) -> list[str]:
 def _built_command(job: JobContext) -> list[str]:
     settings = job.settings()
     builder = settings["builder"]
-    told = ["pairs", builder]
-    told += ["--model", str(job.model)] if get_entry(builder).needs_model else []
-    told += ["--seed", str(job.piece.seed), "--samples", str(job.inputs["samples"])]
-    return told + _sets(settings["config"])
+    words = ["pairs", builder]
+    words += ["--model", str(job.model)] if get_entry(builder).needs_model else []
+    words += ["--seed", str(job.piece.seed), "--samples", str(job.inputs["samples"])]
+    return words + _sets(settings["config"])
 
 
 def _train_command(job: JobContext) -> list[str]:
-    told = ["train", "--model", str(job.model), "--seed", str(job.piece.seed)]
+    words = ["train", "--model", str(job.model), "--seed", str(job.piece.seed)]
     for role in ("pairs", "samples"):
-        told += [f"--{role}", str(job.inputs[role])] if role in job.inputs else []
-    return told + _sets(job.settings()["config"])
+        words += [f"--{role}", str(job.inputs[role])] if role in job.inputs else []
+    return words + _sets(job.settings()["config"])
 
 
 def _eval_command(job: JobContext) -> list[str]:
     settings, places = job.settings(), job.places
-    told = ["eval", "--model", str(job.model), "--bench", ",".join(settings.pop("benchmarks"))]
-    told += ["--adapter", str(job.adapter)] if job.adapter is not None else []
-    told += ["--data", str(job.data), "--batch-size", str(places.batch_size)]
-    told += ["--images", str(places.images)] if places.images is not None else []
-    return told + _sets({key: value for key, value in settings.items() if value is not None})
+    words = ["eval", "--model", str(job.model), "--bench", ",".join(settings.pop("benchmarks"))]
+    words += ["--adapter", str(job.adapter)] if job.adapter is not None else []
+    words += ["--data", str(job.data), "--batch-size", str(places.batch_size)]
+    words += ["--images", str(places.images)] if places.images is not None else []
+    return words + _sets({key: value for key, value in settings.items() if value is not None})
 
 
 _WORDS: dict[str, Callable[[JobContext], list[str]]] = {

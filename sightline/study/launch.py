@@ -1,7 +1,7 @@
-"""A study as scripts for a machine with GPUs: one for each piece, and what starts them in order. None is started.
+"""Launch scripts that run a study on a machine with GPUs: one script per job, and one that starts them in order.
 
-A script does its piece by the command that does it by hand, in the directory that `sightline study run` looks into, so
-that what the scripts have done is found by the next run or report. Which pieces there are is `plan`.
+A script runs the job's command in the directory that `sightline study run` reads, so the next run or report finds its
+results. Nothing is started here. `plan` lists the jobs.
 """
 
 import os
@@ -18,9 +18,9 @@ from sightline.builders.registry import get_entry
 from sightline.data.terminal import one_line
 from sightline.errors import InputError
 from sightline.records.store import atomic_write
-from sightline.study.execute import JobContext, lab_base, words_of
+from sightline.study.execute import JobContext, command_words, lab_base
 from sightline.study.plan import Job, StudyPlan
-from sightline.study.runner import jobs_of
+from sightline.study.runner import job_contexts
 
 LaunchKind = Literal["accelerate", "slurm", "skypilot"]
 FOLDER, PIECES, ENVIRONMENT, COMMANDS = "launch", "pieces", "env.sh", "commands.sh"
@@ -28,8 +28,8 @@ FOLDER, PIECES, ENVIRONMENT, COMMANDS = "launch", "pieces", "env.sh", "commands.
 _HERE = """here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")%s" && pwd)"
 """
 _ENVIRONMENT = """# shellcheck shell=bash disable=SC2034
-# Where every script of this study begins. Edit it for your machine: it is written once and then left alone.
-# ROOT is where the study was planned; paths are relative to it.
+# Sourced by every script of this study. Edit it for your machine: it is written once and then kept.
+# ROOT is the directory in which the study was planned; paths are relative to it.
 ROOT="$(cd -- "$(dirname -- "${{BASH_SOURCE[0]}}")"/{root} && pwd)"
 cd -- "$ROOT" || exit 1
 PYTHON="${{PYTHON:-python}}" # or the one of an environment, such as .venv/bin/python
@@ -50,7 +50,7 @@ _TRAINING = {
 }
 _ALL = """failed=0
 for piece in "$here"/pieces/*.sh; do
-    bash "$piece" || { echo "failed: $piece" >&2; failed=1; } # what stands on it fails too, the rest goes on
+    bash "$piece" || { echo "failed: $piece" >&2; failed=1; } # jobs that depend on it fail too; the rest continue
 done
 exit "$failed"
 """
@@ -61,14 +61,14 @@ mkdir -p -- {logs}
 previous=""
 for stage in {stages}; do
     options=(--parsable --job-name={name}"-$stage" --output={output}"/stage-$stage-%a.log")
-    if [ -n "$previous" ]; then options+=("--dependency=afterany:$previous"); fi # a failed piece stops only its own
+    if [ -n "$previous" ]; then options+=("--dependency=afterany:$previous"); fi # only dependents stop
     previous="$(sbatch "${{options[@]}}" "$here/stage-$stage.sbatch")"
     previous="${{previous%%;*}}"
     echo "stage $stage: job $previous"
 done
 """
 _ARRAY = """#!/usr/bin/env bash
-# Stage {stage}: {what}. `submit.sh` submits it and names its logs; time and memory are guesses to be edited.
+# Stage {stage}: {what}. Submitted by `submit.sh`, which names its logs; edit the estimates of time and memory.
 #SBATCH --array=0-{last}
 #SBATCH --cpus-per-task=8
 #SBATCH --mem={memory}
@@ -81,24 +81,24 @@ _SKY_SETUP = "python -m pip install --quiet -e .\n"
 
 
 def write_scripts(plan: StudyPlan, name: str, out: Path, kind: LaunchKind) -> list[Path]:
-    """Write `OUT/launch`; the files that start the whole study, the first to be called first.
+    """Write `OUT/launch`; return the files that start the study, the one to run first.
 
-    Scripts of an earlier plan are removed; `env.sh` is kept, since it is the user's.
+    Scripts of an earlier plan are removed; `env.sh` is kept, since users edit it.
 
-    Names and paths may hold anything that a file system takes: the shell gets them from `shlex.quote`, YAML from
-    `yaml.safe_dump`, comments on one line, and lines of #SBATCH hold none.
+    Names and paths may hold any character that a file system allows: shell text is quoted by `shlex.quote`, YAML by
+    `yaml.safe_dump`, comments are one line, and #SBATCH lines hold no names.
 
     Raises:
-        InputError: for SkyPilot, which takes the working directory along, `out` is not below it; or a folder's name
-            ends in a newline, which no shell reads back.
+        InputError: `out` is not below the working directory, which SkyPilot uploads; or a folder's name ends in a
+            newline, which the shell cannot read back.
     """
     out = Path(os.path.relpath(out)) if out.absolute().is_relative_to(Path.cwd()) else out
     if kind == "skypilot" and out.is_absolute():
-        raise InputError(f"SkyPilot takes the working directory along, and {out} is not below it; choose another --out")
+        raise InputError(f"SkyPilot uploads the working directory, and {out} is not below it; choose another --out")
     if any(part.endswith("\n") for part in out.absolute().parts):
         raise InputError(f"a folder of {str(out)!r} has a name that ends in a newline; choose another --out")
     launch = out / FOLDER
-    jobs = jobs_of(plan, out)
+    jobs = job_contexts(plan, out)
     scripts = {key: f"{number:04d}-{Path(job.piece.folder).name}.sh" for number, (key, job) in enumerate(jobs.items())}
     for old in (*(launch / PIECES).glob("*.sh"), *launch.glob("stage-*")):
         old.unlink()
@@ -116,8 +116,8 @@ def write_scripts(plan: StudyPlan, name: str, out: Path, kind: LaunchKind) -> li
     return writers[kind]()
 
 
-def stages_of(plan: StudyPlan) -> list[list[Job]]:
-    """Pieces in stages: each stands on earlier stages alone, and needs a GPU as all of its stage do, or none does."""
+def plan_stages(plan: StudyPlan) -> list[list[Job]]:
+    """Jobs in stages: a stage depends only on earlier stages, and either all of its jobs need a GPU or none do."""
     depth: dict[str, int] = {}
     for key, piece in plan.pieces.items():
         depth[key] = 1 + max((depth[before.key] for before in plan.before(piece)), default=0)
@@ -134,7 +134,7 @@ def _needs_gpu(piece: Job) -> bool:
 
 
 def _script(job: JobContext) -> str:
-    words = words_of(job)
+    words = command_words(job)
     command = ["sightline", *words] if words[0] != "train" else ["sightline_train", *words[1:]]
     base = str(lab_base())
     line = " ".join('"$LAB"' if word == base else shlex.quote(word) for word in command)
@@ -144,7 +144,7 @@ def _script(job: JobContext) -> str:
 
 
 def _comment(text: str) -> str:
-    """A comment of shell or YAML: one line, whatever the text holds."""
+    """A shell or YAML comment, on one line for any text."""
     return f"# {one_line(text)}\n"
 
 
@@ -153,13 +153,13 @@ def _for_accelerate(launch: Path) -> list[Path]:
     for name in ("ddp.yaml", "fsdp2.yaml", "fsdp2-zero2.yaml"):
         if not (launch / name).exists():  # num_processes in them is the user's
             _write(launch / name, (shipped / name).read_text(encoding="utf-8"))
-    about = "# Every piece in its order; training on all GPUs that ddp.yaml names. Started again, it goes on.\n"
+    about = "# Runs every job in order, training on all GPUs in ddp.yaml. Run it again to resume.\n"
     return [_write(launch / "run.sh", f"#!/usr/bin/env bash\n{about}set -uo pipefail\n{_HERE % ''}{_ALL}")]
 
 
 def _for_slurm(plan: StudyPlan, scripts: Mapping[str, str], name: str, out: Path) -> list[Path]:
     launch, logs = out / FOLDER, str(out / "logs")
-    stages = stages_of(plan)
+    stages = plan_stages(plan)
     arrays = []
     for number, pieces in enumerate(stages, 1):
         gpu = any(map(_needs_gpu, pieces))
@@ -167,14 +167,14 @@ def _for_slurm(plan: StudyPlan, scripts: Mapping[str, str], name: str, out: Path
         kinds = dict.fromkeys(piece.kind for piece in pieces)
         text = _ARRAY.format(
             stage=number,
-            what=f"{len(pieces)} pieces ({', '.join(kinds)})",
+            what=f"{len(pieces)} jobs ({', '.join(kinds)})",
             last=len(pieces) - 1,
             memory="64G" if gpu else "16G",
             time="24:00:00" if gpu else "04:00:00",
             gpu="#SBATCH --gres=gpu:1\n" if gpu else "",
         )
         arrays.append(_write(launch / f"stage-{number}.sbatch", text))
-    about = "# Submits an array for each stage; each waits for the one before.\n"
+    about = "# Submits an array for each stage; each waits for the previous one.\n"
     submit = _SUBMIT.format(
         logs=shlex.quote(logs),
         output=shlex.quote(logs.replace("%", "%%")),  # Slurm fills in what follows a single one
@@ -187,7 +187,7 @@ def _for_slurm(plan: StudyPlan, scripts: Mapping[str, str], name: str, out: Path
 
 def _for_skypilot(name: str, out: Path) -> list[Path]:
     launch = out / FOLDER
-    about = "# Every piece in its order. Started again, it goes on.\n"
+    about = "# Runs every job in order. Run it again to resume.\n"
     _write(launch / "run.sh", f"#!/usr/bin/env bash\n{about}set -uo pipefail\n{_HERE % ''}{_ALL}")
     here, script = launch.as_posix(), shlex.quote(f"{launch.as_posix()}/run.sh")
     task = {
@@ -202,8 +202,8 @@ def _for_skypilot(name: str, out: Path) -> list[Path]:
     copied = shlex.join(["rsync", "-a", f"CLUSTER:sky_workdir/{out.as_posix()}/", f"{out.as_posix()}/"])
     about = (
         _comment(started)
-        + _comment(f"All pieces one after the other on one machine; afterwards: {copied}")
-        + _comment("git ignores the folder of file_mounts, so that it is no part of workdir.")
+        + _comment(f"Runs all jobs in sequence on one machine; afterwards: {copied}")
+        + _comment("git ignores the folder in file_mounts, so workdir does not contain it.")
     )
     text = about + yaml.safe_dump(task, sort_keys=False, allow_unicode=True)
     return [_write(launch / "study.sky.yaml", text), launch / "run.sh"]

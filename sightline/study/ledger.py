@@ -1,7 +1,7 @@
-"""The ledger of a study: one SQLite file that knows every piece of work ever begun, what it cost and how it ended.
+"""The ledger of a study directory: an SQLite file with every job that was started, its cost and its state.
 
-It is written by the one process that runs the study and may be read by any at the same time. Results stay in the
-pieces' own directories; here are their keys, states, seconds, counts and numbers.
+One process writes it, the one that runs the study; others may read it meanwhile. Results stay in the jobs' directories;
+the ledger holds keys, states, seconds, counts and numbers.
 """
 
 import json
@@ -19,7 +19,7 @@ from sightline.errors import InputError
 LEDGER = "ledger.sqlite"
 State = Literal["running", "done", "failed", "stopped"]
 
-#: In one transaction: who reads meanwhile finds an empty file or all of them.
+#: One transaction: readers find either an empty file or all tables.
 _TABLES = """
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS pieces (
@@ -37,14 +37,14 @@ COMMIT;
 
 
 def has_ledger(directory: Path) -> bool:
-    """Whether studies were run in `directory`; an empty file is a ledger that is being made."""
+    """Whether studies were run in `directory`; an empty file is a ledger that is being created."""
     path = directory / LEDGER
     return path.exists() and path.stat().st_size > 0
 
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """A piece of work as the ledger has it; `seconds` add up over the times that it was begun again."""
+    """A job in the ledger; `seconds` are summed over its restarts."""
 
     key: str
     kind: str
@@ -60,7 +60,7 @@ class LedgerEntry:
 
 
 class Ledger:
-    """The ledger in a study's directory; made where there is none, unless it is only read."""
+    """The ledger in a study's directory; with `write` it is created if missing."""
 
     def __init__(self, directory: Path, *, write: bool = False) -> None:
         self.path = directory / LEDGER
@@ -73,9 +73,10 @@ class Ledger:
 
     @classmethod
     def mended(cls, directory: Path, say: Callable[[str], None]) -> "Ledger":
-        """The ledger for the one process that writes it. What is damaged is put aside or taken out, and `say` told so.
+        """The ledger for the process that writes it. A damaged file is moved aside, damaged rows are deleted.
 
-        What was done is lost to the ledger alone: `finished` reads it from the pieces' directories again.
+        `say` receives a line about each. Only the ledger loses data: `resume` reads finished jobs from their
+        directories again.
 
         Raises:
             InputError: another process keeps the file locked.
@@ -88,11 +89,11 @@ class Ledger:
                 raise  # nothing is damaged: it is in use, or cannot be written
             aside = _free(directory / f"{LEDGER}.damaged")
             (directory / LEDGER).replace(aside)
-            say(f"{directory / LEDGER} was damaged and is now {aside.name}; a new one is made of what is done")
+            say(f"{directory / LEDGER} was damaged and is now {aside.name}; it is rebuilt from the finished jobs")
             ledger = cls(directory, write=True)
         bad = ledger._take_out_unreadable()
         if bad:
-            say(f"{ledger.path}: {bad} damaged rows are taken out; those of finished work are made anew")
+            say(f"{ledger.path}: {bad} damaged rows are deleted; those of finished jobs are rebuilt")
         return ledger
 
     def _check(self) -> None:
@@ -102,7 +103,7 @@ class Ledger:
                 raise sqlite3.DatabaseError(found)
 
     def _take_out_unreadable(self) -> int:
-        """Delete the rows of pieces, studies and plans that cannot be read; how many there were."""
+        """Delete the rows of jobs and studies that cannot be read; return their number."""
         with self._open() as ledger:
             pieces = ledger.execute("SELECT * FROM pieces").fetchall()
             bad = [(row["key"],) for row in pieces if not _is_readable(row)]
@@ -120,15 +121,15 @@ class Ledger:
                 yield connection
         except sqlite3.DatabaseError as error:
             raise InputError(
-                f"{self.path} cannot be used ({error}); move it away, and the study makes a new one of what is done"
+                f"{self.path} cannot be used ({error}); move it away; the next run rebuilds it from the finished jobs"
             ) from error
 
     def begin_study(
         self, name: str, config: Mapping[str, object], runs: Sequence[tuple[str, int, str, str | None]], plan: str
     ) -> None:
-        """Say which runs a study has; those that it had before and has no more are forgotten, their pieces kept.
+        """Record the runs of a study; its earlier runs are deleted, their jobs kept.
 
-        `plan` is all of its pieces as JSON, so that it can be reported where the config's files are gone or changed.
+        `plan` is the plan as JSON, so that the study can be reported after its config files changed or were deleted.
         """
         with self._open() as ledger:
             text = json.dumps(config, sort_keys=True)
@@ -138,19 +139,19 @@ class Ledger:
             ledger.execute("INSERT OR REPLACE INTO plans VALUES (?, ?)", (name, plan))
 
     def begin(self, entry: LedgerEntry) -> None:
-        """A piece is begun, for the first time or again."""
-        told = (entry.key, entry.kind, entry.label, entry.folder, entry.command, entry.seed, time.time())
+        """Record that a job was started or restarted."""
+        values = (entry.key, entry.kind, entry.label, entry.folder, entry.command, entry.seed, time.time())
         with self._open() as ledger:
             ledger.execute(
                 "INSERT INTO pieces (key, kind, label, folder, command, seed, began, state)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, 'running')"
                 " ON CONFLICT (key) DO UPDATE SET state = 'running', label = excluded.label,"
                 " folder = excluded.folder, command = excluded.command, note = NULL",
-                told,
+                values,
             )
 
     def end(self, key: str, state: State, *, seconds: float, note: str = "", **found: Mapping[str, float]) -> None:
-        """A piece has ended, with its manifest's `counts` and `numbers` where it is done."""
+        """Record how a job ended, with the `counts` and `numbers` of its manifest if it is done."""
         counts, numbers = (json.dumps(dict(found.get(name, {}))) for name in ("counts", "numbers"))
         with self._open() as ledger:
             ledger.execute(
@@ -160,13 +161,13 @@ class Ledger:
             )
 
     def entries(self) -> dict[str, LedgerEntry]:
-        """Every piece by its key, in the order in which they were begun."""
+        """Every job by its key, in the order in which they were started."""
         with self._open() as ledger:
             rows = ledger.execute("SELECT * FROM pieces ORDER BY began").fetchall()
         try:
             return {row["key"]: _entry(row) for row in rows}
         except ValueError as error:
-            raise InputError(f"{self.path} has damaged rows ({error}); run the study again, which mends it") from error
+            raise InputError(f"{self.path} has damaged rows ({error}); run the study again to repair it") from error
 
     def studies(self) -> dict[str, dict[str, object]]:
         """The config of every study of this directory, by name, the latest last."""
@@ -189,16 +190,16 @@ class Ledger:
             return [tuple(row) for row in found.fetchall()]
 
     def remove(self, keys: Sequence[str]) -> None:
-        """Forget pieces."""
+        """Delete jobs."""
         with self._open() as ledger:
             ledger.executemany("DELETE FROM pieces WHERE key = ?", [(key,) for key in keys])
 
 
 def _is_readable(row: sqlite3.Row) -> bool:
     texts = (row["key"], row["kind"], row["label"], row["folder"], row["command"], row["state"])
-    told = all(_is_json(row[name] or "{}") for name in ("counts", "numbers"))
+    counted = all(_is_json(row[name] or "{}") for name in ("counts", "numbers"))
     numbers = all(isinstance(row[name], int | float | None) for name in ("seed", "began", "seconds"))
-    return told and numbers and all(isinstance(text, str) for text in texts)
+    return counted and numbers and all(isinstance(text, str) for text in texts)
 
 
 def _is_json(text: object) -> bool:
@@ -214,9 +215,9 @@ def _free(path: Path) -> Path:
 
 
 def _entry(row: sqlite3.Row) -> LedgerEntry:
-    told = {name: row[name] for name in ("key", "kind", "label", "folder", "command", "seed", "state", "seconds")}
+    columns = {name: row[name] for name in ("key", "kind", "label", "folder", "command", "seed", "state", "seconds")}
     return LedgerEntry(
-        **told,
+        **columns,
         counts=json.loads(row["counts"] or "{}"),
         numbers=json.loads(row["numbers"] or "{}"),
         note=row["note"] or "",

@@ -1,6 +1,4 @@
-"""What the names in a study may be: a line of text that shows as it is written, since it comes into folders, scripts,
-tables and reports. Any letters and signs will do, blanks within a name too.
-"""
+"""Checks of the names in a study: one line of visible text, since names are used in folders, scripts and reports."""
 
 from collections.abc import Iterable, Mapping
 
@@ -8,10 +6,10 @@ from sightline.data.terminal import visible
 
 
 def check_names(names: Iterable[tuple[str, str]]) -> None:
-    """Look at names, each with what it names.
+    """Check (kind, name) pairs.
 
     Raises:
-        ValueError: one is empty, begins or ends with a blank, or has a character that does not show.
+        ValueError: a name is empty, starts or ends with a blank, or has an invisible character.
     """
     for what, name in names:
         if visible(name, kept="") != name:
@@ -20,11 +18,11 @@ def check_names(names: Iterable[tuple[str, str]]) -> None:
             raise ValueError(f"{what} {name!r}: a name is not empty and has no blank at its ends")
 
 
-def refuse_ring(below: Mapping[str, Iterable[str | None]], problem: str) -> None:
-    """What is made of others must come down to what is not; `problem` has `{}` for the names of a ring.
+def refuse_cycle(below: Mapping[str, Iterable[str | None]], problem: str) -> None:
+    """Refuse cycles among names that are built from others; `problem` has `{}` for the names of the cycle.
 
     Raises:
-        ValueError: some are made of each other.
+        ValueError: there is a cycle.
     """
 
     def follow(name: str, above: tuple[str, ...]) -> None:

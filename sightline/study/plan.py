@@ -1,7 +1,7 @@
-"""From a study's config to the pieces of work it takes, each once: arms that share pairs share the work on them.
+"""The plan of a study: its jobs, each once; arms that share pairs share the job that builds them.
 
-A piece is known by its content key: what it does, with which settings and seed, on which other pieces. Nothing runs
-here; how a piece is done is `work`, when is `runner`.
+A job is identified by its content key, a hash of its kind, settings, seed and inputs. Nothing runs here: `execute` runs
+a job, `runner` schedules them. The plan calls its jobs `pieces`, as older ledgers do.
 """
 
 import re
@@ -34,36 +34,36 @@ from sightline.study.config import (
 )
 
 Kind = Literal["fetch", "samples", "pairs", "train", "eval"]
-WHOLE = "whole"  # the role of a training whose result is a model and no adapter
-_PLACE = re.compile(r"\$\{(pairs|samples|train|adapter)\.([^}]+)\}")  # `${model}` stays: it is the piece's own model
+WHOLE = "whole"  # the role of a training that writes a whole model instead of an adapter
+_PLACE = re.compile(r"\$\{(pairs|samples|train|adapter)\.([^}]+)\}")  # `${model}` is kept: the job's own model
 
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work. `settings` may name other pieces' directories; `inputs` are those it stands on, by role."""
+    """A unit of work. `settings` may refer to other jobs' directories; `inputs` are the jobs it depends on, by role."""
 
     key: str
     kind: Kind
     label: str
     settings: dict[str, Any]
     seed: int
-    inputs: Mapping[str, str] = field(default_factory=dict)  # role -> key of a piece, or a path of the user's
+    inputs: Mapping[str, str] = field(default_factory=dict)  # role -> key of a job, or a user's path
 
     @property
     def folder(self) -> str:
-        """Its directory, relative to the study's."""
+        """The job's directory, relative to the study's."""
         readable = re.sub(r"[^A-Za-z0-9.+_-]+", "-", self.label)[:60]
         return f"{self.kind}/{readable}{self.mark}"
 
     @property
     def mark(self) -> str:
-        """How the names of its directories end, whatever studies call it."""
+        """The end of its directory's name, which does not depend on labels."""
         return f"-{self.key[:10]}"
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one arm with one seed came to: the pieces that train and measure it. `arm` is its full name."""
+    """One arm with one seed: the keys of its training and evaluation. `arm` is its full name."""
 
     arm: str
     seed: int
@@ -74,9 +74,9 @@ class Run:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """All pieces in an order in which they can be done, and which run they belong to.
+    """All jobs in an executable order, and the runs that use them.
 
-    `bases` has the evaluation of each untrained model, by the model's name.
+    `bases` maps each model's name to the evaluation of the untrained model.
     """
 
     config: StudyConfig
@@ -85,7 +85,7 @@ class StudyPlan:
     runs: tuple[Run, ...]
 
     def before(self, piece: Job) -> Iterator[Job]:
-        """The pieces that a piece stands on."""
+        """The jobs that a job depends on."""
         return (self.pieces[key] for key in piece.inputs.values() if key in self.pieces)
 
 
@@ -97,20 +97,20 @@ def plan_text(plan: StudyPlan) -> str:
     return _PLANS.dump_json(plan).decode("utf-8")
 
 
-def plan_of_text(text: str) -> StudyPlan:
+def parse_plan(text: str) -> StudyPlan:
     """The plan that `plan_text` wrote; no file is opened.
 
     Raises:
-        ValueError: it is no plan of this version.
+        ValueError: the text is not a plan of this version.
     """
     return _PLANS.validate_json(text)
 
 
 def plan_study(config: StudyConfig) -> StudyPlan:
-    """Every piece of the study.
+    """Derive every job of the study.
 
     Raises:
-        InputError: a config file or a directory that the study names does not exist, or arms stand on each other.
+        InputError: a config file or a directory does not exist, or arms depend on each other.
     """
     pieces: dict[str, Job] = {}
     planners = {name: _Planner(config, name, pieces) for name in config.all_models()}
@@ -120,7 +120,7 @@ def plan_study(config: StudyConfig) -> StudyPlan:
 
 
 class _Planner:
-    """The pieces of one model's arms, put among those of the others: what is the same is there once."""
+    """Adds the jobs of one model's arms to those of the other models; equal jobs are added once."""
 
     def __init__(self, config: StudyConfig, name: str, pieces: dict[str, Job]) -> None:
         self._config = config
@@ -143,7 +143,7 @@ class _Planner:
             yield Run(called, seed, train, measured, self._name)
 
     def _place_of_model(self) -> dict[str, str]:
-        """The input that is the model: none for the lab's own, which comes with Sightline."""
+        """The model as an input; empty for the lab's model, which ships with Sightline."""
         if self._spec.package is not None:
             return {"model": self._package(self._spec.package)}
         if self._spec.hub is not None:
@@ -160,9 +160,9 @@ class _Planner:
     def _samples(self, name: str, seed: int) -> str:
         spec: SamplesSpec = self._config.samples[name]
         if spec.curate is not None:
-            told, used = self._resolved({"curate": _settings(spec.curate)}, seed)
+            resolved, used = self._resolved({"curate": _settings(spec.curate)}, seed)
             inputs = {"samples": self._samples(spec.curate.of, seed)}
-            return self._add("samples", f"{full_name(self._name, name)} {seed}", told, seed, inputs | used)
+            return self._add("samples", f"{full_name(self._name, name)} {seed}", resolved, seed, inputs | used)
         if spec.match is not None:
             return self._matched(name, spec.match, seed)
         if spec.path is not None:
@@ -202,17 +202,17 @@ class _Planner:
             return self._add("pairs", f"{name} {own}", {"average": True}, 0, inputs)
         needs_model = get_entry(str(spec.builder)).needs_model
         inputs = {"samples": self._rows(str(spec.samples), own), **(self._model if needs_model else {})}
-        told = merged(_settings(spec), self._spec.pairs.get(name, {}))
-        resolved, used = self._resolved({"builder": spec.builder, "config": told}, own)
+        config = merged(_settings(spec), self._spec.pairs.get(name, {}))
+        resolved, used = self._resolved({"builder": spec.builder, "config": config}, own)
         label = full_name(self._name, name) if needs_model else name
         return self._add("pairs", f"{label} {own}", resolved, own, inputs | used)
 
     def _rows(self, name: str, seed: int) -> str:
-        """Pairs or samples by name, whichever it is."""
+        """Pairs or samples by name."""
         return self._pairs(name, seed) if name in self._config.pairs else self._samples(name, seed)
 
     def _equally_many(self, name: str, seed: int) -> str:
-        """The rows of an arm, cut to the number that all arms get, where the study names one."""
+        """The rows of an arm, cut to the study's common number if it sets one."""
         place, count = self._rows(name, seed), self._config.equal.pairs
         if count is None:
             return place
@@ -222,41 +222,41 @@ class _Planner:
             kind, f"{count} of {label}", {"take": {"count": count, "random_seed": None}}, 0, {"source": place}
         )
 
-    def _imported(self, name: str, spec: PairsSpec, told: FilesSpec) -> str:
-        """Files of a published layout, fetched first where they are on the hub."""
-        files = str(told.path)
-        if told.hub is not None:
-            fetched = {"type": "dataset", "hub": told.hub, "revision": told.revision}
-            files = self._add("fetch", told.hub, fetched, 0, {})
-        settings = {"layout": told.layout, "config": _settings(spec), "skip_bad": told.skip_bad}
-        where = {"inside": told.inside, "images": None if told.images is None else str(told.images)}
+    def _imported(self, name: str, spec: PairsSpec, source: FilesSpec) -> str:
+        """Files in a published layout, fetched first if they are on the hub."""
+        files = str(source.path)
+        if source.hub is not None:
+            fetched = {"type": "dataset", "hub": source.hub, "revision": source.revision}
+            files = self._add("fetch", source.hub, fetched, 0, {})
+        settings = {"layout": source.layout, "config": _settings(spec), "skip_bad": source.skip_bad}
+        where = {"inside": source.inside, "images": None if source.images is None else str(source.images)}
         return self._add("pairs", name, settings | where, 0, {"files": files})
 
     def _training(self, name: str, seed: int) -> str:
         if name in self._open:
-            raise InputError(f"study: the arms {' and '.join(self._open)} stand on each other; take one reference away")
+            raise InputError(f"study: the arms {' and '.join(self._open)} depend on each other; remove one reference")
         if name not in self._arms:
-            raise InputError(f"study: an arm refers to {name!r}, which is no arm; arms: {', '.join(self._arms)}")
+            raise InputError(f"study: an arm refers to {name!r}, which is not an arm; arms: {', '.join(self._arms)}")
         self._open.append(name)
         arm: ArmSpec = self._arms[name]
-        told = StudySettings(config=arm.config) if arm.config is not None else self._config.train
-        told = told.with_keys(self._spec.set).with_keys(arm.set)
-        settings, used = self._resolved({"config": _settings(told)}, seed)
+        training = StudySettings(config=arm.config) if arm.config is not None else self._config.train
+        training = training.with_keys(self._spec.set).with_keys(arm.set)
+        settings, used = self._resolved({"config": _settings(training)}, seed)
         inputs = dict(self._model)
         if arm.pairs is not None:
             inputs["pairs"] = self._equally_many(arm.pairs, seed)
-        if arm.samples is not None:  # beside pairs, samples say what is known of those pairs' prompts
+        if arm.samples is not None:  # with pairs, samples hold what is known about those pairs' prompts
             inputs["samples"] = self._rows(arm.samples, seed) if arm.pairs else self._equally_many(arm.samples, seed)
         self._open.pop()
         return self._add("train", f"{full_name(self._name, name)} {seed}", settings, seed, inputs | used)
 
     def _evaluation(self, label: str, train: str | None) -> str:
-        asked = self._config.evaluate.samples
-        data = {} if asked is None else {"data": self._samples(asked, 0)}
+        name = self._config.evaluate.samples
+        data = {} if name is None else {"data": self._samples(name, 0)}
         return self._add("eval", label, self._config.evaluate.settings(), 0, self._measured(train) | data)
 
     def _measured(self, train: str | None) -> dict[str, str]:
-        """What an evaluation measures: the model, with the adapter of a training, or the model that one made whole."""
+        """The inputs of an evaluation: the model with a training's adapter, or a fully fine-tuned model."""
         if train is None:
             return dict(self._model)
         config = self._pieces[train].settings["config"]
@@ -264,7 +264,7 @@ class _Planner:
         return {WHOLE: train} if is_whole else {**self._model, "train": train}
 
     def _resolved(self, settings: Any, seed: int) -> tuple[dict[str, Any], dict[str, str]]:
-        """The settings with `${...}` replaced by `${role:rest}`, and the piece each role is."""
+        """The settings with references written as `${role}`, and the job of each role."""
         used: dict[str, str] = {}
 
         def place(kind: str, name: str) -> str:
@@ -289,11 +289,11 @@ class _Planner:
 
     def _named(self, name: str, known: Mapping[str, object], what: str) -> str:
         if name not in known:
-            raise InputError(f"study: ${{{what}.{name}}} is not there; known: {', '.join(known) or 'none'}")
+            raise InputError(f"study: ${{{what}.{name}}} does not exist; known: {', '.join(known) or 'none'}")
         return name
 
 
-def _settings(told: StudySettings) -> dict[str, Any]:
-    """A config as one mapping: the file's keys with those that differ put over them."""
-    below = {} if told.config is None else read_yaml(told.config)
-    return merged(below, told.set)
+def _settings(given: StudySettings) -> dict[str, Any]:
+    """A config as one mapping: the file's keys, overridden by `set`."""
+    below = {} if given.config is None else read_yaml(given.config)
+    return merged(below, given.set)

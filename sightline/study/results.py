@@ -1,6 +1,6 @@
-"""What a study found: every metric of every arm, its difference to the baseline over seeds and images, and its cost.
+"""The outcome of a study: every metric of every arm, its difference to the baseline, and its cost.
 
-It reads the ledger and the directories of finished pieces; no model, no torch. How the numbers are shown is `tables`.
+It reads the ledger and the directories of finished jobs, without a model or torch. `report` shows the numbers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,71 +8,68 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.errors import InputError
-from sightline.evals.directory import BenchmarkResult, read_evaluation
-from sightline.evals.significance import holm
-from sightline.evals.statistics import RESAMPLES, compare
-from sightline.records.rows import Estimate, Row, Score
-from sightline.report.comparison import verdict
-from sightline.report.formatting import Unit
-from sightline.study.claims import ClaimFinding, ClaimSpec, corrected, judge_claim
+from sightline.evals.comparison import Evaluation, MetricDifference, compare_metrics, with_holm
+from sightline.evals.directory import read_evaluation
+from sightline.evals.statistics import RESAMPLES
+from sightline.records.rows import Estimate, Row
+from sightline.study.claims import ClaimFinding, ClaimSpec, correct_claims, judge_claim
 from sightline.study.config import BASE, full_name
 from sightline.study.ledger import Ledger, LedgerEntry
 from sightline.study.plan import Run, StudyPlan
-from sightline.study.resume import folder_of
-
-Evaluations = Mapping[str, BenchmarkResult]
+from sightline.study.resume import job_folder
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A study with what is done of it, arms by their full names.
+    """A study with its finished evaluations; arms have their full names.
 
-    `bases` has the evaluation of each untrained model, by the model's name; `arms` those of every arm that is done with
-    every seed, one a seed; `missing` names the others. `entries` are the pieces of all studies of the directory.
+    `bases` maps each model's name to the evaluation of the untrained model; `arms` maps each arm that is done with
+    every seed to its evaluations, one per seed; `missing` names the other arms. `entries` are the jobs of all studies
+    of the directory.
     """
 
     name: str
     plan: StudyPlan
     out: Path
     entries: Mapping[str, LedgerEntry]
-    bases: Mapping[str, Evaluations]
-    arms: Mapping[str, tuple[Evaluations, ...]]
+    bases: Mapping[str, Evaluation]
+    arms: Mapping[str, tuple[Evaluation, ...]]
     missing: tuple[str, ...]
 
     def baseline(self, model: str) -> str:
-        """The arm that others of this model are compared with."""
+        """The arm that the other arms of this model are compared with."""
         return full_name(model, self.plan.config.baseline or BASE)
 
-    def of_model(self, model: str) -> dict[str, tuple[Evaluations, ...]]:
-        """The evaluations of a model's arms, the untrained one first, which answers alike with every seed."""
+    def of_model(self, model: str) -> dict[str, tuple[Evaluation, ...]]:
+        """The evaluations of a model's arms, the untrained model first (the same for every seed)."""
         untrained = (self.bases[model],) * len(self.plan.config.seeds)
         own = dict.fromkeys(run.arm for run in self.plan.runs if run.model == model and run.arm in self.arms)
         return {full_name(model, BASE): untrained} | {arm: self.arms[arm] for arm in own}
 
     def runs(self, arm: str) -> tuple[Run, ...]:
-        """The runs of an arm, one a seed."""
+        """The runs of an arm, one per seed."""
         return tuple(run for run in self.plan.runs if run.arm == arm)
 
     def folder(self, key: str) -> Path:
-        """The directory of a piece of the plan."""
-        return folder_of(self.plan.pieces[key], self.out)
+        """The directory of a job of the plan."""
+        return job_folder(self.plan.pieces[key], self.out)
 
 
-def gather(plan: StudyPlan, name: str, out: Path) -> Evidence:
-    """Read what is done of a study.
+def load_evidence(plan: StudyPlan, name: str, out: Path) -> Evidence:
+    """Read the finished evaluations of a study.
 
     Raises:
-        InputError: an untrained model or a baseline is not measured yet.
+        InputError: an untrained model or a baseline is not evaluated yet.
     """
     entries = Ledger(out).entries()
     if not all(is_done(entries, key) for key in plan.bases.values()):
-        raise InputError(f"{out}: the untrained model is not measured yet; run `sightline study` to the end.")
+        raise InputError(f"{out}: the untrained model is not evaluated yet; run `sightline study` to the end.")
 
-    def read(key: str) -> Evaluations:
-        return read_evaluation(folder_of(plan.pieces[key], out), plan.config.evaluate.benchmarks)
+    def read(key: str) -> Evaluation:
+        return read_evaluation(job_folder(plan.pieces[key], out), plan.config.evaluate.benchmarks)
 
     missing = _missing(plan.runs, entries)
-    arms: dict[str, tuple[Evaluations, ...]] = {}
+    arms: dict[str, tuple[Evaluation, ...]] = {}
     for run in plan.runs:
         if run.eval is not None and run.arm not in missing:
             arms[run.arm] = (*arms.get(run.arm, ()), read(run.eval))
@@ -80,14 +77,14 @@ def gather(plan: StudyPlan, name: str, out: Path) -> Evidence:
         baseline = full_name(model, plan.config.baseline or BASE)
         if plan.config.baseline is not None and baseline not in arms:
             raise InputError(
-                f"{out}: the baseline {baseline!r} is not measured with every seed; run `sightline study` to the end."
+                f"{out}: the baseline {baseline!r} is not evaluated with every seed; run `sightline study` to the end."
             )
     bases = {model: read(key) for model, key in plan.bases.items()}
     return Evidence(name, plan, out, entries, bases, arms, missing)
 
 
 def is_done(entries: Mapping[str, LedgerEntry], key: str) -> bool:
-    """Whether a piece is complete, by the ledger."""
+    """Whether a job is complete according to the ledger."""
     return key in entries and entries[key].state == "done"
 
 
@@ -96,31 +93,20 @@ def _missing(runs: Sequence[Run], entries: Mapping[str, LedgerEntry]) -> tuple[s
     return tuple(dict.fromkeys(left))
 
 
-class ArmFinding(Row):
+class ArmFinding(MetricDifference):
     """One metric of one arm. `difference` is to the baseline, on the same images and with the same seeds.
 
-    `images` is the number of them. `p` is of the same test as the interval, `p_holm` corrected for every difference of
-    the study whose metric has a direction.
+    `p_holm` is corrected for every difference of the study whose metric has a direction.
     """
 
     arm: str
     benchmark: str
     metric: str
-    label: str
-    unit: Unit
-    higher_is_better: bool | None
-    primary: bool
     value: Estimate
-    difference: Estimate | None
-    verdict: str
-    by_seed: tuple[float | None, ...]
-    images: int
-    p: float | None = None
-    p_holm: float | None = None
 
 
 class Cost(Row):
-    """What an arm took, by seed on average: seconds of its pieces, shared ones too; rows are pairs or prompts."""
+    """The mean cost of an arm per seed: seconds of its jobs, shared ones included; rows are pairs or prompts."""
 
     arm: str
     seeds: int
@@ -133,9 +119,9 @@ class Cost(Row):
 
 
 class Outcome(Row):
-    """All of it. `baseline` is an arm of each model, or `base`, without the model's name.
+    """The outcome of a study. `baseline` is an arm of each model, or `base`, without the model's name.
 
-    `unequal` has one sentence for each thing that the arms did not get in equal measure.
+    `unequal` has one sentence for each size in which the arms differ.
     """
 
     name: str
@@ -149,17 +135,17 @@ class Outcome(Row):
     claims: tuple[ClaimFinding, ...] = ()
 
 
-def outcome_of(plan: StudyPlan, name: str, out: Path) -> Outcome:
-    """The outcome of what is done so far; arms that are not done with every seed are named in `missing`.
+def read_outcome(plan: StudyPlan, name: str, out: Path) -> Outcome:
+    """The outcome so far; `missing` names the arms that are not done with every seed.
 
     Raises:
-        InputError: nothing is done yet.
+        InputError: no evaluation is done yet.
     """
-    return outcome(gather(plan, name, out))
+    return outcome(load_evidence(plan, name, out))
 
 
 def outcome(evidence: Evidence, resamples: int = RESAMPLES) -> Outcome:
-    """Every number of the arms, each against the baseline of its model."""
+    """Every metric of the arms, compared with the baseline of its model."""
     config = evidence.plan.config
     findings: list[ArmFinding] = []
     claims: list[ClaimFinding] = []
@@ -175,67 +161,51 @@ def outcome(evidence: Evidence, resamples: int = RESAMPLES) -> Outcome:
         about=config.about,
         baseline=config.baseline or BASE,
         seeds=config.seeds,
-        findings=_corrected(findings),
+        findings=with_holm(findings, _is_quotable),
         costs=costs,
         unequal=_unequal(costs),
         missing=evidence.missing,
-        claims=corrected(claims),
+        claims=correct_claims(claims),
     )
 
 
 def _claims(
-    claims: Sequence[ClaimSpec], model: str, runs: Mapping[str, Sequence[Evaluations]]
+    claims: Sequence[ClaimSpec], model: str, runs: Mapping[str, Sequence[Evaluation]]
 ) -> Iterator[ClaimFinding]:
-    """Each claim's figure with a model, once the metric is known to be there; arms are known by their full names."""
+    """Each claim tested with one model's arms, which have their full names."""
     short = {arm.removeprefix(full_name(model, "")): found for arm, found in runs.items()}
     for claim in claims:
         known = short[BASE][0][claim.benchmark].metrics
         if claim.metric not in known:
             raise InputError(
                 f"study: the claim {claim.says!r} is about {claim.metric!r}, which {claim.benchmark} does not measure;"
-                f" it has {', '.join(known)}"
+                f" its metrics are {', '.join(known)}"
             )
-        told = claim.model_copy(update={"says": f"{model}: {claim.says}"}) if model else claim
-        yield judge_claim(told, short)
+        named = claim.model_copy(update={"says": f"{model}: {claim.says}"}) if model else claim
+        yield judge_claim(named, short)
 
 
-def _findings(
-    arm: str, runs: Sequence[Evaluations], against: Sequence[Evaluations], resamples: int
-) -> list[ArmFinding]:
-    """The arm's own number alone, where it is the baseline itself."""
-    made = []
-    for name, first in runs[0].items():
-        scores: list[tuple[Sequence[Score], Sequence[Score]]] = [
-            (other[name].scores, run[name].scores) for other, run in zip(against, runs, strict=True)
-        ]
-        found = compare(scores, first.metrics, resamples=resamples)
-        for metric, told in first.metrics.items():
-            difference = None if against is runs else found[metric].difference
-            made.append(
-                ArmFinding(
-                    arm=arm,
-                    benchmark=name,
-                    metric=metric,
-                    label=told.label,
-                    unit=told.unit,
-                    higher_is_better=told.higher_is_better,
-                    primary=told.primary,
-                    value=found[metric].after,
-                    difference=difference,
-                    verdict="" if difference is None else verdict(difference, told.higher_is_better),
-                    by_seed=found[metric].by_seed,
-                    images=found[metric].clusters,
-                    p=None if difference is None else found[metric].p,
-                )
-            )
-    return made
+def _findings(arm: str, runs: Sequence[Evaluation], against: Sequence[Evaluation], resamples: int) -> list[ArmFinding]:
+    """Every metric of an arm; without a difference where the arm is the baseline itself."""
+    pairs = list(zip(against, runs, strict=True))
+    return [
+        ArmFinding.of(
+            metric,
+            found,
+            is_baseline=against is runs,
+            arm=arm,
+            benchmark=benchmark,
+            metric=name,
+            value=found.after,
+        )
+        for benchmark in runs[0]
+        for name, metric, found in compare_metrics(pairs, benchmark, resamples=resamples)
+    ]
 
 
-def _corrected(findings: Sequence[ArmFinding]) -> tuple[ArmFinding, ...]:
-    """With Holm's correction: one family of all differences that could be quoted as better or worse."""
-    family = [f for f in findings if f.higher_is_better is not None and f.difference is not None]
-    found = {id(f): p for f, p in zip(family, holm([f.p for f in family]), strict=True)}
-    return tuple(f.model_copy(update={"p_holm": found.get(id(f))}) for f in findings)
+def _is_quotable(finding: ArmFinding) -> bool:
+    """Whether a difference could be quoted as better or worse: the family of Holm's correction."""
+    return finding.higher_is_better is not None and finding.difference is not None
 
 
 def _cost(evidence: Evidence, arm: str) -> Cost:
@@ -257,8 +227,8 @@ def _cost(evidence: Evidence, arm: str) -> Cost:
 
 
 def _unequal(costs: Sequence[Cost]) -> tuple[str, ...]:
-    """Where arms got other numbers of rows or steps, or answer tokens that differ by more than a tenth."""
-    told = []
+    """Sizes in which arms differ: rows, steps, or answer tokens by more than a tenth."""
+    sentences = []
     for name, label, slack in (
         ("rows", "pairs or prompts", 0.0),
         ("steps", "steps", 0.0),
@@ -267,8 +237,8 @@ def _unequal(costs: Sequence[Cost]) -> tuple[str, ...]:
         known = {cost.arm: value for cost in costs if (value := getattr(cost, name)) is not None}
         if known and max(known.values()) > (1 + slack) * min(known.values()):
             least, most = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
-            told.append(f"Arms differ in {label}: from {known[least]:g} ({least}) to {known[most]:g} ({most}).")
-    return tuple(told)
+            sentences.append(f"Arms differ in {label}: from {known[least]:g} ({least}) to {known[most]:g} ({most}).")
+    return tuple(sentences)
 
 
 def _rows(entry: LedgerEntry) -> float | None:

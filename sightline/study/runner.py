@@ -1,7 +1,7 @@
-"""Doing a study's pieces, each once and each as soon as what it stands on is done, in one process or in several.
+"""Running a study's jobs, each once and as soon as its inputs are done, in one or several processes.
 
-A piece whose directory is complete costs nothing; one that was killed goes on; one that fails takes with it what stands
-on it, and the rest goes on. The numbers that come out are `outcome`.
+Complete jobs are skipped and interrupted ones resume. If a job fails, jobs that depend on it are skipped; the rest
+continue. `results` reads the numbers.
 """
 
 import fcntl
@@ -14,23 +14,23 @@ from sightline.errors import InputError
 from sightline.study.execute import MODEL, JobContext, Places, lab_base
 from sightline.study.ledger import Ledger
 from sightline.study.plan import WHOLE, Job, StudyPlan, plan_text
-from sightline.study.resume import entry_of, folder_of, known_finished
-from sightline.study.workers import LOGS, Done, Workers
+from sightline.study.resume import find_finished, job_folder, ledger_entry
+from sightline.study.workers import LOGS, JobResult, Workers
 
 LOCK = ".lock"
 
 
 def _silent(_: object) -> None:
-    """Nobody listens."""
+    """Discard the argument."""
 
 
-def jobs_of(plan: StudyPlan, out: Path) -> dict[str, JobContext]:
-    """Every piece as a job, by key."""
-    told = plan.config.evaluate
-    places = Places(data=told.data or out / "data", images=told.images, batch_size=told.batch_size)
+def job_contexts(plan: StudyPlan, out: Path) -> dict[str, JobContext]:
+    """The context of every job, by key."""
+    evaluation = plan.config.evaluate
+    places = Places(data=evaluation.data or out / "data", images=evaluation.images, batch_size=evaluation.batch_size)
 
     def place(key: str) -> Path:
-        return folder_of(plan.pieces[key], out) if key in plan.pieces else Path(key)
+        return job_folder(plan.pieces[key], out) if key in plan.pieces else Path(key)
 
     def model_of(piece: Job) -> Path:
         if WHOLE in piece.inputs:
@@ -55,25 +55,25 @@ def run_study(
     out: Path,
     *,
     workers: int = 1,
-    told: Callable[[Done], None] = _silent,
-    say: Callable[[str], None] = _silent,
-) -> list[Done]:
-    """Do every piece of the plan; `told` hears of each as it ends. The pieces that failed, with their reasons.
+    on_done: Callable[[JobResult], None] = _silent,
+    log: Callable[[str], None] = _silent,
+) -> list[JobResult]:
+    """Run every job of the plan; return the failed ones with their reasons.
 
-    `say` hears what is worth a line. A damaged ledger is put aside and made anew of what is done.
+    `on_done` is called as each job ends, `log` with each line to print. A damaged ledger is moved aside and rebuilt.
 
     Raises:
         InputError: `out` cannot be used, or another process runs a study in it.
     """
-    with _alone(out, say):
-        ledger = Ledger.mended(out, say)
+    with _alone(out, log):
+        ledger = Ledger.mended(out, log)
         runs = [(run.arm, run.seed, run.train, run.eval) for run in plan.runs]
         ledger.begin_study(name, plan.config.model_dump(mode="json"), runs, plan_text(plan))
-        jobs = jobs_of(plan, out)
-        finished = known_finished(jobs, ledger)
+        jobs = job_contexts(plan, out)
+        finished = find_finished(jobs, ledger)
         for key, manifest in finished.items():
-            told(Done(plan.pieces[key], manifest, 0.0))
-        failed: list[Done] = []
+            on_done(JobResult(plan.pieces[key], manifest, 0.0))
+        failed: list[JobResult] = []
         for done in _ended(plan, jobs, out, ledger, set(finished), workers):
             found = done.manifest
             ledger.end(
@@ -86,14 +86,14 @@ def run_study(
             )
             if found is None:
                 failed.append(done)
-            told(done)
+            on_done(done)
         return failed
 
 
 def _ended(
     plan: StudyPlan, jobs: Mapping[str, JobContext], out: Path, ledger: Ledger, finished: set[str], workers: int
-) -> Iterator[Done]:
-    """Pieces as they end. What stands on a failed one is not begun; what is stopped is left to the next run."""
+) -> Iterator[JobResult]:
+    """Results as jobs end. Dependents of failed jobs are not started; stopped jobs are left to the next run."""
     left = {key: piece for key, piece in plan.pieces.items() if key not in finished}
     running: set[str] = set()
     try:
@@ -101,11 +101,11 @@ def _ended(
             while left or running:
                 ready = [key for key, piece in left.items() if all(p.key in finished for p in plan.before(piece))]
                 for key in ready[: pool.free]:
-                    running.add(key)  # first: Ctrl-C between the two leaves no piece that seems to run
-                    ledger.begin(entry_of(jobs[key]))
+                    running.add(key)  # first: Ctrl-C between the two leaves no job marked as running
+                    ledger.begin(ledger_entry(jobs[key]))
                     pool.begin(jobs[key], out / LOGS / f"{Path(left.pop(key).folder).name}.log")
                 if not running:
-                    return  # what is left stands on pieces that failed
+                    return  # the rest depends on failed jobs
                 for done in pool.ended():
                     running.discard(done.piece.key)
                     if done.manifest is not None:
@@ -117,8 +117,8 @@ def _ended(
 
 
 @contextmanager
-def _alone(out: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """One process at a time runs studies in a directory: two would do the same pieces."""
+def _alone(out: Path, log: Callable[[str], None]) -> Iterator[None]:
+    """Lock the directory, so that only one process runs studies in it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -132,7 +132,7 @@ def _alone(out: Path, say: Callable[[str], None]) -> Iterator[None]:
                 f"another process runs a study in {out}; wait for it, stop it, or choose another --out"
             ) from error
         except OSError as error:
-            say(f"{out} takes no locks ({error.strerror}); take care that no other process runs a study in it")
+            log(f"{out} does not support locks ({error.strerror}); make sure that no other process runs a study in it")
         yield
     finally:
-        os.close(descriptor)  # which gives the lock back
+        os.close(descriptor)  # releases the lock

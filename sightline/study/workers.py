@@ -1,6 +1,6 @@
-"""Processes that do pieces of work, one piece at a time each; one that is killed loses its piece and no other.
+"""Worker processes, each of which runs one job at a time; a worker that is killed loses only its own job.
 
-They end with the process that began them, however that ends. Which piece comes when is `runner`, how it is done `work`.
+Workers end with the process that started them. `runner` schedules jobs, `execute` runs one.
 """
 
 import os
@@ -20,7 +20,7 @@ from types import TracebackType
 
 from sightline.errors import InputError, disk_problem
 from sightline.records.manifest import Manifest
-from sightline.study.execute import JobContext, do
+from sightline.study.execute import JobContext, execute_job
 from sightline.study.plan import Job
 
 LOGS = "logs"
@@ -29,8 +29,8 @@ _PATIENCE = 20.0  # seconds for an idle process to end by itself
 
 
 @dataclass(frozen=True)
-class Done:
-    """How a piece ended: with a manifest, or with the sentence why not."""
+class JobResult:
+    """The result of a job: its manifest, or the reason why it failed."""
 
     piece: Job
     manifest: Manifest | None
@@ -39,13 +39,13 @@ class Done:
 
 
 class _Worker:
-    """One process, begun with its first piece."""
+    """One process, started with its first job."""
 
     def __init__(self, threads: int) -> None:
         self.connection, theirs = _SPAWN.Pipe()
         self.process: BaseProcess = _SPAWN.Process(target=_serve, args=(theirs, threads))
         self.process.start()
-        theirs.close()  # so that reading ends where the process does
+        theirs.close()  # so that reading ends when the process does
         self.piece: Job | None = None
         self._began = 0.0
 
@@ -53,23 +53,23 @@ class _Worker:
         self.piece, self._began = job.piece, time.monotonic()
         self.connection.send((job, log))
 
-    def result(self) -> Done:
-        """What came of the piece, once there is something to read."""
+    def result(self) -> JobResult:
+        """The result of the job, once it can be read."""
         assert self.piece is not None
         piece, self.piece = self.piece, None
         try:
-            done: Done = self.connection.recv()
+            done: JobResult = self.connection.recv()
         except (EOFError, ConnectionError):
             self.process.join()
             code = self.process.exitcode or 0
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-            remedy = "there may be too little memory for so many: run the same command again, with fewer --workers"
-            return Done(piece, None, time.monotonic() - self._began, f"its process {how}; {remedy}")
+            remedy = "memory may be too small for so many: run the same command again with fewer --workers"
+            return JobResult(piece, None, time.monotonic() - self._began, f"its process {how}; {remedy}")
         return done
 
 
 class Workers:
-    """At most `count` processes; at the end of the context those that work are killed, which no piece minds."""
+    """At most `count` processes; leaving the context kills busy ones, whose jobs can be resumed."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -81,16 +81,16 @@ class Workers:
 
     @property
     def busy(self) -> int:
-        """How many pieces are being done."""
+        """The number of running jobs."""
         return sum(worker.piece is not None for worker in self._all)
 
     @property
     def free(self) -> int:
-        """How many more could be."""
+        """The number of further jobs that can be started."""
         return self._count - self.busy
 
     def begin(self, job: JobContext, log: Path) -> None:
-        """Give a piece to a process that is free, or to a new one."""
+        """Give a job to an idle process, or to a new one."""
         idle = next((worker for worker in self._all if worker.piece is None), None)
         if idle is None:
             with _signals_held_back():
@@ -98,8 +98,8 @@ class Workers:
                 self._all.append(idle)
         idle.begin(job, log)
 
-    def ended(self) -> Iterator[Done]:
-        """Wait until a piece has ended at least, and tell of all that have."""
+    def ended(self) -> Iterator[JobResult]:
+        """Wait until at least one job has ended; yield the results of all that have."""
         busy = {worker.connection: worker for worker in self._all if worker.piece is not None}
         for connection in wait(list(busy)):
             worker = busy[connection]  # type: ignore[index]  # `wait` gives back what it was given
@@ -125,10 +125,10 @@ class Workers:
 
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait while a process is started, and take effect after.
+    """Defer SIGINT and SIGTERM while a process is started.
 
-    A parent that leaves between starting a process and sending it what to run leaves one behind that ends in a trace.
-    The process inherits the block of SIGINT, so that Ctrl-C on a terminal does not end its imports in a trace either.
+    If the parent exits between starting a process and sending it a job, that process ends with a traceback. The process
+    inherits the block of SIGINT, so that Ctrl-C during its imports does not end in a traceback either.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -151,11 +151,11 @@ def _signals_held_back() -> Iterator[None]:
 
 
 def _serve(connection: Connection, threads: int) -> None:
-    """The life of a process: one piece after the other until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one sees to it
+    """The main loop of a worker: run one job after another until the connection closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent handles it
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # which torch reads when a piece first needs it
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read by torch when a job first imports it
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(threads)
     while True:
@@ -167,29 +167,29 @@ def _serve(connection: Connection, threads: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """A process whose parent was killed would work on, and keep the piece from the one that comes after."""
+    """Exit with the parent: a worker whose parent was killed would block the next run's job."""
     parent = parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def _attempt(job: JobContext, log: Path) -> Done:
+def _attempt(job: JobContext, log: Path) -> JobResult:
     began = time.monotonic()
     try:
         with _messages_to(log):
-            manifest = do(job)
+            manifest = execute_job(job)
     except InputError as error:
-        return Done(job.piece, None, time.monotonic() - began, str(error))
-    except Exception as error:  # noqa: BLE001 - one piece's fault must not lose the others; a bug is shown in full
+        return JobResult(job.piece, None, time.monotonic() - began, str(error))
+    except Exception as error:  # noqa: BLE001 - one job's error must not stop the others; bugs are shown in full
         reason = disk_problem(error, job.out) or traceback.format_exc()
-        return Done(job.piece, None, time.monotonic() - began, reason)
-    return Done(job.piece, manifest, time.monotonic() - began)
+        return JobResult(job.piece, None, time.monotonic() - began, reason)
+    return JobResult(job.piece, manifest, time.monotonic() - began)
 
 
 @contextmanager
 def _messages_to(log: Path) -> Iterator[None]:
-    """What a stage tells on stderr, its bars among it, goes to a file: several at once on one terminal are no help."""
+    """Redirect a stage's stderr, progress bars included, to a file: several at once would garble a terminal."""
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr.flush()
     terminal = os.dup(2)

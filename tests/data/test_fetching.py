@@ -13,9 +13,9 @@ from sightline.data.preference_dataset import read_pairs
 from sightline.errors import InputError
 from sightline.records import read_manifest
 from sightline.study.config import StudyConfig
-from sightline.study.execute import do, words_of
+from sightline.study.execute import command_words, execute_job
 from sightline.study.plan import plan_study
-from sightline.study.runner import jobs_of
+from sightline.study.runner import job_contexts
 from tests.study.test_study_plan import STUDY
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -80,16 +80,16 @@ def test_a_study_fetches_reads_and_takes(hub: Path, tmp_path: Path) -> None:
         "few": {"take": {"of": "povid", "count": 4, "random_seed": 1}},
     }
     plan = plan_study(StudyConfig.model_validate({**STUDY, "pairs": pairs, "arms": {"dpo": {"pairs": "few"}}}))
-    jobs = jobs_of(plan, tmp_path / "out")
+    jobs = job_contexts(plan, tmp_path / "out")
     wanted = {key: job for key, job in jobs.items() if job.piece.kind in ("fetch", "pairs")}
     assert [job.piece.kind for job in wanted.values()] == ["fetch", "pairs", "pairs"]
     for job in wanted.values():
-        assert do(job).complete
+        assert execute_job(job).complete
     last = list(wanted.values())[-1]
     taken = list(read_pairs(last.out))
     assert len(taken) == 4 and all(pair.chosen.startswith("A red square") for pair in taken)
     for job in wanted.values():
         stamp = (job.out / "manifest.json").stat().st_mtime_ns
-        by_hand = CliRunner().invoke(app, words_of(job))
+        by_hand = CliRunner().invoke(app, command_words(job))
         assert by_hand.exit_code == 0, by_hand.output
         assert (job.out / "manifest.json").stat().st_mtime_ns == stamp

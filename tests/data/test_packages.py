@@ -11,9 +11,9 @@ import pytest
 from sightline.data.hub import PackageConfig, fetch_package
 from sightline.errors import InputError
 from sightline.study.config import StudyConfig
-from sightline.study.execute import do, words_of
+from sightline.study.execute import command_words, execute_job
 from sightline.study.plan import plan_study
-from sightline.study.runner import jobs_of
+from sightline.study.runner import job_contexts
 from tests.data.entities.rows import write_one_file
 
 
@@ -66,18 +66,18 @@ def test_a_study_reads_its_pairs_from_a_wheel_that_pip_fetches(shop: Path, tmp_p
         "evaluate": {"benchmarks": ["matching"], "samples": "test"},
     }
     plan = plan_study(StudyConfig.model_validate(config))
-    jobs = jobs_of(plan, tmp_path / "runs")
+    jobs = job_contexts(plan, tmp_path / "runs")
     kinds = [piece.kind for piece in plan.pieces.values()]
     assert (kinds.count("fetch"), kinds.count("samples"), kinds.count("eval")) == (1, 3, 3)
     results = {}
     for key, piece in plan.pieces.items():
         if piece.kind in ("fetch", "samples"):
-            results[piece.label] = do(jobs[key])
+            results[piece.label] = execute_job(jobs[key])
     assert results["train"].counts == {"samples": 18, "matches": 6}
     assert results["why"].counts["samples"] == 18 and results["test"].counts == {"samples": 6, "matches": 2}
     evals = [jobs[key] for key, piece in plan.pieces.items() if piece.kind == "eval"]
     assert {job.data for job in evals} == {jobs[key].out for key, p in plan.pieces.items() if p.label == "test"}
-    commands = {plan.pieces[key].label: words_of(job) for key, job in jobs.items()}
+    commands = {plan.pieces[key].label: command_words(job) for key, job in jobs.items()}
     assert commands["lamps==1.0"][:5] == ["fetch", "package", "lamps==1.0", "--inside", "lamps"]
     assert commands["train"][:2] == ["match", "read"] and commands["train"][2].endswith("data/lamps.csv")
     assert commands["why"][:2] == ["match", "explain"]

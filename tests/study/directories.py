@@ -46,8 +46,8 @@ def evaluation(directory: Path, pictures: Path, wrong: dict[str, float], *, coun
         write_rows(directory / name / SAMPLES, [relocate_images(s, pictures, directory / name) for s in samples])
         append_rows(directory / name / ANSWERS, answers)
         score_directory(benchmark, directory, resamples=200)
-        said = [f"one rule is our own {HOSTILE}", f"{seed} of {count} answers were made up"]
-        write_json(directory / name / REMARKS, said if name == "shapes" else [])
+        remarks = [f"one rule is our own {HOSTILE}", f"{seed} of {count} answers were made up"]
+        write_json(directory / name / REMARKS, remarks if name == "shapes" else [])
     stage.finish(dict.fromkeys(wrong, count), {}, {})
     return directory
 
@@ -133,9 +133,9 @@ def whole_run(root: Path, seeds: Sequence[int] = (0,), count: int = 60) -> dict[
     """base, aligned-SEED, train-SEED and pairs under `root`; alignment quarters the errors of descriptions."""
     pictures = root / "pictures"
     wrong = {"shapes": 0.45, "shapes-ask": 0.2, "shapes-counter": 0.7, "shapes-ask-counter": 0.35}
-    made = {"base": evaluation(root / "base", pictures, wrong, count=count), "pairs": pairs(root / "pairs")}
+    stages = {"base": evaluation(root / "base", pictures, wrong, count=count), "pairs": pairs(root / "pairs")}
     for seed in seeds:
         fewer = {name: share / 4 if "ask" not in name else share for name, share in wrong.items()}
-        made[f"aligned-{seed}"] = evaluation(root / f"aligned-{seed}", pictures, fewer, count=count, seed=seed + 1)
-        made[f"train-{seed}"] = training(root / f"train-{seed}", seed=seed)
-    return made
+        stages[f"aligned-{seed}"] = evaluation(root / f"aligned-{seed}", pictures, fewer, count=count, seed=seed + 1)
+        stages[f"train-{seed}"] = training(root / f"train-{seed}", seed=seed)
+    return stages

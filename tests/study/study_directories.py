@@ -58,8 +58,8 @@ def study(root: Path, count: int = 40, **changes: Any) -> tuple[StudyPlan, Path]
             ledger.end(key, "failed", seconds=1, note=f"Traceback\nValueError: no steps {HOSTILE}")
             continue
         fill(piece, plan, out / piece.folder, root / "pictures", count)
-        told = read_manifest(out / piece.folder)
-        ledger.end(key, "done", seconds=2.5, counts=dict(told.counts), numbers=told.numbers)
+        manifest = read_manifest(out / piece.folder)
+        ledger.end(key, "done", seconds=2.5, counts=dict(manifest.counts), numbers=manifest.numbers)
     return plan, out
 
 

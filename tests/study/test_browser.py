@@ -63,9 +63,9 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
     assert title is not None, done.stderr[-2000:]
     measured = json.loads(html.unescape(title.group(1)))
     assert set(measured) == {"1280", "768", "390", "320"}
-    for width, made in measured.items():
-        assert made["wide"] <= int(width), f"the page is {made['wide']} px wide in a window of {width} px"
-        assert made["tall"] > 3000
-        assert made["scripts"] == 0
-        assert made["pictures"] > 20
-        assert made["broken"] == 0
+    for width, sizes in measured.items():
+        assert sizes["wide"] <= int(width), f"the page is {sizes['wide']} px wide in a window of {width} px"
+        assert sizes["tall"] > 3000
+        assert sizes["scripts"] == 0
+        assert sizes["pictures"] > 20
+        assert sizes["broken"] == 0

@@ -12,7 +12,7 @@ from sightline.errors import InputError
 from sightline.evals.directory import BenchmarkResult
 from sightline.evals.metrics import AnyMetric, Derived, Metric
 from sightline.records.rows import Estimate, Score
-from sightline.study.claims import ClaimFinding, ClaimSpec, Word, corrected, judge_claim, word_of
+from sightline.study.claims import ClaimFinding, ClaimSpec, Word, claim_word, correct_claims, judge_claim
 from tests.study.test_study_plan import study
 
 CLAIM: dict[str, Any] = {
@@ -52,10 +52,10 @@ def test_the_word_follows_the_interval(
 ) -> None:
     claim = ClaimSpec(**{**CLAIM, "expect": expect, "margin": margin})
     found = Estimate(value=0.0, stderr=None, ci95=interval, n=4)
-    assert word_of(found, claim, higher_is_better=True) == word
+    assert claim_word(found, claim, higher_is_better=True) == word
     if interval is not None and expect == "not worse":  # of a metric that is better lower, all is mirrored
         mirrored = found.model_copy(update={"ci95": (-interval[1], -interval[0])})
-        assert word_of(mirrored, claim, higher_is_better=False) == word
+        assert claim_word(mirrored, claim, higher_is_better=False) == word
 
 
 @pytest.mark.parametrize(
@@ -71,22 +71,29 @@ def test_an_undecided_interval_may_exclude_the_published_effect(
     interval: tuple[float, float], published: float | None, word: str
 ) -> None:
     claim = ClaimSpec(**{**CLAIM, "published": published})
-    assert word_of(Estimate(value=0.0, stderr=None, ci95=interval, n=4), claim, higher_is_better=True) == word
+    assert claim_word(Estimate(value=0.0, stderr=None, ci95=interval, n=4), claim, higher_is_better=True) == word
 
 
-def made(word: Word, p: float | None, p_published: float | None = None, published: float | None = None) -> ClaimFinding:
+def claim_of(
+    word: Word, p: float | None, p_published: float | None = None, published: float | None = None
+) -> ClaimFinding:
     interval = (0.01, 0.05) if word in ("confirmed", "contradicted") else (-0.01, 0.05)
-    told = {**CLAIM, "margin": None, "published": published, "word": word, "word_alone": word}
+    fields = {**CLAIM, "margin": None, "published": published, "word": word, "word_alone": word}
     if word == "not done":
-        return ClaimFinding(**told)
+        return ClaimFinding(**fields)
     difference = Estimate(value=0.03, stderr=0.01, ci95=interval, n=4)
-    return ClaimFinding(**told, unit="share", difference=difference, p=p, p_published=p_published)
+    return ClaimFinding(**fields, unit="share", difference=difference, p=p, p_published=p_published)
 
 
 def test_a_word_needs_holm_over_all_claims_of_the_study() -> None:
     """p = 0.001 * 4, 0.02 * 3, 0.5 * 2, and the claim that is not done counts as 1."""
-    found = corrected(
-        [made("confirmed", 0.02), made("contradicted", 0.001), made("undecided", 0.5), made("not done", None)]
+    found = correct_claims(
+        [
+            claim_of("confirmed", 0.02),
+            claim_of("contradicted", 0.001),
+            claim_of("undecided", 0.5),
+            claim_of("not done", None),
+        ]
     )
     assert [claim.word for claim in found] == ["undecided", "contradicted", "undecided", "not done"]
     assert [claim.word_alone for claim in found] == ["confirmed", "contradicted", "undecided", "not done"]
@@ -97,8 +104,13 @@ def test_a_word_needs_holm_over_all_claims_of_the_study() -> None:
 def test_sizes_are_corrected_over_the_claims_that_have_a_published_one() -> None:
     """p of the published effects: 0.01 * 2 and 0.03 * 1; a third claim has none, and its p is no part of it."""
     size: Word = "not at the published size"
-    found = corrected(
-        [made(size, 0.4, 0.03, 0.1), made(size, 0.4, 0.01, 0.1), made("confirmed", 0.001), made(size, 0.4, 0.04, 0.1)]
+    found = correct_claims(
+        [
+            claim_of(size, 0.4, 0.03, 0.1),
+            claim_of(size, 0.4, 0.01, 0.1),
+            claim_of("confirmed", 0.001),
+            claim_of(size, 0.4, 0.04, 0.1),
+        ]
     )
     assert [claim.p_published_holm for claim in found] == [
         pytest.approx(0.06),
@@ -110,8 +122,8 @@ def test_sizes_are_corrected_over_the_claims_that_have_a_published_one() -> None
 
 
 def test_a_decision_that_falls_by_holm_may_still_exclude_the_published_effect() -> None:
-    falls = made("confirmed", 0.04, 1e-5, 0.2)
-    found = corrected([falls, made("undecided", 0.9)])
+    falls = claim_of("confirmed", 0.04, 1e-5, 0.2)
+    found = correct_claims([falls, claim_of("undecided", 0.9)])
     assert (found[0].word, found[0].word_alone) == ("not at the published size", "confirmed")
 
 
@@ -146,8 +158,8 @@ def test_p_of_a_claim_is_below_5_percent_where_its_interval_decides(seeds: int, 
     rng = np.random.default_rng(3)
     base = evaluation(list(rng.integers(0, 2, 120).astype(float)))
     after = [evaluation(list((rng.random(120) < 0.8).astype(float))) for _ in range(seeds)]
-    told = {**CLAIM, "expect": expect, "margin": None if expect == "higher" else margin}
-    found = judge_claim(ClaimSpec(**told), {"base": [base] * seeds, "dpo": after})
+    fields = {**CLAIM, "expect": expect, "margin": None if expect == "higher" else margin}
+    found = judge_claim(ClaimSpec(**fields), {"base": [base] * seeds, "dpo": after})
     assert found.p is not None
     assert (found.p < 0.05) == (found.word in ("confirmed", "contradicted")), (found.p, found.word)
 
@@ -171,17 +183,17 @@ def test_not_worse_needs_a_direction_and_goes_by_it() -> None:
         assert judge_claim(claim, arms).word == word
     blind = metric.model_copy(update={"higher_is_better": None})
     arms = {name: [{"lab-vqa": replace(wrong["lab-vqa"], metrics={"accuracy": blind})}] for name in ("base", "dpo")}
-    with pytest.raises(InputError, match="better in neither direction"):
+    with pytest.raises(InputError, match="no better direction"):
         judge_claim(ClaimSpec(**{**CLAIM, "expect": "not worse", "margin": 0.1}), arms)
 
 
 def test_a_claim_may_be_about_a_figure_made_of_others() -> None:
     """The best of two parts, one of which is made of another itself: 0.5 rises to 0.75, whatever else there is."""
     base, after = (evaluation([1.0] * n + [0.0] * (40 - n)) for n in (20, 30))
-    told = base["lab-vqa"].metrics["accuracy"].model_dump(exclude={"kind"})
+    fields = base["lab-vqa"].metrics["accuracy"].model_dump(exclude={"kind"})
     metrics: dict[str, AnyMetric] = {
-        "other": Metric(**told | {"numerator": {"unknown": 1.0}}),
-        "accuracy": Metric(**told),
+        "other": Metric(**fields | {"numerator": {"unknown": 1.0}}),
+        "accuracy": Metric(**fields),
         "half": Derived(label="half", unit="share", higher_is_better=True, kind="linear", parts={"accuracy": 0.5}),
         "best": Derived(
             label="best", unit="share", higher_is_better=True, kind="greatest", parts={"half": 1.0, "accuracy": 1.0}
@@ -202,11 +214,11 @@ def test_names_of_a_claim_must_exist() -> None:
     with pytest.raises(ValueError, match="there is no 'lab-pope'"):
         study(claims=[{**CLAIM, "benchmark": "lab-pope"}])
     for expect in ("same", "not worse"):
-        with pytest.raises(ValueError, match="margin belongs"):
+        with pytest.raises(ValueError, match="`margin` belongs"):
             study(claims=[{**CLAIM, "expect": expect}])
-    with pytest.raises(ValueError, match="margin belongs"):
+    with pytest.raises(ValueError, match="`margin` belongs"):
         study(claims=[{**CLAIM, "margin": 0.1}])
-    with pytest.raises(ValueError, match=r"published is -0\.02, which is not higher"):
+    with pytest.raises(ValueError, match=r"published = -0\.02 contradicts expect: higher"):
         study(claims=[{**CLAIM, "published": -0.02}])
 
 

@@ -16,18 +16,18 @@ from sightline.evals.run import EvalConfig
 from sightline.study.config import StudyConfig
 from sightline.study.estimate import (
     ANSWERS,
-    answers_of,
+    count_answers,
+    count_examples,
+    count_steps,
     estimate,
-    examples_of,
-    load_of,
+    max_rows,
     refuse_unequal,
-    rows_of,
-    steps_of,
+    workload,
 )
 from sightline.study.ledger import LEDGER, Ledger
 from sightline.study.plan import StudyPlan, plan_study
-from sightline.study.resume import entry_of
-from sightline.study.runner import jobs_of
+from sightline.study.resume import ledger_entry
+from sightline.study.runner import job_contexts
 from sightline.train.config import TrainConfig
 from tests.study.test_study_plan import STUDY
 
@@ -37,7 +37,7 @@ def planned(**changes: Any) -> StudyPlan:
 
 
 def loads(plan: StudyPlan) -> dict[str, int | None]:
-    return {f"{piece.kind} {piece.label}": load_of(plan, piece) for piece in plan.pieces.values()}
+    return {f"{piece.kind} {piece.label}": workload(plan, piece) for piece in plan.pieces.values()}
 
 
 def test_counts_of_every_piece() -> None:
@@ -52,13 +52,13 @@ def test_steps_follow_epochs_or_are_said() -> None:
     train = {"set": {**STUDY["train"]["set"], "max_steps": None, "epochs": 3, "batch_size": 2, "accumulation": 5}}
     plan = planned(train=train)
     piece = plan.pieces[plan.runs[0].train]
-    assert (examples_of(plan, piece), steps_of(plan, piece)) == (24, 3)
+    assert (count_examples(plan, piece), count_steps(plan, piece)) == (24, 3)
 
 
 def test_defaults_are_those_of_training() -> None:
     config = TrainConfig.model_validate({"loss": {"name": "sft"}, "optim": {"lr": 1.0}, "max_steps": 3})
     plan = planned(train={"set": {"loss": {"name": "sft"}, "optim": {"lr": 1.0}, "max_steps": 3}})
-    assert examples_of(plan, plan.pieces[plan.runs[0].train]) == 3 * config.batch_size * config.accumulation
+    assert count_examples(plan, plan.pieces[plan.runs[0].train]) == 3 * config.batch_size * config.accumulation
 
 
 def test_what_a_builder_makes_of_a_sample() -> None:
@@ -70,7 +70,7 @@ def test_what_a_builder_makes_of_a_sample() -> None:
     }
     arms = {name: {"pairs": name} for name in pairs}
     plan = planned(pairs=pairs, arms=arms, seeds=[0])
-    found = [rows_of(plan, plan.pieces[run.train].inputs["pairs"]) for run in plan.runs]
+    found = [max_rows(plan, plan.pieces[run.train].inputs["pairs"]) for run in plan.runs]
     assert found == [24, None, 5, 24]
 
 
@@ -80,7 +80,7 @@ def test_a_builders_entry_alone_says_how_many_pairs_it_makes(monkeypatch: pytest
     monkeypatch.setitem(BUILDERS, "open", BuilderEntry("nowhere:OPEN", "Nobody knows.", False))
     for name, rows in (("new", 24), ("open", None)):
         plan = planned(pairs={"set": {"builder": name, "samples": "scenes"}}, arms={"a": {"pairs": "set"}}, seeds=[0])
-        assert rows_of(plan, plan.pieces[plan.runs[0].train].inputs["pairs"]) == rows
+        assert max_rows(plan, plan.pieces[plan.runs[0].train].inputs["pairs"]) == rows
     monkeypatch.undo()
     for name, entry in BUILDERS.items():
         if isinstance(entry.most, str):
@@ -97,7 +97,7 @@ def test_an_arm_of_unknown_size_is_not_counted_as_nothing(tmp_path: Path) -> Non
     lines = list(estimate(planned(pairs=pairs, arms=arms, seeds=[0], train=EPOCHS), tmp_path).lines())
     assert "  train: 2, of which 2 to do (at least 16 examples, with 1 of unknown size), time not known yet" in lines
     assert "  in training: at least 2 steps" in lines
-    assert "  unknown examples and steps: free 0; their rows are counted when made" in lines
+    assert "  unknown examples and steps: free 0; their rows are counted once they exist" in lines
     alone = list(estimate(planned(pairs=pairs, arms={"free": arms["free"]}, seeds=[0], train=EPOCHS), tmp_path).lines())
     assert "  train: 1, of which 1 to do (unknown examples), time not known yet" in alone
     assert not any("0 examples" in line or "0 steps" in line for line in alone)
@@ -108,7 +108,7 @@ def test_known_times_beside_unknown_ones_are_lower_bounds(tmp_path: Path) -> Non
     arms = {"dpo": {"pairs": "corrupted"}, "free": {"pairs": "ranked"}}
     rates = {"device": "GPU", "example": {"other": 30.0}}
     lines = list(estimate(planned(pairs=pairs, arms=arms, seeds=[0], train=EPOCHS, rates=rates), tmp_path).lines())
-    assert any("at least 8.0 min and 1 of which nothing is known" in line for line in lines), lines
+    assert any("at least 8.0 min and 1 of unknown time" in line for line in lines), lines
     assert any(line.startswith("  in all: at least 8.0 min of one GPU") for line in lines), lines
 
 
@@ -116,7 +116,7 @@ def test_known_times_beside_unknown_ones_are_lower_bounds(tmp_path: Path) -> Non
 def test_a_number_that_is_none_is_refused_with_the_piece(value: Any, tmp_path: Path) -> None:
     for key in ("max_steps", "batch_size"):
         plan = planned(train={"set": {**STUDY["train"]["set"], key: value}})
-        with pytest.raises(InputError, match=rf"study: train dpo 0: {key} = .* is no whole number from 1 on"):
+        with pytest.raises(InputError, match=rf"study: train dpo 0: {key} = .* must be a whole number from 1 on"):
             estimate(plan, tmp_path)
 
 
@@ -127,9 +127,11 @@ def test_which_builders_need_a_model_is_as_they_say() -> None:
 
 def test_answers_of_benchmarks() -> None:
     assert set(ANSWERS) <= set(BENCHMARKS)
-    assert answers_of("pope", None) == 9000 and answers_of("pope", 50) == 900 and answers_of("pope", 9999) == 9000
-    assert answers_of("lab-pope-random-counter", 10) == 60 and answers_of("lab-chair", None) == 500
-    assert answers_of("hallusionbench", 3) is None
+    assert (
+        count_answers("pope", None) == 9000 and count_answers("pope", 50) == 900 and count_answers("pope", 9999) == 9000
+    )
+    assert count_answers("lab-pope-random-counter", 10) == 60 and count_answers("lab-chair", None) == 500
+    assert count_answers("hallusionbench", 3) is None
 
 
 def test_unequal_arms_are_refused_or_told() -> None:
@@ -157,7 +159,7 @@ def test_seconds_are_scaled_by_what_pieces_count(tmp_path: Path) -> None:
     small = planned(seeds=[0], arms={"dpo": {"pairs": "corrupted"}})
     ledger = Ledger(tmp_path, write=True)
     key = small.runs[0].train
-    ledger.begin(entry_of(jobs_of(small, tmp_path)[key]))
+    ledger.begin(ledger_entry(job_contexts(small, tmp_path)[key]))
     ledger.end(key, "done", seconds=8.0)
     train = {"set": {**STUDY["train"]["set"], "max_steps": 6}}
     forecast = estimate(planned(seeds=[0], arms={"ipo": {"pairs": "corrupted"}}, train=train), tmp_path)
@@ -197,7 +199,7 @@ def test_stated_rates_price_what_nothing_measured(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", sorted(Path("studies").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_piece_of_a_shipped_study_has_a_config_that_its_stage_takes(file: Path) -> None:
     plan = plan_study(load_config(StudyConfig, file))
-    for job in jobs_of(plan, Path("runs/study")).values():
+    for job in job_contexts(plan, Path("runs/study")).values():
         settings = job.settings()
         if job.piece.kind == "train":
             TrainConfig.model_validate(settings["config"])
@@ -216,7 +218,7 @@ def test_shipped_studies_say_what_they_do_not_hold_equal(file: Path, tmp_path: P
     plan = plan_study(load_config(StudyConfig, file))
     refuse_unequal(plan)
     lines = list(estimate(plan, tmp_path).lines())
-    assert lines[0].endswith(f"{len(plan.pieces)} pieces of work, each done once")
+    assert lines[0].endswith(f"{len(plan.pieces)} jobs, each done once")
     assert all(f"{count} to do" in line for line, count in zip(lines[1:], _kinds(plan).values(), strict=False))
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from sightline.evals.metrics import Unit
 from sightline.report.formatting import (
-    Unit,
     difference_text,
     effect_text,
     interval_text,

@@ -15,20 +15,20 @@ from typer.testing import CliRunner, Result
 from sightline.cli import app
 from sightline.errors import InputError
 from sightline.study.config import StudyConfig
-from sightline.study.launch import LaunchKind, stages_of, write_scripts
+from sightline.study.launch import LaunchKind, plan_stages, write_scripts
 from sightline.study.ledger import Ledger
 from sightline.study.plan import StudyPlan, plan_study
 from tests.models.tiny import save_tiny_llava
 from tests.study.test_study_plan import STUDY
 
 ROOT = Path(__file__).parents[2]
-#: Does at once what Slurm's command of that name would put into a queue, and keeps what it was asked.
+#: Does at once what Slurm's command of that name would put into a queue, and keeps what it was submitted.
 SBATCH = """#!/usr/bin/env bash
-echo "$@" >> "$ASKED"
+echo "$@" >> "$SUBMITTED"
 script="${@: -1}"
 last="$(sed -n 's/^#SBATCH --array=0-//p' "$script")"
-for task in $(seq 0 "$last"); do SLURM_ARRAY_TASK_ID="$task" bash "$script" >> "$ASKED.log" 2>&1; done
-echo "$(wc -l < "$ASKED");cluster"
+for task in $(seq 0 "$last"); do SLURM_ARRAY_TASK_ID="$task" bash "$script" >> "$SUBMITTED.log" 2>&1; done
+echo "$(wc -l < "$SUBMITTED");cluster"
 """
 
 
@@ -64,7 +64,7 @@ def test_the_shell_takes_every_script(
 
 def test_a_stage_stands_on_earlier_ones(plan: StudyPlan) -> None:
     """Scenes need no GPU and come first; then what needs nothing but the model; pairs, training, evaluation."""
-    stages = stages_of(plan)
+    stages = plan_stages(plan)
     assert [sorted({piece.kind for piece in stage}) for stage in stages] == [
         ["samples"],
         ["eval"],
@@ -114,8 +114,8 @@ def test_the_scripts_do_the_study_and_a_run_finds_it_done(tmp_path: Path, monkey
     (model / "config.json").write_text(json.dumps(config))
     arms = {"dpo": {"pairs": "corrupted"}}
     evaluate = {"benchmarks": ["lab-vqa"], "limit": 1, "batch_size": 3, "autocast": True}
-    told: dict[str, Any] = {**STUDY, "model": "model", "arms": arms, "seeds": [0], "evaluate": evaluate}
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(told))
+    study: dict[str, Any] = {**STUDY, "model": "model", "arms": arms, "seeds": [0], "evaluate": evaluate}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(study))
     written = call("study", "tiny.yaml", "--out", "out", "--launch", "slurm")
     assert written.exit_code == 0 and "nothing is started" in written.output, written.output
     assert not (tmp_path / "out/ledger.sqlite").exists()
@@ -123,12 +123,12 @@ def test_the_scripts_do_the_study_and_a_run_finds_it_done(tmp_path: Path, monkey
     (tmp_path / "bin/sbatch").write_text(SBATCH)
     (tmp_path / "bin/sbatch").chmod(0o755)
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
-    done = run(tmp_path / "out/launch/submit.sh", PATH=path, ASKED=str(tmp_path / "asked"))
+    done = run(tmp_path / "out/launch/submit.sh", PATH=path, SUBMITTED=str(tmp_path / "submitted"))
     assert done.returncode == 0, done.stderr
-    asked = [shlex.split(line) for line in (tmp_path / "asked").read_text().splitlines()]
-    assert asked[0][:1] == ["--parsable"] and asked[1][:2] == ["--parsable", "--dependency=afterany:1"]
+    submitted = [shlex.split(line) for line in (tmp_path / "submitted").read_text().splitlines()]
+    assert submitted[0][:1] == ["--parsable"] and submitted[1][:2] == ["--parsable", "--dependency=afterany:1"]
     manifests = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("manifest.json")}
-    assert len(manifests) == 5, (tmp_path / "asked.log").read_text()
+    assert len(manifests) == 5, (tmp_path / "submitted.log").read_text()
     found = call("study", "tiny.yaml", "--out", "out")
     assert found.exit_code == 0, found.output
     assert "train: 1, of which 0 to do" in found.output

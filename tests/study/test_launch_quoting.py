@@ -13,10 +13,10 @@ import yaml
 
 from sightline.errors import InputError
 from sightline.study.config import StudyConfig
-from sightline.study.execute import lab_base, words_of
+from sightline.study.execute import command_words, lab_base
 from sightline.study.launch import LaunchKind, write_scripts
 from sightline.study.plan import StudyPlan, plan_study
-from sightline.study.runner import jobs_of
+from sightline.study.runner import job_contexts
 from tests.study.test_study_plan import STUDY
 
 #: Each would make a file `MARK-...` where it were run; and what breaks words, comments, lines of #SBATCH and YAML.
@@ -34,8 +34,8 @@ HOSTILE = (
 #: Stands for Python: it keeps the words it is given, each ended by a null byte.
 PYTHON = """#!/usr/bin/env bash
 if [ "$1" = -c ]; then printf '%s\\n' "$FAKE_LAB"; exit 0; fi
-printf '%s\\0' "$@" >> "$ASKED"
-printf '\\0' >> "$ASKED"
+printf '%s\\0' "$@" >> "$REQUESTS"
+printf '\\0' >> "$REQUESTS"
 """
 #: Stands for sbatch: it keeps its words, and does each task of the array as Slurm does.
 SBATCH = """#!/usr/bin/env bash
@@ -93,19 +93,19 @@ def test_hostile_names_are_data(kind: LaunchKind, text: str, tmp_path: Path, mon
     first, *_ = write_scripts(plan, text, out, kind)
     for name, content in (("python", PYTHON), ("sbatch", SBATCH), ("sky", SKY.format(python=sys.executable))):
         stand_in(tmp_path / "bin" / name, content)
-    asked, submitted = tmp_path / "asked", tmp_path / "submitted"
+    requests, submitted = tmp_path / "asked", tmp_path / "submitted"
     environment = {
         "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
         "FAKE_LAB": str(lab_base()),
-        "ASKED": str(asked),
+        "REQUESTS": str(requests),
         "SUBMITTED": str(submitted),
     }
     command = ["sky", "launch", str(first)] if kind == "skypilot" else ["bash", "--", str(first)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "failed" not in done.stderr, done.stderr
     assert list(tmp_path.rglob("MARK*")) == []
-    expected = [words_of(job) for job in jobs_of(plan, out).values()]
-    found = calls(asked)
+    expected = [command_words(job) for job in job_contexts(plan, out).values()]
+    found = calls(requests)
     if kind == "accelerate":
         training = ["-m", "accelerate.commands.launch", "--config_file"]
         assert sum(call[:3] == training for call in found) == 2

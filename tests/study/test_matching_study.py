@@ -24,7 +24,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_llama(folder / "model")
     table = str(write_one_file(folder / "lamps.csv", copies=3))
     reading = {"step": "read", "path": table}
-    told = {
+    config = {
         "seeds": [0],
         "model": str(folder / "model"),
         "samples": {
@@ -53,7 +53,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ],
     }
     file = folder / "match.yaml"
-    file.write_text(yaml.safe_dump(told))
+    file.write_text(yaml.safe_dump(config))
     result = CliRunner().invoke(app, ["study", str(file), "--out", str(folder / "out")])
     assert result.exit_code == 0, result.output
     return folder / "out"

@@ -52,10 +52,10 @@ def test_no_reference_draws_no_reference() -> None:
 
 def test_sentences_say_what_the_log_says() -> None:
     runs = [[step(n, margin=0.5 * n, chosen_logps=-30.0 - n, chosen_ref_logps=-30.0) for n in range(20)]]
-    said = " ".join(training_sentences(runs))
-    assert "20 steps and 190 seconds" in said
-    assert "from 0.25 (first tenth of the steps) to 9.25 (last tenth)" in said
-    assert "chosen answers \N{MINUS SIGN}18.50 nats" in said
+    text = " ".join(training_sentences(runs))
+    assert "20 steps and 190 seconds" in text
+    assert "from 0.25 (first tenth of the steps) to 9.25 (last tenth)" in text
+    assert "chosen answers \N{MINUS SIGN}18.50 nats" in text
     assert training_sentences([]) == []
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import InputError
+from sightline.evals.comparison import Verdict, verdict
 from sightline.evals.directory import read_evaluation
 from sightline.records.rows import Estimate
-from sightline.report.comparison import Verdict, compare_evaluations, verdict
+from sightline.report.comparison import compare_evaluations
 from tests.study.directories import evaluation
 
 
@@ -46,8 +47,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_model_against_itself_is_all_within_noise(base: Path) -> None:
-    made = read_evaluation(base)
-    results = compare_evaluations(made, [made], resamples=300, seed=0)
+    evaluated = read_evaluation(base)
+    results = compare_evaluations(evaluated, [evaluated], resamples=300, seed=0)
     numbers = [metric for benchmark in results.benchmarks.values() for metric in benchmark.metrics.values()]
     assert results.verdicts == {"within noise": len(numbers)}
     assert all(metric.difference.value == 0 and metric.difference.ci95 == (0, 0) for metric in numbers)
@@ -88,10 +89,10 @@ def test_several_seeds_are_averaged(base: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_in_common_is_refused(base: Path) -> None:
-    made = read_evaluation(base)
+    evaluated = read_evaluation(base)
     with pytest.raises(InputError, match="no benchmark in common"):
         compare_evaluations(
-            {"shapes": made["shapes"]}, [{"shapes-counter": made["shapes-counter"]}], resamples=9, seed=0
+            {"shapes": evaluated["shapes"]}, [{"shapes-counter": evaluated["shapes-counter"]}], resamples=9, seed=0
         )
 
 

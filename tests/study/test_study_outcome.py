@@ -5,13 +5,14 @@ import io
 
 import pytest
 
+from sightline.evals.comparison import Verdict, with_holm
 from sightline.records.rows import Estimate
 from sightline.study.report.study_results import COLUMNS, StudyResults, csv_text
 from sightline.study.report.words import starred
-from sightline.study.results import ArmFinding, Cost, Outcome, _corrected, _unequal
+from sightline.study.results import ArmFinding, Cost, Outcome, _is_quotable, _unequal
 
 
-def finding(arm: str, p: float | None, *, higher: bool | None = True, verdict: str = "better") -> ArmFinding:
+def finding(arm: str, p: float | None, *, higher: bool | None = True, verdict: Verdict = "better") -> ArmFinding:
     value = Estimate(value=0.5, stderr=0.1, ci95=(0.4, 0.6), n=10)
     difference = None if p is None else Estimate(value=0.1, stderr=0.02, ci95=(0.05, 0.15), n=10)
     return ArmFinding(
@@ -50,7 +51,7 @@ def outcome(*findings: ArmFinding) -> Outcome:
         about="",
         baseline="base",
         seeds=(0,),
-        findings=_corrected(findings),
+        findings=with_holm(findings, _is_quotable),
         costs=(cost("x", 8, 100),),
         unequal=(),
         missing=("late",),
@@ -59,14 +60,14 @@ def outcome(*findings: ArmFinding) -> Outcome:
 
 def test_holm_takes_every_difference_with_a_direction() -> None:
     """p = 0.01, 0.03 and 0.04 of a family of three: 0.03, 0.06, 0.06; baseline and length are no part of it."""
-    made = outcome(
+    result = outcome(
         finding("base", None),
         finding("x", 0.03),
         finding("y", 0.01),
         finding("z", 0.04),
         finding("x", 0.9, higher=None),
     )
-    assert [f.p_holm for f in made.findings] == [
+    assert [f.p_holm for f in result.findings] == [
         None,
         pytest.approx(0.06),
         pytest.approx(0.03),
@@ -76,11 +77,11 @@ def test_holm_takes_every_difference_with_a_direction() -> None:
 
 
 def test_stars_and_rows() -> None:
-    made = outcome(
+    result = outcome(
         finding("base", None), finding("x", 0.03), finding("y", 0.01), finding("z", 0.5, verdict="within noise")
     )
-    assert [found.arm for found in made.findings if starred(found)] == ["y"]
-    results = StudyResults(**dict(made), effects=(), tradeoffs=(), pair_sets=(), learned=())
+    assert [found.arm for found in result.findings if starred(found)] == ["y"]
+    results = StudyResults(**dict(result), effects=(), tradeoffs=(), pair_sets=(), learned=())
     rows = list(csv.DictReader(io.StringIO(csv_text(results))))
     assert tuple(rows[0]) == COLUMNS and len(rows) == 4 + 6
     base, x = rows[0], rows[1]
@@ -97,8 +98,8 @@ def test_stars_and_rows() -> None:
 
 def test_what_was_not_equal_is_said() -> None:
     assert _unequal([cost("x", 8, 100), cost("y", 8, 109)]) == ()
-    told = _unequal([cost("x", 8, 100), cost("y", 9, 120), cost("z", None, 100)])
-    assert told == (
+    sentences = _unequal([cost("x", 8, 100), cost("y", 9, 120), cost("z", None, 100)])
+    assert sentences == (
         "Arms differ in pairs or prompts: from 8 (x) to 9 (y).",
         "Arms differ in answer tokens: from 100 (x) to 120 (y).",
     )

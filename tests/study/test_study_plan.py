@@ -9,9 +9,9 @@ import yaml
 from sightline.config import load_config
 from sightline.errors import InputError
 from sightline.study.config import ArmSpec, StudyConfig, merged
-from sightline.study.execute import command_of
-from sightline.study.plan import StudyPlan, plan_of_text, plan_study, plan_text
-from sightline.study.runner import jobs_of
+from sightline.study.execute import shell_command
+from sightline.study.plan import StudyPlan, parse_plan, plan_study, plan_text
+from sightline.study.runner import job_contexts
 
 STUDY: dict[str, Any] = {
     "seeds": [0, 1],
@@ -110,36 +110,36 @@ def test_arms_that_stand_on_each_other_are_refused() -> None:
         "one": {"pairs": "corrupted", "set": {"judge": {"adapter": "${adapter.two}"}}},
         "two": {"pairs": "corrupted", "set": {"judge": {"adapter": "${adapter.one}"}}},
     }
-    with pytest.raises(InputError, match=r"one and two stand on each other"):
+    with pytest.raises(InputError, match=r"one and two depend on each other"):
         plan_study(study(arms=arms))
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"arms": {}}, "needs arms or axes"),
-        ({"seeds": [1, 1]}, "a seed is named twice"),
-        ({"baseline": "kto"}, "baseline 'kto' is no arm; arms: dpo, ipo"),
+        ({"seeds": [1, 1]}, "names a seed twice"),
+        ({"baseline": "kto"}, "baseline 'kto' is not an arm; arms: dpo, ipo"),
         ({"arms": {"dpo": {"pairs": "povid"}}}, "pairs of arm 'dpo': there is no 'povid'; known: corrupted, fixed"),
         ({"arms": {"dpo": {}}}, "arm 'dpo' has neither pairs nor samples"),
-        ({"samples": {"scenes": {"split": "preference"}}}, "give either split and count, or path"),
-        ({"pairs": {"p": {"builder": "bdhs"}}}, "give either builder and samples, or path"),
+        ({"samples": {"scenes": {"split": "preference"}}}, "give exactly one of `split` with `count`, `path`"),
+        ({"pairs": {"p": {"builder": "bdhs"}}}, "give exactly one of `builder` with `samples`, `path`"),
         ({"arm": {}}, "arms"),
         ({"model": "owner/name", "models": {"a": {"path": "lab"}}}, "give either model or models"),
         (
             {"samples": {"s": {"match": {"step": "reda", "path": "x"}}}},
             "step: there is no 'reda'; known: read, explain",
         ),
-        ({"models": {"a": {}}}, "give either path, or hub and perhaps its revision"),
+        ({"models": {"a": {}}}, "give exactly one of `path`, `hub` with an optional `revision`"),
         ({"models": {"a": {"path": "lab", "pairs": {"povid": {}}}}}, "models.a.pairs: there is no 'povid'"),
     ],
 )
-def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     file = tmp_path / "study.yaml"
     file.write_text(yaml.safe_dump({**STUDY, **changes}))
     with pytest.raises(InputError) as caught:
         load_config(StudyConfig, file)
-    assert said in str(caught.value) and str(file) in str(caught.value)
+    assert message in str(caught.value) and str(file) in str(caught.value)
 
 
 def test_merging_nested_mappings() -> None:
@@ -166,7 +166,7 @@ def test_pairs_may_be_built_on_pairs_of_the_same_seed() -> None:
         below = plan.pieces[built.inputs["samples"]]
         assert (built.settings["builder"], below.settings["builder"]) == ("altered", "corrupted")
         assert built.seed == below.seed == run.seed
-    with pytest.raises(ValueError, match="built on each other"):
+    with pytest.raises(ValueError, match="built from each other"):
         study(
             pairs={"one": {**again, "samples": "two"}, "two": {**again, "samples": "one"}}, arms={"a": {"pairs": "one"}}
         )
@@ -181,7 +181,7 @@ def test_a_plan_is_read_back_as_it_was_without_its_files(tmp_path: Path) -> None
     plan = plan_study(study(train={"config": str(file)}, seeds=[3]))
     text = plan_text(plan)
     file.unlink()
-    again = plan_of_text(text)
+    again = parse_plan(text)
     assert again == plan and plan_text(again) == text
     assert [run.train for run in again.runs] == [run.train for run in plan.runs]
 
@@ -217,14 +217,14 @@ def test_one_model_by_name_has_the_keys_of_the_short_form(tmp_path: Path) -> Non
 def test_a_model_that_was_trained_whole_is_measured_as_it_is() -> None:
     arms = {"adapter": {"pairs": "corrupted"}, "whole": {"pairs": "corrupted", "set": {"lora": None}}}
     plan = plan_study(study(arms=arms, seeds=[0]))
-    jobs = jobs_of(plan, Path("out"))
+    jobs = job_contexts(plan, Path("out"))
     adapter, whole = (jobs[str(run.eval)] for run in plan.runs)
     trained = jobs[plan.runs[1].train].out
     assert (
         adapter.adapter == jobs[plan.runs[0].train].out / "adapter" and adapter.model == jobs[plan.runs[0].train].model
     )
     assert whole.adapter is None and whole.model == trained / "model"
-    assert f"--model {trained}/model" in command_of(whole) and "--adapter" not in command_of(whole)
+    assert f"--model {trained}/model" in shell_command(whole) and "--adapter" not in shell_command(whole)
 
 
 def test_keys_stay_as_they_were() -> None:

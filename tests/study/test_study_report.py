@@ -16,13 +16,13 @@ from sightline.records.manifest import MANIFEST, Computed, read_manifest
 from sightline.records.store import write_json
 from sightline.report.gallery import data_uri
 from sightline.study.config import ModelSpec
-from sightline.study.maintenance import outcome_in, study_in
+from sightline.study.maintenance import find_study, study_outcome
 from sightline.study.plan import StudyPlan
 from sightline.study.report.answers import BENCHMARKS, CARDS
-from sightline.study.report.methods import methods, origin_of
+from sightline.study.report.methods import describe_model, methods
 from sightline.study.report.page import PAIRS_IN_ALL, PICTURE_BYTES, PICTURE_SIDE
 from sightline.study.report.writing import write_study_report
-from sightline.study.results import gather
+from sightline.study.results import load_evidence
 from tests.chromium import CHROMIUM, FLAGS
 from tests.study.directories import HOSTILE
 from tests.study.study_directories import CONFIG, NAME, study
@@ -33,21 +33,21 @@ ARMS = ["dpo", "ipo", "dpo-low", "ipo-low", "sharp", f"worse {SHOWN}"]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyPlan, Path]:
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyPlan, Path]:
     plan, out = study(tmp_path_factory.mktemp("study"), count=24)
     write_study_report(plan, NAME, out, resamples=300)
     return plan, out
 
 
 @pytest.fixture(scope="module")
-def page(made: tuple[StudyPlan, Path]) -> Page:
-    return Page((made[1] / "report.html").read_text(encoding="utf-8"))
+def page(written: tuple[StudyPlan, Path]) -> Page:
+    return Page((written[1] / "report.html").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
-def results(made: tuple[StudyPlan, Path]) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((made[1] / "results.json").read_text(encoding="utf-8"))
-    return told
+def results(written: tuple[StudyPlan, Path]) -> dict[str, Any]:
+    stored: dict[str, Any] = json.loads((written[1] / "results.json").read_text(encoding="utf-8"))
+    return stored
 
 
 def test_the_page_is_well_formed_and_complete(page: Page) -> None:
@@ -76,10 +76,10 @@ def test_nothing_comes_from_elsewhere_and_nothing_runs(page: Page) -> None:
     assert "default-src 'none'" in str(page.all("meta"))
 
 
-def test_hostile_text_is_only_text(page: Page, made: tuple[StudyPlan, Path]) -> None:
+def test_hostile_text_is_only_text(page: Page, written: tuple[StudyPlan, Path]) -> None:
     """In the study's words, an arm's name, settings, prompts, answers, remarks, commands and errors."""
     assert page.text.count(SHOWN) > 20 and "{{ 7 * 7 }}" in page.text
-    markdown = (made[1] / "report.md").read_text(encoding="utf-8")
+    markdown = (written[1] / "report.md").read_text(encoding="utf-8")
     assert "<script" not in markdown and "<img" not in markdown
     assert set(re.findall(r"</?(\w+)", markdown)) == {"b"}
 
@@ -130,8 +130,8 @@ def test_noise_is_shown_as_such_and_stars_follow_holm(page: Page, results: dict[
     assert stars == len(tested) > 0
 
 
-def test_every_number_is_in_the_csv(made: tuple[StudyPlan, Path], results: dict[str, Any]) -> None:
-    with (made[1] / "results.csv").open(newline="", encoding="utf-8") as file:
+def test_every_number_is_in_the_csv(written: tuple[StudyPlan, Path], results: dict[str, Any]) -> None:
+    with (written[1] / "results.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     tables = [row["table"] for row in rows]
     assert tables.count("arm") == len(results["findings"]) and tables.count("ingredient") == len(results["effects"])
@@ -144,8 +144,10 @@ def test_every_number_is_in_the_csv(made: tuple[StudyPlan, Path], results: dict[
 def test_cards_are_bounded_and_marked(page: Page) -> None:
     cards = [a for tag, a in page.elements if tag == "article"]
     assert BENCHMARKS * CARDS == 36 and len(cards) == 36 + 8
-    said = [a["class"] or "" for tag, a in page.elements if tag == "div" and (a.get("class") or "").startswith("said")]
-    assert len(said) == 36 * 6 and {word.split()[2] for word in said} == {"better", "worse", "same"}
+    classes = [
+        a["class"] or "" for tag, a in page.elements if tag == "div" and (a.get("class") or "").startswith("said")
+    ]
+    assert len(classes) == 36 * 6 and {word.split()[2] for word in classes} == {"better", "worse", "same"}
     assert [mark["class"] for mark in page.all("mark")].count("absent") > 30
 
 
@@ -171,14 +173,14 @@ def test_methods_say_every_setting(page: Page) -> None:
     ],
 )
 def test_methods_say_where_a_model_is_from(spec: dict[str, Any], words: str) -> None:
-    assert origin_of("small", ModelSpec.model_validate(spec)) == words
+    assert describe_model("small", ModelSpec.model_validate(spec)) == words
 
 
-def test_same_pieces_same_bytes_and_no_config_file_is_needed(made: tuple[StudyPlan, Path]) -> None:
-    _, out = made
+def test_same_pieces_same_bytes_and_no_config_file_is_needed(written: tuple[StudyPlan, Path]) -> None:
+    _, out = written
     files = ("report.html", "report.md", "results.csv", "results.json")
     before = {name: (out / name).read_bytes() for name in files}
-    name, plan = study_in(out, None)
+    name, plan = find_study(out, None)
     write_study_report(plan, name, out, resamples=300)
     assert {name: (out / name).read_bytes() for name in files} == before
 
@@ -194,19 +196,19 @@ def test_a_page_of_noise_stays_small(tmp_path: Path) -> None:
     assert uri is not None and len(uri) * (BENCHMARKS * CARDS + PAIRS_IN_ALL) < 4.5e6
 
 
-def test_what_is_not_measured_is_refused(made: tuple[StudyPlan, Path], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'unfinished' is not measured with every seed"):
-        outcome_in(made[1], None, "unfinished")
+def test_what_is_not_measured_is_refused(written: tuple[StudyPlan, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'unfinished' is not evaluated with every seed"):
+        study_outcome(written[1], None, "unfinished")
 
 
-def test_no_torch_is_needed(made: tuple[StudyPlan, Path]) -> None:
+def test_no_torch_is_needed(written: tuple[StudyPlan, Path]) -> None:
     code = (
-        "import sys; from pathlib import Path; from sightline.study.maintenance import study_in; "
+        "import sys; from pathlib import Path; from sightline.study.maintenance import find_study; "
         "from sightline.study.report.writing import write_study_report; out = Path(sys.argv[1]); "
-        "name, plan = study_in(out, None); write_study_report(plan, name, out, resamples=300); "
+        "name, plan = find_study(out, None); write_study_report(plan, name, out, resamples=300); "
         "assert not {'torch', 'transformers', 'sightline.lab'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code, str(made[1])], check=True)
+    subprocess.run([sys.executable, "-c", code, str(written[1])], check=True)
 
 
 #: Frames of several widths around the page; in the widest, the filters are tried. What was found is the title.
@@ -241,8 +243,8 @@ window.alert = () => { measured.alerted = true; };
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
-def test_the_page_in_a_browser(made: tuple[StudyPlan, Path], tmp_path: Path) -> None:
-    text = (made[1] / "report.html").read_text(encoding="utf-8")
+def test_the_page_in_a_browser(written: tuple[StudyPlan, Path], tmp_path: Path) -> None:
+    text = (written[1] / "report.html").read_text(encoding="utf-8")
     frames = tmp_path / "frames.html"
     quiet = json.dumps(text.replace(' loading="lazy"', "")).replace("</", "<\\/")
     frames.write_text(FRAMES % quiet, encoding="utf-8")
@@ -264,10 +266,10 @@ def test_the_page_in_a_browser(made: tuple[StudyPlan, Path], tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
-def test_the_page_prints(made: tuple[StudyPlan, Path], tmp_path: Path) -> None:
+def test_the_page_prints(written: tuple[StudyPlan, Path], tmp_path: Path) -> None:
     target = tmp_path / "report.pdf"
     flags = [*FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={target}"]
-    page = (made[1] / "report.html").as_uri()
+    page = (written[1] / "report.html").as_uri()
     subprocess.run([str(CHROMIUM), *flags, page], capture_output=True, timeout=240, check=True)
     content = target.read_bytes()
     assert content.startswith(b"%PDF-") and len(re.findall(rb"/Type\s*/Page\b", content)) > 8
@@ -303,4 +305,4 @@ def test_methods_speak_of_what_was_computed_in_and_not_of_what_was_asked_for(tmp
 
 
 def paragraphs(plan: StudyPlan, out: Path) -> dict[str, str]:
-    return {each.title: each.text for each in methods(gather(plan, NAME, out), 300)}
+    return {each.title: each.text for each in methods(load_evidence(plan, NAME, out), 300)}

@@ -42,9 +42,9 @@ def finished(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
         "dpo": {"pairs": "corrupted"},
         "huge": {"pairs": "corrupted", "set": {"optim": {"lr": 1e-4, "clip_norm": -1}}},
     }
-    told: dict[str, Any] = {**STUDY, "model": str(model), "arms": arms, "seeds": [0]}
+    config: dict[str, Any] = {**STUDY, "model": str(model), "arms": arms, "seeds": [0]}
     file = folder / "tiny.yaml"
-    file.write_text(yaml.safe_dump(told))
+    file.write_text(yaml.safe_dump(config))
     _stopped_twice(file, folder / "out")
     return file, folder / "out", call("study", file, "--out", folder / "out")
 
@@ -61,10 +61,13 @@ def _stopped_twice(file: Path, out: Path) -> None:
             second = call("study", file, "--out", out)
             assert second.exit_code == 2 and "another process runs a study in" in second.output
         process.send_signal(sign)
-        _, told = process.communicate(timeout=60)
-        assert process.returncode == code, told
+        _, message = process.communicate(timeout=60)
+        assert process.returncode == code, message
         if sign == signal.SIGINT:
-            assert told.splitlines()[-1] == "interrupted; run the same command again to go on" and "Trace" not in told
+            assert (
+                message.splitlines()[-1] == "interrupted; run the same command again to go on"
+                and "Trace" not in message
+            )
             assert _states(out) == ["stopped"]
 
 
@@ -85,15 +88,15 @@ def test_what_can_be_done_is_done_and_the_rest_is_told(finished: tuple[Path, Pat
         ("eval", "dpo 0"): "done",
         ("train", "huge 0"): "failed",
     }
-    told = json.loads((out / "results.json").read_text())
-    assert told["missing"] == ["huge"]
-    assert {found["arm"] for found in told["findings"]} == {"base", "dpo"}
-    accuracy = next(f for f in told["findings"] if f["arm"] == "dpo" and f["metric"] == "accuracy")
+    results = json.loads((out / "results.json").read_text())
+    assert results["missing"] == ["huge"]
+    assert {found["arm"] for found in results["findings"]} == {"base", "dpo"}
+    accuracy = next(f for f in results["findings"] if f["arm"] == "dpo" and f["metric"] == "accuracy")
     assert accuracy["difference"]["n"] == accuracy["value"]["n"] == len(accuracy["by_seed"]) * accuracy["value"]["n"]
-    cost = told["costs"][0]
+    cost = results["costs"][0]
     assert cost["steps"] == 2 and cost["rows"] == 8 and cost["train_seconds"] > 0
     rows = (out / "results.csv").read_text().splitlines()
-    assert sum(row.startswith("arm,") for row in rows) == len(told["findings"])
+    assert sum(row.startswith("arm,") for row in rows) == len(results["findings"])
     assert "| dpo |" in (out / "report.md").read_text()
     page = Page((out / "report.html").read_text(encoding="utf-8"))
     assert page.open == [] and f"report: {out / 'report.html'}" in result.output.replace("\n", "")
@@ -113,8 +116,8 @@ def test_a_second_run_does_only_what_failed(finished: tuple[Path, Path, Result])
     assert all(path.stat().st_mtime_ns == time for path, time in manifests.items())
     after = Ledger(out).entries()
     assert all(after[key].state == "done" for key in before)
-    told = json.loads((out / "results.json").read_text())
-    effects = {(e["ingredient"], e["before"], e["after"]) for e in told["effects"]}
+    results = json.loads((out / "results.json").read_text())
+    effects = {(e["ingredient"], e["before"], e["after"]) for e in results["effects"]}
     assert effects == {("optim.lr", "0.0001", "0.001")}
 
 
@@ -124,11 +127,11 @@ def test_a_study_that_calls_a_piece_otherwise_takes_what_is_done(
     """Same work under another arm's name and another name of pairs: nothing is done; its report finds all of it."""
     file, out = finished[0], tmp_path / "out"
     shutil.copytree(finished[1], out)
-    told = yaml.safe_load(file.read_text())
-    told["pairs"] = {"made-up": told["pairs"].pop("corrupted")}
-    told["arms"] = {"preferred": {"pairs": "made-up"}}
+    config = yaml.safe_load(file.read_text())
+    config["pairs"] = {"made-up": config["pairs"].pop("corrupted")}
+    config["arms"] = {"preferred": {"pairs": "made-up"}}
     other = tmp_path / "other.yaml"
-    other.write_text(yaml.safe_dump(told))
+    other.write_text(yaml.safe_dump(config))
     before = {path: path.stat().st_mtime_ns for path in out.rglob("manifest.json")}
     done = call("study", other, "--out", out)
     assert done.exit_code == 0, done.output
@@ -164,7 +167,7 @@ def test_looking_at_it_afterwards(finished: tuple[Path, Path, Result]) -> None:
     wrong = call("study", "compare", "--out", out, "--baseline", "kto")
     assert wrong.exit_code == 2 and "no arm 'kto'" in wrong.output
     missing = call("study", "show", "zzz", "--out", out)
-    assert missing.exit_code == 2 and "0 pieces" in missing.output
+    assert missing.exit_code == 2 and "0 jobs" in missing.output
 
 
 def test_the_command_of_a_piece_can_be_given_by_hand(finished: tuple[Path, Path, Result]) -> None:

@@ -21,7 +21,7 @@ from tests.study.test_study_outcome import finding, outcome
 
 
 def recipe(**changes: Any) -> dict[str, Any]:
-    made: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "pairs": {"builder": "bdhs", "rho": 0.9, "called": "bdhs"},
         "samples": None,
         "loss": {"name": "dpo", "beta": 0.1},
@@ -29,7 +29,7 @@ def recipe(**changes: Any) -> dict[str, Any]:
         "references": [],
         "optim": {"lr": 1e-4},
     }
-    return made | changes
+    return defaults | changes
 
 
 IPO = {"name": "ipo", "beta": 0.1}
@@ -124,9 +124,9 @@ def test_a_mean_over_settings_is_paired_by_seed() -> None:
     metric = {"m": mean("x", "M", higher_is_better=True)}
     zero = scores([0.0, 0.0])
     runs = [(zero, scores(v)) for v in ([1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 1.0])]
-    made = compare(runs, metric, settings=2, resamples=50)["m"]
-    assert made.by_seed == (0.25, 0.75)
-    assert made.difference.value == 0.5
+    compared = compare(runs, metric, settings=2, resamples=50)["m"]
+    assert compared.by_seed == (0.25, 0.75)
+    assert compared.difference.value == 0.5
     assert compare(runs[:2], metric, settings=1, resamples=50) == compare(runs[:2], metric, resamples=50)
     # The same setting twice is that setting.
     assert compare(runs[:2] * 2, metric, settings=2, resamples=50) == compare(runs[:2], metric, resamples=50)
@@ -142,9 +142,9 @@ def test_the_front_by_hand() -> None:
 
 
 def row(arm: str, bench: str, metric: str, value: float, *, higher: bool | None, primary: bool) -> ArmFinding:
-    made = finding(arm, None if arm == "base" else 0.01, higher=higher)
+    base = finding(arm, None if arm == "base" else 0.01, higher=higher)
     estimate = Estimate(value=value, stderr=0.1, ci95=(value - 0.1, value + 0.1), n=10)
-    return made.model_copy(
+    return base.model_copy(
         update={"benchmark": bench, "metric": metric, "value": estimate, "primary": primary, "label": metric}
     )
 
@@ -162,14 +162,14 @@ def test_metrics_of_a_trade_off_follow_the_rule() -> None:
             ("pope", "f1", 0.8, True, True),
         )
     ]
-    made = tradeoffs(rows)
-    assert [(t.hallucination.metric, t.capability.metric) for t in made] == [
+    plots = tradeoffs(rows)
+    assert [(t.hallucination.metric, t.capability.metric) for t in plots] == [
         ("hallucinates", "accuracy"),
         ("hallucinates", "recall"),
     ]
-    assert [t.front for t in made] == [("x",), ("x", "base")]
+    assert [t.front for t in plots] == [("x",), ("x", "base")]
     assert tradeoffs([r for r in rows if r.benchmark != "chair"]) == ()
-    for number, plot in enumerate(made):
+    for number, plot in enumerate(plots):
         svg = drawings.scatter(plot, {"x": 0}, f"t{number}")
         ET.fromstring(svg.replace("xlink:href", "href"))
         assert "untrained model" in svg and not re.search(r"#0000[0-9a-f]{2}\b", svg)
@@ -179,8 +179,8 @@ def test_a_forest_shows_each_arm_once_and_noise_apart() -> None:
     rows = [finding("x", 0.001), finding("<b>&", 0.5, verdict="within noise"), finding("z", 0.01, verdict="worse")]
     svg = drawings.forest([r.model_copy(update={"p_holm": r.p}) for r in rows], "base", "forest")
     root = ET.fromstring(svg.replace("xlink:href", "href"))
-    told = "".join(root.itertext())
-    assert "x *" in told and "<b>&" in told and "difference to untrained model, points" in told
+    text = "".join(root.itertext())
+    assert "x *" in text and "<b>&" in text and "difference to untrained model, points" in text
     assert all(f"var(--{color})" in svg for color in ("better", "noise", "worse"))
 
 
@@ -230,14 +230,14 @@ def test_better_goes_by_the_metric_s_direction() -> None:
 
 
 def test_the_verdict_s_sentence_follows_the_intervals() -> None:
-    made = outcome(
+    result = outcome(
         finding("base", None), finding("x", 0.001), finding("y", 0.5, verdict="within noise"), finding("z", 0.9)
     )
-    assert verdict_sentences(made) == [
+    assert verdict_sentences(result) == [
         "Accuracy (bench, 50.0\N{NARROW NO-BREAK SPACE}% for the untrained model): better: x +10.0 points"
         " (+5.0 to +15.0; also after Holm) and z +10.0 points (+5.0 to +15.0); within noise: y."
     ]
-    unnamed = [found.model_copy(update={"primary": False}) for found in made.findings]
+    unnamed = [found.model_copy(update={"primary": False}) for found in result.findings]
     assert primary_metrics(unnamed) == [("bench", "accuracy")]
 
 

@@ -15,12 +15,12 @@ from sightline.errors import InputError
 from sightline.records.hashing import hash_json
 from sightline.records.manifest import read_manifest
 from sightline.study.config import StudyConfig
-from sightline.study.execute import JobContext, Places, do, lab_base
+from sightline.study.execute import JobContext, Places, execute_job, lab_base
 from sightline.study.ledger import LEDGER, Ledger
 from sightline.study.plan import Job, StudyPlan, plan_study
-from sightline.study.resume import known_finished
-from sightline.study.runner import LOCK, jobs_of, run_study
-from sightline.study.workers import Done, Workers
+from sightline.study.resume import find_finished
+from sightline.study.runner import LOCK, job_contexts, run_study
+from sightline.study.workers import JobResult, Workers
 from tests.study.test_study_plan import STUDY
 
 
@@ -32,7 +32,7 @@ def scenes(out: Path, count: int) -> JobContext:
 
 def test_a_killed_process_loses_its_own_piece(tmp_path: Path) -> None:
     """Two at work; the one with the long piece is killed. The other's piece is done, and the next one too."""
-    ended: list[Done] = []
+    ended: list[JobResult] = []
     with Workers(2) as pool:
         pool.begin(scenes(tmp_path, 100_000), tmp_path / "long.log")
         (long,) = pool._all
@@ -132,43 +132,43 @@ def plan() -> StudyPlan:
 
 def test_work_done_elsewhere_is_found(tmp_path: Path, plan: StudyPlan) -> None:
     """A piece that was done in no study counts, with its manifest's seconds and counts; a broken one does not."""
-    jobs = jobs_of(plan, tmp_path)
+    jobs = job_contexts(plan, tmp_path)
     key, job = next((key, job) for key, job in jobs.items() if job.piece.kind == "samples")
-    do(job)
+    execute_job(job)
     ledger = Ledger(tmp_path, write=True)
-    assert list(known_finished(jobs, ledger)) == [key]
+    assert list(find_finished(jobs, ledger)) == [key]
     entry, manifest = ledger.entries()[key], read_manifest(job.out)
     assert (entry.state, entry.counts, entry.seconds) == ("done", {"samples": 8}, manifest.seconds)
     assert entry.command.startswith("sightline lab scenes --split preference --count 8")
-    known_finished(jobs, ledger)
+    find_finished(jobs, ledger)
     assert ledger.entries()[key].seconds == manifest.seconds, "what is known already is not added up again"
     (job.out / "manifest.json").write_text("{}")
-    assert known_finished(jobs, ledger) == {}
+    assert find_finished(jobs, ledger) == {}
 
 
 def test_a_damaged_ledger_is_put_aside_and_made_anew(tmp_path: Path, plan: StudyPlan) -> None:
-    jobs, said = jobs_of(plan, tmp_path), list[str]()
-    do(next(job for job in jobs.values() if job.piece.kind == "samples"))
+    jobs, lines = job_contexts(plan, tmp_path), list[str]()
+    execute_job(next(job for job in jobs.values() if job.piece.kind == "samples"))
     (tmp_path / LEDGER).write_bytes(b"no data base, " * 100)
-    ledger = Ledger.mended(tmp_path, said.append)
-    known_finished(jobs, ledger)
+    ledger = Ledger.mended(tmp_path, lines.append)
+    find_finished(jobs, ledger)
     assert [entry.kind for entry in ledger.entries().values()] == ["samples"]
-    assert len(said) == 1 and "ledger.sqlite.damaged" in said[0] and (tmp_path / "ledger.sqlite.damaged").exists()
+    assert len(lines) == 1 and "ledger.sqlite.damaged" in lines[0] and (tmp_path / "ledger.sqlite.damaged").exists()
 
 
 def test_a_damaged_row_is_taken_out_and_made_anew(tmp_path: Path, plan: StudyPlan) -> None:
-    jobs, said = jobs_of(plan, tmp_path), list[str]()
-    do(next(job for job in jobs.values() if job.piece.kind == "samples"))
-    known_finished(jobs, Ledger(tmp_path, write=True))
+    jobs, lines = job_contexts(plan, tmp_path), list[str]()
+    execute_job(next(job for job in jobs.values() if job.piece.kind == "samples"))
+    find_finished(jobs, Ledger(tmp_path, write=True))
     with sqlite3.connect(tmp_path / LEDGER) as file:
         file.execute("UPDATE pieces SET counts = '{\"samples\": 8'")
     with pytest.raises(InputError, match="damaged rows"):
         Ledger(tmp_path).entries()
-    ledger = Ledger.mended(tmp_path, said.append)
-    assert ledger.entries() == {} and said == [
-        f"{tmp_path / LEDGER}: 1 damaged rows are taken out; those of finished work are made anew"
+    ledger = Ledger.mended(tmp_path, lines.append)
+    assert ledger.entries() == {} and lines == [
+        f"{tmp_path / LEDGER}: 1 damaged rows are deleted; those of finished jobs are rebuilt"
     ]
-    known_finished(jobs, ledger)
+    find_finished(jobs, ledger)
     assert [entry.counts for entry in ledger.entries().values()] == [{"samples": 8}]
 
 

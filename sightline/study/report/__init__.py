@@ -1,5 +1,5 @@
-"""The report: what alignment changed, with intervals, pictures and words, in one self-contained page.
+"""The report of a study: one self-contained page with arms, trade-offs, ingredients, training curves and examples.
 
-It reads the records of finished stages and imports no torch. `writing` is the entry, `results` the numbers, `page` the
-layout.
+It reads the records of finished jobs and imports no torch. `writing` is the entry point, `study_results` has the
+numbers, `page` the contents.
 """

@@ -1,7 +1,7 @@
-"""Answers of the untrained model beside those of every arm: some samples of each benchmark, chosen by a rule.
+"""Answers of the untrained model next to those of every arm, for samples of each benchmark.
 
-An answer is better or worse by its benchmark's primary metric on this one answer. Words are marked by `marking`;
-what is shown is chosen in `_shown`, which `RULE` tells in words.
+An answer is better or worse by its benchmark's primary metric on that answer alone. `_shown` selects the samples by the
+rule in `RULE`, which the page prints.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -45,11 +45,11 @@ class Card(NamedTuple):
     prompt: str
     reference: str
     before: list[Segment]
-    said: list[ArmAnswer]
+    answers: list[ArmAnswer]
 
 
 class Board(NamedTuple):
-    """The cards of one benchmark; `counts` has, for each arm, how many answers of how many became better and worse."""
+    """The cards of one benchmark; `counts` has, for each arm, the numbers of better, worse and all answers."""
 
     benchmark: str
     label: str
@@ -65,9 +65,9 @@ def boards(
     most: int,
     picture: Picture,
 ) -> list[Board]:
-    """A board for each of the first `most` benchmarks whose primary metric can be told of one answer.
+    """A board for each of the first `most` benchmarks whose primary metric is defined for a single answer.
 
-    `arms` has the evaluation of each arm's first seed, `places` the number of each; `picture` embeds one.
+    `arms` has the evaluation of each arm's first seed, `places` the number of each; `picture` embeds an image.
     """
     able = [(name, metric) for name, result in base.items() if (metric := _primary(result)) is not None]
     able.sort(key=lambda found: not _marks(base[found[0]]))  # stable
@@ -78,7 +78,7 @@ def boards(
 
 
 def changes(before: BenchmarkResult, after: BenchmarkResult, metric: Metric) -> dict[str, Change]:
-    """Of each sample that both answered and that was scored: better, worse or the same by the metric."""
+    """The change of each sample that both models answered and that was scored: better, worse or the same."""
     values = {score.sample_id: _value(score, metric) for score in after.scores}
     found: dict[str, Change] = {}
     for score in before.scores:
@@ -117,19 +117,19 @@ def _board(
     picture: Picture,
 ) -> Board:
     changed = {arm: changes(base, result, metric) for arm, result in arms.items()}
-    answers = {arm: _marked(result) for arm, result in arms.items()}
+    marked = {arm: _marked(result) for arm, result in arms.items()}
     before = _marked(base)
     cards = []
     samples = {sample.id: sample for sample in base.samples}
     for sample_id in _shown(changed, list(samples)):
         sample = samples[sample_id]
-        said = [
-            ArmAnswer(arm, places[arm], changed[arm][sample_id], answers[arm][sample_id])
+        answers = [
+            ArmAnswer(arm, places[arm], changed[arm][sample_id], marked[arm][sample_id])
             for arm in arms
-            if sample_id in changed[arm] and sample_id in answers[arm]
+            if sample_id in changed[arm] and sample_id in marked[arm]
         ]
         pictures = [picture(base.folder / image) for image in sample.images]
-        cards.append(Card(sample_id, pictures, sample.prompt, sample.reference or "", before[sample_id], said))
+        cards.append(Card(sample_id, pictures, sample.prompt, sample.reference or "", before[sample_id], answers))
     counts = [(arm, _count(found, "better"), _count(found, "worse"), len(found)) for arm, found in changed.items()]
     return Board(base.name, metric.label, _marks(base), counts, cards)
 

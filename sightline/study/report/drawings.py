@@ -1,6 +1,6 @@
 """The plots of a study: forests of differences, trade-offs with their front, and curves of every arm.
 
-They show given numbers and compute none. Style and colors are `canvas`; captions are made where the numbers are.
+They compute no numbers. `report.canvas` sets style and colors; captions are written in `page`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from matplotlib.ticker import MaxNLocator
 
+from sightline.evals.metrics import Unit
 from sightline.report.canvas import ARM_COLORS, COLORS, HEIGHT, WIDTH, draw_legend, new_figure, styled, svg_text
-from sightline.report.formatting import Unit
 from sightline.study.report.tradeoff import Side, Tradeoff
 from sightline.study.report.words import is_base, name, starred
 from sightline.study.results import ArmFinding
@@ -33,7 +33,7 @@ class ForestLine(NamedTuple):
 
 
 def forest(rows: Sequence[ArmFinding], against: str, plot: str) -> str:
-    """Differences to the baseline with their intervals, an arm a row; what lies within noise is hollow and muted."""
+    """Differences to the baseline with their intervals, one arm per row; those within noise are hollow and muted."""
     with styled(plot):
         figure, axes = new_figure(WIDTH, 0.8 + _ROW * len(rows))
         axes.axvline(0, color=COLORS["muted"], linewidth=0.8, dashes=(3, 3))
@@ -56,17 +56,17 @@ def forest(rows: Sequence[ArmFinding], against: str, plot: str) -> str:
         return svg_text(figure, plot)
 
 
-def scatter(made: Tradeoff, places: Mapping[str, int], plot: str) -> str:
+def scatter(tradeoff: Tradeoff, places: Mapping[str, int], plot: str) -> str:
     """Arms by hallucination and capability with their intervals, in the colors of their curves.
 
     Arms of the front are filled and joined; the untrained model is a square.
     """
     with styled(plot):
-        figure, axes = new_figure(WIDTH, HEIGHT + 0.3 + _LEGEND_ROW * ((len(made.points) + 1) // 2))
-        sides = (made.hallucination, made.capability)
+        figure, axes = new_figure(WIDTH, HEIGHT + 0.3 + _LEGEND_ROW * ((len(tradeoff.points) + 1) // 2))
+        sides = (tradeoff.hallucination, tradeoff.capability)
         scales = [100 if side.unit == "share" else 1 for side in sides]
         front = []
-        for point in made.points:
+        for point in tradeoff.points:
             known = (point.hallucination, point.capability)
             x, y = (scale * (value.value or 0.0) for scale, value in zip(scales, known, strict=True))
             across, up = ([scale * end for end in value.ci95 or ()] for scale, value in zip(scales, known, strict=True))
@@ -78,15 +78,15 @@ def scatter(made: Tradeoff, places: Mapping[str, int], plot: str) -> str:
             axes.plot(x, y, shape, color=color, markerfacecolor=fill, markersize=6.5, zorder=3, label=label)
             front += [(x, y)] if point.front else []
         axes.plot(*zip(*sorted(front), strict=True), "--", color=COLORS["muted"], linewidth=1, zorder=1)
-        axes.set_xlabel(_axis(made.hallucination, "less is better"))
-        axes.set_ylabel(_axis(made.capability, "more is better"))
+        axes.set_xlabel(_axis(tradeoff.hallucination, "less is better"))
+        axes.set_ylabel(_axis(tradeoff.capability, "more is better"))
         axes.grid(visible=True, axis="x")
         draw_legend(axes)
         return svg_text(figure, plot)
 
 
 def arm_curves(lines: Sequence[ForestLine], unit: str, plot: str) -> str:
-    """One line an arm over the steps, the mean of its seeds, in a band from the least to the greatest of them."""
+    """One line per arm over the steps: the mean of its seeds, with a band from the lowest to the highest seed."""
     with styled(plot):
         figure, axes = new_figure(WIDTH, HEIGHT + _LEGEND_ROW * ((len(lines) + 1) // 2))
         for line in lines:
@@ -103,7 +103,7 @@ def arm_curves(lines: Sequence[ForestLine], unit: str, plot: str) -> str:
 
 
 def colors(count: int) -> list[str]:
-    """The style sheet's variable for each arm in turn, as the curves have them."""
+    """The style sheet's color variable of each arm, as in the curves."""
     return [ARM_COLORS[place % len(ARM_COLORS)] for place in range(count)]
 
 

@@ -1,7 +1,4 @@
-"""In what the arms of a study differ: each pair of arms that differ in one thing alone, and what that thing is.
-
-It compares settings and knows no number. What the one thing does is `effects`.
-"""
+"""Ingredients of a study: pairs of arms that differ in a single setting, and the effect of that setting."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,18 +6,16 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sightline.evals.significance import holm
-from sightline.evals.statistics import RESAMPLES, compare
+from sightline.evals.comparison import MetricDifference, compare_metrics, with_holm
+from sightline.evals.statistics import RESAMPLES
 from sightline.records.manifest import MANIFEST, Manifest, read_manifest
-from sightline.records.rows import Estimate, Row, Score
-from sightline.report.comparison import Verdict, verdict
-from sightline.report.formatting import Unit
+from sightline.records.rows import Estimate
 from sightline.study.config import StudyConfig
 from sightline.study.plan import Job
 from sightline.study.results import Evidence
 
-#: What comes or goes with another choice and is no ingredient of its own: policies that answer need prompts in place of
-#: pairs, a loss with several references needs them. Only where one side has none of it at all.
+#: Settings that another choice requires, so they are not ingredients themselves: online policies need prompts in place
+#: of pairs, a loss with several references needs them. Applies only if one side lacks the setting.
 _COMES_WITH = {"pairs": ("source", "rl"), "samples": ("source", "rl"), "references": ("loss",), "rl": ("loss",)}
 _LONGEST = 60
 
@@ -28,7 +23,7 @@ Recipe = Mapping[str, Any]
 
 
 class IngredientContrast(NamedTuple):
-    """One ingredient at two levels, and every pair of arms (at the first level, at the second) that share the rest."""
+    """One ingredient at two levels, and every pair of arms (first level, second level) that agree in the rest."""
 
     ingredient: str
     before: str
@@ -44,12 +39,12 @@ class _Difference(NamedTuple):
 def contrasts(
     recipes: Mapping[str, Recipe], axes: Mapping[str, Mapping[str, str]] | None = None, first: str | None = None
 ) -> list[IngredientContrast]:
-    """Every ingredient that some two arms differ in alone, each of its levels against the first one.
+    """Every ingredient in which alone two arms differ, each level compared with the first one.
 
-    `recipes` has an arm's settings, its `pairs` among them; `axes` the level of each axis, for arms that combine axes:
-    between two of these an axis is one ingredient, whatever it sets. The first level is that of the arm `first` (the
-    baseline), or else of the arm that comes first. A level that no arm shares the rest of with the first is held
-    against the earliest level that has such arms.
+    `recipes` has each arm's settings, including its `pairs`; `axes` has the level of each axis for arms that combine
+    axes: between two of these, an axis is one ingredient, whatever it sets. The first level is that of the arm `first`
+    (the baseline), or else of the first arm. A level without a matching arm at the first level is compared with the
+    earliest level that has one.
     """
     axes = axes or {}
     order = sorted(recipes, key=lambda arm: arm != first)  # stable: the others stay in their order
@@ -77,10 +72,10 @@ def contrasts(
 
 
 def differences(one: Recipe, other: Recipe, path: str = "") -> dict[str, tuple[Any, Any]]:
-    """The settings in which two nested mappings differ, by their dotted names, with both values.
+    """The settings in which two nested mappings differ, by dotted name, with both values.
 
-    A section that says by `name` what it is counts as one setting where the names differ, since its other keys belong
-    to the name; so does a section that one side lacks.
+    A section with different `name` on the two sides counts as one setting, since its other keys depend on the name; so
+    does a section that one side lacks.
     """
     found: dict[str, tuple[Any, Any]] = {}
     for key in dict.fromkeys((*one, *other)):
@@ -96,7 +91,7 @@ def differences(one: Recipe, other: Recipe, path: str = "") -> dict[str, tuple[A
 
 
 def level_text(level: Any) -> str:
-    """A setting's value in a few words: a section by its name, a list by its members."""
+    """A setting's value as short text: a section by its name, a list by its members."""
     if isinstance(level, Mapping):
         name = level.get("name")
         return (
@@ -133,7 +128,7 @@ def _only_difference(
 def _whole_pairs(
     found: Mapping[str, tuple[Any, Any]], one: Recipe, other: Recipe
 ) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Pairs that differ in several settings are other pairs, and that is one thing."""
+    """Pairs that differ in several settings count as one difference."""
     inside = [name for name in found if name.startswith("pairs.") and name != "pairs.called"]
     yield from ((name, levels) for name, levels in found.items() if not name.startswith("pairs."))
     if len(inside) == 1:
@@ -149,7 +144,7 @@ def _begins(found: Mapping[str, Any], owner: str) -> bool:
 def _chosen(
     known: Sequence[str], ingredient: str, pairings: Mapping[tuple[str, str, str], object]
 ) -> Iterator[tuple[str, str]]:
-    """For each level but the first, the earliest level that it can be held against."""
+    """For each level but the first, the earliest level that it can be compared with."""
     for place, high in enumerate(known):
         low = next((low for low in known[:place] if (ingredient, low, high) in pairings), None)
         if low is not None:
@@ -157,7 +152,7 @@ def _chosen(
 
 
 def _level_texts(known: Mapping[str, Any]) -> dict[str, str]:
-    """Each level in words; levels that would read alike are told in full."""
+    """Each level as text; levels with equal short text are written in full."""
     texts = {key: level_text(level) for key, level in known.items()}
     twice = {text for text in texts.values() if list(texts.values()).count(text) > 1}
     return {key: _in_full(known[key]) if text in twice else text for key, text in texts.items()}
@@ -174,7 +169,7 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
-class Effect(Row):
+class Effect(MetricDifference):
     """One metric's difference between two levels of an ingredient, `after` minus `before`.
 
     `pairings` are the arms compared, each with the same seed and on the same images; where there are several, numbers
@@ -188,76 +183,47 @@ class Effect(Row):
     pairings: tuple[tuple[str, str], ...]
     benchmark: str
     metric: str
-    label: str
-    unit: Unit
-    higher_is_better: bool | None
-    primary: bool
     difference: Estimate
-    verdict: Verdict
-    by_seed: tuple[float | None, ...]
-    images: int
-    p: float | None = None
-    p_holm: float | None = None
 
 
-def effects_of(
+def compute_effects(
     evidence: Evidence, found: Sequence[IngredientContrast], resamples: int = RESAMPLES
 ) -> tuple[Effect, ...]:
     """Every metric of every contrast."""
-    made = [effect for contrast in found for effect in _effects(evidence, contrast, resamples)]
-    family = [effect for effect in made if effect.primary and effect.higher_is_better is not None]
-    corrected = {id(e): p for e, p in zip(family, holm([e.p for e in family]), strict=True)}
-    return tuple(effect.model_copy(update={"p_holm": corrected.get(id(effect))}) for effect in made)
+    effects = [effect for contrast in found for effect in _effects(evidence, contrast, resamples)]
+    return with_holm(effects, lambda effect: effect.primary and effect.higher_is_better is not None)
 
 
 def _effects(evidence: Evidence, contrast: IngredientContrast, resamples: int) -> list[Effect]:
-    """Runs go setting by setting, and within one seed by seed, as `compare` wants them."""
+    """Runs are ordered by setting, and within one by seed, as `compare` wants them."""
     runs = [
         pair
         for before, after in contrast.pairings
         for pair in zip(evidence.arms[before], evidence.arms[after], strict=True)
     ]
-    made = []
-    for benchmark, first in runs[0][0].items():
-        scores: list[tuple[Sequence[Score], Sequence[Score]]] = [
-            (before[benchmark].scores, after[benchmark].scores) for before, after in runs
-        ]
-        for name, found in compare(scores, first.metrics, settings=len(contrast.pairings), resamples=resamples).items():
-            metric = first.metrics[name]
-            made.append(
-                Effect(
-                    **contrast._asdict(),
-                    benchmark=benchmark,
-                    metric=name,
-                    label=metric.label,
-                    unit=metric.unit,
-                    higher_is_better=metric.higher_is_better,
-                    primary=metric.primary,
-                    difference=found.difference,
-                    verdict=verdict(found.difference, metric.higher_is_better),
-                    by_seed=found.by_seed,
-                    images=found.clusters,
-                    p=found.p,
-                )
-            )
-    return made
+    settings = len(contrast.pairings)
+    return [
+        Effect.of(metric, found, **contrast._asdict(), benchmark=benchmark, metric=name)
+        for benchmark in runs[0][0]
+        for name, metric, found in compare_metrics(runs, benchmark, settings=settings, resamples=resamples)
+    ]
 
 
-#: Settings that change how long a step takes and not what it gives.
+#: Settings that affect the speed and not the result of a step.
 _OF_THE_MACHINE = frozenset(
     {"checkpoint_every", "pass_tokens", "device", "activation_checkpointing", "track", "monitors"}
 )
 
 
-def recipe_of(evidence: Evidence, arm: str) -> dict[str, Any]:
-    """What decides an arm: the settings of its pairs, its prompts, and its training's config, by the first seed.
+def arm_recipe(evidence: Evidence, arm: str) -> dict[str, Any]:
+    """The settings that define an arm: its pairs, its prompts and its training config, for the first seed.
 
-    `pairs` has beside the builder's settings `called`, the name that the study gives them.
+    `pairs` has the builder's settings, and as `called` the study's name for the pairs.
     """
     run = evidence.runs(arm)[0]
     piece = evidence.plan.pieces[run.train]
-    told = manifest_of(evidence, piece.key)
-    config = _readable(dict(told.config) if told else dict(piece.settings["config"]), evidence)
+    manifest = manifest_of(evidence, piece.key)
+    config = _readable(dict(manifest.config) if manifest else dict(piece.settings["config"]), evidence)
     return {
         "model": run.model or None,
         "pairs": _pairs(evidence, piece.inputs.get("pairs"), run.model),
@@ -278,21 +244,21 @@ def axis_levels(config: StudyConfig) -> dict[str, dict[str, str]]:
 
 
 def manifest_of(evidence: Evidence, key: str) -> Manifest | None:
-    """The manifest of a piece of the plan; None where its directory is gone."""
+    """The manifest of a job of the plan; None if its directory is gone."""
     folder = evidence.folder(key)
     return read_manifest(folder) if (folder / MANIFEST).exists() else None
 
 
 def called(evidence: Evidence, key: str | None) -> str | None:
-    """What the study calls a piece: its label without the seed; a directory of the user's by its last part."""
+    """The study's name for a job (its label without the seed), or the last part of a user's directory."""
     if key is None:
         return None
     piece = evidence.plan.pieces.get(key)
-    return Path(key).name if piece is None else name_of(piece)
+    return Path(key).name if piece is None else job_name(piece)
 
 
-def name_of(piece: Job) -> str:
-    """The label without the seed at its end."""
+def job_name(piece: Job) -> str:
+    """The label without its seed."""
     return piece.label.removesuffix(f" {piece.seed}")
 
 
@@ -300,22 +266,22 @@ def _pairs(evidence: Evidence, key: str | None, model: str) -> dict[str, Any] | 
     piece = None if key is None else evidence.plan.pieces.get(key)
     if piece is None:
         return None if key is None else {"called": Path(key).name}
-    told = manifest_of(evidence, piece.key)
-    config = told.config if told else piece.settings.get("config", {})
+    manifest = manifest_of(evidence, piece.key)
+    config = manifest.config if manifest else piece.settings.get("config", {})
     return {
         "builder": piece.settings.get("builder"),
         "samples": called(evidence, piece.inputs.get("samples")),
         **_readable(config, evidence),
-        "called": name_of(piece).removeprefix(f"{model}/"),  # what one's own model made is not another choice of pairs
+        "called": job_name(piece).removeprefix(f"{model}/"),  # pairs built by the arm's own model are the same choice
     }
 
 
 def _readable(value: Any, evidence: Evidence) -> Any:
-    """The same with each directory of the study as its piece's name."""
+    """The value with directories of the study replaced by their jobs' names."""
     if isinstance(value, str):
         return next(
             (
-                name_of(piece)
+                job_name(piece)
                 for piece in evidence.plan.pieces.values()
                 if value.removesuffix("/adapter").endswith(piece.mark)
             ),

@@ -1,6 +1,6 @@
-"""How the arms learned: each logged quantity as one curve an arm, the mean over seeds with the least and the greatest.
+"""Training curves of a study: one curve per arm for each logged quantity, the mean over seeds with their range.
 
-It reads the logs of finished trainings. Drawing is `drawings`; the curves of a single run are `report.curves`.
+It reads the logs of finished trainings. `drawings` draws; `report.curves` has the curves of a single run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ Value = Callable[[StepRecord], float | None]
 
 
 class Learned(Row):
-    """What a logged quantity was in the first and the last tenth of the steps, mean over the seeds of an arm."""
+    """A logged quantity in the first and the last tenth of the steps, averaged over the seeds of an arm."""
 
     arm: str
     quantity: str
@@ -73,31 +73,31 @@ _PLANS = (
 
 
 def learning(logs: Mapping[str, Runs], objectives: Mapping[str, object]) -> tuple[list[Curve], tuple[Learned, ...]]:
-    """Curves of everything that some arm logged, and their ends. Losses of one objective share a plot, others do not.
+    """Curves of every logged quantity, and their ends. Losses share a plot only if their objective is the same.
 
-    `logs` has the arms in the order of their colors, `objectives` the loss of each as its config says it.
+    `logs` has the arms in the order of their colors, `objectives` the loss section of each arm's config.
     """
     curves: list[Curve] = []
     ends: list[Learned] = []
-    told = {arm: level_text(objectives.get(arm)) for arm in logs}
-    groups = list(dict.fromkeys(told.values()))
+    objective_texts = {arm: level_text(objectives.get(arm)) for arm in logs}
+    groups = list(dict.fromkeys(objective_texts.values()))
     for number, group in enumerate(groups):
         suffix = f" ({group})" if len(groups) > 1 and group != "none" else ""
         plan = _LOSS._replace(name=f"loss-{number}", title=_LOSS.title + suffix)
-        curves += _curves(plan, logs, {arm for arm in logs if told[arm] == group}, ends)
+        curves += _curves(plan, logs, {arm for arm in logs if objective_texts[arm] == group}, ends)
     for plan in _PLANS:
         curves += _curves(plan, logs, set(logs), ends)
     return curves, tuple(ends)
 
 
 def mean_curve(arm: str, place: int, runs: Runs, value: Value) -> ForestLine | None:
-    """Each seed smoothed over a twentieth of its steps on either side; then mean, least and greatest of the seeds.
+    """The mean, lowest and highest seed, each smoothed over a twentieth of its steps on either side.
 
-    Steps are those that every seed logged; None where there is none.
+    Only steps that every seed logged count; None if there are none.
     """
     smoothed = []
     for run in runs:
-        found = [(step.step + 1, made) for step in run if (made := value(step)) is not None]
+        found = [(step.step + 1, number) for step in run if (number := value(step)) is not None]
         if found:
             steps, values = np.array(found, dtype=np.float64).T
             smooth = running_mean(values, max(1, len(values) // 20))
@@ -116,7 +116,7 @@ def mean_curve(arm: str, place: int, runs: Runs, value: Value) -> ForestLine | N
 def _curves(plan: PlotPlan, logs: Mapping[str, Runs], members: set[str], ends: list[Learned]) -> list[Curve]:
     """The plot, if any arm logged it; its ends go into `ends`."""
     value = plan.series[0][3]
-    lines, told = [], []
+    lines, described = [], []
     for place, (arm, runs) in enumerate(logs.items()):
         line = mean_curve(arm, place, runs, value) if arm in members else None
         if line is None:
@@ -124,10 +124,10 @@ def _curves(plan: PlotPlan, logs: Mapping[str, Runs], members: set[str], ends: l
         lines.append(line)
         first, last = _ends(runs, value)
         ends.append(Learned(arm=arm, quantity=plan.title, unit=plan.unit, first=first, last=last))
-        told.append(f"{arm} from {value_text(first, 'number')} to {value_text(last, 'number')}")
+        described.append(f"{arm} from {value_text(first, 'number')} to {value_text(last, 'number')}")
     if not lines:
         return []
-    alt = f"{plan.title} over the training steps, mean of the seeds: {'; '.join(told)}."
+    alt = f"{plan.title} over the training steps, mean of the seeds: {'; '.join(described)}."
     return [Curve(plan.title, arm_curves(lines, plan.unit, f"arms-{plan.name}"), plan.caption, alt)]
 
 
@@ -135,7 +135,7 @@ def _ends(runs: Runs, value: Value) -> tuple[float, float]:
     """Means over the first and the last tenth of the steps, each seed alike."""
     sides: tuple[list[float], list[float]] = ([], [])
     for run in runs:
-        values = [made for step in run if (made := value(step)) is not None]
+        values = [number for step in run if (number := value(step)) is not None]
         tenth = max(1, len(values) // 10)
         sides[0].append(fmean(values[:tenth]))
         sides[1].append(fmean(values[-tenth:]))

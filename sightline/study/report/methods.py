@@ -1,7 +1,7 @@
-"""The methods of a study in words, every setting among them, from the config and the manifests of what was done.
+"""The methods section of a study: every setting, from the config and the manifests of finished jobs.
 
-What differs between arms is told for each; what all share is told once. Number formats and devices are those that were
-computed in, by the manifests, and not those that a config asks for. How to make it again is on the page beside it.
+Shared settings are listed once, others for each arm. Number formats and devices are those that were used according to
+the manifests, not those in the config.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from sightline.records.manifest import Computed
 from sightline.study.config import BASE, LAB, ModelSpec, SamplesSpec
-from sightline.study.report.ingredients import level_text, manifest_of, recipe_of
+from sightline.study.report.ingredients import arm_recipe, level_text, manifest_of
 from sightline.study.report.words import name
 from sightline.study.results import Evidence
 
@@ -23,8 +23,8 @@ class Paragraph(NamedTuple):
 
 
 def methods(evidence: Evidence, resamples: int) -> list[Paragraph]:
-    """Model, samples, pairs, training, evaluation, statistics."""
-    recipes = {arm: recipe_of(evidence, arm) for arm in evidence.arms}
+    """Paragraphs on the model, samples, pairs, training, evaluation and statistics."""
+    recipes = {arm: arm_recipe(evidence, arm) for arm in evidence.arms}
     return [
         Paragraph("Model and samples", _model(evidence)),
         *_pairs(evidence, recipes),
@@ -40,9 +40,9 @@ def settings_text(config: Mapping[str, Any]) -> str:
 
 
 def in_effect(config: Mapping[str, Any], records: Iterable[Computed]) -> dict[str, Any]:
-    """Settings with the number formats and the device that were computed in, in the place of those that were asked for.
+    """Settings with the number formats and the device that were used, in place of the configured ones.
 
-    Without records (manifests of before there were any, or no model that ran here) the settings stay as they are.
+    Without records (older manifests, or no model was run) the settings are unchanged.
     """
     found = list(dict.fromkeys(records))
     if not found:
@@ -60,7 +60,7 @@ def _each(values: Iterable[str]) -> str:
 
 
 def statistics_text(evidence: Evidence, resamples: int) -> str:
-    """How intervals, values of p, and stars are made."""
+    """The statistical methods: intervals, p values and stars."""
     seeds = evidence.plan.config.seeds
     bootstrap = (
         f"95 % percentile intervals of {resamples:,} bootstrap resamples of the images (clusters of questions),"
@@ -92,14 +92,14 @@ def statistics_text(evidence: Evidence, resamples: int) -> str:
 
 def _model(evidence: Evidence) -> str:
     config = evidence.plan.config
-    models = ", ".join(origin_of(called, spec) for called, spec in config.all_models().items())
+    models = ", ".join(describe_model(called, spec) for called, spec in config.all_models().items())
     seeds = ", ".join(map(str, config.seeds))
     samples = "; ".join(f"{called}: {_samples(spec)}" for called, spec in config.samples.items())
     return f"Trained is {models}. Seeds: {seeds}, of pairs and training. Samples: {samples or 'none'}."
 
 
-def origin_of(called: str, spec: ModelSpec) -> str:
-    """A model by the name that the study gives it, where it is from, and its own settings."""
+def describe_model(called: str, spec: ModelSpec) -> str:
+    """A model's name in the study, its origin, and its own settings."""
     if spec.hub is not None:
         origin = spec.hub + (f" at {spec.revision}" if spec.revision else "")
     elif spec.package is not None:
@@ -111,7 +111,7 @@ def origin_of(called: str, spec: ModelSpec) -> str:
 
 
 def _samples(spec: SamplesSpec) -> str:
-    """Scenes of the lab in words; any other origin by its keys."""
+    """Lab scenes as a phrase; any other origin by its keys."""
     if spec.split is None:
         return settings_text(spec.model_dump(mode="json", exclude_defaults=True))
     differing = f" with {settings_text(spec.scenes)}" if spec.scenes else ""
@@ -119,13 +119,13 @@ def _samples(spec: SamplesSpec) -> str:
 
 
 def _pairs(evidence: Evidence, recipes: Mapping[str, Mapping[str, Any]]) -> Iterator[Paragraph]:
-    told: dict[str, Mapping[str, Any]] = {}
+    settings_by_name: dict[str, Mapping[str, Any]] = {}
     for arm, recipe in recipes.items():
         if recipe["pairs"] is not None:
             keys = [evidence.plan.pieces[run.train].inputs.get("pairs") for run in evidence.runs(arm)]
-            records = computed_in(evidence, [key for key in keys if key in evidence.plan.pieces])
-            told.setdefault(recipe["pairs"]["called"], in_effect(recipe["pairs"], records))
-    for called, settings in told.items():
+            records = computed_records(evidence, [key for key in keys if key in evidence.plan.pieces])
+            settings_by_name.setdefault(recipe["pairs"]["called"], in_effect(recipe["pairs"], records))
+    for called, settings in settings_by_name.items():
         spec = evidence.plan.config.pairs.get(called)
         often = "" if spec is None or spec.path else ", built anew for each seed" if spec.per_seed else ", built once"
         rest = {key: value for key, value in settings.items() if key != "called"}
@@ -133,9 +133,9 @@ def _pairs(evidence: Evidence, recipes: Mapping[str, Mapping[str, Any]]) -> Iter
 
 
 def _training(evidence: Evidence, recipes: Mapping[str, Mapping[str, Any]]) -> Iterator[Paragraph]:
-    """The settings that all arms share, then each arm's own."""
+    """The settings shared by all arms, then each arm's own."""
     effective = {
-        arm: in_effect(recipe, computed_in(evidence, [run.train for run in evidence.runs(arm)]))
+        arm: in_effect(recipe, computed_records(evidence, [run.train for run in evidence.runs(arm)]))
         for arm, recipe in recipes.items()
     }
     flat = {arm: dict(_flat({**recipe, "pairs": _called(recipe)})) for arm, recipe in effective.items()}
@@ -153,11 +153,11 @@ def _training(evidence: Evidence, recipes: Mapping[str, Mapping[str, Any]]) -> I
 
 
 def _evaluation(evidence: Evidence) -> str:
-    told = manifest_of(evidence, next(iter(evidence.plan.bases.values())))
+    manifest = manifest_of(evidence, next(iter(evidence.plan.bases.values())))
     evals = [*evidence.plan.bases.values(), *(run.eval for arm in evidence.arms for run in evidence.runs(arm))]
     config = in_effect(
-        told.config if told else evidence.plan.config.evaluate.model_dump(mode="json"),
-        computed_in(evidence, [key for key in evals if key is not None]),
+        manifest.config if manifest else evidence.plan.config.evaluate.model_dump(mode="json"),
+        computed_records(evidence, [key for key in evals if key is not None]),
     )
     remarks = dict.fromkeys(
         f"{bench}: {remark}"
@@ -169,8 +169,8 @@ def _evaluation(evidence: Evidence) -> str:
     return " ".join((text, *(remark.rstrip(".") + "." for remark in remarks)))
 
 
-def computed_in(evidence: Evidence, keys: Iterable[str]) -> list[Computed]:
-    """The conditions of the forward passes of some pieces, from their manifests."""
+def computed_records(evidence: Evidence, keys: Iterable[str]) -> list[Computed]:
+    """The conditions of the forward passes of some jobs, from their manifests."""
     manifests = (manifest_of(evidence, key) for key in dict.fromkeys(keys))
     return [record for manifest in manifests if manifest is not None for record in manifest.computed]
 

@@ -1,7 +1,7 @@
-"""The page of a study: what it shows, in order. HTML and Markdown share it all.
+"""The contents of a study's page, shared by HTML and Markdown.
 
-It computes nothing: numbers are `results`, sentences `words` and `methods`, pictures of them `drawings`. Layout and
-wording are in the templates.
+Nothing is computed here: `study_results` has the numbers, `words` and `methods` the sentences, `drawings` the plots,
+the templates layout and wording.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ from sightline.study.report.study_results import StudyMaterial, StudyResults
 from sightline.study.report.tradeoff import RULE
 from sightline.study.results import ArmFinding, Evidence
 
-#: What bounds the page: at most 36 cards of answers and 24 pairs, mostly of one picture, each of some 40 kB and a third
-#: more as text, beside plots of together about 1 MB. So ten arms with three seeds stay below 6 MB.
+#: Limits on the page's size: at most 36 cards of answers and 24 pairs, mostly with one image of about 40 kB (a third
+#: more as text), and plots of about 1 MB in total, so that ten arms with three seeds stay below 6 MB.
 PICTURE_SIDE, PICTURE_BYTES = 280, 40_000
 PAIRS_EACH, PAIRS_IN_ALL = 4, 24
 
@@ -38,7 +38,7 @@ class Column(NamedTuple):
 
 
 class PageTable(NamedTuple):
-    """Arms by metrics; a cell is None where an arm lacks the metric."""
+    """Arms by metrics; a cell is None if the arm lacks the metric."""
 
     name: str
     columns: list[Column]
@@ -53,14 +53,14 @@ class EffectLine(NamedTuple):
 
 
 class PairNumbers(NamedTuple):
-    """One number of every set of pairs, None where a set lacks it."""
+    """One number for every set of pairs, None if a set lacks it."""
 
     name: str
     values: list[float | None]
 
 
 class StudyPage(NamedTuple):
-    """A piece of work, with the last line of what went wrong; `entry` is None where it was not begun."""
+    """A job with the last line of its error; `entry` is None if it was not started."""
 
     kind: str
     label: str
@@ -71,14 +71,14 @@ class StudyPage(NamedTuple):
 
 
 def context(evidence: Evidence, material: StudyMaterial) -> dict[str, object]:
-    """All that the templates show."""
+    """The variables of the templates."""
     results = material.results
     manifests = [found for key in evidence.plan.pieces if (found := manifest_of(evidence, key)) is not None]
     arms = evidence.arms
     picture = partial(data_uri, side=PICTURE_SIDE, size=PICTURE_BYTES)
     return {
         "results": results,
-        "asked": words.asked_sentence(results),
+        "design": words.design_sentence(results),
         "verdicts": words.verdict_sentences(results),
         "main": _table("", results, words.primary_metrics(results.findings)),
         "tables": _benchmark_tables(results),
@@ -95,7 +95,7 @@ def context(evidence: Evidence, material: StudyMaterial) -> dict[str, object]:
         "boards": _boards(evidence, picture),
         "answers_rule": answers.RULE,
         "methods": methods(evidence, material.resamples),
-        "pieces": [_made(evidence, key) for key in evidence.plan.pieces],
+        "pieces": [_job_row(evidence, key) for key in evidence.plan.pieces],
         "versions": {name: version for manifest in manifests for name, version in manifest.versions.items()},
         "revisions": list(dict.fromkeys(m.git_revision for m in manifests if m.git_revision)),
         "warnings": list(dict.fromkeys(line for manifest in manifests for line in manifest.warnings)),
@@ -109,7 +109,7 @@ def context(evidence: Evidence, material: StudyMaterial) -> dict[str, object]:
 
 
 def _boards(evidence: Evidence, picture: Any) -> list[answers.Board]:
-    """Of every model in turn, as many as the page has room for."""
+    """Boards of every model in turn, within the page's limit."""
     places = {arm: place for place, arm in enumerate(evidence.arms)}
     each = max(1, answers.BENCHMARKS // len(evidence.bases))
     return [
@@ -129,7 +129,7 @@ def _table(name: str, results: StudyResults, keys: Sequence[tuple[str, str]]) ->
 
 
 def _benchmark_tables(results: StudyResults) -> list[PageTable]:
-    """A benchmark's metrics in groups that a screen can hold, those that nothing was measured of left out."""
+    """One table per benchmark with its other metrics; metrics without a value are left out."""
     named = words.primary_metrics(results.findings)
     tables = []
     for benchmark in dict.fromkeys(f.benchmark for f in results.findings):
@@ -141,32 +141,32 @@ def _benchmark_tables(results: StudyResults) -> list[PageTable]:
 
 
 def _forests(results: StudyResults) -> list[Curve]:
-    made = []
+    curves = []
     for number, key in enumerate(words.primary_metrics(results.findings)):
         rows = [f for f in results.findings if (f.benchmark, f.metric) == key and f.difference is not None]
         if not rows:
             continue
-        told = "; ".join(_told(row) for row in rows)
+        changes = "; ".join(_change_text(row) for row in rows)
         title = f"{rows[0].label}, {rows[0].benchmark}"
         better = _better(rows[0].higher_is_better)
         caption = f"{better[:1].upper()}{better[1:]}. Difference to {words.name(results.baseline)}." if better else ""
-        alt = f"Differences to {words.name(results.baseline)} in {title}: {told}."
-        made.append(Curve(title, drawings.forest(rows, results.baseline, f"forest-{number}"), caption, alt))
-    return made
+        alt = f"Differences to {words.name(results.baseline)} in {title}: {changes}."
+        curves.append(Curve(title, drawings.forest(rows, results.baseline, f"forest-{number}"), caption, alt))
+    return curves
 
 
 def _fronts(results: StudyResults, places: Mapping[str, int]) -> list[Curve]:
-    made = []
+    curves = []
     for number, plot in enumerate(results.tradeoffs):
         sentence = words.front_sentence(plot)
         title = f"{plot.hallucination.label} ({plot.hallucination.benchmark}) against {plot.capability.label}"
         alt = f"{title}, each arm a point. {sentence}"
-        made.append(Curve(title, drawings.scatter(plot, places, f"front-{number}"), sentence, alt))
-    return made
+        curves.append(Curve(title, drawings.scatter(plot, places, f"front-{number}"), sentence, alt))
+    return curves
 
 
 def _effect_lines(results: StudyResults) -> list[EffectLine]:
-    """The primary metrics of every effect; those of one metric share a scale."""
+    """The primary metrics of every effect, with a common scale per metric."""
     named = words.primary_metrics(results.findings)
     shown = [effect for effect in results.effects if (effect.benchmark, effect.metric) in named]
     reach: dict[tuple[str, str], float] = {}
@@ -177,7 +177,7 @@ def _effect_lines(results: StudyResults) -> list[EffectLine]:
 
 
 def _pair_numbers(sets: Sequence[PairSet]) -> list[PairNumbers]:
-    made = [
+    rows = [
         PairNumbers("mean words of chosen answers", [found.chosen_words for found in sets]),
         PairNumbers("mean words of rejected answers", [found.rejected_words for found in sets]),
         PairNumbers("share of pairs whose chosen answer is longer", [found.chosen_longer for found in sets]),
@@ -188,16 +188,16 @@ def _pair_numbers(sets: Sequence[PairSet]) -> list[PairNumbers]:
         ("", [found.numbers for found in sets]),
     ):
         for key in dict.fromkeys(key for mapping in mappings for key in mapping):
-            made.append(PairNumbers(f"{prefix}{key.replace('_', ' ')}", [mapping.get(key) for mapping in mappings]))
-    return [row for row in made if any(value is not None for value in row.values)]
+            rows.append(PairNumbers(f"{prefix}{key.replace('_', ' ')}", [mapping.get(key) for mapping in mappings]))
+    return [row for row in rows if any(value is not None for value in row.values)]
 
 
 def _pair_outcome(results: StudyResults) -> list[list[str]]:
-    """For each set of pairs, what became of its arms, by the first primary metric."""
+    """For each set of pairs, the results of its arms in the first primary metric."""
     key = next(iter(words.primary_metrics(results.findings)), None)
     found = {f.arm: f for f in results.findings if (f.benchmark, f.metric) == key}
     return [
-        [f"{arm}: {_told(found[arm], named=False)}" for arm in pairs.arms if arm in found]
+        [f"{arm}: {_change_text(found[arm], named=False)}" for arm in pairs.arms if arm in found]
         for pairs in results.pair_sets
     ]
 
@@ -208,14 +208,14 @@ def _shown_pairs(folders: Sequence[PairFolder], picture: Any) -> list[tuple[str,
     return [(found.name, pair_views(found.pairs, found.folder, each, picture)) for found in shown if found.pairs]
 
 
-def _made(evidence: Evidence, key: str) -> StudyPage:
+def _job_row(evidence: Evidence, key: str) -> StudyPage:
     piece, entry = evidence.plan.pieces[key], evidence.entries.get(key)
     state = "not begun" if entry is None else entry.state
     note = "" if entry is None else entry.note.strip().rpartition("\n")[2]
     return StudyPage(piece.kind, piece.label, key, state, entry, note)
 
 
-def _told(found: ArmFinding, *, named: bool = True) -> str:
+def _change_text(found: ArmFinding, *, named: bool = True) -> str:
     who = f"{words.name(found.arm)} " if named else ""
     if found.difference is None:
         return f"{who}is what others are compared with"

@@ -1,7 +1,7 @@
-"""What the pairs were that arms learned from: their numbers, and what became of the arms.
+"""Numbers on the sets of pairs that a study's arms trained on.
 
-Numbers are those of the manifests, and a few of the texts: lengths, which a model may learn in place of what was meant.
-Some of the pairs themselves are shown by `gallery`.
+They come from the manifests, and from the texts: lengths, which a model may learn instead of the intended preference.
+`report.gallery` shows examples.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ class PairSet(Row):
     """Pairs of one name, means over the seeds that they were built for.
 
     `counts`, `dropped` and `numbers` are the manifest's; `arms` those that trained on them. The rest is of the texts:
-    mean words, and the share of pairs whose chosen answer is the longer one (0.5 gives nothing away).
+    mean words, and the share of pairs whose chosen answer is the longer one (0.5: length carries no signal).
     """
 
     name: str
@@ -64,7 +64,7 @@ def pair_sets(evidence: Evidence) -> tuple[tuple[PairSet, ...], list[PairFolder]
 
 
 def _read(folder: Path) -> tuple[Pair, ...]:
-    """The pairs, none where the directory was moved since: the report is of what is there."""
+    """The pairs; empty if the directory was moved or deleted since."""
     try:
         return tuple(read_pairs(folder))
     except InputError:
@@ -90,13 +90,13 @@ def _pair_set(name: str, arms: tuple[str, ...], places: Sequence[Path], read: Se
 
 
 def _means(found: Sequence[Mapping[str, float]], absent: float | None = None) -> dict[str, float]:
-    """Of each number over the manifests that have it; where `absent` is given, the others count as that."""
+    """The mean of each number over the manifests that have it; with `absent`, missing ones count as that value."""
     names = dict.fromkeys(name for numbers in found for name in numbers)
-    made = {}
+    means = {}
     for name in names:
         values = [numbers.get(name, absent) for numbers in found]
-        made[name] = fmean(value for value in values if value is not None)
-    return made
+        means[name] = fmean(value for value in values if value is not None)
+    return means
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -1,7 +1,4 @@
-"""Every number of a study's report, as `results.json` holds them, with what of it was drawn.
-
-How each is made is told where it is made; the layout is `page`.
-"""
+"""Every number of a study's report, for `results.json`, `results.csv` and the page."""
 
 import csv
 import io
@@ -13,7 +10,7 @@ from sightline.records.rows import Estimate
 from sightline.report.curves import Curve
 from sightline.report.formatting import difference_text, interval_text, value_text
 from sightline.study.config import BASE
-from sightline.study.report.ingredients import Effect, axis_levels, contrasts, effects_of, recipe_of
+from sightline.study.report.ingredients import Effect, arm_recipe, axis_levels, compute_effects, contrasts
 from sightline.study.report.learning import Learned, Runs, learning
 from sightline.study.report.pair_sets import PairFolder, PairSet, pair_sets
 from sightline.study.report.tradeoff import Tradeoff, tradeoffs
@@ -40,16 +37,16 @@ class StudyMaterial(NamedTuple):
 
 
 def study_material(evidence: Evidence, resamples: int = RESAMPLES) -> StudyMaterial:
-    """Everything that the report is made of."""
+    """Compute everything that the report shows."""
     found = outcome(evidence, resamples)
-    recipes = {arm: recipe_of(evidence, arm) for arm in evidence.arms}
+    recipes = {arm: arm_recipe(evidence, arm) for arm in evidence.arms}
     first = evidence.baseline(next(iter(evidence.bases)))
-    told = contrasts(recipes, axis_levels(evidence.plan.config), first)
+    found_contrasts = contrasts(recipes, axis_levels(evidence.plan.config), first)
     sets, folders = pair_sets(evidence)
     curves, learned = learning(_logs(evidence), {arm: recipe.get("loss") for arm, recipe in recipes.items()})
     results = StudyResults(
         **dict(found),
-        effects=effects_of(evidence, told, resamples),
+        effects=compute_effects(evidence, found_contrasts, resamples),
         tradeoffs=tradeoffs(found.findings),
         pair_sets=sets,
         learned=learned,
@@ -64,7 +61,7 @@ def _logs(evidence: Evidence) -> dict[str, Runs]:
     }
 
 
-#: `table` says what a row is about: an arm, an ingredient, what an arm cost, its pairs, or its training.
+#: `table` is the row's topic: arm, ingredient, cost, pairs or training.
 COLUMNS = (
     *("table", "arm", "against", "ingredient", "benchmark", "metric", "unit"),
     *("value", "value_low", "value_high", "n", "unscored", "images"),
@@ -75,7 +72,7 @@ _AMOUNTS = ("rows", "steps", "answer_tokens")
 
 
 def csv_text(results: StudyResults) -> str:
-    """One row a number, cells empty where a column says nothing of it."""
+    """One row per number; columns that do not apply are empty."""
     file = io.StringIO()
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", restval="")
     writer.writeheader()
@@ -94,10 +91,10 @@ def _rows(results: StudyResults) -> Iterator[dict[str, object]]:
         yield from _cost(cost)
     for pairs in results.pair_sets:
         yield from _pairs(pairs)
-    for told in results.learned:
-        for metric, value in (("first tenth", told.first), ("last tenth", told.last)):
-            unit = {"unit": told.unit, "value": value}
-            yield {"table": "training", "arm": told.arm, "metric": f"{told.quantity}, {metric}", **unit}
+    for curve in results.learned:
+        for metric, value in (("first tenth", curve.first), ("last tenth", curve.last)):
+            unit = {"unit": curve.unit, "value": value}
+            yield {"table": "training", "arm": curve.arm, "metric": f"{curve.quantity}, {metric}", **unit}
 
 
 def _numbers(found: ArmFinding | Effect) -> dict[str, object]:
@@ -118,9 +115,15 @@ def _numbers(found: ArmFinding | Effect) -> dict[str, object]:
     }
 
 
-def _value(made: Estimate) -> dict[str, object]:
-    low, high = made.ci95 or (None, None)
-    return {"value": made.value, "value_low": low, "value_high": high, "n": made.n, "unscored": made.unscored}
+def _value(estimate: Estimate) -> dict[str, object]:
+    low, high = estimate.ci95 or (None, None)
+    return {
+        "value": estimate.value,
+        "value_low": low,
+        "value_high": high,
+        "n": estimate.n,
+        "unscored": estimate.unscored,
+    }
 
 
 def _cost(cost: Cost) -> Iterator[dict[str, object]]:
@@ -148,9 +151,9 @@ def terminal_rows(outcome: Outcome, metrics: Sequence[tuple[str, str]] = ()) -> 
         if (found.benchmark, found.metric) in metrics or (not metrics and found.primary):
             value = value_text(found.value.value, found.unit)
             if found.difference is None:
-                told: tuple[str, ...] = (BASE if found.arm == BASE else "", "", "")
-                told = ("", interval_text(found.value.ci95, found.unit, signed=False), "baseline")
+                cells: tuple[str, ...] = (BASE if found.arm == BASE else "", "", "")
+                cells = ("", interval_text(found.value.ci95, found.unit, signed=False), "baseline")
             else:
                 interval = interval_text(found.difference.ci95, found.unit, signed=True)
-                told = (difference_text(found.difference.value, found.unit), interval, found.verdict)
-            yield (found.arm, found.benchmark, found.metric, value, *told)
+                cells = (difference_text(found.difference.value, found.unit), interval, found.verdict)
+            yield (found.arm, found.benchmark, found.metric, value, *cells)

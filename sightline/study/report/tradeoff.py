@@ -1,12 +1,12 @@
-"""Hallucination against capability: which arms no other arm beats in both.
+"""Trade-offs between hallucination and capability, with the Pareto front of the arms.
 
-The choice of metrics follows a rule and no one's taste, so that no study picks its own. The picture is `drawings`.
+Metrics are chosen by a fixed rule, so that no study picks its own. `drawings` draws the plots.
 """
 
 from collections.abc import Iterator, Sequence
 
+from sightline.evals.metrics import Unit
 from sightline.records.rows import Estimate, Row
-from sightline.report.formatting import Unit
 from sightline.study.results import ArmFinding
 
 MOST = 6  # plots on a page
@@ -52,17 +52,17 @@ class Tradeoff(Row):
 
 
 def tradeoffs(findings: Sequence[ArmFinding]) -> tuple[Tradeoff, ...]:
-    """Every plot that the rule gives, at most `MOST`; none where the evaluation has but one side."""
+    """The plots that the rule gives, at most `MOST`; none if the evaluation has only one kind of metric."""
     first = {(f.benchmark, f.metric): f for f in reversed(findings)}
     known = [first[key] for key in dict.fromkeys((f.benchmark, f.metric) for f in findings)]
-    made = (_tradeoff(findings, less, more) for less, more in _chosen(known))
-    return tuple(plot for plot in made if len(plot.points) > 1)[:MOST]
+    plots = (_tradeoff(findings, less, more) for less, more in _chosen(known))
+    return tuple(plot for plot in plots if len(plot.points) > 1)[:MOST]
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Which (less is better, more is better) points no other one beats: no worse in both and better in one.
+    """Whether each (less is better, more is better) point is on the Pareto front.
 
-    Means over seeds may differ by a rounding where they are equal, so the last digits do not count.
+    Values are rounded first, since equal means over seeds may differ in the last digits.
     """
     rounded = [(round(x, _DIGITS), round(y, _DIGITS)) for x, y in points]
     return [not any(a <= x and b >= y and (a, b) != (x, y) for a, b in rounded) for x, y in rounded]

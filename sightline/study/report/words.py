@@ -1,7 +1,4 @@
-"""What a study found in sentences, each made of its numbers; the word for a difference follows its interval.
-
-No number is computed here. HTML and Markdown say the same.
-"""
+"""Sentences on a study's outcome, for HTML and Markdown alike. No number is computed here."""
 
 from collections.abc import Sequence
 
@@ -10,7 +7,7 @@ from sightline.study.config import BASE
 from sightline.study.report.tradeoff import Tradeoff
 from sightline.study.results import ArmFinding, Outcome
 
-HOLM = 0.05  # the share of studies without any effect in which one star or more would stand
+HOLM = 0.05  # familywise error rate of the stars
 
 
 def starred(found: ArmFinding) -> bool:
@@ -19,19 +16,19 @@ def starred(found: ArmFinding) -> bool:
 
 
 def primary_metrics(findings: Sequence[ArmFinding]) -> list[tuple[str, str]]:
-    """(benchmark, metric) of the numbers to quote; where no benchmark names one, the first metric of each."""
+    """(benchmark, metric) of the primary metrics; if there are none, the first metric of each benchmark."""
     named = list(dict.fromkeys((f.benchmark, f.metric) for f in findings if f.primary))
     first = {f.benchmark: (f.benchmark, f.metric) for f in reversed(findings)}
     return named or list(first.values())[::-1]
 
 
 def is_base(arm: str) -> bool:
-    """Whether it is an untrained model."""
+    """Whether an arm is an untrained model."""
     return arm == BASE or arm.endswith(f"/{BASE}")
 
 
 def name(arm: str) -> str:
-    """An arm as people read it."""
+    """An arm's name in sentences."""
     if not is_base(arm):
         return arm
     model = arm.removesuffix(BASE).removesuffix("/")
@@ -39,12 +36,12 @@ def name(arm: str) -> str:
 
 
 def verdict_sentences(outcome: Outcome) -> list[str]:
-    """For each metric to quote: which arms are better, which worse, how many within noise, by how much."""
+    """For each primary metric: which arms are better, worse or within noise, and by how much."""
     return [_verdict(outcome, *key) for key in primary_metrics(outcome.findings)]
 
 
 def front_sentence(plot: Tradeoff) -> str:
-    """Who is on the front."""
+    """The arms on the front."""
     arms = _listed([name(arm) for arm in plot.front])
     return (
         f"On the front, where no other arm is as good in both and better in one: {arms} ({len(plot.front)} of"
@@ -52,11 +49,11 @@ def front_sentence(plot: Tradeoff) -> str:
     )
 
 
-def asked_sentence(outcome: Outcome) -> str:
-    """Arms, seeds, images and answers."""
+def design_sentence(outcome: Outcome) -> str:
+    """The design of the study: arms, seeds, images and answers."""
     arms = [arm for arm in dict.fromkeys(f.arm for f in outcome.findings) if not is_base(arm)]
     seeds = "one seed" if len(outcome.seeds) == 1 else f"{len(outcome.seeds)} seeds"
-    counts: dict[str, tuple[int, int]] = {}  # the most of any figure: some count one group's answers alone
+    counts: dict[str, tuple[int, int]] = {}  # the largest over the metrics: some count only one group's answers
     for f in outcome.findings:
         images, answers = counts.get(f.benchmark, (0, 0))
         counts[f.benchmark] = max(images, f.images), max(answers, f.value.n)
@@ -71,8 +68,8 @@ def asked_sentence(outcome: Outcome) -> str:
 
 def _verdict(outcome: Outcome, benchmark: str, metric: str) -> str:
     rows = [f for f in outcome.findings if (f.benchmark, f.metric) == (benchmark, metric)]
-    told = {word: [f for f in rows if f.verdict == word] for word in ("better", "worse", "higher", "lower")}
-    parts = [f"{word}: {_listed([_change(f) for f in found])}" for word, found in told.items() if found]
+    by_word = {word: [f for f in rows if f.verdict == word] for word in ("better", "worse", "higher", "lower")}
+    parts = [f"{word}: {_listed([_change(f) for f in found])}" for word, found in by_word.items() if found]
     noise = [f.arm for f in rows if f.verdict == "within noise"]
     if noise:
         parts.append(f"within noise: {_listed([name(arm) for arm in noise])}")

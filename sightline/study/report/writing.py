@@ -1,6 +1,6 @@
 """Writing a study's report: `report.html`, `report.md`, `results.csv` and `results.json`.
 
-It may be run again at any time, also while the study runs, and reads no model. What goes on the page is `page`.
+It can be run at any time, also while the study runs, and needs no model. `page` has the contents.
 """
 
 from pathlib import Path
@@ -12,24 +12,24 @@ from sightline.study.ledger import Ledger
 from sightline.study.plan import StudyPlan
 from sightline.study.report.page import context
 from sightline.study.report.study_results import StudyResults, csv_text, study_material
-from sightline.study.results import gather
+from sightline.study.results import load_evidence
 
 HTML, MARKDOWN, CSV, JSON = "report.html", "report.md", "results.csv", "results.json"
 REPORTS = "reports"
 
 
 def report_folder(out: Path, name: str) -> Path:
-    """Where the report of a study lies: its directory; `reports/NAME` of one that several studies share."""
+    """The folder of a study's report: its directory, or `reports/NAME` if several studies share it."""
     return out if set(Ledger(out).studies()) <= {name} else out / REPORTS / name
 
 
 def write_study_report(plan: StudyPlan, name: str, out: Path, *, resamples: int = RESAMPLES) -> StudyResults:
-    """Write all files of what is done so far; same pieces, same bytes.
+    """Write all files from what is done so far. The same results give the same bytes.
 
     Raises:
-        InputError: the untrained model or the baseline is not measured yet.
+        InputError: the untrained model or the baseline is not evaluated yet.
     """
-    evidence = gather(plan, name, out)
+    evidence = load_evidence(plan, name, out)
     material = study_material(evidence, resamples)
     shown = context(evidence, material)
     folder = report_folder(out, name)
