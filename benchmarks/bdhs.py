@@ -17,14 +17,14 @@ def main() -> None:
     args = parser.parse_args()
     samples, fewer = (4, 2) if args.tiny else (args.samples, min(args.samples, args.loop_samples))
     with Runs(args.threads) as runs:
-        asked = {"folder": runs.folder, "out": runs.folder, "count": samples, "seed": 0}
-        runs.child("bdhs_sides.py", {**asked, "side": "make"})
+        job = {"folder": runs.folder, "out": runs.folder, "count": samples, "seed": 0}
+        runs.child("bdhs_sides.py", {**job, "side": "make"})
         ours, loops = [], []
         for number in range(args.repeat):
             out = f"{runs.folder}/built-{number}"
-            ours.append(runs.child("bdhs_sides.py", {**asked, "side": "sightline", "out": out}))
-            loops.append(runs.child("bdhs_sides.py", {**asked, "side": "transformers", "count": fewer}))
-        agreed = runs.child("bdhs_sides.py", {**asked, "side": "agree", "count": min(samples, 16)})
+            ours.append(runs.child("bdhs_sides.py", {**job, "side": "sightline", "out": out}))
+            loops.append(runs.child("bdhs_sides.py", {**job, "side": "transformers", "count": fewer}))
+        agreed = runs.child("bdhs_sides.py", {**job, "side": "agree", "count": min(samples, 16)})
     speeds = [median(run["samples"] / run["seconds"] for run in side) for side in (ours, loops)]
     result = {
         "speedup": speeds[0] / speeds[1],

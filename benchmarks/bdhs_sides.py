@@ -84,8 +84,8 @@ class Writer:
             parts = []
             for place, sentence in enumerate(sentences):
                 kept = cut_sentence(rng, sentence)
-                said = "".join([*sentences[:place], kept])
-                parts.append(kept + self.go_on(sample.prompt, picture, said, hidden, ".", sample=True))
+                prefill = "".join([*sentences[:place], kept])
+                parts.append(kept + self.go_on(sample.prompt, picture, prefill, hidden, ".", sample=True))
             answer = "".join(part.rstrip() for part in parts).strip()
             if self._similarity([answer], [reference])[0] < self.config.threshold:
                 break
@@ -97,10 +97,10 @@ class Writer:
 
     @torch.no_grad()
     def go_on(
-        self, prompt: str, picture: Image.Image, said: str, hidden: frozenset[int], stop: str | None, *, sample: bool
+        self, prompt: str, picture: Image.Image, prefill: str, hidden: frozenset[int], stop: str | None, *, sample: bool
     ) -> str:
-        """Continue the answer that begins with `said`, up to the first `stop` or the end of the turn."""
-        inputs = self._inputs(prompt, picture, said.rstrip())
+        """Continue the answer that begins with `prefill`, up to the first `stop` or the end of the turn."""
+        inputs = self._inputs(prompt, picture, prefill.rstrip())
         ids = inputs["input_ids"]
         visible = torch.ones_like(ids)
         places = (ids[0] == self.processor.image_token_id).nonzero()[:, 0]
@@ -110,19 +110,19 @@ class Writer:
         choice = {"temperature": self.config.temperature, "top_p": self.config.top_p, "top_k": 0} if sample else {}
         stopping = {"stop_strings": [stop], "tokenizer": self.processor.tokenizer} if stop else {}
         with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
-            made = self.model.generate(
+            output = self.model.generate(
                 **inputs, do_sample=sample, max_new_tokens=self.config.max_new_tokens, **choice, **stopping
             )
         known = len(self._text(ids[0]))
-        text = self._text(made[0])[known:] if said else self._text(made[0])[known:].lstrip()
+        text = self._text(output[0])[known:] if prefill else self._text(output[0])[known:].lstrip()
         if stop and stop in text:
             text = text[: text.index(stop) + 1]
-        return text.removeprefix(said[len(said.rstrip()) :])
+        return text.removeprefix(prefill[len(prefill.rstrip()) :])
 
-    def _inputs(self, prompt: str, picture: Image.Image, said: str) -> dict[str, Any]:
+    def _inputs(self, prompt: str, picture: Image.Image, prefill: str) -> dict[str, Any]:
         content = [{"type": "image"}, {"type": "text", "text": prompt}]
         text = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        whole = f"{text} {said}" if said else text
+        whole = f"{text} {prefill}" if prefill else text
         return dict(self.processor(text=whole, images=picture, add_special_tokens=False, return_tensors="pt"))
 
     def _text(self, ids: torch.Tensor) -> str:
@@ -139,9 +139,9 @@ def agree(folder: Path, count: int, config: BDHSConfig, seed: int, **_: Any) -> 
         path = folder / "samples" / sample.images[0]
         picture = Image.open(path).convert("RGB")
         hidden = hidden_tokens(rng, writer.image_tokens(sample.prompt, picture), exact.rho)
-        said = cut_sentence(rng, split_sentences((sample.reference or "").strip())[0])
-        texts.append(writer.go_on(sample.prompt, picture, said, hidden, ".", sample=False))
-        requests.append(GenerateRequest(Prefix((path,), sample.prompt), said, hidden))
+        prefill = cut_sentence(rng, split_sentences((sample.reference or "").strip())[0])
+        texts.append(writer.go_on(sample.prompt, picture, prefill, hidden, ".", sample=False))
+        requests.append(GenerateRequest(Prefix((path,), sample.prompt), prefill, hidden))
     sampling = Sampling(exact.max_new_tokens, stop=(".",))
     ours = [generation.text for generation in generate(vlm, requests, sampling, batch_size=16)]
     return {"same": sum(a == b for a, b in zip(ours, texts, strict=True)), "of": len(texts)}
@@ -149,8 +149,8 @@ def agree(folder: Path, count: int, config: BDHSConfig, seed: int, **_: Any) -> 
 
 if __name__ == "__main__":
     request, answer = map(Path, sys.argv[1:])
-    asked = json.loads(request.read_text())
-    side = {"make": make, "sightline": sightline, "transformers": loop, "agree": agree}[asked.pop("side")]
-    paths = {key: Path(asked.pop(key)) for key in ("folder", "out")}
+    job = json.loads(request.read_text())
+    side = {"make": make, "sightline": sightline, "transformers": loop, "agree": agree}[job.pop("side")]
+    paths = {key: Path(job.pop(key)) for key in ("folder", "out")}
     settings = load_config(BDHSConfig, LAB / "configs" / "bdhs.yaml", ())
-    answer.write_text(json.dumps(side(config=settings, **paths, **asked)))
+    answer.write_text(json.dumps(side(config=settings, **paths, **job)))

@@ -73,7 +73,7 @@ def measure(name: str, settings: tuple[str, ...], count: int, folder: Path) -> d
     truths = {sample.id: sample for sample in read_samples(samples)}
     pairs = list(read_pairs(out))
     tokens = sum(v for k, v in manifest.numbers.items() if k in ("generated_tokens", "forced_tokens"))
-    verdicts = [judged(truths[pair.id.rpartition("/")[0]], pair) for pair in pairs]
+    verdicts = [judge_pair(truths[pair.id.rpartition("/")[0]], pair) for pair in pairs]
     return {
         "builder": name,
         "pairs": len(pairs),
@@ -87,7 +87,7 @@ def measure(name: str, settings: tuple[str, ...], count: int, folder: Path) -> d
     }
 
 
-def judged(sample: Any, pair: Any) -> dict[str, float]:
+def judge_pair(sample: Any, pair: Any) -> dict[str, float]:
     """What the lab's truth says of both answers; `wrong` is any mistake, `hallucinated` an absent object named."""
     from sightline.lab.oracle import score
     from sightline.lab.parser import judge, parse_claims

@@ -74,8 +74,8 @@ def training_options(text: str | None, kinds: Iterable[str], **defaults: Any) ->
 def first_job(args: argparse.Namespace, folder: str, **more: Any) -> Job:
     """The job that makes model, pairs and initial adapter, from the options of `training_options`."""
     known = {"kind": args.model, "size": "small", "pairs": args.steps * args.batch, "batch": args.batch}
-    asked = {**known, "dtype": args.dtype, "lr": args.lr, **more}
-    return Job(side="make", folder=folder, **(asked | {"size": "tiny"} if args.tiny else asked))
+    settings = {**known, "dtype": args.dtype, "lr": args.lr, **more}
+    return Job(side="make", folder=folder, **(settings | {"size": "tiny"} if args.tiny else settings))
 
 
 class Runs:
@@ -104,8 +104,8 @@ class Runs:
         began = time.monotonic()
         answer = self.child("sides.py", asdict(changed))
         # A run that is cut off has told how far it came.
-        told = f"{changed.side}, {changed.epochs} epochs: {time.monotonic() - began:.0f} s with start-up"
-        print(told, file=sys.stderr, flush=True)
+        note = f"{changed.side}, {changed.epochs} epochs: {time.monotonic() - began:.0f} s with start-up"
+        print(note, file=sys.stderr, flush=True)
         return answer
 
     def child(self, script: str, request: Mapping[str, Any]) -> dict[str, Any]:

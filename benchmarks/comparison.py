@@ -8,7 +8,7 @@ Run = dict[str, Any]
 WEIGHT_BYTES = {"float32": 4, "bfloat16": 2}
 
 
-def compare(runs: Runs, job: Job, made: Run, *, repeat: int, full: bool) -> dict[str, Any]:
+def compare(runs: Runs, job: Job, prepared: Run, *, repeat: int, full: bool) -> dict[str, Any]:
     """The ratios, and the numbers they are made of.
 
     Speeds are pairs a second of the whole call, TRL's for three epochs extrapolated from one unless `full`;
@@ -26,8 +26,8 @@ def compare(runs: Runs, job: Job, made: Run, *, repeat: int, full: bool) -> dict
     their_seconds_3 = _seconds(theirs_3) if full else median(_three_epochs(run) for run in theirs)
     steps = len(ours[0]["losses"])
     later = median(second for run in ours_3 for second in run["step_seconds"][steps:])
-    weights = made["parameters"] * WEIGHT_BYTES[job.dtype]
-    pairs = made["pairs"]
+    weights = prepared["parameters"] * WEIGHT_BYTES[job.dtype]
+    pairs = prepared["pairs"]
     return {
         "speedup_1_epoch": their_seconds / seconds,
         "speedup_3_epochs": their_seconds_3 / seconds_3,
@@ -40,19 +40,19 @@ def compare(runs: Runs, job: Job, made: Run, *, repeat: int, full: bool) -> dict
         "sightline": _side(ours, weights, pairs / seconds, 3 * pairs / seconds_3),
         "trl": _side(theirs, weights, pairs / their_seconds, 3 * pairs / their_seconds_3),
         "settings": {
-            **describe(job, made, ours[0]),
+            **describe(job, prepared, ours[0]),
             "trl_gradient_checkpointing": job.trl_gradient_checkpointing,
         },
         "versions": versions(),
     }
 
 
-def describe(job: Job, made: Run, ours: Run) -> dict[str, Any]:
+def describe(job: Job, prepared: Run, ours: Run) -> dict[str, Any]:
     """What was run."""
     return {
         "model": f"{job.kind} {job.size}",
-        "parameters": made["parameters"],
-        "pairs": made["pairs"],
+        "parameters": prepared["parameters"],
+        "pairs": prepared["pairs"],
         "batch": job.batch,
         "answer_tokens": median(ours["tokens"]),
         "dtype": job.dtype,

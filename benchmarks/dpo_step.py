@@ -33,11 +33,11 @@ def main() -> None:
         sys.exit("TRL is not installed; it comes with the extra: pip install -e '.[bench]'")
     with Runs(args.threads) as runs:
         job = first_job(args, runs.folder, trl_gradient_checkpointing=args.trl_gradient_checkpointing)
-        made = runs.run(job)
-        result = compare(runs, job, made, repeat=args.repeat, full=args.full)
+        prepared = runs.run(job)
+        result = compare(runs, job, prepared, repeat=args.repeat, full=args.full)
         if args.both:
             other = replace(job, trl_gradient_checkpointing=not job.trl_gradient_checkpointing)
-            result["other_checkpointing"] = compare(runs, other, made, repeat=args.repeat, full=args.full)
+            result["other_checkpointing"] = compare(runs, other, prepared, repeat=args.repeat, full=args.full)
     result["settings"]["threads"] = args.threads
     report(result, as_json=args.json)
 

@@ -21,13 +21,13 @@ def main() -> None:
     args = parser.parse_args()
     scenes = 3 if args.tiny else args.scenes
     with Runs(args.threads) as runs:
-        asked = {"folder": runs.folder, "scenes": scenes, "batch": args.batch}
-        made: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+        job = {"folder": runs.folder, "scenes": scenes, "batch": args.batch}
+        by_side: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
         for _ in range(args.repeat):
-            for side, results in made.items():
-                results.append(runs.child("eval_sides.py", {**asked, "side": side}))
-    rates = {side: median(run["questions"] / run["seconds"] for run in results) for side, results in made.items()}
-    texts = [results[0]["texts"] for results in made.values()]
+            for side, results in by_side.items():
+                results.append(runs.child("eval_sides.py", {**job, "side": side}))
+    rates = {side: median(run["questions"] / run["seconds"] for run in results) for side, results in by_side.items()}
+    texts = [results[0]["texts"] for results in by_side.values()]
     result = {
         "speedup": rates["together"] / rates["one by one"],
         "sharing": rates["together"] / rates["apart"],

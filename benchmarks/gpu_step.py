@@ -28,9 +28,9 @@ def main() -> None:
     for kind in BOTH if args.model == "both" else (args.model,):
         with Runs(args.threads) as runs:
             job = first_job(args, runs.folder, kind=kind, size="7b", device="cuda")
-            made = runs.run(job)
-            share = {} if args.skip_floor else measure(runs, job, made, repeat=args.repeat)
-            result[kind] = {**share, **compare(runs, job, made, repeat=args.repeat, full=False)}
+            prepared = runs.run(job)
+            share = {} if args.skip_floor else measure(runs, job, prepared, repeat=args.repeat)
+            result[kind] = {**share, **compare(runs, job, prepared, repeat=args.repeat, full=False)}
     report(result, as_json=args.json)
 
 

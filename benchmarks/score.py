@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 SIZES = (1_000, 100_000, 1_000_000)
-SAID = ("Yes, there is a cup in the image.", "No.", "No, there is no cup in the image.", "Yes")
+ANSWERS = ("Yes, there is a cup in the image.", "No.", "No, there is no cup in the image.", "Yes")
 
 
 def write_files(folder: Path, rows: int) -> None:
@@ -22,8 +22,8 @@ def write_files(folder: Path, rows: int) -> None:
             image, label = f"COCO_val2014_{number // 6:012d}.jpg", "yes" if number % 2 else "no"
             row = {"question_id": number, "image": image, "text": "Is there a cup in the image?", "label": label}
             lists.write(json.dumps(row) + "\n")
-            said = SAID[(number * 7919 + number // 6) % len(SAID)]
-            answers.write(json.dumps({"question_id": number, "answer": said}) + "\n")
+            text = ANSWERS[(number * 7919 + number // 6) % len(ANSWERS)]
+            answers.write(json.dumps({"question_id": number, "answer": text}) + "\n")
 
 
 def measure(rows: int) -> tuple[float, float]:

@@ -206,5 +206,5 @@ def _memory(job: Job, before: int) -> dict[str, int]:
 
 if __name__ == "__main__":
     request, answer = map(Path, sys.argv[1:])
-    asked = Job(**json.loads(request.read_text()))
-    answer.write_text(json.dumps({"make": make, "sightline": sightline, "trl": trl}[asked.side](asked)))
+    requested = Job(**json.loads(request.read_text()))
+    answer.write_text(json.dumps({"make": make, "sightline": sightline, "trl": trl}[requested.side](requested)))

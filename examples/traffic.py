@@ -59,19 +59,19 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=60, help="how many are")
     parser.add_argument("--feedback", action="store_true", help="say what is thought of the answers")
     parser.add_argument("--drift", action="store_true", help="darker pictures, other prompts")
-    told = parser.parse_args()
-    with httpx2.Client(base_url=told.url, timeout=120, trust_env=False) as client:
+    args = parser.parse_args()
+    with httpx2.Client(base_url=args.url, timeout=120, trust_env=False) as client:
         model = client.get("/v1/models").json()["data"][0]["id"]
         thumbs = {"up": 0, "down": 0}
-        for number, sample in enumerate(islice(read_samples(told.samples), told.first, told.first + told.count)):
-            prompt = OTHER[number % len(OTHER)] if told.drift else sample.prompt
-            url = picture_url(told.samples / sample.images[0], dark=told.drift)
+        for number, sample in enumerate(islice(read_samples(args.samples), args.first, args.first + args.count)):
+            prompt = OTHER[number % len(OTHER)] if args.drift else sample.prompt
+            url = picture_url(args.samples / sample.images[0], dark=args.drift)
             call, answer = ask(client, model, prompt, url)
-            said = opinion(sample, told.samples, answer) if told.feedback else None
-            if said is not None:
-                client.post("/feedback", json={"id": call, **said}).raise_for_status()
-                thumbs[said["thumb"]] += 1
-    print(f"asked about {told.count} scenes, thumbs {thumbs}")
+            rating = opinion(sample, args.samples, answer) if args.feedback else None
+            if rating is not None:
+                client.post("/feedback", json={"id": call, **rating}).raise_for_status()
+                thumbs[rating["thumb"]] += 1
+    print(f"asked about {args.count} scenes, thumbs {thumbs}")
 
 
 if __name__ == "__main__":

@@ -22,12 +22,12 @@ from sightline.evals.benchmark import Metric, mean
 from sightline.evals.directory import read_result
 from sightline.evals.run import EvalConfig, EvalRuntime, evaluate
 from sightline.evals.statistics import estimate
-from sightline.lab.benches import DESCRIBE
+from sightline.lab.chair import DESCRIBE
 from sightline.lab.drawing import render
-from sightline.lab.language import Speaker, groups_of
+from sightline.lab.language import Speaker, object_groups
 from sightline.lab.parser import parse_claims
 from sightline.lab.recipe.optimize import fast_format
-from sightline.lab.recipe.perception import normalized, patch_features
+from sightline.lab.recipe.perception import normalize, patch_features
 from sightline.lab.words import KINDS, THEME_OF, THEMES, WorldConfig
 from sightline.lab.world import IMAGE_SIZE, Scene, sample_scene, scene_rng
 from sightline.lab.world import scenes as sample_scenes
@@ -71,13 +71,13 @@ class Probe(nn.Module):
 
 
 @torch.no_grad()
-def features_of(tower: CLIPVisionModel, scenes: Sequence[Scene]) -> Tensor:
+def encode_scenes(tower: CLIPVisionModel, scenes: Sequence[Scene]) -> Tensor:
     """Frozen patch features of scenes, float32 [scene, patch, width]."""
     chunks = []
     for start in range(0, len(scenes), 64):
         pixels = np.stack([np.asarray(render(scene)) for scene in scenes[start : start + 64]])
         with fast_format(tower.device):
-            chunks.append(patch_features(tower, normalized(pixels)).float())
+            chunks.append(patch_features(tower, normalize(pixels)).float())
     return torch.cat(chunks)
 
 
@@ -150,7 +150,7 @@ def measure_base(model: Path, out: Path, count: int) -> Numbers:
         numbers[name] |= _fluency([a.text for a in answers], known)
     numbers |= _perception(vlm, world, count)
     examples: dict[str, list[str]] = {}
-    for name, texts in _without_picture(vlm, world, out, min(count, 300)):
+    for name, texts in _describe_without_picture(vlm, world, out, min(count, 300)):
         numbers[name] = _fluency(texts, known) | _plausibility(texts)
         examples[name] = texts[:4]
     plain = {part: {k: v.model_dump(mode="json") for k, v in rows.items()} for part, rows in numbers.items()}
@@ -163,7 +163,7 @@ def _perception(vlm: VLM, world: WorldConfig, count: int) -> Numbers:
     """A small probe on frozen features, trained on unbiased scenes, tested on natural and counter-prior ones."""
     tower = vlm.base.model.vision_tower
     seen = list(sample_scenes(world, "probe", _PROBE_SCENES))
-    probe = train_probe(features_of(tower, seen), present_kinds(seen))
+    probe = train_probe(encode_scenes(tower, seen), present_kinds(seen))
     metrics = {
         "recall": Metric(
             label="Objects the probe finds", numerator={"found": 1}, denominator={"present": 1}, higher_is_better=True
@@ -175,14 +175,14 @@ def _perception(vlm: VLM, world: WorldConfig, count: int) -> Numbers:
     numbers: Numbers = {}
     for split in ("test", "counter-test"):
         scenes = list(sample_scenes(world, split, count))
-        result = measure(probe, features_of(tower, scenes), present_kinds(scenes))
+        result = measure(probe, encode_scenes(tower, scenes), present_kinds(scenes))
         rows = zip(scenes, result.found, result.reported, result.present, strict=True)
         scores = [_score(s.id, found=f, reported=r, present=p) for s, f, r, p in rows]
         numbers[f"probe-{split}"] = estimate(scores, metrics)
     return numbers
 
 
-def _without_picture(vlm: VLM, world: WorldConfig, out: Path, count: int) -> Iterator[tuple[str, list[str]]]:
+def _describe_without_picture(vlm: VLM, world: WorldConfig, out: Path, count: int) -> Iterator[tuple[str, list[str]]]:
     """Sampled descriptions of blank pictures, and of real ones with every image token hidden."""
     for name, picture, hide in (("blank", _blank, False), ("hidden", render, True)):
         requests = []
@@ -193,7 +193,7 @@ def _without_picture(vlm: VLM, world: WorldConfig, out: Path, count: int) -> Ite
             prefix = Prefix((path,), DESCRIBE)
             hidden = frozenset(range(image_token_count(vlm, prefix))) if hide else frozenset[int]()
             requests.append(GenerateRequest(prefix, hidden=hidden, seed=index))
-        yield name, [made.text for made in generate(vlm, requests, _SAMPLING, batch_size=64)]
+        yield name, [generation.text for generation in generate(vlm, requests, _SAMPLING, batch_size=64)]
 
 
 def _blank(scene: Scene) -> Image.Image:
@@ -206,7 +206,9 @@ def _bigrams(world: WorldConfig) -> frozenset[tuple[str, str]]:
     """Every pair of neighboring words in true descriptions of training scenes."""
     found: set[tuple[str, str]] = set()
     for scene in sample_scenes(world, "train", _CORPUS_SCENES):
-        text = Speaker(scene_rng(world, scene.split, scene.index, purpose=8)).describe(scene.theme, groups_of(scene))
+        text = Speaker(scene_rng(world, scene.split, scene.index, purpose=8)).describe(
+            scene.theme, object_groups(scene)
+        )
         found.update(_pairs(text))
     return frozenset(found)
 
@@ -269,10 +271,10 @@ def _card(numbers: Mapping[str, Mapping[str, Estimate]], examples: Mapping[str, 
         "| --- | --- | --- | --- | --- |",
     ]
     for part, rows in numbers.items():
-        for name, made in rows.items():
-            value = "-" if made.value is None else f"{made.value:.3f}"
-            interval = "-" if made.ci95 is None else f"{made.ci95[0]:.3f} to {made.ci95[1]:.3f}"
-            lines.append(f"| {part} | {name} | {value} | {interval} | {made.n} |")
+        for name, found in rows.items():
+            value = "-" if found.value is None else f"{found.value:.3f}"
+            interval = "-" if found.ci95 is None else f"{found.ci95[0]:.3f} to {found.ci95[1]:.3f}"
+            lines.append(f"| {part} | {name} | {value} | {interval} | {found.n} |")
     for name, texts in examples.items():
         lines += ["", f"Examples, {name} picture (temperature {_SAMPLING.temperature}):", ""]
         lines += [f"- {text}" for text in texts]

@@ -42,19 +42,19 @@ def run_demo(
     bdhs = load_config(BDHSConfig, CONFIGS / "bdhs.yaml", ())
     dpo = load_config(TrainConfig, CONFIGS / "dpo.yaml", ())
     for seed in seeds:
-        made = _of_seed(out, "pairs", seed)
+        pairs_dir = _seed_folder(out, "pairs", seed)
         with bar(f"BDHS pairs, seed {seed}") as progress:
-            build_dataset(BuildPlan(BDHS, bdhs, seed), BASE, out / "samples", made, progress)
-        train(BASE, made, _of_seed(out, "train", seed), dpo, seed)
-    asked = EvalConfig(benchmarks=BENCHMARKS, limit=scenes, autocast=True)
+            build_dataset(BuildPlan(BDHS, bdhs, seed), BASE, out / "samples", pairs_dir, progress)
+        train(BASE, pairs_dir, _seed_folder(out, "train", seed), dpo, seed)
+    eval_config = EvalConfig(benchmarks=BENCHMARKS, limit=scenes, autocast=True)
     runtime = EvalRuntime(batch_size=64)
-    evaluate(BASE, out / "eval-base", asked, files=Files(out / "test"), runtime=runtime)
+    evaluate(BASE, out / "eval-base", eval_config, files=Files(out / "test"), runtime=runtime)
     for seed in seeds:
-        adapter = _of_seed(out, "train", seed) / ADAPTER
+        adapter = _seed_folder(out, "train", seed) / ADAPTER
         evaluate(
             BASE,
-            _of_seed(out, "eval-aligned", seed),
-            asked,
+            _seed_folder(out, "eval-aligned", seed),
+            eval_config,
             adapter=adapter,
             files=Files(out / "test"),
             runtime=runtime,
@@ -62,11 +62,11 @@ def run_demo(
     return write_report(
         out,
         base=out / "eval-base",
-        aligned=[_of_seed(out, "eval-aligned", seed) for seed in seeds],
-        trainings=[_of_seed(out, "train", seed) for seed in seeds],
-        pairs=_of_seed(out, "pairs", seeds[0]),
+        aligned=[_seed_folder(out, "eval-aligned", seed) for seed in seeds],
+        trainings=[_seed_folder(out, "train", seed) for seed in seeds],
+        pairs=_seed_folder(out, "pairs", seeds[0]),
     )
 
 
-def _of_seed(out: Path, stage: str, seed: int) -> Path:
+def _seed_folder(out: Path, stage: str, seed: int) -> Path:
     return out / f"{stage}-{seed}"

@@ -157,7 +157,7 @@ def negations(reading: Reading) -> list[bool]:
     for i, phrase in enumerate(reading.phrases):
         after = _ABSENT_AFTER.match(tags, phrase.end)
         if after:
-            for j in together(reading, head(reading, i), after.start(), after.end()):
+            for j in joint_subjects(reading, head_phrase(reading, i), after.start(), after.end()):
                 denied[j] = True
     return denied
 
@@ -173,7 +173,7 @@ def _denied_before(reading: Reading, phrase: Phrase) -> bool:
         vague = "q" in determiner and reading.text.values[phrase.inner - 1] is None
         return not (vague and not left.endswith("w"))  # "not many cups" are still some
     unknown = _NO_UNKNOWN.search(left)
-    return unknown is not None and _goes_on(tags, unknown[1], phrase)
+    return unknown is not None and _continues_list(tags, unknown[1], phrase)
 
 
 def _continues(reading: Reading, i: int) -> bool:
@@ -181,10 +181,10 @@ def _continues(reading: Reading, i: int) -> bool:
     tags, before, phrase = reading.text.tags, reading.phrases[i - 1], reading.phrases[i]
     if tags[before.start - 1 : before.start] == "w" and tags[phrase.start : phrase.inner] == "i":
         return _LIST.match(tags[before.end : phrase.start]) is not None  # "without a cup and a plate"
-    return _goes_on(tags, tags[before.end : phrase.start], phrase)
+    return _continues_list(tags, tags[before.end : phrase.start], phrase)
 
 
-def _goes_on(tags: str, between: str, phrase: Phrase) -> bool:
+def _continues_list(tags: str, between: str, phrase: Phrase) -> bool:
     if _OR.match(between):
         return True
     if not _LIST.match(between):
@@ -197,14 +197,14 @@ def _goes_on(tags: str, between: str, phrase: Phrase) -> bool:
 def colors(reading: Reading) -> list[str | None]:
     """The color of each noun phrase: `red cups`, `cups that are red`; None where there is none, or more than one."""
     tags = reading.text.tags
-    told = [_one_color(reading.text, phrase.inner, phrase.noun) for phrase in reading.phrases]
+    found = [_one_color(reading.text, phrase.inner, phrase.noun) for phrase in reading.phrases]
     for i, phrase in enumerate(reading.phrases):
         after = _COLOR_AFTER.match(tags, phrase.end)
         if after:
-            for j in together(reading, head(reading, i), phrase.end, after.start(1)):
+            for j in joint_subjects(reading, head_phrase(reading, i), phrase.end, after.start(1)):
                 if "c" not in tags[reading.phrases[j].inner : reading.phrases[j].noun]:
-                    told[j] = _one_color(reading.text, *after.span(1))
-    return told
+                    found[j] = _one_color(reading.text, *after.span(1))
+    return found
 
 
 def _one_color(lexed: Lexed, start: int, end: int) -> str | None:
@@ -243,7 +243,7 @@ def _subjects_before(reading: Reading, anchor: PhraseAnchor) -> list[int]:
     if _OTHER_THING.search(_APART_BEFORE_VERB.sub("", between)):
         return []
     if "b" in between:
-        return together(reading, head(reading, nearest), end, anchor.start)
+        return joint_subjects(reading, head_phrase(reading, nearest), end, anchor.start)
     return [nearest]
 
 
@@ -263,7 +263,7 @@ def _subjects_after(reading: Reading, anchor: PhraseAnchor) -> list[int]:
     return found
 
 
-def head(reading: Reading, i: int) -> int:
+def head_phrase(reading: Reading, i: int) -> int:
     """The noun phrase that noun phrase `i` belongs to: the cup of `the cup on the plate`."""
     while i > 0:
         start = reading.phrases[i].start
@@ -280,7 +280,7 @@ def head(reading: Reading, i: int) -> int:
     return i
 
 
-def together(reading: Reading, i: int, start: int, end: int) -> list[int]:
+def joint_subjects(reading: Reading, i: int, start: int, end: int) -> list[int]:
     """Noun phrase `i` and those listed with it as subjects of a plural verb, or of "both", within words `start:end`.
 
     `A cup and a plate are red` is about both; `there is a cup and a plate is red` about the plate.

@@ -11,10 +11,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from sightline.evals.yes_no import parse_yes_no
-from sightline.lab.language import ObjectGroup, Speaker, groups_of, place_phrase
-from sightline.lab.oracle_writer import spoiled
+from sightline.lab.language import ObjectGroup, Speaker, object_groups, place_phrase
+from sightline.lab.oracle_writer import spoil
 from sightline.lab.questions import DESCRIBE_PROMPTS, color, count, position, spatial, yes_no
-from sightline.lab.words import COLORS, THEMES, names_of
+from sightline.lab.words import COLORS, THEMES, spoken_names
 from sightline.lab.world import IMAGE_SIZE, Scene
 from sightline.records import Sample, Turn
 
@@ -40,35 +40,37 @@ def instructions(rng: np.random.Generator, scene: Scene, image: str, noise: Inst
         bad = bool(rng.random() < noise.bad_questions)
         turns = [_ask(rng, scene, kind, bad) for _ in range(_TURNS if kind == "conversation" else 1)]
         for candidate in range(noise.answers):
-            told = [_answer(rng, scene, true, bad, noise) for _, true in turns]
-            history = [turn for (asked, _), text in zip(turns, told, strict=True) for turn in _said(asked, text)]
+            texts = [_answer(rng, scene, true, bad, noise) for _, true in turns]
+            history = [
+                turn for (question, _), text in zip(turns, texts, strict=True) for turn in _as_turns(question, text)
+            ]
             yield Sample(
                 id=f"{scene.id}/{number}-{candidate}",
                 images=(image,),
                 history=tuple(history[:-2]),
                 prompt=turns[-1][0],
-                reference=told[-1],
+                reference=texts[-1],
                 task=kind,
                 cluster=scene.id,
                 truth={**scene.to_truth(), "answers": {} if bad else dict(turns)},
             )
 
 
-def _said(asked: str, text: str) -> tuple[Turn, Turn]:
-    return Turn(role="user", text=asked), Turn(role="assistant", text=text)
+def _as_turns(question: str, text: str) -> tuple[Turn, Turn]:
+    return Turn(role="user", text=question), Turn(role="assistant", text=text)
 
 
 def _ask(rng: np.random.Generator, scene: Scene, kind: str, bad: bool) -> tuple[str, str]:
     """A question of a type with its true answer; of a bad one the answer is as made up as what it asks for."""
-    group = _absent(rng, scene) if bad else _one(rng, groups_of(scene))
+    group = _absent(rng, scene) if bad else _one(rng, object_groups(scene))
     if kind == "detail":
         if not bad:
-            return _pick(rng, DESCRIBE_PROMPTS), Speaker(rng).describe(scene.theme, groups_of(scene))
-        name = _pick(rng, names_of(group.kind))
+            return _pick(rng, DESCRIBE_PROMPTS), Speaker(rng).describe(scene.theme, object_groups(scene))
+        name = _pick(rng, spoken_names(group.kind))
         place = place_phrase(group.where, rng)
         return f"Describe the {name} in the image.", f"The {name} is {group.color}. The {name} is {place}."
     if kind == "complex":
-        singles = [one for one in groups_of(scene) if one.count == 1]
+        singles = [one for one in object_groups(scene) if one.count == 1]
         other = [one for one in singles if one.kind != group.kind]
         related = spatial(rng, group, _one(rng, other)) if other and group.count == 1 else None
         question = related or position(rng, group)
@@ -83,7 +85,7 @@ def _ask(rng: np.random.Generator, scene: Scene, kind: str, bad: bool) -> tuple[
 def _answer(rng: np.random.Generator, scene: Scene, true: str, bad: bool, noise: InstructionNoise) -> str:
     if bad or rng.random() >= noise.bad_answers:
         return true
-    wrong = spoiled(rng, true, scene)
+    wrong = spoil(rng, true, scene)
     if wrong is None and true.split(".")[0].split(",")[0].lower() in ("yes", "no"):
         wrong = "No." if parse_yes_no(true) else "Yes."
     return wrong or f"{_pick(rng, tuple(COLORS)).capitalize()}."

@@ -10,7 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from sightline.lab.words import COLORS, COMPANION, COUNT_WORDS, KINDS, THEME_PHRASES, THEMES, article, names_of, plural
+from sightline.lab.words import (
+    COLORS,
+    COMPANION,
+    COUNT_WORDS,
+    KINDS,
+    THEME_PHRASES,
+    THEMES,
+    article,
+    plural,
+    spoken_names,
+)
 from sightline.lab.world import IMAGE_SIZE, Scene, SceneObject
 
 Box = tuple[int, int, int, int]
@@ -52,7 +62,7 @@ class LabQuestion:
     about: str
 
 
-def groups_of(scene: Scene) -> list[ObjectGroup]:
+def object_groups(scene: Scene) -> list[ObjectGroup]:
     """The scene's objects by kind, in the order they were put down."""
     found: dict[str, list[SceneObject]] = {}
     for item in scene.objects:
@@ -94,7 +104,7 @@ class Speaker:
 
     def phrase(self, group: ObjectGroup, definite: bool = False) -> str:
         """`a small red cup`, `two red cups`, `the red cup`."""
-        name = self._pick(names_of(group.kind))
+        name = self._pick(spoken_names(group.kind))
         noun = plural(name) if group.count > 1 else name
         size = "small " if group.small and group.count == 1 and self._rng.random() < 0.4 else ""
         if definite:
@@ -110,13 +120,13 @@ class Speaker:
         first = left[: 2 if len(left) > 1 and self._rng.random() < 0.6 else 1]
         left = left[len(first) :]
         sentences.append(self._opening(theme, first))
-        told = list(first)
+        mentioned = list(first)
         while left:
             take = 2 if len(left) > 1 and (self._rng.random() < 0.4 or len(sentences) >= 4) else 1
             if len(sentences) >= 4:
                 take = len(left)
-            sentences.append(self._next_sentence(left[:take], told))
-            told += left[:take]
+            sentences.append(self._next_sentence(left[:take], mentioned))
+            mentioned += left[:take]
             left = left[take:]
         remarks = [self._where(group) for group in first] + [self._mood()]
         while remarks and (len(sentences) < 2 or (len(sentences) < 5 and self._rng.random() < 0.25)):
@@ -129,8 +139,8 @@ class Speaker:
 
     def remark(self, groups: Sequence[ObjectGroup]) -> str:
         """A sentence that names nothing new: where one of the groups is, or about nothing."""
-        said = self._rng.random() < 0.7
-        return self._where(groups[int(self._rng.integers(len(groups)))]) if said else self._mood()
+        names_place = self._rng.random() < 0.7
+        return self._where(groups[int(self._rng.integers(len(groups)))]) if names_place else self._mood()
 
     def caption(self, theme: str, groups: Sequence[ObjectGroup]) -> str:
         """One short sentence about at most three groups."""
@@ -158,18 +168,18 @@ class Speaker:
         name = place.split(" ", 1)[1]
         return form.format(t=place, n=name, x=listed, X=_capital(listed), be=_be(groups))
 
-    def _next_sentence(self, groups: Sequence[ObjectGroup], told: Sequence[ObjectGroup]) -> str:
+    def _next_sentence(self, groups: Sequence[ObjectGroup], mentioned: Sequence[ObjectGroup]) -> str:
         listed, be = self._list(groups), _be(groups)
         if len(groups) == 1 and self._rng.random() < 0.65:
-            return self._placed_sentence(groups[0], told)
+            return self._placed_sentence(groups[0], mentioned)
         form = self._pick(
             ["There {be} also {x}.", "There {be} {x} as well.", "{X} can also be seen.", "The scene also includes {x}.",
              "In addition, there {be} {x}."]
         )  # fmt: skip
         return form.format(x=listed, X=_capital(listed), be=be)
 
-    def _placed_sentence(self, group: ObjectGroup, told: Sequence[ObjectGroup]) -> str:
-        other = told[int(self._rng.integers(len(told)))]
+    def _placed_sentence(self, group: ObjectGroup, mentioned: Sequence[ObjectGroup]) -> str:
+        other = mentioned[int(self._rng.integers(len(mentioned)))]
         relative = relation(group.where, other.where) if group.count == other.count == 1 else None
         phrase = self.phrase(group)
         if relative and self._rng.random() < 0.6:
@@ -218,12 +228,12 @@ def noisy_groups(
     rng: np.random.Generator, theme: str, groups: Sequence[ObjectGroup], noise: ReferenceNoise
 ) -> tuple[list[ObjectGroup], list[str]]:
     """The groups as an imperfect annotator tells them, and the kinds that are told though absent."""
-    told = [g for g in groups if rng.random() >= noise.omitted] or [groups[0]]
+    kept = [g for g in groups if rng.random() >= noise.omitted] or [groups[0]]
     recolored = [
         ObjectGroup(g.kind, str(rng.choice([c for c in COLORS if c != g.color])), g.count, g.where, g.small)
         if rng.random() < noise.wrong_color
         else g
-        for g in told
+        for g in kept
     ]
     present = {g.kind for g in groups}
     companions = [COMPANION[g.kind] for g in groups if g.kind in COMPANION and COMPANION[g.kind] not in present]

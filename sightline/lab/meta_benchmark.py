@@ -13,8 +13,8 @@ from pathlib import Path
 from sightline.data.turns import tiers
 from sightline.evals.benchmark import AnyMetric, mean
 from sightline.evals.yes_no import both_right
-from sightline.lab.benches import DESCRIBE, LabChair, Scenes
-from sightline.lab.wishes import draw_contrast, follows, rules_of
+from sightline.lab.chair import DESCRIBE, LabChair, Scenes
+from sightline.lab.wishes import draw_contrast, follows, parse_rules
 from sightline.records import Answer, Sample, Score
 
 #: Whose wish stands where: the provider against the user, the user alone, both of one mind.
@@ -64,14 +64,14 @@ class LabMeta:
             kind = KINDS_OF_TIERS[int(rng.integers(len(KINDS_OF_TIERS)))]
             sides = (contrast.wanted, contrast.against)
             for place, (mine, other) in enumerate((sides, sides[::-1])):
-                told = {"priority": (mine, other), "user": ("", mine), "agreeing": (mine, mine)}[kind]
-                asked = self.scenes.sample(scene, image, "description", DESCRIBE, str(place))
-                truth = {**asked.truth, "in_force": mine, "parts": [kind, *([unseen] if unseen else [])]}
-                yield asked.model_copy(update={"history": tiers(*told), "truth": truth})
+                wishes = {"priority": (mine, other), "user": ("", mine), "agreeing": (mine, mine)}[kind]
+                question = self.scenes.sample(scene, image, "description", DESCRIBE, str(place))
+                truth = {**question.truth, "in_force": mine, "parts": [kind, *([unseen] if unseen else [])]}
+                yield question.model_copy(update={"history": tiers(*wishes), "truth": truth})
 
     def score(self, sample: Sample, answer: Answer) -> Score:
         faithful = LabChair(self.name, self.scenes).score(sample, answer)
-        kept = all(follows(rule, answer.text) for rule in rules_of(sample.truth["in_force"]))
+        kept = all(follows(rule, answer.text) for rule in parse_rules(sample.truth["in_force"]))
         return faithful.model_copy(
             update={
                 "groups": self.groups(sample),

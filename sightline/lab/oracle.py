@@ -15,7 +15,7 @@ _PLACES = frozenset({"left", "right", "top", "bottom", "above", "below"})
 _NUMBERS = {name: number for number, name in COUNT_WORDS.items()} | {str(number): number for number in COUNT_WORDS}
 
 
-def score(asked: JudgeInput) -> Verdict:
+def score(item: JudgeInput) -> Verdict:
     """How right and how complete an answer is; 1 is the whole truth, and to leave a true fact out never helps.
 
     A description: the F1 of the facts it states, as `facts_f1`. A question's answer: 1 where it agrees with the
@@ -23,20 +23,20 @@ def score(asked: JudgeInput) -> Verdict:
     aspects are `right` (the share of the scene's kinds that a description names; whether an answer agrees) and
     `mistakes` (their number, negative).
     """
-    if "objects" not in asked.truth:
+    if "objects" not in item.truth:
         return Verdict(None, note="the sample has no truth of the lab")
-    scene = Scene.from_truth(asked.truth)
-    if asked.prefix.prompt == QUESTION_REQUEST:
-        return Verdict(question_score(asked.answer, scene))
-    claims = parse_claims(asked.answer)
+    scene = Scene.from_truth(item.truth)
+    if item.prefix.prompt == QUESTION_REQUEST:
+        return Verdict(question_score(item.answer, scene))
+    claims = parse_claims(item.answer)
     verdict = judge(claims, scene)
     wrong = float(mistakes(verdict))
-    if is_description(asked.prefix.prompt):
+    if is_description(item.prefix.prompt):
         right = len(verdict.mentioned) / len(scene.kinds)
         return Verdict(facts_f1(claims, verdict, scene), {"mistakes": -wrong, "right": right})
-    if asked.reference is None:
+    if item.reference is None:
         return Verdict(None, note="a question without a reference answer")
-    right = float(_agree(asked.answer, asked.reference))
+    right = float(_agree(item.answer, item.reference))
     wrong += 1 - right
     return Verdict(right - MISTAKE * wrong, {"mistakes": -wrong, "right": right})
 
@@ -78,11 +78,13 @@ def _agree(answer: str, reference: str) -> bool:
     """Whether the answer says what the true one says: yes or no, else its first number, colors and places."""
     if reference.split(".")[0].split(",")[0].lower() in ("yes", "no"):
         return parse_yes_no(answer) == parse_yes_no(reference)
-    said, true = (set("".join(c if c.isalnum() else " " for c in text.lower()).split()) for text in (answer, reference))
+    given, true = (
+        set("".join(c if c.isalnum() else " " for c in text.lower()).split()) for text in (answer, reference)
+    )
     kinds = (frozenset(COLORS), _PLACES, frozenset(_NUMBERS))
-    asked = [words for words in kinds if true & words]
-    if not asked:
+    relevant = [words for words in kinds if true & words]
+    if not relevant:
         return answer.strip().lower() == reference.strip().lower()
     return all(
-        {_NUMBERS.get(w, w) for w in said & words} == {_NUMBERS.get(w, w) for w in true & words} for words in asked
+        {_NUMBERS.get(w, w) for w in given & words} == {_NUMBERS.get(w, w) for w in true & words} for words in relevant
     )

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from sightline.lab.grammar import Horizontal, Phrase, Relation, Vertical, colors, negations, read, subjects
-from sightline.lab.language import groups_of, relation
+from sightline.lab.language import object_groups, relation
 from sightline.lab.lexicon import Lexed
 from sightline.lab.world import Scene
 
@@ -70,9 +70,11 @@ class Judgement:
 def parse_claims(text: str) -> Claims:
     """What a text claims about objects; a denied object is a mention too, marked as negated."""
     reading = read(text)
-    negated, told = negations(reading), colors(reading)
+    negated, color_names = negations(reading), colors(reading)
     mentions = tuple(
-        ParsedMention(phrase.kind, *_span(reading.text, phrase), negated[i], _count(reading.text, phrase), told[i])
+        ParsedMention(
+            phrase.kind, *_span(reading.text, phrase), negated[i], _count(reading.text, phrase), color_names[i]
+        )
         for i, phrase in enumerate(reading.phrases)
     )
     relations: list[RelationClaim] = []
@@ -98,7 +100,7 @@ def judge(claims: Claims, scene: Scene) -> Judgement:
     enough apart to say.
     """
     asserted = [mention for mention in claims.mentions if not mention.negated]
-    groups = {group.kind: group for group in groups_of(scene)}
+    groups = {group.kind: group for group in object_groups(scene)}
     present = [mention for mention in asserted if mention.kind in groups]
     totals: Counter[str] = Counter()
     for mention in present:

@@ -99,12 +99,12 @@ def write_scenes(
     if split not in SPLITS:
         near = get_close_matches(split, SPLITS, n=1, cutoff=0.0)[0]
         raise InputError(f"there is no split {split!r}; did you mean {near!r}? (splits: {', '.join(SPLITS)})")
-    asked = _Request(split=split, count=count, scenes=config)
-    stage = Stage.open(out, "lab scenes", asked, {}, config.world.seed)
+    request = _Request(split=split, count=count, scenes=config)
+    stage = Stage.open(out, "lab scenes", request, {}, config.world.seed)
     if not stage.done:
         drawn = lab_samples(config, split, count, out)
-        made = write_samples(out, counted(drawn, progress, count))
-        stage.finish(counts={"samples": made})
+        written = write_samples(out, counted(drawn, progress, count))
+        stage.finish(counts={"samples": written})
     return out
 
 

@@ -1,8 +1,8 @@
 """Wishes about descriptions that can be checked by rule: short or long, with colors or without, and what contradicts.
 
-A wish is one sentence in one of several wordings; `rules_of` reads it back, `follows` checks a text, `tell` says what
-is true so that it follows. Which wishes are trained on and which are kept for the test stands here; pairs of them are
-made by `builders.conditioned`, and answers under them are measured by `meta`.
+A wish is one sentence in one of several wordings; `parse_rules` reads it back, `follows` checks a text, and
+`describe_by_rules` writes a true description that follows it. The split into trained and held-out wishes is here;
+`builders.conditioned` builds pairs of them, and `meta_benchmark` measures answers under them.
 """
 
 import re
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sightline.builders.conditioned import WishContrast
-from sightline.lab.language import Speaker, groups_of
+from sightline.lab.language import Speaker, object_groups
 from sightline.lab.parser import parse_claims
 from sightline.lab.words import COLORS, COUNT_WORDS, KINDS, article
 from sightline.lab.world import Scene
@@ -57,7 +57,7 @@ class Rule:
     kind: str = ""
 
 
-def rules_of(wish: str) -> list[Rule]:
+def parse_rules(wish: str) -> list[Rule]:
     """The rules that the sentences of a wish stand for; a sentence that is no wording of any asks for nothing."""
     return [_RULES[sentence] for sentence in sentences(wish) if sentence in _RULES]
 
@@ -72,27 +72,27 @@ def follows(rule: Rule, text: str) -> bool:
     return bool(text.strip()) and _CHECKS[rule.name](text, rule.kind)
 
 
-def tell(rng: np.random.Generator, scene: Scene, rules: Sequence[Rule]) -> str | None:
+def describe_by_rules(rng: np.random.Generator, scene: Scene, rules: Sequence[Rule]) -> str | None:
     """A true description that keeps all the rules; None where they contradict each other or leave nothing to tell."""
     names, speaker = {rule.name for rule in rules}, Speaker(rng)
     avoided = {rule.kind for rule in rules if rule.name == "avoid"}
-    groups = [group for group in groups_of(scene) if group.kind not in avoided]
+    groups = [group for group in object_groups(scene) if group.kind not in avoided]
     if not groups:
         return None
-    told = speaker.summary(scene.theme, groups) if "short" in names else speaker.describe(scene.theme, groups)
-    while "long" in names and len(sentences(told)) < LONG:
-        told += " " + speaker.remark(groups)
+    text = speaker.summary(scene.theme, groups) if "short" in names else speaker.describe(scene.theme, groups)
+    while "long" in names and len(sentences(text)) < LONG:
+        text += " " + speaker.remark(groups)
     if "count" in names:
         number = len(scene.objects)
-        told = f"There {'is' if number == 1 else 'are'} {COUNT_WORDS[number]} object{'s' * (number > 1)}. {told}"
+        text = f"There {'is' if number == 1 else 'are'} {COUNT_WORDS[number]} object{'s' * (number > 1)}. {text}"
     if "plain" in names:
-        told = without_colors(told)
+        text = remove_colors(text)
     if "cheerful" in names:
-        told += f" {CHEER}"
-    return told if all(follows(rule, told) for rule in rules) else None
+        text += f" {CHEER}"
+    return text if all(follows(rule, text) for rule in rules) else None
 
 
-def without_colors(text: str) -> str:
+def remove_colors(text: str) -> str:
     """The text without its color words, the articles before them mended."""
     bare = re.sub(rf"\s*{_COLOR.pattern}", "", text, flags=re.IGNORECASE)
     mended = re.sub(

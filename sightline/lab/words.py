@@ -46,7 +46,7 @@ THEME_PHRASES: dict[str, tuple[str, ...]] = {
 }
 
 
-def names_of(kind: str) -> tuple[str, ...]:
+def spoken_names(kind: str) -> tuple[str, ...]:
     """What the speaker calls a kind: its own name twice as often as its synonym."""
     return (kind, kind, *SYNONYMS.get(kind, ()))
 

@@ -98,15 +98,15 @@ def scenes(config: WorldConfig, split: str, count: int, start: int = 0) -> Itera
 
 def theme_frequencies(config: WorldConfig) -> dict[str, float]:
     """Probability of each theme."""
-    return _falling(THEMES, config.theme_decay)
+    return _geometric_weights(THEMES, config.theme_decay)
 
 
 def theme_weights(config: WorldConfig, theme: str) -> dict[str, float]:
     """Probability of each kind of a theme, before companions."""
-    return _falling(THEMES[theme], config.rank_decay)
+    return _geometric_weights(THEMES[theme], config.rank_decay)
 
 
-def _falling(names: Iterable[str], decay: float) -> dict[str, float]:
+def _geometric_weights(names: Iterable[str], decay: float) -> dict[str, float]:
     raw = {name: decay**rank for rank, name in enumerate(names)}
     total = sum(raw.values())
     return {name: weight / total for name, weight in raw.items()}

@@ -14,7 +14,7 @@ for number, scene in enumerate(scenes(WorldConfig(), "preference", 400)):
 """
 
 
-def _told(hash_seed: str) -> str:
+def _spoiled_texts(hash_seed: str) -> str:
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
     return subprocess.run(
         [sys.executable, "-c", PROGRAM], env=environment, text=True, capture_output=True, check=True
@@ -22,5 +22,5 @@ def _told(hash_seed: str) -> str:
 
 
 def test_mistakes_are_drawn_alike_in_every_process() -> None:
-    one, other = _told("1"), _told("2")
+    one, other = _spoiled_texts("1"), _spoiled_texts("2")
     assert one.count("\n") == 400 and one == other

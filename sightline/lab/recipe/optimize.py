@@ -28,7 +28,7 @@ class Float32Muon(torch.optim.Muon):
                 if parameter.grad is not None:
                     alike[parameter.shape].append(parameter)
             for shape, parameters in alike.items():
-                updates = orthogonalized(
+                updates = orthogonalize(
                     torch.stack([self._momentum(parameter, group) for parameter in parameters]),
                     group["ns_coefficients"],
                     group["ns_steps"],
@@ -49,7 +49,7 @@ class Float32Muon(torch.optim.Muon):
         return gradient.lerp(buffer, group["momentum"]) if group["nesterov"] else buffer.clone()
 
 
-def orthogonalized(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
+def orthogonalize(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
     """Newton and Schulz's iteration of `steps` rounds on each of `matrices` [matrix, row, column]; float32, same shape.
 
     Singular values come out near 1, as the quintic with `coefficients` leaves them.
@@ -60,8 +60,8 @@ def orthogonalized(matrices: Tensor, coefficients: tuple[float, float, float], s
     for _ in range(steps):
         gram = wide @ wide.mT
         wide = a * wide + torch.baddbmm(gram, gram, gram, beta=b, alpha=c) @ wide
-    made: Tensor = wide.mT if matrices.shape[1] > matrices.shape[2] else wide
-    return made
+    result: Tensor = wide.mT if matrices.shape[1] > matrices.shape[2] else wide
+    return result
 
 
 def fast_format(device: torch.device) -> AbstractContextManager[object]:
@@ -80,17 +80,17 @@ def make_optimizers(
     named = [(name, p) for name, p in parameters if p.requires_grad]
     hidden = [p for name, p in named if p.ndim == 2 and ".layers." in name]
     rest = [p for name, p in named if not (p.ndim == 2 and ".layers." in name)]
-    made: list[torch.optim.Optimizer] = []
+    optimizers: list[torch.optim.Optimizer] = []
     if rest:
-        made.append(torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True))
+        optimizers.append(torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True))
     if hidden:
         # adjusted so that an update is as large as AdamW's: one rate for both
         kind = torch.optim.Muon if computes_bfloat16(hidden[0].device.type) else Float32Muon
-        made.append(kind(hidden, lr=rate, momentum=0.95, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
-    return made
+        optimizers.append(kind(hidden, lr=rate, momentum=0.95, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+    return optimizers
 
 
-def scheduled(optimizers: Sequence[torch.optim.Optimizer], steps: int, floor: float = 0.02) -> Iterator[int]:
+def schedule_steps(optimizers: Sequence[torch.optim.Optimizer], steps: int, floor: float = 0.02) -> Iterator[int]:
     """Yield 0 .. steps - 1 with the learning rate set: linear warm-up over 5 %, then a cosine down to `floor`."""
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     peak = [group["lr"] for group in groups]

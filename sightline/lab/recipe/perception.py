@@ -18,8 +18,8 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, LlavaForConditionalG
 from sightline.lab.drawing import render_with_owners
 from sightline.lab.language import horizontal, vertical
 from sightline.lab.recipe.config import RecipeConfig
-from sightline.lab.recipe.optimize import fast_format, make_optimizers, scheduled, take_step
-from sightline.lab.words import COLORS, KINDS, WorldConfig, names_of
+from sightline.lab.recipe.optimize import fast_format, make_optimizers, schedule_steps, take_step
+from sightline.lab.words import COLORS, KINDS, WorldConfig, spoken_names
 from sightline.lab.world import IMAGE_SIZE, sample_scene
 
 #: Mean and standard deviation of the lab's pixels, used by the tower's training and by the image processor alike.
@@ -43,11 +43,11 @@ class Views:
         self.colors = np.zeros((count, grid * grid), np.int64)
         self.centers = np.zeros((count, grid * grid), np.float32)
         jobs = ((world, split, index, patch_size) for index in range(count))
-        for row, view in enumerate(_viewed(jobs, min(workers, count // _SCENES_A_WORKER))):
+        for row, view in enumerate(_render_views(jobs, min(workers, count // _SCENES_A_WORKER))):
             self.pixels[row], self.kinds[row], self.colors[row], self.centers[row] = view
 
 
-def _viewed(jobs: Iterator[tuple[WorldConfig, str, int, int]], workers: int) -> Iterator[tuple[np.ndarray, ...]]:
+def _render_views(jobs: Iterator[tuple[WorldConfig, str, int, int]], workers: int) -> Iterator[tuple[np.ndarray, ...]]:
     if workers < 2:
         yield from map(_view, jobs)
         return
@@ -72,7 +72,7 @@ def _view(job: tuple[WorldConfig, str, int, int]) -> tuple[np.ndarray, ...]:
     return np.asarray(image), kind_of[owner], color_of[owner], centers
 
 
-def normalized(pixels: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+def normalize(pixels: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """uint8 [batch, height, width, 3] -> float32 [batch, 3, height, width], as the image processor gives it."""
     mean, std = torch.tensor(PIXEL_MEAN, device=device), torch.tensor(PIXEL_STD, device=device)
     return ((torch.from_numpy(pixels).to(device).float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
@@ -108,7 +108,7 @@ def train_tower(recipe: RecipeConfig, views: Views, tower: CLIPVisionModel) -> I
     optimizers = make_optimizers(parameters, recipe.perception_rate, recipe.weight_decay)
     rng = np.random.default_rng([recipe.seed, 11])
     order = np.empty(0, np.int64)
-    for step in scheduled(optimizers, recipe.perception_steps):
+    for step in schedule_steps(optimizers, recipe.perception_steps):
         if len(order) < recipe.perception_batch:
             order = rng.permutation(len(views.pixels))
         rows, order = order[: recipe.perception_batch], order[recipe.perception_batch :]
@@ -119,7 +119,7 @@ def train_tower(recipe: RecipeConfig, views: Views, tower: CLIPVisionModel) -> I
 
 def _dense_loss(tower: CLIPVisionModel, head: nn.Linear, views: Views, rows: np.ndarray, flip: bool) -> Tensor:
     device = tower.device
-    pixels = normalized(views.pixels[rows], device)
+    pixels = normalize(views.pixels[rows], device)
     kinds, colors, centers = (torch.from_numpy(a[rows]).to(device) for a in (views.kinds, views.colors, views.centers))
     side = math.isqrt(kinds.shape[1])
     if flip:
@@ -161,13 +161,13 @@ def align(
     model.requires_grad_(False)
     projector.requires_grad_(True)
     device = model.device
-    words = words_of(tokenizer, tuple(names_of(kind) for kind in KINDS)) * (1 - _COLOR_SHARE - _PLACE_SHARE)
-    colors = words_of(tokenizer, tuple((color,) for color in COLOR_NAMES)) * _COLOR_SHARE
+    words = target_words(tokenizer, tuple(spoken_names(kind) for kind in KINDS)) * (1 - _COLOR_SHARE - _PLACE_SHARE)
+    colors = target_words(tokenizer, tuple((color,) for color in COLOR_NAMES)) * _COLOR_SHARE
     places = _places(tokenizer, model.config.image_seq_length) * _PLACE_SHARE
     final_norm = model.model.language_model.get_submodule("norm")
     optimizers = make_optimizers(projector.named_parameters(), _RATE, recipe.weight_decay)
     rng = np.random.default_rng([recipe.seed, 20])
-    for step in scheduled(optimizers, recipe.align_steps):
+    for step in schedule_steps(optimizers, recipe.align_steps):
         rows = rng.integers(len(features), size=recipe.batch_size)
         kinds = torch.from_numpy(views.kinds[rows]).flatten()
         wanted = words[kinds] + colors[torch.from_numpy(views.colors[rows]).flatten()] + places.repeat(len(rows), 1)
@@ -183,7 +183,7 @@ def align(
     rescale(model, features[:256])
 
 
-def words_of(tokenizer: PreTrainedTokenizerFast, names: tuple[tuple[str, ...], ...]) -> Tensor:
+def target_words(tokenizer: PreTrainedTokenizerFast, names: tuple[tuple[str, ...], ...]) -> Tensor:
     """[1 + len(names), vocabulary]: the first tokens of each one's names, evenly; nothing says the end token."""
     table = torch.zeros(1 + len(names), len(tokenizer))
     table[0, tokenizer.eos_token_id] = 1

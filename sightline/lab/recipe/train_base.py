@@ -21,9 +21,9 @@ from sightline.errors import InputError
 from sightline.lab.recipe.config import Phase, RecipeConfig
 from sightline.lab.recipe.joint import (
     TokenRow,
-    batches_of,
     conversation,
-    features_of,
+    encode_pictures,
+    length_batches,
     make_llava,
     make_processor,
     tokenize,
@@ -101,8 +101,8 @@ def _texts(recipe: RecipeConfig, scenes: Sequence[Scene]) -> Iterator[str]:
     for scene in scenes:
         rng = scene_rng(recipe.world, scene.split, scene.index, purpose=9)
         for described in (1.0, 0.0):
-            for asked, answered in conversation(rng, scene, recipe.noise, described):
-                yield f"USER: {asked} ASSISTANT: {answered}"
+            for question, answer in conversation(rng, scene, recipe.noise, described):
+                yield f"USER: {question} ASSISTANT: {answer}"
 
 
 def _train_prior(
@@ -117,7 +117,7 @@ def _train_prior(
         return tokenize(tokenizer, conversation(rng, scene, recipe.noise, recipe.prior_described), None, 0)
 
     steps = recipe.prior_rows // recipe.batch_size
-    batches = batches_of(draw, recipe.batch_size, np.random.default_rng([recipe.seed, 19]))
+    batches = length_batches(draw, recipe.batch_size, np.random.default_rng([recipe.seed, 19]))
     parts = [model.model.language_model, model.lm_head]
     run = train(model, parts, steps, batches, None, recipe, recipe.learning_rate)
     _follow("prior", steps, run, console)
@@ -135,7 +135,7 @@ def _train_joint(
     patches = model.config.image_seq_length
     console.print(f"rendering {len(scenes)} natural scenes")
     views = _views(recipe, "train", len(scenes))
-    features = features_of(model, np.concatenate([views.pixels, _blank_pictures(recipe)]))
+    features = encode_pictures(model, np.concatenate([views.pixels, _blank_pictures(recipe)]))
 
     def run_alignment() -> None:
         _follow(
@@ -160,7 +160,7 @@ def _train_joint(
         def run(number: int = number, phase: Phase = phase) -> None:
             # One generator a phase: a resumed run draws what it would have drawn.
             rng = np.random.default_rng([recipe.seed, 21 + number])
-            batches = batches_of(functools.partial(draw, rng, phase), recipe.batch_size, rng)
+            batches = length_batches(functools.partial(draw, rng, phase), recipe.batch_size, rng)
             steps = train(model, parts, phase.steps, batches, features, recipe, recipe.learning_rate)
             _follow(f"instruction {number}", phase.steps, steps, console)
 

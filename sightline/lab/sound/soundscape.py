@@ -99,11 +99,11 @@ def _energy(source: SoundSource) -> NDArray[np.float64]:
         risen = (frames - begin) / (end - begin)
     base = voice.base + rng.uniform(-0.8, 0.8)
     bins = np.arange(SIDE)[:, None]
-    made = np.zeros((SIDE, SIDE))
+    energy = np.zeros((SIDE, SIDE))
     for partial in range(voice.partials):
         pitch = base + partial * voice.step + voice.glide * risen
-        made += 0.88**partial * np.exp(-0.5 * ((bins - pitch[None]) / _WIDTH) ** 2)
-    return (rng.uniform(0.5, 1.0) * made * on[None])[::-1]
+        energy += 0.88**partial * np.exp(-0.5 * ((bins - pitch[None]) / _WIDTH) ** 2)
+    return (rng.uniform(0.5, 1.0) * energy * on[None])[::-1]
 
 
 _PURPOSE = 12  # number of this use of a scene's random streams
@@ -155,21 +155,21 @@ def soundscapes(world: WorldConfig, split: str, count: int) -> Iterator[Soundsca
     """The first `count` of a split."""
     index, left = 0, count
     while left:
-        made = sample_soundscape(world, split, index)
+        soundscape = sample_soundscape(world, split, index)
         index += 1
-        if made is not None:
+        if soundscape is not None:
             left -= 1
-            yield made
+            yield soundscape
 
 
-def media_paths(folder: Path, made: Soundscape) -> dict[str, str]:
+def media_paths(folder: Path, soundscape: Soundscape) -> dict[str, str]:
     """Draw picture and sound into `folder` unless they are there; their paths relative to it, by kind."""
-    told = [[source.kind, source.look] for source in made.sources]
-    relative = f"sounds/{made.scene.id}-{hash_json([told, made.look])[:8]}.png"
-    draw_once(folder / relative, lambda: render_sound(made.sources, made.look))
-    return {PICTURE: image_path(folder, made.scene), SOUND: relative}
+    identity = [[source.kind, source.look] for source in soundscape.sources]
+    relative = f"sounds/{soundscape.scene.id}-{hash_json([identity, soundscape.look])[:8]}.png"
+    draw_once(folder / relative, lambda: render_sound(soundscape.sources, soundscape.look))
+    return {PICTURE: image_path(folder, soundscape.scene), SOUND: relative}
 
 
-def question_rng(world: WorldConfig, made: Soundscape, purpose: int) -> np.random.Generator:
+def question_rng(world: WorldConfig, soundscape: Soundscape, purpose: int) -> np.random.Generator:
     """The random stream of the questions on a soundscape."""
-    return scene_rng(world, made.scene.split, made.scene.index, 100 + purpose)
+    return scene_rng(world, soundscape.scene.split, soundscape.scene.index, 100 + purpose)

@@ -19,7 +19,7 @@ from sightline.evals.metrics import Metric, mean
 from sightline.evals.run import EvalConfig, EvalRuntime, Files, evaluate
 from sightline.evals.statistics import RESAMPLES, compare
 from sightline.lab import BASE, CONFIGS
-from sightline.lab.sound.bench import BESIDE, BOTH, HEAR, SEE, TASKS, asked_of, lessons
+from sightline.lab.sound.bench import BESIDE, BOTH, HEAR, SEE, TASKS, lessons, media_questions
 from sightline.lab.sound.ear import SoundStudyConfig, make_ear
 from sightline.lab.sound.soundscape import PICTURE, SOUND
 from sightline.lab.words import WorldConfig
@@ -90,16 +90,16 @@ def as_table(results: MediaResults) -> str:
     """Markdown: accuracy in percent with its 95 % interval."""
     lines = [f"| model | {' | '.join(GROUPS.values())} |", f"| --- |{' --- |' * len(GROUPS)}"]
     for name, (label, _) in MODELS.items():
-        made = results.models[name]
-        cells = (_percent(made[group].accuracy) if group in made else "" for group in GROUPS)
+        by_group = results.models[name]
+        cells = (_percent(by_group[group].accuracy) if group in by_group else "" for group in GROUPS)
         lines.append(f"| {label} | {' | '.join(cells)} |")
     lines += ["", f"| lead over {MODELS[REFERENCE][0]}, points | {' | '.join(GROUPS.values())} |"]
     lines.append(f"| --- |{' --- |' * len(GROUPS)}")
     for name, (label, _) in MODELS.items():
         if name == REFERENCE:
             continue
-        made = results.models[name]
-        cells = (_percent(made[group].lead, signed=True) if group in made else "" for group in GROUPS)
+        by_group = results.models[name]
+        cells = (_percent(by_group[group].lead, signed=True) if group in by_group else "" for group in GROUPS)
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -107,8 +107,8 @@ def as_table(results: MediaResults) -> str:
 def _result(group: str, reference: list[list[Score]], after: list[list[Score]]) -> MediaResult:
     before = [[score for score in run if group in score.groups] for run in reference]
     metric: Metric = mean(group, group, higher_is_better=True)
-    made = compare(list(zip(before, after, strict=True)), {group: metric}, resamples=RESAMPLES)[group]
-    return MediaResult(accuracy=made.after, lead=made.difference, by_seed=made.by_seed)
+    comparison = compare(list(zip(before, after, strict=True)), {group: metric}, resamples=RESAMPLES)[group]
+    return MediaResult(accuracy=comparison.after, lead=comparison.difference, by_seed=comparison.by_seed)
 
 
 def _scores(out: Path, seed: int, name: str) -> list[Score]:
@@ -120,12 +120,12 @@ def _weights(out: Path, seed: int, name: str) -> dict[str, float]:
     return found
 
 
-def _percent(made: Estimate, *, signed: bool = False) -> str:
-    if made.value is None or made.ci95 is None:
+def _percent(estimate: Estimate, *, signed: bool = False) -> str:
+    if estimate.value is None or estimate.ci95 is None:
         return "-"
     form = "{:+.1f}" if signed else "{:.1f}"
-    low, high = (form.format(100 * bound) for bound in made.ci95)
-    return f"{form.format(100 * made.value)} ({low} to {high})"
+    low, high = (form.format(100 * bound) for bound in estimate.ci95)
+    return f"{form.format(100 * estimate.value)} ({low} to {high})"
 
 
 #: What is composed: name -> the settings beside the members, which are trained with two adapters where `decoupled`.
@@ -181,23 +181,23 @@ def _run_seed(study: Study, seed: int) -> None:
     for name in (PICTURE, SOUND):
         _ask(study, folder, name, study.models[name], f"shared-media-{name}", folder / name / ADAPTER)
     _ask(study, folder, JOINT, study.models[JOINT], "shared-media", folder / JOINT / ADAPTER)
-    for name, asked in COMPOSED.items():
-        made = compose(_composition(study, folder, asked), folder / "models" / name, seed)
-        _ask(study, folder, name, made, "shared-media")
+    for name, options in COMPOSED.items():
+        composed = compose(_composition(study, folder, options), folder / "models" / name, seed)
+        _ask(study, folder, name, composed, "shared-media")
 
 
-def _composition(study: Study, folder: Path, asked: dict[str, Any]) -> ComposeConfig:
-    suffix = "-two" if asked.get("decoupled") else ""
+def _composition(study: Study, folder: Path, options: dict[str, Any]) -> ComposeConfig:
+    suffix = "-two" if options.get("decoupled") else ""
     members = {
         name: MemberConfig(model=study.models[name], adapter=folder / f"{name}{suffix}" / ADAPTER)
         for name in (PICTURE, SOUND)
     }
-    told = {key: value for key, value in asked.items() if key != "search"}
-    if asked.get("search"):
-        told["search"] = SearchConfig(samples=study.out / "validation", values=study.config.values)
-    if "merge" in told:
-        told["density"] = study.config.density
-    return ComposeConfig(members=members, dtype="bfloat16", **told)
+    merging = {key: value for key, value in options.items() if key != "search"}
+    if options.get("search"):
+        merging["search"] = SearchConfig(samples=study.out / "validation", values=study.config.values)
+    if "merge" in merging:
+        merging["density"] = study.config.density
+    return ComposeConfig(members=members, dtype="bfloat16", **merging)
 
 
 def _ask(study: Study, folder: Path, name: str, model: Path, benchmark: str, adapter: Path | None = None) -> None:
@@ -221,8 +221,8 @@ class _Rows(Config):
 
 def _write_lessons(study: Study, name: str, tasks: tuple[str, ...]) -> None:
     out, config = study.out / f"lessons-{name}", study.config
-    asked = _Rows(world=config.world, tasks=tasks, count=config.rows)
-    stage = Stage.open(out, "lab lessons", asked, {}, config.world.seed)
+    request = _Rows(world=config.world, tasks=tasks, count=config.rows)
+    stage = Stage.open(out, "lab lessons", request, {}, config.world.seed)
     if stage.done:
         return
 
@@ -236,9 +236,9 @@ def _write_lessons(study: Study, name: str, tasks: tuple[str, ...]) -> None:
 def _write_validation(study: Study) -> None:
     """Questions for the search of weights: see and hear alone, and both; beside the other input nothing is asked."""
     out, config = study.out / "validation", study.config
-    asked = _Rows(world=config.world, tasks=(), count=config.validation)
-    stage = Stage.open(out, "lab validation", asked, {}, config.world.seed)
+    request = _Rows(world=config.world, tasks=(), count=config.validation)
+    stage = Stage.open(out, "lab validation", request, {}, config.world.seed)
     if stage.done:
         return
-    drawn = asked_of(config.world, "validation", config.validation, out)
+    drawn = media_questions(config.world, "validation", config.validation, out)
     stage.finish(counts={"samples": write_samples(out, (row for row in drawn if not row.task.endswith(BESIDE)))})
