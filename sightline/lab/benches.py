@@ -1,7 +1,8 @@
 """The lab's benchmarks: lab-POPE, lab-CHAIR and lab-VQA, on natural and on counter-prior scenes.
 
 The questions follow the published rules (POPE: Li et al. 2023; CHAIR: Rohrbach et al. 2018) with the lab's complete
-truth in place of annotations. They are reached by name through `sightline.evals.registry`.
+truth in place of annotations. `sightline.evals.registry` lists them; lab-CHAIR is in
+`chair`, lab-meta in `meta_benchmark`.
 """
 
 import functools
@@ -26,7 +27,7 @@ DEFAULT_SCENES = 500
 
 
 def lab_benchmark(name: str, setting: BenchmarkSetting) -> Benchmark:
-    """The lab benchmark `name`, on `limit` scenes; settings are chosen with `validation` scenes, never on test ones."""
+    """The lab benchmark `name`, on `limit` scenes; tune settings on `validation` scenes, never on test ones."""
     natural = name.removesuffix("-counter")
     part = "validation" if setting.validation else "test"
     split = part if natural == name else f"counter-{part}"
@@ -42,7 +43,7 @@ def lab_benchmark(name: str, setting: BenchmarkSetting) -> Benchmark:
 
 @functools.cache
 def co_occurrence(world: WorldConfig, scenes: int = 4000) -> tuple[Counter[str], dict[str, Counter[str]]]:
-    """How often kinds occur, and occur together, in natural training scenes: what popular and adversarial mean."""
+    """Counts of kinds and of pairs of kinds in natural training scenes, for the popular and adversarial variants."""
     single: Counter[str] = Counter()
     together: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     for index in range(scenes):
@@ -86,13 +87,13 @@ class LabPope:
         single, together = co_occurrence(self.scenes.world)
         if self.variant == "popular":
             return sorted(absent, key=lambda k: (-single[k], k))[:count]
-        # The official adversarial rule: absent objects that most often occur with those that are there.
+        # The official adversarial rule: absent objects that co-occur most often with those present.
         return sorted(absent, key=lambda k: (-sum(together[p][k] for p in scene.kinds), k))[:count]
 
 
 @dataclass(frozen=True)
 class LabVQA:
-    """Counts, colors and positions of objects that are there: the capability that alignment must not cost."""
+    """Questions about counts, colors and positions of present objects: the capability that alignment must preserve."""
 
     name: str
     scenes: Scenes
@@ -161,7 +162,7 @@ def _right_color(text: str, group: ObjectGroup) -> bool:
 
 
 def _right_position(text: str, group: ObjectGroup) -> bool:
-    """Both thirds must be right; a direction that is not named is the middle."""
+    """Both thirds must be right; an unnamed direction means the middle."""
     words = _words(text)
     across = words & {"left", "right"} or {"middle"}
     down = words & {"top", "bottom"} or {"middle"}

@@ -1,7 +1,7 @@
-"""The lab's promises about its base VLM, measured: what it sees, says, makes up, and knows without a picture.
+"""The measured model card of the lab's base VLM: perception, fluency, hallucination, and its language prior.
 
-`sightline lab measure` runs it; the committed model card is its output. The benchmarks are those of `benches`, the
-tower's probe is `probe`; nothing here decides a setting.
+`sightline lab measure` runs it, and the committed model card is its output. The benchmarks are those of `benches`;
+`Probe` tests the vision tower. Nothing here decides a setting.
 """
 
 import itertools
@@ -38,12 +38,12 @@ from sightline.models.vlm import VLM
 from sightline.records import Estimate, Score, read_rows, write_json
 from sightline.records.rows import Answer
 
-_BATCH = 64  # scenes a step
+_BATCH = 64  # scenes per step
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Per scene: kinds found that are there, kinds reported, kinds there."""
+    """Per scene: number of kinds found correctly, reported, and present."""
 
     found: np.ndarray
     reported: np.ndarray
@@ -51,10 +51,10 @@ class ProbeResult:
 
 
 class Probe(nn.Module):
-    """Kind scores of each patch (one hidden layer), pooled over patches by a smooth maximum with a learnt scale."""
+    """Kind scores of each patch (one hidden layer), pooled over patches by a smooth maximum with a learned scale."""
 
     def __init__(self, features: Tensor, hidden: int = 192) -> None:
-        """`features` [scene, patch, width] are those it will be trained on, for their mean and spread."""
+        """`features` [scene, patch, width] are the training features, for their mean and spread."""
         super().__init__()
         width = features.shape[-1]
         self.mean = nn.Parameter(features.mean((0, 1)), requires_grad=False)
@@ -82,7 +82,7 @@ def encode_scenes(tower: CLIPVisionModel, scenes: Sequence[Scene]) -> Tensor:
 
 
 def present_kinds(scenes: Sequence[Scene]) -> Tensor:
-    """float32 [scene, kind], 1 where the kind is there."""
+    """float32 [scene, kind], 1 where the kind is present."""
     return torch.tensor([[float(kind in scene.kinds) for kind in KINDS] for scene in scenes])
 
 
@@ -106,7 +106,7 @@ def train_probe(features: Tensor, present: Tensor, epochs: int = 12, seed: int =
 
 @torch.no_grad()
 def measure(probe: Probe, features: Tensor, present: Tensor, threshold: float = 0.5) -> ProbeResult:
-    """Which kinds the probe reports at a probability over `threshold`, scene by scene."""
+    """Count, per scene, the kinds the probe reports with a probability over `threshold`."""
     reported = (probe(features).sigmoid() > threshold).float()
     return ProbeResult(
         found=(reported * present).sum(1).numpy(), reported=reported.sum(1).numpy(), present=present.sum(1).numpy()
@@ -125,15 +125,15 @@ def measure_base(model: Path, out: Path, count: int) -> Numbers:
     """Measure `model` on `count` scenes of each kind; card.json and README.md go into `out`.
 
     Raises:
-        InputError: the model cannot be opened or is none of the lab's, or `out` holds something else.
+        InputError: the model cannot be opened or is not a lab model, or `out` holds other files.
     """
     if (out / "README.md").exists() and not (out / "card.json").exists():
-        raise InputError(f"output directory {out} has a README.md of something else; choose another --out")
+        raise InputError(f"output directory {out} has an unrelated README.md; choose another --out")
     vlm = load_vlm(model)
     side = vlm.base.config.vision_config.image_size
     if side != IMAGE_SIZE:
         raise InputError(
-            f"{model} takes pictures of {side} pixels and the lab's have {IMAGE_SIZE}; use `sightline eval`"
+            f"{model} takes pictures of {side} pixels, but the lab's have {IMAGE_SIZE}; use `sightline eval`"
         )
     names = (*BENCHMARKS, *(f"{name}-counter" for name in BENCHMARKS))
     evaluate(
@@ -160,7 +160,7 @@ def measure_base(model: Path, out: Path, count: int) -> Numbers:
 
 
 def _perception(vlm: VLM, world: WorldConfig, count: int) -> Numbers:
-    """A small probe on frozen features, trained on unbiased scenes, tested on natural and counter-prior ones."""
+    """Probe the frozen features: train on unbiased scenes, test on natural and counter-prior ones."""
     tower = vlm.base.model.vision_tower
     seen = list(sample_scenes(world, "probe", _PROBE_SCENES))
     probe = train_probe(encode_scenes(tower, seen), present_kinds(seen))
@@ -183,7 +183,7 @@ def _perception(vlm: VLM, world: WorldConfig, count: int) -> Numbers:
 
 
 def _describe_without_picture(vlm: VLM, world: WorldConfig, out: Path, count: int) -> Iterator[tuple[str, list[str]]]:
-    """Sampled descriptions of blank pictures, and of real ones with every image token hidden."""
+    """Sample descriptions of blank pictures, and of real ones with every image token hidden."""
     for name, picture, hide in (("blank", _blank, False), ("hidden", render, True)):
         requests = []
         for index in range(count):
@@ -197,7 +197,7 @@ def _describe_without_picture(vlm: VLM, world: WorldConfig, out: Path, count: in
 
 
 def _blank(scene: Scene) -> Image.Image:
-    """One even color, another for each scene."""
+    """One uniform color, drawn per scene."""
     color = np.random.default_rng(scene.look).integers(60, 230, size=3)
     return Image.new("RGB", (IMAGE_SIZE, IMAGE_SIZE), tuple(int(v) for v in color))
 
@@ -219,7 +219,7 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 
 
 def _fluency(texts: Sequence[str], known: frozenset[tuple[str, str]]) -> dict[str, Estimate]:
-    """Two to five whole sentences, neighboring words as people put them, and no kind introduced twice."""
+    """Fluency: two to five complete sentences, only known word pairs, and no kind introduced twice."""
     metrics = {
         "fluent": mean("fluent", "Descriptions that are fluent", higher_is_better=True),
         "known_bigrams": Metric(
@@ -241,7 +241,7 @@ def _fluency(texts: Sequence[str], known: frozenset[tuple[str, str]]) -> dict[st
 
 
 def _plausibility(texts: Sequence[str]) -> dict[str, Estimate]:
-    """Without a picture: how often something is named at all, and how far it is of one theme."""
+    """Plausibility without a picture: how often objects are named, and how far they share one theme."""
     metrics = {
         "names_objects": mean("names", "Descriptions that name an object", higher_is_better=None),
         "one_theme": Metric(
@@ -264,7 +264,7 @@ def _score(name: str, **values: float) -> Score:
 
 
 def _card(numbers: Mapping[str, Mapping[str, Estimate]], examples: Mapping[str, Sequence[str]], count: int) -> str:
-    """The model card: what it is, what it is for, every number with its interval."""
+    """The model card: description, purpose, and every number with its interval."""
     lines = [
         _CARD_HEAD.format(count=count),
         "| measured | number | value | 95 % interval | n |",

@@ -23,7 +23,7 @@ _PURPOSE = 4  # number of this use of a scene's random streams
 
 @dataclass(frozen=True)
 class Scenes:
-    """The scenes that a benchmark asks about, and where their images are drawn."""
+    """The scenes of a benchmark, and the folder of their images."""
 
     world: WorldConfig
     split: str
@@ -36,7 +36,7 @@ class Scenes:
             yield scene, scene_rng(self.world, self.split, index, _PURPOSE), image_path(self.folder, scene)
 
     def sample(self, scene: Scene, image: str, task: str, prompt: str, about: str = "") -> Sample:
-        """One question on a scene; `about` is the kind it asks after, kept beside the scene's truth."""
+        """One question about a scene; `about` is the kind in question, stored beside the scene's truth."""
         return Sample(
             id=f"{scene.id}/{task}/{about}" if about else f"{scene.id}/{task}",
             images=(image,),
@@ -49,7 +49,7 @@ class Scenes:
 
 @dataclass(frozen=True)
 class LabChair:
-    """Descriptions, judged mention by mention: CHAIR_s, CHAIR_i and recall over kinds."""
+    """Descriptions judged mention by mention: CHAIR_s, CHAIR_i and recall over kinds."""
 
     name: str
     scenes: Scenes

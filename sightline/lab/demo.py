@@ -1,7 +1,7 @@
-"""The main job on the embedded lab: scenes, BDHS pairs, DPO, evaluation of both models, report.
+"""The demo: the whole pipeline on the embedded lab (scenes, BDHS pairs, DPO, evaluation of both models, report).
 
-A composition of the stages and nothing else: each could be run alone by its command. A directory that is complete is
-left as it is, so a demo that was interrupted goes on.
+It only calls stages that also have their own commands. Complete directories are skipped, so an interrupted demo
+resumes.
 """
 
 from collections.abc import Callable
@@ -32,10 +32,10 @@ def run_demo(
     seeds: tuple[int, ...],
     bar: Callable[[str], AbstractContextManager[Progress]],
 ) -> Results:
-    """Run every stage that is not complete in `out`, once for each seed of pairs and training; the report's results.
+    """Run every incomplete stage in `out`, once per seed of pairs and training; returns the report's results.
 
-    `pairs` is the number of preference scenes, `scenes` that of test scenes of each kind; `bar(label)` opens a progress
-    bar. The base model is measured once: its answers are greedy.
+    `pairs` is the number of preference scenes, `scenes` the number of test scenes of each kind; `bar(label)` opens a
+    progress bar. The base model is evaluated once, since its answers are greedy.
     """
     with bar("preference scenes") as progress:
         write_scenes(ScenesConfig(), "preference", pairs, out / "samples", progress)

@@ -1,8 +1,8 @@
 """Instruction data of mixed quality about scenes: conversations, details and complex questions, some of them bad.
 
-A bad question presupposes an object that is not there and is answered all the same; a bad answer has one to three
-mistakes. How often either happens is told (`InstructionNoise`), and what is true stands beside it, so that a filter can
-be judged. `samples` writes them to disk.
+A bad question presupposes an absent object and is answered all the same; a bad answer has one to three mistakes.
+`InstructionNoise` sets their rates, and each sample carries the truth, so that filters can be evaluated. `samples`
+writes them to disk.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ _TURNS = 2  # questions of a conversation
 
 
 class InstructionNoise(BaseModel):
-    """How much of it is bad, and how many candidates a scene has."""
+    """Rates of bad questions and answers, and the number of candidates per scene."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,7 +34,7 @@ class InstructionNoise(BaseModel):
 
 
 def instructions(rng: np.random.Generator, scene: Scene, image: str, noise: InstructionNoise) -> Iterator[Sample]:
-    """The candidates of one scene; those of one instruction differ in their answers alone."""
+    """The candidates of one scene; those of one instruction differ only in their answers."""
     for number in range(noise.questions):
         kind = TYPES[int(rng.integers(len(TYPES)))]
         bad = bool(rng.random() < noise.bad_questions)
@@ -61,7 +61,7 @@ def _as_turns(question: str, text: str) -> tuple[Turn, Turn]:
 
 
 def _ask(rng: np.random.Generator, scene: Scene, kind: str, bad: bool) -> tuple[str, str]:
-    """A question of a type with its true answer; of a bad one the answer is as made up as what it asks for."""
+    """A question of one type with its true answer; for a bad question the answer is made up too."""
     group = _absent(rng, scene) if bad else _one(rng, object_groups(scene))
     if kind == "detail":
         if not bad:
@@ -92,7 +92,7 @@ def _answer(rng: np.random.Generator, scene: Scene, true: str, bad: bool, noise:
 
 
 def _absent(rng: np.random.Generator, scene: Scene) -> ObjectGroup:
-    """An object of the scene's theme that is not there, as one would tell of it."""
+    """A made-up object: an absent kind, of the scene's theme if possible."""
     near = [kind for kind in THEMES[scene.theme] if kind not in scene.kinds]
     kind = _pick(rng, near or [kind for kinds in THEMES.values() for kind in kinds if kind not in scene.kinds])
     x, y = (float(value) for value in rng.uniform(12, IMAGE_SIZE - 12, size=2))

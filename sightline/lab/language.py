@@ -1,7 +1,7 @@
 """Scene -> text: descriptions, captions, questions with their true answers, with the variety of several speakers.
 
 Sentences come from templates with synonyms, several orders and lengths; `parser` reads them back into claims.
-References may be made imperfect on purpose (`ReferenceNoise`), as real instruction data are; what was done is recorded.
+`ReferenceNoise` makes references imperfect on purpose, as real instruction data are, and the changes are recorded.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ Box = tuple[int, int, int, int]
 
 
 class ReferenceNoise(BaseModel):
-    """How often a reference description is wrong, as LLaVA-Instruct's are (they were written without the picture)."""
+    """Error rates of reference descriptions, as in LLaVA-Instruct (written without the picture)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,7 +63,7 @@ class LabQuestion:
 
 
 def object_groups(scene: Scene) -> list[ObjectGroup]:
-    """The scene's objects by kind, in the order they were put down."""
+    """The scene's objects grouped by kind, in drawing order."""
     found: dict[str, list[SceneObject]] = {}
     for item in scene.objects:
         found.setdefault(item.kind, []).append(item)
@@ -84,7 +84,7 @@ def vertical(where: tuple[float, float]) -> str:
 
 
 def relation(a: tuple[float, float], b: tuple[float, float]) -> str | None:
-    """How a lies to b, along the axis on which they are further apart; None where they are too close to say."""
+    """The relation of a to b along the axis of larger distance; None if they are too close."""
     dx, dy = b[0] - a[0], b[1] - a[1]
     if max(abs(dx), abs(dy)) < IMAGE_SIZE * 0.2:
         return None
@@ -94,7 +94,7 @@ def relation(a: tuple[float, float], b: tuple[float, float]) -> str | None:
 
 
 class Speaker:
-    """Says things about scenes; every choice comes from the generator it is given."""
+    """Generates texts about scenes; every choice is drawn from the given generator."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -138,7 +138,7 @@ class Speaker:
         return self._opening(theme, [groups[i] for i in self._rng.permutation(len(groups))])
 
     def remark(self, groups: Sequence[ObjectGroup]) -> str:
-        """A sentence that names nothing new: where one of the groups is, or about nothing."""
+        """A sentence that names nothing new: the place of one group, or a remark without content."""
         names_place = self._rng.random() < 0.7
         return self._where(groups[int(self._rng.integers(len(groups)))]) if names_place else self._mood()
 
@@ -195,7 +195,7 @@ class Speaker:
         return f"{_capital(self.phrase(group, definite=True))} {_be([group])} {place_phrase(group.where, self._rng)}."
 
     def _mood(self) -> str:
-        """A closing remark about nothing."""
+        """A closing remark without content."""
         return self._pick(
             ["The scene is calm.", "Nothing else stands out.", "It looks like a quiet day.", "The background is plain."]
         )
@@ -227,7 +227,7 @@ def relation_phrase(relative: str, other: str, rng: np.random.Generator) -> str:
 def noisy_groups(
     rng: np.random.Generator, theme: str, groups: Sequence[ObjectGroup], noise: ReferenceNoise
 ) -> tuple[list[ObjectGroup], list[str]]:
-    """The groups as an imperfect annotator tells them, and the kinds that are told though absent."""
+    """The groups as an imperfect annotator describes them, and the absent kinds among them."""
     kept = [g for g in groups if rng.random() >= noise.omitted] or [groups[0]]
     recolored = [
         ObjectGroup(g.kind, str(rng.choice([c for c in COLORS if c != g.color])), g.count, g.where, g.small)

@@ -1,9 +1,8 @@
-"""lab-meta: descriptions under the wishes of provider and user, and how often they follow the wish in force.
+"""lab-meta: descriptions under wishes of provider and user, scored by whether they follow the wish in force.
 
-Every scene is asked about twice, under two wishes that contradict each other, so that who always answers alike is
-right once and never twice (MetaAlign, arXiv 2410.14184, whose own measure is not published). `lab-meta` has trained
-wishes about new scenes, `lab-meta-unseen` wishes that nothing was trained on; whether what is told is true is measured
-besides.
+Every scene is used twice, with two contradicting wishes, so that a model that always answers alike is right once and
+never twice (MetaAlign, arXiv 2410.14184, whose own measure is not published). `lab-meta` has trained wishes on new
+scenes, `lab-meta-unseen` wishes that were never trained on; truthfulness is measured as well.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +16,7 @@ from sightline.lab.chair import DESCRIBE, LabChair, Scenes
 from sightline.lab.wishes import draw_contrast, follows, parse_rules
 from sightline.records import Answer, Sample, Score
 
-#: Whose wish stands where: the provider against the user, the user alone, both of one mind.
+#: Sources of the wishes: provider against user, user alone, both agreeing.
 KINDS_OF_TIERS = ("priority", "user", "agreeing")
 UNSEEN = ("object", "wording", "rule")
 _PAIR = "pair"
@@ -25,7 +24,7 @@ _PAIR = "pair"
 
 @dataclass(frozen=True)
 class LabMeta:
-    """`unseen` asks for what was never trained on: other objects, other wordings, another rule, a third each."""
+    """The benchmark; `unseen` uses wishes never trained on: new objects, new wordings, a new rule, a third each."""
 
     name: str
     scenes: Scenes
@@ -60,7 +59,7 @@ class LabMeta:
             unseen = UNSEEN[number % len(UNSEEN)] if self.unseen else ""
             contrast = draw_contrast(rng, scene, unseen=unseen)
             if contrast is None:
-                continue  # no object of the scene would do
+                continue  # the scene has no suitable object
             kind = KINDS_OF_TIERS[int(rng.integers(len(KINDS_OF_TIERS)))]
             sides = (contrast.wanted, contrast.against)
             for place, (mine, other) in enumerate((sides, sides[::-1])):
@@ -81,5 +80,5 @@ class LabMeta:
         )
 
     def combine(self, scores: Iterable[Score]) -> Iterator[Score]:
-        """Put on the second answer about a scene whether both follow; the two stand together."""
+        """Mark the second of two adjacent answers about a scene with whether both follow."""
         return both_right(scores, "follows", "both", lambda _: (_PAIR,))

@@ -1,4 +1,4 @@
-"""The lab's truth as a judge: how right an answer is, for `judges.judge`; as a writer it is `rewriting`."""
+"""The lab's ground truth as a judge (`judges.judge`); `oracle_writer` uses it as a writer."""
 
 from sightline.evals.yes_no import parse_yes_no
 from sightline.judges.judge import Verdict
@@ -9,17 +9,17 @@ from sightline.lab.world import Scene
 from sightline.models.requests import JudgeInput
 from sightline.recipes.curation.conversations import QUESTION_REQUEST
 
-MISTAKE = 0.1  # what a mistake takes off the answer to a question
-_FACTS = 3  # of each kind in a scene: that it is there, its color, its number
+MISTAKE = 0.1  # penalty per mistake in the answer to a question
+_FACTS = 3  # per kind in a scene: presence, color, number
 _PLACES = frozenset({"left", "right", "top", "bottom", "above", "below"})
 _NUMBERS = {name: number for number, name in COUNT_WORDS.items()} | {str(number): number for number in COUNT_WORDS}
 
 
 def score(item: JudgeInput) -> Verdict:
-    """How right and how complete an answer is; 1 is the whole truth, and to leave a true fact out never helps.
+    """Score an answer's correctness and completeness; 1 is the whole truth, and omitting a true fact never helps.
 
-    A description: the F1 of the facts it states, as `facts_f1`. A question's answer: 1 where it agrees with the
-    reference in what was asked for, else 0, less 0.1 for each mistake; a wrong answer is itself a mistake. The
+    A description: the F1 of the facts it states, as `facts_f1`. A question's answer: 1 if it agrees with the
+    reference on the question, else 0, minus 0.1 per mistake; a wrong answer is itself a mistake. The
     aspects are `right` (the share of the scene's kinds that a description names; whether an answer agrees) and
     `mistakes` (their number, negative).
     """
@@ -44,9 +44,9 @@ def score(item: JudgeInput) -> Verdict:
 def facts_f1(claims: Claims, verdict: Judgement, scene: Scene) -> float:
     """F1 of the facts that a text states against those of the scene, from 0 to 1.
 
-    The scene has three facts a kind: that it is there, its color, its number. A text states those that it names, once
-    however often; all of an absent kind are false, and so is each relation that does not hold. To state a further fact
-    raises the expected score where it is right with a probability above half the score, so never below one half.
+    The scene has three facts per kind: presence, color, number. Repeated facts count once; all facts of an absent kind
+    are false, and so is each wrong relation. Stating a further fact raises the expected score if its probability of
+    being right exceeds half the score, which is at most one half.
     """
     stated: set[tuple[str, str]] = set()
     for mention in claims.mentions:
@@ -62,12 +62,12 @@ def facts_f1(claims: Claims, verdict: Judgement, scene: Scene) -> float:
 
 
 def is_description(prompt: str) -> bool:
-    """Whether the prompt asks to describe the picture, and not for one thing in it."""
+    """Whether the prompt asks for a description, not a specific question."""
     return prompt in (*DESCRIBE_PROMPTS, *CAPTION_PROMPTS)
 
 
 def mistakes(verdict: Judgement) -> int:
-    """Everything that is wrong in a text, counted."""
+    """The number of mistakes in a text."""
     return sum(
         len(found)
         for found in (verdict.hallucinated, verdict.wrong_colors, verdict.wrong_counts, verdict.wrong_relations)
@@ -75,7 +75,7 @@ def mistakes(verdict: Judgement) -> int:
 
 
 def _agree(answer: str, reference: str) -> bool:
-    """Whether the answer says what the true one says: yes or no, else its first number, colors and places."""
+    """Whether an answer agrees with the reference: yes or no, else its numbers, colors and places."""
     if reference.split(".")[0].split(",")[0].lower() in ("yes", "no"):
         return parse_yes_no(answer) == parse_yes_no(reference)
     given, true = (

@@ -1,7 +1,6 @@
 """Questions about a scene with true answers, and the prompts that ask for descriptions.
 
-Used for the VLM's instruction data and, through other seeds, for preference and test samples; wording lives here and in
-`language`, scoring in `benches`.
+Used for the VLM's instruction data and, with other seeds, for preference and test samples; `benches` has the scoring.
 """
 
 from collections.abc import Sequence
@@ -65,7 +64,7 @@ def color(rng: np.random.Generator, group: ObjectGroup) -> LabQuestion:
 
 
 def position(rng: np.random.Generator, group: ObjectGroup) -> LabQuestion:
-    """`Where is the cup?`, answered by a third of the picture in each direction; asked of single objects only."""
+    """`Where is the cup?`, answered by a third of the picture in each direction; for single objects only."""
     name = _pick(rng, spoken_names(group.kind))
     text = _pick(rng, (f"Where is the {name}?", f"Where in the image is the {name}?"))
     place = place_phrase(group.where, rng)
@@ -74,7 +73,7 @@ def position(rng: np.random.Generator, group: ObjectGroup) -> LabQuestion:
 
 
 def spatial(rng: np.random.Generator, a: ObjectGroup, b: ObjectGroup) -> LabQuestion | None:
-    """`Is the cup to the left of the plate?`; None where the two are too close to say."""
+    """`Is the cup to the left of the plate?`; None if the two are too close."""
     truth = relation(a.where, b.where)
     if truth is None:
         return None
@@ -97,7 +96,7 @@ def place(rng: np.random.Generator, scene: Scene) -> LabQuestion:
 
 
 def draw_question(rng: np.random.Generator, scene: Scene) -> LabQuestion:
-    """One question of any task, as instruction data mix them; absent kinds are asked for evenly over all kinds."""
+    """Draw a question of any task, mixed as in instruction data; absent kinds are drawn uniformly."""
     groups = object_groups(scene)
     singles = [g for g in groups if g.count == 1]
     roll = rng.random()
@@ -120,7 +119,7 @@ def draw_question(rng: np.random.Generator, scene: Scene) -> LabQuestion:
 
 
 def question_score(text: str, scene: Scene) -> float:
-    """From 0 to 1: nothing for a question about what is not there, more the more of the scene it is about."""
+    """Score a question from 0 to 1: 0 if it presupposes absent objects, higher the more of the scene it covers."""
     if text in (*DESCRIBE_PROMPTS, *CAPTION_PROMPTS):
         return 1.0
     kinds = {mention.kind for mention in parse_claims(text).mentions}

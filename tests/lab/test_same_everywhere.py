@@ -6,11 +6,11 @@ import sys
 
 PROGRAM = """
 import numpy as np
-from sightline.lab.oracle_writer import spoiled
+from sightline.lab.oracle_writer import spoil
 from sightline.lab.words import WorldConfig
 from sightline.lab.world import scenes
 for number, scene in enumerate(scenes(WorldConfig(), "preference", 400)):
-    print(spoiled(np.random.default_rng(number), f"There is a {scene.objects[0].kind}.", scene))
+    print(spoil(np.random.default_rng(number), f"There is a {scene.objects[0].kind}.", scene))
 """
 
 

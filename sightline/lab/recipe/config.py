@@ -1,4 +1,4 @@
-"""The recipe's settings, one class; every number that shapes the base VLM stands here with its reason."""
+"""The recipe's settings: every number that shapes the base VLM, with its reason."""
 
 from pydantic import Field
 
@@ -8,7 +8,7 @@ from sightline.lab.words import WorldConfig
 
 
 class Phase(Config):
-    """One phase of instruction tuning, with a learning-rate schedule of its own."""
+    """One phase of instruction tuning, with its own learning-rate schedule."""
 
     steps: int
     described: float = Field(ge=0, le=1, description="share of rows with a picture that are descriptions")
@@ -50,7 +50,7 @@ class RecipeConfig(Config):
     align_steps: int = Field(default=200, description="projector alone, to the words of what its patches show")
     phases: tuple[Phase, ...] = (
         Phase(steps=1600, described=0.6, text_only=0.07, lost=0.05),
-        # After the first, 11 % of natural validation descriptions hallucinated: references that are wrong more often.
+        # After the first phase, 11 % of natural validation descriptions hallucinated; this one uses noisier references.
         Phase(steps=160, described=0.85, text_only=0.07, lost=0.05, noise=ReferenceNoise(companion=0.95)),
     )
     batch_size: int = 32

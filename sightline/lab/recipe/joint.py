@@ -1,6 +1,6 @@
-"""The untrained LLaVA around the tower, and next-token training on `TokenRow`s: the prior and instruction tuning.
+"""The untrained LLaVA around the tower, and its next-token training on `TokenRow`s: prior and instruction tuning.
 
-They differ in what is trained and whether pictures are shown. The tower is frozen from here on, so each scene's
+The two differ in the trained parameters and in whether pictures are shown. The tower is frozen, so each scene's
 features are computed once.
 """
 
@@ -29,13 +29,13 @@ from sightline.lab.recipe.optimize import fast_format, make_optimizers, schedule
 from sightline.lab.recipe.perception import PIXEL_MEAN, PIXEL_STD, normalize, patch_features, vision_config
 from sightline.lab.world import IMAGE_SIZE, Scene
 
-QUESTIONS = 6  # turns of a round; one picture serves them all
-Turn = tuple[str, str]  # what the user says, what the assistant answers
+QUESTIONS = 6  # questions per round, all on one picture
+Turn = tuple[str, str]  # user prompt, assistant answer
 Conversation = tuple[Turn, ...]
 
 
 def description(rng: np.random.Generator, scene: Scene, noise: ReferenceNoise) -> tuple[Turn, list[str]]:
-    """A prompt, an imperfect reference description, and the kinds it names though absent."""
+    """A prompt, an imperfect reference description, and the absent kinds it names."""
     groups, absent = noisy_groups(rng, scene.theme, object_groups(scene), noise)
     prompt = DESCRIBE_PROMPTS[int(rng.integers(len(DESCRIBE_PROMPTS)))]
     return (prompt, Speaker(rng).describe(scene.theme, groups)), absent
@@ -48,7 +48,7 @@ def caption(rng: np.random.Generator, scene: Scene) -> Turn:
 
 
 def conversation(rng: np.random.Generator, scene: Scene, noise: ReferenceNoise, described: float) -> Conversation:
-    """One row: a description, or a round of questions about the scene, now and then with a caption first."""
+    """One row: a description, or a round of questions about the scene, sometimes with a caption first."""
     if rng.random() < described:
         return (description(rng, scene, noise)[0],)
     turns = [caption(rng, scene)] if rng.random() < 0.3 else []
@@ -64,7 +64,7 @@ _POOL = 4  # batches drawn together and sorted by length: less padding
 
 @dataclass(frozen=True)
 class TokenRow:
-    """Token ids with the image token repeated once per patch, labels of the same length, and whose features go in."""
+    """Token ids with one image token per patch, labels of the same length, and the index of the picture's features."""
 
     ids: tuple[int, ...]
     labels: tuple[int, ...]
@@ -77,7 +77,7 @@ Batch = Sequence[TokenRow]
 def tokenize(
     tokenizer: PreTrainedTokenizerFast, conversation: Conversation, picture: int | None, patches: int
 ) -> TokenRow:
-    """The ids that the processor's chat template would give, with labels on answers and their end tokens."""
+    """The ids of the processor's chat template, with labels on answers and their end tokens."""
     ids: list[int] = [tokenizer.bos_token_id]
     labels: list[int] = [IGNORED]
     for number, (question, answer) in enumerate(conversation):
@@ -105,7 +105,7 @@ def collate(rows: Sequence[TokenRow], pad: int) -> tuple[Tensor, Tensor]:
 
 
 def length_batches(draw: Callable[[], TokenRow], size: int, rng: np.random.Generator) -> Iterator[Batch]:
-    """Batches of rows of about equal length, without end."""
+    """Endless batches of rows of similar length."""
     while True:
         pool = sorted((draw() for _ in range(size * _POOL)), key=lambda row: len(row.ids))
         for number in rng.permutation(_POOL):
@@ -140,7 +140,7 @@ def make_llava(
         tie_word_embeddings=True,
     )
     model = LlavaForConditionalGeneration(config)
-    model.set_attn_implementation("eager")  # see perception: faster than SDPA here, and training only
+    model.set_attn_implementation("eager")  # faster than SDPA here (see `perception`); training only
     model.model.vision_tower.load_state_dict(tower.state_dict())
     model.model.vision_tower.requires_grad_(False)
     return model
@@ -148,7 +148,7 @@ def make_llava(
 
 @torch.no_grad()
 def encode_pictures(model: LlavaForConditionalGeneration, pixels: np.ndarray) -> Tensor:
-    """What the frozen tower sees of each picture (uint8 [scene, height, width, 3]), bfloat16 [scene, patch, width]."""
+    """The frozen tower's features of each picture (uint8 [scene, height, width, 3]), bfloat16 [scene, patch, width]."""
     chunks = []
     for start in range(0, len(pixels), 64):
         some = normalize(pixels[start : start + 64], model.device)

@@ -1,8 +1,7 @@
-"""The vision tower: a small CLIP ViT trained on unbiased scenes to say what each patch shows.
+"""The vision tower: a small CLIP ViT trained on unbiased scenes to predict the content of each patch.
 
-Dense supervision (kind, color, object centers and place of each patch) is far cheaper than learning to see from
-captions, and on unbiased scenes it cannot learn that cups come with plates. The heads are thrown away; `joint` comes
-next.
+Dense supervision (kind, color, object centers and place of each patch) is far cheaper than captions, and on unbiased
+scenes the tower cannot learn that cups come with plates. The heads are discarded; `joint` is the next stage.
 """
 
 import math
@@ -25,13 +24,13 @@ from sightline.lab.world import IMAGE_SIZE, sample_scene
 #: Mean and standard deviation of the lab's pixels, used by the tower's training and by the image processor alike.
 PIXEL_MEAN, PIXEL_STD = (0.67, 0.67, 0.64), (0.17, 0.16, 0.20)
 COLOR_NAMES = tuple(COLORS)
-_SCENES_A_WORKER = 500  # a process takes some seconds to start
-_LEAST_SHARE = 0.12  # a patch shows an object if at least this share of its pixels is the object's
+_SCENES_A_WORKER = 500  # starting a process takes seconds
+_LEAST_SHARE = 0.12  # smallest share of a patch's pixels for an object to count as shown
 _KIND_CLASSES, _COLOR_CLASSES = len(KINDS) + 1, len(COLORS) + 1
 
 
 class Views:
-    """Rendered scenes with what each patch shows: pixels uint8 [scene, 96, 96, 3], kinds and colors [scene, patch].
+    """Rendered scenes with patch labels: pixels uint8 [scene, 96, 96, 3], kinds and colors [scene, patch].
 
     Kinds and colors count from 1; 0 is background.
     """
@@ -79,7 +78,7 @@ def normalize(pixels: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
 
 
 def vision_config(recipe: RecipeConfig) -> CLIPVisionConfig:
-    """A CLIP vision transformer without anything unusual."""
+    """The config of a standard CLIP vision transformer."""
     return CLIPVisionConfig(
         hidden_size=recipe.width,
         intermediate_size=recipe.width * 3,
@@ -93,7 +92,7 @@ def vision_config(recipe: RecipeConfig) -> CLIPVisionConfig:
 
 
 def patch_features(tower: CLIPVisionModel, pixels: Tensor) -> Tensor:
-    """What LLaVA takes from the tower: the last hidden state without the class token, [batch, patch, width]."""
+    """The tower's features for LLaVA: the last hidden state without the class token, [batch, patch, width]."""
     hidden: Tensor = tower(pixel_values=pixels).last_hidden_state
     return hidden[:, 1:]
 
@@ -136,13 +135,13 @@ def _dense_loss(tower: CLIPVisionModel, head: nn.Linear, views: Views, rows: np.
         F.cross_entropy(kind, kinds.flatten())
         + 0.3 * F.cross_entropy(color, colors.flatten())
         + 0.5 * F.binary_cross_entropy_with_logits(center.squeeze(-1), centers.flatten())
-        # Nothing else needs the place in the last layer, and who reads the features could not say where things are.
+        # Without it the last layer would drop positions, and the language model could not locate objects.
         + 0.1 * (F.cross_entropy(row, place // side) + F.cross_entropy(column, place % side))
     )
 
 
-_COLOR_SHARE, _PLACE_SHARE = 0.25, 0.25  # of what a patch should say; the rest is its kind
-_BACKGROUND_WEIGHT = 0.3  # three of four patches show nothing
+_COLOR_SHARE, _PLACE_SHARE = 0.25, 0.25  # shares of a patch's target distribution; the rest is its kind
+_BACKGROUND_WEIGHT = 0.3  # three of four patches are background
 _RATE = 2e-3
 
 
@@ -184,7 +183,7 @@ def align(
 
 
 def target_words(tokenizer: PreTrainedTokenizerFast, names: tuple[tuple[str, ...], ...]) -> Tensor:
-    """[1 + len(names), vocabulary]: the first tokens of each one's names, evenly; nothing says the end token."""
+    """[1 + len(names), vocabulary]: uniform over the first tokens of each entry's names; row 0 is the end token."""
     table = torch.zeros(1 + len(names), len(tokenizer))
     table[0, tokenizer.eos_token_id] = 1
     for number, synonyms in enumerate(names, start=1):
@@ -194,7 +193,7 @@ def target_words(tokenizer: PreTrainedTokenizerFast, names: tuple[tuple[str, ...
 
 
 def _places(tokenizer: PreTrainedTokenizerFast, patches: int) -> Tensor:
-    """[patches, vocabulary]: the words for the thirds of the picture in which the middle of each patch lies."""
+    """[patches, vocabulary]: the words for the thirds of the picture that hold each patch's center."""
     grid = math.isqrt(patches)
     middles = [(number + 0.5) * IMAGE_SIZE / grid for number in range(grid)]
     table = torch.zeros(patches, len(tokenizer))
@@ -207,9 +206,9 @@ def _places(tokenizer: PreTrainedTokenizerFast, patches: int) -> Tensor:
 
 @torch.no_grad()
 def rescale(model: LlavaForConditionalGeneration, features: Tensor) -> None:
-    """Make projected features as large as words' embeddings.
+    """Scale projected features to the size of word embeddings.
 
-    The final norm hides how large a vector is; the first layer's residual stream does not.
+    The final norm removes a vector's size; the first layer's residual stream does not.
     """
     projector = model.model.multi_modal_projector
     projected: Tensor = projector(features.float())

@@ -1,7 +1,7 @@
-"""The benchmark of pictures and sounds: accuracy by what a question needs, and what wrong answers go by.
+"""The benchmark of pictures and sounds: accuracy by the media a question needs, and the source of wrong answers.
 
-`shared-media` shows each question what it needs, and see and hear beside the other input too; `shared-media-picture`
-and `-sound` are for models of one kind and show what they take. It is reached by name through the registry.
+`shared-media` gives each question the media it needs, and single-media questions also with the other input added;
+`shared-media-picture` and `-sound` are for models of one medium. `sightline.evals.registry` lists them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from sightline.records import Answer, Pair, Sample, Score
 SEE, HEAR, BOTH = "see", "hear", "both"
 BESIDE = "-beside"  # the same question with the other input shown too
 WHERE = {SEE: "in the picture", HEAR: "in the sound", BOTH: "in both"}
-#: What a question is asked of.
+#: The media a question needs.
 NEEDS = {SEE: (PICTURE,), HEAR: (SOUND,), BOTH: (PICTURE, SOUND)}
 _TRAINING, _ASKING = 1, 2
 
@@ -29,14 +29,14 @@ def question(task: str, options: Sequence[str]) -> str:
 
 
 def answer(kind: str) -> str:
-    """`The cow.`: behind a space the lab's tokenizer has the word whole, which in capitals it spells out in pieces."""
+    """`The cow.`: after a space the word is one token of the lab's tokenizer; capitalized it would be several."""
     return f"The {kind}."
 
 
 def media_questions(world: WorldConfig, split: str, count: int, folder: Path) -> Iterator[Sample]:
-    """Five questions on each of `count` soundscapes: see and hear, each alone and beside the other, and both.
+    """Five questions on each of `count` soundscapes: see and hear, each alone and with the other input, and both.
 
-    `truth` has the right kind under "answer", and which options are only seen, only heard, or neither.
+    `truth` has the right kind under "answer", the options, and those only seen or only heard.
     """
     for soundscape in soundscapes(world, split, count):
         rng, paths = question_rng(world, soundscape, _ASKING), media_paths(folder, soundscape)
@@ -64,7 +64,7 @@ def media_questions(world: WorldConfig, split: str, count: int, folder: Path) ->
 
 
 def lessons(world: WorldConfig, count: int, folder: Path, task: str) -> Iterator[Pair]:
-    """Training rows of one kind of media: SEE or HEAR, each with its own input alone; the answer is the chosen one."""
+    """Training pairs of one task, SEE or HEAR, with that task's input only; `chosen` is the right answer."""
     for soundscape in soundscapes(world, "preference", count):
         rng, paths = question_rng(world, soundscape, _TRAINING), media_paths(folder, soundscape)
         there = {SEE: (*soundscape.shared, *soundscape.seen), HEAR: (*soundscape.shared, *soundscape.heard)}[task]
@@ -101,7 +101,7 @@ def shared_media(name: str, setting: BenchmarkSetting) -> Benchmark:
 
 @dataclass(frozen=True)
 class SharedMedia:
-    """Questions of `questions.media_questions`; `only` names the kind of a model that takes one."""
+    """The benchmark of `media_questions`; `only` names the medium of a single-media model."""
 
     name: str
     world: WorldConfig
@@ -152,12 +152,12 @@ class SharedMedia:
 
 
 def _restrict_media(sample: Sample, kind: str) -> Sample:
-    """The same question to a model that takes one kind alone."""
+    """The same question with the media of one kind only."""
     images = tuple(image for image, each in zip(sample.images, sample.media, strict=True) if each == kind)
     return sample.model_copy(update={"images": images, "media": (kind,) * len(images)})
 
 
 def _first_kind(text: str) -> str | None:
-    """The kind that an answer names first; None where it names none."""
+    """The first kind that an answer names, or None."""
     words = "".join(c if c.isalpha() else " " for c in text.lower()).split()
     return next((word for word in words if word in AUDIBLE), None)

@@ -1,8 +1,8 @@
-"""The model that hears: the base's language model with a sound encoder and a projector of its own, made from seed.
+"""The sound model: the base's language model with a sound encoder and projector trained from a seed.
 
-As for the eye (`recipe.alignment`), the truth of every patch is known, so that encoder and projector learn it directly:
-read through the language model's own final norm and head, a patch says the words of what sounds in it. The language
-model stays as it is; its adapter is trained by `train`.
+As in `recipe.perception`, the content of every patch is known, so encoder and projector are trained on it directly:
+through the language model's final norm and head, a patch must predict the words of its sounds. The language model is
+frozen; `sightline.train` trains its adapter.
 """
 
 import copy
@@ -62,19 +62,19 @@ class SoundStudyConfig(Config):
     batch_size: int = Field(default=64, description="questions answered at a time")
 
 
-_SILENT_WEIGHT = 0.3  # of a patch in which nothing sounds
-_MEAN, _STD = 0.25, 0.3  # of the spectrograms' pixels, about
+_SILENT_WEIGHT = 0.3  # weight of a silent patch
+_MEAN, _STD = 0.25, 0.3  # approximate, of the spectrograms' pixels
 
 
 def make_ear(config: EarConfig, out: Path, progress: Progress | None = None) -> Path:
-    """The stage: a LLaVA directory whose pictures are spectrograms; `out` is returned."""
+    """The stage `lab ear`: write a LLaVA directory whose pictures are spectrograms; returns `out`."""
     stage = Stage.open(out, "lab ear", config, {"base": BASE}, config.seed)
     if stage.done:
         return out
     processor = AutoProcessor.from_pretrained(BASE)  # type: ignore[no-untyped-call]
     model = untrained_model(config)
     losses = [loss for _, loss in train_ear(config, model, processor.tokenizer, progress)]
-    torch.nn.Module.to(model, torch.bfloat16)  # as the base is; its own weights come through unrounded
+    torch.nn.Module.to(model, torch.bfloat16)  # as the base, whose weights are not changed by it
     with quiet():
         model.save_pretrained(out)
         make_processor(processor).save_pretrained(out)
@@ -106,7 +106,7 @@ def untrained_model(config: EarConfig) -> LlavaForConditionalGeneration:
 
 
 def make_processor(known: LlavaProcessor) -> LlavaProcessor:
-    """The base's processor with its image part made for spectrograms."""
+    """The base's processor with an image processor for spectrograms."""
     side = {"height": SIDE, "width": SIDE}
     images = CLIPImageProcessorPil(
         do_resize=False, size=side, do_center_crop=False, crop_size=side, image_mean=[_MEAN] * 3, image_std=[_STD] * 3
@@ -146,7 +146,7 @@ def train_ear(
         weight.requires_grad_(True)
     words = target_words(tokenizer, tuple(spoken_names(kind) for kind in AUDIBLE))
     final_norm = model.model.language_model.get_submodule("norm")
-    # Not Muon, as for the base: its products in bfloat16 take longer than all of so small a model.
+    # Unlike the base, no Muon: its bfloat16 products take longer than the rest of so small a model.
     optimizer = torch.optim.AdamW(weights, config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay)
     rng = np.random.default_rng([config.seed, 31])
     for step in schedule_steps([optimizer], config.steps):
@@ -167,7 +167,7 @@ def train_ear(
 
 
 def _views(config: EarConfig) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Spectrograms of unbiased sources [sound, bin, frame], and what sounds in each patch [sound, patch, kind]."""
+    """Spectrograms of unbiased sources [sound, bin, frame], and the kinds in each patch [sound, patch, kind]."""
     pixels = np.empty((config.sounds, SIDE, SIDE), np.uint8)
     sounding = np.zeros((config.sounds, (SIDE // PATCH) ** 2, len(AUDIBLE)), np.bool_)
     for number in range(config.sounds):

@@ -1,7 +1,6 @@
-"""`sightline lab compose`: models that see, models that hear, what is composed of them, one trained on both at once.
+"""`sightline lab compose`: picture and sound models, models composed of them, and one trained on both media.
 
-A composition of stages and nothing else: each could be run alone by its command, and one that is complete is left as it
-is, so that a study that was killed goes on. The table of its results is `results`.
+It only calls stages that also have their own commands. Complete stages are skipped, so an interrupted study resumes.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +31,7 @@ from sightline.records.store import read_json, replacing, write_json, write_rows
 from sightline.train.config import TrainConfig
 from sightline.train.run import ADAPTER, train
 
-#: Model -> what the table calls it, and its benchmark.
+#: Model -> its label in the table, and its benchmark.
 MODELS = {
     "picture": ("picture model alone", "shared-media-picture"),
     "sound": ("sound model alone", "shared-media-sound"),
@@ -56,7 +55,7 @@ class MediaResult(Row):
 
 
 class MediaResults(Row):
-    """All of it, as `results.json` holds it: model -> kind of question -> result; weights by model and seed."""
+    """The content of `results.json`: model -> kind of question -> result; weights by model and seed."""
 
     seeds: tuple[int, ...]
     scenes: int
@@ -128,7 +127,7 @@ def _percent(estimate: Estimate, *, signed: bool = False) -> str:
     return f"{form.format(100 * estimate.value)} ({low} to {high})"
 
 
-#: What is composed: name -> the settings beside the members, which are trained with two adapters where `decoupled`.
+#: Compositions: name -> settings besides the members, which have two adapters each if `decoupled`.
 COMPOSED: dict[str, dict[str, Any]] = {
     "mean": {},
     "ties": {"merge": "ties", "weights": (1.0, 1.0)},
@@ -150,12 +149,12 @@ class Study:
 
     @property
     def models(self) -> dict[str, Path]:
-        """Base models by kind of media; those of both kinds without adapters are the joint model's."""
+        """Base models by medium; the joint model starts from both, composed without adapters."""
         return {PICTURE: BASE, SOUND: self.out / "ear", JOINT: self.out / BARE}
 
 
 def run_study(study: Study, seeds: tuple[int, ...]) -> MediaResults:
-    """Run what is not complete, once for each seed of training, and write `results.json` and `results.md`."""
+    """Run all incomplete stages, once per training seed, and write `results.json` and `results.md`."""
     with study.bar("ear") as progress:
         make_ear(study.config.ear, study.out / "ear", progress)
     members = {name: MemberConfig(model=study.models[name]) for name in (PICTURE, SOUND)}
@@ -212,7 +211,7 @@ def _ask(study: Study, folder: Path, name: str, model: Path, benchmark: str, ada
 
 
 class _Rows(Config):
-    """What decides a directory of rows, for its manifest."""
+    """The settings that identify a directory of rows, for its manifest."""
 
     world: WorldConfig
     tasks: tuple[str, ...]
@@ -234,7 +233,7 @@ def _write_lessons(study: Study, name: str, tasks: tuple[str, ...]) -> None:
 
 
 def _write_validation(study: Study) -> None:
-    """Questions for the search of weights: see and hear alone, and both; beside the other input nothing is asked."""
+    """Write the questions for the weight search: see, hear, and both; none with an added input."""
     out, config = study.out / "validation", study.config
     request = _Rows(world=config.world, tasks=(), count=config.validation)
     stage = Stage.open(out, "lab validation", request, {}, config.world.seed)
