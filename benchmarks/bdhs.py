@@ -1,4 +1,4 @@
-"""BDHS pairs a second on the lab's model: Sightline's builder against a plain loop over Transformers' `generate`.
+"""BDHS pairs per second on the lab's model: Sightline's builder against a plain loop over Transformers' `generate`.
 
 Both use the demo's bdhs.yaml on the same samples, from opening the model to the last answer, in fresh processes that
 take turns. The loop calls `generate` once for every sentence of every try of every sample; it may run on fewer
@@ -13,7 +13,7 @@ def main() -> None:
     """Run both sides and print the ratio."""
     parser = options(__doc__)
     parser.add_argument("--samples", type=int, default=128)
-    parser.add_argument("--loop-samples", type=int, default=32, help="of the same samples, the first so many")
+    parser.add_argument("--loop-samples", type=int, default=32, help="number of those samples for the loop")
     args = parser.parse_args()
     samples, fewer = (4, 2) if args.tiny else (args.samples, min(args.samples, args.loop_samples))
     with Runs(args.threads) as runs:

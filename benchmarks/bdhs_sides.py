@@ -1,6 +1,6 @@
-"""What `bdhs.py` runs in a fresh process: samples of the lab, Sightline's builder, or a loop over Transformers alone.
+"""The sides of `bdhs.py`, each in a fresh process: lab samples, Sightline's builder, or a plain Transformers loop.
 
-The loop is what a careful user writes who has `generate` and no more: sample by sample, try by try, sentence by
+The loop is what a careful user writes with `generate` alone: sample by sample, try by try, sentence by
 sentence, one call each, the image tokens hidden by zeros in the attention mask and the positions given by hand so that
 hiding moves no token. Which tokens to hide, where to cut and what counts as similar are text and arithmetic and are
 taken from Sightline, so that both sides do the same work.
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import datasets  # noqa: F401  # the builder imports it when it writes; that second is not its work
+import datasets  # noqa: F401  # the builder imports it when writing; do not measure that second
 import numpy as np
 import torch
 from common import LAB
@@ -62,13 +62,13 @@ def loop(folder: Path, count: int, config: BDHSConfig, seed: int, **_: Any) -> d
 
 
 class Writer:
-    """The model, and how one rejected answer is written with it."""
+    """Writes rejected answers with the model."""
 
     def __init__(self, config: BDHSConfig) -> None:
         self.processor = AutoProcessor.from_pretrained(MODEL)
         self.model = AutoModelForImageTextToText.from_pretrained(MODEL, dtype=torch.float32).eval()
         self.config = config
-        # Where bfloat16 is the slower one, a careful user turns it off, as Sightline does.
+        # As Sightline, turn bfloat16 off where it is slower.
         self.autocast = config.autocast and torch.backends.cpu.get_cpu_capability() not in SLOW
         self._similarity = make_similarity(config.similarity)
 
@@ -92,7 +92,7 @@ class Writer:
         return answer, number
 
     def image_tokens(self, prompt: str, picture: Image.Image) -> int:
-        """How many tokens can be hidden."""
+        """The number of tokens that can be hidden."""
         return int((self._inputs(prompt, picture, "")["input_ids"] == self.processor.image_token_id).sum())
 
     @torch.no_grad()
@@ -131,7 +131,7 @@ class Writer:
 
 
 def agree(folder: Path, count: int, config: BDHSConfig, seed: int, **_: Any) -> dict[str, Any]:
-    """How many greedy continuations, in float32, are the same text on both sides: both hide the same tokens."""
+    """Count identical greedy float32 continuations of the two sides, which hide the same tokens."""
     exact = config.model_copy(update={"autocast": False, "max_new_tokens": 40})
     writer, vlm, rng = Writer(exact), load_vlm(MODEL), np.random.default_rng(seed)
     requests, texts = [], []

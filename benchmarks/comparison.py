@@ -1,4 +1,4 @@
-"""Sightline against TRL on one job: runs that take turns, and the ratios between them."""
+"""Sightline against TRL on one job: alternating runs, and their ratios."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ WEIGHT_BYTES = {"float32": 4, "bfloat16": 2}
 
 
 def compare(runs: Runs, job: Job, prepared: Run, *, repeat: int, full: bool) -> dict[str, Any]:
-    """The ratios, and the numbers they are made of.
+    """The ratios, with the numbers behind them.
 
     Speeds are pairs a second of the whole call, TRL's for three epochs extrapolated from one unless `full`;
     `speedup_later_steps` is that of a step alone once Sightline has kept what it keeps. The ratio of memory is
@@ -48,7 +48,7 @@ def compare(runs: Runs, job: Job, prepared: Run, *, repeat: int, full: bool) -> 
 
 
 def describe(job: Job, prepared: Run, ours: Run) -> dict[str, Any]:
-    """What was run."""
+    """The settings of the runs."""
     return {
         "model": f"{job.kind} {job.size}",
         "parameters": prepared["parameters"],
@@ -86,6 +86,6 @@ def _side(of: list[Run], weights: int, speed: float, speed_3: float) -> dict[str
 
 
 def _difference(ours: list[Run], theirs: list[Run]) -> float:
-    """The largest difference of two losses of the same step; the shorter run ends the comparison."""
+    """The largest difference between losses of the same step, up to the end of the shorter run."""
     steps = (zip(a["losses"], b["losses"], strict=False) for a in ours for b in theirs)
     return max((abs(a - b) for pairs in steps for a, b in pairs), default=0.0)

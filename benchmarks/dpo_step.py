@@ -27,7 +27,7 @@ def main() -> None:
         default=Job.trl_gradient_checkpointing,
     )
     parser.add_argument("--both", action="store_true", help="run TRL with and without gradient checkpointing")
-    parser.add_argument("--full", action="store_true", help="measure TRL's three epochs too")
+    parser.add_argument("--full", action="store_true", help="also measure TRL's three epochs")
     args = parser.parse_args()
     if not has_trl():
         sys.exit("TRL is not installed; it comes with the extra: pip install -e '.[bench]'")

@@ -1,4 +1,4 @@
-"""Answers a second of an evaluation whose questions share pictures, against the same questions one by one.
+"""Answers per second of an evaluation whose questions share pictures, against the same questions one by one.
 
 Lab-POPE (six questions a picture) on the lab's model, greedy, in float32, in fresh processes that take turns: the
 questions in the benchmark's order and in batches, as `sightline eval` asks them, and one at a time. `sharing` compares

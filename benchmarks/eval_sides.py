@@ -1,4 +1,4 @@
-"""What `eval_sharing.py` runs in a fresh process: lab-POPE answered together, apart, or one by one.
+"""The sides of `eval_sharing.py`, each in a fresh process: lab-POPE answered together, apart, or one by one.
 
 The pictures are drawn, torch is imported and the model is opened before the clock starts; pictures are opened, encoded
 and passed through the tower while it runs.

@@ -1,4 +1,4 @@
-"""How near a DPO step is to the floor: its share of the rate at which this machine multiplies matrices.
+"""A DPO step against the hardware floor: its share of this machine's matrix multiplication rate.
 
 The floating-point operations that Sightline's own step does (counted as they run; attention as if no key were masked)
 over its seconds, divided by the best rate of square products and of products of the step's own shapes, in the same
@@ -12,7 +12,7 @@ from typing import Any
 from common import Job, Runs, first_job, median, report, training_options, versions
 from comparison import describe
 
-IMAGE_AND_PROMPT = 600  # tokens, for the shapes to try alone
+IMAGE_AND_PROMPT = 600  # tokens, only for the shapes to try
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def measure(runs: Runs, job: Job, prepared: dict[str, Any], *, repeat: int) -> dict[str, Any]:
-    """The share, with what it is made of; the rate is measured before and after the steps."""
+    """The share and its components; the rate is measured before and after the steps."""
     one, two = (runs.run(job, side="sightline", epochs=epochs, count_flops=True) for epochs in (1, 2))
     steps = len(one["losses"])
     flops = (two["flops"] - one["flops"]) / steps

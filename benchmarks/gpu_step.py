@@ -18,7 +18,9 @@ BOTH = ("llava_next", "qwen2_5_vl")
 def main() -> None:
     """Run both models, one after the other."""
     parser = training_options(__doc__, ("both", *BOTH), steps=16, batch=2, dtype="bfloat16", threads=os.cpu_count())
-    parser.add_argument("--skip-floor", action="store_true", help="TRL alone, without the share of the matrix rate")
+    parser.add_argument(
+        "--skip-floor", action="store_true", help="compare with TRL only, without the share of the matrix rate"
+    )
     args = parser.parse_args()
     missing = "no CUDA device" if not torch.cuda.is_available() else "TRL is not installed" if not has_trl() else ""
     if missing:

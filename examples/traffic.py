@@ -1,7 +1,7 @@
-"""People of the lab: they ask a served model about scenes, say what they think of its answers, and may change.
+"""Simulated users: ask a served model about lab scenes, send feedback on its answers, and optionally drift.
 
-It stands in for users in docs/stages.md. Thumbs and corrections are the lab's own truth; with --drift pictures are
-darker and prompts are others, as when another crowd has found the address.
+Used in docs/stages.md in place of real users. Thumbs and corrections follow the lab's truth; with --drift, pictures are
+darker and prompts differ.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def picture_url(path: Path, *, dark: bool) -> str:
 
 
 def ask(client: httpx2.Client, model: str, prompt: str, url: str) -> tuple[str, str]:
-    """The call's id and its answer."""
+    """Ask the model; returns the call's id and the answer."""
     parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": prompt}]
     body = {"model": model, "messages": [{"role": "user", "content": parts}], "max_tokens": 64}
     answer = client.post("/v1/chat/completions", json=body).raise_for_status()
@@ -41,7 +41,7 @@ def ask(client: httpx2.Client, model: str, prompt: str, url: str) -> tuple[str, 
 
 
 def opinion(sample: Sample, folder: Path, answer: str) -> dict[str, str] | None:
-    """What somebody who sees the picture says: thumb up, or thumb down and what it should have said."""
+    """Feedback by the lab's truth: thumb up, or thumb down and a correction."""
     verdict = score(JudgeInput(prefix_of(sample, folder), answer, sample.reference, sample.truth))
     if verdict.score is None:
         return None
@@ -51,14 +51,14 @@ def opinion(sample: Sample, folder: Path, answer: str) -> dict[str, str] | None:
 
 
 def main() -> None:
-    """Ask about some of the samples of a folder."""
+    """Ask about samples of a folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("samples", type=Path)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--first", type=int, default=0, help="the first sample asked about")
-    parser.add_argument("--count", type=int, default=60, help="how many are")
-    parser.add_argument("--feedback", action="store_true", help="say what is thought of the answers")
-    parser.add_argument("--drift", action="store_true", help="darker pictures, other prompts")
+    parser.add_argument("--first", type=int, default=0, help="index of the first sample")
+    parser.add_argument("--count", type=int, default=60, help="number of samples")
+    parser.add_argument("--feedback", action="store_true", help="send feedback on the answers")
+    parser.add_argument("--drift", action="store_true", help="send darker pictures and other prompts")
     args = parser.parse_args()
     with httpx2.Client(base_url=args.url, timeout=120, trust_env=False) as client:
         model = client.get("/v1/models").json()["data"][0]["id"]
