@@ -15,6 +15,7 @@ from rich.text import Text
 
 from sightline.check.findings import GIVE_AWAY, CheckLine, Report
 from sightline.cli.early import check_places
+from sightline.cli.options import Overrides
 from sightline.config import MAX_SEED
 from sightline.data.terminal import Screen, code_of, say, visible
 from sightline.records import Estimate
@@ -49,9 +50,7 @@ def check(  # noqa: PLR0913 - one parameter an option
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 if anything is bad.")] = False,
     config: Annotated[Path | None, typer.Option(help="YAML file of the check's config.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of all random draws.")] = 0,
 ) -> None:
     """Check every row and image of a dataset of pairs for problems that would spoil training or evaluation.

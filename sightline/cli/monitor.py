@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from sightline.cli.options import Overrides
 from sightline.config import load_config
 from sightline.data.terminal import Screen, say
 from sightline.errors import InputError
@@ -30,9 +31,7 @@ def monitor(  # noqa: PLR0913 - one parameter an option
     ] = None,
     model: Annotated[Path | None, typer.Option(help="Model directory, for judges that use one.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of the monitor config.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
 ) -> None:
     """Test the new rows of a log for drift against a baseline; exits with code 1 if there is drift.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.options import Overrides
 from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 from sightline.errors import InputError
@@ -20,7 +21,7 @@ def label(  # noqa: PLR0913 - one parameter an option
     dataset: Annotated[Path, typer.Argument(help="Directory of pairs, an evaluation, or labels.")],
     beside: Annotated[Path | None, typer.Option(help="Second evaluation, to compare answers with.")] = None,
     bench: Annotated[str | None, typer.Option(help="Benchmark to label, if the evaluations share several.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Labels directory [DATASET-labels].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Labels directory (default: DATASET-labels).")] = None,
     host: Annotated[str, typer.Option(help="Address to serve at; non-loopback addresses let other machines in.")] = (
         "127.0.0.1"
     ),
@@ -28,9 +29,7 @@ def label(  # noqa: PLR0913 - one parameter an option
     agreement: Annotated[bool, typer.Option("--agreement", help="Print the raters' agreement and exit.")] = False,
     grades: Annotated[Path | None, typer.Option(help="Write the grades so far as JSONL for curate, and exit.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file: criteria, marks, corrections, limit.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the order of answers on the screen.")] = 0,
 ) -> None:
     """Compare the two answers of each pair, or of two models, in a browser; every choice is saved at once.
@@ -79,7 +78,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
     adapter: Annotated[Path | None, typer.Option(help="Directory of the model's adapter.")] = None,
     beside: Annotated[Path | None, typer.Option(help="Directory of a second model to show beside it.")] = None,
     beside_adapter: Annotated[
-        Path | None, typer.Option(help="Adapter of the second model [without --beside: of the same model].")
+        Path | None, typer.Option(help="Adapter of the second model (without --beside: of the same model).")
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory for pictures and preferences.")] = Path("chat-labels"),
     rater: Annotated[str, typer.Option(help="Rater name for saved preferences.")] = "me",
@@ -88,9 +87,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 chooses a free one.")] = 7862,
     config: Annotated[Path | None, typer.Option(help="YAML file: sampling, limits, blind.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of sampled answers and of their sides.")] = 0,
 ) -> None:
     """Chat with a model, or with two side by side, about your pictures in a browser.

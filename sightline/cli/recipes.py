@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sightline.cli.early import check_early
+from sightline.cli.options import Overrides
 from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 from sightline.recipes.matching.steps import STEPS, Step
@@ -18,9 +19,7 @@ compose_app = typer.Typer()
 def compose(
     out: Annotated[Path, typer.Option(help="Directory to write: a model for eval, train and probe.")],
     config: Annotated[Path | None, typer.Option(help="YAML file of the config: members, merge, weights.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of merges with random dropping.")] = 0,
 ) -> None:
     """Merge models of several media that share a base language model into one (NaiveMC, DAMC).
@@ -47,9 +46,7 @@ def curate(
     place: Annotated[Path, typer.Argument(help="Samples directory, or with --images, LLaVA-Instruct's JSON files.")],
     out: Annotated[Path, typer.Option(help="Directory to write: samples.jsonl, llava.json, scores.jsonl, images.")],
     config: Annotated[Path | None, typer.Option(help="YAML file of the config.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder that LLaVA-Instruct's image paths are relative to.")
     ] = None,
@@ -87,9 +84,7 @@ def _command(name: str, step: Step) -> Callable[..., None]:
         place: Annotated[Path, typer.Argument(help=step.place)],
         out: Annotated[Path, typer.Option(help="Directory to write: samples for `train`, and for `eval --data`.")],
         config: Annotated[Path | None, typer.Option(help="YAML file of the step's config.")] = None,
-        overrides: Annotated[
-            list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-        ] = None,
+        overrides: Overrides = None,
         seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of all random draws.")] = 0,
     ) -> None:
         from sightline.config import load_config

@@ -34,7 +34,7 @@ def score(  # noqa: PLR0913 - one parameter an option
         Path, typer.Option(help="JSONL, JSON or TSV with id and text in each row, or an answers.jsonl of `eval`.")
     ],
     data: Annotated[Path, typer.Option(help="Folder with the benchmark's official files.")],
-    split: Annotated[str | None, typer.Option(help="Official split [all].")] = None,
+    split: Annotated[str | None, typer.Option(help="Official split (default: all).")] = None,
     synonyms: Annotated[
         Path | None, typer.Option(help="Official word list to use instead of the built-in one.")
     ] = None,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from sightline.cli.options import Overrides
 from sightline.config import load_config
 from sightline.data.terminal import say
 from sightline.errors import InputError
@@ -25,9 +26,9 @@ def serve(  # noqa: PLR0913 - one parameter an option
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 chooses a free one.")] = 8000,
     engine: Annotated[str, typer.Option(help="auto (vLLM if installed), vllm or transformers.")] = "auto",
-    log: Annotated[Path | None, typer.Option(help="Directory of the request log [no log].")] = None,
+    log: Annotated[Path | None, typer.Option(help="Directory of the request log (default: none).")] = None,
     served_model_name: Annotated[
-        str | None, typer.Option(help="Model name in requests and answers [its directory or hub id].")
+        str | None, typer.Option(help="Model name in requests and answers (default: its directory or hub id).")
     ] = None,
     api_key: Annotated[
         str | None,
@@ -37,9 +38,7 @@ def serve(  # noqa: PLR0913 - one parameter an option
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of the server config: limits, logging.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
 ) -> None:
     """Serve a model until stopped: POST /v1/chat/completions, POST /feedback, GET /health.
 

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
+from sightline.cli.options import Overrides
 from sightline.data.terminal import Screen, say
 from sightline.study.launch import LaunchKind, write_scripts
 from sightline.study.ledger import Ledger
@@ -42,10 +43,8 @@ def _root() -> None:
 @app.command()
 def run(
     file: Annotated[Path, typer.Argument(help="YAML file of the study.")],
-    out: Annotated[Path | None, typer.Option(help="Directory to write [runs/ and the file's name].")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key; may be repeated.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory to write (default: runs/ plus the file name).")] = None,
+    overrides: Overrides = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of jobs to run at the same time.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the planned jobs and exit.")] = False,
     launch: Annotated[
@@ -125,7 +124,9 @@ def compare(
     baseline: Annotated[str | None, typer.Option(help="Arm to compare with, or `base`.")] = None,
     metrics: Annotated[
         list[str] | None,
-        typer.Option("--metric", metavar="BENCH/METRIC", help="Metric to show; may be repeated [the primary metrics]."),
+        typer.Option(
+            "--metric", metavar="BENCH/METRIC", help="Metric to show; may be repeated (default: the primary metrics)."
+        ),
     ] = None,
     study: Annotated[str | None, typer.Option(help="Name of the study, if the directory has several.")] = None,
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sightline.cli.early import check_early
+from sightline.cli.options import Overrides
 from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 
@@ -23,9 +24,7 @@ def train(
         Path | None, typer.Option(help="Samples to answer online, or those that --pairs were built from.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of the training config.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
     seed: Annotated[
         int, typer.Option(min=0, max=MAX_SEED, help="Seed of the adapter, the order of pairs, and dropout.")
     ] = 0,

@@ -298,5 +298,5 @@ def joint_subjects(reading: Reading, i: int, start: int, end: int) -> list[int]:
 
 
 def _border(tags: str, before: int) -> int:
-    """Where the clause of a word begins: after the last full stop or `but`."""
+    """The start of a word's clause: after the last full stop or `but`."""
     return max(tags.rfind(".", 0, before), tags.rfind("B", 0, before)) + 1

@@ -1,4 +1,4 @@
-"""What is labeled: pairs, answers of two evaluations, what is left out, and directories that do not fit."""
+"""Items to label: pairs, answers of two evaluations, skipped items, and unsuitable directories."""
 
 from collections.abc import Callable
 from pathlib import Path

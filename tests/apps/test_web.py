@@ -1,4 +1,4 @@
-"""Who may reach a page, what a request may weigh, and what a browser is told: the guard, without any server."""
+"""The guard without a server: access to a page, request limits, and the messages for browsers."""
 
 import asyncio
 import socket

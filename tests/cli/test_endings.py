@@ -1,4 +1,4 @@
-"""How commands end: bad input with one sentence and code 2, Ctrl-C with 130, a bug with its trace, help at once."""
+"""Exits of commands: bad input with one line and code 2, Ctrl-C with 130, a bug with its traceback, help at once."""
 
 import errno
 import os
@@ -247,7 +247,7 @@ def test_a_forked_process_and_one_of_many_keep_the_systems_way(tmp_path: Path) -
 
 
 def test_a_directory_that_vanished_is_not_finished(tmp_path: Path) -> None:
-    """What was written before it was removed is lost, and the rest would look like all of it."""
+    """Output from before the removal is lost, and the rest would look complete."""
 
     class Nothing(Config):
         pass

@@ -138,7 +138,7 @@ def test_questions_are_answered_in_their_form(vlm: VLM, prefixes: list[Prefix], 
 def test_with_the_picture_hidden_it_writes_something_else_as_fluently(
     vlm: VLM, prefixes: list[Prefix], described: list[str], words: set[str]
 ) -> None:
-    """What BDHS lives on: a prior that speaks, of one theme, and not of the picture."""
+    """BDHS needs a fluent prior that keeps to one theme and ignores the picture."""
     everything = frozenset(range(image_token_count(vlm, prefixes[0])))
     assert len(everything) == 64
     hidden = [GenerateRequest(prefix, hidden=everything, seed=seed) for seed, prefix in enumerate(prefixes)]

@@ -66,7 +66,7 @@ def answer(text: str) -> Answer:
 
 
 def values(score: Score) -> dict[str, float]:
-    """What is not zero."""
+    """The non-zero values."""
     return {name: value for name, value in score.values.items() if value}
 
 
@@ -140,7 +140,7 @@ def _scene(row: Sample) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def together() -> tuple[Counter[str], dict[str, Counter[str]]]:
-    """How often kinds occur alone and together in other training scenes than those that the benchmark counts."""
+    """Counts of kinds, alone and together, in training scenes that the benchmark does not count."""
     single: Counter[str] = Counter()
     pairs: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     for index in range(5000, 7000):

@@ -1,4 +1,4 @@
-"""What the speaker says: grammar, lengths, each group once as new, noise as configured, true words of place."""
+"""The speaker's texts: grammar, lengths, each group once as new, noise as configured, true words of place."""
 
 import re
 from collections import Counter

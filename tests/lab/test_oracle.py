@@ -143,7 +143,7 @@ def assert_omission_never_raises(scene: Scene, prompt: str, text: str) -> int:
 
 
 def base_answers() -> list[tuple[Scene, str, str]]:
-    """What the lab's base said of preference scenes at temperature 1 (96 tokens at most, the seed is the index)."""
+    """The base's answers on preference scenes at temperature 1 (at most 96 tokens, the seed is the index)."""
     rows = [json.loads(line) for line in (Path(__file__).parent / "base_answers.jsonl").read_text().splitlines()]
     return [(sample_scene(WorldConfig(), "preference", row["index"]), row["prompt"], row["answer"]) for row in rows]
 

@@ -1,4 +1,4 @@
-"""What the lab draws from a seed is the same in every process, whatever the order in which Python keeps its sets."""
+"""The lab draws the same from a seed in every process, whatever the order of Python's sets."""
 
 import os
 import subprocess

@@ -16,7 +16,7 @@ class Phase(Config):
     lost: float = Field(
         default=0.0, ge=0, le=1, description="share whose picture is one even color, as in web data with lost pictures"
     )
-    noise: ReferenceNoise | None = Field(default=None, description="of its descriptions, where not the recipe's")
+    noise: ReferenceNoise | None = Field(default=None, description="noise of its descriptions [the recipe's]")
 
 
 class RecipeConfig(Config):
@@ -24,7 +24,7 @@ class RecipeConfig(Config):
 
     seed: Seed = 0
     world: WorldConfig = WorldConfig()
-    noise: ReferenceNoise = Field(default=ReferenceNoise(), description="of the descriptions that are trained on")
+    noise: ReferenceNoise = Field(default=ReferenceNoise(), description="noise of the training descriptions")
 
     patch_size: int = Field(default=12, description="96 / 12 = 8 x 8 = 64 image tokens")
     width: int = 256

@@ -55,10 +55,10 @@ class SoundStudyConfig(Config):
     world: WorldConfig = WorldConfig()
     ear: EarConfig = EarConfig()
     rows: int = Field(default=800, ge=1)
-    scenes: int = Field(default=200, ge=2, description="of the test, five questions each")
+    scenes: int = Field(default=200, ge=2, description="test soundscapes, five questions each")
     validation: int = Field(default=20, ge=1, description="soundscapes of the search, five questions each")
     values: tuple[float, ...] = (0.5, 0.75, 1.0)
-    density: float = Field(default=0.5, gt=0, lt=1, description="of TIES")
+    density: float = Field(default=0.5, gt=0, lt=1, description="density of TIES")
     batch_size: int = Field(default=64, description="questions answered at a time")
 
 
