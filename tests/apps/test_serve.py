@@ -160,7 +160,7 @@ def test_the_lab_is_served_and_its_death_reported(
     os.kill(server, signal.SIGKILL)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert err.startswith("error: the model server ended with signal 9 (SIGKILL); it is not started again")
+    assert err.startswith("error: the model server ended with signal 9 (SIGKILL); it is not restarted")
     assert "Uvicorn running on http://127.0.0.1:" in err and "Traceback" not in err
 
 
