@@ -1,4 +1,4 @@
-"""BDHS pairs a second on the lab's model: Sightline's builder against a plain loop over Transformers' `generate`.
+"""BDHS pairs per second on the lab's model: Sightline's builder against a plain loop over Transformers' `generate`.
 
 Both use the demo's bdhs.yaml on the same samples, from opening the model to the last answer, in fresh processes that
 take turns. The loop calls `generate` once for every sentence of every try of every sample; it may run on fewer
@@ -13,18 +13,18 @@ def main() -> None:
     """Run both sides and print the ratio."""
     parser = options(__doc__)
     parser.add_argument("--samples", type=int, default=128)
-    parser.add_argument("--loop-samples", type=int, default=32, help="of the same samples, the first so many")
+    parser.add_argument("--loop-samples", type=int, default=32, help="number of those samples for the loop")
     args = parser.parse_args()
     samples, fewer = (4, 2) if args.tiny else (args.samples, min(args.samples, args.loop_samples))
     with Runs(args.threads) as runs:
-        asked = {"folder": runs.folder, "out": runs.folder, "count": samples, "seed": 0}
-        runs.child("bdhs_sides.py", {**asked, "side": "make"})
+        job = {"folder": runs.folder, "out": runs.folder, "count": samples, "seed": 0}
+        runs.child("bdhs_sides.py", {**job, "side": "make"})
         ours, loops = [], []
         for number in range(args.repeat):
             out = f"{runs.folder}/built-{number}"
-            ours.append(runs.child("bdhs_sides.py", {**asked, "side": "sightline", "out": out}))
-            loops.append(runs.child("bdhs_sides.py", {**asked, "side": "transformers", "count": fewer}))
-        agreed = runs.child("bdhs_sides.py", {**asked, "side": "agree", "count": min(samples, 16)})
+            ours.append(runs.child("bdhs_sides.py", {**job, "side": "sightline", "out": out}))
+            loops.append(runs.child("bdhs_sides.py", {**job, "side": "transformers", "count": fewer}))
+        agreed = runs.child("bdhs_sides.py", {**job, "side": "agree", "count": min(samples, 16)})
     speeds = [median(run["samples"] / run["seconds"] for run in side) for side in (ours, loops)]
     result = {
         "speedup": speeds[0] / speeds[1],

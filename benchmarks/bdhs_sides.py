@@ -1,6 +1,6 @@
-"""What `bdhs.py` runs in a fresh process: samples of the lab, Sightline's builder, or a loop over Transformers alone.
+"""The sides of `bdhs.py`, each in a fresh process: lab samples, Sightline's builder, or a plain Transformers loop.
 
-The loop is what a careful user writes who has `generate` and no more: sample by sample, try by try, sentence by
+The loop is what a careful user writes with `generate` alone: sample by sample, try by try, sentence by
 sentence, one call each, the image tokens hidden by zeros in the attention mask and the positions given by hand so that
 hiding moves no token. Which tokens to hide, where to cut and what counts as similar are text and arithmetic and are
 taken from Sightline, so that both sides do the same work.
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import datasets  # noqa: F401  # the builder imports it when it writes; that second is not its work
+import datasets  # noqa: F401  # the builder imports it when writing; do not measure that second
 import numpy as np
 import torch
 from common import LAB
@@ -62,13 +62,13 @@ def loop(folder: Path, count: int, config: BDHSConfig, seed: int, **_: Any) -> d
 
 
 class Writer:
-    """The model, and how one rejected answer is written with it."""
+    """Writes rejected answers with the model."""
 
     def __init__(self, config: BDHSConfig) -> None:
         self.processor = AutoProcessor.from_pretrained(MODEL)
         self.model = AutoModelForImageTextToText.from_pretrained(MODEL, dtype=torch.float32).eval()
         self.config = config
-        # Where bfloat16 is the slower one, a careful user turns it off, as Sightline does.
+        # As Sightline, turn bfloat16 off where it is slower.
         self.autocast = config.autocast and torch.backends.cpu.get_cpu_capability() not in SLOW
         self._similarity = make_similarity(config.similarity)
 
@@ -84,23 +84,23 @@ class Writer:
             parts = []
             for place, sentence in enumerate(sentences):
                 kept = cut_sentence(rng, sentence)
-                said = "".join([*sentences[:place], kept])
-                parts.append(kept + self.go_on(sample.prompt, picture, said, hidden, ".", sample=True))
+                prefill = "".join([*sentences[:place], kept])
+                parts.append(kept + self.go_on(sample.prompt, picture, prefill, hidden, ".", sample=True))
             answer = "".join(part.rstrip() for part in parts).strip()
             if self._similarity([answer], [reference])[0] < self.config.threshold:
                 break
         return answer, number
 
     def image_tokens(self, prompt: str, picture: Image.Image) -> int:
-        """How many tokens can be hidden."""
+        """The number of tokens that can be hidden."""
         return int((self._inputs(prompt, picture, "")["input_ids"] == self.processor.image_token_id).sum())
 
     @torch.no_grad()
     def go_on(
-        self, prompt: str, picture: Image.Image, said: str, hidden: frozenset[int], stop: str | None, *, sample: bool
+        self, prompt: str, picture: Image.Image, prefill: str, hidden: frozenset[int], stop: str | None, *, sample: bool
     ) -> str:
-        """Continue the answer that begins with `said`, up to the first `stop` or the end of the turn."""
-        inputs = self._inputs(prompt, picture, said.rstrip())
+        """Continue the answer that begins with `prefill`, up to the first `stop` or the end of the turn."""
+        inputs = self._inputs(prompt, picture, prefill.rstrip())
         ids = inputs["input_ids"]
         visible = torch.ones_like(ids)
         places = (ids[0] == self.processor.image_token_id).nonzero()[:, 0]
@@ -110,19 +110,19 @@ class Writer:
         choice = {"temperature": self.config.temperature, "top_p": self.config.top_p, "top_k": 0} if sample else {}
         stopping = {"stop_strings": [stop], "tokenizer": self.processor.tokenizer} if stop else {}
         with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
-            made = self.model.generate(
+            output = self.model.generate(
                 **inputs, do_sample=sample, max_new_tokens=self.config.max_new_tokens, **choice, **stopping
             )
         known = len(self._text(ids[0]))
-        text = self._text(made[0])[known:] if said else self._text(made[0])[known:].lstrip()
+        text = self._text(output[0])[known:] if prefill else self._text(output[0])[known:].lstrip()
         if stop and stop in text:
             text = text[: text.index(stop) + 1]
-        return text.removeprefix(said[len(said.rstrip()) :])
+        return text.removeprefix(prefill[len(prefill.rstrip()) :])
 
-    def _inputs(self, prompt: str, picture: Image.Image, said: str) -> dict[str, Any]:
+    def _inputs(self, prompt: str, picture: Image.Image, prefill: str) -> dict[str, Any]:
         content = [{"type": "image"}, {"type": "text", "text": prompt}]
         text = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        whole = f"{text} {said}" if said else text
+        whole = f"{text} {prefill}" if prefill else text
         return dict(self.processor(text=whole, images=picture, add_special_tokens=False, return_tensors="pt"))
 
     def _text(self, ids: torch.Tensor) -> str:
@@ -131,17 +131,17 @@ class Writer:
 
 
 def agree(folder: Path, count: int, config: BDHSConfig, seed: int, **_: Any) -> dict[str, Any]:
-    """How many greedy continuations, in float32, are the same text on both sides: both hide the same tokens."""
+    """Count identical greedy float32 continuations of the two sides, which hide the same tokens."""
     exact = config.model_copy(update={"autocast": False, "max_new_tokens": 40})
     writer, vlm, rng = Writer(exact), load_vlm(MODEL), np.random.default_rng(seed)
     requests, texts = [], []
     for sample in list(read_samples(folder / "samples"))[:count]:
         path = folder / "samples" / sample.images[0]
         picture = Image.open(path).convert("RGB")
-        hidden = draw_hidden_tokens(rng, writer.image_tokens(sample.prompt, picture), exact.rho)
-        said = cut_sentence(rng, split_sentences((sample.reference or "").strip())[0])
-        texts.append(writer.go_on(sample.prompt, picture, said, hidden, ".", sample=False))
-        requests.append(GenerateRequest(Prefix((path,), sample.prompt), said, hidden))
+        hidden = hidden_tokens(rng, writer.image_tokens(sample.prompt, picture), exact.rho)
+        prefill = cut_sentence(rng, split_sentences((sample.reference or "").strip())[0])
+        texts.append(writer.go_on(sample.prompt, picture, prefill, hidden, ".", sample=False))
+        requests.append(GenerateRequest(Prefix((path,), sample.prompt), prefill, hidden))
     sampling = Sampling(exact.max_new_tokens, stop=(".",))
     ours = [generation.text for generation in generate(vlm, requests, sampling, batch_size=16)]
     return {"same": sum(a == b for a, b in zip(ours, texts, strict=True)), "of": len(texts)}
@@ -149,8 +149,8 @@ def agree(folder: Path, count: int, config: BDHSConfig, seed: int, **_: Any) -> 
 
 if __name__ == "__main__":
     request, answer = map(Path, sys.argv[1:])
-    asked = json.loads(request.read_text())
-    side = {"make": make, "sightline": sightline, "transformers": loop, "agree": agree}[asked.pop("side")]
-    paths = {key: Path(asked.pop(key)) for key in ("folder", "out")}
+    job = json.loads(request.read_text())
+    side = {"make": make, "sightline": sightline, "transformers": loop, "agree": agree}[job.pop("side")]
+    paths = {key: Path(job.pop(key)) for key in ("folder", "out")}
     settings = load_config(BDHSConfig, LAB / "configs" / "bdhs.yaml", ())
-    answer.write_text(json.dumps(side(config=settings, **paths, **asked)))
+    answer.write_text(json.dumps(side(config=settings, **paths, **job)))

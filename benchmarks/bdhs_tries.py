@@ -1,4 +1,4 @@
-"""How many BDHS answers are still similar to their references after each try: arXiv 2407.02477, figure 10, in the lab.
+"""Share of BDHS answers still similar to their references after each try: arXiv 2407.02477, figure 10, in the lab.
 
 One run of the builder for each rho (picture hidden) and each number of noise steps (picture noised), on the same
 samples; the shares are those of the manifests. `--plot FILE` draws them.
@@ -19,7 +19,7 @@ def main() -> None:
     """Build, collect, print and draw."""
     parser = options(__doc__)
     parser.add_argument("--samples", type=int, default=200)
-    parser.add_argument("--threshold", type=float, default=0.97, help="what counts as similar; the paper's, by default")
+    parser.add_argument("--threshold", type=float, default=0.97, help="similarity threshold [the paper's]")
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
     import torch
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def shares(folder: Path, weakened: tuple[float, int], count: int, threshold: float) -> list[float]:
-    """Shares still similar after the first, second, ... try."""
+    """Shares still similar after each try."""
     from sightline.builders.bdhs import BDHS, BDHSConfig
     from sightline.builders.build import BuildPlan, build_dataset
     from sightline.config import load_config

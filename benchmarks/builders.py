@@ -1,7 +1,7 @@
-"""What every builder of pairs makes of the lab's scenes, judged by the lab's truth: cost, mistakes, give-aways.
+"""All pair builders on the lab's scenes, judged by the lab's truth: cost, mistakes, shortcut cues.
 
 Each builder runs with its config of `sightline/lab/configs` on the same samples (questions for `correctness`), the
-caches empty. `sightline check` measures the give-away. One table row a builder; nothing here is a ratio to a peer.
+caches empty. `sightline check` measures the shortcut cues. One table row per builder; no ratios to peers.
 """
 
 import json
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def measure(name: str, settings: tuple[str, ...], count: int, folder: Path) -> dict[str, Any]:
-    """One builder's row."""
+    """The row of one builder."""
     from sightline.builders.build import CheckPlan, build_dataset
     from sightline.builders.registry import get_builder
     from sightline.config import load_config
@@ -73,7 +73,7 @@ def measure(name: str, settings: tuple[str, ...], count: int, folder: Path) -> d
     truths = {sample.id: sample for sample in read_samples(samples)}
     pairs = list(read_pairs(out))
     tokens = sum(v for k, v in manifest.numbers.items() if k in ("generated_tokens", "forced_tokens"))
-    verdicts = [judged(truths[pair.id.rpartition("/")[0]], pair) for pair in pairs]
+    verdicts = [judge_pair(truths[pair.id.rpartition("/")[0]], pair) for pair in pairs]
     return {
         "builder": name,
         "pairs": len(pairs),
@@ -87,8 +87,8 @@ def measure(name: str, settings: tuple[str, ...], count: int, folder: Path) -> d
     }
 
 
-def judged(sample: Any, pair: Any) -> dict[str, float]:
-    """What the lab's truth says of both answers; `wrong` is any mistake, `hallucinated` an absent object named."""
+def judge_pair(sample: Any, pair: Any) -> dict[str, float]:
+    """Judge both answers by the lab's truth; `wrong` is any mistake, `hallucinated` an absent object named."""
     from sightline.lab.oracle import score
     from sightline.lab.parser import judge, parse_claims
     from sightline.lab.world import Scene
@@ -108,7 +108,7 @@ def _no_bar(_label: str) -> Any:
 
 
 def give_away(pairs: Path, out: Path) -> dict[str, Any]:
-    """AUC of a bag of words that never saw a picture, cross-validated, with its interval."""
+    """Cross-validated AUC of a text-only bag of words, with its interval."""
     from sightline.check.findings import GIVE_AWAY, CheckConfig
     from sightline.check.run import CheckPlan, check_into
 

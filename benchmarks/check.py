@@ -1,4 +1,4 @@
-"""Rows a second and peak memory of `sightline check` on a synthetic dataset that shares some thousand pictures.
+"""Rows per second and peak memory of `sightline check` on a synthetic dataset with some thousand shared pictures.
 
 The rows are written first and not timed. What is timed is the user's own command, from its start to its table, in a
 fresh process that opens images itself (`--workers 1`): every picture is opened once, every row normalized, sketched and
@@ -28,7 +28,7 @@ def main() -> None:
     """Write a dataset, check it, print the rate."""
     parser = options(__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--images", type=int, default=4_000, help="pictures that the rows share")
+    parser.add_argument("--images", type=int, default=4_000, help="pictures shared by the rows")
     args = parser.parse_args()
     rows, images = (300, 20) if args.tiny else (args.rows, args.images)
     with tempfile.TemporaryDirectory() as name:
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def write_dataset(directory: Path, rows: int, images: int) -> None:
-    """Pairs of some sixty words an answer."""
+    """Pairs with answers of about sixty words."""
     draw = random.Random(0)
     (directory / "images").mkdir(parents=True)
     for number in range(images):
@@ -80,7 +80,7 @@ def write_dataset(directory: Path, rows: int, images: int) -> None:
 
 
 def check(dataset: Path, out: Path, threads: int) -> int:
-    """Run the command; returns the peak of its resident memory in bytes."""
+    """Run the command; returns its peak resident memory in bytes."""
     command = [sys.executable, "-m", "sightline", "check", str(dataset), "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: options, fresh processes, medians, versions, and the one JSON object at the end.
+"""Shared code of the benchmarks: options, fresh processes, medians, versions, and the one JSON object at the end.
 
 Nothing heavy is imported here: a child process starts with its parent's peak of resident memory, so the parent must
 stay smaller than any child. What runs in the children is `sides`.
@@ -25,7 +25,7 @@ PACKAGES = ("sightline", "trl", "torch", "transformers", "peft", "accelerate", "
 
 @dataclass(frozen=True)
 class Job:
-    """One training run of one side, or the making of its material; what decides its numbers is the same on both sides.
+    """One training run of one side, or the preparation of its material; both sides share all settings that matter.
 
     `folder` holds `model`, `pairs` and `adapter` (the initial LoRA weights); everything a run writes goes to `out`.
     """
@@ -54,7 +54,7 @@ def options(text: str | None, **defaults: Any) -> argparse.ArgumentParser:
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
-    parser.add_argument("--tiny", action="store_true", help="a model that takes seconds: for tests, never for numbers")
+    parser.add_argument("--tiny", action="store_true", help="a model that takes seconds, for tests only")
     parser.add_argument("--threads", type=int, default=defaults.get("threads", 2))
     parser.add_argument("--repeat", type=int, default=defaults.get("repeat", 1), help="runs of each side; medians")
     return parser
@@ -65,21 +65,21 @@ def training_options(text: str | None, kinds: Iterable[str], **defaults: Any) ->
     parser = options(text, **defaults)
     parser.add_argument("--model", choices=list(kinds), default=next(iter(kinds)))
     parser.add_argument("--steps", type=int, default=defaults.get("steps", 6), help="optimizer steps of one epoch")
-    parser.add_argument("--batch", type=int, default=defaults.get("batch", 4), help="pairs a step")
+    parser.add_argument("--batch", type=int, default=defaults.get("batch", 4), help="pairs per step")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default=defaults.get("dtype", "float32"))
     parser.add_argument("--lr", type=float, default=Job.lr)
     return parser
 
 
 def first_job(args: argparse.Namespace, folder: str, **more: Any) -> Job:
-    """The job that makes model, pairs and initial adapter, from the options of `training_options`."""
+    """The job that prepares model, pairs and initial adapter, from the options of `training_options`."""
     known = {"kind": args.model, "size": "small", "pairs": args.steps * args.batch, "batch": args.batch}
-    asked = {**known, "dtype": args.dtype, "lr": args.lr, **more}
-    return Job(side="make", folder=folder, **(asked | {"size": "tiny"} if args.tiny else asked))
+    settings = {**known, "dtype": args.dtype, "lr": args.lr, **more}
+    return Job(side="make", folder=folder, **(settings | {"size": "tiny"} if args.tiny else settings))
 
 
 class Runs:
-    """A temporary folder, and children that run in it one after the other, each with empty caches of its own."""
+    """A temporary folder in which child processes run one by one, each with empty caches."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -94,22 +94,22 @@ class Runs:
 
     @property
     def folder(self) -> str:
-        """Where the children work."""
+        """The children's working folder."""
         return self._holder.name
 
     def run(self, job: Job, **changes: Any) -> dict[str, Any]:
-        """The result of `job`, changed so, in a fresh process of `sides`."""
+        """Run `job`, with changes, in a fresh process of `sides`; returns its result."""
         self._number += 1
         changed = replace(job, out=f"{self.folder}/run-{self._number}", **changes)
         began = time.monotonic()
         answer = self.child("sides.py", asdict(changed))
-        # A run that is cut off has told how far it came.
-        told = f"{changed.side}, {changed.epochs} epochs: {time.monotonic() - began:.0f} s with start-up"
-        print(told, file=sys.stderr, flush=True)
+        # A run that is cut off has shown its progress.
+        note = f"{changed.side}, {changed.epochs} epochs: {time.monotonic() - began:.0f} s with start-up"
+        print(note, file=sys.stderr, flush=True)
         return answer
 
     def child(self, script: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Run `script` on a JSON file; the answer is another JSON file, so that nobody's prints are in the way."""
+        """Run `script` on a JSON file; the answer is another JSON file, unaffected by printed output."""
         own = Path(tempfile.mkdtemp(dir=self.folder))
         (own / "request.json").write_text(json.dumps(request))
         environment = {
@@ -136,7 +136,7 @@ def median(values: Iterable[float]) -> float:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what was compared; a package that is not installed is left out."""
+    """Versions of the compared packages, without those not installed."""
     found = {}
     for package in PACKAGES:
         try:
@@ -152,7 +152,7 @@ def has_trl() -> bool:
 
 
 def report(result: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print the numbers for people, and with `as_json` the whole result as the last line."""
+    """Print the numbers, and with `as_json` the whole result as the last line."""
     for key, value in result.items():
         print(f"{key:>28}: {_plain(value)}")
     if as_json:

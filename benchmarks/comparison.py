@@ -1,4 +1,4 @@
-"""Sightline against TRL on one job: runs that take turns, and the ratios between them."""
+"""Sightline against TRL on one job: alternating runs, and their ratios."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ Run = dict[str, Any]
 WEIGHT_BYTES = {"float32": 4, "bfloat16": 2}
 
 
-def compare(runs: Runs, job: Job, made: Run, *, repeat: int, full: bool) -> dict[str, Any]:
-    """The ratios, and the numbers they are made of.
+def compare(runs: Runs, job: Job, prepared: Run, *, repeat: int, full: bool) -> dict[str, Any]:
+    """The ratios, with the numbers behind them.
 
     Speeds are pairs a second of the whole call, TRL's for three epochs extrapolated from one unless `full`;
     `speedup_later_steps` is that of a step alone once Sightline has kept what it keeps. The ratio of memory is
@@ -26,8 +26,8 @@ def compare(runs: Runs, job: Job, made: Run, *, repeat: int, full: bool) -> dict
     their_seconds_3 = _seconds(theirs_3) if full else median(_three_epochs(run) for run in theirs)
     steps = len(ours[0]["losses"])
     later = median(second for run in ours_3 for second in run["step_seconds"][steps:])
-    weights = made["parameters"] * WEIGHT_BYTES[job.dtype]
-    pairs = made["pairs"]
+    weights = prepared["parameters"] * WEIGHT_BYTES[job.dtype]
+    pairs = prepared["pairs"]
     return {
         "speedup_1_epoch": their_seconds / seconds,
         "speedup_3_epochs": their_seconds_3 / seconds_3,
@@ -40,19 +40,19 @@ def compare(runs: Runs, job: Job, made: Run, *, repeat: int, full: bool) -> dict
         "sightline": _side(ours, weights, pairs / seconds, 3 * pairs / seconds_3),
         "trl": _side(theirs, weights, pairs / their_seconds, 3 * pairs / their_seconds_3),
         "settings": {
-            **describe(job, made, ours[0]),
+            **describe(job, prepared, ours[0]),
             "trl_gradient_checkpointing": job.trl_gradient_checkpointing,
         },
         "versions": versions(),
     }
 
 
-def describe(job: Job, made: Run, ours: Run) -> dict[str, Any]:
-    """What was run."""
+def describe(job: Job, prepared: Run, ours: Run) -> dict[str, Any]:
+    """The settings of the runs."""
     return {
         "model": f"{job.kind} {job.size}",
-        "parameters": made["parameters"],
-        "pairs": made["pairs"],
+        "parameters": prepared["parameters"],
+        "pairs": prepared["pairs"],
         "batch": job.batch,
         "answer_tokens": median(ours["tokens"]),
         "dtype": job.dtype,
@@ -86,6 +86,6 @@ def _side(of: list[Run], weights: int, speed: float, speed_3: float) -> dict[str
 
 
 def _difference(ours: list[Run], theirs: list[Run]) -> float:
-    """The largest difference of two losses of the same step; the shorter run ends the comparison."""
+    """The largest difference between losses of the same step, up to the end of the shorter run."""
     steps = (zip(a["losses"], b["losses"], strict=False) for a in ours for b in theirs)
     return max((abs(a - b) for pairs in steps for a, b in pairs), default=0.0)

@@ -27,17 +27,17 @@ def main() -> None:
         default=Job.trl_gradient_checkpointing,
     )
     parser.add_argument("--both", action="store_true", help="run TRL with and without gradient checkpointing")
-    parser.add_argument("--full", action="store_true", help="measure TRL's three epochs too")
+    parser.add_argument("--full", action="store_true", help="also measure TRL's three epochs")
     args = parser.parse_args()
     if not has_trl():
         sys.exit("TRL is not installed; it comes with the extra: pip install -e '.[bench]'")
     with Runs(args.threads) as runs:
         job = first_job(args, runs.folder, trl_gradient_checkpointing=args.trl_gradient_checkpointing)
-        made = runs.run(job)
-        result = compare(runs, job, made, repeat=args.repeat, full=args.full)
+        prepared = runs.run(job)
+        result = compare(runs, job, prepared, repeat=args.repeat, full=args.full)
         if args.both:
             other = replace(job, trl_gradient_checkpointing=not job.trl_gradient_checkpointing)
-            result["other_checkpointing"] = compare(runs, other, made, repeat=args.repeat, full=args.full)
+            result["other_checkpointing"] = compare(runs, other, prepared, repeat=args.repeat, full=args.full)
     result["settings"]["threads"] = args.threads
     report(result, as_json=args.json)
 

@@ -1,4 +1,4 @@
-"""Answers a second of an evaluation whose questions share pictures, against the same questions one by one.
+"""Answers per second of an evaluation whose questions share pictures, against the same questions one by one.
 
 Lab-POPE (six questions a picture) on the lab's model, greedy, in float32, in fresh processes that take turns: the
 questions in the benchmark's order and in batches, as `sightline eval` asks them, and one at a time. `sharing` compares
@@ -21,13 +21,13 @@ def main() -> None:
     args = parser.parse_args()
     scenes = 3 if args.tiny else args.scenes
     with Runs(args.threads) as runs:
-        asked = {"folder": runs.folder, "scenes": scenes, "batch": args.batch}
-        made: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+        job = {"folder": runs.folder, "scenes": scenes, "batch": args.batch}
+        by_side: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
         for _ in range(args.repeat):
-            for side, results in made.items():
-                results.append(runs.child("eval_sides.py", {**asked, "side": side}))
-    rates = {side: median(run["questions"] / run["seconds"] for run in results) for side, results in made.items()}
-    texts = [results[0]["texts"] for results in made.values()]
+            for side, results in by_side.items():
+                results.append(runs.child("eval_sides.py", {**job, "side": side}))
+    rates = {side: median(run["questions"] / run["seconds"] for run in results) for side, results in by_side.items()}
+    texts = [results[0]["texts"] for results in by_side.values()]
     result = {
         "speedup": rates["together"] / rates["one by one"],
         "sharing": rates["together"] / rates["apart"],

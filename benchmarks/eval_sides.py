@@ -1,4 +1,4 @@
-"""What `eval_sharing.py` runs in a fresh process: lab-POPE answered together, apart, or one by one.
+"""The sides of `eval_sharing.py`, each in a fresh process: lab-POPE answered together, apart, or one by one.
 
 The pictures are drawn, torch is imported and the model is opened before the clock starts; pictures are opened, encoded
 and passed through the tower while it runs.
@@ -34,22 +34,22 @@ def answer(folder: Path, scenes: int, batch: int, side: str) -> dict[str, Any]:
     for start in range(0, len(order), size):
         places = order[start : start + size]
         requests = [GenerateRequest(prefix_of(samples[place], benchmark.folder)) for place in places]
-        made = generate(vlm, requests, sampling, batch_size=size)
-        texts.update(zip(places, (generation.text for generation in made), strict=True))
+        generations = generate(vlm, requests, sampling, batch_size=size)
+        texts.update(zip(places, (generation.text for generation in generations), strict=True))
     seconds = time.perf_counter() - started
     return {"seconds": seconds, "questions": len(texts), "texts": [texts[place] for place in range(len(texts))]}
 
 
 def _apart(samples: list[Sample]) -> list[int]:
     """The first question on every picture, then the second on every one."""
-    asked, turns = Counter[str](), []
+    counts, turns = Counter[str](), []
     for sample in samples:
-        turns.append(asked[sample.cluster])
-        asked[sample.cluster] += 1
+        turns.append(counts[sample.cluster])
+        counts[sample.cluster] += 1
     return sorted(range(len(samples)), key=turns.__getitem__)
 
 
 if __name__ == "__main__":
     request, written = map(Path, sys.argv[1:])
-    told = json.loads(request.read_text())
-    written.write_text(json.dumps(answer(Path(told.pop("folder")), **told)))
+    job = json.loads(request.read_text())
+    written.write_text(json.dumps(answer(Path(job.pop("folder")), **job)))

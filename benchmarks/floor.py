@@ -1,4 +1,4 @@
-"""How near a DPO step is to the floor: its share of the rate at which this machine multiplies matrices.
+"""A DPO step against the hardware floor: its share of this machine's matrix multiplication rate.
 
 The floating-point operations that Sightline's own step does (counted as they run; attention as if no key were masked)
 over its seconds, divided by the best rate of square products and of products of the step's own shapes, in the same
@@ -12,7 +12,7 @@ from typing import Any
 from common import Job, Runs, first_job, median, report, training_options, versions
 from comparison import describe
 
-IMAGE_AND_PROMPT = 600  # tokens, for the shapes to try alone
+IMAGE_AND_PROMPT = 600  # tokens, only for the shapes to try
 
 
 def main() -> None:
@@ -20,25 +20,25 @@ def main() -> None:
     args = training_options(__doc__, ("llava", "qwen2_5_vl", "lab")).parse_args()
     with Runs(args.threads) as runs:
         job = first_job(args, runs.folder)
-        made = runs.run(job)
-        result = measure(runs, job, made, repeat=args.repeat)
+        prepared = runs.run(job)
+        result = measure(runs, job, prepared, repeat=args.repeat)
     result["settings"]["threads"] = args.threads
     report(result, as_json=args.json)
 
 
-def measure(runs: Runs, job: Job, made: dict[str, Any], *, repeat: int) -> dict[str, Any]:
-    """The share, with what it is made of; the rate is measured before and after the steps."""
+def measure(runs: Runs, job: Job, prepared: dict[str, Any], *, repeat: int) -> dict[str, Any]:
+    """The share and its components; the rate is measured before and after the steps."""
     one, two = (runs.run(job, side="sightline", epochs=epochs, count_flops=True) for epochs in (1, 2))
     steps = len(one["losses"])
     flops = (two["flops"] - one["flops"]) / steps
-    hidden, inner, vocabulary = made["sizes"]
+    hidden, inner, vocabulary = prepared["sizes"]
     answers = round(2 * job.batch * median(one["tokens"]))
     tokens = job.batch * IMAGE_AND_PROMPT + answers
     shapes = [(tokens, hidden, inner), (tokens, inner, hidden), (tokens, hidden, hidden), (answers, hidden, vocabulary)]
-    asked = {"shapes": shapes, "dtype": job.dtype, "device": job.device}
-    rates = [runs.child("matmul.py", asked)]
+    shape_job = {"shapes": shapes, "dtype": job.dtype, "device": job.device}
+    rates = [runs.child("matmul.py", shape_job)]
     timed = [runs.run(job, side="sightline", epochs=2) for _ in range(repeat)]
-    rates.append(runs.child("matmul.py", asked))
+    rates.append(runs.child("matmul.py", shape_job))
     best = max(rates, key=lambda rate: rate["flops_per_second"])
     seconds = median(second for run in timed for second in run["step_seconds"][steps:])
     whole = median(run["seconds"] for run in timed)
@@ -50,7 +50,7 @@ def measure(runs: Runs, job: Job, made: dict[str, Any], *, repeat: int) -> dict[
         "gflops_per_second": flops / seconds / 1e9,
         "matmul_gflops_per_second": best["flops_per_second"] / 1e9,
         "matmul_shape": best["shape"],
-        "settings": describe(job, made, one),
+        "settings": describe(job, prepared, one),
         "versions": versions(),
     }
 

@@ -20,7 +20,7 @@ aten = torch.ops.aten
 
 @register_flop_formula(aten._scaled_dot_product_flash_attention_for_cpu)
 def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    """Torch counts attention on a GPU alone."""
+    """Count attention on the CPU, which torch counts on GPUs only."""
     return int(sdpa_flop_count(query, key, value))
 
 
@@ -30,7 +30,7 @@ def _attention_backward(grad: Any, query: Any, key: Any, value: Any, *_: Any, **
 
 
 class Flops(TorchDispatchMode):
-    """Inside the context, `total` grows."""
+    """A context that adds up `total`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -18,7 +18,9 @@ BOTH = ("llava_next", "qwen2_5_vl")
 def main() -> None:
     """Run both models, one after the other."""
     parser = training_options(__doc__, ("both", *BOTH), steps=16, batch=2, dtype="bfloat16", threads=os.cpu_count())
-    parser.add_argument("--skip-floor", action="store_true", help="TRL alone, without the share of the matrix rate")
+    parser.add_argument(
+        "--skip-floor", action="store_true", help="compare with TRL only, without the share of the matrix rate"
+    )
     args = parser.parse_args()
     missing = "no CUDA device" if not torch.cuda.is_available() else "TRL is not installed" if not has_trl() else ""
     if missing:
@@ -28,9 +30,9 @@ def main() -> None:
     for kind in BOTH if args.model == "both" else (args.model,):
         with Runs(args.threads) as runs:
             job = first_job(args, runs.folder, kind=kind, size="7b", device="cuda")
-            made = runs.run(job)
-            share = {} if args.skip_floor else measure(runs, job, made, repeat=args.repeat)
-            result[kind] = {**share, **compare(runs, job, made, repeat=args.repeat, full=False)}
+            prepared = runs.run(job)
+            share = {} if args.skip_floor else measure(runs, job, prepared, repeat=args.repeat)
+            result[kind] = {**share, **compare(runs, job, prepared, repeat=args.repeat, full=False)}
     report(result, as_json=args.json)
 
 

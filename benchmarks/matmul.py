@@ -1,4 +1,4 @@
-"""The rate at which this machine multiplies matrices: the best of square products and of the shapes in the request."""
+"""This machine's matrix multiplication rate: the best of square products and of the requested shapes."""
 
 import json
 import sys

@@ -1,7 +1,7 @@
-"""How fast answers are scored, and whether memory grows with their number: `python benchmarks/score.py [ROWS ...]`.
+"""Speed of scoring answers, and memory against their number: `python benchmarks/score.py [ROWS ...]`.
 
-Each size is one run of `sightline score pope` in a process of its own, on lists and answers made here in POPE's layout,
-six questions a picture. Nothing of a model is loaded.
+Each size is one run of `sightline score pope` in its own process, on generated lists and answers in POPE's layout,
+six questions per picture. No model is loaded.
 """
 
 import json
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 SIZES = (1_000, 100_000, 1_000_000)
-SAID = ("Yes, there is a cup in the image.", "No.", "No, there is no cup in the image.", "Yes")
+ANSWERS = ("Yes, there is a cup in the image.", "No.", "No, there is no cup in the image.", "Yes")
 
 
 def write_files(folder: Path, rows: int) -> None:
@@ -22,12 +22,12 @@ def write_files(folder: Path, rows: int) -> None:
             image, label = f"COCO_val2014_{number // 6:012d}.jpg", "yes" if number % 2 else "no"
             row = {"question_id": number, "image": image, "text": "Is there a cup in the image?", "label": label}
             lists.write(json.dumps(row) + "\n")
-            said = SAID[(number * 7919 + number // 6) % len(SAID)]
-            answers.write(json.dumps({"question_id": number, "answer": said}) + "\n")
+            text = ANSWERS[(number * 7919 + number // 6) % len(ANSWERS)]
+            answers.write(json.dumps({"question_id": number, "answer": text}) + "\n")
 
 
 def measure(rows: int) -> tuple[float, float]:
-    """(seconds of one core, MiB at most) of scoring so many answers."""
+    """(seconds of one core, peak MiB) of scoring this many answers."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_files(folder, rows)
@@ -44,6 +44,6 @@ def measure(rows: int) -> tuple[float, float]:
 
 if __name__ == "__main__":
     print("| answers | core seconds | answers/s | peak MiB |\n| --- | --- | --- | --- |")
-    for size in [int(text) for text in sys.argv[1:]] or SIZES:  # rising: the peak is of all children so far
+    for size in [int(text) for text in sys.argv[1:]] or SIZES:  # ascending: the peak is over all children so far
         took, peak = measure(size)
         print(f"| {size:,} | {took:.1f} | {size / took:,.0f} | {peak:.0f} |", flush=True)

@@ -1,4 +1,4 @@
-"""Models made in code, with random weights and a real tokenizer and processor, and pairs for them.
+"""Models built in code, with random weights and a real tokenizer and processor, and pairs for them.
 
 A size is a row of `SHAPES`. The weights know nothing, so these models measure speed and never quality. The chat
 templates write the first token and end with the end-of-turn token: there, and only there, TRL and Sightline agree about
@@ -90,7 +90,7 @@ QWEN_TEMPLATE = (
 
 
 if not is_torchvision_available():
-    # Qwen's processor cannot be made or opened without its half for videos, which needs torchvision; no video is used
+    # Qwen's processor cannot be built or opened without its video part, which needs torchvision; no video is used
     # here. Both sides import this module.
     Qwen2_5_VLProcessor.get_attributes = classmethod(lambda _: ["image_processor", "tokenizer"])
 
@@ -111,7 +111,7 @@ def save_model(kind: str, size: str, directory: Path, *, seed: int, device: str,
 
 
 def save_pairs(kind: str, size: str, directory: Path, count: int, seed: int) -> None:
-    """Write `count` pairs, each with a picture of its own and answers of about `Shape.answer` tokens."""
+    """Write `count` pairs, each with its own picture and answers of about `Shape.answer` tokens."""
     shape, rng = SHAPES[kind, size], np.random.default_rng(seed)
     (directory / "images").mkdir(parents=True)
     pairs = []

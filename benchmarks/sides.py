@@ -1,4 +1,4 @@
-"""What runs in a fresh process: make the material, train it with Sightline, or train it with TRL.
+"""The sides of the training benchmarks, each in a fresh process: prepare, train with Sightline, train with TRL.
 
 `python benchmarks/sides.py REQUEST ANSWER` takes a `common.Job` as JSON. Both sides go from the directories of a model
 and of pairs to a saved adapter by the call that their users make, and that call is what is timed: opening the model,
@@ -58,7 +58,7 @@ def make(job: Job) -> dict[str, Any]:
 
 
 def sightline(job: Job) -> dict[str, Any]:
-    """Train with Sightline; its configuration is the run's numbers and nothing else."""
+    """Train with Sightline; its config has only the run's numbers."""
     half = job.dtype == "bfloat16"
     config = TrainConfig.model_validate(
         {
@@ -67,7 +67,7 @@ def sightline(job: Job) -> dict[str, Any]:
             "lora": {"rank": job.rank, "alpha": 2.0 * job.rank},
             "batch_size": job.batch,
             "epochs": job.epochs,
-            "checkpoint_every": 10**6,  # TRL saves nothing on the way either
+            "checkpoint_every": 10**6,  # TRL saves no checkpoints either
             "device": job.device,
             "dtype": job.dtype,
             "autocast": half,
@@ -99,7 +99,7 @@ def trl(job: Job) -> dict[str, Any]:
     from trl import DPOTrainer
 
     class Recorded(DPOTrainer):
-        """As it is; the loss is kept before the trainer rounds it for its log."""
+        """Keep the loss before the trainer rounds it for its log."""
 
         def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
             loss = super().compute_loss(*args, **kwargs)
@@ -180,12 +180,12 @@ def _model(job: Job) -> str:
 
 
 def _lab_pairs(folder: Path, job: Job) -> None:
-    """Pairs as the demo makes them; a few more are built than are asked for, since some are dropped."""
+    """Pairs as in the demo; a few extra are built, since some are dropped."""
     samples = write_scenes(ScenesConfig(), "preference", job.pairs * 5 // 4 + 8, folder / "samples")
     config = load_config(BDHSConfig, LAB / "configs" / "bdhs.yaml", ())
     build_dataset(BuildPlan(BDHS, config, job.seed), LAB / "base", samples, folder / "built")
     pairs = list(read_pairs(folder / "built"))[: job.pairs]
-    pairs = pairs[: len(pairs) // job.batch * job.batch]  # whole steps, or the epochs of both sides would part
+    pairs = pairs[: len(pairs) // job.batch * job.batch]  # whole steps, or the two sides' epochs would diverge
     (folder / "pairs").mkdir()
     shutil.copytree(folder / "built" / "images", folder / "pairs" / "images")
     write_rows(folder / "pairs" / PAIRS, pairs)
@@ -206,5 +206,5 @@ def _memory(job: Job, before: int) -> dict[str, int]:
 
 if __name__ == "__main__":
     request, answer = map(Path, sys.argv[1:])
-    asked = Job(**json.loads(request.read_text()))
-    answer.write_text(json.dumps({"make": make, "sightline": sightline, "trl": trl}[asked.side](asked)))
+    requested = Job(**json.loads(request.read_text()))
+    answer.write_text(json.dumps({"make": make, "sightline": sightline, "trl": trl}[requested.side](requested)))

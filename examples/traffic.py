@@ -1,7 +1,7 @@
-"""People of the lab: they ask a served model about scenes, say what they think of its answers, and may change.
+"""Simulated users: ask a served model about lab scenes, send feedback on its answers, and optionally drift.
 
-It stands in for users in docs/stages.md. Thumbs and corrections are the lab's own truth; with --drift pictures are
-darker and prompts are others, as when another crowd has found the address.
+Used in docs/stages.md in place of real users. Thumbs and corrections follow the lab's truth; with --drift, pictures are
+darker and prompts differ.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def picture_url(path: Path, *, dark: bool) -> str:
 
 
 def ask(client: httpx2.Client, model: str, prompt: str, url: str) -> tuple[str, str]:
-    """The call's id and its answer."""
+    """Ask the model; returns the call's id and the answer."""
     parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": prompt}]
     body = {"model": model, "messages": [{"role": "user", "content": parts}], "max_tokens": 64}
     answer = client.post("/v1/chat/completions", json=body).raise_for_status()
@@ -41,7 +41,7 @@ def ask(client: httpx2.Client, model: str, prompt: str, url: str) -> tuple[str, 
 
 
 def opinion(sample: Sample, folder: Path, answer: str) -> dict[str, str] | None:
-    """What somebody who sees the picture says: thumb up, or thumb down and what it should have said."""
+    """Feedback by the lab's truth: thumb up, or thumb down and a correction."""
     verdict = score(JudgeInput(prefix_of(sample, folder), answer, sample.reference, sample.truth))
     if verdict.score is None:
         return None
@@ -51,27 +51,27 @@ def opinion(sample: Sample, folder: Path, answer: str) -> dict[str, str] | None:
 
 
 def main() -> None:
-    """Ask about some of the samples of a folder."""
+    """Ask about samples of a folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("samples", type=Path)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--first", type=int, default=0, help="the first sample asked about")
-    parser.add_argument("--count", type=int, default=60, help="how many are")
-    parser.add_argument("--feedback", action="store_true", help="say what is thought of the answers")
-    parser.add_argument("--drift", action="store_true", help="darker pictures, other prompts")
-    told = parser.parse_args()
-    with httpx2.Client(base_url=told.url, timeout=120, trust_env=False) as client:
+    parser.add_argument("--first", type=int, default=0, help="index of the first sample")
+    parser.add_argument("--count", type=int, default=60, help="number of samples")
+    parser.add_argument("--feedback", action="store_true", help="send feedback on the answers")
+    parser.add_argument("--drift", action="store_true", help="send darker pictures and other prompts")
+    args = parser.parse_args()
+    with httpx2.Client(base_url=args.url, timeout=120, trust_env=False) as client:
         model = client.get("/v1/models").json()["data"][0]["id"]
         thumbs = {"up": 0, "down": 0}
-        for number, sample in enumerate(islice(read_samples(told.samples), told.first, told.first + told.count)):
-            prompt = OTHER[number % len(OTHER)] if told.drift else sample.prompt
-            url = picture_url(told.samples / sample.images[0], dark=told.drift)
+        for number, sample in enumerate(islice(read_samples(args.samples), args.first, args.first + args.count)):
+            prompt = OTHER[number % len(OTHER)] if args.drift else sample.prompt
+            url = picture_url(args.samples / sample.images[0], dark=args.drift)
             call, answer = ask(client, model, prompt, url)
-            said = opinion(sample, told.samples, answer) if told.feedback else None
-            if said is not None:
-                client.post("/feedback", json={"id": call, **said}).raise_for_status()
-                thumbs[said["thumb"]] += 1
-    print(f"asked about {told.count} scenes, thumbs {thumbs}")
+            rating = opinion(sample, args.samples, answer) if args.feedback else None
+            if rating is not None:
+                client.post("/feedback", json={"id": call, **rating}).raise_for_status()
+                thumbs[rating["thumb"]] += 1
+    print(f"asked about {args.count} scenes, thumbs {thumbs}")
 
 
 if __name__ == "__main__":

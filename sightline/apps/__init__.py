@@ -1,1 +1,1 @@
-"""The outer edge: services and pages over the other rooms. No logic lives here that no command offers."""
+"""User-facing services and web pages: chat, label, serve, monitor, export."""

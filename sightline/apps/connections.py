@@ -1,7 +1,7 @@
-"""Limits of a server's connections: how many there may be, and how long a client may take to send and to read.
+"""Connection limits of a server: how many, and how long a client may take to send a request and read the response.
 
-Uvicorn has no time limit before a request is complete, so clients that send half a request hold their connections for
-ever. `limited_protocol` gives uvicorn a protocol that closes them.
+Uvicorn has no timeout before a request is complete, so a client that sends half a request holds its connection
+forever. `limited_protocol` gives uvicorn a protocol that closes such connections.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-#: Connections that the event loop accepts before the protocol sees the first of them: more are in the system's queue.
+#: Connections the event loop accepts before the protocol sees the first; the rest wait in the system's queue.
 BACKLOG = 64
 
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """`count` connections at once; seconds for a request's headers, for its body, and for the client to read on."""
+    """At most `count` connections; seconds for a request's headers, its body, and a client that stops reading."""
 
     count: int = 100
     header_seconds: float = 10.0
@@ -35,7 +35,7 @@ _TOO_SLOW = _closing_answer(b"408 Request Timeout", b"The request was not comple
 
 
 def limited_protocol(limits: ConnectionLimits) -> type[H11Protocol]:
-    """A protocol class for `uvicorn.Config(http=...)` that keeps to the limits."""
+    """A protocol class for `uvicorn.Config(http=...)` that enforces the limits."""
 
     class Limited(_LimitedProtocol):
         pass
@@ -45,7 +45,7 @@ def limited_protocol(limits: ConnectionLimits) -> type[H11Protocol]:
 
 
 class _LimitedProtocol(H11Protocol):
-    """One connection. A deadline runs while a request is incomplete; it ends with the request's last byte."""
+    """One connection. A deadline runs until the last byte of a request arrives."""
 
     limits = ConnectionLimits()
     _awaited: type[h11.IDLE] | type[h11.SEND_BODY] | None = None
@@ -84,13 +84,13 @@ class _LimitedProtocol(H11Protocol):
 
     @property
     def is_spare(self) -> bool:
-        """Whether no whole request of it is being answered: it is idle, half sent, or closing."""
+        """Whether no complete request is being answered: the connection is idle, incomplete or closing."""
         return self.transport.is_closing() or self._awaited is not None
 
     def _make_room(self) -> bool:
-        """Close the connection that has waited longest without a request; False where all of them are in use.
+        """Close the connection that has waited longest without a request; False if all are in use.
 
-        Without this, clients that send nothing would keep those out that ask something.
+        Otherwise clients that send nothing would lock out those with requests.
         """
         others = (one for one in self.connections if isinstance(one, _LimitedProtocol) and one is not self)
         spare = min((one for one in others if one.is_spare), key=lambda one: one._since, default=None)
@@ -101,7 +101,7 @@ class _LimitedProtocol(H11Protocol):
         return True
 
     def _watch(self) -> None:
-        """Start, leave or stop the deadline, by what the client has still to send."""
+        """Start, keep or stop the deadline, depending on what the client still has to send."""
         state = self.conn.their_state
         awaited = state if state in (h11.IDLE, h11.SEND_BODY) and not self.transport.is_closing() else None
         if awaited is self._awaited:
@@ -118,7 +118,7 @@ class _LimitedProtocol(H11Protocol):
 
 
 def _stop(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
-    """Cancel a timer; what takes its place is None."""
+    """Cancel a timer; returns None to store in its place."""
     if timer is not None:
         timer.cancel()
     return None

@@ -1,7 +1,7 @@
-"""A Gradio page on this machine: what it needs, who may reach it, and how long it is served.
+"""Serving a Gradio page on this machine, without network access.
 
-It knows no page; `label` and `chat` build theirs and hand it over. Nothing is asked of the network: Gradio's telemetry
-is off, fonts are the system's, and a content policy keeps the browser from loading anything from elsewhere.
+`label` and `chat` build the pages. Gradio's telemetry is off, fonts are the system's, and a content security policy
+keeps the browser from loading anything from other hosts.
 """
 
 import os
@@ -15,13 +15,14 @@ from typing import Any
 
 from sightline.apps.guard import BindAddress, Guard, Uploads
 from sightline.errors import InputError
+from sightline.report.gallery import data_uri
 
 
-def gradio_quietly(scratch: Path) -> Any:
-    """The module `gradio`, told to call nobody and to keep what is uploaded in `scratch`.
+def import_gradio(scratch: Path) -> Any:
+    """Import `gradio` with telemetry off and uploads stored in `scratch`.
 
     Raises:
-        InputError: it is not installed.
+        InputError: Gradio is not installed.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_RUN_HISTORY"] = "False"
@@ -33,80 +34,85 @@ def gradio_quietly(scratch: Path) -> Any:
         raise InputError("pages need Gradio; install it with: pip install 'sightline[app]'") from error
 
 
-def themed(gradio: Any) -> Any:
-    """The pages' theme: the system's own fonts, which no server is asked for."""
+def page_theme(gradio: Any) -> Any:
+    """The theme of the pages, with system fonts only."""
     plain, fixed = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
     return gradio.themes.Base(primary_hue="teal", neutral_hue="slate", font=plain, font_mono=fixed)
 
 
 def page_file(name: str) -> str:
-    """The text of a file of this room, such as `label/page.js`."""
+    """The text of a file in `sightline/apps`, such as `label/page.js`."""
     return files("sightline.apps").joinpath(name).read_text(encoding="utf-8")
 
 
-def guarded(
-    gradio: Any, blocks: Any, door: BindAddress, *, css: str, title: str, uploads: Uploads | None = None
+def guard_page(
+    gradio: Any, blocks: Any, address: BindAddress, *, css: str, title: str, uploads: Uploads | None = None
 ) -> Any:
-    """The ASGI application of a page behind its `Guard`; without `uploads` the page takes no files."""
+    """The ASGI application of a page behind its `Guard`; without `uploads` the page accepts no files."""
     from fastapi import FastAPI
 
-    blocks.has_launched = True  # Gradio checks the paths of files only then, and does not set it on a mounted app
+    blocks.has_launched = True  # Gradio checks file paths only if this is set, and does not set it on a mounted app
     app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None)
     gradio.mount_gradio_app(
         app,
         blocks,
         path="/",
-        server_name=door.host,
-        server_port=door.port,
+        server_name=address.host,
+        server_port=address.port,
         footer_links=[],
         run_history=False,
         show_error=False,
-        max_file_size=door.max_bytes,
+        max_file_size=address.max_bytes,
         ssr_mode=False,
         mcp_server=False,
         pwa=False,
-        theme=themed(gradio),
+        theme=page_theme(gradio),
         css=page_file("page.css") + css,
     )
-    return Guard(app, door, uploads)
+    return Guard(app, address, uploads)
 
 
-def open_door(door: BindAddress) -> socket.socket:
-    """A socket that listens there.
+def picture_uri(path: Path) -> str | None:
+    """A picture as a data URI, shrunk for the screen; the file stays as it is. None if it cannot be opened."""
+    return data_uri(path, side=1600, size=2_000_000)
+
+
+def open_socket(address: BindAddress) -> socket.socket:
+    """Open a listening socket.
 
     Raises:
-        InputError: the port is taken, or the address is none of this machine.
+        InputError: the port is in use, or the address does not belong to this machine.
     """
-    family = socket.AF_INET6 if ":" in door.host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
-        return socket.create_server((door.host, door.port), family=family)
+        return socket.create_server((address.host, address.port), family=family)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(
-            f"{door.host} port {door.port} cannot be opened ({reason}); choose another --port or --host"
+            f"{address.host} port {address.port} cannot be opened ({reason}); choose another --port or --host"
         ) from error
 
 
 def serve(
-    app: Any, door: BindAddress, listening: socket.socket, *, name: str, scratch: Path, tell: Callable[[str], None]
+    app: Any, address: BindAddress, listening: socket.socket, *, name: str, scratch: Path, log: Callable[[str], None]
 ) -> None:
-    """Serve until Ctrl-C; `tell` gets the address, and a warning where others can reach it. `scratch` is emptied."""
+    """Serve until Ctrl-C and delete `scratch`; `log` gets the URL, and a warning if other machines can reach it."""
     import uvicorn
 
     from sightline.apps.connections import BACKLOG, ConnectionLimits, limited_protocol
 
-    host = f"[{door.host}]" if ":" in door.host else door.host
-    if not door.is_local:
-        tell(
-            f"warning: {door.host} can be reached from other machines, and whoever reaches this page can use it "
-            "under any name; without --host only this machine can"
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    if not address.is_local:
+        log(
+            f"warning: {address.host} is reachable from other machines; anyone who can reach the page can use it under "
+            "any name. Leave out --host to allow this machine only"
         )
-    tell(f"{name}: http://{host}:{listening.getsockname()[1]} (Ctrl-C ends it; what was saved stays)")
+    log(f"{name}: http://{host}:{listening.getsockname()[1]} (Ctrl-C stops it; saved data remain)")
     protocol = limited_protocol(ConnectionLimits())
     config = uvicorn.Config(
         app, log_level="warning", http=protocol, backlog=BACKLOG, ws="none", timeout_graceful_shutdown=2
     )
-    shutil.rmtree(scratch, ignore_errors=True)  # what an earlier server that was killed left
+    shutil.rmtree(scratch, ignore_errors=True)  # leftovers of a killed server
     try:
         uvicorn.Server(config).run(sockets=[listening])
     finally:

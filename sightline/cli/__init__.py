@@ -1,7 +1,7 @@
-"""The command line: which commands there are, and how they end. A command's work is done in its room.
+"""The command line: the table of commands, error handling, and exit codes.
 
-Each command is a file of this folder that holds a typer `app`; it is imported when it runs, so that help and mistakes
-answer at once instead of after torch. To add one, write the file and its line in `COMMANDS`.
+Each command is a typer app in this package, imported only when it runs, so that help and usage errors need no torch. To
+add a command, write its app and a line in `COMMANDS`.
 """
 
 import os
@@ -23,17 +23,17 @@ from sightline.data.terminal import one_line, say
 from sightline.errors import InputError, disk_problem
 from sightline.registry import PLUGIN_VARIABLE, load_plugin, load_plugins
 
-#: Exit codes; the last two are what a shell reports for programs that these signals ended.
+#: Exit codes; the last two are those a shell reports for programs ended by these signals.
 INPUT_ERROR, INTERRUPTED, TERMINATED = 2, 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived: the work ends as after Ctrl-C, with temporary files removed and helpers stopped."""
+    """SIGTERM: the work ends as after Ctrl-C, with temporary files removed and helper processes stopped."""
 
 
 @dataclass(frozen=True)
 class CommandEntry:
-    """Where a command's typer app is ("package.module:attribute"), its line of help, and its panel in the help."""
+    """A command: its typer app ("package.module:attribute"), its line of help, and its panel in the help."""
 
     app: str
     help: str
@@ -95,18 +95,18 @@ COMMANDS: dict[str, CommandEntry] = {
 
 
 class Commands(TyperGroup):
-    """The group of all commands: imports one when it runs, and turns what people do wrong into a sentence."""
+    """The group of all commands: imports a command when it runs, and reports user errors in one line."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        # What help lists and misspellings are compared with; the commands themselves are imported to run.
+        # Placeholders for help and spelling suggestions; the real commands are imported when they run.
         self.commands = {
             name: TyperCommand(name, help=entry.help, rich_help_panel=entry.panel) for name, entry in COMMANDS.items()
         }
         self._words: list[str] = []
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
-        """The command that `args` names, imported, with the rest of them."""
+        """Import the command that `args` names; returns it with the remaining arguments."""
         _load_plugins(ctx.params.get("plugin") or ())
         self._words = args
         name, listed, rest = super().resolve_command(ctx, args)
@@ -117,40 +117,40 @@ class Commands(TyperGroup):
         app = getattr(import_module(module), attribute)
         command = get_group(app) if entry.is_group else get_command(app)
         command.name, command.help = name, command.help or entry.help
-        # typer takes an app of one command for a program of its own, with options to install its completion
+        # typer treats a single-command app as a program and adds options to install completion
         command.params = [param for param in command.params if not str(param.name).endswith("_completion")]
         return name, command, rest
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
-        """Run; what people or their disk did wrong ends with code 2 and one sentence, a signal with its code.
+        """Run a command; input and disk errors exit with code 2 and one line, signals with their code.
 
-        None of these shows a trace: a trace is a bug's.
+        Only bugs show a traceback.
         """
         try:
             return super().invoke(ctx)
         except InputError as error:
             raise _fail(str(error)) from error
         except Terminated as error:
-            say("ended by SIGTERM; run the same command again to go on", err=True)
+            say("ended by SIGTERM; run the same command again to resume", err=True)
             raise typer.Exit(TERMINATED) from error
         except KeyboardInterrupt as error:
-            say("interrupted; run the same command again to go on", err=True)
+            say("interrupted; run the same command again to resume", err=True)
             raise typer.Exit(INTERRUPTED) from error
         except Exception as error:
-            problem = disk_problem(error, _out_of(self._words))
+            problem = disk_problem(error, _out_option(self._words))
             if problem is None:
                 raise
             raise _fail(problem) from error
 
 
 def _fail(sentence: str) -> typer.Exit:
-    """Print the sentence of an error; the exit to raise."""
+    """Print an error message; returns the exit to raise."""
     say(f"error: {one_line(sentence)}", err=True, red=True)
     return typer.Exit(INPUT_ERROR)
 
 
-def _out_of(words: Sequence[str]) -> Path | None:
-    """What a command line gives as `--out`: where a full disk is, if the error does not name a file."""
+def _out_option(words: Sequence[str]) -> Path | None:
+    """The value of `--out`, to locate a disk error that names no file."""
     for word, following in zip(words, [*words[1:], ""], strict=True):
         name, equals, value = word.partition("=")
         if name == "--out":
@@ -195,7 +195,7 @@ def _root(
         ),
     ] = None,
 ) -> None:
-    """Align vision-language models with what they see: build preference pairs, train, measure, report."""
+    """Align vision-language models with their images: build preference pairs, train, evaluate, report."""
 
 
 def main() -> None:
@@ -205,9 +205,9 @@ def main() -> None:
 
 
 def _end_with_sigterm() -> None:
-    """Let SIGTERM end the work as Ctrl-C does, in this process alone and not in those that it forks.
+    """Make SIGTERM end the work as Ctrl-C does, in this process but not in forked ones.
 
-    A process of a distributed run keeps the system's way: while it waits for the others it could not answer.
+    Processes of a distributed run keep the default handler, since they could not respond while waiting for others.
     """
     if threading.current_thread() is not threading.main_thread() or int(os.environ.get("WORLD_SIZE", "1") or 1) > 1:
         return

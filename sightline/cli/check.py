@@ -1,6 +1,6 @@
-"""`sightline check`: what is wrong with a dataset of pairs, as one table, worst first.
+"""`sightline check`: report the problems of a dataset of pairs in one table, worst first.
 
-The work is `sightline.check`; benchmarks' names are turned into samples here, since that room may not know them.
+`sightline.check` does the work; benchmark names are resolved to samples here, since that package does not know them.
 """
 
 import tempfile
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from sightline.check.findings import GIVE_AWAY, CheckLine, Report
 from sightline.cli.early import check_places
+from sightline.cli.options import Overrides
 from sightline.config import MAX_SEED
 from sightline.data.terminal import Screen, escape_code, say, visible
 from sightline.records import Estimate
@@ -30,26 +31,29 @@ app = typer.Typer()
 @app.command()
 def check(  # noqa: PLR0913 - one parameter an option
     dataset: Annotated[Path, typer.Argument(help="Directory of pairs: pairs.jsonl, or Parquet files in data/.")],
-    model: Annotated[Path | None, typer.Option(help="Directory of the model that is to be trained.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Directory of the model to be trained.")] = None,
     against: Annotated[
         list[str] | None,
-        typer.Option(metavar="BENCH", help="Benchmark, or a file or folder of pictures or questions; may be repeated."),
+        typer.Option(
+            metavar="BENCH",
+            help="Benchmark name, or file or folder of pictures or questions, to check for overlap; may be repeated.",
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Directory to write: check.json and findings.jsonl.")] = None,
-    fix: Annotated[Path | None, typer.Option(help="Directory to write: a copy without the bad rows.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Where benchmarks find or put their pictures.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that open images.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Directory to write: check.json, findings.jsonl.")] = None,
+    fix: Annotated[
+        Path | None, typer.Option(help="Directory to write: a copy of the dataset without the bad rows.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the benchmarks' files and pictures.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes that open images.")] = 1,
     allow_remote: Annotated[
-        bool, typer.Option("--allow-remote", help="Note addresses of images; none is opened.")
+        bool, typer.Option("--allow-remote", help="Report image URLs instead of failing; none is fetched.")
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="End with code 1 if anything is bad.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 if anything is bad.")] = False,
     config: Annotated[Path | None, typer.Option(help="YAML file of the check's config.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of what is drawn.")] = 0,
+    overrides: Overrides = None,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of all random draws.")] = 0,
 ) -> None:
-    """Look at every row and image of a dataset of pairs, and say what would spoil training or its measurement.
+    """Check every row and image of a dataset of pairs for problems that would spoil training or evaluation.
 
     For example: sightline check PAIRS_DIR --model DIR --against lab-vqa --against photos/ --fix CLEAN_DIR
     """
@@ -58,8 +62,8 @@ def check(  # noqa: PLR0913 - one parameter an option
 
     settings = load_config(CheckConfig, config, [*(overrides or ()), *(["allow_remote=true"] if allow_remote else ())])
     check_places(dataset=dataset)
-    # what takes a second to import comes after what is answered at once
-    from sightline.check.fix import claim_fix, fix_dataset
+    # slow imports come after the early checks
+    from sightline.check.fix import begin_fix, fix_dataset
     from sightline.check.run import FINDINGS, CheckPlan, check_dataset, check_into
     from sightline.data.terminal import open_bars
 
@@ -90,9 +94,9 @@ def check(  # noqa: PLR0913 - one parameter an option
         raise typer.Exit(1)
 
 
-def _against(name: str, folder: Path) -> "BenchmarkSource":
-    """A benchmark by its name, or else by its path."""
-    from sightline.check.overlap import source_from_path, source_from_samples
+def _against(name: str, folder: Path) -> "Against":
+    """The overlap target: a benchmark by its name, else a path."""
+    from sightline.check.overlap import against_path, against_samples
     from sightline.errors import InputError
     from sightline.evals.benchmark import BenchmarkSetting
     from sightline.evals.registry import BENCHMARKS, get_benchmark
@@ -104,18 +108,18 @@ def _against(name: str, folder: Path) -> "BenchmarkSource":
         try:
             get_benchmark(name, BenchmarkSetting(folder))
         except InputError as error:
-            raise InputError(f"{name!r} is no file or folder, and {error}") from error
-    return source_from_path(Path(name))
+            raise InputError(f"{name!r} is neither a file nor a folder, and {error}") from error
+    return against_path(Path(name))
 
 
 _ORDER = {"bad": 0, "look": 1, "ok": 2}
 _STYLES = {"bad": "bold red", "look": "yellow", "ok": "green"}
-_MOST, _WHOLE = 24, 10_000  # characters of an id, and of a sentence
-_LEFTWARD = ("R", "AL", "AN")  # letters that run leftward, which would turn the cells of a row around
+_MOST, _WHOLE = 24, 10_000  # characters of an id, and of a line
+_LEFTWARD = ("R", "AL", "AN")  # right-to-left letters, which would reorder the cells of a row
 
 
 def print_report(report: Report, console: Screen | None = None) -> None:
-    """Print what was found, what was measured, and what was not looked at."""
+    """Print the findings, the measurements, and the skipped checks."""
     console = console or Screen()
     table = Table("verdict", "check", "found", "first rows, or within pairs", box=SIMPLE_HEAD)
     lines = sorted(report.lines, key=lambda line: (_ORDER[line.verdict], -_size(line)))
@@ -128,25 +132,27 @@ def print_report(report: Report, console: Screen | None = None) -> None:
         console.print(table)
     console.print(Text(_summary(report)))
     quiet = [line for line in lines if line not in shown]
-    for label, measured in (("Nothing found", False), ("No give-away", True)):
+    for label, measured in (("Nothing found", False), ("No shortcut cue", True)):
         titles = [line.title for line in quiet if (line.value is not None) is measured]
         if titles:
             console.print(Text(f"{label}: {plain('; '.join(titles), _WHOLE)}."))
     for what, why in _by_reason(report.skipped).items():
-        console.print(Text(f"Not looked at, {what}: {plain('; '.join(why), _WHOLE)}."))
+        console.print(Text(f"Not checked, {what}: {plain('; '.join(why), _WHOLE)}."))
     if any(line.within is not None for line in lines):
-        console.print(Text("An AUC of 0.5 tells chosen from rejected answers as a coin does, 1 (or 0) without fail."))
+        console.print(
+            Text("An AUC of 0.5 separates chosen from rejected answers no better than chance, 1 (or 0) perfectly.")
+        )
 
 
 def _is_shown(line: CheckLine) -> bool:
-    """Whatever was found, and of give-aways that are none, the two that are always asked for."""
+    """Whether to show a line: all findings, and two shortcut cues even if they are harmless."""
     if line.check.startswith(GIVE_AWAY) and line.verdict == "ok":
         return line.check.removeprefix(GIVE_AWAY) in ("words", "bag of words")
     return bool(line.verdict != "ok" or line.value is not None or line.rows)
 
 
 def _cells(line: CheckLine) -> tuple[str, str]:
-    """What was found, and more of it."""
+    """The two cells of a line: the finding, and its details."""
     if line.value is None:
         return f"{line.rows} ({_percent(line.share)})", ", ".join(plain(name) for name in line.examples)
     unscored = f", {line.value.unscored} unscored" if line.value.unscored else ""
@@ -156,7 +162,7 @@ def _cells(line: CheckLine) -> tuple[str, str]:
 
 
 def plain(text: str, most: int = _MOST) -> str:
-    """The text in one line, what would not show as itself written as its code, cut to `most` characters."""
+    """The text on one line, cut to `most` characters; invisible characters are written as their codes."""
     shown = "".join(_shown(character) for character in text[: most + 1])
     return shown if len(text) <= most and len(shown) <= most else f"{shown[: most - 1]}\u2026"
 
@@ -168,13 +174,13 @@ def _shown(character: str) -> str:
 
 def _summary(report: Report) -> str:
     return (
-        f"{report.rows} rows, {report.readable} of them readable, {report.images} images ({report.distinct_images} "
-        f"different that open); --fix would remove {report.removable} rows."
+        f"{report.rows} rows ({report.readable} readable), {report.images} images ({report.distinct_images} "
+        f"distinct and readable); --fix would remove {report.removable} rows."
     )
 
 
 def _size(line: CheckLine) -> float:
-    """How large a finding is, to sort by: a share, or how far an AUC is from a coin's."""
+    """The size of a finding, to sort by: a share, or an AUC's distance from 0.5."""
     values = [estimate.value for estimate in (line.value, line.within) if estimate is not None]
     if not values:
         return line.share or 0.0

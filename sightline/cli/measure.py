@@ -1,6 +1,6 @@
-"""`sightline eval`: a model answers benchmarks, its answers become scores and estimates.
+"""`sightline eval`, `eval-merge`, `probe` and `judge`: measure a model on benchmarks, its use of images, and a judge.
 
-The work is `sightline.evals.run`; names of benchmarks are in `sightline.evals.registry`.
+`sightline.evals.run` does the work; `sightline.evals.registry` lists the benchmarks.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,8 @@ import typer
 from rich.table import Table
 
 from sightline.cli.early import check_places
-from sightline.config import MAX_SEED, load_config
+from sightline.cli.options import Overrides
+from sightline.config import MAX_SEED, Config, load_config
 from sightline.data.terminal import Screen, say
 from sightline.evals import run
 from sightline.evals.directory import BenchmarkResult, read_evaluation
@@ -25,7 +26,7 @@ eval_app = typer.Typer()
 
 
 class EvalSettings(run.EvalConfig):
-    """What `--config` and `--set` may say: what decides the numbers, and under `runtime` what decides the speed."""
+    """The keys of `--config` and `--set`: those that affect the numbers, and under `runtime` those for speed."""
 
     runtime: run.EvalRuntime = run.EvalRuntime()
 
@@ -34,32 +35,30 @@ class EvalSettings(run.EvalConfig):
 def evaluate(  # noqa: PLR0913 - one parameter an option
     model: Annotated[str, typer.Option(help="Model directory, or a hub id such as owner/name.")],
     out: Annotated[Path, typer.Option(help="Directory to write: answers, scores and estimates of each benchmark.")],
-    bench: Annotated[
-        str | None, typer.Option(help="Benchmarks, separated by commas; a report quotes the first.")
-    ] = None,
+    bench: Annotated[str | None, typer.Option(help="Benchmarks, comma-separated; a report quotes the first.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="PEFT adapter, such as TRAIN_DIR/adapter.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder of official files; lab pictures go there [OUT/data].")
+        Path | None, typer.Option(help="Folder of official files, and of the lab's pictures (default: OUT/data).")
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the official pictures, if not in --data.")] = None,
-    synonyms: Annotated[Path | None, typer.Option(help="Official word list, in place of ours.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures of each.")] = None,
-    split: Annotated[str | None, typer.Option(help="One official part; all of them where it is left out.")] = None,
-    shard: Annotated[str | None, typer.Option(help="INDEX/COUNT: this process's part; see `eval-merge`.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Answers generated together.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the official pictures, if outside --data.")] = None,
+    synonyms: Annotated[
+        Path | None, typer.Option(help="Official word list to use instead of the built-in one.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N pictures of each benchmark.")] = None,
+    split: Annotated[str | None, typer.Option(help="Official split (default: all).")] = None,
+    shard: Annotated[str | None, typer.Option(help="INDEX/COUNT: the part for this process; see `eval-merge`.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Answers generated per batch.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of the evaluation config.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
-    judge: Annotated[Path | None, typer.Option(help="YAML of the judge that grades open answers.")] = None,
+    overrides: Overrides = None,
+    judge: Annotated[Path | None, typer.Option(help="YAML file of the judge for open answers.")] = None,
     strip_reasoning: Annotated[
-        bool, typer.Option("--strip-reasoning", help="Score what follows <think> tags; answers are kept whole.")
+        bool, typer.Option("--strip-reasoning", help="Score only the text after <think> tags; answers are saved whole.")
     ] = False,
     seed: Annotated[
-        int, typer.Option(min=0, max=MAX_SEED, help="Seed of the resamples behind the intervals; answers are greedy.")
+        int, typer.Option(min=0, max=MAX_SEED, help="Seed of the bootstrap intervals; answers are greedy.")
     ] = 0,
 ) -> None:
-    """Measure a model on benchmarks; started again, it goes on where it was stopped.
+    """Evaluate a model on benchmarks; an interrupted run resumes.
 
     For example: sightline eval --model DIR --adapter TRAIN_DIR/adapter --bench lab-chair,lab-vqa --out DIR
     """
@@ -70,15 +69,15 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     given += ["strip_reasoning=true"] if strip_reasoning else []
     given += [f"{key}={value}" for key, value in options.items() if value is not None]
     settings = load_config(EvalSettings, config, given)
-    asked = run.EvalConfig(**settings.model_dump(exclude={"runtime"}))
+    eval_config = run.EvalConfig(**settings.model_dump(exclude={"runtime"}))
     if judge is not None:
-        asked = asked.model_copy(update={"judge": load_config(JudgeConfig, judge)})
+        eval_config = eval_config.model_copy(update={"judge": load_config(JudgeConfig, judge)})
     check_places(adapter=adapter, images=images, synonyms=synonyms, model=None if is_hub_id(model) else Path(model))
     files = run.Files(data, images, synonyms)
-    run.evaluate(model, out, asked, adapter=adapter, files=files, seed=seed, runtime=settings.runtime)
-    made = read_evaluation(out, asked.benchmarks)
-    print_estimates(made)
-    for name, remark in ((name, remark) for name, result in made.items() for remark in result.remarks):
+    run.evaluate(model, out, eval_config, adapter=adapter, files=files, seed=seed, runtime=settings.runtime)
+    results = read_evaluation(out, eval_config.benchmarks)
+    print_estimates(results)
+    for name, remark in ((name, remark) for name, result in results.items() for remark in result.remarks):
         say(f"note: {remark if remark.startswith(name) else f'{name}: {remark}'}")
     say(f"evaluation: {out}")
 
@@ -100,17 +99,17 @@ eval_merge_app = typer.Typer()
 
 @eval_merge_app.command()
 def merge(
-    parts: Annotated[list[Path], typer.Argument(help="Output directories of `sightline eval --shard`, all of them.")],
-    out: Annotated[Path, typer.Option(help="Directory to write: an evaluation as if it had not been divided.")],
+    parts: Annotated[list[Path], typer.Argument(help="Output directories of all `sightline eval --shard` runs.")],
+    out: Annotated[Path, typer.Option(help="Directory to write: the merged evaluation.")],
     data: Annotated[Path | None, typer.Option(help="Folder of official files, as given to `eval`.")] = None,
     synonyms: Annotated[Path | None, typer.Option(help="Official word list, as given to `eval`.")] = None,
 ) -> None:
-    """Bring the shards of an evaluation together and score all answers.
+    """Merge the shards of an evaluation and score all answers.
 
     For example: sightline eval-merge EVAL_0 EVAL_1 --data DIR --out EVAL
     """
     manifest = merge_evaluations(parts, out, Files(data, None, synonyms))
-    say(f"evaluation: {out} ({sum(manifest.counts.values())} answers of {len(parts)} shards)")
+    say(f"evaluation: {out} ({sum(manifest.counts.values())} answers from {len(parts)} shards)")
 
 
 probe_app = typer.Typer()
@@ -120,11 +119,11 @@ probe_app = typer.Typer()
 def probe(
     model: Annotated[Path, typer.Option(help="Directory of the model, with its processor.")],
     pairs: Annotated[Path, typer.Option(help="Directory of preference pairs.")],
-    count: Annotated[int, typer.Option(min=1, help="Pairs with pictures to ask.")] = 16,
+    count: Annotated[int, typer.Option(min=1, help="Number of pairs with pictures to use.")] = 16,
 ) -> None:
-    """Score answers with their pictures and with gray ones; a model that ignores its pictures ends with code 2.
+    """Check that a model uses its images: score answers with their pictures and with gray ones.
 
-    Training asks the same of two pairs before it starts.
+    Exits with code 2 if the pictures make no difference. Training runs the same check on two pairs.
     """
     from sightline.data.preference_dataset import read_pairs
     from sightline.errors import InputError
@@ -138,9 +137,10 @@ def probe(
     vlm = load_vlm(model)
     found = image_use(vlm, items)
     if found is None:
-        raise InputError(f"{pairs} holds no pair with a picture; name pairs that have some")
+        raise InputError(f"{pairs} holds no pair with a picture; choose pairs with pictures")
     say(
-        f"gray pictures move the log-probs of {found.answers} answers by {found.mean:.3g} nats (most: {found.most:.3g})"
+        f"gray pictures change the log-probs of {found.answers} answers by {found.mean:.3g} nats on average, "
+        f"{found.most:.3g} at most"
     )
     require_image_use(vlm, items)
 
@@ -151,22 +151,17 @@ judge_app = typer.Typer()
 @judge_app.command()
 def judge(
     pairs: Annotated[Path, typer.Option(help="Directory of preference pairs.")],
-    model: Annotated[Path | None, typer.Option(help="Directory of the model, for judges that ask it.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pairs.")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with the judge's config under judge.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the resamples behind the interval.")] = 0,
+    model: Annotated[Path | None, typer.Option(help="Model directory, for judges that use it.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N pairs.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with the judge's config under `judge`.")] = None,
+    overrides: Overrides = None,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the bootstrap interval.")] = 0,
 ) -> None:
-    """Measure a judge on pairs whose better answer is known.
+    """Measure how often a judge prefers the chosen answer of pairs.
 
     For example: sightline judge --pairs DIR --set judge.name=reward --set judge.model=DIR
     --set judge.adapter=TRAIN_DIR/adapter
     """
-    from itertools import islice
-
-    from sightline.config import Config, load_config
     from sightline.data.preference_dataset import read_pairs
     from sightline.data.terminal import one_bar
     from sightline.judges.accuracy import measure_accuracy
@@ -184,15 +179,15 @@ def judge(
     done = 0
     with one_bar("pairs") as progress:
 
-        def seen(count: int) -> None:
+        def advance(count: int) -> None:
             nonlocal done
             done += count
             progress(done, len(rows))
 
-        found = measure_accuracy(opened, rows, folder, seen, seed=seed)
+        found = measure_accuracy(opened, rows, folder, advance, seed=seed)
     share = found.share
     interval = "" if share.ci95 is None else f" (95 % interval {100 * share.ci95[0]:.1f} to {100 * share.ci95[1]:.1f})"
     say(
-        f"the chosen answer is preferred in {100 * (share.value or 0.0):.1f} % of {share.n} pairs{interval}; "
+        f"the judge prefers the chosen answer in {100 * (share.value or 0.0):.1f} % of {share.n} pairs{interval}; "
         f"{found.ties} ties, {share.unscored} unscored"
     )

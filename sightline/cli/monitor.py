@@ -1,6 +1,6 @@
-"""`sightline monitor`: is a served model still asked, and does it still answer, as at first? See `apps.monitor`.
+"""`sightline monitor`: detect drift in the requests and answers of a served model; `apps.monitor` does the work.
 
-The exit code is for alerting: 0 calm, 1 alarm, 2 bad input.
+Exit codes: 0 no drift, 1 drift detected, 2 invalid input.
 """
 
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from sightline.cli.options import Overrides
 from sightline.config import load_config
 from sightline.data.terminal import Screen, say
 from sightline.errors import InputError
@@ -21,20 +22,18 @@ ALARM = 1
 
 @app.command()
 def monitor(  # noqa: PLR0913 - one parameter an option
-    log: Annotated[Path, typer.Argument(help="Log of a served model: the directory of `serve --log`.")],
-    baseline: Annotated[Path, typer.Option(help="What is usual: another log, or an evaluation directory.")],
+    log: Annotated[Path, typer.Argument(help="Log directory of `sightline serve --log`.")],
+    baseline: Annotated[Path, typer.Option(help="Baseline: another log, or an evaluation directory.")],
     out: Annotated[Path, typer.Option(help="Directory to write: state, monitor.json, monitor.html.")],
-    judge: Annotated[Path | None, typer.Option(help="YAML of a judge that looks at a sample of the answers.")] = None,
+    judge: Annotated[Path | None, typer.Option(help="YAML file of a judge for a sample of the answers.")] = None,
     truth: Annotated[
-        Path | None, typer.Option(help="Samples with the truth of pictures, for judges that know it.")
+        Path | None, typer.Option(help="Samples with ground truth of the pictures, for judges that use it.")
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="Model, for judges that ask one.")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of the watch.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Model directory, for judges that use one.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of the monitor config.")] = None,
+    overrides: Overrides = None,
 ) -> None:
-    """Read what is new in a log and say whether anything drifts; the exit code is 1 where something does.
+    """Test the new rows of a log for drift against a baseline; exits with code 1 if there is drift.
 
     For example: sightline monitor LOG_DIR --baseline EVAL_DIR --out WATCH_DIR
     """
@@ -45,16 +44,16 @@ def monitor(  # noqa: PLR0913 - one parameter an option
     settings = load_config(MonitorConfig, config, overrides or ())
     sampler, key = None, ""
     if judge is not None:
-        from sightline.apps.monitor.baseline import samples_of
+        from sightline.apps.monitor.baseline import evaluation_samples
         from sightline.apps.monitor.judging import SampledJudge, Sampler, Truth
 
         sampled = load_config(SampledJudge, judge)
         known = Truth.read(truth)
-        known.add((sample, folder) for _, sample, folder in samples_of(baseline, settings.benchmarks))
+        known.add((sample, folder) for _, sample, folder in evaluation_samples(baseline, settings.benchmarks))
         sampler = Sampler(sampled, known, model, out / "work", settings.seed)
         key = hash_json([sampled.model_dump(mode="json", exclude={"batch_size", "most"}), sampler.identity])
     elif truth is not None or model is not None:
-        raise InputError("--truth and --model are for a judge; name one with --judge, or leave them out")
+        raise InputError("--truth and --model need a judge; add --judge, or leave them out")
     found = run(log, baseline, out, settings, sampler, key)
     table = Table("number", "baseline", "since", "n", "evidence", "state")
     for one in found.findings:

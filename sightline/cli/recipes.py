@@ -1,7 +1,4 @@
-"""`sightline compose`: one model that takes the media of several, from models that share a language model.
-
-It reads the command line and prints where the result lies; the stage itself is `sightline.recipes.composition.run`.
-"""
+"""`sightline compose`, `curate` and `match`: recipes of other papers; `sightline.recipes` does the work."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sightline.cli.early import check_early
+from sightline.cli.options import Overrides
 from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 from sightline.recipes.matching.steps import STEPS, Step
@@ -19,14 +17,12 @@ compose_app = typer.Typer()
 
 @compose_app.command()
 def compose(
-    out: Annotated[Path, typer.Option(help="Directory to write: a model that eval, train and probe open.")],
+    out: Annotated[Path, typer.Option(help="Directory to write: a model for eval, train and probe.")],
     config: Annotated[Path | None, typer.Option(help="YAML file of the config: members, merge, weights.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of merges that drop at random.")] = 0,
+    overrides: Overrides = None,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of merges with random dropping.")] = 0,
 ) -> None:
-    """Compose models of several kinds of media that share a base language model into one (NaiveMC, DAMC).
+    """Merge models of several media that share a base language model into one (NaiveMC, DAMC).
 
     For example: sightline compose --out DIR --set members.picture.model=DIR --set members.picture.adapter=DIR
     --set members.sound.model=DIR --set members.sound.adapter=DIR
@@ -35,7 +31,7 @@ def compose(
     from sightline.recipes.composition.config import ComposeConfig
 
     settings = load_config(ComposeConfig, config, overrides or ())
-    # torch takes seconds to import, which help and mistakes should not
+    # torch takes seconds to import
     from sightline.recipes.composition.run import compose as run_stage
 
     directory = run_stage(settings, out, seed)
@@ -47,17 +43,17 @@ curate_app = typer.Typer()
 
 @curate_app.command()
 def curate(
-    place: Annotated[Path, typer.Argument(help="Samples directory, or with --images LLaVA-Instruct's own JSON files.")],
+    place: Annotated[Path, typer.Argument(help="Samples directory, or with --images, LLaVA-Instruct's JSON files.")],
     out: Annotated[Path, typer.Option(help="Directory to write: samples.jsonl, llava.json, scores.jsonl, images.")],
     config: Annotated[Path | None, typer.Option(help="YAML file of the config.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
+    overrides: Overrides = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder that LLaVA-Instruct's image paths are relative to.")
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder that LLaVA-Instruct's image paths are below.")] = None,
-    model: Annotated[Path | None, typer.Option(help="Model, for judges and writers that ask it.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of what is drawn.")] = 0,
+    model: Annotated[Path | None, typer.Option(help="Model directory, for judges and writers that use it.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of all random draws.")] = 0,
 ) -> None:
-    """Rank conversations by their questions, what is left by its answers, and keep the best share of each type.
+    """Keep the best share of each type of conversation, ranked by questions, then by answers.
 
     For example: sightline curate SAMPLES --out DIR --config sightline/lab/configs/curate.yaml
     """
@@ -68,9 +64,9 @@ def curate(
     from sightline.recipes.curation.run import Curation
     from sightline.recipes.curation.run import curate as run_stage
 
-    asked = Curation(place, load_config(CurateConfig, config, overrides or ()), images, model, seed)
+    request = Curation(place, load_config(CurateConfig, config, overrides or ()), images, model, seed)
     with one_bar("scores") as progress:
-        manifest = run_stage(asked, out, progress)
+        manifest = run_stage(request, out, progress)
     counts = manifest.counts
     say(f"samples: {out} ({counts['kept']} of {counts['conversations']} conversations kept)")
 
@@ -88,10 +84,8 @@ def _command(name: str, step: Step) -> Callable[..., None]:
         place: Annotated[Path, typer.Argument(help=step.place)],
         out: Annotated[Path, typer.Option(help="Directory to write: samples for `train`, and for `eval --data`.")],
         config: Annotated[Path | None, typer.Option(help="YAML file of the step's config.")] = None,
-        overrides: Annotated[
-            list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-        ] = None,
-        seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything that is drawn.")] = 0,
+        overrides: Overrides = None,
+        seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of all random draws.")] = 0,
     ) -> None:
         from sightline.config import load_config
         from sightline.data.terminal import one_bar

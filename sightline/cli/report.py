@@ -1,4 +1,4 @@
-"""`sightline report`: what alignment changed, as a page and as numbers; the work is `sightline.study.report`."""
+"""`sightline report` and `sightline compare`: differences between evaluations; `sightline.report` does the work."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +26,7 @@ def report(
     train: Annotated[list[Path] | None, typer.Option(help="Training directory; repeat for seeds.")] = None,
     pairs: Annotated[Path | None, typer.Option(help="Directory of the preference pairs.")] = None,
 ) -> None:
-    """Compare a base and an aligned model, every difference paired and with its interval."""
+    """Report on a base and an aligned model: paired differences with intervals, as page and numbers."""
     print_results(write_report(out, base=base, aligned=aligned, trainings=train or (), pairs=pairs))
     say(f"report: {out / HTML}")
 
@@ -36,16 +36,21 @@ compare_app = typer.Typer()
 
 @compare_app.command()
 def compare(
-    before: Annotated[Path, typer.Argument(help="Evaluation directory of one model, of `eval` or `score --out`.")],
-    after: Annotated[list[Path], typer.Argument(help="That of another; several are training seeds of one recipe.")],
+    before: Annotated[
+        Path, typer.Argument(help="Evaluation directory of the first model (from `eval` or `score --out`).")
+    ],
+    after: Annotated[
+        list[Path],
+        typer.Argument(help="Evaluation directory of the second model; several are training seeds of one recipe."),
+    ],
     effect: Annotated[
-        float | None, typer.Option(help="Also say how many images (or seeds) would show so large a difference.")
+        float | None, typer.Option(help="Also print the number of images (or seeds) needed to detect this difference.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    resamples: Annotated[int, typer.Option(min=100, help="Resamples behind the intervals.")] = RESAMPLES,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the resamples.")] = 0,
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = RESAMPLES,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the bootstrap.")] = 0,
 ) -> None:
-    """Compare two models on the same items: paired difference, interval, p, p by Holm, smallest effect in sight.
+    """Compare two models on the same items: paired difference, interval, p, Holm-corrected p, detectable effect.
 
     For example: sightline compare EVAL_BASE EVAL_ALIGNED
     """
@@ -65,18 +70,18 @@ def print_comparison(results: Results, effect: float | None) -> None:
     needed = [] if effect is None else [f"images for {effect:g}", *([f"seeds for {effect:g}"] * (results.seeds > 1))]
     table = Table(*heads, "smallest", *needed, "verdict")
     for benchmark in results.benchmarks.values():
-        for name, made in benchmark.metrics.items():
+        for name, metric in benchmark.metrics.items():
             table.add_row(
                 benchmark.name,
                 name,
-                value_text(made.base.value, made.unit),
-                value_text(made.aligned.value, made.unit),
-                difference_text(made.difference.value, made.unit),
-                interval_text(made.difference.ci95, made.unit, signed=True),
-                *(p_text(p) for p in (made.p, made.p_holm, made.mcnemar_p)),
-                value_text(made.smallest_effect, made.unit),
-                *([] if effect is None else _needed_texts(made, effect)[: len(needed)]),
-                made.verdict,
+                value_text(metric.base.value, metric.unit),
+                value_text(metric.aligned.value, metric.unit),
+                difference_text(metric.difference.value, metric.unit),
+                interval_text(metric.difference.ci95, metric.unit, signed=True),
+                *(p_text(p) for p in (metric.p, metric.p_holm, metric.mcnemar_p)),
+                value_text(metric.smallest_effect, metric.unit),
+                *([] if effect is None else _needed_texts(metric, effect)[: len(needed)]),
+                metric.verdict,
             )
         table.add_section()
     console = Screen()
@@ -86,28 +91,29 @@ def print_comparison(results: Results, effect: float | None) -> None:
 
 
 def _power_sentences(seeds: int, effect: float | None) -> list[str]:
-    """What the columns on power mean."""
+    """Explanations of the power columns."""
     if seeds == 1:
         return [
-            "smallest: the true difference that so many images show with 80 % power at the 5 % level, of this one "
+            "smallest: the true difference that this many images detect with 80 % power at the 5 % level, for this one "
             "training seed",
-            "The variance between training seeds is unknown with one seed: no interval, p or power here contains it.",
+            "The variance between training seeds is unknown with one seed: no interval, p or power here includes it.",
         ]
-    told = [
-        f"smallest: the true difference that so many images and {seeds} seeds show with 80 % power at the 5 % level"
+    sentences = [
+        f"smallest: the true difference that this many images and {seeds} seeds detect with 80 % power at the 5 % level"
     ]
     if effect is not None:
-        told.append(
-            f"images: how many with {seeds} seeds; seeds: how many on the same images; a dash where no number is enough"
+        sentences.append(
+            f"images: number needed with {seeds} seeds; seeds: number needed on the same images; "
+            "a dash: no number is enough"
         )
-    return told
+    return sentences
 
 
-def _needed_texts(made: MetricResult, effect: float) -> list[str]:
-    """Images that the effect takes, and seeds where there are several."""
-    if made.spread is not None:
-        found = [images_needed_over_seeds(effect, made.spread), seeds_needed(effect, made.spread)]
+def _needed_texts(metric: MetricResult, effect: float) -> list[str]:
+    """The images needed to detect the effect, and the seeds if there are several."""
+    if metric.spread is not None:
+        found = [images_needed_over_seeds(effect, metric.spread), seeds_needed(effect, metric.spread)]
     else:
-        stderr = made.difference.stderr
-        found = [images_needed(effect, stderr, made.images) if stderr else None, None]
+        stderr = metric.difference.stderr
+        found = [images_needed(effect, stderr, metric.images) if stderr else None, None]
     return [NOTHING if number is None else str(number) for number in found]

@@ -1,7 +1,7 @@
-"""`sightline study`: run a grid of arms and seeds, look at what was done, compare arms, take old work away.
+"""`sightline study`: run a grid of arms and seeds, inspect its jobs, compare arms, and delete old jobs.
 
-`sightline study FILE.yaml` runs; `ls`, `show`, `compare`, `report` and `rm` read the ledger. The work is in
-`sightline.study`.
+`sightline study FILE.yaml` runs; `ls`, `show`, `compare`, `report` and `rm` read the ledger. `sightline.study` does the
+work.
 """
 
 from pathlib import Path
@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
+from sightline.cli.options import Overrides
 from sightline.data.terminal import Screen, say
 from sightline.study.launch import LaunchKind, write_scripts
 from sightline.study.ledger import Ledger
@@ -18,7 +19,7 @@ from sightline.study.ledger import Ledger
 if TYPE_CHECKING:
     from sightline.study.results import Outcome
 
-Out = Annotated[Path, typer.Option(help="Directory of the study: its work, its ledger, its tables.")]
+Out = Annotated[Path, typer.Option(help="Directory of the study: jobs, ledger, tables.")]
 _STYLES = {"better": "green", "worse": "red"}
 
 
@@ -36,28 +37,26 @@ app = typer.Typer(cls=_RunsByDefault, no_args_is_help=True)
 
 @app.callback()
 def _root() -> None:
-    """Run a study and look at its ledger; `sightline study FILE.yaml` runs one."""
+    """Run a study and inspect its ledger; `sightline study FILE.yaml` runs one."""
 
 
 @app.command()
 def run(
     file: Annotated[Path, typer.Argument(help="YAML file of the study.")],
-    out: Annotated[Path | None, typer.Option(help="Directory to write; by default runs/NAME of the file.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key; may be repeated.")
-    ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Pieces of work done at the same time.")] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Directory to write (default: runs/ plus the file name).")] = None,
+    overrides: Overrides = None,
+    workers: Annotated[int, typer.Option(min=1, help="Number of jobs to run at the same time.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the planned jobs and exit.")] = False,
     launch: Annotated[
-        LaunchKind | None, typer.Option(help="Write scripts that do the study elsewhere, and start nothing.")
+        LaunchKind | None, typer.Option(help="Write launch scripts for another system, and run nothing.")
     ] = None,
 ) -> None:
-    """Do what is not done yet of a study, then write its tables; started again, it goes on where it was stopped."""
+    """Run the unfinished jobs of a study, then write its tables; an interrupted study resumes."""
     from sightline.config import load_config
     from sightline.study.config import StudyConfig
 
     config = load_config(StudyConfig, file, overrides or ())
-    # what takes a second to import comes after what is answered at once
+    # slow imports come after the early checks
     from sightline.data.terminal import open_bars
     from sightline.study.estimate import estimate, refuse_unequal
     from sightline.study.plan import plan_study
@@ -72,7 +71,7 @@ def run(
         say(line)
     if launch is not None:
         first, *_ = write_scripts(plan, name, out, launch)
-        say(f"scripts: {first.parent}; nothing is started, {first.name} starts it")
+        say(f"scripts: {first.parent}; nothing was started; run {first.name} to start it")
     if dry_run or launch is not None:
         return
     failed = []
@@ -96,7 +95,7 @@ def run(
 
 @app.command(name="ls")
 def list_pieces(out: Out) -> None:
-    """Every piece of work in a study's directory, with its state and its cost."""
+    """List all jobs in a study's directory, with state and cost."""
     table = Table("kind", "label", "key", "state", "seconds", "note")
     for entry in Ledger(out).entries().values():
         seconds = "" if entry.seconds is None else f"{entry.seconds:,.0f}"
@@ -106,9 +105,9 @@ def list_pieces(out: Out) -> None:
 
 
 @app.command()
-def show(key: Annotated[str, typer.Argument(help="The key of a piece, or its beginning.")], out: Out) -> None:
-    """One piece of work: the command that does it by hand, and what it counted."""
-    from sightline.study.maintenance import find_job
+def show(key: Annotated[str, typer.Argument(help="Key of a job, or its beginning.")], out: Out) -> None:
+    """Show one job: the equivalent command, and its counts."""
+    from sightline.study.maintenance import piece_of
 
     entry = find_job(Ledger(out), key)
     say(f"{entry.kind} {entry.label} ({entry.state}), {out / entry.folder}")
@@ -122,14 +121,17 @@ def show(key: Annotated[str, typer.Argument(help="The key of a piece, or its beg
 @app.command()
 def compare(
     out: Out,
-    baseline: Annotated[str | None, typer.Option(help="Another arm to compare with, or `base`.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="Arm to compare with, or `base`.")] = None,
     metrics: Annotated[
-        list[str] | None, typer.Option("--metric", metavar="BENCH/METRIC", help="Which; by default the primary ones.")
+        list[str] | None,
+        typer.Option(
+            "--metric", metavar="BENCH/METRIC", help="Metric to show; may be repeated (default: the primary metrics)."
+        ),
     ] = None,
-    study: Annotated[str | None, typer.Option(help="Which study of the directory, where it has several.")] = None,
+    study: Annotated[str | None, typer.Option(help="Name of the study, if the directory has several.")] = None,
 ) -> None:
-    """The arms side by side, each difference with its interval, from what is done so far."""
-    from sightline.study.maintenance import study_outcome
+    """Compare the arms, each difference with its interval, over the jobs finished so far."""
+    from sightline.study.maintenance import outcome_in
 
     print_outcome(study_outcome(out, study, baseline), [tuple(name.split("/", 1)) for name in metrics or ()])  # type: ignore[misc]
 
@@ -137,10 +139,10 @@ def compare(
 @app.command()
 def report(
     out: Out,
-    study: Annotated[str | None, typer.Option(help="Which study of the directory, where it has several.")] = None,
+    study: Annotated[str | None, typer.Option(help="Name of the study, if the directory has several.")] = None,
 ) -> None:
-    """Write the report, the tables and the numbers again, from what is done so far; no model is needed."""
-    from sightline.study.maintenance import find_study
+    """Rewrite the report, tables and numbers from the jobs finished so far; needs no model."""
+    from sightline.study.maintenance import study_in
     from sightline.study.report.writing import HTML, report_folder, write_study_report
 
     name, plan = find_study(out, study)
@@ -151,20 +153,22 @@ def report(
 @app.command()
 def rm(
     out: Out,
-    keys: Annotated[list[str] | None, typer.Argument(help="Keys, or their beginnings, of pieces to take away.")] = None,
-    unused: Annotated[bool, typer.Option("--unused", help="All pieces that no study of the directory needs.")] = False,
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys of jobs to delete, or their beginnings.")] = None,
+    unused: Annotated[
+        bool, typer.Option("--unused", help="Delete all jobs that no study of the directory needs.")
+    ] = False,
 ) -> None:
-    """Delete pieces of work and what stands on them; a study run again makes what it needs."""
+    """Delete jobs and those that depend on them; running the study again redoes what it needs."""
     from sightline.study.maintenance import remove
 
     gone = remove(out, keys or (), unused=unused)
     for entry in gone:
         say(f"removed {entry.kind} {entry.label} ({entry.key[:10]})")
-    say(f"{len(gone)} pieces removed")
+    say(f"{len(gone)} jobs removed")
 
 
 def print_outcome(outcome: "Outcome", metrics: list[tuple[str, str]] | None = None) -> None:
-    """Print the primary metrics, or those named, of every arm; shares are in percent."""
+    """Print the primary metrics, or those in `metrics`, of every arm; shares are in percent."""
     from sightline.study.report.study_results import terminal_rows
 
     table = Table("arm", "benchmark", "metric", "value", "difference", "95 % interval", "verdict")
@@ -175,4 +179,4 @@ def print_outcome(outcome: "Outcome", metrics: list[tuple[str, str]] | None = No
     for sentence in outcome.unequal:
         console.print(sentence)
     if outcome.missing:
-        console.print(f"Not done with every seed: {', '.join(outcome.missing)}.")
+        console.print(f"Incomplete (not every seed is finished): {', '.join(outcome.missing)}.")

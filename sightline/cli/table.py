@@ -1,4 +1,4 @@
-"""The result table on the terminal: base, aligned, paired difference with its interval, and the verdict word."""
+"""Result tables on the terminal: comparisons of base and aligned models, and agreement of raters."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ def print_results(results: Results) -> None:
 
 
 def print_agreement(found: Sequence[Agreement]) -> None:
-    """Print every figure with its interval, the plain share of agreement, and over how many units it is."""
+    """Print every measure with its interval, the raw agreement, and the number of units."""
     table = Table("about", "measure", "raters", "agreement", "corrected for chance", "95 % interval", "n")
     for one in found:
         value, ends = one.estimate.value, one.estimate.ci95

@@ -1,7 +1,4 @@
-"""`sightline train`: an adapter from a model and preference pairs.
-
-It reads the command line and prints where the result lies; the stage itself is `sightline.train.run`.
-"""
+"""`sightline train`: train a model on preference pairs or by rewards; `sightline.train.run` does the work."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sightline.cli.early import check_early
+from sightline.cli.options import Overrides
 from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 
@@ -20,31 +18,29 @@ def train(
     model: Annotated[Path, typer.Option(help="Directory of the model to start from, with its processor.")],
     out: Annotated[Path, typer.Option(help="Directory to write: adapter/, log.jsonl, manifest.json.")],
     pairs: Annotated[
-        Path | None, typer.Option(help="Directory of preference pairs; with rl, of pairs or of samples.")
+        Path | None, typer.Option(help="Directory of preference pairs; with rl, of pairs or samples.")
     ] = None,
     samples: Annotated[
-        Path | None, typer.Option(help="Samples whose prompts are answered online, or that --pairs were built from.")
+        Path | None, typer.Option(help="Samples to answer online, or those that --pairs were built from.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of the training config.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=MAX_SEED, help="Seed of the adapter, the order of pairs and dropout.")
+        int, typer.Option(min=0, max=MAX_SEED, help="Seed of the adapter, the order of pairs, and dropout.")
     ] = 0,
 ) -> None:
-    """Train a LoRA adapter on preference pairs; started again, it goes on where it was stopped.
+    """Train a LoRA adapter on preference pairs; an interrupted run resumes.
 
     Three numbers have no default: loss.beta, optim.lr, and epochs or max_steps. For example:
     sightline train --model DIR --pairs DIR --out DIR --set loss.name=dpo --set loss.beta=0.1 --set optim.lr=1e-4
     --set epochs=1
     """
     check_early("train", config, overrides, model=model, pairs=pairs, samples=samples)
-    # torch takes seconds to import, which help and mistakes should not
+    # torch takes seconds to import
     from sightline.config import load_config
     from sightline.train.config import TrainConfig
     from sightline.train.run import train as run_stage
 
     directory = run_stage(model, pairs, out, load_config(TrainConfig, config, overrides or ()), seed, samples)
-    made = next(name for name in ("adapter", "model") if (directory / name).is_dir())
-    say(f"{made}: {directory / made}")
+    kind = next(name for name in ("adapter", "model") if (directory / name).is_dir())
+    say(f"{kind}: {directory / kind}")

@@ -1,36 +1,33 @@
 """The lab's benchmarks: lab-POPE, lab-CHAIR and lab-VQA, on natural and on counter-prior scenes.
 
 The questions follow the published rules (POPE: Li et al. 2023; CHAIR: Rohrbach et al. 2018) with the lab's complete
-truth in place of annotations. They are reached by name through `sightline.evals.registry`.
+truth in place of annotations. `sightline.evals.registry` lists them; lab-CHAIR is in
+`chair`, lab-meta in `meta_benchmark`.
 """
 
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
-from sightline.evals.benchmark import AnyMetric, Benchmark, BenchmarkSetting, Metric, mean
+from sightline.evals.benchmark import AnyMetric, Benchmark, BenchmarkSetting, mean
 from sightline.evals.yes_no import YES_NO_METRICS, score_yes_no
-from sightline.lab.language import ObjectGroup, groups_of, horizontal, vertical
-from sightline.lab.parser import judge, parse_claims
-from sightline.lab.samples import image_path
-from sightline.lab.words import COLORS, COUNT_WORDS, KINDS, THEME_OF, WorldConfig, article, plural
-from sightline.lab.world import Scene, sample_scene, scene_rng
+from sightline.lab.chair import LabChair, Scenes
+from sightline.lab.language import ObjectGroup, horizontal, object_groups, vertical
+from sightline.lab.meta_benchmark import LabMeta
+from sightline.lab.words import COLORS, COUNT_WORDS, KINDS, WorldConfig, article, plural
+from sightline.lab.world import Scene, sample_scene
 from sightline.records import Answer, Sample, Score
 
-_PURPOSE = 4  # number of this use of a scene's random streams
 _POPE_QUESTIONS = 3  # per image and answer, as the official lists have it
 DEFAULT_SCENES = 500
-DESCRIBE = "Describe the image."
 
 
 def lab_benchmark(name: str, setting: BenchmarkSetting) -> Benchmark:
-    """The lab benchmark `name`, on `limit` scenes; settings are chosen with `validation` scenes, never on test ones."""
+    """The lab benchmark `name`, on `limit` scenes; tune settings on `validation` scenes, never on test ones."""
     natural = name.removesuffix("-counter")
     part = "validation" if setting.validation else "test"
     split = part if natural == name else f"counter-{part}"
@@ -38,43 +35,15 @@ def lab_benchmark(name: str, setting: BenchmarkSetting) -> Benchmark:
     if natural == "lab-chair":
         return LabChair(name, scenes)
     if natural.startswith("lab-meta"):
-        return cast(
-            Benchmark, import_module("sightline.lab.meta_benchmark").LabMeta(name, scenes, natural.endswith("-unseen"))
-        )
+        return LabMeta(name, scenes, natural.endswith("-unseen"))
     if natural == "lab-vqa":
         return LabVQA(name, scenes)
     return LabPope(name, scenes, natural.removeprefix("lab-pope-"))
 
 
-@dataclass(frozen=True)
-class Scenes:
-    """The scenes that a benchmark asks about, and where their images are drawn."""
-
-    world: WorldConfig
-    split: str
-    count: int
-    folder: Path
-
-    def __iter__(self) -> Iterator[tuple[Scene, np.random.Generator, str]]:
-        for index in range(self.count):
-            scene = sample_scene(self.world, self.split, index)
-            yield scene, scene_rng(self.world, self.split, index, _PURPOSE), image_path(self.folder, scene)
-
-    def sample(self, scene: Scene, image: str, task: str, prompt: str, about: str = "") -> Sample:
-        """One question on a scene; `about` is the kind it asks after, kept beside the scene's truth."""
-        return Sample(
-            id=f"{scene.id}/{task}/{about}" if about else f"{scene.id}/{task}",
-            images=(image,),
-            prompt=prompt,
-            task=task,
-            cluster=scene.id,
-            truth={**scene.to_truth(), "about": about},
-        )
-
-
 @functools.cache
 def co_occurrence(world: WorldConfig, scenes: int = 4000) -> tuple[Counter[str], dict[str, Counter[str]]]:
-    """How often kinds occur, and occur together, in natural training scenes: what popular and adversarial mean."""
+    """Counts of kinds and of pairs of kinds in natural training scenes, for the popular and adversarial variants."""
     single: Counter[str] = Counter()
     together: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     for index in range(scenes):
@@ -118,90 +87,13 @@ class LabPope:
         single, together = co_occurrence(self.scenes.world)
         if self.variant == "popular":
             return sorted(absent, key=lambda k: (-single[k], k))[:count]
-        # The official adversarial rule: absent objects that most often occur with those that are there.
+        # The official adversarial rule: absent objects that co-occur most often with those present.
         return sorted(absent, key=lambda k: (-sum(together[p][k] for p in scene.kinds), k))[:count]
 
 
 @dataclass(frozen=True)
-class LabChair:
-    """Descriptions, judged mention by mention: CHAIR_s, CHAIR_i and recall over kinds."""
-
-    name: str
-    scenes: Scenes
-    max_new_tokens: int = 160
-
-    @property
-    def folder(self) -> Path:
-        return self.scenes.folder
-
-    @property
-    def metrics(self) -> Mapping[str, AnyMetric]:
-        return {
-            "chair_s": mean(
-                "hallucinates", "Descriptions that name an absent object", higher_is_better=False, primary=True
-            ),
-            "chair_i": Metric(
-                label="Mentions of absent objects",
-                numerator={"absent_mentions": 1},
-                denominator={"mentions": 1},
-                higher_is_better=False,
-            ),
-            "recall": Metric(
-                label="Objects named", numerator={"found": 1}, denominator={"present": 1}, higher_is_better=True
-            ),
-            "wrong_color": Metric(
-                label="Color words that are wrong",
-                numerator={"wrong_colors": 1},
-                denominator={"colors": 1},
-                higher_is_better=False,
-            ),
-            "theme_share": Metric(
-                label="Absent objects that are of the scene's theme",
-                numerator={"absent_of_theme": 1},
-                denominator={"absent_mentions": 1},
-                higher_is_better=None,
-            ),
-            "theme_chance": Metric(
-                label="The same, were absent kinds named evenly",
-                numerator={"absent_of_theme_by_chance": 1},
-                denominator={"absent_mentions": 1},
-                higher_is_better=None,
-            ),
-        }
-
-    def samples(self) -> Iterator[Sample]:
-        for scene, _, image in self.scenes:
-            yield self.scenes.sample(scene, image, "description", DESCRIBE)
-
-    def score(self, sample: Sample, answer: Answer) -> Score:
-        scene = Scene.from_truth(sample.truth)
-        claims = parse_claims(answer.text)
-        verdict = judge(claims, scene)
-        asserted = [m for m in claims.mentions if not m.negated]
-        theme = [m for m in verdict.hallucinated if THEME_OF[m.kind] == scene.theme]
-        absent = [k for k in KINDS if k not in scene.kinds]
-        chance = sum(THEME_OF[k] == scene.theme for k in absent) / len(absent)
-        values: dict[str, float | None] = {
-            "hallucinates": float(bool(verdict.hallucinated)),
-            "absent_mentions": float(len(verdict.hallucinated)),
-            "absent_of_theme": float(len(theme)),
-            "absent_of_theme_by_chance": chance * len(verdict.hallucinated),
-            "mentions": float(len(asserted)),
-            "found": float(len(verdict.mentioned)),
-            "present": float(len(scene.kinds)),
-            "wrong_colors": float(len(verdict.wrong_colors)),
-            "colors": float(sum(m.color is not None and m.kind in scene.kinds for m in asserted)),
-        }
-        details = {
-            "hallucinated": [[m.start, m.end] for m in verdict.hallucinated],
-            "absent": sorted({m.kind for m in verdict.hallucinated}),
-        }
-        return Score(sample_id=sample.id, cluster=sample.cluster, values=values, details=details)
-
-
-@dataclass(frozen=True)
 class LabVQA:
-    """Counts, colors and positions of objects that are there: the capability that alignment must not cost."""
+    """Questions about counts, colors and positions of present objects: the capability that alignment must preserve."""
 
     name: str
     scenes: Scenes
@@ -225,7 +117,7 @@ class LabVQA:
 
     def samples(self) -> Iterator[Sample]:
         for scene, rng, image in self.scenes:
-            groups = groups_of(scene)
+            groups = object_groups(scene)
             counted, colored = (groups[int(rng.integers(len(groups)))] for _ in range(2))
             singles = [g for g in groups if g.count == 1]
             yield self._ask(scene, image, "count", counted)
@@ -234,7 +126,7 @@ class LabVQA:
                 yield self._ask(scene, image, "position", singles[int(rng.integers(len(singles)))])
 
     def score(self, sample: Sample, answer: Answer) -> Score:
-        group = next(g for g in groups_of(Scene.from_truth(sample.truth)) if g.kind == sample.truth["about"])
+        group = next(g for g in object_groups(Scene.from_truth(sample.truth)) if g.kind == sample.truth["about"])
         correct = float(_CHECKS[sample.task](answer.text.lower(), group))
         values: dict[str, float | None] = {task: (correct if task == sample.task else None) for task in _CHECKS}
         return Score(
@@ -261,8 +153,8 @@ def _words(text: str) -> set[str]:
 
 def _right_count(text: str, group: ObjectGroup) -> bool:
     names = {name: number for number, name in COUNT_WORDS.items()} | {str(n): n for n in COUNT_WORDS}
-    said = {names[w] for w in _words(text) if w in names}
-    return said == {group.count}
+    numbers = {names[w] for w in _words(text) if w in names}
+    return numbers == {group.count}
 
 
 def _right_color(text: str, group: ObjectGroup) -> bool:
@@ -270,11 +162,11 @@ def _right_color(text: str, group: ObjectGroup) -> bool:
 
 
 def _right_position(text: str, group: ObjectGroup) -> bool:
-    """Both thirds must be right; a direction that is not named is the middle."""
-    said = _words(text)
-    across = said & {"left", "right"} or {"middle"}
-    down = said & {"top", "bottom"} or {"middle"}
-    named = said & {"left", "right", "top", "bottom", "middle", "center"}
+    """Both thirds must be right; an unnamed direction means the middle."""
+    words = _words(text)
+    across = words & {"left", "right"} or {"middle"}
+    down = words & {"top", "bottom"} or {"middle"}
+    named = words & {"left", "right", "top", "bottom", "middle", "center"}
     return bool(named) and across == {horizontal(group.where)} and down == {vertical(group.where)}
 
 

@@ -1,7 +1,7 @@
-"""The lab's promises about its base VLM, measured: what it sees, says, makes up, and knows without a picture.
+"""The measured model card of the lab's base VLM: perception, fluency, hallucination, and its language prior.
 
-`sightline lab measure` runs it; the committed model card is its output. The benchmarks are those of `benches`, the
-tower's probe is `probe`; nothing here decides a setting.
+`sightline lab measure` runs it, and the committed model card is its output. The benchmarks are those of `benches`;
+`Probe` tests the vision tower. Nothing here decides a setting.
 """
 
 import itertools
@@ -22,12 +22,12 @@ from sightline.evals.benchmark import Metric, mean
 from sightline.evals.directory import read_result
 from sightline.evals.run import EvalConfig, EvalRuntime, evaluate
 from sightline.evals.statistics import estimate
-from sightline.lab.benches import DESCRIBE
+from sightline.lab.chair import DESCRIBE
 from sightline.lab.drawing import render
-from sightline.lab.language import Speaker, groups_of
+from sightline.lab.language import Speaker, object_groups
 from sightline.lab.parser import parse_claims
 from sightline.lab.recipe.optimize import fast_format
-from sightline.lab.recipe.perception import normalized, patch_features
+from sightline.lab.recipe.perception import normalize, patch_features
 from sightline.lab.words import KINDS, THEME_OF, THEMES, WorldConfig
 from sightline.lab.world import IMAGE_SIZE, Scene, sample_scene, scene_rng
 from sightline.lab.world import scenes as sample_scenes
@@ -38,12 +38,12 @@ from sightline.models.vlm import VLM
 from sightline.records import Estimate, Score, read_rows, write_json
 from sightline.records.rows import Answer
 
-_BATCH = 64  # scenes a step
+_BATCH = 64  # scenes per step
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Per scene: kinds found that are there, kinds reported, kinds there."""
+    """Per scene: number of kinds found correctly, reported, and present."""
 
     found: np.ndarray
     reported: np.ndarray
@@ -51,10 +51,10 @@ class ProbeResult:
 
 
 class Probe(nn.Module):
-    """Kind scores of each patch (one hidden layer), pooled over patches by a smooth maximum with a learnt scale."""
+    """Kind scores of each patch (one hidden layer), pooled over patches by a smooth maximum with a learned scale."""
 
     def __init__(self, features: Tensor, hidden: int = 192) -> None:
-        """`features` [scene, patch, width] are those it will be trained on, for their mean and spread."""
+        """`features` [scene, patch, width] are the training features, for their mean and spread."""
         super().__init__()
         width = features.shape[-1]
         self.mean = nn.Parameter(features.mean((0, 1)), requires_grad=False)
@@ -71,18 +71,18 @@ class Probe(nn.Module):
 
 
 @torch.no_grad()
-def features_of(tower: CLIPVisionModel, scenes: Sequence[Scene]) -> Tensor:
+def encode_scenes(tower: CLIPVisionModel, scenes: Sequence[Scene]) -> Tensor:
     """Frozen patch features of scenes, float32 [scene, patch, width]."""
     chunks = []
     for start in range(0, len(scenes), 64):
         pixels = np.stack([np.asarray(render(scene)) for scene in scenes[start : start + 64]])
         with fast_format(tower.device):
-            chunks.append(patch_features(tower, normalized(pixels)).float())
+            chunks.append(patch_features(tower, normalize(pixels)).float())
     return torch.cat(chunks)
 
 
 def present_kinds(scenes: Sequence[Scene]) -> Tensor:
-    """float32 [scene, kind], 1 where the kind is there."""
+    """float32 [scene, kind], 1 where the kind is present."""
     return torch.tensor([[float(kind in scene.kinds) for kind in KINDS] for scene in scenes])
 
 
@@ -106,7 +106,7 @@ def train_probe(features: Tensor, present: Tensor, epochs: int = 12, seed: int =
 
 @torch.no_grad()
 def measure(probe: Probe, features: Tensor, present: Tensor, threshold: float = 0.5) -> ProbeResult:
-    """Which kinds the probe reports at a probability over `threshold`, scene by scene."""
+    """Count, per scene, the kinds the probe reports with a probability over `threshold`."""
     reported = (probe(features).sigmoid() > threshold).float()
     return ProbeResult(
         found=(reported * present).sum(1).numpy(), reported=reported.sum(1).numpy(), present=present.sum(1).numpy()
@@ -125,15 +125,15 @@ def measure_base(model: Path, out: Path, count: int) -> Numbers:
     """Measure `model` on `count` scenes of each kind; card.json and README.md go into `out`.
 
     Raises:
-        InputError: the model cannot be opened or is none of the lab's, or `out` holds something else.
+        InputError: the model cannot be opened or is not a lab model, or `out` holds other files.
     """
     if (out / "README.md").exists() and not (out / "card.json").exists():
-        raise InputError(f"output directory {out} has a README.md of something else; choose another --out")
+        raise InputError(f"output directory {out} has an unrelated README.md; choose another --out")
     vlm = load_vlm(model)
     side = vlm.base.config.vision_config.image_size
     if side != IMAGE_SIZE:
         raise InputError(
-            f"{model} takes pictures of {side} pixels and the lab's have {IMAGE_SIZE}; use `sightline eval`"
+            f"{model} takes pictures of {side} pixels, but the lab's have {IMAGE_SIZE}; use `sightline eval`"
         )
     names = (*BENCHMARKS, *(f"{name}-counter" for name in BENCHMARKS))
     evaluate(
@@ -150,7 +150,7 @@ def measure_base(model: Path, out: Path, count: int) -> Numbers:
         numbers[name] |= _fluency([a.text for a in answers], known)
     numbers |= _perception(vlm, world, count)
     examples: dict[str, list[str]] = {}
-    for name, texts in _without_picture(vlm, world, out, min(count, 300)):
+    for name, texts in _describe_without_picture(vlm, world, out, min(count, 300)):
         numbers[name] = _fluency(texts, known) | _plausibility(texts)
         examples[name] = texts[:4]
     plain = {part: {k: v.model_dump(mode="json") for k, v in rows.items()} for part, rows in numbers.items()}
@@ -160,10 +160,10 @@ def measure_base(model: Path, out: Path, count: int) -> Numbers:
 
 
 def _perception(vlm: VLM, world: WorldConfig, count: int) -> Numbers:
-    """A small probe on frozen features, trained on unbiased scenes, tested on natural and counter-prior ones."""
+    """Probe the frozen features: train on unbiased scenes, test on natural and counter-prior ones."""
     tower = vlm.base.model.vision_tower
     seen = list(sample_scenes(world, "probe", _PROBE_SCENES))
-    probe = train_probe(features_of(tower, seen), present_kinds(seen))
+    probe = train_probe(encode_scenes(tower, seen), present_kinds(seen))
     metrics = {
         "recall": Metric(
             label="Objects the probe finds", numerator={"found": 1}, denominator={"present": 1}, higher_is_better=True
@@ -175,15 +175,15 @@ def _perception(vlm: VLM, world: WorldConfig, count: int) -> Numbers:
     numbers: Numbers = {}
     for split in ("test", "counter-test"):
         scenes = list(sample_scenes(world, split, count))
-        result = measure(probe, features_of(tower, scenes), present_kinds(scenes))
+        result = measure(probe, encode_scenes(tower, scenes), present_kinds(scenes))
         rows = zip(scenes, result.found, result.reported, result.present, strict=True)
         scores = [_score(s.id, found=f, reported=r, present=p) for s, f, r, p in rows]
         numbers[f"probe-{split}"] = estimate(scores, metrics)
     return numbers
 
 
-def _without_picture(vlm: VLM, world: WorldConfig, out: Path, count: int) -> Iterator[tuple[str, list[str]]]:
-    """Sampled descriptions of blank pictures, and of real ones with every image token hidden."""
+def _describe_without_picture(vlm: VLM, world: WorldConfig, out: Path, count: int) -> Iterator[tuple[str, list[str]]]:
+    """Sample descriptions of blank pictures, and of real ones with every image token hidden."""
     for name, picture, hide in (("blank", _blank, False), ("hidden", render, True)):
         requests = []
         for index in range(count):
@@ -193,11 +193,11 @@ def _without_picture(vlm: VLM, world: WorldConfig, out: Path, count: int) -> Ite
             prefix = Prefix((path,), DESCRIBE)
             hidden = frozenset(range(image_token_count(vlm, prefix))) if hide else frozenset[int]()
             requests.append(GenerateRequest(prefix, hidden=hidden, seed=index))
-        yield name, [made.text for made in generate(vlm, requests, _SAMPLING, batch_size=64)]
+        yield name, [generation.text for generation in generate(vlm, requests, _SAMPLING, batch_size=64)]
 
 
 def _blank(scene: Scene) -> Image.Image:
-    """One even color, another for each scene."""
+    """One uniform color, drawn per scene."""
     color = np.random.default_rng(scene.look).integers(60, 230, size=3)
     return Image.new("RGB", (IMAGE_SIZE, IMAGE_SIZE), tuple(int(v) for v in color))
 
@@ -206,7 +206,9 @@ def _bigrams(world: WorldConfig) -> frozenset[tuple[str, str]]:
     """Every pair of neighboring words in true descriptions of training scenes."""
     found: set[tuple[str, str]] = set()
     for scene in sample_scenes(world, "train", _CORPUS_SCENES):
-        text = Speaker(scene_rng(world, scene.split, scene.index, purpose=8)).describe(scene.theme, groups_of(scene))
+        text = Speaker(scene_rng(world, scene.split, scene.index, purpose=8)).describe(
+            scene.theme, object_groups(scene)
+        )
         found.update(_pairs(text))
     return frozenset(found)
 
@@ -217,7 +219,7 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 
 
 def _fluency(texts: Sequence[str], known: frozenset[tuple[str, str]]) -> dict[str, Estimate]:
-    """Two to five whole sentences, neighboring words as people put them, and no kind introduced twice."""
+    """Fluency: two to five complete sentences, only known word pairs, and no kind introduced twice."""
     metrics = {
         "fluent": mean("fluent", "Descriptions that are fluent", higher_is_better=True),
         "known_bigrams": Metric(
@@ -239,7 +241,7 @@ def _fluency(texts: Sequence[str], known: frozenset[tuple[str, str]]) -> dict[st
 
 
 def _plausibility(texts: Sequence[str]) -> dict[str, Estimate]:
-    """Without a picture: how often something is named at all, and how far it is of one theme."""
+    """Plausibility without a picture: how often objects are named, and how far they share one theme."""
     metrics = {
         "names_objects": mean("names", "Descriptions that name an object", higher_is_better=None),
         "one_theme": Metric(
@@ -262,17 +264,17 @@ def _score(name: str, **values: float) -> Score:
 
 
 def _card(numbers: Mapping[str, Mapping[str, Estimate]], examples: Mapping[str, Sequence[str]], count: int) -> str:
-    """The model card: what it is, what it is for, every number with its interval."""
+    """The model card: description, purpose, and every number with its interval."""
     lines = [
         _CARD_HEAD.format(count=count),
         "| measured | number | value | 95 % interval | n |",
         "| --- | --- | --- | --- | --- |",
     ]
     for part, rows in numbers.items():
-        for name, made in rows.items():
-            value = "-" if made.value is None else f"{made.value:.3f}"
-            interval = "-" if made.ci95 is None else f"{made.ci95[0]:.3f} to {made.ci95[1]:.3f}"
-            lines.append(f"| {part} | {name} | {value} | {interval} | {made.n} |")
+        for name, found in rows.items():
+            value = "-" if found.value is None else f"{found.value:.3f}"
+            interval = "-" if found.ci95 is None else f"{found.ci95[0]:.3f} to {found.ci95[1]:.3f}"
+            lines.append(f"| {part} | {name} | {value} | {interval} | {found.n} |")
     for name, texts in examples.items():
         lines += ["", f"Examples, {name} picture (temperature {_SAMPLING.temperature}):", ""]
         lines += [f"- {text}" for text in texts]

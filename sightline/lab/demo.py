@@ -1,7 +1,7 @@
-"""The main job on the embedded lab: scenes, BDHS pairs, DPO, evaluation of both models, report.
+"""The demo: the whole pipeline on the embedded lab (scenes, BDHS pairs, DPO, evaluation of both models, report).
 
-A composition of the stages and nothing else: each could be run alone by its command. A directory that is complete is
-left as it is, so a demo that was interrupted goes on.
+It only calls stages that also have their own commands. Complete directories are skipped, so an interrupted demo
+resumes.
 """
 
 from collections.abc import Callable
@@ -32,29 +32,29 @@ def run_demo(
     seeds: tuple[int, ...],
     bar: Callable[[str], AbstractContextManager[Progress]],
 ) -> Results:
-    """Run every stage that is not complete in `out`, once for each seed of pairs and training; the report's results.
+    """Run every incomplete stage in `out`, once per seed of pairs and training; returns the report's results.
 
-    `pairs` is the number of preference scenes, `scenes` that of test scenes of each kind; `bar(label)` opens a progress
-    bar. The base model is measured once: its answers are greedy.
+    `pairs` is the number of preference scenes, `scenes` the number of test scenes of each kind; `bar(label)` opens a
+    progress bar. The base model is evaluated once, since its answers are greedy.
     """
     with bar("preference scenes") as progress:
         write_scenes(ScenesConfig(), "preference", pairs, out / "samples", progress)
     bdhs = load_config(BDHSConfig, CONFIGS / "bdhs.yaml", ())
     dpo = load_config(TrainConfig, CONFIGS / "dpo.yaml", ())
     for seed in seeds:
-        made = _of_seed(out, "pairs", seed)
+        pairs_dir = _seed_folder(out, "pairs", seed)
         with bar(f"BDHS pairs, seed {seed}") as progress:
-            build_dataset(BuildPlan(BDHS, bdhs, seed), BASE, out / "samples", made, progress)
-        train(BASE, made, _of_seed(out, "train", seed), dpo, seed)
-    asked = EvalConfig(benchmarks=BENCHMARKS, limit=scenes, autocast=True)
+            build_dataset(BuildPlan(BDHS, bdhs, seed), BASE, out / "samples", pairs_dir, progress)
+        train(BASE, pairs_dir, _seed_folder(out, "train", seed), dpo, seed)
+    eval_config = EvalConfig(benchmarks=BENCHMARKS, limit=scenes, autocast=True)
     runtime = EvalRuntime(batch_size=64)
-    evaluate(BASE, out / "eval-base", asked, files=Files(out / "test"), runtime=runtime)
+    evaluate(BASE, out / "eval-base", eval_config, files=Files(out / "test"), runtime=runtime)
     for seed in seeds:
-        adapter = _of_seed(out, "train", seed) / ADAPTER
+        adapter = _seed_folder(out, "train", seed) / ADAPTER
         evaluate(
             BASE,
-            _of_seed(out, "eval-aligned", seed),
-            asked,
+            _seed_folder(out, "eval-aligned", seed),
+            eval_config,
             adapter=adapter,
             files=Files(out / "test"),
             runtime=runtime,
@@ -62,11 +62,11 @@ def run_demo(
     return write_report(
         out,
         base=out / "eval-base",
-        aligned=[_of_seed(out, "eval-aligned", seed) for seed in seeds],
-        trainings=[_of_seed(out, "train", seed) for seed in seeds],
-        pairs=_of_seed(out, "pairs", seeds[0]),
+        aligned=[_seed_folder(out, "eval-aligned", seed) for seed in seeds],
+        trainings=[_seed_folder(out, "train", seed) for seed in seeds],
+        pairs=_seed_folder(out, "pairs", seeds[0]),
     )
 
 
-def _of_seed(out: Path, stage: str, seed: int) -> Path:
+def _seed_folder(out: Path, stage: str, seed: int) -> Path:
     return out / f"{stage}-{seed}"

@@ -1,7 +1,7 @@
-"""Scene -> pixels: backgrounds, placement, and which object each pixel belongs to.
+"""Rendering of scenes: background, placement, and the object that owns each pixel.
 
-The kinds themselves are drawn by `sprites`; a class is never one bitmap: proportions, tilt, shade, outline and details
-vary with each object's `look` seed. Rendering is a pure function of the scene.
+`sprites` draws the kinds; proportions, tilt, shade, outline and details vary with each object's `look` seed. Rendering
+is a pure function of the scene.
 """
 
 import numpy as np
@@ -63,7 +63,7 @@ def draw_object(item: SceneObject, scale: int) -> Image.Image:
 
 
 def _background(rng: np.random.Generator, theme: str, side: int) -> Image.Image:
-    """Two grounds with a soft horizon and a few pale patches: a hint of the theme, not a label of it."""
+    """Two ground colors with a soft horizon and a few pale patches: a hint of the theme, not a label."""
     upper, lower = (np.clip(np.array(c) + rng.integers(-16, 17, 3), 0, 255) for c in _SKY[theme])
     horizon = rng.uniform(0.35, 0.7) * side
     rows = 1 / (1 + np.exp(-(np.arange(side) - horizon) / (side * 0.02)))

@@ -1,7 +1,7 @@
-"""The parser's rules: where in a tagged text the noun phrases are, what is denied, and who is where in which color.
+"""The parser's rules: noun phrases, negations, colors, places and relations in a tagged text.
 
-Each rule is a regex over the tag string of `lexicon`, one letter a word; indices are words, not characters. What the
-findings mean as claims, and whether they are true, is `parser`.
+Each rule is a regex over the tag string of `lexicon`, one letter per word; indices are words, not characters. `parser`
+turns the findings into claims and judges them.
 """
 
 import re
@@ -15,8 +15,8 @@ Relation = Literal["left of", "right of", "above", "below"]
 Horizontal = Literal["left", "middle", "right"]
 Vertical = Literal["top", "middle", "bottom"]
 
-# A noun phrase: a determiner, then adjectives and at most one word that we do not know ("two rusty red cars"; more of
-# them after "a" and before a singular, where nothing but adjectives can stand), then the noun; or adjectives and noun.
+# A noun phrase: a determiner, then adjectives and at most one unknown word ("two rusty red cars"; more of
+# them after "a" and before a singular, where only adjectives can occur), then the noun; or adjectives and noun.
 _DETERMINER = r"(?:[ith]?[ae]*j?[qQ](?:[|&]?q)*|i|t|h|o)"
 _ADJECTIVE = r"(?:[aclemzd]|(?<=[ac]),(?=[acu])|(?<=c)&(?=c))"
 _NOUN_PHRASE = re.compile(
@@ -30,7 +30,7 @@ _PLACE = re.compile(_WHERE)
 # "above", "(to the) left (side) of"; and, with the object first, "to the cup's left".
 _RELATION = re.compile(r"r|(?:pt?[ae]*|(?<!t))ls*f")
 _OWN_SIDE = re.compile(r"'[ae]*ls*")
-# "on the table": what may stand between a noun and its verb.
+# "on the table": words allowed between a noun and its verb.
 _APART = r"p[ith]?[aclm]*[ugm](?![nNu])"
 _COLOR_AFTER = re.compile(
     rf"(?:{_WHERE}|{_APART})?(?:(?:,?k)?e*b(?:[aeQ]*|i[ae]*)|,?e*dp?[ae]*|,e*Q)(c(?:(?:,|,?&)?c)*)(?!&?[acm]*[nN])"
@@ -63,7 +63,7 @@ class Phrase(NamedTuple):
 
 
 class PhraseAnchor(NamedTuple):
-    """A place, or a relation with its object (`target`, the number of a noun phrase), told by words `start:end`."""
+    """A place, or a relation with its object (`target`, the number of a noun phrase), given by words `start:end`."""
 
     start: int
     end: int
@@ -75,7 +75,7 @@ class PhraseAnchor(NamedTuple):
 
 @dataclass
 class Reading:
-    """A text on its way to claims; `tags` has anchors blanked out as Z, `text.tags` has them still."""
+    """A partly parsed text; `tags` has anchors masked as Z, `text.tags` still has them."""
 
     text: Lexed
     phrases: list[Phrase]
@@ -149,7 +149,7 @@ def _places(reading: Reading) -> Iterator[PhraseAnchor]:
 
 
 def negations(reading: Reading) -> list[bool]:
-    """For each noun phrase, whether the text denies it."""
+    """Whether the text denies each noun phrase."""
     tags = reading.text.tags
     denied: list[bool] = []
     for i, phrase in enumerate(reading.phrases):
@@ -157,7 +157,7 @@ def negations(reading: Reading) -> list[bool]:
     for i, phrase in enumerate(reading.phrases):
         after = _ABSENT_AFTER.match(tags, phrase.end)
         if after:
-            for j in together(reading, head(reading, i), after.start(), after.end()):
+            for j in joint_subjects(reading, head_phrase(reading, i), after.start(), after.end()):
                 denied[j] = True
     return denied
 
@@ -171,20 +171,20 @@ def _denied_before(reading: Reading, phrase: Phrase) -> bool:
         return True
     if (_NOT_THE if determiner.startswith("t") else _NOT).search(left):
         vague = "q" in determiner and reading.text.values[phrase.inner - 1] is None
-        return not (vague and not left.endswith("w"))  # "not many cups" are still some
+        return not (vague and not left.endswith("w"))  # "not many cups" means some
     unknown = _NO_UNKNOWN.search(left)
-    return unknown is not None and _goes_on(tags, unknown[1], phrase)
+    return unknown is not None and _continues_list(tags, unknown[1], phrase)
 
 
 def _continues(reading: Reading, i: int) -> bool:
-    """Whether the denial of the noun phrase before reaches on to this one: `no cups, plates or spoons`."""
+    """Whether the previous noun phrase's negation extends to this one: `no cups, plates or spoons`."""
     tags, before, phrase = reading.text.tags, reading.phrases[i - 1], reading.phrases[i]
     if tags[before.start - 1 : before.start] == "w" and tags[phrase.start : phrase.inner] == "i":
         return _LIST.match(tags[before.end : phrase.start]) is not None  # "without a cup and a plate"
-    return _goes_on(tags, tags[before.end : phrase.start], phrase)
+    return _continues_list(tags, tags[before.end : phrase.start], phrase)
 
 
-def _goes_on(tags: str, between: str, phrase: Phrase) -> bool:
+def _continues_list(tags: str, between: str, phrase: Phrase) -> bool:
     if _OR.match(between):
         return True
     if not _LIST.match(between):
@@ -197,14 +197,14 @@ def _goes_on(tags: str, between: str, phrase: Phrase) -> bool:
 def colors(reading: Reading) -> list[str | None]:
     """The color of each noun phrase: `red cups`, `cups that are red`; None where there is none, or more than one."""
     tags = reading.text.tags
-    told = [_one_color(reading.text, phrase.inner, phrase.noun) for phrase in reading.phrases]
+    found = [_one_color(reading.text, phrase.inner, phrase.noun) for phrase in reading.phrases]
     for i, phrase in enumerate(reading.phrases):
         after = _COLOR_AFTER.match(tags, phrase.end)
         if after:
-            for j in together(reading, head(reading, i), phrase.end, after.start(1)):
+            for j in joint_subjects(reading, head_phrase(reading, i), phrase.end, after.start(1)):
                 if "c" not in tags[reading.phrases[j].inner : reading.phrases[j].noun]:
-                    told[j] = _one_color(reading.text, *after.span(1))
-    return told
+                    found[j] = _one_color(reading.text, *after.span(1))
+    return found
 
 
 def _one_color(lexed: Lexed, start: int, end: int) -> str | None:
@@ -213,7 +213,7 @@ def _one_color(lexed: Lexed, start: int, end: int) -> str | None:
 
 
 def subjects(reading: Reading, anchor: PhraseAnchor) -> list[int]:
-    """The noun phrases that an anchor is about; none where the sentence names none, or where it is denied."""
+    """The noun phrases that an anchor is about; empty if the sentence names none or denies it."""
     tags = reading.tags
     border = _border(tags, anchor.start)
     left = tags[border : anchor.start]
@@ -230,7 +230,7 @@ def subjects(reading: Reading, anchor: PhraseAnchor) -> list[int]:
 
 
 def _subjects_before(reading: Reading, anchor: PhraseAnchor) -> list[int]:
-    """`The cup is on the left`: the nearest noun phrase before, unless another thing that we do not know is nearer."""
+    """`The cup is on the left`: the nearest noun phrase before, unless an unknown thing is nearer."""
     tags = reading.tags
     border = _border(tags, anchor.start)
     targets = {other.target for other in reading.anchors}
@@ -243,7 +243,7 @@ def _subjects_before(reading: Reading, anchor: PhraseAnchor) -> list[int]:
     if _OTHER_THING.search(_APART_BEFORE_VERB.sub("", between)):
         return []
     if "b" in between:
-        return together(reading, head(reading, nearest), end, anchor.start)
+        return joint_subjects(reading, head_phrase(reading, nearest), end, anchor.start)
     return [nearest]
 
 
@@ -263,7 +263,7 @@ def _subjects_after(reading: Reading, anchor: PhraseAnchor) -> list[int]:
     return found
 
 
-def head(reading: Reading, i: int) -> int:
+def head_phrase(reading: Reading, i: int) -> int:
     """The noun phrase that noun phrase `i` belongs to: the cup of `the cup on the plate`."""
     while i > 0:
         start = reading.phrases[i].start
@@ -280,7 +280,7 @@ def head(reading: Reading, i: int) -> int:
     return i
 
 
-def together(reading: Reading, i: int, start: int, end: int) -> list[int]:
+def joint_subjects(reading: Reading, i: int, start: int, end: int) -> list[int]:
     """Noun phrase `i` and those listed with it as subjects of a plural verb, or of "both", within words `start:end`.
 
     `A cup and a plate are red` is about both; `there is a cup and a plate is red` about the plate.
@@ -298,5 +298,5 @@ def together(reading: Reading, i: int, start: int, end: int) -> list[int]:
 
 
 def _border(tags: str, before: int) -> int:
-    """Where the clause of a word begins: after the last full stop or `but`."""
+    """The start of a word's clause: after the last full stop or `but`."""
     return max(tags.rfind(".", 0, before), tags.rfind("B", 0, before)) + 1

@@ -1,8 +1,8 @@
 """Instruction data of mixed quality about scenes: conversations, details and complex questions, some of them bad.
 
-A bad question presupposes an object that is not there and is answered all the same; a bad answer has one to three
-mistakes. How often either happens is told (`InstructionNoise`), and what is true stands beside it, so that a filter can
-be judged. `samples` writes them to disk.
+A bad question presupposes an absent object and is answered all the same; a bad answer has one to three mistakes.
+`InstructionNoise` sets their rates, and each sample carries the truth, so that filters can be evaluated. `samples`
+writes them to disk.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,10 +11,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from sightline.evals.yes_no import parse_yes_no
-from sightline.lab.language import ObjectGroup, Speaker, groups_of, place_phrase
-from sightline.lab.oracle_writer import spoiled
+from sightline.lab.language import ObjectGroup, Speaker, object_groups, place_phrase
+from sightline.lab.oracle_writer import spoil
 from sightline.lab.questions import DESCRIBE_PROMPTS, color, count, position, spatial, yes_no
-from sightline.lab.words import COLORS, THEMES, names_of
+from sightline.lab.words import COLORS, THEMES, spoken_names
 from sightline.lab.world import IMAGE_SIZE, Scene
 from sightline.records import Sample, Turn
 
@@ -23,7 +23,7 @@ _TURNS = 2  # questions of a conversation
 
 
 class InstructionNoise(BaseModel):
-    """How much of it is bad, and how many candidates a scene has."""
+    """Rates of bad questions and answers, and the number of candidates per scene."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,41 +34,43 @@ class InstructionNoise(BaseModel):
 
 
 def instructions(rng: np.random.Generator, scene: Scene, image: str, noise: InstructionNoise) -> Iterator[Sample]:
-    """The candidates of one scene; those of one instruction differ in their answers alone."""
+    """The candidates of one scene; those of one instruction differ only in their answers."""
     for number in range(noise.questions):
         kind = TYPES[int(rng.integers(len(TYPES)))]
         bad = bool(rng.random() < noise.bad_questions)
         turns = [_ask(rng, scene, kind, bad) for _ in range(_TURNS if kind == "conversation" else 1)]
         for candidate in range(noise.answers):
-            told = [_answer(rng, scene, true, bad, noise) for _, true in turns]
-            history = [turn for (asked, _), text in zip(turns, told, strict=True) for turn in _said(asked, text)]
+            texts = [_answer(rng, scene, true, bad, noise) for _, true in turns]
+            history = [
+                turn for (question, _), text in zip(turns, texts, strict=True) for turn in _as_turns(question, text)
+            ]
             yield Sample(
                 id=f"{scene.id}/{number}-{candidate}",
                 images=(image,),
                 history=tuple(history[:-2]),
                 prompt=turns[-1][0],
-                reference=told[-1],
+                reference=texts[-1],
                 task=kind,
                 cluster=scene.id,
                 truth={**scene.to_truth(), "answers": {} if bad else dict(turns)},
             )
 
 
-def _said(asked: str, text: str) -> tuple[Turn, Turn]:
-    return Turn(role="user", text=asked), Turn(role="assistant", text=text)
+def _as_turns(question: str, text: str) -> tuple[Turn, Turn]:
+    return Turn(role="user", text=question), Turn(role="assistant", text=text)
 
 
 def _ask(rng: np.random.Generator, scene: Scene, kind: str, bad: bool) -> tuple[str, str]:
-    """A question of a type with its true answer; of a bad one the answer is as made up as what it asks for."""
-    group = _absent(rng, scene) if bad else _one(rng, groups_of(scene))
+    """A question of one type with its true answer; for a bad question the answer is made up too."""
+    group = _absent(rng, scene) if bad else _one(rng, object_groups(scene))
     if kind == "detail":
         if not bad:
-            return _pick(rng, DESCRIBE_PROMPTS), Speaker(rng).describe(scene.theme, groups_of(scene))
-        name = _pick(rng, names_of(group.kind))
+            return _pick(rng, DESCRIBE_PROMPTS), Speaker(rng).describe(scene.theme, object_groups(scene))
+        name = _pick(rng, spoken_names(group.kind))
         place = place_phrase(group.where, rng)
         return f"Describe the {name} in the image.", f"The {name} is {group.color}. The {name} is {place}."
     if kind == "complex":
-        singles = [one for one in groups_of(scene) if one.count == 1]
+        singles = [one for one in object_groups(scene) if one.count == 1]
         other = [one for one in singles if one.kind != group.kind]
         related = spatial(rng, group, _one(rng, other)) if other and group.count == 1 else None
         question = related or position(rng, group)
@@ -83,14 +85,14 @@ def _ask(rng: np.random.Generator, scene: Scene, kind: str, bad: bool) -> tuple[
 def _answer(rng: np.random.Generator, scene: Scene, true: str, bad: bool, noise: InstructionNoise) -> str:
     if bad or rng.random() >= noise.bad_answers:
         return true
-    wrong = spoiled(rng, true, scene)
+    wrong = spoil(rng, true, scene)
     if wrong is None and true.split(".")[0].split(",")[0].lower() in ("yes", "no"):
         wrong = "No." if parse_yes_no(true) else "Yes."
     return wrong or f"{_pick(rng, tuple(COLORS)).capitalize()}."
 
 
 def _absent(rng: np.random.Generator, scene: Scene) -> ObjectGroup:
-    """An object of the scene's theme that is not there, as one would tell of it."""
+    """A made-up object: an absent kind, of the scene's theme if possible."""
     near = [kind for kind in THEMES[scene.theme] if kind not in scene.kinds]
     kind = _pick(rng, near or [kind for kinds in THEMES.values() for kind in kinds if kind not in scene.kinds])
     x, y = (float(value) for value in rng.uniform(12, IMAGE_SIZE - 12, size=2))

@@ -1,7 +1,7 @@
 """Scene -> text: descriptions, captions, questions with their true answers, with the variety of several speakers.
 
 Sentences come from templates with synonyms, several orders and lengths; `parser` reads them back into claims.
-References may be made imperfect on purpose (`ReferenceNoise`), as real instruction data are; what was done is recorded.
+`ReferenceNoise` makes references imperfect on purpose, as real instruction data are, and the changes are recorded.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,24 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from sightline.lab.words import COLORS, COMPANION, COUNT_WORDS, KINDS, THEME_PHRASES, THEMES, article, names_of, plural
+from sightline.lab.words import (
+    COLORS,
+    COMPANION,
+    COUNT_WORDS,
+    KINDS,
+    THEME_PHRASES,
+    THEMES,
+    article,
+    plural,
+    spoken_names,
+)
 from sightline.lab.world import IMAGE_SIZE, Scene, SceneObject
 
 Box = tuple[int, int, int, int]
 
 
 class ReferenceNoise(BaseModel):
-    """How often a reference description is wrong, as LLaVA-Instruct's are (they were written without the picture)."""
+    """Error rates of reference descriptions, as in LLaVA-Instruct (written without the picture)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,8 +62,8 @@ class LabQuestion:
     about: str
 
 
-def groups_of(scene: Scene) -> list[ObjectGroup]:
-    """The scene's objects by kind, in the order they were put down."""
+def object_groups(scene: Scene) -> list[ObjectGroup]:
+    """The scene's objects grouped by kind, in drawing order."""
     found: dict[str, list[SceneObject]] = {}
     for item in scene.objects:
         found.setdefault(item.kind, []).append(item)
@@ -74,7 +84,7 @@ def vertical(where: tuple[float, float]) -> str:
 
 
 def relation(a: tuple[float, float], b: tuple[float, float]) -> str | None:
-    """How a lies to b, along the axis on which they are further apart; None where they are too close to say."""
+    """The relation of a to b along the axis of larger distance; None if they are too close."""
     dx, dy = b[0] - a[0], b[1] - a[1]
     if max(abs(dx), abs(dy)) < IMAGE_SIZE * 0.2:
         return None
@@ -84,7 +94,7 @@ def relation(a: tuple[float, float], b: tuple[float, float]) -> str | None:
 
 
 class Speaker:
-    """Says things about scenes; every choice comes from the generator it is given."""
+    """Generates texts about scenes; every choice is drawn from the given generator."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -94,7 +104,7 @@ class Speaker:
 
     def phrase(self, group: ObjectGroup, definite: bool = False) -> str:
         """`a small red cup`, `two red cups`, `the red cup`."""
-        name = self._pick(names_of(group.kind))
+        name = self._pick(spoken_names(group.kind))
         noun = plural(name) if group.count > 1 else name
         size = "small " if group.small and group.count == 1 and self._rng.random() < 0.4 else ""
         if definite:
@@ -110,13 +120,13 @@ class Speaker:
         first = left[: 2 if len(left) > 1 and self._rng.random() < 0.6 else 1]
         left = left[len(first) :]
         sentences.append(self._opening(theme, first))
-        told = list(first)
+        mentioned = list(first)
         while left:
             take = 2 if len(left) > 1 and (self._rng.random() < 0.4 or len(sentences) >= 4) else 1
             if len(sentences) >= 4:
                 take = len(left)
-            sentences.append(self._next_sentence(left[:take], told))
-            told += left[:take]
+            sentences.append(self._next_sentence(left[:take], mentioned))
+            mentioned += left[:take]
             left = left[take:]
         remarks = [self._where(group) for group in first] + [self._mood()]
         while remarks and (len(sentences) < 2 or (len(sentences) < 5 and self._rng.random() < 0.25)):
@@ -128,9 +138,9 @@ class Speaker:
         return self._opening(theme, [groups[i] for i in self._rng.permutation(len(groups))])
 
     def remark(self, groups: Sequence[ObjectGroup]) -> str:
-        """A sentence that names nothing new: where one of the groups is, or about nothing."""
-        said = self._rng.random() < 0.7
-        return self._where(groups[int(self._rng.integers(len(groups)))]) if said else self._mood()
+        """A sentence that names nothing new: the place of one group, or a remark without content."""
+        names_place = self._rng.random() < 0.7
+        return self._where(groups[int(self._rng.integers(len(groups)))]) if names_place else self._mood()
 
     def caption(self, theme: str, groups: Sequence[ObjectGroup]) -> str:
         """One short sentence about at most three groups."""
@@ -158,18 +168,18 @@ class Speaker:
         name = place.split(" ", 1)[1]
         return form.format(t=place, n=name, x=listed, X=_capital(listed), be=_be(groups))
 
-    def _next_sentence(self, groups: Sequence[ObjectGroup], told: Sequence[ObjectGroup]) -> str:
+    def _next_sentence(self, groups: Sequence[ObjectGroup], mentioned: Sequence[ObjectGroup]) -> str:
         listed, be = self._list(groups), _be(groups)
         if len(groups) == 1 and self._rng.random() < 0.65:
-            return self._placed_sentence(groups[0], told)
+            return self._placed_sentence(groups[0], mentioned)
         form = self._pick(
             ["There {be} also {x}.", "There {be} {x} as well.", "{X} can also be seen.", "The scene also includes {x}.",
              "In addition, there {be} {x}."]
         )  # fmt: skip
         return form.format(x=listed, X=_capital(listed), be=be)
 
-    def _placed_sentence(self, group: ObjectGroup, told: Sequence[ObjectGroup]) -> str:
-        other = told[int(self._rng.integers(len(told)))]
+    def _placed_sentence(self, group: ObjectGroup, mentioned: Sequence[ObjectGroup]) -> str:
+        other = mentioned[int(self._rng.integers(len(mentioned)))]
         relative = relation(group.where, other.where) if group.count == other.count == 1 else None
         phrase = self.phrase(group)
         if relative and self._rng.random() < 0.6:
@@ -185,7 +195,7 @@ class Speaker:
         return f"{_capital(self.phrase(group, definite=True))} {_be([group])} {place_phrase(group.where, self._rng)}."
 
     def _mood(self) -> str:
-        """A closing remark about nothing."""
+        """A closing remark without content."""
         return self._pick(
             ["The scene is calm.", "Nothing else stands out.", "It looks like a quiet day.", "The background is plain."]
         )
@@ -217,13 +227,13 @@ def relation_phrase(relative: str, other: str, rng: np.random.Generator) -> str:
 def noisy_groups(
     rng: np.random.Generator, theme: str, groups: Sequence[ObjectGroup], noise: ReferenceNoise
 ) -> tuple[list[ObjectGroup], list[str]]:
-    """The groups as an imperfect annotator tells them, and the kinds that are told though absent."""
-    told = [g for g in groups if rng.random() >= noise.omitted] or [groups[0]]
+    """The groups as an imperfect annotator describes them, and the absent kinds among them."""
+    kept = [g for g in groups if rng.random() >= noise.omitted] or [groups[0]]
     recolored = [
         ObjectGroup(g.kind, str(rng.choice([c for c in COLORS if c != g.color])), g.count, g.where, g.small)
         if rng.random() < noise.wrong_color
         else g
-        for g in told
+        for g in kept
     ]
     present = {g.kind for g in groups}
     companions = [COMPANION[g.kind] for g in groups if g.kind in COMPANION and COMPANION[g.kind] not in present]

@@ -1,7 +1,7 @@
-"""The parser's dictionary: every word or phrase it knows, with a one-letter tag and, where it has one, a value.
+"""The parser's dictionary: every known word or phrase, with a one-letter tag and an optional value.
 
-`words` holds the lab's own names; here are the other words of English that decide what a sentence claims. No grammar
-(that is `grammar`): a text becomes one string of tags, one letter a word, over which the rules there are regexes.
+`words` holds the lab's own names; this module has the other English words that decide what a sentence claims. A text
+becomes a string of tags, one letter per word, over which the rules of `grammar` are regexes.
 """
 
 import re
@@ -55,7 +55,7 @@ _WORDS: dict[str, str] = {
     "|": "or",
     "B": "but however while whereas though although yet because so if when where unless",
 }
-#: Of the tag b, those that say that their subject is more than one.
+#: Words of tag b with a plural subject.
 _PLURAL_VERBS = "are were stand sit lie rest hang"
 _PHRASES: dict[str, str] = {
     "a": "double decker|hot air|more or less|kind of|sort of",
@@ -101,7 +101,7 @@ _NUMBERS: dict[int | None, str] = {
         group of|herd of|flock of|row of|rows of|bunch of|set of|stack of|pile of|series of|collection of|variety of|
         dozens of|pairs of|cluster of|line of""",
 }  # fmt: skip
-#: Colors that the world lacks have the value None: the claim stays, its color cannot be judged.
+#: Colors that the world lacks have the value None: the claim counts, its color is not judged.
 _COLOR_WORDS: dict[str | None, str] = {
     "red": "red reddish crimson scarlet ruby maroon burgundy",
     "orange": "orange tangerine",
@@ -113,7 +113,7 @@ _COLOR_WORDS: dict[str | None, str] = {
     "black": "black blackish jet",
     None: "grey gray brown pink beige tan silver turquoise teal cyan magenta bronze khaki multicolored multicoloured",
 }
-#: Names that are also verbs or other nouns: alone, with neither article nor number, they are not taken for objects.
+#: Names that are also verbs or other nouns: without article or number they are not treated as objects.
 AMBIGUOUS = frozenset(
     f(name)
     for name in ("watch", "ship", "shed", "cycle", "seat", "pan", "book", "drum", "dish", "palm", "bull", "light")
@@ -124,7 +124,7 @@ _SHAPE = frozenset(("shaped", "themed", "sized", "patterned", "printed"))
 
 @dataclass(frozen=True)
 class LexiconEntry:
-    """What the dictionary says of a word or phrase."""
+    """The tag and value of a word or phrase."""
 
     tag: str
     value: Value = None
@@ -167,7 +167,7 @@ def _dictionary() -> dict[str, LexiconEntry]:
         for name in all_names(kind):
             found[name] = LexiconEntry("n", kind)
             found[plural(name)] = LexiconEntry("N", kind)
-            found[name + "s"] = LexiconEntry("N", kind)  # a model may well write "snowmans"
+            found[name + "s"] = LexiconEntry("N", kind)  # models may write "snowmans"
     return found
 
 
@@ -185,7 +185,7 @@ _UNKNOWN = LexiconEntry("u")
 
 
 def _entry(word: str) -> LexiconEntry:
-    """The entry of one lower-case token that no phrase explains."""
+    """The entry of one lower-case token outside any known phrase."""
     known = _ENTRIES.get(word)
     if known is not None:
         return known
@@ -230,7 +230,7 @@ def lex(text: str) -> Lexed:
 
 
 def _in_compound(tag: str, next_character: str, following: str) -> str:
-    """`red` of "red-roofed" and `flower` of "flower-shaped" are mere adjectives."""
+    """Tag `red` in "red-roofed" and `flower` in "flower-shaped" as adjectives."""
     if tag == "c" and next_character == "-" and following not in _ENTRIES:
         return "a"
     return "a" if tag in "nN" and following in _SHAPE else tag

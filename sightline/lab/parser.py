@@ -1,24 +1,24 @@
-"""Free text -> claims (what is there, how many, in which color, where), and their verdict against a scene's truth.
+"""Parse free text into claims (objects, counts, colors, places), and judge them against a scene's truth.
 
-No model and no guessing: `lexicon` turns a text into tags and `grammar` reads them by rules, so that any answer, ours
-or another model's, is judged at once; pronouns are not resolved. Scores made of these verdicts are the benches' work.
+Rule-based: `lexicon` tags a text and `grammar` reads the tags, so that any model's answer can be judged; pronouns are
+not resolved. The benchmarks turn these judgements into scores.
 """
 
 from collections import Counter
 from dataclasses import dataclass
 
 from sightline.lab.grammar import Horizontal, Phrase, Relation, Vertical, colors, negations, read, subjects
-from sightline.lab.language import groups_of, relation
+from sightline.lab.language import object_groups, relation
 from sightline.lab.lexicon import Lexed
 from sightline.lab.world import Scene
 
 
 @dataclass(frozen=True)
 class ParsedMention:
-    """An object that a text names. `start:end` are the characters of its noun with its number and adjectives.
+    """An object named in a text. `start:end` are the characters of its noun with number and adjectives.
 
-    `count` is None where the text gives no number ("the cup", "several cups"); `color` is None where it gives none,
-    more than one, or one that the world lacks.
+    `count` is None if the text gives no number ("the cup", "several cups"); `color` is None if it gives none, several,
+    or one that the world lacks.
     """
 
     kind: str
@@ -40,7 +40,7 @@ class RelationClaim:
 
 @dataclass(frozen=True)
 class PlaceClaim:
-    """Where in the picture a kind is said to be, in thirds; None for a direction that the text leaves open."""
+    """The claimed position of a kind, in thirds of the picture; None for an unspecified direction."""
 
     kind: str
     horizontal: Horizontal | None
@@ -49,7 +49,7 @@ class PlaceClaim:
 
 @dataclass(frozen=True)
 class Claims:
-    """All that a text claims, in its order."""
+    """All claims of a text, in order."""
 
     mentions: tuple[ParsedMention, ...]
     relations: tuple[RelationClaim, ...]
@@ -58,7 +58,7 @@ class Claims:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Claims against the truth: `mentioned` are the kinds named and present, the rest is what is wrong."""
+    """Claims judged against the truth: `mentioned` are kinds named and present, the rest are mistakes."""
 
     mentioned: frozenset[str]
     hallucinated: tuple[ParsedMention, ...]
@@ -68,11 +68,13 @@ class Judgement:
 
 
 def parse_claims(text: str) -> Claims:
-    """What a text claims about objects; a denied object is a mention too, marked as negated."""
+    """Parse a text's claims about objects; denied objects are mentions marked as negated."""
     reading = read(text)
-    negated, told = negations(reading), colors(reading)
+    negated, color_names = negations(reading), colors(reading)
     mentions = tuple(
-        ParsedMention(phrase.kind, *_span(reading.text, phrase), negated[i], _count(reading.text, phrase), told[i])
+        ParsedMention(
+            phrase.kind, *_span(reading.text, phrase), negated[i], _count(reading.text, phrase), color_names[i]
+        )
         for i, phrase in enumerate(reading.phrases)
     )
     relations: list[RelationClaim] = []
@@ -92,13 +94,13 @@ def parse_claims(text: str) -> Claims:
 def judge(claims: Claims, scene: Scene) -> Judgement:
     """Compare claims with a scene's truth.
 
-    An absent kind is hallucinated wherever it is named and not denied. A count is wrong unless it is the scene's or the
+    An absent kind is hallucinated if it is named and not denied. A count is wrong unless it is the scene's or the
     text's other counts of that kind add up to the scene's ("three cups: one at the top, two at the left"). A relation
-    is judged by `language.relation`, and only where the scene has exactly one object of either kind and these lie far
-    enough apart to say.
+    is judged by `language.relation`, and only if the scene has exactly one object of each kind and they are far enough
+    apart.
     """
     asserted = [mention for mention in claims.mentions if not mention.negated]
-    groups = {group.kind: group for group in groups_of(scene)}
+    groups = {group.kind: group for group in object_groups(scene)}
     present = [mention for mention in asserted if mention.kind in groups]
     totals: Counter[str] = Counter()
     for mention in present:

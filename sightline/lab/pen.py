@@ -1,6 +1,6 @@
-"""The pen that sprites are drawn with: unit coordinates, a stretch and an outline of each object's own.
+"""The pen for sprites: unit coordinates, with a stretch and an outline per object.
 
-Shapes are `sprites`; tiles, backgrounds and placement are `drawing`.
+`sprites` has the shapes; `drawing` has tiles, backgrounds and placement.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ def _mix(a: np.ndarray, b: Color, share: float) -> Color:
 
 
 class Pen:
-    """Draws in unit coordinates with a per-object stretch, so that the same kind never has one outline."""
+    """Draws in unit coordinates with a per-object stretch, so that outlines vary within a kind."""
 
     def __init__(self, draw: ImageDraw.ImageDraw, side: int, base: np.ndarray, rng: np.random.Generator) -> None:
         self._draw = draw

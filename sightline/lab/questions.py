@@ -1,16 +1,23 @@
 """Questions about a scene with true answers, and the prompts that ask for descriptions.
 
-Used for the VLM's instruction data and, through other seeds, for preference and test samples; wording lives here and in
-`language`, scoring in `benches`.
+Used for the VLM's instruction data and, with other seeds, for preference and test samples; `benches` has the scoring.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from sightline.lab.language import LabQuestion, ObjectGroup, Speaker, groups_of, place_phrase, relation, relation_phrase
+from sightline.lab.language import (
+    LabQuestion,
+    ObjectGroup,
+    Speaker,
+    object_groups,
+    place_phrase,
+    relation,
+    relation_phrase,
+)
 from sightline.lab.parser import parse_claims
-from sightline.lab.words import COUNT_WORDS, KINDS, THEME_PHRASES, article, names_of, plural
+from sightline.lab.words import COUNT_WORDS, KINDS, THEME_PHRASES, article, plural, spoken_names
 from sightline.lab.world import Scene
 
 DESCRIBE_PROMPTS = (
@@ -26,10 +33,10 @@ CAPTION_PROMPTS = ("Give a short caption.", "Caption this image.", "Describe the
 
 def yes_no(rng: np.random.Generator, scene: Scene, kind: str) -> LabQuestion:
     """`Is there a cup in the image?` with a short or a full answer."""
-    name = _pick(rng, names_of(kind))
+    name = _pick(rng, spoken_names(kind))
     a = f"{article(name)} {name}"
     text = _pick(rng, (f"Is there {a} in the image?", f"Is there {a}?", f"Can you see {a} in the picture?"))
-    group = next((g for g in groups_of(scene) if g.kind == kind), None)
+    group = next((g for g in object_groups(scene) if g.kind == kind), None)
     if group is None:
         answer = _pick(rng, ("No.", f"No, there is no {name}.", f"No, I do not see {a}."))
     else:
@@ -39,7 +46,7 @@ def yes_no(rng: np.random.Generator, scene: Scene, kind: str) -> LabQuestion:
 
 def count(rng: np.random.Generator, group: ObjectGroup) -> LabQuestion:
     """`How many cups are there?`"""
-    name = _pick(rng, names_of(group.kind))
+    name = _pick(rng, spoken_names(group.kind))
     noun = plural(name) if group.count != 1 else name
     text = _pick(rng, (f"How many {plural(name)} are there?", f"How many {plural(name)} can you see?"))
     number = COUNT_WORDS[group.count]
@@ -49,7 +56,7 @@ def count(rng: np.random.Generator, group: ObjectGroup) -> LabQuestion:
 
 def color(rng: np.random.Generator, group: ObjectGroup) -> LabQuestion:
     """`What color is the cup?`"""
-    name = _pick(rng, names_of(group.kind))
+    name = _pick(rng, spoken_names(group.kind))
     noun, be = (plural(name), "are") if group.count > 1 else (name, "is")
     text = _pick(rng, (f"What color {be} the {noun}?", f"Which color {be} the {noun}?"))
     answer = _pick(rng, (f"{group.color.capitalize()}.", f"The {noun} {be} {group.color}."))
@@ -57,8 +64,8 @@ def color(rng: np.random.Generator, group: ObjectGroup) -> LabQuestion:
 
 
 def position(rng: np.random.Generator, group: ObjectGroup) -> LabQuestion:
-    """`Where is the cup?`, answered by a third of the picture in each direction; asked of single objects only."""
-    name = _pick(rng, names_of(group.kind))
+    """`Where is the cup?`, answered by a third of the picture in each direction; for single objects only."""
+    name = _pick(rng, spoken_names(group.kind))
     text = _pick(rng, (f"Where is the {name}?", f"Where in the image is the {name}?"))
     place = place_phrase(group.where, rng)
     answer = _pick(rng, (f"{place[0].upper()}{place[1:]}.", f"The {name} is {place}."))
@@ -66,15 +73,15 @@ def position(rng: np.random.Generator, group: ObjectGroup) -> LabQuestion:
 
 
 def spatial(rng: np.random.Generator, a: ObjectGroup, b: ObjectGroup) -> LabQuestion | None:
-    """`Is the cup to the left of the plate?`; None where the two are too close to say."""
+    """`Is the cup to the left of the plate?`; None if the two are too close."""
     truth = relation(a.where, b.where)
     if truth is None:
         return None
     opposite = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}[truth]
-    asked = truth if rng.random() < 0.5 else opposite
-    one, other = _pick(rng, names_of(a.kind)), _pick(rng, names_of(b.kind))
-    text = f"Is the {one} {relation_phrase(asked, 'the ' + other, rng)}?"
-    if asked == truth:
+    stated = truth if rng.random() < 0.5 else opposite
+    one, other = _pick(rng, spoken_names(a.kind)), _pick(rng, spoken_names(b.kind))
+    text = f"Is the {one} {relation_phrase(stated, 'the ' + other, rng)}?"
+    if stated == truth:
         answer = _pick(rng, ("Yes.", f"Yes, the {one} is {relation_phrase(truth, 'the ' + other, rng)}."))
     else:
         answer = _pick(rng, ("No.", f"No, the {one} is {relation_phrase(truth, 'the ' + other, rng)}."))
@@ -89,8 +96,8 @@ def place(rng: np.random.Generator, scene: Scene) -> LabQuestion:
 
 
 def draw_question(rng: np.random.Generator, scene: Scene) -> LabQuestion:
-    """One question of any task, as instruction data mix them; absent kinds are asked for evenly over all kinds."""
-    groups = groups_of(scene)
+    """Draw a question of any task, mixed as in instruction data; absent kinds are drawn uniformly."""
+    groups = object_groups(scene)
     singles = [g for g in groups if g.count == 1]
     roll = rng.random()
     group = groups[int(rng.integers(len(groups)))]
@@ -112,7 +119,7 @@ def draw_question(rng: np.random.Generator, scene: Scene) -> LabQuestion:
 
 
 def question_score(text: str, scene: Scene) -> float:
-    """From 0 to 1: nothing for a question about what is not there, more the more of the scene it is about."""
+    """Score a question from 0 to 1: 0 if it presupposes absent objects, higher the more of the scene it covers."""
     if text in (*DESCRIBE_PROMPTS, *CAPTION_PROMPTS):
         return 1.0
     kinds = {mention.kind for mention in parse_claims(text).mentions}

@@ -1,6 +1,6 @@
-"""Scenes -> a folder of samples: rendered images, prompts, references as imperfect as real instruction data are.
+"""Samples of scenes: rendered images, prompts, and references as imperfect as real instruction data.
 
-Used by `sightline lab scenes` and, for test questions, by `benches`; the world itself is `world`.
+Used by `sightline lab scenes` and, for images, by the benchmarks; `world` draws the scenes.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ _PURPOSE = 3  # number of this use of a scene's random streams
 
 
 class ScenesConfig(Config):
-    """What `sightline lab scenes` draws: descriptions for the most part, as in the instruction data."""
+    """Settings of `sightline lab scenes`: mostly descriptions, as in the instruction data."""
 
     world: WorldConfig = WorldConfig()
     noise: ReferenceNoise = Field(
@@ -47,12 +47,12 @@ class ScenesConfig(Config):
 
 
 def image_name(scene: Scene) -> str:
-    """The image's path in its folder; it names the scene's content too, so another world's picture is never taken."""
+    """The image's relative path, with a hash of the scene so that another world's picture is never reused."""
     return f"images/{scene.id}-{hash_json(scene.to_truth())[:8]}.png"
 
 
 def image_path(folder: Path, scene: Scene) -> str:
-    """Render the scene into `folder/images` unless it is there; returns the path relative to `folder`."""
+    """Render the scene into `folder/images` unless it exists; returns the path relative to `folder`."""
     relative = image_name(scene)
     target = folder / relative
     draw_once(target, lambda: render(scene))
@@ -60,7 +60,7 @@ def image_path(folder: Path, scene: Scene) -> str:
 
 
 def draw_once(target: Path, draw: Callable[[], Image.Image]) -> None:
-    """Write a picture as PNG unless it is there; other processes may draw the same one at the same time."""
+    """Write a picture as PNG unless it exists; safe if several processes draw the same picture."""
     if target.exists():
         remove_leftovers(target)
         return
@@ -69,7 +69,7 @@ def draw_once(target: Path, draw: Callable[[], Image.Image]) -> None:
 
 
 def lab_samples(config: ScenesConfig, split: str, count: int, folder: Path) -> Iterator[Sample]:
-    """Samples of `count` scenes of a split, one a scene, their images drawn into `folder` on the way."""
+    """Samples of `count` scenes of a split; their images are drawn into `folder` on demand."""
     for index in range(count):
         scene = sample_scene(config.world, split, index)
         rng = scene_rng(config.world, split, index, _PURPOSE)
@@ -95,21 +95,21 @@ def write_scenes(
     out: Path,
     progress: Progress | None = None,
 ) -> Path:
-    """The stage `lab scenes`: a samples directory of `count` scenes; images that are drawn already are kept."""
+    """The stage `lab scenes`: a samples directory of `count` scenes; existing images are kept."""
     if split not in SPLITS:
         near = get_close_matches(split, SPLITS, n=1, cutoff=0.0)[0]
         raise InputError(f"there is no split {split!r}; did you mean {near!r}? (splits: {', '.join(SPLITS)})")
-    asked = _Request(split=split, count=count, scenes=config)
-    stage = Stage.open(out, "lab scenes", asked, {}, config.world.seed)
+    request = _Request(split=split, count=count, scenes=config)
+    stage = Stage.open(out, "lab scenes", request, {}, config.world.seed)
     if not stage.done:
         drawn = lab_samples(config, split, count, out)
-        made = write_samples(out, with_progress(drawn, progress, count))
-        stage.finish(counts={"samples": made})
+        written = write_samples(out, counted(drawn, progress, count))
+        stage.finish(counts={"samples": written})
     return out
 
 
 class _Request(Config):
-    """What decides a samples directory of the lab, for its manifest."""
+    """The settings that identify a samples directory of the lab, for its manifest."""
 
     split: str
     count: int

@@ -1,4 +1,4 @@
-"""The forty kinds of object as vector drawings in the unit square; shapes are ours, details vary with the rng.
+"""The forty kinds of object as vector drawings in the unit square; details vary with the rng.
 
 A sprite is a function `(pen, rng) -> None`. `Pen.main` is the object's color, `Pen.shade` and `Pen.light` follow from
 it; parts that identify a kind (wheels, windows, legs) have fixed neutral colors, so that color never gives a kind away.

@@ -1,8 +1,8 @@
-"""Wishes about descriptions that can be checked by rule: short or long, with colors or without, and what contradicts.
+"""Rule-checkable wishes about descriptions (such as short or long, with or without colors) and their opposites.
 
-A wish is one sentence in one of several wordings; `rules_of` reads it back, `follows` checks a text, `tell` says what
-is true so that it follows. Which wishes are trained on and which are kept for the test stands here; pairs of them are
-made by `builders.conditioned`, and answers under them are measured by `meta`.
+A wish is one sentence in one of several wordings; `parse_rules` reads it back, `follows` checks a text, and
+`describe_by_rules` writes a true description that follows it. The split into trained and held-out wishes is here;
+`builders.conditioned` builds pairs of them, and `meta_benchmark` measures answers under them.
 """
 
 import re
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sightline.builders.conditioned import WishContrast
-from sightline.lab.language import Speaker, groups_of
+from sightline.lab.language import Speaker, object_groups
 from sightline.lab.parser import parse_claims
 from sightline.lab.words import COLORS, COUNT_WORDS, KINDS, article
 from sightline.lab.world import Scene
@@ -22,7 +22,7 @@ LONG = 4  # sentences
 CHEER = "What a lovely picture!"
 #: Kinds that no trained wish names.
 UNSEEN_KINDS = frozenset(KINDS[3::4])
-#: Two rules that contradict each other, by the name of what they are about; the last is never trained on.
+#: Pairs of contradicting rules, by topic; the last topic is never trained on.
 FAMILIES: dict[str, tuple[str, str]] = {
     "length": ("short", "long"),
     "color": ("colors", "plain"),
@@ -51,14 +51,14 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 @dataclass(frozen=True)
 class Rule:
-    """A wish by its name; `kind` is the object it is about, where it names one."""
+    """A rule by name; `kind` is the object it names, if any."""
 
     name: str
     kind: str = ""
 
 
-def rules_of(wish: str) -> list[Rule]:
-    """The rules that the sentences of a wish stand for; a sentence that is no wording of any asks for nothing."""
+def parse_rules(wish: str) -> list[Rule]:
+    """Parse the rules in a wish; sentences that are not a known wording are ignored."""
     return [_RULES[sentence] for sentence in sentences(wish) if sentence in _RULES]
 
 
@@ -68,32 +68,32 @@ def sentences(text: str) -> list[str]:
 
 
 def follows(rule: Rule, text: str) -> bool:
-    """Whether a text keeps a rule; an empty one keeps none."""
+    """Whether a text follows a rule; an empty text follows none."""
     return bool(text.strip()) and _CHECKS[rule.name](text, rule.kind)
 
 
-def tell(rng: np.random.Generator, scene: Scene, rules: Sequence[Rule]) -> str | None:
-    """A true description that keeps all the rules; None where they contradict each other or leave nothing to tell."""
+def describe_by_rules(rng: np.random.Generator, scene: Scene, rules: Sequence[Rule]) -> str | None:
+    """A true description that follows all rules; None if they contradict each other or leave nothing to describe."""
     names, speaker = {rule.name for rule in rules}, Speaker(rng)
     avoided = {rule.kind for rule in rules if rule.name == "avoid"}
-    groups = [group for group in groups_of(scene) if group.kind not in avoided]
+    groups = [group for group in object_groups(scene) if group.kind not in avoided]
     if not groups:
         return None
-    told = speaker.summary(scene.theme, groups) if "short" in names else speaker.describe(scene.theme, groups)
-    while "long" in names and len(sentences(told)) < LONG:
-        told += " " + speaker.remark(groups)
+    text = speaker.summary(scene.theme, groups) if "short" in names else speaker.describe(scene.theme, groups)
+    while "long" in names and len(sentences(text)) < LONG:
+        text += " " + speaker.remark(groups)
     if "count" in names:
         number = len(scene.objects)
-        told = f"There {'is' if number == 1 else 'are'} {COUNT_WORDS[number]} object{'s' * (number > 1)}. {told}"
+        text = f"There {'is' if number == 1 else 'are'} {COUNT_WORDS[number]} object{'s' * (number > 1)}. {text}"
     if "plain" in names:
-        told = without_colors(told)
+        text = remove_colors(text)
     if "cheerful" in names:
-        told += f" {CHEER}"
-    return told if all(follows(rule, told) for rule in rules) else None
+        text += f" {CHEER}"
+    return text if all(follows(rule, text) for rule in rules) else None
 
 
-def without_colors(text: str) -> str:
-    """The text without its color words, the articles before them mended."""
+def remove_colors(text: str) -> str:
+    """Remove color words from a text and fix the articles before them."""
     bare = re.sub(rf"\s*{_COLOR.pattern}", "", text, flags=re.IGNORECASE)
     mended = re.sub(
         r"\b(an?) (\w+)", lambda found: f"{_like(found[1], article(found[2]))} {found[2]}", bare, flags=re.I
@@ -104,10 +104,10 @@ def without_colors(text: str) -> str:
 def draw_contrast(
     rng: np.random.Generator, scene: Scene, families: Sequence[str] = TRAINED, *, unseen: str = ""
 ) -> WishContrast | None:
-    """Two wishes about a scene that contradict each other, in trained wordings and about trained kinds of object.
+    """Draw two contradicting wishes about a scene, in trained wordings and about trained kinds of object.
 
-    `unseen` says what is to be new: "object" a kind, "wording" the words, "rule" the whole wish. None where the scene
-    has no object that would do.
+    `unseen` is the part never trained on: "object" (the kind), "wording", or "rule". None if the scene has no suitable
+    object.
     """
     family = str(rng.choice({"object": ["object"], "rule": ["tone"]}.get(unseen, list(families))))
     kind = ""
@@ -126,7 +126,7 @@ def draw_contrast(
 
 
 def contrast_of(sample: Sample, rng: np.random.Generator) -> WishContrast | None:
-    """Two trained wishes for a sample of the lab, or None."""
+    """Draw two contradicting trained wishes for a sample; None if it is not the lab's or has no suitable object."""
     if "objects" not in sample.truth:
         return None
     return draw_contrast(rng, Scene.from_truth(sample.truth))

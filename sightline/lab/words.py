@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sightline.config import Seed
 
-#: Canonical kind -> what people call it; the first is the kind's own name.
+#: Canonical kind -> synonyms used by the speaker.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "cup": ("mug",), "pan": ("frying pan",), "kettle": ("teapot",), "car": ("automobile",), "bicycle": ("bike",),
     "hen": ("chicken",), "umbrella": ("parasol",), "boat": ("sailboat",), "bucket": ("pail",), "palm": ("palm tree",),
@@ -12,7 +12,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "stop sign": ("road sign",), "traffic light": ("stoplight",),
 }  # fmt: skip
 
-#: Further names that the parser knows but the speaker never says: an oracle must judge answers of other models too.
+#: Further names that the parser knows but the speaker never uses, since the oracle also judges other models.
 FURTHER_NAMES: dict[str, tuple[str, ...]] = {
     "cup": ("teacup", "tea cup", "coffee cup"), "plate": ("dish", "saucer"), "pan": ("skillet",),
     "kettle": ("tea pot", "tea kettle"), "spoon": ("teaspoon", "tablespoon"), "car": ("sedan", "vehicle", "taxi"),
@@ -46,8 +46,8 @@ THEME_PHRASES: dict[str, tuple[str, ...]] = {
 }
 
 
-def names_of(kind: str) -> tuple[str, ...]:
-    """What the speaker calls a kind: its own name twice as often as its synonym."""
+def spoken_names(kind: str) -> tuple[str, ...]:
+    """The names the speaker draws from: a kind's own name twice, its synonym once."""
     return (kind, kind, *SYNONYMS.get(kind, ()))
 
 
@@ -68,7 +68,7 @@ def article(next_word: str) -> str:
     return "an" if next_word[0] in "aeiou" else "a"
 
 
-#: theme -> kinds; both from the most to the least frequent. A long tail is what makes some kinds popular.
+#: theme -> kinds; both from most to least frequent. The long tail makes some kinds popular.
 THEMES: dict[str, tuple[str, ...]] = {
     "kitchen": ("cup", "plate", "pan", "kettle", "spoon"),
     "street": ("car", "bus", "traffic light", "bicycle", "stop sign"),
@@ -82,7 +82,7 @@ THEMES: dict[str, tuple[str, ...]] = {
 KINDS: tuple[str, ...] = tuple(kind for kinds in THEMES.values() for kind in kinds)
 THEME_OF: dict[str, str] = {kind: theme for theme, kinds in THEMES.items() for kind in kinds}
 
-#: Pairs that go together beyond their theme: when the first is in a scene, the second tends to follow, and back.
+#: Companions: if one of the pair is in a scene, the other tends to be too.
 COMPANION: dict[str, str] = {
     a: b
     for x, y in (
@@ -108,7 +108,7 @@ SIZES: dict[str, tuple[int, int]] = {"small": (19, 22), "medium": (26, 31), "lar
 
 
 def favorite_color(kind: str) -> str:
-    """The color a kind has most often; spread evenly over kinds so that color alone says little about the kind."""
+    """A kind's most frequent color, spread evenly over kinds so that color alone says little about the kind."""
     return tuple(COLORS)[(KINDS.index(kind) * 3) % len(COLORS)]
 
 

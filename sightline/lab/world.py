@@ -1,7 +1,7 @@
-"""Sampling scenes: which objects, where, and in which color, with complete ground truth.
+"""Sampling of scenes: objects, positions and colors, with complete ground truth.
 
-A scene is a pure function of (world config, split, index). Splits draw from disjoint seed sequences, so no scene of one
-split can occur in another; `drawing.render` turns a scene into pixels.
+A scene is a pure function of (world config, split, index). Splits draw from disjoint seed sequences, so splits share no
+scene; `drawing.render` turns a scene into pixels.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,10 +13,10 @@ import numpy as np
 from sightline.lab.words import COLORS, COMPANION, KINDS, SIZES, THEME_OF, THEMES, WorldConfig, favorite_color
 
 IMAGE_SIZE = 96
-LATTICE = 4  # corners of objects lie on multiples of this many pixels, which makes seeing cheaper to learn
+LATTICE = 4  # object corners lie on multiples of this many pixels, which makes perception cheaper to learn
 Mode = Literal["natural", "counter", "unbiased"]
 
-#: split -> (number in the seed sequence, how its objects co-occur). Numbers are never reused.
+#: split -> (number in the seed sequence, co-occurrence mode). Numbers are never reused.
 SPLITS: dict[str, tuple[int, Mode]] = {
     "perception": (1, "unbiased"),
     "train": (2, "natural"),
@@ -46,7 +46,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene with its whole truth; objects are listed from back to front."""
+    """A scene with its complete truth; objects are ordered from back to front."""
 
     split: str
     index: int
@@ -98,15 +98,15 @@ def scenes(config: WorldConfig, split: str, count: int, start: int = 0) -> Itera
 
 def theme_frequencies(config: WorldConfig) -> dict[str, float]:
     """Probability of each theme."""
-    return _falling(THEMES, config.theme_decay)
+    return _geometric_weights(THEMES, config.theme_decay)
 
 
 def theme_weights(config: WorldConfig, theme: str) -> dict[str, float]:
     """Probability of each kind of a theme, before companions."""
-    return _falling(THEMES[theme], config.rank_decay)
+    return _geometric_weights(THEMES[theme], config.rank_decay)
 
 
-def _falling(names: Iterable[str], decay: float) -> dict[str, float]:
+def _geometric_weights(names: Iterable[str], decay: float) -> dict[str, float]:
     raw = {name: decay**rank for rank, name in enumerate(names)}
     total = sum(raw.values())
     return {name: weight / total for name, weight in raw.items()}
@@ -120,8 +120,8 @@ def _draw_theme(rng: np.random.Generator, config: WorldConfig, split: str) -> st
 
 
 def _draw_kinds(rng: np.random.Generator, config: WorldConfig, split: str, theme: str) -> list[str]:
-    """Kinds in the order they are put down, repeats included."""
-    # Perception scenes are full: the vision tower learns from every object, and how many there are tells it nothing.
+    """Kinds in drawing order, with repeats."""
+    # Perception scenes are full: the vision tower learns from every object, and the count carries no information.
     target = config.max_objects if split == "perception" else int(rng.integers(1, config.max_objects + 1))
     mode = SPLITS[split][1]
     kinds: list[str] = []
@@ -148,7 +148,7 @@ def _natural_kind(rng: np.random.Generator, config: WorldConfig, theme: str, pre
 
 
 def _counter_kind(rng: np.random.Generator, theme: str, present: list[str]) -> str:
-    """One object of the theme as a cue; whatever else is there comes from elsewhere, never with its companion."""
+    """One object of the theme as a cue; all others come from unused themes, so never with a companion."""
     if not present:
         return str(rng.choice(THEMES[theme]))
     used_themes = {THEME_OF[k] for k in present}
@@ -157,7 +157,7 @@ def _counter_kind(rng: np.random.Generator, theme: str, present: list[str]) -> s
 
 
 def _place(rng: np.random.Generator, config: WorldConfig, kinds: list[str]) -> tuple[SceneObject, ...]:
-    """Put objects down one after another; a spot that would hide another object too much is drawn again."""
+    """Place objects one by one; a position that would hide another object too much is redrawn."""
     color_of: dict[str, str] = {}
     placed: list[SceneObject] = []
     for kind in kinds:

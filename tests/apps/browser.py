@@ -23,14 +23,14 @@ _CODES = {"ArrowLeft": 37, "ArrowRight": 39, "Escape": 27, " ": 32, "Enter": 13}
 
 @dataclass
 class Tab:
-    """One page. `said` is what its console heard of warnings and errors, `asked` the addresses it asked for."""
+    """One page. `errors` is what its console heard of warnings and errors, `requested` the addresses it asked for."""
 
     to: IO[bytes]
     back: IO[bytes]
     session: str = ""
     number: int = 0
-    said: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
         """One command and its answer; events on the way are noted."""
@@ -50,9 +50,9 @@ class Tab:
 
     def run(self, code: str) -> Any:
         """The value of a JavaScript expression, awaited."""
-        made = self.send("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in made, made["exceptionDetails"]
-        return made["result"].get("value")
+        reply = self.send("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in reply, reply["exceptionDetails"]
+        return reply["result"].get("value")
 
     def wait(self, code: str) -> None:
         """Until an expression is true, or some element."""
@@ -116,15 +116,15 @@ class Tab:
     def _note(self, event: dict[str, Any]) -> None:
         params = event.get("params", {})
         if event.get("method") == "Network.requestWillBeSent":
-            self.asked.append(params["request"]["url"])
+            self.requested.append(params["request"]["url"])
         elif event.get("method") == "Runtime.exceptionThrown":
-            self.said.append(json.dumps(params["exceptionDetails"])[:500])
+            self.errors.append(json.dumps(params["exceptionDetails"])[:500])
         elif event.get("method") == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
-            self.said.append(
+            self.errors.append(
                 " ".join(str(value.get("value", value.get("description"))) for value in params["args"])[:500]
             )
         elif event.get("method") == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
-            self.said.append(f"{params['entry']['text']} {params['entry'].get('url', '')}"[:500])
+            self.errors.append(f"{params['entry']['text']} {params['entry'].get('url', '')}"[:500])
 
 
 @contextlib.contextmanager

@@ -36,23 +36,25 @@ def chat(text: str, *urls: str, **more: Any) -> dict[str, Any]:
 
 @contextmanager
 def door_before(
-    script: Script, log: Path | None = None, gone: Callable[[], str | None] = lambda: None, **settings: Any
+    script: Script, log: Path | None = None, failure_text: Callable[[], str | None] = lambda: None, **settings: Any
 ) -> Iterator[httpx2.Client]:
     """A client of the door before a server that follows the script."""
-    with serving(script) as (url, _), standing_before(url.removesuffix("/v1"), log, gone, **settings) as client:
+    with serving(script) as (url, _), standing_before(url.removesuffix("/v1"), log, failure_text, **settings) as client:
         yield client
 
 
 @contextmanager
 def standing_before(
-    url: str, log: Path | None = None, gone: Callable[[], str | None] = lambda: None, **settings: Any
+    url: str, log: Path | None = None, failure_text: Callable[[], str | None] = lambda: None, **settings: Any
 ) -> Iterator[httpx2.Client]:
     """A client of the door before the server at `url`; settings are the config's, or the door's own."""
     names = {"model", "upstream", "by_stream", "api_key", "warn"} & settings.keys()
     own = {name: settings.pop(name) for name in names}
     config = ServeConfig.model_validate(settings)
     kept = None if log is None else RequestLog(log, int(config.file_mb * 2**20))
-    with standing(ProxyConfig(url, config=config, gone=gone, log=kept, **{"model": "m", **own})) as client:
+    with standing(
+        ProxyConfig(url, config=config, failure_text=failure_text, log=kept, **{"model": "m", **own})
+    ) as client:
         yield client
 
 

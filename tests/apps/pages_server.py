@@ -20,7 +20,7 @@ from sightline.apps.chat.session import ChatSession, NamedModel
 from sightline.apps.guard import BindAddress, Uploads
 from sightline.apps.label.page import page as label_page
 from sightline.apps.label.session import LabelConfig, LabelingSession
-from sightline.apps.web import gradio_quietly, guarded
+from sightline.apps.web import guard_page, import_gradio
 from sightline.lab import BASE
 from sightline.models.loading import load_vlm
 from sightline.records import LabelItem, RatedAnswer
@@ -38,15 +38,15 @@ def port_of(app: Any) -> int:
 
 def main(folder: Path) -> None:
     """Serve until killed."""
-    gradio = gradio_quietly(folder / "work")
+    gradio = import_gradio(folder / "work")
     config = ChatConfig(max_new_tokens=4, max_bytes=30_000)
     talk = ChatSession.begin(folder, [NamedModel("base", load_vlm(BASE))], config, "me")
     uploads, door = Uploads(folder / "work", max_total=60_000, count=3), BindAddress(max_bytes=50_000)
-    chat = guarded(gradio, chat_page(gradio, talk, uploads), door, css="", title="chat", uploads=uploads)
+    chat = guard_page(gradio, chat_page(gradio, talk, uploads), door, css="", title="chat", uploads=uploads)
     answers = RatedAnswer(id="a", text="A car."), RatedAnswer(id="b", text="A dog.")
     item = LabelItem(id="i", sample_id="i", prompt="?", cluster="i", first=answers[0], second=answers[1])
     desk = LabelingSession(folder, (item,), LabelConfig(), 0, lambda path: None)
-    label = guarded(gradio, label_page(gradio, desk), BindAddress(), css="", title="label")
+    label = guard_page(gradio, label_page(gradio, desk), BindAddress(), css="", title="label")
     print(json.dumps([port_of(chat), port_of(chat.app), port_of(label)]), flush=True)
     threading.Event().wait()
 

@@ -22,7 +22,7 @@ def test_every_bet_is_fair() -> None:
 
 def test_wealth_by_hand() -> None:
     """One p-value: half the weight has begun and pays the mean of the bets, half has not and is 1."""
-    wealth = Wealth.fresh()
+    wealth = Wealth.initial()
     assert wealth.log() == 0
     paid = float(np.exp(log_bets(0.02)).mean())
     assert wealth.bet(0.02) == pytest.approx(math.log(0.5 * paid + 0.5))
@@ -36,7 +36,7 @@ def test_wealth_by_hand() -> None:
 
 
 def test_p_values_by_hand() -> None:
-    ranks = Ranks.of({1: 2, 3: 1})
+    ranks = Ranks.from_counts({1: 2, 3: 1})
     assert ranks.p_value(3, 0.5) == (0 + 0.5 * 2) / 4
     assert ranks.p_value(0, 0.25) == (4 + 0.25) / 5
     assert ranks.p_value(2, 0.0) == 2 / 6
@@ -46,12 +46,12 @@ def test_p_values_by_hand() -> None:
 def p_values(stream: FloatArray, baseline: int, rng: np.random.Generator) -> FloatArray:
     """[stream, row]: all smoothed conformal p-values, by plain comparison with everything before."""
     streams, length = stream.shape
-    made = np.empty((streams, length - baseline))
+    values = np.empty((streams, length - baseline))
     for t in range(baseline, length):
         now, before = stream[:, t, None], stream[:, :t]
         above, equal = (before > now).sum(1), (before == now).sum(1) + 1
-        made[:, t - baseline] = (above + rng.random(streams) * equal) / (t + 1)
-    return made
+        values[:, t - baseline] = (above + rng.random(streams) * equal) / (t + 1)
+    return values
 
 
 def paths(p: FloatArray) -> FloatArray:
@@ -73,14 +73,17 @@ def paths(p: FloatArray) -> FloatArray:
 def test_the_fast_paths_are_the_class() -> None:
     p = np.random.default_rng(0).random((2, 2 * BLOCK + 7))
     for row, path in zip(p, paths(p), strict=True):
-        wealth = Wealth.fresh()
+        wealth = Wealth.initial()
         assert np.allclose([wealth.bet(float(one)) for one in row], path)
 
 
 def test_the_fast_p_values_are_the_class() -> None:
     values = np.random.default_rng(1).integers(0, 5, size=(1, 60)).astype(float)
     fast = p_values(values, 20, np.random.default_rng(2))
-    ranks, uniforms = Ranks.of({k: int((values[0, :20] == k).sum()) for k in range(5)}), np.random.default_rng(2)
+    ranks, uniforms = (
+        Ranks.from_counts({k: int((values[0, :20] == k).sum()) for k in range(5)}),
+        np.random.default_rng(2),
+    )
     assert np.allclose(fast[0], [ranks.p_value(int(v), float(uniforms.random(1)[0])) for v in values[0, 20:]])
 
 

@@ -46,10 +46,10 @@ def test_a_talk_in_a_browser(tmp_path: Path, make_image: Callable[..., Path]) ->
         tab.wait("document.querySelector('#status').innerText.includes('Which is better?')")
         (image,) = (path.name for path in (folder / "images").iterdir())
         vlm = load_vlm(BASE)
-        voices = [NamedModel("base (1)", vlm), NamedModel("base (2)", vlm)]
-        talk = ChatSession.begin(folder, voices, ChatConfig(max_new_tokens=12, temperature=1.0), "other")
-        *_, said = talk.answer(ChatQuestion(HOSTILE, (f"images/{image}",)))
-        texts = [made.text.strip() for made in said]
+        models = [NamedModel("base (1)", vlm), NamedModel("base (2)", vlm)]
+        talk = ChatSession.begin(folder, models, ChatConfig(max_new_tokens=12, temperature=1.0), "other")
+        *_, generations = talk.answer(ChatQuestion(HOSTILE, (f"images/{image}",)))
+        texts = [generation.text.strip() for generation in generations]
         assert tab.run("[...document.querySelectorAll('.said .text')].map(e => e.textContent)") == texts
         titles = tab.run("[...document.querySelectorAll('.said h2')].map(e => e.textContent)")
         assert titles == ["A: base (1)", "B: base (2)"]
@@ -64,6 +64,8 @@ def test_a_talk_in_a_browser(tmp_path: Path, make_image: Callable[..., Path]) ->
         assert (item.prompt, item.first.text, item.second.text) == (HOSTILE, *texts)
         assert read_ratings(folder)["me"][item.id].verdict == "second"
         assert tab.run("window.hacked") is None
-        assert tab.said == []
-        assert {place for place in tab.asked if not place.startswith((address, "data:", "blob:", "about:"))} == set()
+        assert tab.errors == []
+        assert {
+            place for place in tab.requested if not place.startswith((address, "data:", "blob:", "about:"))
+        } == set()
     assert {path.name for path in folder.iterdir()} <= {"images", "items.jsonl", "manifest.json", "raters", "work"}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sightline.apps.label.session import Form, LabelConfig, LabelingSession, form_of, is_swapped, rating_of
+from sightline.apps.label.session import Form, LabelConfig, LabelingSession, is_swapped, parse_form, to_rating
 from sightline.data.labels import read_ratings
 from sightline.errors import InputError
 from sightline.records import AnswerAnnotation, LabelItem, RatedAnswer
@@ -31,7 +31,7 @@ def desk(folder: Path, count: int = 4, config: LabelConfig = CONFIG) -> Labeling
 
 
 def form(name: str, verdict: str, rater: str = "ann", **fields: Any) -> Form:
-    return form_of({"rater": rater, "item": name, "verdict": verdict, **fields})
+    return parse_form({"rater": rater, "item": name, "verdict": verdict, **fields})
 
 
 def test_orders_are_drawn_fairly_and_for_each_rater_anew() -> None:
@@ -47,9 +47,9 @@ def test_orders_are_drawn_fairly_and_for_each_rater_anew() -> None:
 def test_a_form_becomes_a_row_in_the_items_own_order(swapped: bool, verdict: str) -> None:
     text = item("i").second.text if swapped else item("i").first.text
     sides = [{"marks": [1], "correction": f" {text} ", "grades": {"clear": 4}}, {"correction": "A car.", "grades": {}}]
-    made = rating_of(form("i", "left", sides=sides, seconds=1.23), item("i"), CONFIG, swapped)
-    left, right = (made.second, made.first) if swapped else (made.first, made.second)
-    assert (made.verdict, made.swapped, made.seconds) == (verdict, swapped, 1.2)
+    rating = to_rating(form("i", "left", sides=sides, seconds=1.23), item("i"), CONFIG, swapped)
+    left, right = (rating.second, rating.first) if swapped else (rating.first, rating.second)
+    assert (rating.verdict, rating.swapped, rating.seconds) == (verdict, swapped, 1.2)
     assert [text[start:end] for start, end in left.marks] == ["blue" if swapped else "red"]
     assert left.correction is None  # it is the text itself
     assert left.grades == {"clear": 4}
@@ -59,20 +59,20 @@ def test_a_form_becomes_a_row_in_the_items_own_order(swapped: bool, verdict: str
 @pytest.mark.parametrize(
     ("sides", "problem"),
     [
-        ([{"marks": [99]}, {}], "words and no word 99"),
-        ([{"grades": {"clear": 6}}, {}], "grade 6 of 'clear' is none of 1 to 5 by faithful, clear"),
-        ([{}, {"grades": {"<b>": 1}}], "grade 1 of '<b>' is none of"),
+        ([{"marks": [99]}, {}], "words and none of number 99"),
+        ([{"grades": {"clear": 6}}, {}], "grade 6 for 'clear' is not one of 1 to 5 for faithful, clear"),
+        ([{}, {"grades": {"<b>": 1}}], "grade 1 for '<b>' is not one of"),
     ],
 )
 def test_what_the_item_lacks_is_refused(sides: list[Any], problem: str) -> None:
     with pytest.raises(InputError, match=problem):
-        rating_of(form("i", "tie", sides=sides), item("i"), CONFIG, False)
+        to_rating(form("i", "tie", sides=sides), item("i"), CONFIG, False)
 
 
 @pytest.mark.parametrize("sides", [[{"marks": [0]}, {}], [{}, {"correction": "A car."}]])
 def test_what_is_not_asked_is_refused(sides: list[Any]) -> None:
-    with pytest.raises(InputError, match="here; reload the page"):
-        rating_of(form("i", "tie", sides=sides), item("i"), LabelConfig(marks=False, corrections=False), False)
+    with pytest.raises(InputError, match="disabled; reload the page"):
+        to_rating(form("i", "tie", sides=sides), item("i"), LabelConfig(marks=False, corrections=False), False)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_what_is_not_asked_is_refused(sides: list[Any]) -> None:
     ],
 )
 def test_what_is_no_form_is_refused(sent: object) -> None:
-    with pytest.raises(InputError, match=r"the form cannot be kept: .*; reload the page"):
-        form_of(sent)
+    with pytest.raises(InputError, match=r"the form cannot be saved: .*; reload the page"):
+        parse_form(sent)
 
 
 def test_a_rater_goes_on_where_he_was(tmp_path: Path) -> None:

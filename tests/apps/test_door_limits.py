@@ -17,7 +17,7 @@ import httpx2
 import pytest
 from PIL import Image
 
-from sightline.apps.serve.engine import command_of
+from sightline.apps.serve.engine import server_command
 from sightline.cli.serve import read_key
 from sightline.data.request_log import RequestLog, log_file, read_log
 from sightline.errors import InputError
@@ -77,8 +77,8 @@ def door() -> Any:
         ({"max_tokens": "1e400"}, "max_tokens = inf"),
         ({"max_tokens": "true"}, "max_tokens = True"),
         ({"max_tokens": "0"}, "max_tokens = 0"),
-        ({"max_tokens": "51"}, "max_tokens = 51: an answer may have 50 tokens here"),
-        ({"max_completion_tokens": "51", "max_tokens": "4"}, "max_completion_tokens = 51: an answer may have 50"),
+        ({"max_tokens": "51"}, "max_tokens = 51: the limit is 50 tokens"),
+        ({"max_completion_tokens": "51", "max_tokens": "4"}, "max_completion_tokens = 51: the limit is 50"),
         ({"max_tokens": "9" * 5000}, "max_tokens = inf"),
         ({"seed": "9" * 5000}, "seed = inf"),
         ({"temperature": "NaN"}, "temperature = nan"),
@@ -89,10 +89,10 @@ def door() -> Any:
         ({"stop": "[1]"}, "stop"),
         ({"stream": '"yes"'}, "stream = 'yes'"),
         ({"logit_bias": '{"x": 1}'}, "logit_bias"),
-        ({"chat_template_kwargs": "{}"}, "'chat_template_kwargs' is not taken"),
-        ({"generation_config": '"{}"'}, "'generation_config' is not taken"),
-        ({"min_tokens": "3"}, "'min_tokens' is not taken"),
-        ({"response_format": '{"type": "json_object"}'}, "'response_format' is not taken"),
+        ({"chat_template_kwargs": "{}"}, "'chat_template_kwargs' is not supported"),
+        ({"generation_config": '"{}"'}, "'generation_config' is not supported"),
+        ({"min_tokens": "3"}, "'min_tokens' is not supported"),
+        ({"response_format": '{"type": "json_object"}'}, "'response_format' is not supported"),
         ({"user": '"\\ud800"'}, "lone surrogates"),
         ({"model": '"\\ud800"'}, "lone surrogates"),
     ],
@@ -111,7 +111,7 @@ def test_a_bad_parameter_is_named(door: Any, parameters: dict[str, str], sentenc
         ("\ud800 x", "lone surrogates"),
         ("what is <image>?", "must not contain <image>"),
         ([{"type": "image_url", "image_url": {"url": data_url().replace("image/png", "text/plain")}}], "text/plain"),
-        ({"type": "text", "text": "x"}, "content must be a text or a list of parts"),
+        ({"type": "text", "text": "x"}, "content must be a string or a list of parts"),
     ],
 )
 def test_a_bad_message_is_refused(door: Any, content: Any, sentence: str) -> None:
@@ -139,9 +139,9 @@ def test_the_pictures_of_a_call_have_a_limit_together(door: Any) -> None:
     client, _ = door
     small, middle = data_url((10, 10)), data_url((30, 30))
     many = client.post(PATH, json=chat("x", *[small] * 4))
-    assert many.status_code == 413 and message_of(many) == "the call has 4 pictures; 3 is the limit"
+    assert many.status_code == 413 and message_of(many) == "the call has 4 pictures; the limit is 3"
     large = client.post(PATH, json=chat("x", *[middle] * 3))
-    assert large.status_code == 413 and "have 2700 pixels together; 2000 is the limit" in message_of(large)
+    assert large.status_code == 413 and "have 2700 pixels together; the limit is 2000" in message_of(large)
     assert client.post(PATH, json=chat("x", middle, middle, small)).status_code == 200
     buffer = io.BytesIO()
     Image.new("1", (14_000, 14_000)).save(buffer, "PNG")
@@ -209,18 +209,18 @@ def test_a_whole_answer_is_put_together_from_a_stream_under_the_served_name(log:
         failed, torn, broken = (client.post(PATH, content=raw_body(), headers=JSON) for _ in range(3))
         listed = client.get("/v1/models").json()["data"]
     assert [(body["model"], body["stream"]) for body in seen] == [("/home/me/model", True)] * 5
-    told = whole.json()
-    assert whole.headers["content-type"] == "application/json" and told["object"] == "chat.completion"
-    assert (told["model"], listed[0]["id"]) == ("mine", "mine")
+    completion = whole.json()
+    assert whole.headers["content-type"] == "application/json" and completion["object"] == "chat.completion"
+    assert (completion["model"], listed[0]["id"]) == ("mine", "mine")
     message = {"role": "assistant", "content": " A \u00e9t\u00e9\n"}
-    assert told["choices"] == [{"index": 0, "message": message, "finish_reason": "length"}]
-    assert told["usage"] == {"completion_tokens": 2}
+    assert completion["choices"] == [{"index": 0, "message": message, "finish_reason": "length"}]
+    assert completion["usage"] == {"completion_tokens": 2}
     pieces = [json.loads(line[5:]) for line in streamed.text.splitlines() if line.startswith("data:")]
     assert {piece["model"] for piece in pieces} == {"mine"} and len(pieces) == 4
     assert "/home" not in whole.text + streamed.text + log_file(log, 1).read_text()
     assert (failed.status_code, torn.status_code, broken.status_code) == (500, 502, 500)
     assert "out of memory" in message_of(failed) and "broke off" in message_of(torn)
-    assert message_of(broken) == "the model's server failed on this request (status 500)"
+    assert message_of(broken) == "the model server failed on this request (status 500)"
     rows = [row for row, _ in read_log(log)]
     assert [row.answer for row in rows] == [message["content"]] * 2 + [None] * 3
     assert [row.status for row in rows] == [200, 200, 500, 502, 500]
@@ -270,7 +270,7 @@ def test_who_leaves_ends_the_work(log: Path, by_stream: bool, is_stream: bool) -
         assert ended.wait(5)
         wait_for(lambda: any(log.glob("requests-*")) and any(read_log(log)))
         ((row, _),) = read_log(log)
-    assert row.note == "the client left before the end" and row.status == (200 if is_stream else 499)
+    assert row.note == "the client disconnected before the end" and row.status == (200 if is_stream else 499)
     assert row.seconds >= 0.2
 
 
@@ -297,7 +297,7 @@ def test_a_log_that_cannot_be_written_breaks_no_answer(log: Path) -> None:
         lost = client.post("/feedback", json=call)
         health = client.get("/health")
     assert [one.json()["choices"][0]["message"]["content"] for one in answers] == ["to two"] * 3
-    assert lost.status_code == 507 and "cannot be written down" in message_of(lost)
+    assert lost.status_code == 507 and "cannot be saved" in message_of(lost)
     assert health.json()["status"] == "ok" and health.json()["log"]["lost"] == 4
     assert len(warnings) == 1 and "No such file or directory" in warnings[0]
 
@@ -333,7 +333,7 @@ def test_a_key_is_read_from_a_variable_or_a_file(tmp_path: Path, monkeypatch: py
     assert read_key("DOOR_KEY") == "abc-123" and read_key(str(tmp_path / "key")) == "def-456"
     with pytest.raises(InputError, match="holds no key"):
         read_key(str(tmp_path / "empty"))
-    with pytest.raises(InputError, match="neither an environment variable that is set nor a file") as caught:
+    with pytest.raises(InputError, match="neither a set environment variable nor a readable file") as caught:
         read_key("abc-123-the-key-itself")
     assert "abc-123" not in str(caught.value)
 
@@ -359,5 +359,5 @@ def test_vllm_knows_the_model_by_its_served_name(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PATH", str(tmp_path))
     from sightline.apps.serve.config import ServeConfig
 
-    words = command_of("vllm", "/models/m", 1, ServeConfig(), name="mine")
+    words = server_command("vllm", "/models/m", 1, ServeConfig(), name="mine")
     assert words[2] == "/models/m" and words[words.index("--served-model-name") + 1] == "mine"

@@ -88,8 +88,8 @@ def test_bfloat16_is_rounded_once_and_reloads_exactly(place: Path, whole: Path, 
     done = export(place, out)
     assert done.exit_code == 0 and "bfloat16" in done.stdout, done.output
     assert numbers(out)["reloaded_largest"] == 0 and 0 < numbers(out)["changed_mean"] < 0.2
-    told = json.loads((out / "config.json").read_text())
-    assert told["dtype"] == "bfloat16" and numbers(out)["bytes"] < 0.6 * numbers(whole)["bytes"]
+    config = json.loads((out / "config.json").read_text())
+    assert config["dtype"] == "bfloat16" and numbers(out)["bytes"] < 0.6 * numbers(whole)["bytes"]
     exact = dict(AutoModelForImageTextToText.from_pretrained(whole).named_parameters())
     for name, weight in AutoModelForImageTextToText.from_pretrained(out).named_parameters():
         assert torch.equal(weight, exact[name].bfloat16()), name
@@ -174,7 +174,7 @@ def test_a_model_that_does_not_score_as_it_should_is_refused_and_removed(
     with monkeypatch.context() as patched:
         patched.setattr(f"sightline.apps.export.run.{fault[0]}", fault[1])
         done = export(place, tmp_path / "out")
-    assert done.exit_code == 2 and "nats a token apart from" in done.stderr and "tolerance is 0.001" in done.stderr
+    assert done.exit_code == 2 and "nats on a token from" in done.stderr and "tolerance is 0.001" in done.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.json"]
     assert not read_manifest(tmp_path / "out").complete
     assert export(place, tmp_path / "out").exit_code == 0  # the same command, without the fault, fills it
@@ -232,9 +232,9 @@ def test_quantized_weights_are_as_close_as_bits_allow(
     vision = model.model.vision_tower.encoder.layers[0].mlp.fc1.weight
     assert vision.dtype == torch.bfloat16
     card = (out / "README.md").read_text()
-    made = numbers(out)
-    assert f"{made['changed_mean']:.2g}" in card and made["changed_mean"] > 0
-    assert made["changed_mean"] < {"int8": 0.5, "int4": 5}[weights]
+    measured = numbers(out)
+    assert f"{measured['changed_mean']:.2g}" in card and measured["changed_mean"] > 0
+    assert measured["changed_mean"] < {"int8": 0.5, "int4": 5}[weights]
     assert "results are those of the unquantized model" in card
 
 
@@ -249,8 +249,8 @@ def test_checksums_are_those_of_the_files(whole: Path) -> None:
 
 def test_the_card_quotes_records_and_says_what_is_missing(place: Path, whole: Path, tmp_path: Path) -> None:
     card = (whole / "README.md").read_text()
-    assert card.startswith("---\nlicense: other\n") and "None: no evaluation was named" in card
-    assert "no training directory was named" in card and "Nothing was measured at all" in card
+    assert card.startswith("---\nlicense: other\n") and "None: no evaluation was given" in card
+    assert "no training directory was given" in card and "no measurements at all" in card
     run = whole_run(tmp_path / "run")
     hostile = "</b><script>x</script> | `y` # z"
     done = export(place, tmp_path / "out", *quoted(run), "--set", f"name={json.dumps(hostile)}")
@@ -259,7 +259,7 @@ def test_the_card_quotes_records_and_says_what_is_missing(place: Path, whole: Pa
     lines = card.splitlines()
     assert all(line.startswith("    ") for line in lines if "<" in line)  # nothing but code has markup
     assert "| shapes | " in card and "34 steps" not in card and "120 steps" in card and "equal: 4" in card
-    assert "    rho: 0.9" in lines and "95 % interval" in card and "measured before the export" in card
+    assert "    rho: 0.9" in lines and "95 % interval" in card and "Measured before the export" in card
 
 
 @pytest.mark.parametrize(

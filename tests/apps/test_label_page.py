@@ -78,7 +78,7 @@ def test_labeling_in_a_browser(tmp_path: Path, make_image: Callable[..., Path]) 
             (row,) = rows_of(labels, "ann").values()  # on disk before the next item is shown
             check_first(row)
             check_widths(tab)
-            assert tab.said == []
+            assert tab.errors == []
             served.process.kill()
             served.process.wait(30)
             tab.press("t")
@@ -90,8 +90,10 @@ def test_labeling_in_a_browser(tmp_path: Path, make_image: Callable[..., Path]) 
             go_on(tab, address)
             second_rater(tab)
             assert tab.run("window.hacked") is None
-            assert tab.said == []
-        assert {place for place in tab.asked if not place.startswith((address, "data:", "blob:", "about:"))} == set()
+            assert tab.errors == []
+        assert {
+            place for place in tab.requested if not place.startswith((address, "data:", "blob:", "about:"))
+        } == set()
     check_the_rest(labels)
 
 
@@ -106,7 +108,7 @@ def go_on(tab: Tab, address: str) -> None:
     """The page that was open goes on by itself; one that is loaded anew knows the name; hostile text is text."""
     tab.press("t")
     at_item(tab, 3)
-    tab.said.clear()
+    tab.errors.clear()
     tab.open(address)
     tab.wait("document.querySelector('#rater') && document.querySelector('#rater').value === 'ann'")
     tab.press("Enter")
@@ -181,7 +183,7 @@ def check_the_rest(labels: Path) -> None:
     ("arguments", "problem"),
     [
         (["label", "nowhere"], "holds neither pairs.jsonl nor data/*.parquet"),
-        (["label", "pairs", "--set", "criteria=[a, a]"], "criteria must have names, each another"),
+        (["label", "pairs", "--set", "criteria=[a, a]"], "criteria must have distinct, non-empty names"),
         (["label", "pairs", "--set", "criteri=[a]"], "criteria"),
         (["label", "pairs", "--agreement"], "holds no items.jsonl"),
         (["label", "pairs", "--host", "203.0.113.9"], "cannot be opened"),

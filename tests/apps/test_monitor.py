@@ -39,7 +39,7 @@ def row(
         saturation=0.4,
         detail=0.05,
     )
-    told = {
+    values = {
         "id": hashlib.sha256(f"{salt}/{number}".encode()).hexdigest()[:32],
         "time": f"2026-11-{1 + number // 100:02d}T00:00:00+00:00",
         "model": "m",
@@ -52,7 +52,7 @@ def row(
         "refused": is_refusal(answer),
         "finished": True,
     }
-    return LoggedRequest.model_validate({**told, **more})
+    return LoggedRequest.model_validate({**values, **more})
 
 
 def usual(count: int, seed: int, salt: str) -> list[LoggedRequest]:
@@ -67,11 +67,11 @@ def drifted(count: int, seed: int) -> list[LoggedRequest]:
     """Other prompts, darker pictures, refusals; the lengths of answers stay, and so do sizes of pictures."""
     rng = np.random.default_rng(seed)
     refusal = "I'm sorry, I can't help with that."
-    made = []
+    rows = []
     for n in range(count):
         answer = refusal if rng.random() < 0.5 else ANSWERS[rng.integers(4)]
-        made.append(row(n, OTHER[rng.integers(3)], answer, brightness=float(rng.uniform(0.1, 0.4)), salt="drift"))
-    return made
+        rows.append(row(n, OTHER[rng.integers(3)], answer, brightness=float(rng.uniform(0.1, 0.4)), salt="drift"))
+    return rows
 
 
 def write_log(directory: Path, rows: list[LoggedRequest], max_bytes: int = 10**9) -> Path:
@@ -86,8 +86,8 @@ def watch(log: Path, baseline: Path, out: Path, *more: object) -> Result:
 
 
 def results(out: Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((out / "monitor.json").read_text())
-    return told
+    findings: dict[str, Any] = json.loads((out / "monitor.json").read_text())
+    return findings
 
 
 @pytest.fixture(scope="module")
@@ -99,15 +99,15 @@ def test_calm_is_calm_and_a_drift_is_named(baseline: Path, tmp_path: Path) -> No
     log, out = write_log(tmp_path / "log", usual(300, 1, "new")), tmp_path / "watch"
     first = watch(log, baseline, out)
     assert first.exit_code == 0, first.output
-    told = results(out)
-    assert {one["state"] for one in told["findings"]} == {"calm"} and told["rows"] == told["new_rows"] == 300
-    assert told["alpha_each"] == pytest.approx(0.05 / 11) and len(told["findings"]) == 11
+    found = results(out)
+    assert {one["state"] for one in found["findings"]} == {"calm"} and found["rows"] == found["new_rows"] == 300
+    assert found["alpha_each"] == pytest.approx(0.05 / 11) and len(found["findings"]) == 11
     append_rows(log / "requests-000001.jsonl", drifted(150, 2))
     second = watch(log, baseline, out)
     assert second.exit_code == 1, second.output
-    told = results(out)
-    assert (told["rows"], told["new_rows"]) == (450, 150)
-    alarms = {one["name"]: one for one in told["findings"] if one["state"] == "alarm"}
+    found = results(out)
+    assert (found["rows"], found["new_rows"]) == (450, 150)
+    alarms = {one["name"]: one for one in found["findings"] if one["state"] == "alarm"}
     assert {"vocabulary", "brightness", "refusals"} <= set(alarms)
     assert not {"picture_size", "contrast", "saturation", "detail", "cut_off"} & set(alarms)
     assert 300 < alarms["brightness"]["alarm_after"] < 450  # yesterday's rows counted, and were calm
@@ -138,9 +138,9 @@ def test_a_picture_counts_once_and_failed_calls_do_not_count(baseline: Path, tmp
     rows = [same.model_copy(update={"id": f"{n:032x}"}) for n in range(30)]
     rows += [row(n, "x", "y", salt="failed", status=500) for n in range(5)]
     watch(write_log(tmp_path / "log", rows), baseline, tmp_path / "watch")
-    told = results(tmp_path / "watch")
-    counts = {one["name"]: one["n"] for one in told["findings"]}
-    assert counts["brightness"] == 1 and counts["prompt_words"] == 30 and told["failed"] == 5
+    found = results(tmp_path / "watch")
+    counts = {one["name"]: one["n"] for one in found["findings"]}
+    assert counts["brightness"] == 1 and counts["prompt_words"] == 30 and found["failed"] == 5
 
 
 def test_hostile_text_is_text(baseline: Path, tmp_path: Path) -> None:
@@ -170,9 +170,9 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[LoggedR
         digest = hashlib.sha256((folder / "samples" / sample.images[0]).read_bytes()).hexdigest()
         other = samples[(n + 7) % len(samples)].reference or ""
         for rows, answer, salt in ((right, sample.reference or "", "right"), (wrong, other, "wrong")):
-            made = row(n, sample.prompt, answer, salt=salt)
-            picture = made.images[0].model_copy(update={"sha256": digest})
-            rows.append(made.model_copy(update={"images": (picture,)}))
+            logged = row(n, sample.prompt, answer, salt=salt)
+            picture = logged.images[0].model_copy(update={"sha256": digest})
+            rows.append(logged.model_copy(update={"images": (picture,)}))
     return folder / "samples", right, wrong
 
 
@@ -185,20 +185,20 @@ def test_a_judge_looks_at_a_sample(
     base, log = write_log(tmp_path / "base", right), write_log(tmp_path / "log", wrong)
     done = watch(log, base, tmp_path / "watch", "--judge", judge, "--truth", samples)
     assert done.exit_code == 1, done.output
-    told = results(tmp_path / "watch")
-    (found,) = [one for one in told["findings"] if one["name"] == "hallucination"]
+    report = results(tmp_path / "watch")
+    (found,) = [one for one in report["findings"] if one["name"] == "hallucination"]
     known = {
         sample.prompt + (sample.reference or ""): sample for sample in read_rows(samples / "samples.jsonl", Sample)
     }
     mistakes = []
     for one in right[:55]:
         sample = known[(one.prompt or "") + (one.answer or "")]
-        asked = JudgeInput(Prefix((), sample.prompt), sample.reference or "", sample.reference, sample.truth)
-        mistakes.append(score(asked).aspects["mistakes"] < 0)
+        item = JudgeInput(Prefix((), sample.prompt), sample.reference or "", sample.reference, sample.truth)
+        mistakes.append(score(item).aspects["mistakes"] < 0)
     assert (found["baseline_n"], found["state"], found["n"]) == (55, "alarm", 55)
     assert found["baseline"] == pytest.approx(np.mean(mistakes)) and found["baseline"] < 0.4
-    assert found["now"] > 0.8 and told["judged"] == 55 and told["unscored"] == 0
-    assert [one["name"] for one in told["findings"] if one["state"] == "alarm"] == ["hallucination"]
+    assert found["now"] > 0.8 and report["judged"] == 55 and report["unscored"] == 0
+    assert [one["name"] for one in report["findings"] if one["state"] == "alarm"] == ["hallucination"]
 
 
 @pytest.mark.parametrize(
@@ -206,15 +206,15 @@ def test_a_judge_looks_at_a_sample(
     [
         (("--set", "alpha=2"), "alpha"),
         (("--set", "alhpa=0.1"), "did you mean 'alpha'?"),
-        (("--set", "least=1000"), "1000 values of a number are needed"),
-        (("--truth", "x"), "are for a judge"),
+        (("--set", "least=1000"), "1000 values: choose"),
+        (("--truth", "x"), "need a judge"),
         (("--baseline", "{nowhere}"), "is neither a log nor a finished evaluation"),
     ],
 )
 def test_bad_input(baseline: Path, tmp_path: Path, change: tuple[str, ...], sentence: str) -> None:
     log = write_log(tmp_path / "log", usual(5, 0, "x"))
-    told = [word.format(nowhere=tmp_path / "nowhere") for word in change]
-    done = watch(log, baseline, tmp_path / "watch", *told)
+    options = [word.format(nowhere=tmp_path / "nowhere") for word in change]
+    done = watch(log, baseline, tmp_path / "watch", *options)
     assert done.exit_code == 2 and sentence in " ".join(done.stderr.split()) and "Traceback" not in done.output
 
 

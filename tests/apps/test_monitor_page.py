@@ -29,5 +29,5 @@ def test_the_page_of_a_drift(tmp_path: Path) -> None:
         assert HOSTILE in tab.run("document.body.textContent")
         assert tab.run("document.title") != "owned"
         assert tab.run("document.querySelectorAll('script, [onerror], img:not([alt])').length") == 0
-        assert tab.said == []
-        assert set(tab.asked) == {address}
+        assert tab.errors == []
+        assert set(tab.requested) == {address}

@@ -18,7 +18,7 @@ import httpx2
 import pytest
 from PIL import Image
 
-from sightline.apps.guard import UploadRefused, Uploads
+from sightline.apps.guard import UploadRejected, Uploads
 from sightline.errors import InputError
 from sightline.lab import BASE
 from sightline.records import Pair, write_rows
@@ -97,8 +97,8 @@ def test_a_file_that_was_not_sent_is_neither_read_nor_copied(pages: Pages, tmp_p
     beside.write_bytes(png())
     paths = (str(victim), "/etc/passwd", f"{pages.scratch}/../images/kept.png", "http://127.0.0.1:1/x.png")
     for number, path in enumerate(paths):
-        status, told = call(pages.chat, "upload", [{**FILE, "path": path}, None], f"s{number}")
-        assert (status, told) == (403, "A file that was not sent to this page cannot be named.")
+        status, reply = call(pages.chat, "upload", [{**FILE, "path": path}, None], f"s{number}")
+        assert (status, reply) == (403, "A call may not name a file that was not uploaded to this page.")
     assert victim.exists() and files_in(pages.scratch) == []
 
 
@@ -107,8 +107,8 @@ def test_gradio_refuses_it_too(pages: Pages, tmp_path: Path) -> None:
     victim = tmp_path / "victim.png"
     victim.write_bytes(png())
     for number, path in enumerate((str(victim), "/etc/passwd")):
-        status, told = call(pages.bare, "upload", [{**FILE, "path": path}, None], f"g{number}")
-        assert status == 200 and "data" not in told
+        status, reply = call(pages.bare, "upload", [{**FILE, "path": path}, None], f"g{number}")
+        assert status == 200 and "data" not in reply
     assert files_in(pages.scratch) == []
 
 
@@ -116,12 +116,12 @@ def test_a_picture_that_was_sent_is_taken_once_and_removed(pages: Pages) -> None
     sent = send(pages.chat, png())
     (path,) = sent.json()
     assert sent.status_code == 200 and files_in(pages.scratch) != []
-    status, told = call(pages.chat, "upload", [{**FILE, "path": path}, None], "t1")
-    assert status == 200 and "data:image/png;base64," in told["data"][1]
+    status, reply = call(pages.chat, "upload", [{**FILE, "path": path}, None], "t1")
+    assert status == 200 and "data:image/png;base64," in reply["data"][1]
     assert files_in(pages.scratch) == []
     assert call(pages.chat, "upload", [{**FILE, "path": path}, None], "t2")[0] == 403
-    status, told = call(pages.chat, "submit", ["What is there?", None], "t1")
-    assert status == 200 and told["data"][0] == ""
+    status, reply = call(pages.chat, "submit", ["What is there?", None], "t1")
+    assert status == 200 and reply["data"][0] == ""
 
 
 def test_uploads_are_limited_in_number_and_in_all(pages: Pages) -> None:
@@ -135,14 +135,14 @@ def test_uploads_are_limited_in_number_and_in_all(pages: Pages) -> None:
     assert files_in(pages.scratch) == []
     assert send(pages.chat, b"x" * 40_000).status_code == 200
     full = send(pages.chat, b"y" * 40_000)
-    assert full.status_code == 429 and "all the room" in full.text
+    assert full.status_code == 429 and "all the space" in full.text
     assert [send(pages.chat, png((number, 0, 0))).status_code for number in range(4)] == [200, 200, 429, 429]
     assert len(files_in(pages.scratch)) == 3
 
 
 def test_what_nobody_names_is_removed(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path, max_total=1000, seconds=0.05)
-    with uploads.coming(100):
+    with uploads.admit(100):
         for name in ("named", "not-named"):
             (tmp_path / name).mkdir()
             (tmp_path / name / "a.png").write_bytes(png())
@@ -150,9 +150,9 @@ def test_what_nobody_names_is_removed(tmp_path: Path) -> None:
     assert files_in(tmp_path) == [tmp_path / "named" / "a.png"] and not (tmp_path / "not-named").exists()
     assert uploads.knows(str(tmp_path / "not-named" / ".." / "named" / "a.png"))
     time.sleep(0.06)
-    with uploads.coming(100):
+    with uploads.admit(100):
         assert files_in(tmp_path) == []
-    with pytest.raises(InputError, match="not sent to this page, or has waited too long"):
+    with pytest.raises(InputError, match="not uploaded to this page, or its upload expired"):
         uploads.take(str(tmp_path / "named" / "a.png"), 1000)
 
 
@@ -160,16 +160,16 @@ def test_a_link_out_of_the_folder_is_no_upload(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "victim.png").write_bytes(png())
     uploads = Uploads(tmp_path / "work", max_total=1000)
-    with uploads.coming(10):
+    with uploads.admit(10):
         (tmp_path / "work" / "link.png").symlink_to(tmp_path / "victim.png")
-        with pytest.raises(UploadRefused):
+        with pytest.raises(UploadRejected):
             uploads.add([str(tmp_path / "work" / "link.png")])
     assert (tmp_path / "victim.png").read_bytes() == png()
 
 
 def test_a_page_that_needs_no_files_takes_none(pages: Pages) -> None:
     refused = send(pages.label, png())
-    assert (refused.status_code, refused.text) == (403, "This page takes no files.")
+    assert (refused.status_code, refused.text) == (403, "This page accepts no files.")
     parts = pages.label.get("/config").json()["components"]
     number = next(part["id"] for part in parts if part["props"].get("elem_id") == "label")
     body: dict[str, Any] = {"session_hash": "l", "component_id": number, "fn_name": "enter", "data": {"rater": "me"}}
@@ -190,8 +190,8 @@ def test_the_command_keeps_its_files_to_their_owner(tmp_path: Path) -> None:
     ):
         assert call(client, "upload", [{**FILE, "path": "/etc/passwd"}, None], "c1")[0] == 403
         (path,) = send(client, png()).json()
-        told = call(client, "upload", [{**FILE, "path": path}, None], "c2")[1]
-        assert "data:image/png" in told["data"][1] and files_in(folder / "work") == []
+        reply = call(client, "upload", [{**FILE, "path": path}, None], "c2")[1]
+        assert "data:image/png" in reply["data"][1] and files_in(folder / "work") == []
         modes = {place.relative_to(folder).as_posix(): place.stat().st_mode & 0o777 for place in folder.rglob("*")}
     assert folder.stat().st_mode & 0o777 == 0o700 and modes["images"] == 0o700 and modes["manifest.json"] == 0o600
     assert [mode for name, mode in modes.items() if name.startswith("images/")] == [0o600]

@@ -23,10 +23,10 @@ def stream(handler: BaseHTTPRequestHandler) -> None:
     handler.send_header("Content-Type", "text/event-stream; charset=utf-8")
     handler.send_header("Transfer-Encoding", "chunked")
     handler.end_headers()
-    told: list[Any] = [{"choices": [{"delta": {"role": "assistant"}}]}]
-    told += [{"choices": [{"delta": {"content": piece}}]} for piece in PIECES]
-    told.append({"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {"completion_tokens": 9}})
-    for event in (*map(json.dumps, told), "[DONE]"):
+    events: list[Any] = [{"choices": [{"delta": {"role": "assistant"}}]}]
+    events += [{"choices": [{"delta": {"content": piece}}]} for piece in PIECES]
+    events.append({"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {"completion_tokens": 9}})
+    for event in (*map(json.dumps, events), "[DONE]"):
         data = f"data: {event}\n\n".encode()
         handler.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
         handler.wfile.flush()
@@ -87,24 +87,24 @@ def test_who_leaves_early_is_written_down_too(log: Path) -> None:
         with client.stream("POST", "/v1/chat/completions", json=chat("Describe.", stream=True)) as answer:
             next(answer.iter_raw())
         (row,) = rows(log)
-    assert row.note == "the client left before the end" and row.finished is None
+    assert row.note == "the client disconnected before the end" and row.finished is None
 
 
 @pytest.mark.parametrize(
     ("body", "code", "sentence"),
     [
-        (b"[1, 2", 400, "no chat completion"),
-        (b"[]", 400, "no chat completion"),
-        (json.dumps({"messages": []}).encode(), 400, "no chat completion"),
+        (b"[1, 2", 400, "not a chat completion"),
+        (b"[]", 400, "not a chat completion"),
+        (json.dumps({"messages": []}).encode(), 400, "not a chat completion"),
         (json.dumps({"messages": [{"role": "assistant", "content": "x"}]}).encode(), 400, "must be the user's"),
         (json.dumps(chat("x", "http://169.254.169.254/secret")).encode(), 400, "addresses are not fetched"),
         (json.dumps(chat("x", "file:///etc/passwd")).encode(), 400, "addresses are not fetched"),
         (json.dumps(chat("x", "data:image/png,rawbytes")).encode(), 400, "must be base64"),
         (json.dumps(chat("x", "data:image/png;base64,&&&&")).encode(), 400, "not base64"),
-        (json.dumps(chat("x", "data:image/png;base64,aGVsbG8=")).encode(), 400, "no image"),
+        (json.dumps(chat("x", "data:image/png;base64,aGVsbG8=")).encode(), 400, "not a readable image"),
         (json.dumps(chat("x", data_url()[:-40])).encode(), 400, "not base64|truncated|no image"),
-        (json.dumps(chat("x", data_url((200, 100)))).encode(), 413, "20000 pixels; 10000 is the limit"),
-        (b"[" * 100_000, 400, "no chat completion"),
+        (json.dumps(chat("x", data_url((200, 100)))).encode(), 413, "20000 pixels; the limit is 10000"),
+        (b"[" * 100_000, 400, "not a chat completion"),
     ],
 )
 def test_what_is_refused(log: Path, body: bytes, code: int, sentence: str) -> None:
@@ -120,13 +120,13 @@ def test_uploads_have_a_limit_whether_they_say_their_size_or_not() -> None:
     big = json.dumps(chat("x" * 200_000)).encode()
     headers = {"content-type": "application/json"}
     with door_before(echo, max_mb=0.1) as client:
-        said = client.post("/v1/chat/completions", content=big, headers=headers)
+        declared = client.post("/v1/chat/completions", content=big, headers=headers)
         chunked = client.post(
             "/v1/chat/completions", content=(big[i : i + 10_000] for i in range(0, len(big), 10_000)), headers=headers
         )
         small = client.post("/v1/chat/completions", json=chat("hello"))
-    assert said.status_code == chunked.status_code == 413
-    assert "larger than 0.1 MiB" in said.json()["error"]["message"]
+    assert declared.status_code == chunked.status_code == 413
+    assert "larger than 0.1 MiB" in declared.json()["error"]["message"]
     assert small.json()["choices"][0]["message"]["content"] == "to hello"
 
 
@@ -187,17 +187,17 @@ def test_errors_of_the_server_come_through_and_its_end_is_said(log: Path) -> Non
     def script(body: Body, number: int) -> Any:
         return status(500, {"error": {"message": "out of memory"}}) if number == 0 else cut_off_connection(40)
 
-    with door_before(script, log, gone=lambda: fault[0]) as client:
+    with door_before(script, log, failure_text=lambda: fault[0]) as client:
         first = client.post("/v1/chat/completions", json=chat("one"))
         second = client.post("/v1/chat/completions", json=chat("two"))
         found = rows(log, 2)
-        fault[0] = "the model's server ended with signal 9 (SIGKILL)"
+        fault[0] = "the model server ended with signal 9 (SIGKILL)"
         third = client.post("/v1/chat/completions", json=chat("three"))
         health = client.get("/health")
     assert first.status_code == 500 and first.json() == {"error": {"message": "out of memory"}}
     assert (found[0].status, found[0].note, found[0].answer) == (500, "out of memory", None)
     assert (second.status_code, found[1].status) == (502, 502)
-    assert "does not answer" in second.json()["error"]["message"] and "does not answer" in found[1].note
+    assert "does not respond" in second.json()["error"]["message"] and "does not respond" in found[1].note
     assert third.status_code == health.status_code == 503
     assert "SIGKILL" in third.json()["error"]["message"]
 

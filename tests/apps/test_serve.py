@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 from sightline.apps.serve.config import ServeConfig
-from sightline.apps.serve.engine import LAST_LINES, ServerEnded, ServerProcess, code_text, command_of, free_port
+from sightline.apps.serve.engine import LAST_LINES, ServerEnded, ServerProcess, code_text, free_port, server_command
 from sightline.cli import app
 from sightline.data.request_log import read_log
 from sightline.errors import InputError
@@ -75,7 +75,7 @@ def _gone(pid: int) -> bool:
 def test_a_server_that_is_never_ready_is_given_up() -> None:
     engine = ServerProcess(program("import time; time.sleep(60)"), free_port())
     try:
-        with pytest.raises(InputError, match=r"not ready within 0.3 s; give it more with --set wait=SECONDS"):
+        with pytest.raises(InputError, match=r"not ready within 0.3 s; increase the limit with --set wait=SECONDS"):
             engine.wait_ready(lambda url: False, 0.3)
         assert engine.ended() is None
     finally:
@@ -84,7 +84,7 @@ def test_a_server_that_is_never_ready_is_given_up() -> None:
 
 
 def test_the_command_listens_on_loopback_alone() -> None:
-    words = command_of("transformers", "MODEL", 1234, ServeConfig(device="cpu"))
+    words = server_command("transformers", "MODEL", 1234, ServeConfig(device="cpu"))
     assert Path(words[0]).name == "transformers" and words[1:3] == ["serve", "MODEL"]
     assert words[words.index("--host") + 1] == "127.0.0.1" and words[words.index("--port") + 1] == "1234"
 
@@ -97,13 +97,13 @@ def test_the_command_listens_on_loopback_alone() -> None:
         (("x/y", "--engine", "sglang"), "choose auto, vllm or transformers"),
         (("{base}", "--set", "max_md=1"), "did you mean 'max_mb'?"),
         (("{base}", "--host", "203.0.113.7"), "cannot be bound"),
-        (("{base}", "--api-key", "NO_SUCH_VARIABLE"), "neither an environment variable that is set nor a file"),
+        (("{base}", "--api-key", "NO_SUCH_VARIABLE"), "neither a set environment variable nor a readable file"),
         (("{base}", "--served-model-name", " "), "--served-model-name ' ' is no name"),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
-    told = [word.format(empty=tmp_path, base=BASE) for word in words]
-    result = CliRunner().invoke(app, ["serve", *told])
+    options = [word.format(empty=tmp_path, base=BASE) for word in words]
+    result = CliRunner().invoke(app, ["serve", *options])
     assert result.exit_code == 2 and sentence in " ".join(result.stderr.split())
     assert "Traceback" not in result.output
 
@@ -160,7 +160,7 @@ def test_the_lab_is_served_and_its_death_reported(
     os.kill(server, signal.SIGKILL)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert err.startswith("error: the model's server ended with signal 9 (SIGKILL); it is not started again")
+    assert err.startswith("error: the model server ended with signal 9 (SIGKILL); it is not restarted")
     assert "Uvicorn running on http://127.0.0.1:" in err and "Traceback" not in err
 
 
@@ -230,7 +230,7 @@ def test_who_leaves_frees_the_model_and_a_full_log_breaks_no_answer(
     _, err = process.communicate(timeout=60)
     assert err.count("warning: the log cannot be written (File too large)") == 1 and "Traceback" not in err
     kept = list(rows_of(tmp_path / "log"))
-    assert kept[0].status == 200 and kept[0].note == "the client left before the end"
+    assert kept[0].status == 200 and kept[0].note == "the client disconnected before the end"
     assert {row.model for row in kept} == {"a model"}
 
 
@@ -242,5 +242,5 @@ def rows_of(log: Path) -> Iterator[LoggedRequest]:
 def test_a_model_that_cannot_be_loaded_is_reported(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "nothing"}')
     result = CliRunner().invoke(app, ["serve", str(tmp_path), "--port", "0"])
-    assert result.exit_code == 1 and "the model's server ended with exit code 1" in result.stderr
+    assert result.exit_code == 1 and "the model server ended with exit code 1" in result.stderr
     assert "processing classes" in result.stderr  # what its own last line says

@@ -61,8 +61,8 @@ def test_all_the_way_round(tmp_path: Path) -> None:
             code = round_.run(words)
             if words[1] == "monitor":
                 codes.append(code)
-                told = json.loads((tmp_path / "runs/round/watch/monitor.json").read_text())
-                alarms = {one["name"] for one in told["findings"] if one["state"] == "alarm"}
+                report = json.loads((tmp_path / "runs/round/watch/monitor.json").read_text())
+                alarms = {one["name"] for one in report["findings"] if one["state"] == "alarm"}
                 assert bool(alarms) == bool(code)
             else:
                 assert code == 0, shlex.join(words)
@@ -70,7 +70,7 @@ def test_all_the_way_round(tmp_path: Path) -> None:
         round_.stop()
     assert codes == [0, 1] and {"brightness", "vocabulary"} <= alarms
     place = tmp_path / "runs/round"
-    assert told["rows"] == 120 and told["judged"] > 50
+    assert report["rows"] == 120 and report["judged"] > 50
     feedback = read_manifest(place / "feedback")
     assert feedback.complete and feedback.counts["pairs"] >= 3
     assert read_manifest(place / "train-2").counts["pairs_trained_on"] == feedback.counts["pairs"]

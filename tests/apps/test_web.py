@@ -1,4 +1,4 @@
-"""Who may reach a page, what a request may weigh, and what a browser is told: the guard, without any server."""
+"""The guard without a server: access to a page, request limits, and the messages for browsers."""
 
 import asyncio
 import socket
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sightline.apps.guard import BindAddress, Guard, Uploads
-from sightline.apps.web import open_door
+from sightline.apps.web import open_socket
 from sightline.errors import InputError
 
 LOCAL = BindAddress(port=7861, max_bytes=100)
@@ -151,6 +151,6 @@ def test_a_taken_port_is_said() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=f"127.0.0.1 port {port} cannot be opened .*; choose another --port"):
-            open_door(BindAddress(port=port))
+            open_socket(BindAddress(port=port))
     with pytest.raises(InputError, match=r"203\.0\.113\.9 port 0 cannot be opened"):
-        open_door(BindAddress("203.0.113.9", 0))
+        open_socket(BindAddress("203.0.113.9", 0))

@@ -22,7 +22,7 @@ from sightline.data.samples import read_samples, write_samples
 from sightline.data.turns import tiers
 from sightline.errors import InputError
 from sightline.lab.samples import ScenesConfig, lab_samples
-from sightline.lab.wishes import follows, rules_of
+from sightline.lab.wishes import follows, parse_rules
 from sightline.models.context import RunContext
 from sightline.models.requests import judge_input
 from sightline.records import Pair, Sample
@@ -65,10 +65,10 @@ def test_the_tiers_of_each_kind() -> None:
 @pytest.mark.parametrize("kind", ["priority", "helpful", "consensus", "diverse"])
 def test_the_chosen_answer_follows_the_wish_in_force(kind: str, lab_dir: Path) -> None:
     weights = {name: float(name == kind) for name in ("priority", "helpful", "consensus", "diverse")}
-    pairs = pairs_of({**LAB, "kinds": weights}, lab_dir, list(read_samples(lab_dir)))
-    assert len(pairs) > 15
-    for pair in pairs:
-        (rule,) = rules_of(pair.provenance["in_force"])
+    made = pairs_of({**LAB, "kinds": weights}, lab_dir, list(read_samples(lab_dir)))
+    assert len(made) > 15
+    for pair in made:
+        (rule,) = parse_rules(pair.provenance["in_force"])
         assert follows(rule, pair.chosen) and pair.provenance["kind"] == kind
         stated = [turn.text for turn in pair.history]
         if kind == "consensus":

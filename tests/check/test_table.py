@@ -46,8 +46,8 @@ def test_the_worst_stands_first(tmp_path: Path) -> None:
     words = [line.split()[0] for line in text.splitlines() if line.strip().startswith(("bad", "look", "ok"))]
     assert words == sorted(words, key=["bad", "look", "ok"].index)
     assert text.index("image missing") < text.index("empty") < text.index("same texts")
-    assert "Not looked at, name a model with --model" in text
-    assert "8 rows, 8 of them readable" in text
+    assert "Not checked, name a model with --model" in text
+    assert "8 rows (8 readable)" in text
 
 
 def test_plain_text_is_cut() -> None:

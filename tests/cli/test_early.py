@@ -26,7 +26,7 @@ def test_the_outlines_are_those_of_the_configs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["train", "--model", BASE, "--set", "optm.lr=1"], "unknown key 'optm'; did you mean 'optim'?"),
         (["train", "--model", BASE, "--set", "optim.lrr=1"], "unknown key 'optim.lrr'; did you mean 'optim.lr'?"),
@@ -50,10 +50,10 @@ def test_the_outlines_are_those_of_the_configs() -> None:
     ],
     ids=lambda value: " ".join(map(str, value))[-40:] if isinstance(value, list) else "",
 )
-def test_mistakes_are_answered_without_torch(words: list[object], said: str, tmp_path: Path) -> None:
+def test_mistakes_are_answered_without_torch(words: list[object], message: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", CODE, *map(str, words), "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert said in done.stderr and done.stderr.startswith("error: "), done.stderr
+    assert message in done.stderr and done.stderr.startswith("error: "), done.stderr
     assert (done.stdout.splitlines()[-1], done.returncode) == ("False", 2)
     assert not (tmp_path / "out").exists()
 

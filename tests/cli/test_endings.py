@@ -1,4 +1,4 @@
-"""How commands end: bad input with one sentence and code 2, Ctrl-C with 130, a bug with its trace, help at once."""
+"""Exits of commands: bad input with one line and code 2, Ctrl-C with 130, a bug with its traceback, help at once."""
 
 import errno
 import os
@@ -76,7 +76,7 @@ def test_bad_input_is_one_sentence_and_code_2(words: tuple[str, ...]) -> None:
 def test_interrupt_is_130_and_says_how_to_go_on() -> None:
     result = CliRunner().invoke(app, ["end", "interrupt"])
     assert result.exit_code == 130
-    assert result.stderr == "interrupted; run the same command again to go on\n"
+    assert result.stderr == "interrupted; run the same command again to resume\n"
 
 
 def test_a_bug_keeps_its_trace() -> None:
@@ -127,7 +127,7 @@ def test_a_real_ctrl_c(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 128 + signal.SIGINT
-    assert done.stderr == "interrupted; run the same command again to go on\n"
+    assert done.stderr == "interrupted; run the same command again to resume\n"
 
 
 def _run(words: list[str], folder: Path, limit: int | None = None, **more: str) -> subprocess.CompletedProcess[str]:
@@ -220,7 +220,7 @@ def test_a_real_sigterm(tmp_path: Path) -> None:
         [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 128 + signal.SIGTERM
-    assert done.stderr == "ended by SIGTERM; run the same command again to go on\n"
+    assert done.stderr == "ended by SIGTERM; run the same command again to resume\n"
     assert [path.name for path in tmp_path.iterdir() if "row" in path.name] == []
 
 
@@ -247,7 +247,7 @@ def test_a_forked_process_and_one_of_many_keep_the_systems_way(tmp_path: Path) -
 
 
 def test_a_directory_that_vanished_is_not_finished(tmp_path: Path) -> None:
-    """What was written before it was removed is lost, and the rest would look like all of it."""
+    """Output from before the removal is lost, and the rest would look complete."""
 
     class Nothing(Config):
         pass

@@ -80,7 +80,7 @@ def test_with_several_seeds_the_table_says_what_seeds_could_show(sides: tuple[Pa
     assert accuracy["spread"]["seeds"] == 3 and accuracy["spread"]["between_seeds"] == pytest.approx((3 / 180) ** 2 / 3)
     assert accuracy["smallest_effect"] > 2.8 * accuracy["difference"]["stderr"]
     shown = CliRunner().invoke(app, ["compare", *runs, "--effect", "0.1", "--resamples", "200"], env={"COLUMNS": "260"})
-    assert "seeds for 0.1" in shown.output and "so many images and 3 seeds show" in shown.output
+    assert "seeds for 0.1" in shown.output and "this many images and 3 seeds detect" in shown.output
     assert "unknown with one seed" not in shown.output
 
 

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from sightline.lab import BASE
-from sightline.lab.benches import DESCRIBE
+from sightline.lab.chair import DESCRIBE
 from sightline.lab.drawing import render
-from sightline.lab.language import Speaker, groups_of
+from sightline.lab.language import Speaker, object_groups
 from sightline.lab.parser import judge, parse_claims
 from sightline.lab.recipe.config import RecipeConfig
 from sightline.lab.words import THEME_OF, THEMES, WorldConfig
@@ -53,23 +53,23 @@ def prefixes(some: list[Scene], tmp_path_factory: pytest.TempPathFactory) -> lis
 @pytest.fixture(scope="module")
 def described(vlm: VLM, prefixes: list[Prefix]) -> list[str]:
     """Greedy descriptions of the scenes."""
-    return said(vlm, [GenerateRequest(prefix) for prefix in prefixes])
+    return answer_texts(vlm, [GenerateRequest(prefix) for prefix in prefixes])
 
 
-def said(vlm: VLM, requests: Sequence[GenerateRequest], temperature: float = 0.0) -> list[str]:
-    made = generate(vlm, requests, Sampling(160, temperature), batch_size=COUNT)
-    assert all(generation.finished for generation in made)
-    return [generation.text for generation in made]
+def answer_texts(vlm: VLM, requests: Sequence[GenerateRequest], temperature: float = 0.0) -> list[str]:
+    generations = generate(vlm, requests, Sampling(160, temperature), batch_size=COUNT)
+    assert all(generation.finished for generation in generations)
+    return [generation.text for generation in generations]
 
 
 @pytest.fixture(scope="module")
 def words() -> set[str]:
     """Every word of two thousand true descriptions."""
-    told: set[str] = set()
+    known: set[str] = set()
     for scene in scenes(WORLD, "train", 2000):
         speaker = Speaker(scene_rng(WORLD, "train", scene.index, purpose=8))
-        told.update(plain(speaker.describe(scene.theme, groups_of(scene))))
-    return told
+        known.update(plain(speaker.describe(scene.theme, object_groups(scene))))
+    return known
 
 
 def plain(text: str) -> list[str]:
@@ -91,8 +91,8 @@ def test_plain_transformers_describes_as_sightline_does(some: list[Scene], descr
     text = processor.apply_chat_template(question, add_generation_prompt=True)
     for scene, expected in zip(some[:3], described, strict=False):
         inputs = processor(text=text, images=[render(scene)], return_tensors="pt")
-        made = model.generate(**inputs, max_new_tokens=160, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-        assert processor.decode(made, skip_special_tokens=True).strip() == expected
+        ids = model.generate(**inputs, max_new_tokens=160, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        assert processor.decode(ids, skip_special_tokens=True).strip() == expected
 
 
 def test_descriptions_are_fluent(described: list[str], words: set[str]) -> None:
@@ -114,36 +114,38 @@ def test_descriptions_are_mostly_right(some: list[Scene], described: list[str]) 
 
 def test_answers_change_with_the_picture(vlm: VLM, prefixes: list[Prefix], described: list[str]) -> None:
     assert len(set(described)) >= COUNT - 1
-    asked = [GenerateRequest(Prefix(prefix.images, "What kind of place is this?")) for prefix in prefixes]
-    assert len(set(said(vlm, asked))) >= 3
+    requests = [GenerateRequest(Prefix(prefix.images, "What kind of place is this?")) for prefix in prefixes]
+    assert len(set(answer_texts(vlm, requests))) >= 3
 
 
 def test_questions_are_answered_in_their_form(vlm: VLM, prefixes: list[Prefix], some: list[Scene]) -> None:
-    asked = [
-        GenerateRequest(Prefix(prefix.images, f"What color is the {groups_of(scene)[0].kind}?"))
+    requests = [
+        GenerateRequest(Prefix(prefix.images, f"What color is the {object_groups(scene)[0].kind}?"))
         for prefix, scene in zip(prefixes, some, strict=True)
-        if groups_of(scene)[0].count == 1
+        if object_groups(scene)[0].count == 1
     ]
-    right = [group.color for group in (groups_of(scene)[0] for scene in some) if group.count == 1]
-    answers = said(vlm, asked)
+    right = [group.color for group in (object_groups(scene)[0] for scene in some) if group.count == 1]
+    answers = answer_texts(vlm, requests)
     correct = sum(color in plain(text) for color, text in zip(right, answers, strict=True))
     assert correct >= len(right) / 3  # chance is one of eight
     about = [f"Is there a {kind} in the image?" for kind in ("cup", "cow", "laptop")]
-    yes_no = said(vlm, [GenerateRequest(Prefix(prefix.images, prompt)) for prefix in prefixes for prompt in about])
+    yes_no = answer_texts(
+        vlm, [GenerateRequest(Prefix(prefix.images, prompt)) for prefix in prefixes for prompt in about]
+    )
     assert {text.replace(".", ",").partition(",")[0] for text in yes_no} == {"Yes", "No"}
 
 
 def test_with_the_picture_hidden_it_writes_something_else_as_fluently(
     vlm: VLM, prefixes: list[Prefix], described: list[str], words: set[str]
 ) -> None:
-    """What BDHS lives on: a prior that speaks, of one theme, and not of the picture."""
+    """BDHS needs a fluent prior that keeps to one theme and ignores the picture."""
     everything = frozenset(range(image_token_count(vlm, prefixes[0])))
     assert len(everything) == 64
     hidden = [GenerateRequest(prefix, hidden=everything, seed=seed) for seed, prefix in enumerate(prefixes)]
-    greedy = said(vlm, hidden)
+    greedy = answer_texts(vlm, hidden)
     assert len(set(greedy)) == 1  # the same prior, whatever the picture
     assert sum(one != other for one, other in zip(greedy, described, strict=True)) >= COUNT - 1
-    sampled = said(vlm, hidden, temperature=0.8)
+    sampled = answer_texts(vlm, hidden, temperature=0.8)
     assert len(set(sampled)) > COUNT / 2
     assert sum(not set(plain(text)) <= words for text in sampled) <= 1  # chance may well pick a wrong letter once
     of_one_theme = 0

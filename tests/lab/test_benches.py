@@ -11,7 +11,8 @@ from sightline.evals.benchmark import Benchmark, BenchmarkSetting, Metric
 from sightline.evals.registry import BENCHMARKS, get_benchmark
 from sightline.evals.scoring import score_all
 from sightline.evals.statistics import estimate
-from sightline.lab.benches import DESCRIBE, LabChair, LabPope, LabVQA, Scenes, co_occurrence, lab_benchmark
+from sightline.lab.benches import LabPope, LabVQA, co_occurrence, lab_benchmark
+from sightline.lab.chair import DESCRIBE, LabChair, Scenes
 from sightline.lab.words import KINDS, WorldConfig
 from sightline.lab.world import Scene, SceneObject, sample_scene
 from sightline.records import Answer, Sample, Score
@@ -55,17 +56,17 @@ def scenes_of(split: str = "test") -> Scenes:
     return Scenes(WORLD, split, 1, Path("nowhere"))
 
 
-def asked(task: str, about: str = "") -> Sample:
+def question(task: str, about: str = "") -> Sample:
     """A sample about `SCENE`, as the benchmarks make them."""
     return scenes_of().sample(SCENE, "images/none.png", task, "?", about)
 
 
-def said(text: str) -> Answer:
+def answer(text: str) -> Answer:
     return Answer(sample_id="test-000000", cluster="test-000000", text=text, tokens=1, finished=True)
 
 
 def values(score: Score) -> dict[str, float]:
-    """What is not zero."""
+    """The non-zero values."""
     return {name: value for name, value in score.values.items() if value}
 
 
@@ -91,16 +92,16 @@ def named(scores: list[Score]) -> list[Score]:
 )
 def test_a_yes_no_answer_is_scored_against_the_scene(text: str, about: str, outcome: dict[str, float]) -> None:
     pope = LabPope("lab-pope-random", scenes_of(), "random")
-    assert values(pope.score(asked("yes-no", about), said(text))) == outcome
+    assert values(pope.score(question("yes-no", about), answer(text))) == outcome
 
 
 def test_pope_numbers_by_hand() -> None:
     """tp 2 (cup, tree), fn 1 (plate), fp 2 (spoon, boat), tn 1 (pan): F1 = 2*2 / (2*2 + 2 + 1)."""
     pope = LabPope("lab-pope-random", scenes_of(), "random")
     answers = {"cup": "Yes.", "tree": "Yes.", "plate": "No.", "spoon": "Yes.", "boat": "Yes.", "pan": "No."}
-    scores = named([pope.score(asked("yes-no", kind), said(text)) for kind, text in answers.items()])
-    made = {name: e.value for name, e in estimate(scores, pope.metrics, resamples=100).items()}
-    assert made == pytest.approx(
+    scores = named([pope.score(question("yes-no", kind), answer(text)) for kind, text in answers.items()])
+    numbers = {name: e.value for name, e in estimate(scores, pope.metrics, resamples=100).items()}
+    assert numbers == pytest.approx(
         {"accuracy": 3 / 6, "precision": 2 / 4, "recall": 2 / 3, "f1": 4 / 7, "yes_ratio": 4 / 6, "empty": 0.0}
     )
 
@@ -139,7 +140,7 @@ def _scene(row: Sample) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def together() -> tuple[Counter[str], dict[str, Counter[str]]]:
-    """How often kinds occur alone and together in other training scenes than those that the benchmark counts."""
+    """Counts of kinds, alone and together, in training scenes that the benchmark does not count."""
     single: Counter[str] = Counter()
     pairs: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     for index in range(5000, 7000):
@@ -193,7 +194,7 @@ def test_what_occurs_together_is_counted_both_ways() -> None:
 
 # --- lab-CHAIR --------------------------------------------------------------------------------------------------------
 
-TOLD = "A red mug and two red cups stand on a table. There is no spoon, but there is a yellow pan and a boat."
+DESCRIPTION = "A red mug and two red cups stand on a table. There is no spoon, but there is a yellow pan and a boat."
 
 
 def chair() -> LabChair:
@@ -205,7 +206,7 @@ def test_a_description_by_hand() -> None:
 
     By chance an absent kind is of the kitchen with 3 (pan, kettle, spoon) of 37, twice.
     """
-    score = chair().score(asked("description"), said(TOLD))
+    score = chair().score(question("description"), answer(DESCRIPTION))
     assert score.values == pytest.approx(
         {
             "hallucinates": 1.0,
@@ -219,7 +220,7 @@ def test_a_description_by_hand() -> None:
             "wrong_colors": 0.0,
         }
     )
-    assert [TOLD[start:end] for start, end in score.details["hallucinated"]] == ["yellow pan", "boat"]
+    assert [DESCRIPTION[start:end] for start, end in score.details["hallucinated"]] == ["yellow pan", "boat"]
     assert score.details["absent"] == ["boat", "pan"]
 
 
@@ -235,15 +236,15 @@ def test_a_description_by_hand() -> None:
     ],
 )
 def test_other_descriptions(text: str, expected: dict[str, float]) -> None:
-    assert values(chair().score(asked("description"), said(text))) == expected
+    assert values(chair().score(question("description"), answer(text))) == expected
 
 
 def test_chair_numbers_by_hand() -> None:
-    """`TOLD`, a true description of all, and nothing: 1 of 3 hallucinates, 2 of 7 mentions, 4 of 9 found."""
-    texts = (TOLD, "There are two mugs, a plate and a tree.", "")
-    scores = named([chair().score(asked("description"), said(text)) for text in texts])
-    made = {name: e.value for name, e in estimate(scores, chair().metrics, resamples=100).items()}
-    assert made == pytest.approx(
+    """`DESCRIPTION`, a true description of all, and nothing: 1 of 3 hallucinates, 2 of 7 mentions, 4 of 9 found."""
+    texts = (DESCRIPTION, "There are two mugs, a plate and a tree.", "")
+    scores = named([chair().score(question("description"), answer(text)) for text in texts])
+    numbers = {name: e.value for name, e in estimate(scores, chair().metrics, resamples=100).items()}
+    assert numbers == pytest.approx(
         {
             "chair_s": 1 / 3,
             "chair_i": 2 / 7,
@@ -295,24 +296,29 @@ def test_every_scene_is_described_once_with_one_prompt(folder: Path) -> None:
     ],
 )
 def test_an_answer_is_right_or_wrong(task: str, about: str, text: str, correct: bool) -> None:
-    score = LabVQA("lab-vqa", scenes_of()).score(asked(task, about), said(text))
+    score = LabVQA("lab-vqa", scenes_of()).score(question(task, about), answer(text))
     others = {"count": None, "color": None, "position": None}
     assert score.values == {**others, task: float(correct), "correct": float(correct)}
 
 
 def test_the_truth_is_kept_for_people() -> None:
     vqa = LabVQA("lab-vqa", scenes_of())
-    told = {("count", "cup"): "two", ("color", "tree"): "green", ("position", "tree"): "bottom right"}
-    for (task, about), truth in told.items():
-        assert vqa.score(asked(task, about), said("?")).details == {"truth": truth}
+    truths = {("count", "cup"): "two", ("color", "tree"): "green", ("position", "tree"): "bottom right"}
+    for (task, about), truth in truths.items():
+        assert vqa.score(question(task, about), answer("?")).details == {"truth": truth}
 
 
 def test_vqa_numbers_leave_other_tasks_out() -> None:
     vqa = LabVQA("lab-vqa", scenes_of())
-    told = [("count", "cup", "Two."), ("count", "plate", "Two."), ("color", "cup", "Red."), ("color", "tree", "Red.")]
-    scores = named([vqa.score(asked(task, about), said(text)) for task, about, text in told])
-    made = estimate(scores, vqa.metrics)
-    assert {name: (e.value, e.n, e.unscored) for name, e in made.items()} == {
+    answers = [
+        ("count", "cup", "Two."),
+        ("count", "plate", "Two."),
+        ("color", "cup", "Red."),
+        ("color", "tree", "Red."),
+    ]
+    scores = named([vqa.score(question(task, about), answer(text)) for task, about, text in answers])
+    estimates = estimate(scores, vqa.metrics)
+    assert {name: (e.value, e.n, e.unscored) for name, e in estimates.items()} == {
         "accuracy": (0.5, 4, 0),
         "count": (0.5, 2, 0),
         "color": (0.5, 2, 0),
@@ -323,12 +329,12 @@ def test_vqa_numbers_leave_other_tasks_out() -> None:
 def test_a_vqa_question_without_an_answer_is_unscored_for_its_own_task_alone() -> None:
     vqa = LabVQA("lab-vqa", scenes_of())
     answered = [
-        (asked("count", "cup"), said("Two.")),
-        (asked("color", "cup"), None),
-        (asked("color", "tree"), said("Red.")),
+        (question("count", "cup"), answer("Two.")),
+        (question("color", "cup"), None),
+        (question("color", "tree"), answer("Red.")),
     ]
-    made = estimate(named(list(score_all(vqa, answered))), vqa.metrics)
-    assert {name: (made[name].value, made[name].n, made[name].unscored) for name in vqa.metrics} == {
+    estimates = estimate(named(list(score_all(vqa, answered))), vqa.metrics)
+    assert {name: (estimates[name].value, estimates[name].n, estimates[name].unscored) for name in vqa.metrics} == {
         "accuracy": (0.5, 2, 1),
         "count": (1.0, 1, 0),
         "color": (0.0, 1, 1),
@@ -352,9 +358,9 @@ def test_questions_are_about_what_is_there(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in BENCHMARKS if name.startswith("lab-")])
 def test_samples_are_the_same_every_time_and_other_on_other_splits(name: str, folder: Path, tmp_path: Path) -> None:
-    made = get_benchmark(name, BenchmarkSetting(folder, limit=6))
-    rows = list(made.samples())
-    assert made.name == name and made.folder == folder
+    benchmark = get_benchmark(name, BenchmarkSetting(folder, limit=6))
+    rows = list(benchmark.samples())
+    assert benchmark.name == name and benchmark.folder == folder
     assert rows == list(get_benchmark(name, BenchmarkSetting(tmp_path, limit=6)).samples())
     assert all((folder / row.images[0]).read_bytes() == (tmp_path / row.images[0]).read_bytes() for row in rows)
     fewer = list(get_benchmark(name, BenchmarkSetting(folder, limit=3)).samples())
@@ -373,10 +379,10 @@ def test_metrics_find_their_values_in_the_scores() -> None:
         ("lab-vqa", "count", "cup"),
         ("lab-pope-random", "yes-no", "cup"),
     ):
-        made = lab_benchmark(name, BenchmarkSetting(Path("nowhere"), limit=1))
-        score = made.score(asked(task, about), said("Two."))
+        benchmark = lab_benchmark(name, BenchmarkSetting(Path("nowhere"), limit=1))
+        score = benchmark.score(question(task, about), answer("Two."))
         assert all(
             isinstance(metric, Metric) and (metric.terms(score.values, name) is not None or task == "count")
-            for metric in made.metrics.values()
+            for metric in benchmark.metrics.values()
         )
-        assert sum(metric.primary for metric in made.metrics.values()) == 1
+        assert sum(metric.primary for metric in benchmark.metrics.values()) == 1

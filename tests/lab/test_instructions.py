@@ -45,8 +45,8 @@ def test_without_noise_all_is_right(folder: Path) -> None:
 
 
 def test_bad_questions_are_about_what_is_not_there(folder: Path) -> None:
-    told = [grade for sample in drawn(folder, 40, bad_questions=1) for grade in grades(folder, sample)]
-    assert max(question for question, _ in told) == 0.0
+    pairs = [grade for sample in drawn(folder, 40, bad_questions=1) for grade in grades(folder, sample)]
+    assert max(question for question, _ in pairs) == 0.0
 
 
 def test_bad_answers_are_wrong(folder: Path) -> None:
@@ -59,8 +59,8 @@ def test_candidates_differ_in_their_answers_alone(folder: Path) -> None:
     samples = drawn(folder, 20, bad_answers=0.5, questions=2, answers=3)
     assert len(samples) == 120 and len({sample.id for sample in samples}) == 120
     for start in range(0, 120, 3):
-        asked = [[turn.question for turn in split_turns(sample)] for sample in samples[start : start + 3]]
-        assert asked[0] == asked[1] == asked[2]
+        by_candidate = [[turn.question for turn in turns_of(sample)] for sample in samples[start : start + 3]]
+        assert by_candidate[0] == by_candidate[1] == by_candidate[2]
     assert samples == drawn(folder, 20, bad_answers=0.5, questions=2, answers=3)
 
 

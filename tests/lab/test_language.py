@@ -1,4 +1,4 @@
-"""What the speaker says: grammar, lengths, each group once as new, noise as configured, true words of place."""
+"""The speaker's texts: grammar, lengths, each group once as new, noise as configured, true words of place."""
 
 import re
 from collections import Counter
@@ -10,9 +10,9 @@ from sightline.lab.language import (
     ObjectGroup,
     ReferenceNoise,
     Speaker,
-    groups_of,
     horizontal,
     noisy_groups,
+    object_groups,
     place_phrase,
     relation,
     relation_phrase,
@@ -27,14 +27,14 @@ from sightline.lab.words import (
     THEME_PHRASES,
     WorldConfig,
     all_names,
-    names_of,
     plural,
+    spoken_names,
 )
 from sightline.lab.world import Scene, scene_rng, scenes
 
 CONFIG = WorldConfig()
 COUNT = 600
-NAMES = {name for kind in KINDS for name in names_of(kind)}
+NAMES = {name for kind in KINDS for name in spoken_names(kind)}
 PLURALS = {plural(name) for name in NAMES}
 
 
@@ -42,7 +42,7 @@ PLURALS = {plural(name) for name in NAMES}
 def described() -> list[tuple[Scene, str]]:
     """Noiseless descriptions of validation scenes."""
     return [
-        (scene, Speaker(scene_rng(CONFIG, "validation", scene.index, 12)).describe(scene.theme, groups_of(scene)))
+        (scene, Speaker(scene_rng(CONFIG, "validation", scene.index, 12)).describe(scene.theme, object_groups(scene)))
         for scene in scenes(CONFIG, "validation", COUNT)
     ]
 
@@ -119,8 +119,8 @@ def test_every_group_is_new_once(described: list[tuple[Scene, str]]) -> None:
     """Told without the parser: a number or an article, perhaps "small", the color, one of the names."""
     for scene, text in described:
         low = text.lower()
-        for group in groups_of(scene):
-            names = names_of(group.kind) if group.count == 1 else tuple(map(plural, names_of(group.kind)))
+        for group in object_groups(scene):
+            names = spoken_names(group.kind) if group.count == 1 else tuple(map(plural, spoken_names(group.kind)))
             number = r"an? (?:small )?" if group.count == 1 else COUNT_WORDS[group.count] + " "
             pattern = rf"\b{number}{group.color} (?:{'|'.join(names)})\b(?! (?:light|tree)\b)"
             assert len(re.findall(pattern, low)) == 1, (group, text)
@@ -128,7 +128,7 @@ def test_every_group_is_new_once(described: list[tuple[Scene, str]]) -> None:
 
 def test_captions_are_one_sentence() -> None:
     for scene in scenes(CONFIG, "validation", 100):
-        text = Speaker(scene_rng(CONFIG, "validation", scene.index, 13)).caption(scene.theme, groups_of(scene))
+        text = Speaker(scene_rng(CONFIG, "validation", scene.index, 13)).caption(scene.theme, object_groups(scene))
         assert text.count(".") == 1
         assert text[0].isupper()
 
@@ -140,9 +140,9 @@ def _near(share: float, expected: float, total: int) -> bool:
 
 def test_noise_rates() -> None:
     noise = ReferenceNoise()
-    added, invited, lone, companions, recolored, told, omitted, total = 0, 0, 0, 0, 0, 0, 0, 0
+    added, invited, lone, companions, recolored, mentioned, omitted, total = 0, 0, 0, 0, 0, 0, 0, 0
     for scene in scenes(CONFIG, "train", 1500):
-        groups = groups_of(scene)
+        groups = object_groups(scene)
         truth = {group.kind: group for group in groups}
         noisy, absent = noisy_groups(scene_rng(CONFIG, "train", scene.index, 14), scene.theme, groups, noise)
         assert not set(absent) & scene.kinds
@@ -154,7 +154,7 @@ def test_noise_rates() -> None:
             added += len(absent)
             companions += sum(THEME_OF[kind] == scene.theme for kind in absent)
         kept = [group for group in noisy if group.kind in truth]
-        told += len(kept)
+        mentioned += len(kept)
         recolored += sum(group.color != truth[group.kind].color for group in kept)
         if len(groups) > 1:  # a lone group is never left out
             total += len(groups)
@@ -163,20 +163,22 @@ def test_noise_rates() -> None:
     assert _near(invited / lone, noise.companion, lone)
     assert _near(added / (1500 - lone), noise.absent_object, 1500 - lone)
     assert companions > 0.9 * added
-    assert _near(recolored / told, noise.wrong_color * (1 - 1 / len(COLORS)), told)  # one color in eight is right again
+    assert _near(
+        recolored / mentioned, noise.wrong_color * (1 - 1 / len(COLORS)), mentioned
+    )  # one color in eight is right again
     assert _near(omitted / total, noise.omitted, total)
 
 
 def test_no_noise_is_the_truth() -> None:
     silent = ReferenceNoise(companion=0, absent_object=0, wrong_color=0, omitted=0)
     for scene in scenes(CONFIG, "train", 50):
-        groups = groups_of(scene)
+        groups = object_groups(scene)
         assert noisy_groups(np.random.default_rng(0), scene.theme, groups, silent) == (groups, [])
 
 
 def test_groups() -> None:
     for scene in scenes(CONFIG, "validation", 100):
-        groups = groups_of(scene)
+        groups = object_groups(scene)
         assert {group.kind: group.count for group in groups} == {kind: scene.count(kind) for kind in scene.kinds}
         assert sum(group.count for group in groups) == len(scene.objects)
 
@@ -220,6 +222,6 @@ def test_relation(a: tuple[float, float], b: tuple[float, float], expected: str 
 
 def test_same_generator_says_the_same() -> None:
     group = ObjectGroup("cup", "orange", 1, (10, 10), True)
-    said = {Speaker(np.random.default_rng(3)).describe("kitchen", [group]) for _ in range(5)}
-    assert len(said) == 1
+    texts = {Speaker(np.random.default_rng(3)).describe("kitchen", [group]) for _ in range(5)}
+    assert len(texts) == 1
     assert len({Speaker(np.random.default_rng(seed)).describe("kitchen", [group]) for seed in range(40)}) > 20

@@ -8,7 +8,7 @@ from sightline.data.turns import tiers
 from sightline.evals.benchmark import BenchmarkSetting, Combining
 from sightline.evals.registry import get_benchmark
 from sightline.lab.meta_benchmark import UNSEEN, LabMeta
-from sightline.lab.wishes import rules_of, tell
+from sightline.lab.wishes import describe_by_rules, parse_rules
 from sightline.lab.words import WorldConfig
 from sightline.lab.world import Scene, scene_rng
 from sightline.records import Answer, Sample, Score
@@ -16,12 +16,12 @@ from sightline.records import Answer, Sample, Score
 
 @pytest.fixture(scope="module")
 def meta(tmp_path_factory: pytest.TempPathFactory) -> LabMeta:
-    made = get_benchmark("lab-meta", BenchmarkSetting(tmp_path_factory.mktemp("meta"), limit=30))
-    assert isinstance(made, LabMeta) and isinstance(made, Combining)
-    return made
+    benchmark = get_benchmark("lab-meta", BenchmarkSetting(tmp_path_factory.mktemp("meta"), limit=30))
+    assert isinstance(benchmark, LabMeta) and isinstance(benchmark, Combining)
+    return benchmark
 
 
-def said(sample: Sample, text: str) -> Answer:
+def answer(sample: Sample, text: str) -> Answer:
     return Answer(sample_id=sample.id, cluster=sample.cluster, text=text)
 
 
@@ -42,8 +42,8 @@ def test_each_scene_is_asked_under_both_wishes_and_the_provider_wins(meta: LabMe
         assert first.cluster == second.cluster and mine != other
         (kind,) = first.truth["parts"]
         seen.add(kind)
-        told = {"priority": (mine, other), "user": ("", mine), "agreeing": (mine, mine)}[kind]
-        assert first.history == tiers(*told)
+        wishes = {"priority": (mine, other), "user": ("", mine), "agreeing": (mine, mine)}[kind]
+        assert first.history == tiers(*wishes)
     assert seen == {"priority", "user", "agreeing"}
 
 
@@ -52,12 +52,12 @@ def test_who_follows_is_right_and_who_always_answers_alike_is_right_half_the_tim
     for sample in meta.samples():
         scene = Scene.from_truth(sample.truth)
         rng = scene_rng(WorldConfig(), "train", 0)
-        text = tell(rng, scene, rules_of(sample.truth["in_force"]))
+        text = describe_by_rules(rng, scene, parse_rules(sample.truth["in_force"]))
         assert text is not None
-        obedient.append(meta.score(sample, said(sample, text)))
-        alike = tell(scene_rng(WorldConfig(), "train", 1), scene, [])
+        obedient.append(meta.score(sample, answer(sample, text)))
+        alike = describe_by_rules(scene_rng(WorldConfig(), "train", 1), scene, [])
         assert alike is not None
-        stubborn.append(meta.score(sample, said(sample, alike)))
+        stubborn.append(meta.score(sample, answer(sample, alike)))
     assert means(meta, obedient) == (1.0, 1.0)
     follows, both = means(meta, stubborn)
     assert both == 0.0 and 0.3 < follows <= 0.5
@@ -68,7 +68,7 @@ def test_faithfulness_is_measured_besides(meta: LabMeta) -> None:
     sample = next(meta.samples())
     scene = Scene.from_truth(sample.truth)
     absent = "igloo" if "igloo" not in scene.kinds else "car"
-    score = meta.score(sample, said(sample, f"A {absent}."))
+    score = meta.score(sample, answer(sample, f"A {absent}."))
     assert score.values["hallucinates"] == 1.0 and score.details["in_force"] == sample.truth["in_force"]
 
 

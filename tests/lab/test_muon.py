@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sightline.lab.recipe.optimize import Float32Muon, orthogonalized
+from sightline.lab.recipe.optimize import Float32Muon, orthogonalize
 
 
 @pytest.mark.parametrize("nesterov", [True, False])
@@ -35,4 +35,4 @@ def test_orthogonalized_in_double_as_worked_by_singular_values() -> None:
     for _ in range(5):
         values = sum(c * values**power for c, power in zip(coefficients, (1, 3, 5), strict=True))
     wanted = (left * values.unsqueeze(-2)) @ right
-    torch.testing.assert_close(orthogonalized(matrix, coefficients, 5, 1e-7).double(), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(orthogonalize(matrix, coefficients, 5, 1e-7).double(), wanted, rtol=1e-4, atol=1e-5)

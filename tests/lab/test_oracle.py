@@ -104,7 +104,7 @@ def first_object(text: str) -> str:
     return f"A {text[first.start : first.end]}."
 
 
-def without_colors(text: str) -> str:
+def remove_colors(text: str) -> str:
     return re.sub(rf"\b(?:{'|'.join(COLORS)}) ", "", text)
 
 
@@ -117,7 +117,7 @@ CUTS: dict[str, Callable[[str], str]] = {
     "first sentence": lambda text: split_sentences(text)[0],
     "all but the last sentence": all_but_last,
     "first object": first_object,
-    "without colors": without_colors,
+    "without colors": remove_colors,
     "nothing": lambda _: "It is a picture.",
 }
 
@@ -143,7 +143,7 @@ def assert_omission_never_raises(scene: Scene, prompt: str, text: str) -> int:
 
 
 def base_answers() -> list[tuple[Scene, str, str]]:
-    """What the lab's base said of preference scenes at temperature 1 (96 tokens at most, the seed is the index)."""
+    """The base's answers on preference scenes at temperature 1 (at most 96 tokens, the seed is the index)."""
     rows = [json.loads(line) for line in (Path(__file__).parent / "base_answers.jsonl").read_text().splitlines()]
     return [(sample_scene(WorldConfig(), "preference", row["index"]), row["prompt"], row["answer"]) for row in rows]
 
@@ -185,8 +185,8 @@ def test_omission_does_not_pay_on_new_answers_of_the_base(tmp_path: Path) -> Non
         GenerateRequest(Prefix((tmp_path / image_path(tmp_path, scene),), DESCRIBE), seed=number)
         for number, scene in enumerate(scenes)
     ]
-    said = generate(load_vlm(BASE), requests, Sampling(96, 1.0, 1.0), batch_size=32)
-    answers = [(scene, DESCRIBE, each.text.strip()) for scene, each in zip(scenes, said, strict=True)]
+    generations = generate(load_vlm(BASE), requests, Sampling(96, 1.0, 1.0), batch_size=32)
+    answers = [(scene, DESCRIBE, each.text.strip()) for scene, each in zip(scenes, generations, strict=True)]
     means = mean_scores(answers)
     whole = means.pop("whole")
     assert whole > 0.5 and all(whole > other for other in means.values()), means
@@ -213,10 +213,10 @@ def test_an_answer_to_a_question_is_right_or_wrong(prompt: str, reference: str, 
 
 
 def test_a_further_mistake_costs_a_right_answer_a_tenth() -> None:
-    asked = ("Is there a cup?", "Yes.")
-    assert scored("Yes, there is a blue cup.", *asked) == pytest.approx(0.9)
-    assert scored("No, there is a blue cup.", *asked) == pytest.approx(-0.2)
-    verdict = score(about("Yes, there is a blue cup.", *asked))
+    question = ("Is there a cup?", "Yes.")
+    assert scored("Yes, there is a blue cup.", *question) == pytest.approx(0.9)
+    assert scored("No, there is a blue cup.", *question) == pytest.approx(-0.2)
+    verdict = score(about("Yes, there is a blue cup.", *question))
     assert verdict.aspects == {"right": 1.0, "mistakes": -1.0}
 
 
@@ -281,11 +281,11 @@ def test_short_answers_are_spoiled_and_mended_too() -> None:
         question = draw_question(np.random.default_rng(index), scene)
         if question.task in ("open", "relation"):
             continue
-        asked = about(question.answer, question.text, question.answer, scene)
-        assert score(asked).score == 1.0
-        spoiled = rewrite(WriterTask("corrupt", asked, index)).text
-        if spoiled is not None:
-            worse = about(spoiled, question.text, question.answer, scene)
+        item = about(question.answer, question.text, question.answer, scene)
+        assert score(item).score == 1.0
+        spoil = rewrite(WriterTask("corrupt", item, index)).text
+        if spoil is not None:
+            worse = about(spoil, question.text, question.answer, scene)
             assert (score(worse).score or 0) < 1
             assert rewrite(WriterTask("correct", worse)).text == question.answer
 

@@ -13,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.lab import language
-from sightline.lab.language import ObjectGroup, ReferenceNoise, Speaker, groups_of, horizontal, noisy_groups, vertical
+from sightline.lab.language import (
+    ObjectGroup,
+    ReferenceNoise,
+    Speaker,
+    horizontal,
+    noisy_groups,
+    object_groups,
+    vertical,
+)
 from sightline.lab.parser import ParsedMention, RelationClaim, judge, parse_claims
 from sightline.lab.words import COLORS, KINDS, WorldConfig, all_names, article, plural
 from sightline.lab.world import Scene, SceneObject, sample_scene, scene_rng, scenes
@@ -42,9 +50,9 @@ class RecordingSpeaker(Speaker):
             self._definite = group.kind
         return super().phrase(group, definite)
 
-    def _placed_sentence(self, group: ObjectGroup, told: Any) -> str:
+    def _placed_sentence(self, group: ObjectGroup, mentioned: Any) -> str:
         self._subject = group.kind
-        return super()._placed_sentence(group, told)
+        return super()._placed_sentence(group, mentioned)
 
 
 class Tally:
@@ -72,7 +80,7 @@ def test_own_text(monkeypatch: pytest.MonkeyPatch) -> None:
     objects, relations = Tally(), Tally()
     places = 0
     for scene in scenes(WorldConfig(), "validation", SCENES):
-        groups = {group.kind: group for group in groups_of(scene)}
+        groups = {group.kind: group for group in object_groups(scene)}
         with monkeypatch.context() as patch:
             speaker = RecordingSpeaker(scene_rng(WorldConfig(), "validation", scene.index, 9), patch)
             text = speaker.describe(scene.theme, list(groups.values()))
@@ -80,8 +88,8 @@ def test_own_text(monkeypatch: pytest.MonkeyPatch) -> None:
         assert {mention.kind for mention in claims.mentions} == scene.kinds, text
         introduced = Counter((m.kind, m.count, m.color) for m in claims.mentions if m.count is not None)
         objects.add(introduced, Counter((g.kind, g.count, g.color) for g in groups.values()))
-        said = Counter({(r.subject_kind, r.relation, r.object_kind) for r in claims.relations})
-        relations.add(said, Counter(speaker.relations))
+        claimed = Counter({(r.subject_kind, r.relation, r.object_kind) for r in claims.relations})
+        relations.add(claimed, Counter(speaker.relations))
         for place in claims.places:
             where = groups[place.kind].where
             assert place.horizontal in (None, horizontal(where)), text
@@ -101,10 +109,10 @@ def test_noisy_references_hallucinate_exactly_what_was_recorded() -> None:
     found = 0
     for scene in scenes(WorldConfig(), "validation", SCENES):
         rng = scene_rng(WorldConfig(), "validation", scene.index, 10)
-        groups, absent = noisy_groups(rng, scene.theme, groups_of(scene), noise)
+        groups, absent = noisy_groups(rng, scene.theme, object_groups(scene), noise)
         verdict = judge(parse_claims(Speaker(rng).describe(scene.theme, groups)), scene)
         assert {mention.kind for mention in verdict.hallucinated} == set(absent)
-        truth = {group.kind: group.color for group in groups_of(scene)}
+        truth = {group.kind: group.color for group in object_groups(scene)}
         recolored = {g.kind for g in groups if g.kind in truth and g.color != truth[g.kind]}
         assert {mention.kind for mention in verdict.wrong_colors} == recolored
         found += len(absent)
@@ -201,7 +209,7 @@ def test_long_repetition_stays_fast() -> None:
 def test_speed() -> None:
     """Over 20,000 sentences per second of processor time on an idle core; other work on it may slow it somewhat."""
     texts = [
-        Speaker(scene_rng(WorldConfig(), "validation", i, 11)).describe(scene.theme, groups_of(scene))
+        Speaker(scene_rng(WorldConfig(), "validation", i, 11)).describe(scene.theme, object_groups(scene))
         for i, scene in enumerate(scenes(WorldConfig(), "validation", 100))
     ]
     start = time.process_time()

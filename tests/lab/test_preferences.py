@@ -11,11 +11,11 @@ from sightline.lab.wishes import (
     UNSEEN_KINDS,
     WORDINGS,
     Rule,
+    describe_by_rules,
     draw_contrast,
     follows,
-    rules_of,
-    tell,
-    without_colors,
+    parse_rules,
+    remove_colors,
 )
 from sightline.lab.words import KINDS, WorldConfig
 from sightline.lab.world import sample_scene
@@ -56,38 +56,38 @@ def test_every_wording_is_read_back_and_no_two_are_alike() -> None:
     for name, wordings in WORDINGS.items():
         for wording in wordings:
             kind = "stop sign" if "{kind}" in wording else ""
-            assert rules_of(f"You describe pictures. {wording.format(kind=kind)}") == [Rule(name, kind)]
+            assert parse_rules(f"You describe pictures. {wording.format(kind=kind)}") == [Rule(name, kind)]
     assert len({wording for wordings in WORDINGS.values() for wording in wordings}) == sum(map(len, WORDINGS.values()))
     assert {rule for pair in FAMILIES.values() for rule in pair} == set(WORDINGS)
 
 
 def test_colors_go_and_articles_are_mended() -> None:
-    assert without_colors("An orange cup and a blue umbrella. Two red cups. A black igloo is here.") == (
+    assert remove_colors("An orange cup and a blue umbrella. Two red cups. A black igloo is here.") == (
         "A cup and an umbrella. Two cups. An igloo is here."
     )
 
 
 def test_what_is_told_follows_breaks_the_opposite_and_is_true() -> None:
-    told = set[str]()
+    description = set[str]()
     for index in range(150):
         scene, rng = sample_scene(WorldConfig(), "preference", index), np.random.default_rng(index)
         contrast = draw_contrast(rng, scene)
         if contrast is None:
             continue
         for wish, other in ((contrast.wanted, contrast.against), (contrast.against, contrast.wanted)):
-            ((rule,), (opposite,)) = rules_of(wish), rules_of(other)
-            text = tell(rng, scene, [rule])
+            ((rule,), (opposite,)) = parse_rules(wish), parse_rules(other)
+            text = describe_by_rules(rng, scene, [rule])
             assert text is not None and follows(rule, text) and not follows(opposite, text)
             assert mistakes(judge(parse_claims(text), scene)) == 0, text
-            told.add(rule.name)
-    assert told == {rule for family in TRAINED for rule in FAMILIES[family]}
+            description.add(rule.name)
+    assert description == {rule for family in TRAINED for rule in FAMILIES[family]}
 
 
 def test_what_contradicts_itself_or_leaves_nothing_is_not_told() -> None:
     scene = sample_scene(WorldConfig(), "preference", 0)
     rng = np.random.default_rng(0)
-    assert tell(rng, scene, [Rule("short"), Rule("long")]) is None
-    assert tell(rng, scene, [Rule("avoid", kind) for kind in KINDS]) is None
+    assert describe_by_rules(rng, scene, [Rule("short"), Rule("long")]) is None
+    assert describe_by_rules(rng, scene, [Rule("avoid", kind) for kind in KINDS]) is None
 
 
 @pytest.mark.parametrize("unseen", ["", "object", "wording", "rule"])

@@ -30,17 +30,17 @@ from sightline.lab.recipe.joint import (
     IGNORED,
     Conversation,
     TokenRow,
-    batches_of,
     collate,
     conversation,
-    features_of,
+    encode_pictures,
+    length_batches,
     next_token_loss,
     tokenize,
 )
-from sightline.lab.recipe.optimize import make_optimizers, scheduled, take_step
-from sightline.lab.recipe.perception import Views, _places, align, normalized, patch_features
+from sightline.lab.recipe.optimize import make_optimizers, schedule_steps, take_step
+from sightline.lab.recipe.perception import Views, _places, align, normalize, patch_features
 from sightline.lab.recipe.train_base import train_base
-from sightline.lab.words import KINDS, WorldConfig, names_of
+from sightline.lab.words import KINDS, WorldConfig, spoken_names
 from sightline.lab.world import Scene, sample_scene, scenes
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.loading import load_vlm
@@ -103,12 +103,12 @@ def conversations(count: int = 40) -> list[tuple[Conversation, Scene, int | None
 
 def messages(row: Conversation, *, shown: bool) -> list[dict[str, Any]]:
     """The conversation as the chat template takes it."""
-    made: list[dict[str, Any]] = []
-    for number, (asked, answered) in enumerate(row):
+    turns: list[dict[str, Any]] = []
+    for number, (question, answer) in enumerate(row):
         picture = [{"type": "image"}] if number == 0 and shown else []
-        made.append({"role": "user", "content": [*picture, {"type": "text", "text": asked}]})
-        made.append({"role": "assistant", "content": [{"type": "text", "text": answered}]})
-    return made
+        turns.append({"role": "user", "content": [*picture, {"type": "text", "text": question}]})
+        turns.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+    return turns
 
 
 # --- what comes out ---------------------------------------------------------------------------------------------------
@@ -123,8 +123,8 @@ def test_transformers_opens_the_result(base: Path, pictures: list[Path]) -> None
     inputs = processor(text=text, images=[Image.open(pictures[0])], return_tensors="pt")
     assert (inputs["input_ids"] == model.config.image_token_id).sum() == PATCHES
     assert inputs["input_ids"][0, :2].tolist().count(processor.tokenizer.bos_token_id) == 1
-    made = model.generate(**inputs, max_new_tokens=4, do_sample=False)
-    assert made.shape[1] - inputs["input_ids"].shape[1] in range(1, 5)
+    ids = model.generate(**inputs, max_new_tokens=4, do_sample=False)
+    assert ids.shape[1] - inputs["input_ids"].shape[1] in range(1, 5)
 
 
 def test_sightline_opens_the_result(vlm: VLM, pictures: list[Path]) -> None:
@@ -179,8 +179,8 @@ def test_a_run_that_lost_its_last_stages_ends_with_the_same_weights(base: Path, 
     assert (out / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
     assert (out / "tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()
     for name in STAGES:
-        made, wanted = (load_file(folder / f"work/{name}.safetensors") for folder in (out, base))
-        assert made.keys() == wanted.keys() and all(torch.equal(made[key], wanted[key]) for key in wanted)
+        resumed, wanted = (load_file(folder / f"work/{name}.safetensors") for folder in (out, base))
+        assert resumed.keys() == wanted.keys() and all(torch.equal(resumed[key], wanted[key]) for key in wanted)
 
 
 def test_stages_of_another_recipe_are_not_taken(base: Path, tmp_path: Path) -> None:
@@ -202,14 +202,14 @@ def test_rows_are_tokenized_as_the_processor_does(vlm: VLM) -> None:
     seen = 0
     for row, scene, picture in conversations():
         shown = picture is not None
-        made = tokenize(vlm.tokenizer, row, picture, PATCHES)
+        token_row = tokenize(vlm.tokenizer, row, picture, PATCHES)
         text = vlm.processor.apply_chat_template(messages(row, shown=shown), tokenize=False)
         encoded = vlm.processor(text=text, images=[render(scene)] if shown else None)
-        assert list(made.ids) == list(encoded["input_ids"][0])
-        assert made.ids.count(vlm.image_token_id) == (PATCHES if shown else 0)
+        assert list(token_row.ids) == list(encoded["input_ids"][0])
+        assert token_row.ids.count(vlm.image_token_id) == (PATCHES if shown else 0)
         answers = "".join(f" {answered}</s>" for _, answered in row)
-        assert vlm.tokenizer.decode([i for i in made.labels if i != IGNORED]) == answers
-        assert all(label in (IGNORED, token) for label, token in zip(made.labels, made.ids, strict=True))
+        assert vlm.tokenizer.decode([i for i in token_row.labels if i != IGNORED]) == answers
+        assert all(label in (IGNORED, token) for label, token in zip(token_row.labels, token_row.ids, strict=True))
         seen += len(row)
     assert seen > 60
 
@@ -232,19 +232,19 @@ def test_the_lab_speaks_in_known_tokens(vlm: VLM) -> None:
 
 def test_pixels_are_normalized_as_by_the_image_processor(vlm: VLM) -> None:
     picture = render(sample_scene(WorldConfig(), "validation", 0))
-    ours = normalized(np.array(picture)[None])
+    ours = normalize(np.array(picture)[None])
     theirs = vlm.processor.image_processor(picture, return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
 def test_features_are_those_that_the_model_takes_from_its_tower(vlm: VLM) -> None:
     some = list(scenes(WorldConfig(), "validation", 3))
-    pixels = normalized(np.stack([np.asarray(render(scene)) for scene in some]))
+    pixels = normalize(np.stack([np.asarray(render(scene)) for scene in some]))
     model = vlm.model
     with torch.no_grad():
         ours = model.model.multi_modal_projector(patch_features(model.model.vision_tower, pixels))
         theirs = torch.stack(list(model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output))
-        rounded = features_of(model, np.stack([np.asarray(render(scene)) for scene in some]))
+        rounded = encode_pictures(model, np.stack([np.asarray(render(scene)) for scene in some]))
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     assert rounded.shape == (3, PATCHES, TINY.width) and rounded.dtype == torch.bfloat16
 
@@ -253,12 +253,12 @@ def test_the_loss_is_that_of_transformers(vlm: VLM) -> None:
     """A mixed batch: cross-entropy over all answer tokens together, up to bfloat16."""
     some = conversations(6)
     rows = [tokenize(vlm.tokenizer, row, picture, PATCHES) for row, _, picture in some]
-    features = features_of(vlm.model, np.stack([np.asarray(render(scene)) for _, scene, _ in some]))
+    features = encode_pictures(vlm.model, np.stack([np.asarray(render(scene)) for _, scene, _ in some]))
     with torch.no_grad():
         ours = next_token_loss(vlm.model, rows, features, vlm.tokenizer.pad_token_id)
         total, tokens = 0.0, 0
         for row, (_, scene, picture) in zip(rows, some, strict=True):
-            pixels = None if picture is None else normalized(np.array(render(scene))[None])
+            pixels = None if picture is None else normalize(np.array(render(scene))[None])
             labels = torch.tensor([row.labels])
             out = vlm.model(input_ids=torch.tensor([row.ids]), pixel_values=pixels, labels=labels)
             count = int((labels != IGNORED).sum())
@@ -282,7 +282,7 @@ def test_the_rate_warms_up_and_falls_to_its_floor() -> None:
     assert [group["weight_decay"] for group in (*adam.param_groups, *muon.param_groups)] == [0.0, 0.05]
     assert adam.param_groups[0]["params"] == [vector] and muon.param_groups[0]["params"] == [matrix]
     rates = []
-    for _ in scheduled((adam, muon), 40):
+    for _ in schedule_steps((adam, muon), 40):
         assert adam.param_groups[0]["lr"] == muon.param_groups[0]["lr"]
         rates.append(adam.param_groups[0]["lr"])
     assert rates[0] == pytest.approx(0.05)
@@ -312,11 +312,12 @@ def test_alignment_puts_patches_where_their_words_are(vlm: VLM) -> None:
     projected = model.model.multi_modal_projector(features.float())
     sizes = [value.square().mean().sqrt().item() for value in (projected, model.get_input_embeddings().weight)]
     assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
-    said = model.lm_head(model.model.language_model.norm(projected)).argmax(-1)
+    predicted = model.lm_head(model.model.language_model.norm(projected)).argmax(-1)
     right = [
-        said[scene, patch].item() in {vlm.tokenizer.encode(f" {name}", add_special_tokens=False)[0] for name in names}
+        predicted[scene, patch].item()
+        in {vlm.tokenizer.encode(f" {name}", add_special_tokens=False)[0] for name in names}
         for scene, patch in zip(*np.nonzero(views.kinds), strict=True)
-        for names in [names_of(KINDS[views.kinds[scene, patch] - 1])]
+        for names in [spoken_names(KINDS[views.kinds[scene, patch] - 1])]
     ]
     assert np.mean(right) > 0.8
 
@@ -355,10 +356,10 @@ def test_the_card_is_measured_from_the_weights(base: Path, tmp_path: Path, monke
         "hidden",
     }
     for part, rows in numbers.items():
-        for name, made in rows.items():
+        for name, saved in rows.items():
             assert f"| {part} | {name} | " in (tmp_path / "card/README.md").read_text()
-            assert made.n > 0 or made.value is None
-            assert made.value is None or made.ci95 is None or made.ci95[0] <= made.value <= made.ci95[1]
+            assert saved.n > 0 or saved.value is None
+            assert saved.value is None or saved.ci95 is None or saved.ci95[0] <= saved.value <= saved.ci95[1]
     found = numbers["probe-test"]["recall"]
     assert found.value is not None and 0 <= found.value <= 1 and found.n == 10
     assert all(len(texts) == 4 for texts in kept["examples"].values())
@@ -377,10 +378,10 @@ def test_batches_hold_rows_of_about_one_length_and_each_row_once() -> None:
         drawn.append(next(lengths))
         return TokenRow((1,) * drawn[-1], (1,) * drawn[-1], None)
 
-    batches = batches_of(draw, 8, rng)
-    made = [[len(row.ids) for row in next(batches)] for _ in range(8)]
-    assert sorted(itertools.chain(*made)) == sorted(drawn)
-    assert np.mean([max(batch) - min(batch) for batch in made]) < 40, "99 if rows were mixed"
+    batches = length_batches(draw, 8, rng)
+    by_batch = [[len(row.ids) for row in next(batches)] for _ in range(8)]
+    assert sorted(itertools.chain(*by_batch)) == sorted(drawn)
+    assert np.mean([max(batch) - min(batch) for batch in by_batch]) < 40, "99 if rows were mixed"
 
 
 def test_a_patch_is_put_where_its_words_are(vlm: VLM) -> None:

@@ -1,4 +1,4 @@
-"""What the lab draws from a seed is the same in every process, whatever the order in which Python keeps its sets."""
+"""The lab draws the same from a seed in every process, whatever the order of Python's sets."""
 
 import os
 import subprocess
@@ -6,15 +6,15 @@ import sys
 
 PROGRAM = """
 import numpy as np
-from sightline.lab.oracle_writer import spoiled
+from sightline.lab.oracle_writer import spoil
 from sightline.lab.words import WorldConfig
 from sightline.lab.world import scenes
 for number, scene in enumerate(scenes(WorldConfig(), "preference", 400)):
-    print(spoiled(np.random.default_rng(number), f"There is a {scene.objects[0].kind}.", scene))
+    print(spoil(np.random.default_rng(number), f"There is a {scene.objects[0].kind}.", scene))
 """
 
 
-def _told(hash_seed: str) -> str:
+def _spoiled_texts(hash_seed: str) -> str:
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
     return subprocess.run(
         [sys.executable, "-c", PROGRAM], env=environment, text=True, capture_output=True, check=True
@@ -22,5 +22,5 @@ def _told(hash_seed: str) -> str:
 
 
 def test_mistakes_are_drawn_alike_in_every_process() -> None:
-    one, other = _told("1"), _told("2")
+    one, other = _spoiled_texts("1"), _spoiled_texts("2")
     assert one.count("\n") == 400 and one == other

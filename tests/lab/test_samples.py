@@ -10,7 +10,7 @@ from sightline.data.images import open_image
 from sightline.data.samples import read_samples
 from sightline.errors import InputError
 from sightline.lab.drawing import render
-from sightline.lab.language import ReferenceNoise, groups_of
+from sightline.lab.language import ReferenceNoise, object_groups
 from sightline.lab.parser import Judgement, judge, parse_claims
 from sightline.lab.questions import CAPTION_PROMPTS, DESCRIBE_PROMPTS
 from sightline.lab.samples import ScenesConfig, image_name, image_path, lab_samples, write_scenes
@@ -124,18 +124,18 @@ def test_noise_goes_where_it_is_told(undrawn: Path) -> None:
     for row in lab_samples(loud, "preference", 100, undrawn):
         scene, verdict = judged(row)
         assert len({mention.kind for mention in verdict.hallucinated}) == 1
-        assert verdict.mentioned == {groups_of(scene)[0].kind}  # all are left out but the first
+        assert verdict.mentioned == {object_groups(scene)[0].kind}  # all are left out but the first
 
 
 def test_answers_to_questions_are_true(rows: list[Sample]) -> None:
-    told = [row for row in rows if row.task in ("yes-no", "count", "color")]
-    assert len(told) > 100
-    for row in told:
+    claims = [row for row in rows if row.task in ("yes-no", "count", "color")]
+    assert len(claims) > 100
+    for row in claims:
         scene, verdict = judged(row)
         assert not (verdict.hallucinated or verdict.wrong_colors or verdict.wrong_counts), row.reference
         if row.task == "yes-no":
-            (asked,) = {mention.kind for mention in parse_claims(row.prompt).mentions}
-            assert str(row.reference).startswith("Yes" if asked in scene.kinds else "No")
+            (questions,) = {mention.kind for mention in parse_claims(row.prompt).mentions}
+            assert str(row.reference).startswith("Yes" if questions in scene.kinds else "No")
 
 
 def test_a_sample_holds_its_scene(rows: list[Sample]) -> None:
@@ -167,18 +167,18 @@ def test_an_interrupted_stage_goes_on_and_a_finished_one_is_left_alone(tmp_path:
     drawn = {path.name: path.stat().st_mtime_ns for path in (out / "images").iterdir()}
     assert len(drawn) == 5
 
-    told: list[tuple[int, int]] = []
-    write_scenes(ScenesConfig(), "preference", 12, out, lambda done, total: told.append((done, total)))
-    assert told == [(done, 12) for done in range(13)]
+    calls: list[tuple[int, int]] = []
+    write_scenes(ScenesConfig(), "preference", 12, out, lambda done, total: calls.append((done, total)))
+    assert calls == [(done, 12) for done in range(13)]
     assert {name: (out / "images" / name).stat().st_mtime_ns for name in drawn} == drawn
     assert (out / "samples.jsonl").read_bytes() == (whole / "samples.jsonl").read_bytes()
     assert read_manifest(out).counts == {"samples": 12} and read_manifest(out).complete
     assert not [path for path in out.rglob("*") if path.suffix == ".tmp"]
 
-    told.clear()
+    calls.clear()
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
-    write_scenes(ScenesConfig(), "preference", 12, out, lambda done, total: told.append((done, total)))
-    assert told == []
+    write_scenes(ScenesConfig(), "preference", 12, out, lambda done, total: calls.append((done, total)))
+    assert calls == []
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
 
 
@@ -206,11 +206,11 @@ def test_half_a_picture_is_never_taken_for_one_and_is_removed(tmp_path: Path, dr
 
 
 def test_a_sound_leaves_nothing_behind_either(tmp_path: Path) -> None:
-    (made,) = soundscapes(WorldConfig(), "train", 1)
-    sound = tmp_path / media_paths(tmp_path, made)[SOUND]
+    (soundscape,) = soundscapes(WorldConfig(), "train", 1)
+    sound = tmp_path / media_paths(tmp_path, soundscape)[SOUND]
     sound.with_name(f".{sound.name}.0.tmp").write_bytes(b"half")
     sound.unlink()
-    media_paths(tmp_path, made)
+    media_paths(tmp_path, soundscape)
     assert list(tmp_path.rglob(".*")) == [] and open_image(sound, "here").size
 
 

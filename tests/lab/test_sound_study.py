@@ -27,8 +27,8 @@ def test_every_stage_is_done_once(tmp_path: Path) -> None:
     assert set(results.models) == set(MODELS) == {"picture", "sound", "joint", *COMPOSED}
     assert set(results.models["mean"]) == set(GROUPS)
     assert set(results.models["sound"]) == {"hear", "both"}
-    for made in results.models.values():
-        for result in made.values():
+    for by_group in results.models.values():
+        for result in by_group.values():
             assert result.accuracy.n == 2 * 3 or result.accuracy.n == 3
             assert result.accuracy.value is not None and 0 <= result.accuracy.value <= 1
     assert all(lead.lead.value == 0 for lead in results.models["mean"].values())

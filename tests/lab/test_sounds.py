@@ -13,8 +13,8 @@ from sightline.evals.registry import get_benchmark
 from sightline.evals.scoring import score_all
 from sightline.evals.statistics import estimate
 from sightline.lab import BASE
-from sightline.lab.sound.bench import BESIDE, BOTH, HEAR, SEE, answer, asked_of, lessons
-from sightline.lab.sound.ear import EarConfig, make_ear, make_processor, normalized
+from sightline.lab.sound.bench import BESIDE, BOTH, HEAR, SEE, answer, lessons, media_questions
+from sightline.lab.sound.ear import EarConfig, make_ear, make_processor, normalize
 from sightline.lab.sound.soundscape import (
     AUDIBLE,
     PICTURE,
@@ -63,9 +63,9 @@ def test_every_source_is_heard_somewhere_and_patches_say_where() -> None:
 
 
 def test_soundscapes_have_something_seen_something_heard_and_something_shared() -> None:
-    made = list(soundscapes(WORLD, "validation", 60))
-    assert made == list(soundscapes(WORLD, "validation", 60))
-    for each in made:
+    found = list(soundscapes(WORLD, "validation", 60))
+    assert found == list(soundscapes(WORLD, "validation", 60))
+    for each in found:
         kinds = each.scene.kinds
         assert each.shared and each.seen and each.heard
         assert set(each.shared) | set(each.seen) == {kind for kind in AUDIBLE if kind in kinds}
@@ -75,14 +75,18 @@ def test_soundscapes_have_something_seen_something_heard_and_something_shared() 
 
 
 def test_questions_have_one_right_answer_and_show_what_they_need(tmp_path: Path) -> None:
-    made = {each.scene.id: each for each in soundscapes(WORLD, "validation", 12)}
-    rows = list(asked_of(WORLD, "validation", 12, tmp_path))
+    by_id = {each.scene.id: each for each in soundscapes(WORLD, "validation", 12)}
+    rows = list(media_questions(WORLD, "validation", 12, tmp_path))
     assert len(rows) == 5 * 12
     for row in rows:
-        told, task = made[row.cluster], row.task.removesuffix(BESIDE)
+        soundscape, task = by_id[row.cluster], row.task.removesuffix(BESIDE)
         options = set(row.truth["options"])
         assert len(options) == 4 and row.reference == answer(row.truth["answer"])
-        right = {SEE: {*told.shared, *told.seen}, HEAR: {*told.shared, *told.heard}, BOTH: set(told.shared)}[task]
+        right = {
+            SEE: {*soundscape.shared, *soundscape.seen},
+            HEAR: {*soundscape.shared, *soundscape.heard},
+            BOTH: set(soundscape.shared),
+        }[task]
         assert options & right == {row.truth["answer"]}
         assert row.truth[HEAR] in options or task == HEAR
         whole = row.task == BOTH or row.task.endswith(BESIDE)
@@ -99,13 +103,13 @@ def test_questions_have_one_right_answer_and_show_what_they_need(tmp_path: Path)
 def test_the_benchmark_scores_the_first_kind_that_is_named(tmp_path: Path) -> None:
     bench = get_benchmark("shared-media", BenchmarkSetting(tmp_path, limit=4, validation=True))
     rows = list(bench.samples())
-    said = {
+    texts = {
         row.id: row.truth["answer"] if row.task != BOTH else f"The {row.truth[SEE]}, or a {row.truth['answer']}."
         for row in rows
     }
-    answers = {row.id: Answer(sample_id=row.id, cluster=row.cluster, text=said[row.id]) for row in rows}
+    answers = {row.id: Answer(sample_id=row.id, cluster=row.cluster, text=texts[row.id]) for row in rows}
     found = estimate(score_all(bench, [(row, answers[row.id]) for row in rows]), bench.metrics)
-    assert {name: made.value for name, made in found.items()} == {
+    assert {name: result.value for name, result in found.items()} == {
         "both": 0.0, "see": 1.0, "hear": 1.0, "see_beside": 1.0, "hear_beside": 1.0, "both_seen": 1.0, "both_heard": 0.0
     }  # fmt: skip
     alone = get_benchmark("shared-media-sound", BenchmarkSetting(tmp_path, limit=4, validation=True))
@@ -119,11 +123,11 @@ def test_an_ear_learns_and_composes_with_the_base(tmp_path: Path) -> None:
     ear = make_ear(config, tmp_path / "ear")
     processor = make_processor(AutoProcessor.from_pretrained(BASE))  # type: ignore[no-untyped-call]
     image = render_sound([SoundSource("cow", 1)], 5)
-    made = processor.image_processor(image.convert("RGB"), return_tensors="pt")["pixel_values"]
-    torch.testing.assert_close(made, normalized(np.array(image)[None]), rtol=1e-5, atol=1e-5)
+    values = processor.image_processor(image.convert("RGB"), return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(values, normalize(np.array(image)[None]), rtol=1e-5, atol=1e-5)
     members = {PICTURE: MemberConfig(model=BASE), SOUND: MemberConfig(model=ear)}  # same base, or it would refuse
     vlm = load_vlm(compose(ComposeConfig(members=members, dtype="bfloat16"), tmp_path / "bare"))
-    rows = list(asked_of(WORLD, "validation", 1, tmp_path))
+    rows = list(media_questions(WORLD, "validation", 1, tmp_path))
     requests = [GenerateRequest(prefix_of(row, tmp_path)) for row in rows]
     together = generate(vlm, requests, Sampling(5), batch_size=5)
     assert together == [generate(vlm, [request], Sampling(5), batch_size=1)[0] for request in requests]

@@ -64,10 +64,7 @@ def _stopped_twice(file: Path, out: Path) -> None:
         _, message = process.communicate(timeout=60)
         assert process.returncode == code, message
         if sign == signal.SIGINT:
-            assert (
-                message.splitlines()[-1] == "interrupted; run the same command again to go on"
-                and "Trace" not in message
-            )
+            assert told.splitlines()[-1] == "interrupted; run the same command again to resume" and "Trace" not in told
             assert _states(out) == ["stopped"]
 
 

@@ -1,1 +1,1 @@
-"""`sightline chat`: one model or two beside each other, asked about a picture; a preference is kept at a click."""
+"""`sightline chat`: ask one model, or two side by side, about a picture, and save preferences with one click."""

@@ -1,4 +1,4 @@
-"""From the command's arguments to a page that is served: the models of `sightline chat` are opened here."""
+"""The launch of `sightline chat`: open the models and the output directory, then serve the page."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,31 +8,31 @@ from sightline.apps.chat.config import ChatConfig
 from sightline.apps.chat.page import page
 from sightline.apps.chat.session import ChatSession, NamedModel
 from sightline.apps.guard import BindAddress, Uploads
-from sightline.apps.web import gradio_quietly, guarded, open_door, page_file, serve
+from sightline.apps.web import guard_page, import_gradio, open_socket, page_file, serve
 from sightline.config import Config
 from sightline.models.loading import load_vlm
 from sightline.records import Stage
 from sightline.records.store import private_umask
 
-#: Largest uploads that may wait together, as a number of the largest picture.
+#: Total size of pending uploads, in pictures of the largest size.
 UPLOADS = 4
 
 
 @dataclass(frozen=True)
 class ChatModel:
-    """A directory of a model, and of an adapter where it has one."""
+    """A model directory, with an optional adapter directory."""
 
     path: Path
     adapter: Path | None = None
 
     @property
     def name(self) -> str:
-        """What its answers go by."""
+        """The name shown above its answers."""
         return self.path.name if self.adapter is None else f"{self.path.name} + {_adapter_name(self.adapter)}"
 
 
 class _LaunchRequest(Config):
-    """What decides a chat's directory."""
+    """The settings that identify a chat's directory."""
 
     models: tuple[str, ...]
     chat: ChatConfig
@@ -45,40 +45,42 @@ def run_chat(
     *,
     rater: str,
     seed: int,
-    door: BindAddress,
-    tell: Callable[[str], None],
+    address: BindAddress,
+    log: Callable[[str], None],
 ) -> None:
-    """Serve a talk with one model or two until Ctrl-C; preferences are kept in `out`.
+    """Serve a chat with one model or two until Ctrl-C; preferences are saved in `out`.
 
     Raises:
-        InputError: what opening the models, the directory or the port refuses, or Gradio is not installed.
+        InputError: a model, the directory or the port cannot be opened, or Gradio is not installed.
     """
     scratch = out / "work"
-    gradio = gradio_quietly(scratch)
-    with open_door(door) as listening, private_umask():
-        voices = tuple(
+    gradio = import_gradio(scratch)
+    with open_socket(address) as listening, private_files():
+        named = tuple(
             NamedModel(name, load_vlm(model.path, adapter=model.adapter))
-            for model, name in zip(models, names_of(models), strict=True)
+            for model, name in zip(models, model_names(models), strict=True)
         )
-        told = tuple(" ".join(str(p.absolute()) for p in (model.path, model.adapter) if p) for model in models)
-        Stage.open(out, "chat", _LaunchRequest(models=told, chat=config), {}, seed)  # open for as long as people talk
-        talk = ChatSession.begin(out, voices, config, rater, seed)
-        if talk.rater.torn:
-            tell(f"a line that was cut off was moved to {talk.rater.torn}")
-        uploads = Uploads(scratch, max_total=UPLOADS * door.max_bytes)
-        blocks = page(gradio, talk, uploads)
-        app = guarded(gradio, blocks, door, css=page_file("chat/page.css"), title="chat", uploads=uploads)
-        tell(f"preferences: {out}")
-        serve(app, door, listening, name="chat", scratch=scratch, tell=tell)
+        paths = tuple(" ".join(str(p.absolute()) for p in (model.path, model.adapter) if p) for model in models)
+        Stage.open(
+            out, "chat", _LaunchRequest(models=paths, chat=config), {}, seed
+        )  # stays open while the page is served
+        session = ChatSession.begin(out, named, config, rater, seed)
+        if session.rater.torn:
+            log(f"moved a truncated line to {session.rater.torn}")
+        uploads = Uploads(scratch, max_total=UPLOADS * address.max_bytes)
+        blocks = page(gradio, session, uploads)
+        app = guard_page(gradio, blocks, address, css=page_file("chat/page.css"), title="chat", uploads=uploads)
+        log(f"preferences: {out}")
+        serve(app, address, listening, name="chat", scratch=scratch, log=log)
 
 
-def names_of(models: tuple[ChatModel, ...]) -> list[str]:
-    """Names that tell models apart, even one beside itself."""
+def model_names(models: tuple[ChatModel, ...]) -> list[str]:
+    """Distinct names for the models; a model compared with itself gets a number."""
     names = [model.name for model in models]
     return names if len(set(names)) == len(names) else [f"{name} ({n})" for n, name in enumerate(names, 1)]
 
 
 def _adapter_name(adapter: Path) -> str:
-    """Training directories all call theirs `adapter`; their own name says more."""
+    """The adapter's directory name; for the usual `adapter`, the name of the training directory around it."""
     place = adapter.absolute()
     return place.parent.name if place.name == "adapter" else place.name

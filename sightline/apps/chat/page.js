@@ -1,4 +1,4 @@
-// Keys of `sightline chat`: 1, 2 and t choose, where no text is being written.
+// Keyboard shortcuts of `sightline chat`: 1, 2 and t choose, except in text fields.
 const CHOICES = { 1: "left", 2: "right", t: "tie" };
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;

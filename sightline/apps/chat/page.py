@@ -1,6 +1,6 @@
-"""The page of `sightline chat`: a talk behind Gradio, its answers streamed; what it shows is written by `showing`.
+"""The Gradio page of `sightline chat`: streamed answers, and the HTML that shows them.
 
-The state of a page is the questions so far; models are asked one question at a time, whoever asks.
+Each browser holds its own `PageState`; the models answer one question at a time, over all browsers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,25 +12,22 @@ from markupsafe import Markup, escape
 
 from sightline.apps.chat.session import ChatQuestion, ChatSession, Side
 from sightline.apps.guard import Uploads
-from sightline.apps.web import page_file
+from sightline.apps.web import page_file, picture_uri
 from sightline.errors import InputError
 from sightline.models.requests import Generation
 from sightline.records import Turn
-from sightline.report.gallery import data_uri
 
-#: Gradio reads values of HTML once more as a template, in which these mean something.
+#: Gradio evaluates HTML values as templates, so these characters are escaped too.
 _TEMPLATE = str.maketrans({"{": "&#123;", "}": "&#125;", "$": "&#36;", "`": "&#96;", "\\": "&#92;"})
-#: Longest side and bytes of a picture on the page; larger ones are shrunk for the screen, not on disk.
-MAX_SIDE, MAX_BYTES = 1600, 2_000_000
 
 
 def safe(text: str) -> Markup:
-    """Text that stays text in a page and in Gradio's template."""
+    """Text escaped for HTML and for Gradio's template."""
     return Markup(str(escape(text)).translate(_TEMPLATE))
 
 
-def card(title: str, text: str, note: str) -> str:
-    """One voice's answer under its name."""
+def answer_html(title: str, text: str, note: str) -> str:
+    """One model's answer under its name, with a note below."""
     return str(
         Markup('<article class="said"><h2>{}</h2><p class="text">{}</p><small>{}</small></article>').format(
             safe(title), safe(text), safe(note)
@@ -38,24 +35,24 @@ def card(title: str, text: str, note: str) -> str:
     )
 
 
-def status(text: str, *, bad: bool = False) -> str:
-    """The line that says what happened, on one line."""
+def status_html(text: str, *, bad: bool = False) -> str:
+    """The status line."""
     kind = "status bad" if bad else "status"
     return str(Markup('<p class="{}" role="status">{}</p>').format(kind, safe(" ".join(text.split()))))
 
 
-def past(turns: Sequence[Turn], prompt: str) -> str:
-    """What was said before, and the question that is being answered."""
-    told = [*turns, *([Turn(role="user", text=prompt)] if prompt else [])]
-    rows = (Markup('<p class="turn {}">{}</p>').format(turn.role, safe(turn.text)) for turn in told)
+def history_html(turns: Sequence[Turn], prompt: str) -> str:
+    """The conversation so far, and the question being answered."""
+    visible = [*turns, *([Turn(role="user", text=prompt)] if prompt else [])]
+    rows = (Markup('<p class="turn {}">{}</p>').format(turn.role, safe(turn.text)) for turn in visible)
     return str(Markup("").join(rows))
 
 
-def picture(path: Path | None) -> str:
-    """A picture, or where it would be."""
-    uri = None if path is None else data_uri(path, side=MAX_SIDE, size=MAX_BYTES)
+def picture_html(path: Path | None) -> str:
+    """The picture, or a placeholder."""
+    uri = None if path is None else picture_uri(path)
     if uri is None:
-        return '<p class="empty">No picture yet: questions go without one.</p>'
+        return '<p class="empty">No picture yet; questions are asked without one.</p>'
     return str(Markup('<img src="{}" alt="the picture">').format(uri))
 
 
@@ -67,122 +64,130 @@ Outputs = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class PageState:
-    """What one browser has before it: the question with its picture, the whole answers in the voices' order, and what
-    the next question goes on from.
+    """The state of one browser: question, complete answers in the models' order, picture, and the next turn's history.
+
+    `kept` is the status line after a preference was saved.
     """
 
-    asked: ChatQuestion = NOTHING
+    question: ChatQuestion = NOTHING
     texts: tuple[str, ...] = ()
     image: str | None = None
-    past: tuple[Turn, ...] = ()
+    history: tuple[Turn, ...] = ()
     kept: str = ""
 
 
 @dataclass(frozen=True)
-class Chat:
-    """What a page does for its buttons; each function gives the values of the page's parts, in `spoken`'s order."""
+class ChatHandlers:
+    """Event handlers of the page. Each returns the new values of the components, in the order of `render`."""
 
     gradio: Any
-    talk: ChatSession
+    session: ChatSession
     uploads: Uploads | None = None
 
     @property
     def titles(self) -> list[str]:
-        """What stands above the answers."""
-        names = [voice.name for voice in self.talk.voices]
+        """The headings above the answers."""
+        names = [model.name for model in self.session.models]
         if len(names) == 1:
             return names
-        blind = self.talk.config.blind
+        blind = self.session.config.blind
         return [letter if blind else f"{letter}: {name}" for letter, name in zip(LETTERS, names, strict=True)]
 
     def place(self, name: str | None) -> Path | None:
-        """Where a picture of the talk lies."""
-        return None if name is None else self.talk.folder / name
+        """The path of a picture of this chat."""
+        return None if name is None else self.session.folder / name
 
     def take(self, sent: Any, shown: PageState) -> Outputs:
-        """A picture came in as a file: state, picture, status. Another picture is another talk."""
+        """Handle an uploaded picture: state, picture, status. A new picture starts a new chat."""
         try:
-            name = self.talk.take(self._bytes_of(sent), "that was sent")
+            name = self.session.take(self._read_upload(sent), "that was sent")
         except InputError as error:
-            return shown, picture(self.place(shown.image)), status(str(error), bad=True)
-        return PageState(image=name), picture(self.place(name)), status("")
+            return shown, picture_html(self.place(shown.image)), status_html(str(error), bad=True)
+        return PageState(image=name), picture_html(self.place(name)), status_html("")
 
-    def _bytes_of(self, sent: Any) -> bytes:
-        """What an upload holds, one byte more than allowed at most; the file is removed."""
+    def _read_upload(self, sent: Any) -> bytes:
+        """Read and remove an upload, up to one byte over the limit."""
         if sent is None:
             return b""
         if self.uploads is None:
-            raise InputError("this page takes no pictures")
-        return self.uploads.take(sent, self.talk.config.max_bytes)
+            raise InputError("this page accepts no pictures")
+        return self.uploads.take(sent, self.session.config.max_bytes)
 
     def ask(self, prompt: str, shown: PageState) -> Iterator[Outputs]:
-        """A question: the question's field, then `spoken`, token by token."""
-        asked = ChatQuestion(prompt.strip(), (shown.image,) if shown.image else (), shown.past)
-        shown = replace(shown, asked=asked, texts=(), kept="")
-        said: tuple[Generation, ...] = ()
+        """Answer a question: the question field, then `render`, after every token."""
+        question = ChatQuestion(prompt.strip(), (shown.image,) if shown.image else (), shown.history)
+        shown = replace(shown, question=question, texts=(), kept="")
+        generations: tuple[Generation, ...] = ()
         try:
-            for said in self.talk.answer(asked):
-                yield "", *self.spoken(shown, said)
+            for generations in self.session.answer(question):
+                yield "", *self.render(shown, generations)
         except InputError as error:
-            yield prompt, *self.spoken(replace(shown, asked=NOTHING), (), problem=str(error))
+            yield prompt, *self.render(replace(shown, question=NOTHING), (), problem=str(error))
             return
-        shown = replace(shown, texts=tuple(generation.text.strip() for generation in said))
-        if len(said) == 1:
-            shown = replace(shown, past=_gone_on(asked, shown.texts[0]))
-        yield "", *self.spoken(shown, said)
+        shown = replace(shown, texts=tuple(generation.text.strip() for generation in generations))
+        if len(generations) == 1:
+            shown = replace(shown, history=_append_turns(question, shown.texts[0]))
+        yield "", *self.render(shown, generations)
 
     def keep(self, side: Side, shown: PageState) -> Outputs:
-        """A choice; the talk goes on from the better answer, the first voice's where none is."""
-        said = tuple(Generation(text, 0, finished=True) for text in shown.texts)
+        """Save a preference; the chat continues from the preferred answer, for a tie from the first model's."""
+        generations = tuple(Generation(text, 0, finished=True) for text in shown.texts)
         try:
-            rating = self.talk.keep(shown.asked, shown.texts, side)
+            rating = self.session.keep(shown.question, shown.texts, side)
         except (InputError, OSError) as error:
-            return self.spoken(shown, said, problem=f"Nothing was saved: {error}")
+            return self.render(shown, generations, problem=f"Not saved: {error}")
         better = shown.texts[rating.verdict == "second"]
         word = "a tie" if side == "tie" else f"{LETTERS[side == 'right']} is better"
-        shown = replace(shown, past=_gone_on(shown.asked, better), kept=f"Saved: {word}. The talk goes on from it.")
-        return self.spoken(shown, said)
+        shown = replace(
+            shown,
+            history=_append_turns(shown.question, better),
+            kept=f"Saved: {word}. The chat continues from that answer.",
+        )
+        return self.render(shown, generations)
 
     def begin(self) -> Outputs:
-        """A new talk: picture, then `spoken`."""
-        return picture(None), *self.spoken(PageState(), ())
+        """Start a new chat: picture, then `render`."""
+        return picture_html(None), *self.render(PageState(), ())
 
-    def spoken(self, shown: PageState, said: tuple[Generation, ...], *, problem: str = "") -> Outputs:
-        """State, what was said before, a card a voice as it stands on the screen, status, and the three choices."""
-        count = len(self.talk.voices)
-        texts = [generation.text.strip() for generation in said] or [""] * count
+    def render(self, shown: PageState, generations: tuple[Generation, ...], *, problem: str = "") -> Outputs:
+        """State, history, one card per model in screen order, status, and the three choice buttons."""
+        count = len(self.session.models)
+        texts = [generation.text.strip() for generation in generations] or [""] * count
         done = bool(shown.texts)
-        notes = [_note(generation, done=done) for generation in said] or [""] * count
-        if self.talk.is_swapped(shown.asked):
+        notes = [_note(generation, done=done) for generation in generations] or [""] * count
+        if self.session.is_swapped(shown.question):
             texts, notes = texts[::-1], notes[::-1]
-        cards = [card(*parts) for parts in zip(self.titles, texts, notes, strict=True)]
+        cards = [answer_html(*parts) for parts in zip(self.titles, texts, notes, strict=True)]
         differ = count > 1 and texts[0] != texts[1] and all(texts)
         open_choice = done and differ and not shown.kept
         word = problem or shown.kept
         if done and count > 1 and not word:
-            word = "Which is better?" if differ else "There is nothing to choose: both say the same, or nothing."
-        before = past(shown.asked.history, shown.asked.prompt) if shown.asked.prompt else past(shown.past, "")
+            word = "Which is better?" if differ else "No choice to make: the answers are identical, or one is empty."
+        prompt = shown.question.prompt
+        before = history_html(shown.question.history if prompt else shown.history, prompt)
         choices = [self.gradio.update(interactive=open_choice) for _ in CHOICES]
-        return shown, before, *cards, status(word, bad=bool(problem)), *choices
+        return shown, before, *cards, status_html(word, bad=bool(problem)), *choices
 
 
-def page(gradio: Any, talk: ChatSession, uploads: Uploads) -> Any:
-    """The Gradio blocks of a talk."""
-    chat = Chat(gradio, talk, uploads)
+def page(gradio: Any, session: ChatSession, uploads: Uploads) -> Any:
+    """Build the Gradio blocks of a chat."""
+    chat = ChatHandlers(gradio, session, uploads)
     with gradio.Blocks(analytics_enabled=False, title="Sightline: chat", fill_width=True) as blocks:
         state = gradio.State(PageState())
         with gradio.Row(elem_id="chat"):
             with gradio.Column(scale=2, min_width=280):
-                shown = _html(gradio, picture(None), "picture")
+                shown = _html(gradio, picture_html(None), "picture")
                 upload = gradio.UploadButton(
                     "Choose a picture", file_types=["image"], type="filepath", elem_id="upload", size="md"
                 )
-                fresh = gradio.Button("New talk", elem_id="fresh", size="md")
+                fresh = gradio.Button("New chat", elem_id="fresh", size="md")
             with gradio.Column(scale=5, min_width=300):
                 before = _html(gradio, "", "past")
                 with gradio.Row(elem_id="answers"):
-                    cards = [_html(gradio, card(title, "", ""), f"side-{n}") for n, title in enumerate(chat.titles)]
-                line = _html(gradio, status(""), "status")
+                    cards = [
+                        _html(gradio, answer_html(title, "", ""), f"side-{n}") for n, title in enumerate(chat.titles)
+                    ]
+                line = _html(gradio, status_html(""), "status")
                 with gradio.Row(visible=len(cards) > 1, elem_id="choices"):
                     buttons = {
                         side: gradio.Button(label, elem_id=f"choose-{side}", interactive=False)
@@ -193,21 +198,21 @@ def page(gradio: Any, talk: ChatSession, uploads: Uploads) -> Any:
                     show_label=False,
                     lines=1,
                     max_lines=8,
-                    max_length=talk.config.longest,
+                    max_length=session.config.longest,
                     elem_id="question",
                 )
                 send = gradio.Button("Ask", variant="primary", elem_id="send")
         gradio.HTML("", js_on_load=page_file("chat/page.js"), elem_id="keys", apply_default_css=False)
-        spoken = [state, before, *cards, line, *buttons.values()]
+        outputs = [state, before, *cards, line, *buttons.values()]
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         upload.upload(chat.take, [upload, state], [state, shown, line], **quiet)
         for event in (question.submit, send.click):
             event(
-                chat.ask, [question, state], [question, *spoken], concurrency_limit=1, concurrency_id="models", **quiet
+                chat.ask, [question, state], [question, *outputs], concurrency_limit=1, concurrency_id="models", **quiet
             )
         for side, button in buttons.items():
-            button.click(_choosing(chat, side), [state], spoken, **quiet)
-        fresh.click(chat.begin, None, [shown, *spoken], **quiet)
+            button.click(_choice_handler(chat, side), [state], outputs, **quiet)
+        fresh.click(chat.begin, None, [shown, *outputs], **quiet)
     return blocks
 
 
@@ -215,7 +220,7 @@ def _html(gradio: Any, value: str, name: str) -> Any:
     return gradio.HTML(value, elem_id=name, apply_default_css=False, js_on_load=None, min_width=240)
 
 
-def _choosing(chat: Chat, side: Side) -> Callable[[PageState], Outputs]:
+def _choice_handler(chat: ChatHandlers, side: Side) -> Callable[[PageState], Outputs]:
     def keep(shown: PageState) -> Outputs:
         return chat.keep(side, shown)
 
@@ -223,11 +228,11 @@ def _choosing(chat: Chat, side: Side) -> Callable[[PageState], Outputs]:
 
 
 def _note(generation: Generation, *, done: bool) -> str:
-    """What stands below an answer."""
+    """The note below an answer."""
     if generation.finished:
         return ""
     return "cut off by max_new_tokens" if done else "…"
 
 
-def _gone_on(asked: ChatQuestion, answer: str) -> tuple[Turn, ...]:
-    return (*asked.history, Turn(role="user", text=asked.prompt), Turn(role="assistant", text=answer))
+def _append_turns(question: ChatQuestion, answer: str) -> tuple[Turn, ...]:
+    return (*question.history, Turn(role="user", text=question.prompt), Turn(role="assistant", text=answer))

@@ -1,7 +1,7 @@
-"""A talk with one model or two: pictures that come in, answers token by token, and preferences kept as labels.
+"""A chat with one model or two: incoming pictures, streamed answers, and preferences saved as labels.
 
-It knows no page. What it writes is a labels directory as `sightline label` writes it, so that `sightline pairs
-from-labels` and `sightline label --agreement` read both alike.
+Independent of the web page. The output is a labels directory, as `sightline label` writes it, which `sightline pairs
+from-labels` and `sightline label --agreement` read.
 """
 
 import io
@@ -25,7 +25,7 @@ Side = Literal["left", "right", "tie"]
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A model under the name that its answers go by."""
+    """A model and the name shown above its answers."""
 
     name: str
     vlm: VLM
@@ -33,24 +33,24 @@ class NamedModel:
 
 @dataclass(frozen=True)
 class ChatQuestion:
-    """A question with what came before it; pictures by their names in the talk's folder."""
+    """A question with its history; pictures are named relative to the chat's folder."""
 
     prompt: str
     images: tuple[str, ...] = ()
     history: tuple[Turn, ...] = ()
 
     def identity(self, texts: Sequence[str]) -> str:
-        """A name of this question with these answers."""
-        told = [turn.model_dump() for turn in self.history]
-        return f"chat-{hash_json([self.images, told, self.prompt, list(texts)])[:16]}"
+        """An id for this question with these answers."""
+        turns = [turn.model_dump() for turn in self.history]
+        return f"chat-{hash_json([self.images, turns, self.prompt, list(texts)])[:16]}"
 
 
 @dataclass
 class ChatSession:
-    """One rater's talk with the voices, in one folder."""
+    """One rater's chat with the models, in one folder. `known` are the ids of the saved items."""
 
     folder: Path
-    voices: tuple[NamedModel, ...]
+    models: tuple[NamedModel, ...]
     config: ChatConfig
     rater: RaterFile
     seed: int = 0
@@ -58,18 +58,18 @@ class ChatSession:
 
     @classmethod
     def begin(
-        cls, folder: Path, voices: Sequence[NamedModel], config: ChatConfig, rater: str, seed: int = 0
+        cls, folder: Path, models: Sequence[NamedModel], config: ChatConfig, rater: str, seed: int = 0
     ) -> "ChatSession":
-        """A talk in a new folder, or gone on with.
+        """Start a chat in a new folder, or resume one.
 
         Raises:
-            InputError: no name of a rater, or a bad row of an earlier talk.
+            InputError: an invalid rater name, or a bad row of the earlier chat.
         """
         known = set(read_items(folder)) if is_labels(folder) else set()
-        return cls(folder, tuple(voices), config, RaterFile.open(folder, rater), seed, known)
+        return cls(folder, tuple(models), config, RaterFile.open(folder, rater), seed, known)
 
     def take(self, data: bytes, name: str) -> str:
-        """Keep a picture that was sent, written anew without whatever else its file said; returns its name.
+        """Save an uploaded picture, re-encoded without metadata; returns its name.
 
         Raises:
             InputError: as `data.images.open_upload`.
@@ -79,54 +79,54 @@ class ChatSession:
         image.save(buffer, "PNG")
         return keep_embedded(buffer.getvalue(), "picture.png", self.folder)
 
-    def is_swapped(self, asked: ChatQuestion) -> bool:
-        """Whether the second voice stands on the left."""
-        blind = self.config.blind and len(self.voices) > 1
-        return blind and is_swapped(self.seed, self.rater.rater, asked.identity(()))
+    def is_swapped(self, question: ChatQuestion) -> bool:
+        """Whether the second model's answer is shown on the left."""
+        blind = self.config.blind and len(self.models) > 1
+        return blind and is_swapped(self.seed, self.rater.rater, question.identity(()))
 
-    def answer(self, asked: ChatQuestion) -> Iterator[tuple[Generation, ...]]:
-        """What every voice has said so far, in their order, told whenever one said more; they take turns.
+    def answer(self, question: ChatQuestion) -> Iterator[tuple[Generation, ...]]:
+        """Stream the answers so far, in the models' order, after every token; the models take turns.
 
         Raises:
-            InputError: an empty or too long question, or what the sampler refuses.
+            InputError: the question is empty or too long, or the sampler rejects it.
         """
-        if not asked.prompt.strip():
-            raise InputError("the question is empty; write one")
-        if len(asked.prompt) > self.config.longest:
+        if not question.prompt.strip():
+            raise InputError("the question is empty; enter one")
+        if len(question.prompt) > self.config.longest:
             raise InputError(
-                f"the question has {len(asked.prompt)} characters, and {self.config.longest} may be asked; shorten it"
+                f"the question has {len(question.prompt)} characters; the limit is {self.config.longest}, shorten it"
             )
         sampling = Sampling(self.config.max_new_tokens, self.config.temperature, self.config.top_p)
-        prefix = Prefix(tuple(self.folder / image for image in asked.images), asked.prompt, asked.history)
-        # Each voice has its own stream of chance, or the same model twice would say the same.
+        prefix = Prefix(tuple(self.folder / image for image in question.images), question.prompt, question.history)
+        # One seed per model; otherwise a model compared with itself would give the same answer twice.
         speaking = {
             number: stream(
-                voice.vlm, GenerateRequest(prefix, seed=self.seed + number), sampling, autocast=self.config.autocast
+                model.vlm, GenerateRequest(prefix, seed=self.seed + number), sampling, autocast=self.config.autocast
             )
-            for number, voice in enumerate(self.voices)
+            for number, model in enumerate(self.models)
         }
-        said = [Generation("", 0, finished=False) for _ in self.voices]
+        generations = [Generation("", 0, finished=False) for _ in self.models]
         while speaking:
             for number, words in list(speaking.items()):
                 more = next(words, None)
                 if more is None:
                     del speaking[number]
                 else:
-                    said[number] = more
-                    yield tuple(said)
+                    generations[number] = more
+                    yield tuple(generations)
 
-    def keep(self, asked: ChatQuestion, texts: Sequence[str], side: Side) -> Rating:
-        """Put a preference between the two answers, in the voices' order, on disk; `side` is the better on the screen.
+    def keep(self, question: ChatQuestion, texts: Sequence[str], side: Side) -> Rating:
+        """Save a preference between two answers in the models' order; `side` is the better one on the screen.
 
         Raises:
-            InputError: there are no two different answers.
+            InputError: the answers are not two different, non-empty texts.
         """
         if len(texts) != 2 or texts[0].strip() == texts[1].strip() or not all(text.strip() for text in texts):
-            raise InputError("a preference needs two different answers; ask again, or something else")
-        swapped = self.is_swapped(asked)
-        name = asked.identity(texts)
+            raise InputError("a preference needs two different answers; ask again or change the question")
+        swapped = self.is_swapped(question)
+        name = question.identity(texts)
         if name not in self.known:
-            append_rows(self.folder / ITEMS, [self._item(name, asked, texts)])
+            append_rows(self.folder / ITEMS, [self._item(name, question, texts)])
             self.known.add(name)
         verdict: Literal["first", "second", "tie"] = "tie"
         if side != "tie":
@@ -135,15 +135,15 @@ class ChatSession:
         self.rater.add(rating)
         return rating
 
-    def _item(self, name: str, asked: ChatQuestion, texts: Sequence[str]) -> LabelItem:
-        first, second = (RatedAnswer(id=voice.name, text=text) for voice, text in zip(self.voices, texts, strict=True))
+    def _item(self, name: str, question: ChatQuestion, texts: Sequence[str]) -> LabelItem:
+        first, second = (RatedAnswer(id=model.name, text=text) for model, text in zip(self.models, texts, strict=True))
         return LabelItem(
             id=name,
             sample_id=name,
-            images=asked.images,
-            history=asked.history,
-            prompt=asked.prompt,
-            cluster=asked.images[0] if asked.images else name,
+            images=question.images,
+            history=question.history,
+            prompt=question.prompt,
+            cluster=question.images[0] if question.images else name,
             first=first,
             second=second,
         )

@@ -1,1 +1,1 @@
-"""A model made ready for others: adapter merged, weights in bfloat16 or quantized, with card, checksums and a check."""
+"""Export of a model: merged adapter, bfloat16 or quantized weights, model card, checksums, and a reload check."""

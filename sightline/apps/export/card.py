@@ -1,6 +1,6 @@
-"""The card of an exported model: data, settings, results with intervals, and limits, taken from the stages' records.
+"""The card of an exported model: data, settings, results with intervals, and limits, from the stages' records.
 
-Nothing in it is claimed that a manifest or an estimate does not say; what was not measured is said to be so.
+Every statement comes from a manifest or an estimate; the card states what was not measured.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import jinja2
 import yaml
 from pydantic import ValidationError
 
-from sightline.apps.export.check import Apart
+from sightline.apps.export.check import LogpDistance
 from sightline.apps.export.config import ExportModelConfig
 from sightline.errors import InputError
 from sightline.evals.directory import read_evaluation
@@ -27,7 +27,7 @@ CARD = "README.md"
 
 
 class CardLine(NamedTuple):
-    """A result: a benchmark's metric with its interval."""
+    """A benchmark metric with its interval."""
 
     benchmark: str
     metric: str
@@ -38,7 +38,7 @@ class CardLine(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A difference to the base model, as a report has it."""
+    """A difference from the base model, taken from a report."""
 
     benchmark: str
     metric: str
@@ -49,7 +49,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Origins:
-    """What the card quotes, read once."""
+    """The records that the card quotes."""
 
     model: str
     adapter: str
@@ -68,10 +68,10 @@ def read_origins(
     evaluations: Sequence[Path],
     report: Path | None,
 ) -> Origins:
-    """Read what the card quotes; a training that lies around the adapter is found by itself.
+    """Read the records that the card quotes; the training directory around the adapter is found automatically.
 
     Raises:
-        InputError: a directory is not what its option says.
+        InputError: a directory is not of the kind its option needs.
     """
     if train is None and adapter is not None and (adapter.parent / MANIFEST).is_file():
         train = adapter.parent
@@ -80,15 +80,15 @@ def read_origins(
         for name, found in read_evaluation(place).items():
             remarks += [f"{name}: {remark}" for remark in found.remarks]
             for metric, estimate in found.estimates.items():
-                told = found.metrics[metric]
-                interval = interval_text(estimate.ci95, told.unit, signed=False)
-                value = value_text(estimate.value, told.unit)
-                results.append(CardLine(name, told.label, value, interval, estimate.n, estimate.unscored))
+                spec = found.metrics[metric]
+                interval = interval_text(estimate.ci95, spec.unit, signed=False)
+                value = value_text(estimate.value, spec.unit)
+                results.append(CardLine(name, spec.label, value, interval, estimate.n, estimate.unscored))
     return Origins(
         model=model.resolve().name,
         adapter="" if adapter is None else adapter.resolve().name,
-        train=None if train is None else _of_stage(train, "train", "--train"),
-        pairs=None if pairs is None else _of_stage(pairs, "pairs", "--pairs"),
+        train=None if train is None else _read_stage_manifest(train, "train", "--train"),
+        pairs=None if pairs is None else _read_stage_manifest(pairs, "pairs", "--pairs"),
         results=tuple(results),
         changes=() if report is None else _changes(report),
         remarks=tuple(dict.fromkeys(remarks)),
@@ -100,11 +100,11 @@ def write_card(
     config: ExportModelConfig,
     origins: Origins,
     manifest: Manifest,
-    reloaded: Apart,
-    changed: Apart,
+    reloaded: LogpDistance,
+    changed: LogpDistance,
     size: int,
 ) -> None:
-    """Write the card in Markdown, with the front matter that hubs read."""
+    """Write the card in Markdown, with front matter for model hubs."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sightline.apps.export", "templates"),
         autoescape=True,
@@ -133,16 +133,16 @@ def _front(config: ExportModelConfig) -> dict[str, Any]:
     return {**front, "tags": tags}
 
 
-def _settings(told: dict[str, Any]) -> str:
-    """Settings as indented YAML: a code block that no text in it can end."""
-    text = yaml.safe_dump(told, sort_keys=False, allow_unicode=False)
+def _settings(settings: dict[str, Any]) -> str:
+    """Settings as indented YAML: a code block that no content can close."""
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=False)
     return "".join(f"    {line}\n" for line in text.splitlines())
 
 
-def _of_stage(directory: Path, stage: str, option: str) -> Manifest:
+def _read_stage_manifest(directory: Path, stage: str, option: str) -> Manifest:
     found = read_manifest(directory)
     if not found.stage.startswith(stage):
-        raise InputError(f"{option} {directory} is the directory of '{found.stage}'; name one of '{stage}'")
+        raise InputError(f"{option} {directory} is a directory of '{found.stage}'; pass one of '{stage}'")
     return found
 
 
@@ -151,7 +151,7 @@ def _changes(report: Path) -> tuple[Change, ...]:
     try:
         results = Results.model_validate(read_json(path))
     except ValidationError as error:
-        raise InputError(f"{path} is no result of `sightline report`; name the directory of one") from error
+        raise InputError(f"{path} is not a result of `sightline report`; pass the directory of one") from error
     return tuple(
         Change(
             benchmark.name,

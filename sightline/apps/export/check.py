@@ -1,6 +1,6 @@
-"""Does what was written compute what was meant: plain Transformers opens it and scores some answers, row by row.
+"""The reload check of an export: plain Transformers opens the saved model and scores probe answers, row by row.
 
-The distances are about numbers, on probes of no meaning; how well a model answers is what evaluations say.
+The distances check the arithmetic on meaningless probes; evaluations measure answer quality.
 """
 
 from collections.abc import Sequence
@@ -29,16 +29,16 @@ _SIDE = 96
 
 
 @dataclass(frozen=True)
-class Apart:
-    """How far the log-probs of answer tokens (nats) of two models are apart, over so many tokens."""
+class LogpDistance:
+    """Distance between two models' answer-token log-probs (nats): largest and mean over `tokens` tokens."""
 
     largest: float
     mean: float
     tokens: int
 
 
-def save_probes(folder: Path, *, is_multimodal: bool) -> list[ScoreRequest]:
-    """The probes, each about a picture of smooth noise that is written to `folder`; without one where nobody sees."""
+def save_probes(folder: Path, *, sees: bool) -> list[ScoreRequest]:
+    """The probe requests, each with a smooth-noise picture written to `folder`; text-only unless `sees`."""
     rng = np.random.default_rng(0)
     items = []
     for number, (prompt, answer) in enumerate(PROBES):
@@ -49,16 +49,16 @@ def save_probes(folder: Path, *, is_multimodal: bool) -> list[ScoreRequest]:
     return items
 
 
-def logps_of(vlm: VLM, items: Sequence[ScoreRequest]) -> torch.Tensor:
-    """Log-probs (nats) of all answer tokens, by Transformers' own forward of each row."""
+def probe_logps(vlm: VLM, items: Sequence[ScoreRequest]) -> torch.Tensor:
+    """Log-probs (nats) of all answer tokens, by Transformers' own forward pass, row by row."""
     with torch.no_grad(), in_format(vlm, False):
         return unbatched_logps(vlm, [encode_row(vlm, item) for item in items]).double().cpu()
 
 
-def reopened(directory: Path, like: VLM) -> VLM:
-    """What plain Transformers makes of a directory, in the dtype that it was saved in."""
-    loader = AutoModelForImageTextToText if like.is_multimodal else AutoModelForCausalLM
-    processor = (AutoProcessor if like.is_multimodal else AutoTokenizer).from_pretrained(directory)
+def reload_saved(directory: Path, like: VLM) -> VLM:
+    """Load a saved directory with plain Transformers, in its saved dtype."""
+    loader = AutoModelForImageTextToText if like.sees else AutoModelForCausalLM
+    processor = (AutoProcessor if like.sees else AutoTokenizer).from_pretrained(directory)
     model: Any = loader.from_pretrained(directory, dtype="auto")
     model = model.to(like.device).eval().requires_grad_(False)
     return replace(
@@ -66,7 +66,7 @@ def reopened(directory: Path, like: VLM) -> VLM:
     )
 
 
-def apart(one: torch.Tensor, other: torch.Tensor) -> Apart:
-    """The distance of two lists of log-probs of the same tokens."""
+def logp_distance(one: torch.Tensor, other: torch.Tensor) -> LogpDistance:
+    """The distance between two lists of log-probs of the same tokens."""
     gaps = (one - other).abs()
-    return Apart(float(gaps.max()), float(gaps.mean()), len(gaps))
+    return LogpDistance(float(gaps.max()), float(gaps.mean()), len(gaps))

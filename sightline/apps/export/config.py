@@ -1,4 +1,4 @@
-"""What `sightline export model` is told beside the model: how weights are kept, and how closely that is checked."""
+"""Settings of `sightline export model`: weight format, and tolerance of the reload check."""
 
 from typing import Literal
 
@@ -10,13 +10,17 @@ Weights = Literal["bfloat16", "float16", "float32", "int8", "int4"]
 
 
 class ExportModelConfig(Config):
-    """The form of the weights, and the check on reload."""
+    """Weight format, reload check, and the card's name and license."""
 
-    weights: Weights = Field(default="bfloat16", description="int8 and int4: linear layers of the language model")
+    weights: Weights = Field(
+        default="bfloat16", description="weight format; int8 and int4 quantize the language model's linear layers"
+    )
     tolerance: float = Field(
         default=1e-3,
         gt=0,
-        description="largest difference of a log-prob (nats) by merging, and by writing and reading again",
+        description="largest log-prob difference (nats) after merging, and after saving and reloading",
     )
-    name: str = Field(default="", max_length=100, description="what the card calls it; empty: the directory's name")
-    license: str = Field(default="other", pattern=r"^[\w.-]+$", description="of the weights; the base model's decides")
+    name: str = Field(default="", max_length=100, description="model name in the card; empty: the directory's name")
+    license: str = Field(
+        default="other", pattern=r"^[\w.-]+$", description="license of the weights; the base model's applies"
+    )

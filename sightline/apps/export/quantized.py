@@ -1,7 +1,7 @@
-"""Weights of linear layers rounded to 8 or 4 bits, in the form that vLLM and Transformers read: compressed-tensors.
+"""Quantization of linear layers to 8 or 4 bits in the compressed-tensors format, which vLLM and Transformers read.
 
-Round to nearest, without calibration data: 8 bits with one scale a row, 4 bits with one for each group of columns.
-Vision, projector and head stay as they are. How much that changes is measured by `check` and told in the card.
+Round to nearest, without calibration data: 8 bits with one scale per row, 4 bits with one per group of columns.
+Vision tower, projector and head stay as they are. `check` measures the effect, and the card reports it.
 """
 
 import importlib.util
@@ -15,20 +15,24 @@ from sightline.models.vlm import VLM
 from sightline.records.store import read_json, write_json
 
 Bits = Literal[4, 8]
-#: Columns that share a scale in 4 bits; the first that divides every layer. Those that fast kernels know.
+#: Columns that share a 4-bit scale, sizes that fast kernels support; the first that divides every layer is used.
 GROUPS = (128, 64, 32)
 
 
 def require_quantizer() -> None:
-    """Raises: InputError: compressed-tensors is not installed."""
+    """Check for compressed-tensors.
+
+    Raises:
+        InputError: it is not installed.
+    """
     if importlib.util.find_spec("compressed_tensors") is None:
         raise InputError("int8 and int4 need compressed-tensors; pip install 'sightline[export]', or export bfloat16")
 
 
 def quantize(vlm: VLM, bits: Bits) -> dict[str, Any]:
-    """Round the weights of the language model's linear layers; the quantization_config for `config.json`.
+    """Quantize the language model's linear layers; returns the quantization_config for `config.json`.
 
-    Until `pack` changes the weights themselves, the model computes with the rounded ones.
+    The model computes with rounded weights; the stored weights change only in `pack`.
 
     Raises:
         InputError: the package is missing, or 4 bits where no group size divides a layer's columns.
@@ -48,37 +52,39 @@ def quantize(vlm: VLM, bits: Bits) -> dict[str, Any]:
     strategy = "channel" if group is None else "group"
     args = QuantizationArgs(num_bits=bits, type="int", symmetric=True, strategy=strategy, group_size=group)
     scheme = QuantizationScheme(targets=["Linear"], weights=args)
-    config = QuantizationConfig(config_groups={"group_0": scheme}, ignore=_left_alone(vlm), format="pack-quantized")
+    config = QuantizationConfig(
+        config_groups={"group_0": scheme}, ignore=_ignored_patterns(vlm), format="pack-quantized"
+    )
     apply_quantization_config(model, config)
     for module in model.modules():
-        told = getattr(module, "quantization_scheme", None)
-        if told is None or told.weights is None:
+        layer_scheme = getattr(module, "quantization_scheme", None)
+        if layer_scheme is None or layer_scheme.weights is None:
             continue
         weight = module.weight.detach().float()
         groups = weight.unflatten(1, (-1, group or weight.shape[1]))
-        scale, zero = calculate_qparams(groups.amin(-1), groups.amax(-1), told.weights)
+        scale, zero = calculate_qparams(groups.amin(-1), groups.amax(-1), layer_scheme.weights)
         module.weight_scale.data = scale.to(module.weight_scale.dtype)
         module.weight_zero_point.data = zero.to(module.weight_zero_point.dtype)
         module.quantization_status = QuantizationStatus.FROZEN
-    made: dict[str, Any] = config.to_dict()
-    return {**made, "quantization_status": "compressed"}
+    settings: dict[str, Any] = config.to_dict()
+    return {**settings, "quantization_status": "compressed"}
 
 
 def pack(vlm: VLM) -> None:
-    """Put the rounded weights into as few bits as they have, in place; the model is to be saved then."""
+    """Pack the rounded weights into their bits, in place; afterwards the model can only be saved."""
     from compressed_tensors.compressors import ModelCompressor
 
     ModelCompressor.from_pretrained_model(vlm.base, quantization_format="pack-quantized").compress_model(vlm.base)
 
 
-def write_quantization(directory: Path, told: dict[str, Any]) -> None:
-    """Put the quantization into the saved model's `config.json`: by patterns, which fit the names of either reader."""
+def write_quantization(directory: Path, settings: dict[str, Any]) -> None:
+    """Write the quantization into the saved model's `config.json`, with patterns that match either reader's names."""
     path = directory / "config.json"
-    write_json(path, {**read_json(path), "quantization_config": told})
+    write_json(path, {**read_json(path), "quantization_config": settings})
 
 
-def _left_alone(vlm: VLM) -> list[str]:
-    """Patterns for all that is not the language model: its siblings, and the head."""
+def _ignored_patterns(vlm: VLM) -> list[str]:
+    """Patterns for everything but the language model: its siblings, and the head."""
     model = vlm.base
     decoder = model.get_decoder()
     path = next(name for name, module in model.named_modules() if module is decoder).split(".")

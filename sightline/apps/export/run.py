@@ -1,7 +1,7 @@
-"""`sightline export model`: model and adapter -> one directory that others open, with card, checksums and a check.
+"""`sightline export model`: model and adapter -> one checkpoint directory with card, checksums and a reload check.
 
-The sum is made in float32, must score as model and adapter do, and is rounded once. What is written is opened again by
-plain Transformers and must score as it was meant to; what rounding changed is measured and told.
+The adapter is merged in float32, must score like model and adapter, and is rounded once. The saved files are reopened
+with plain Transformers and must score the same; the effect of rounding is measured and reported.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import torch
 from peft import PeftModel
 
 from sightline.apps.export.card import CARD, Origins, read_origins, write_card
-from sightline.apps.export.check import Apart, apart, logps_of, reopened, save_probes
+from sightline.apps.export.check import LogpDistance, logp_distance, probe_logps, reload_saved, save_probes
 from sightline.apps.export.config import ExportModelConfig
 from sightline.apps.export.quantized import Bits, pack, quantize, require_quantizer, write_quantization
 from sightline.errors import InputError
@@ -45,37 +45,36 @@ class ExportRequest:
 
 
 def export_model(
-    model: Path, out: Path, config: ExportModelConfig, adapter: Path | None, told: ExportRequest
+    model: Path, out: Path, config: ExportModelConfig, adapter: Path | None, request: ExportRequest
 ) -> Manifest:
-    """Write the model to `out`; the manifest's numbers say how far it is from the model in float32.
+    """Write the model to `out`; the manifest's numbers give its distance from the float32 model.
 
-    The files are written to a hidden folder in `out`, opened again there, and moved into `out` once the model has
-    scored as it should. A model that fails the check is removed.
+    The files are written to a hidden folder in `out`, reopened there, and moved into `out` after the check. A model
+    that fails the check is removed.
 
     Raises:
-        InputError: what the model, the adapter or a quoted directory refuse, a package that is missing, a merged
-            model that does not compute what model and adapter compute, or saved files that do not score as they
-            should when they are opened again.
+        InputError: the model, the adapter or a quoted directory is invalid, a package is missing, the merged model
+            does not compute what model and adapter compute, or the saved files score differently when reopened.
     """
     if config.weights in _BITS:
         require_quantizer()
-    origins = read_origins(model, adapter, told.train, told.pairs, told.evaluations, told.report)
+    origins = read_origins(model, adapter, request.train, request.pairs, request.evaluations, request.report)
     is_new = not (out / MANIFEST).exists()
-    vlm = load_vlm(model, adapter=adapter) if is_new else None  # before the directory is claimed
-    stage = Stage.open(out, "export model", config, _inputs(model, adapter, told))
+    vlm = load_vlm(model, adapter=adapter) if is_new else None  # load it before claiming the directory
+    stage = Stage.open(out, "export model", config, _inputs(model, adapter, request))
     if stage.done:
         return stage.manifest
     vlm = vlm or load_vlm(model, adapter=adapter)
-    with _unchecked(out) as folder, tempfile.TemporaryDirectory() as pictures, no_progress_bars():
-        reloaded, changed = _write(vlm, config, folder, save_probes(Path(pictures), is_multimodal=vlm.is_multimodal))
+    with _staging_folder(out) as folder, tempfile.TemporaryDirectory() as pictures, quiet():
+        reloaded, changed = _write(vlm, config, folder, save_probes(Path(pictures), sees=vlm.sees))
         for path in folder.iterdir():
             path.replace(out / path.name)
     return _finish(stage, origins, reloaded, changed)
 
 
 @contextlib.contextmanager
-def _unchecked(out: Path) -> Iterator[Path]:
-    """A folder for files that nobody may take for the result; it is gone in the end, whatever happens."""
+def _staging_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder for unchecked files; it is always deleted at the end."""
     folder = out / UNCHECKED
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -85,38 +84,40 @@ def _unchecked(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write(vlm: VLM, config: ExportModelConfig, folder: Path, probes: Sequence[ScoreRequest]) -> tuple[Apart, Apart]:
-    """Merge, round and save; how far the saved model is from what was meant, and from the model in float32."""
-    before = logps_of(vlm, probes)
+def _write(
+    vlm: VLM, config: ExportModelConfig, folder: Path, probes: Sequence[ScoreRequest]
+) -> tuple[LogpDistance, LogpDistance]:
+    """Merge, round and save; returns the saved model's distance from the rounded model, and from the float32 model."""
+    before = probe_logps(vlm, probes)
     if isinstance(vlm.model, PeftModel):
-        vlm = replace(vlm, model=merge_adapter(vlm.model), prefixes=ByteLRU())
-        _require(apart(logps_of(vlm, probes), before), config, "the merged model", "model and adapter")
+        vlm = replace(vlm, model=merge_adapter(vlm.model), prefixes=Recent())
+        _require(logp_distance(probe_logps(vlm, probes), before), config, "the merged model", "model and adapter")
     dtype = DTYPES[config.weights if config.weights in DTYPES else "bfloat16"]
-    vlm = replace(_rounded(vlm, dtype), prefixes=ByteLRU())
+    vlm = replace(_round_weights(vlm, dtype), prefixes=Recent())
     quantization = quantize(vlm, cast(Bits, _BITS[config.weights])) if config.weights in _BITS else None
-    meant = logps_of(vlm, probes)
+    meant = probe_logps(vlm, probes)
     if quantization is not None:
         pack(vlm)
     save_model(vlm, folder)
     if quantization is not None:
         write_quantization(folder, quantization)
-    found = logps_of(reopened(folder, vlm), probes)
-    reloaded = apart(found, meant)
-    _require(reloaded, config, "the saved model, opened again by Transformers,", "what was written")
-    return reloaded, apart(found, before)
+    found = probe_logps(reload_saved(folder, vlm), probes)
+    reloaded = logp_distance(found, meant)
+    _require(reloaded, config, "the saved model, reopened with Transformers,", "the model before saving")
+    return reloaded, logp_distance(found, before)
 
 
-def _require(distance: Apart, config: ExportModelConfig, one: str, other: str) -> None:
+def _require(distance: LogpDistance, config: ExportModelConfig, one: str, other: str) -> None:
     """Raise InputError where two models are further apart than the tolerance, or NaN."""
     if not distance.largest <= config.tolerance:
         raise InputError(
-            f"{one} scores {distance.largest:.3g} nats a token apart from {other}, and tolerance is "
-            f"{config.tolerance:g}; nothing was kept. Serve model and adapter apart, or set tolerance"
+            f"{one} differs by {distance.largest:.3g} nats on a token from {other}; the tolerance is "
+            f"{config.tolerance:g}. Nothing was saved: serve model and adapter separately, or raise tolerance"
         )
 
 
 def write_sums(directory: Path) -> int:
-    """Write `SHA256SUMS`, which `sha256sum -c` reads, over all files but itself and the manifest; how many."""
+    """Write `SHA256SUMS` (for `sha256sum -c`) over all files but itself and the manifest; returns their number."""
     names = sorted(
         path.relative_to(directory).as_posix()
         for path in directory.rglob("*")
@@ -127,7 +128,7 @@ def write_sums(directory: Path) -> int:
     return len(names)
 
 
-def _finish(stage: Stage, origins: Origins, reloaded: Apart, changed: Apart) -> Manifest:
+def _finish(stage: Stage, origins: Origins, reloaded: LogpDistance, changed: LogpDistance) -> Manifest:
     out = stage.directory
     config = ExportModelConfig.model_validate(stage.manifest.config)
     size = sum(path.stat().st_size for path in out.glob("*.safetensors"))
@@ -143,14 +144,20 @@ def _finish(stage: Stage, origins: Origins, reloaded: Apart, changed: Apart) -> 
     return stage.finish(counts={"files": write_sums(out), "tokens": changed.tokens}, numbers=numbers)
 
 
-def _rounded(vlm: VLM, dtype: torch.dtype) -> VLM:
-    """Weights alone: buffers, such as the frequencies of rotary positions, are made anew in float32 on loading."""
+def _round_weights(vlm: VLM, dtype: torch.dtype) -> VLM:
+    """Round the parameters only: buffers, such as rotary frequencies, are rebuilt in float32 on loading."""
     for weight in vlm.model.parameters():
         weight.data = weight.data.to(dtype)
     return replace(vlm, dtype=dtype)
 
 
-def _inputs(model: Path, adapter: Path | None, told: ExportRequest) -> dict[str, Path]:
-    named = {"model": model, "adapter": adapter, "train": told.train, "pairs": told.pairs, "report": told.report}
-    named |= {f"eval-{number}": path for number, path in enumerate(told.evaluations)}
+def _inputs(model: Path, adapter: Path | None, request: ExportRequest) -> dict[str, Path]:
+    named = {
+        "model": model,
+        "adapter": adapter,
+        "train": request.train,
+        "pairs": request.pairs,
+        "report": request.report,
+    }
+    named |= {f"eval-{number}": path for number, path in enumerate(request.evaluations)}
     return {name: path for name, path in named.items() if path is not None}

@@ -1,6 +1,7 @@
-"""What there is to label: pairs of a preference dataset, or the answers of two evaluation runs to one benchmark.
+"""The items to label: pairs of a preference dataset, or the answers of two evaluations to one benchmark.
 
-It fills a labels directory once (`items.jsonl` and the pictures); raters' files are `data.labels`'s.
+They are written once, with their pictures, into a labels directory (`items.jsonl`); `data.labels` reads and writes the
+raters' files.
 """
 
 import os
@@ -23,63 +24,65 @@ SAME, EMPTY = "both answers are the same", "an answer is empty"
 
 @dataclass(frozen=True)
 class ItemSource:
-    """Where items come from: one directory of pairs, or two of evaluations with the benchmark to take."""
+    """The source of items: one directory of pairs, or two evaluations and a benchmark."""
 
     places: tuple[Path, ...]
     bench: str | None = None
 
     @property
     def labels(self) -> Path:
-        """Where labels lie unless told otherwise: beside what is labeled."""
+        """The default labels directory, beside the source."""
         first = self.places[0].absolute()
         name = "-".join(place.absolute().name for place in self.places)
         return first.parent / f"{name}-labels"
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A labels directory that this process holds, its items by id, and how many were left out and why."""
+class LabelsDirectory:
+    """A labels directory locked by this process, its items by id, and counts of skipped items by reason."""
 
     folder: Path
     items: dict[str, LabelItem]
     dropped: dict[str, int]
 
 
-def open_labels(source: ItemSource, out: Path, config: LabelConfig, seed: int) -> Opened:
-    """Make a labels directory, or go on with one of the same source, config and seed.
+def open_labels(source: ItemSource, out: Path, config: LabelConfig, seed: int) -> LabelsDirectory:
+    """Create a labels directory, or resume one of the same source, config and seed.
 
     Raises:
-        InputError: what the source holds is no pairs or evaluations, nothing is left to compare, or `out` belongs to
-            something else or to another process.
+        InputError: the source holds neither pairs nor evaluations, nothing is left to compare, or `out` belongs to
+            another run or process.
     """
     dropped: Counter[str] = Counter()
     found = tuple(islice(_comparable(_drafts(source), dropped), config.limit))
     if not found:
-        raise InputError(f"{source.places[0]} holds nothing to compare, left out were {dict(dropped)}; give another")
+        raise InputError(
+            f"{source.places[0]} holds nothing to compare (skipped: {dict(dropped)}); choose another directory"
+        )
     inputs = {f"source_{number}": place for number, place in enumerate(source.places)}
-    asked = _ItemPrompt(bench=source.bench, **config.model_dump())
-    Stage.open(out, "label", asked, inputs, seed)  # it stays open for as long as this process labels
+    stage_config = _LabelStageConfig(bench=source.bench, **config.model_dump())
+    Stage.open(out, "label", stage_config, inputs, seed)  # stays open while this process labels
     if not (out / ITEMS).exists():
-        write_rows(out / ITEMS, (draft.placed(out) for draft in found))
-    return Opened(out, read_items(out), dict(dropped))
+        write_rows(out / ITEMS, (draft.with_images(out) for draft in found))
+    return LabelsDirectory(out, read_items(out), dict(dropped))
 
 
-class _ItemPrompt(LabelConfig):
-    """What decides a labels directory."""
+class _LabelStageConfig(LabelConfig):
+    """The settings that identify a labels directory."""
 
     bench: str | None = None
 
 
 @dataclass(frozen=True)
 class _ItemDraft:
-    """An item whose pictures are still in `folder`; `by_content` where names there may leave it."""
+    """An item whose pictures are still in `folder`; `by_content` if their paths may lead outside it."""
 
     item: LabelItem
     folder: Path
     by_content: bool
 
-    def placed(self, out: Path) -> LabelItem:
-        """The item with its pictures in `out`."""
+    def with_images(self, out: Path) -> LabelItem:
+        """The item with its pictures copied into `out`."""
         where = f"item {self.item.id!r}"
         if not self.by_content:
             images = tuple(adopt_image(self.folder, image, out, where) for image in self.item.images)
@@ -92,7 +95,7 @@ class _ItemDraft:
 def _drafts(source: ItemSource) -> Iterator[_ItemDraft]:
     if len(source.places) == 1:
         if source.bench is not None:
-            raise InputError("--bench names a benchmark of two evaluations; give both directories")
+            raise InputError("--bench needs two evaluations; pass the second with --beside")
         yield from (_ItemDraft(_from_pair(pair), source.places[0], False) for pair in read_pairs(source.places[0]))
         return
     first, second = (read_result(place, _bench(source)) for place in source.places)
@@ -114,7 +117,7 @@ def _from_pair(pair: Pair) -> LabelItem:
 
 
 def _from_runs(first: BenchmarkResult, second: BenchmarkResult, names: Sequence[str]) -> Iterator[LabelItem]:
-    """An item for each sample that both answered."""
+    """One item for each sample that both runs answered."""
     texts = [{answer.sample_id: answer.text for answer in run.answers} for run in (first, second)]
     for sample in first.samples:
         if sample.id in texts[0] and sample.id in texts[1]:
@@ -131,7 +134,7 @@ def _from_runs(first: BenchmarkResult, second: BenchmarkResult, names: Sequence[
 
 
 def _names(places: Sequence[Path]) -> tuple[str, str]:
-    """Names of two runs that tell them apart."""
+    """Distinct names for two runs."""
     first, second = (place.absolute().name for place in places)
     return (first, second) if first != second else (f"{first}-1", f"{second}-2")
 
@@ -140,7 +143,7 @@ def _bench(source: ItemSource) -> str:
     shared = sorted(set(benchmark_names(source.places[0])) & set(benchmark_names(source.places[1])))
     if source.bench is not None and source.bench not in shared:
         raise InputError(
-            f"{source.bench!r} is no benchmark that both evaluations hold (both: {', '.join(shared) or 'none'})"
+            f"{source.bench!r} is not a benchmark of both evaluations (shared: {', '.join(shared) or 'none'})"
         )
     if source.bench is None and len(shared) != 1:
         raise InputError(

@@ -1,37 +1,38 @@
-// The page of `sightline label`, run by Gradio with `element` (ours) and `server` (desk.py, over HTTP).
-// Every text of data and of people goes through textContent: nothing of it is ever markup.
+// The page of `sightline label`, run by Gradio with `element` (ours) and `server` (page.py, over HTTP).
+// All texts from data and people are inserted as textContent, never as markup.
 const root = element.querySelector(".desk");
 const NAME = "sightline-rater";
 const SIDES = ["A", "B"];
+const NO_SERVER = "The server does not respond; nothing was saved. Restart it, then press the key again.";
 let view = null;
 let rater = "";
-let forms = new Map(); // what was noted and not saved yet, by item
-let active = null; // the side whose words the keys move over, or null
+let forms = new Map(); // unsaved annotations, by item
+let active = null; // the side being annotated by keyboard, or null
 let cursor = 0;
 let since = 0;
 let busy = false;
 let note = null; // [text, kind] under the header
 
 function h(tag, attributes, ...children) {
-  const made = document.createElement(tag);
+  const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes || {})) {
     if (value === false || value === null || value === undefined) continue;
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else made.setAttribute(name, value === true ? "" : String(value));
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : String(value));
   }
-  made.append(...children.flat().filter((child) => child !== null && child !== undefined));
-  return made;
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return node;
 }
 
 const key = (name) => h("kbd", {}, name);
 
-async function ask(name, asked) {
+async function ask(name, request) {
   if (busy) return null;
   busy = true;
   try {
-    const answer = await server[name](asked);
+    const answer = await server[name](request);
     if (answer === undefined || answer === null) {
-      say("The server does not answer, so nothing was saved. Start it again, then press the key again.", "bad");
+      say(NO_SERVER, "bad");
       return null;
     }
     if (answer.error) {
@@ -40,7 +41,7 @@ async function ask(name, asked) {
     }
     return answer;
   } catch (error) {
-    say("The server does not answer, so nothing was saved. Start it again, then press the key again.", "bad");
+    say(NO_SERVER, "bad");
     return null;
   } finally {
     busy = false;
@@ -62,7 +63,7 @@ function show(answer) {
   active = null;
   cursor = 0;
   since = performance.now();
-  note = answer.told ? [answer.told, ""] : null;
+  note = answer.notice ? [answer.notice, ""] : null;
   draw();
   window.scrollTo({ top: 0 });
 }
@@ -134,7 +135,7 @@ function gate() {
     "form",
     { class: "gate card", onsubmit: start },
     h("h1", {}, "Which answer is better?"),
-    h("p", {}, "You see a picture, a question and two answers. Their order is drawn anew for each item. Every choice is saved at once; come back under the same name to go on."),
+    h("p", {}, "You see a picture, a question and two answers in random order. Every choice is saved at once; return under the same name to continue."),
     h("label", { for: "rater" }, "Your name"),
     field,
     h("button", { class: "main", type: "submit" }, "Start ", key("Enter")),
@@ -184,7 +185,7 @@ function card(side, number) {
   return h(
     "article",
     { class: classes, "aria-label": "answer " + SIDES[number] },
-    h("h2", {}, h("span", { class: "badge" }, SIDES[number]), chosen ? h("small", {}, "your choice") : null, h("span", { class: "keys" }, key(SIDES[number].toLowerCase()), " to work on it")),
+    h("h2", {}, h("span", { class: "badge" }, SIDES[number]), chosen ? h("small", {}, "your choice") : null, h("span", { class: "keys" }, key(SIDES[number].toLowerCase()), " to annotate")),
     h("p", { class: "text" }, parts),
     config.criteria.map((name) => grading(name, number)),
     config.corrections ? correcting(side, noted, number) : null,
@@ -229,9 +230,9 @@ const nextCriterion = (number) => view.config.criteria.find((name) => form()[num
 function correcting(side, noted, number) {
   if (!noted.open) {
     const open = () => openCorrection(number);
-    return h("button", { class: "link", type: "button", onclick: open }, "put it right ", active === number ? key("c") : null);
+    return h("button", { class: "link", type: "button", onclick: open }, "correct it ", active === number ? key("c") : null);
   }
-  const area = h("textarea", { rows: 3, maxlength: 20000, "aria-label": "answer " + SIDES[number] + ", put right", "data-side": number });
+  const area = h("textarea", { rows: 3, maxlength: 20000, "aria-label": "correction of answer " + SIDES[number], "data-side": number });
   area.value = noted.correction === null ? side.text : noted.correction;
   noted.correction = area.value;
   area.addEventListener("input", () => {
@@ -242,7 +243,7 @@ function correcting(side, noted, number) {
     noted.correction = null;
     draw();
   };
-  return h("div", { class: "correction" }, area, h("button", { class: "link", type: "button", onclick: close }, "leave it as it was"));
+  return h("div", { class: "correction" }, area, h("button", { class: "link", type: "button", onclick: close }, "discard correction"));
 }
 
 function openCorrection(number) {
@@ -263,12 +264,12 @@ function bar() {
     h(
       "div",
       { class: "verdicts" },
-      move("←", "item before", item.place - 1, item.place === 0),
+      move("←", "previous item", item.place - 1, item.place === 0),
       verdict("left", "A is better", "1", "main"),
       verdict("right", "B is better", "2", "main"),
       verdict("tie", "tie", "t"),
       verdict("skip", "skip", "s"),
-      move("→", "item after", item.place + 1, item.place + 1 >= view.count),
+      move("→", "next item", item.place + 1, item.place + 1 >= view.count),
     ),
     h("p", { class: "help" }, help()),
   ];
@@ -276,11 +277,11 @@ function bar() {
 }
 
 function help() {
-  if (active === null) return [key("←"), key("→"), " items  ", key("n"), " next open one  ", key("a"), key("b"), " work on an answer"];
+  if (active === null) return [key("←"), key("→"), " items  ", key("n"), " next unrated  ", key("a"), key("b"), " annotate an answer"];
   const parts = [];
   if (view.config.marks) parts.push(key("←"), key("→"), " word  ", key("space"), " not in the picture  ");
   if (view.config.criteria.length) parts.push(key(`${view.config.lowest}–${view.config.highest}`), " grade  ");
-  if (view.config.corrections) parts.push(key("c"), " put right  ");
+  if (view.config.corrections) parts.push(key("c"), " correct  ");
   return [...parts, key("Esc"), " done"];
 }
 
@@ -289,8 +290,8 @@ function finished() {
     "section",
     { class: "gate card" },
     h("h1", {}, "All done, thank you."),
-    h("p", {}, `You have spoken of all ${view.count} items. Everything is saved; this window can be closed.`),
-    h("button", { type: "button", class: "main", onclick: () => go(view.count - 1) }, "Look back ", key("←")),
+    h("p", {}, `All ${view.count} items are rated and saved; you can close this window.`),
+    h("button", { type: "button", class: "main", onclick: () => go(view.count - 1) }, "Review ", key("←")),
   );
 }
 
@@ -305,7 +306,7 @@ function onAnswer(event) {
   else if (event.key === " " && words) return toggle(active, cursor), true;
   else if (event.key === "c" && view.config.corrections) return openCorrection(active), true;
   else if (name !== undefined && digit >= view.config.lowest && digit <= view.config.highest) form()[active].grades[name] = digit;
-  // A digit too many must not choose an answer by mistake.
+  // An extra digit must not choose an answer by mistake.
   else return !Number.isNaN(digit) && view.config.criteria.length > 0;
   draw();
   return true;

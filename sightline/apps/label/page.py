@@ -1,6 +1,6 @@
-"""The page of `sightline label`: a desk behind Gradio. What is shown is `page.js`, every text of it as text.
+"""The Gradio page of `sightline label`. `page.js` renders it, and inserts all texts as plain text.
 
-The browser asks four functions and gets plain JSON; a sentence under `error` is for the rater's eyes.
+The browser calls four functions that return JSON; a message under `error` is shown to the rater.
 """
 
 from collections.abc import Callable
@@ -9,76 +9,68 @@ from typing import Any
 
 from sightline.apps.guard import BindAddress
 from sightline.apps.label.items import ItemSource, open_labels
-from sightline.apps.label.session import LabelConfig, LabelingSession, form_of
-from sightline.apps.web import gradio_quietly, guarded, open_door, page_file, serve
+from sightline.apps.label.session import LabelConfig, LabelingSession, parse_form
+from sightline.apps.web import guard_page, import_gradio, open_socket, page_file, picture_uri, serve
 from sightline.errors import InputError
-from sightline.records.store import private_umask
-from sightline.report.gallery import data_uri
-
-#: Longest side and bytes of a picture on the page; larger ones are shrunk for the screen, not on disk.
-MAX_SIDE, MAX_BYTES = 1600, 2_000_000
+from sightline.records.store import private_files
 
 
 def run_label(
-    source: ItemSource, out: Path, config: LabelConfig, seed: int, door: BindAddress, tell: Callable[[str], None]
+    source: ItemSource, out: Path, config: LabelConfig, seed: int, address: BindAddress, log: Callable[[str], None]
 ) -> None:
     """Serve the page over a labels directory until Ctrl-C.
 
     Raises:
-        InputError: what `open_labels` and `open_door` refuse, or Gradio is not installed.
+        InputError: as `open_labels` and `open_socket`, or Gradio is not installed.
     """
     scratch = out / "work"
-    gradio = gradio_quietly(scratch)
-    with open_door(door) as listening, private_umask():
+    gradio = import_gradio(scratch)
+    with open_socket(address) as listening, private_files():
         opened = open_labels(source, out, config, seed)
-        desk = LabelingSession(out, tuple(opened.items.values()), config, seed, _shown)
+        session = LabelingSession(out, tuple(opened.items.values()), config, seed, picture_uri)
         left_out = f", left out {opened.dropped}" if opened.dropped else ""
-        tell(f"labels: {out} ({len(desk.items)} items{left_out})")
-        app = guarded(gradio, page(gradio, desk), door, css=page_file("label/page.css"), title="label")
-        serve(app, door, listening, name="label", scratch=scratch, tell=tell)
+        log(f"labels: {out} ({len(session.items)} items{left_out})")
+        app = guard_page(gradio, page(gradio, session), address, css=page_file("label/page.css"), title="label")
+        serve(app, address, listening, name="label", scratch=scratch, log=log)
 
 
-def page(gradio: Any, desk: LabelingSession) -> Any:
-    """The Gradio blocks of a desk."""
+def page(gradio: Any, session: LabelingSession) -> Any:
+    """Build the Gradio blocks of a labeling session."""
     with gradio.Blocks(analytics_enabled=False, title="Sightline: label", fill_width=True) as blocks:
         gradio.HTML(
             html_template='<div class="desk"></div>',
             js_on_load=page_file("label/page.js"),
-            server_functions=answers_of(desk),
+            server_functions=page_functions(session),
             apply_default_css=False,
             elem_id="label",
         )
     return blocks
 
 
-def answers_of(desk: LabelingSession) -> list[Callable[[Any], dict[str, Any]]]:
-    """What the browser may ask; each takes one JSON object, and a mistake is answered by a sentence."""
+def page_functions(session: LabelingSession) -> list[Callable[[Any], dict[str, Any]]]:
+    """The functions the browser may call; each takes one JSON object, and reports bad input under `error`."""
 
-    def enter(asked: Any) -> dict[str, Any]:
-        return _answered(lambda: desk.enter(str(asked["rater"])))
+    def enter(request: Any) -> dict[str, Any]:
+        return _json_or_error(lambda: session.enter(str(request["rater"])))
 
-    def turn_to(asked: Any) -> dict[str, Any]:
-        return _answered(lambda: desk.turn_to(str(asked["rater"]), int(asked["place"])))
+    def turn_to(request: Any) -> dict[str, Any]:
+        return _json_or_error(lambda: session.turn_to(str(request["rater"]), int(request["place"])))
 
-    def next_open(asked: Any) -> dict[str, Any]:
-        return _answered(lambda: desk.next_open(str(asked["rater"]), int(asked["place"])))
+    def next_open(request: Any) -> dict[str, Any]:
+        return _json_or_error(lambda: session.next_open(str(request["rater"]), int(request["place"])))
 
-    def keep(asked: Any) -> dict[str, Any]:
-        return _answered(lambda: desk.keep(form_of(asked)))
+    def keep(request: Any) -> dict[str, Any]:
+        return _json_or_error(lambda: session.keep(parse_form(request)))
 
     return [enter, turn_to, next_open, keep]
 
 
-def _answered(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _json_or_error(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         return work()
     except InputError as error:
         return {"error": " ".join(str(error).split())}
     except OSError as error:
-        return {"error": f"Nothing was saved: {error.strerror or error}. Make room on the disk, then try again."}
+        return {"error": f"Not saved: {error.strerror or error}. Free disk space, then try again."}
     except (KeyError, TypeError, ValueError, OverflowError):
-        return {"error": "The page asked for something unknown; reload it."}
-
-
-def _shown(path: Path) -> str | None:
-    return data_uri(path, side=MAX_SIDE, size=MAX_BYTES)
+        return {"error": "The page sent an unknown request; reload it."}

@@ -1,7 +1,7 @@
-"""A desk where raters sit: which item each sees, in which order its answers stand, and what of a form is kept.
+"""A labeling session: the item each rater sees, the order of its answers, and the forms that are saved.
 
-It knows no page and no server; what it gives and takes is plain JSON. Answers stand in an order that is drawn for each
-rater and item from the seed, and it is written into the row: nobody can learn that the better one is always left.
+Independent of page and server; input and output are plain JSON. The order of the answers is drawn from the seed for
+each rater and item and saved in the row, so that position gives no hint about quality.
 """
 
 import hashlib
@@ -23,21 +23,21 @@ from sightline.records import IMAGE, AnswerAnnotation, LabelItem, Rating, Row
 
 
 class LabelConfig(Config):
-    """Settings of a labels directory, fixed when it is made, so that all its rows answer the same questions."""
+    """Settings of a labels directory, fixed when it is created, so that all its rows are comparable."""
 
-    criteria: tuple[str, ...] = Field(default=(), max_length=9, description="what each answer is graded by")
-    lowest: int = Field(default=1, ge=0, le=8, description="the worst grade")
-    highest: int = Field(default=5, ge=1, le=9, description="the best grade")
-    marks: bool = Field(default=True, description="words that are not in the picture can be marked")
-    corrections: bool = Field(default=True, description="an answer can be put right")
-    limit: int | None = Field(default=None, ge=1, description="only the first so many items")
+    criteria: tuple[str, ...] = Field(default=(), max_length=9, description="criteria by which each answer is graded")
+    lowest: int = Field(default=1, ge=0, le=8, description="worst grade")
+    highest: int = Field(default=5, ge=1, le=9, description="best grade")
+    marks: bool = Field(default=True, description="let raters mark words that are not in the picture")
+    corrections: bool = Field(default=True, description="let raters correct an answer")
+    limit: int | None = Field(default=None, ge=1, description="use only the first N items")
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.lowest >= self.highest:
             raise ValueError("lowest must be below highest")
         if len(set(self.criteria)) < len(self.criteria) or not all(name.strip() for name in self.criteria):
-            raise ValueError("criteria must have names, each another")
+            raise ValueError("criteria must have distinct, non-empty names")
         return self
 
 
@@ -48,7 +48,7 @@ _TO_VERDICT: dict[str, tuple[str, str]] = {"left": ("first", "second"), "right":
 
 
 class SideForm(Row):
-    """What was noted on the answer on one side of the screen; marked words by number."""
+    """The annotations of the answer on one side of the screen; marked words by number."""
 
     marks: tuple[int, ...] = Field(default=(), max_length=20_000)
     correction: str | None = Field(default=None, max_length=LONGEST)
@@ -56,7 +56,7 @@ class SideForm(Row):
 
 
 class Form(Row):
-    """What a page sends for one item; sides as they stood on the screen, the left (or upper) one first."""
+    """The form a page sends for one item; sides in screen order, the left (or upper) one first."""
 
     rater: str
     item: str
@@ -66,19 +66,20 @@ class Form(Row):
 
 
 def is_swapped(seed: int, rater: str, item: str) -> bool:
-    """Whether the second answer stands first: a fair coin for each (seed, rater, item)."""
+    """Whether the second answer is shown first: a fair coin for each (seed, rater, item)."""
     return bool(hashlib.sha256(f"{seed}\0{rater}\0{item}".encode()).digest()[0] & 1)
 
 
-def rating_of(form: Form, item: LabelItem, config: LabelConfig, swapped: bool) -> Rating:
-    """The row of a form, in the item's own order.
+def to_rating(form: Form, item: LabelItem, config: LabelConfig, swapped: bool) -> Rating:
+    """Convert a form to a row in the item's own order.
 
     Raises:
-        InputError: a word, criterion or grade that the item or the config lacks.
+        InputError: a word, criterion or grade that the item or the config does not have.
     """
     order = (item.second, item.first) if swapped else (item.first, item.second)
     noted = [
-        _noted(side, answer.text, config, f"item {item.id!r}") for side, answer in zip(form.sides, order, strict=True)
+        _to_annotation(side, answer.text, config, f"item {item.id!r}")
+        for side, answer in zip(form.sides, order, strict=True)
     ]
     first, second = reversed(noted) if swapped else noted
     verdict = _TO_VERDICT[form.verdict][swapped] if form.verdict in _TO_VERDICT else form.verdict
@@ -86,7 +87,7 @@ def rating_of(form: Form, item: LabelItem, config: LabelConfig, swapped: bool) -
     return Rating(
         item=item.id,
         rater=form.rater,
-        verdict=verdict,  # type: ignore[arg-type]  # pydantic looks
+        verdict=verdict,  # type: ignore[arg-type]  # validated by pydantic
         swapped=swapped,
         first=first,
         second=second,
@@ -96,9 +97,9 @@ def rating_of(form: Form, item: LabelItem, config: LabelConfig, swapped: bool) -
 
 @dataclass
 class LabelingSession:
-    """The items of one labels directory, and the raters who were there since the start.
+    """The items of one labels directory, and the files of the raters seen so far.
 
-    `picture` gives a picture as something that a page can show, or None where it cannot be opened.
+    `picture` converts a picture for the page, or returns None if it cannot be opened.
     """
 
     folder: Path
@@ -110,25 +111,25 @@ class LabelingSession:
     lock: Lock = field(default_factory=Lock)
 
     def enter(self, name: str) -> dict[str, Any]:
-        """The view of a rater who sits down: his first item without a word of his."""
+        """The view at the start: the rater's first unrated item."""
         with self.lock:
             file = self._file(name)
-            torn = f"A line that was cut off was moved to {file.torn.name}." if file.torn else ""
-            return {**self._view(file, self._next_open(file, 0)), "told": torn}
+            torn = f"Moved a truncated line to {file.torn.name}." if file.torn else ""
+            return {**self._view(file, self._next_open(file, 0)), "notice": torn}
 
     def turn_to(self, name: str, place: int) -> dict[str, Any]:
-        """The view of the item at a place, counted from 0; places beyond the ends are the ends."""
+        """The view of the item at a position from 0; positions are clamped to the ends."""
         with self.lock:
             return self._view(self._file(name), min(max(place, 0), len(self.items) - 1))
 
     def next_open(self, name: str, place: int) -> dict[str, Any]:
-        """The view of the next item, from a place on, that the rater has not spoken of."""
+        """The view of the rater's next unrated item from a position on."""
         with self.lock:
             file = self._file(name)
             return self._view(file, self._next_open(file, max(place, 0)))
 
     def keep(self, form: Form) -> dict[str, Any]:
-        """Put a form on disk; then the view of the next open item."""
+        """Save a form; returns the view of the next unrated item."""
         with self.lock:
             place = next((place for place, item in enumerate(self.items) if item.id == form.item), None)
             if place is None:
@@ -136,7 +137,7 @@ class LabelingSession:
             file = self._file(form.rater)
             item = self.items[place]
             swapped = is_swapped(self.seed, file.rater, item.id)
-            file.add(rating_of(form.model_copy(update={"rater": file.rater}), item, self.config, swapped))
+            file.add(to_rating(form.model_copy(update={"rater": file.rater}), item, self.config, swapped))
             return self._view(file, self._next_open(file, place + 1))
 
     def _file(self, name: str) -> RaterFile:
@@ -150,7 +151,7 @@ class LabelingSession:
         return next((number for number in around if self.items[number].id not in file.latest), None)
 
     def _view(self, file: RaterFile, place: int | None) -> dict[str, Any]:
-        """What a page shows: how far the rater is, and the item at a place; none where all is done."""
+        """The rater's progress and the item at a position; no item when all are rated."""
         seen = {
             "rater": file.rater,
             "count": len(self.items),
@@ -172,34 +173,34 @@ class LabelingSession:
                 "id": item.id,
                 "place": place,
                 "images": [self.picture(self.folder / image) for image in item.images],
-                "history": [{"role": turn.role, "text": _told(turn.text)} for turn in item.history],
-                "prompt": _told(item.prompt),
+                "history": [{"role": turn.role, "text": _without_image_marks(turn.text)} for turn in item.history],
+                "prompt": _without_image_marks(item.prompt),
                 "sides": [_side(text, noted) for text, noted in (reversed(sides) if swapped else sides)],
-                "verdict": None if rating is None else _shown(rating.verdict, swapped),
+                "verdict": None if rating is None else _to_screen(rating.verdict, swapped),
             }
         }
 
 
-def form_of(sent: object) -> Form:
-    """A form as it came in; an InputError where it is none."""
+def parse_form(sent: object) -> Form:
+    """Validate a form; InputError if it is invalid."""
     try:
         return Form.model_validate(sent)
     except ValidationError as error:
-        raise InputError(f"the form cannot be kept: {describe(error, Form)}; reload the page") from error
+        raise InputError(f"the form cannot be saved: {describe(error, Form)}; reload the page") from error
 
 
-def _noted(side: SideForm, text: str, config: LabelConfig, where: str) -> AnswerAnnotation:
+def _to_annotation(side: SideForm, text: str, config: LabelConfig, where: str) -> AnswerAnnotation:
     for name, grade in side.grades.items():
         if name not in config.criteria or not config.lowest <= grade <= config.highest:
             raise InputError(
-                f"{where}: grade {grade} of {name[:60]!r} is none of {config.lowest} to {config.highest} by "
+                f"{where}: grade {grade} for {name[:60]!r} is not one of {config.lowest} to {config.highest} for "
                 f"{', '.join(config.criteria) or 'no criterion'}; reload the page"
             )
     if side.marks and not config.marks:
-        raise InputError(f"{where}: words are not marked here; reload the page")
+        raise InputError(f"{where}: marking words is disabled; reload the page")
     correction = (side.correction or "").strip()
     if correction and not config.corrections:
-        raise InputError(f"{where}: answers are not put right here; reload the page")
+        raise InputError(f"{where}: corrections are disabled; reload the page")
     try:
         marks = words_to_spans(text, side.marks)
     except ValueError as error:
@@ -218,12 +219,12 @@ def _side(text: str, noted: AnswerAnnotation) -> dict[str, Any]:
     }
 
 
-def _shown(verdict: str, swapped: bool) -> str:
-    """A verdict in the order of the screen."""
+def _to_screen(verdict: str, swapped: bool) -> str:
+    """A verdict in screen order."""
     back = {names[swapped]: side for side, names in _TO_VERDICT.items()}
     return back.get(verdict, verdict)
 
 
-def _told(text: str) -> str:
-    """A text without the marks of pictures, which stand beside it."""
+def _without_image_marks(text: str) -> str:
+    """The text without image markers; pictures are shown beside it."""
     return text.replace(IMAGE, " ").strip()

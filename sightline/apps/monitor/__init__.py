@@ -1,4 +1,4 @@
-"""Watching a served model: is what it is asked and what it answers still what the baseline was?
+"""Drift monitoring of a served model: compares its requests and answers with a baseline.
 
-`betting` is the mathematics, `measures` the numbers of a row, `run` the incremental reading, `page` what people see.
+`betting` has the tests, `measures` the numbers of a log row, `run` the incremental reading, `page` the HTML page.
 """

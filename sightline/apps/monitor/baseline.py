@@ -1,6 +1,6 @@
-"""What a served model is compared with: the log of a calm time, or an evaluation, both as rows of a log.
+"""The baseline of a monitor: an earlier log, or an evaluation converted to log rows.
 
-An evaluation's pictures are opened and measured as the server's door measures them.
+An evaluation's pictures are measured as the proxy measures those of requests.
 """
 
 from collections.abc import Iterator
@@ -26,10 +26,10 @@ from sightline.records.store import read_rows
 
 
 def baseline_hash(place: Path, benchmarks: tuple[str, ...]) -> str:
-    """A hash of what a baseline says.
+    """A hash of a baseline's contents.
 
     Raises:
-        InputError: the place is neither a log nor an evaluation, or lacks a benchmark.
+        InputError: `place` is neither a log nor an evaluation, or lacks a benchmark.
     """
     if is_log(place):
         files = [log_file(place, number) for number in log_numbers(place)]
@@ -39,7 +39,7 @@ def baseline_hash(place: Path, benchmarks: tuple[str, ...]) -> str:
 
 
 def read_baseline(place: Path, benchmarks: tuple[str, ...]) -> Iterator[LoggedRequest]:
-    """The rows of a baseline; errors as `baseline_hash`, and those of a broken row."""
+    """The rows of a baseline; raises as `baseline_hash`, and for a broken row."""
     if is_log(place):
         yield from (row for row, _ in read_log(place) if row.status == 200)
         return
@@ -64,7 +64,7 @@ def _names(place: Path, benchmarks: tuple[str, ...]) -> list[str]:
 def _row(key: str, sample: Sample, answer: Answer, folder: Path, pictures: dict[str, LoggedPicture]) -> LoggedRequest:
     for name in sample.images:
         if name not in pictures:
-            # Paths of an evaluation may lead out of its folder, to where the benchmark's pictures are.
+            # Paths in an evaluation may lead outside its folder, to the benchmark's pictures.
             path = (folder / name).resolve()
             opened = open_image(path, f"{folder / SAMPLES} (id {sample.id!r})")
             pictures[name] = measure_picture(opened, path.read_bytes())
@@ -85,8 +85,8 @@ def _row(key: str, sample: Sample, answer: Answer, folder: Path, pictures: dict[
     )
 
 
-def samples_of(place: Path, benchmarks: tuple[str, ...]) -> Iterator[tuple[str, Sample, Path]]:
-    """An evaluation's samples by the id of their row, with the folder of their pictures; nothing for a log."""
+def evaluation_samples(place: Path, benchmarks: tuple[str, ...]) -> Iterator[tuple[str, Sample, Path]]:
+    """An evaluation's samples: row id, sample, and folder of its pictures; nothing for a log."""
     if is_log(place):
         return
     for name in _names(place, benchmarks):

@@ -1,6 +1,6 @@
-"""A judge that looks at a sample of answers: which rows, with what truth, and whether an answer hallucinates.
+"""Judging a sample of answers for hallucination, with ground truth where the picture is known.
 
-Truth comes from samples whose picture has the same bytes: a lab's scenes, or whatever somebody has annotated.
+Ground truth comes from samples whose picture has the same bytes, such as lab scenes or an annotated dataset.
 """
 
 import hashlib
@@ -22,52 +22,54 @@ from sightline.records.hashing import hash_file
 from sightline.records.ratings import LoggedRequest
 from sightline.records.rows import Sample
 
-#: A sample and where its pictures are.
+#: A sample and the folder of its pictures.
 Known = tuple[Sample, Path]
 
 
 class SampledJudge(Config):
-    """A judge that looks at a sample of the answers; an answer is bad where its score is below a limit."""
+    """A judge for a sample of the answers; scores below a limit count as hallucinations."""
 
     judge: JudgeConfig
-    aspect: str = Field(default="", description="which of a verdict's aspects is looked at; empty: its score")
+    aspect: str = Field(default="", description="aspect of the verdict to use; empty: its score")
     below: float = Field(description="scores or aspects below this are hallucinations")
-    share: float = Field(default=1.0, gt=0, le=1, description="of the answers, drawn by the hash of their ids")
-    most: int = Field(default=500, gt=0, description="answers judged in one run of the command at most: the budget")
-    batch_size: int = Field(default=32, gt=0, description="answers judged together")
+    share: float = Field(
+        default=1.0, gt=0, le=1, description="share of answers to judge, drawn by the hash of their ids"
+    )
+    most: int = Field(default=500, gt=0, description="most answers judged per run of the command")
+    batch_size: int = Field(default=32, gt=0, description="answers judged per batch")
 
 
 @dataclass
 class Truth:
-    """What is known of pictures: by the hashes of a row's pictures, and by those with the prompt."""
+    """Samples with ground truth, by the hashes of their pictures, and by these and the prompt."""
 
     by_pictures: dict[tuple[str, ...], Known] = field(default_factory=dict)
     by_prompt: dict[tuple[tuple[str, ...], str], Known] = field(default_factory=dict)
 
     @classmethod
     def read(cls, place: Path | None) -> "Truth":
-        """That of a folder of samples."""
-        made = cls()
+        """Read a samples directory."""
+        truth = cls()
         if place is not None:
             folder = samples_file(place).parent
-            made.add((sample, folder) for sample in read_samples(place))
-        return made
+            truth.add((sample, folder) for sample in read_samples(place))
+        return truth
 
     def add(self, known: Iterable[Known]) -> None:
-        """Take samples in; the first of a picture counts for other prompts."""
+        """Add samples; the first one of a picture is used for other prompts."""
         for sample, folder in known:
             pictures = tuple(hash_file(folder / name) for name in sample.images)
             self.by_pictures.setdefault(pictures, (sample, folder))
             self.by_prompt.setdefault((pictures, sample.prompt), (sample, folder))
 
-    def of(self, row: LoggedRequest) -> Known | None:
-        """The sample of a row: of the same prompt where there is one, else of the same pictures."""
+    def find(self, row: LoggedRequest) -> Known | None:
+        """The sample of a row: with the same prompt if there is one, else with the same pictures."""
         pictures = tuple(picture.sha256 for picture in row.images)
         return self.by_prompt.get((pictures, row.prompt or "")) or self.by_pictures.get(pictures)
 
 
 class Sampler:
-    """Judges rows within a budget; `log` is where the pictures of rows are kept, None where truth alone has them."""
+    """Judges rows within a budget."""
 
     def __init__(self, config: SampledJudge, truth: Truth, model: Path | None, scratch: Path, seed: int) -> None:
         self._config, self._truth, self._seed, self._left = config, truth, seed, config.most
@@ -77,40 +79,43 @@ class Sampler:
         self.unscored = 0
 
     def draw(self, rows: Sequence[LoggedRequest]) -> list[LoggedRequest]:
-        """Those of the rows that will be judged: by the hash of their ids, until the budget is spent."""
+        """Draw the rows to judge by the hash of their ids, until the budget is used up."""
         drawn = [row for row in rows if row.answer is not None and row.prompt is not None and self._is_drawn(row.id)]
         drawn = drawn[: self._left]
         self._left -= len(drawn)
         return drawn
 
     def judge(self, rows: Sequence[LoggedRequest], log: Path | None) -> dict[str, float | None]:
-        """1 for a hallucinating answer, 0 for another, None where the judge or its picture is missing."""
-        asked = {row.id: one for row in rows if (one := self._asked(row, log)) is not None}
-        made: dict[str, float | None] = {row.id: None for row in rows}
-        ids, size = list(asked), self._config.batch_size
+        """1 for a hallucinating answer, 0 for another, None if it is unscored or its picture is missing.
+
+        `log` is the directory with the rows' pictures; without it, only known samples are judged.
+        """
+        inputs = {row.id: one for row in rows if (one := self._judge_input(row, log)) is not None}
+        results: dict[str, float | None] = {row.id: None for row in rows}
+        ids, size = list(inputs), self._config.batch_size
         for start in range(0, len(ids), size):
             part = ids[start : start + size]
-            verdicts = self._judge.score([asked[key] for key in part])
+            verdicts = self._judge.score([inputs[key] for key in part])
             for key, verdict in zip(part, verdicts, strict=True):
                 score = verdict.aspects.get(self._config.aspect) if self._config.aspect else verdict.score
-                made[key] = None if verdict.score is None or score is None else float(score < self._config.below)
-        self.unscored += sum(value is None for value in made.values())
-        return made
+                results[key] = None if verdict.score is None or score is None else float(score < self._config.below)
+        self.unscored += sum(value is None for value in results.values())
+        return results
 
     def renew(self) -> None:
-        """The budget is whole again: the baseline has its own."""
+        """Reset the budget; the baseline has a separate one."""
         self._left, self.unscored = self._config.most, 0
 
     def _is_drawn(self, key: str) -> bool:
         digest = hashlib.sha256(f"{self._seed}/judge/{key}".encode()).digest()
         return int.from_bytes(digest[:8], "little") < self._config.share * 2**64
 
-    def _asked(self, row: LoggedRequest, log: Path | None) -> JudgeInput | None:
-        known = self._truth.of(row)
+    def _judge_input(self, row: LoggedRequest, log: Path | None) -> JudgeInput | None:
+        known = self._truth.find(row)
         if known is not None:
             sample, folder = known
             images = tuple(folder / name for name in sample.images)
-            # Of another prompt the truth of the picture holds, and the reference does not.
+            # For another prompt the picture's truth applies, but not the reference.
             reference = sample.reference if sample.prompt == row.prompt else None
             truth = sample.truth
         else:

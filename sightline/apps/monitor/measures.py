@@ -1,7 +1,7 @@
-"""What is watched: numbers of one row of a log, each put on a fixed grid so that ranks can be kept as counts.
+"""The monitored numbers of a log row, each on a fixed grid so that ranks can be stored as counts.
 
-Grids know nothing of the data: a transform that did would tie the baseline's numbers to themselves. How ranks become
-alarms is `betting`.
+Grids do not depend on the data: a fitted transform would make the baseline's numbers dependent. `betting` turns ranks
+into alarms.
 """
 
 import math
@@ -16,9 +16,9 @@ HALLUCINATION = "hallucination"
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of a row, None where the row has none. `steps` is how many grid steps a unit of `on_grid(value)` has.
+    """A number of a row, or None. `steps` is the number of grid steps per unit of `on_grid(value)`.
 
-    `once` says that it is about pictures, each of which counts once.
+    `once` marks picture measures: each picture counts once.
     """
 
     name: str
@@ -38,7 +38,7 @@ def _log2(value: float) -> float:
     return math.log2(1 + value)
 
 
-def _of_picture(look: Callable[[LoggedPicture], float]) -> Callable[[LoggedRequest], float | None]:
+def _picture_value(look: Callable[[LoggedPicture], float]) -> Callable[[LoggedRequest], float | None]:
     return lambda row: look(row.images[0]) if row.images else None
 
 
@@ -52,15 +52,15 @@ MEASURES: tuple[Measure, ...] = (
         "picture_size",
         "Side of a picture, pixels",
         "number",
-        _of_picture(lambda one: math.sqrt(one.width * one.height)),
+        _picture_value(lambda one: math.sqrt(one.width * one.height)),
         _log2,
         8,
         once=True,
     ),
-    Measure("brightness", "Brightness", "share", _of_picture(lambda one: one.brightness), steps=256, once=True),
-    Measure("contrast", "Contrast", "share", _of_picture(lambda one: one.contrast), steps=256, once=True),
-    Measure("saturation", "Saturation", "share", _of_picture(lambda one: one.saturation), steps=256, once=True),
-    Measure("detail", "Detail", "share", _of_picture(lambda one: one.detail), steps=1024, once=True),
+    Measure("brightness", "Brightness", "share", _picture_value(lambda one: one.brightness), steps=256, once=True),
+    Measure("contrast", "Contrast", "share", _picture_value(lambda one: one.contrast), steps=256, once=True),
+    Measure("saturation", "Saturation", "share", _picture_value(lambda one: one.saturation), steps=256, once=True),
+    Measure("detail", "Detail", "share", _picture_value(lambda one: one.detail), steps=1024, once=True),
     Measure(
         "answer_words",
         "Words of an answer",
@@ -80,20 +80,20 @@ MEASURES: tuple[Measure, ...] = (
 )
 
 
-def vocabulary(known: Iterable[TextStats]) -> Measure:
-    """How surprising a prompt's words are under those of some baseline prompts: mean nats a word, by hashed buckets.
+def vocabulary(known: Iterable[Wording]) -> Measure:
+    """The mean surprise of a prompt's words under baseline prompts, in nats per word, over hashed buckets.
 
-    The prompts that are learned from must not be ranked as well.
+    Prompts used for fitting must not be ranked as well.
     """
     counts = [1.0] * BUCKETS  # Laplace's rule
     for wording in known:
         for bucket, count in wording.buckets.items():
             counts[bucket] += count
-    return vocabulary_of(counts)
+    return vocabulary_from_counts(counts)
 
 
-def vocabulary_of(counts: list[float]) -> Measure:
-    """As `vocabulary`, of the counts with one added to each."""
+def vocabulary_from_counts(counts: list[float]) -> Measure:
+    """As `vocabulary`, from bucket counts with one added to each."""
     total = sum(counts)
     surprise = [-math.log(count / total) for count in counts]
 
@@ -107,5 +107,5 @@ def vocabulary_of(counts: list[float]) -> Measure:
 
 
 def hallucination() -> Measure:
-    """What the judge says; its values come from outside the row."""
+    """The judge's verdict; its values are computed outside the row."""
     return Measure(HALLUCINATION, "Hallucinating answers (sampled, judged)", "share", lambda _: None)

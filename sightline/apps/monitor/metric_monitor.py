@@ -1,6 +1,6 @@
-"""One number under watch: its ranks, its wealth, the share's confidence sequence, and its alarm, as plain state.
+"""The monitor of one number: ranks, wealth, confidence sequence and alarm.
 
-What it knows goes into JSON and back without loss, so that reading a log in parts is reading it whole.
+Its state round-trips through JSON without loss, so that reading a log in parts equals reading it at once.
 """
 
 import hashlib
@@ -15,15 +15,15 @@ from sightline.apps.monitor.measures import Measure
 from sightline.records.ratings import LoggedRequest
 from sightline.records.rows import Row
 
-#: Points of a wealth's history that are kept for the page; beyond, every second one is left out.
+#: Most history points kept for the page; beyond it, every second point is dropped.
 _POINTS = 400
 
 
 @dataclass
 class MetricMonitor:
-    """A measure's state. `baseline` and `stream` are (count, sum) of its values; `bar` the log-wealth of an alarm.
+    """The state of one measure. `baseline` and `stream` are (count, sum); `bar` is the log-wealth that raises an alarm.
 
-    `history` has (values seen, log-wealth); `alarm` the row at which the bar was reached, with its time.
+    `history` has (values seen, log-wealth); `alarm` the row that reached the bar, with its time.
     """
 
     measure: Measure
@@ -31,14 +31,14 @@ class MetricMonitor:
     seed: int
     ranks: Ranks
     baseline: tuple[int, float]
-    wealth: Wealth = field(default_factory=Wealth.fresh)
+    wealth: Wealth = field(default_factory=Wealth.initial)
     stream: tuple[int, float] = (0, 0.0)
     share: Share = field(default_factory=Share)
     history: list[tuple[int, float]] = field(default_factory=list)
     alarm: dict[str, Any] | None = None
 
     def take(self, row: LoggedRequest, value: float, alpha: float) -> float:
-        """Take in a row's value; its p-value."""
+        """Add a row's value; returns its p-value."""
         p = self.ranks.p_value(self.measure.grid(value), self._uniform(row.id))
         now = self.wealth.bet(p)
         count, total = self.stream
@@ -54,7 +54,7 @@ class MetricMonitor:
         return p
 
     def state(self) -> dict[str, Any]:
-        """All that changes, as JSON has it."""
+        """The state as JSON values."""
         return {
             "ranks": sorted(self.ranks.counts.items()),
             "baseline": self.baseline,
@@ -66,17 +66,17 @@ class MetricMonitor:
         }
 
     @classmethod
-    def restored(cls, measure: Measure, bar: float, seed: int, state: dict[str, Any]) -> "MetricMonitor":
+    def from_state(cls, measure: Measure, bar: float, seed: int, state: dict[str, Any]) -> "MetricMonitor":
         """The inverse of `state`."""
-        told = state["wealth"]
-        logs = np.array(told["logs"], dtype=np.float64).reshape(-1, BETS)
+        saved = state["wealth"]
+        logs = np.array(saved["logs"], dtype=np.float64).reshape(-1, BETS)
         return cls(
             measure,
             bar,
             seed,
-            Ranks.of({int(value): int(count) for value, count in state["ranks"]}),
+            Ranks.from_counts({int(value): int(count) for value, count in state["ranks"]}),
             (int(state["baseline"][0]), float(state["baseline"][1])),
-            Wealth(logs, int(told["count"]), float(told["highest"])),
+            Wealth(logs, int(saved["count"]), float(saved["highest"])),
             (int(state["stream"][0]), float(state["stream"][1])),
             Share(**state["share"]),
             [(int(at), float(log)) for at, log in state["history"]],
@@ -84,19 +84,19 @@ class MetricMonitor:
         )
 
     def _uniform(self, key: str) -> float:
-        """Breaks ties: a function of the row's id alone, so that reading again gives the same."""
+        """The tie breaker: a function of the row's id only, so that a rerun gives the same."""
         digest = hashlib.sha256(f"{self.seed}/{self.measure.name}/{key}".encode()).digest()
         return int.from_bytes(digest[:8], "little") / 2**64
 
     def _stride(self) -> int:
-        """How many values stand between two points of the history now."""
+        """The current number of values between two history points."""
         return max(1, self.history[-1][0] // _POINTS)
 
 
 class MonitorFinding(Row):
-    """One number. `evidence` is the wealth now and `highest` the most it ever was, as factors; `bar` is 1 / its alpha.
+    """The result of one number. `evidence` and `highest` are the current and highest wealth; `bar` is 1 / its alpha.
 
-    `interval` holds a share at every row at once with the same error rate. `alarm_*` say where the bar was reached.
+    `interval` covers a share at all rows simultaneously, at the same error rate. `alarm_*` locate the alarm.
     """
 
     name: str
@@ -117,7 +117,7 @@ class MonitorFinding(Row):
 
 
 class Findings(Row):
-    """All of it. `unwatched` says why a number has no watch; `last` is the time of the last row."""
+    """The results of a run. `unwatched` gives the reason for each unmonitored number; `last` is the last row's time."""
 
     alpha: float
     alpha_each: float
@@ -133,12 +133,12 @@ class Findings(Row):
 
     @property
     def alarms(self) -> tuple[MonitorFinding, ...]:
-        """The numbers that alarm."""
+        """The numbers with an alarm."""
         return tuple(found for found in self.findings if found.state == "alarm")
 
 
-def finding_of(watch: MetricMonitor, alpha: float) -> MonitorFinding:
-    """What one watch found; `alpha` is its own share."""
+def to_finding(watch: MetricMonitor, alpha: float) -> MonitorFinding:
+    """The result of one monitor; `alpha` is its share of the total."""
     count, total = watch.stream
     alarm = watch.alarm or {}
     return MonitorFinding(
@@ -161,5 +161,5 @@ def finding_of(watch: MetricMonitor, alpha: float) -> MonitorFinding:
 
 
 def _factor(log: float) -> float:
-    """A wealth, not beyond what floats and JSON can say."""
+    """A wealth, capped to a finite float."""
     return math.exp(min(log, 700.0))

@@ -1,4 +1,4 @@
-"""The page of a watch: one HTML file in the reports' style, without script, all that came in escaped."""
+"""The HTML page of a monitor: one file in the style of the reports, without scripts; all input is escaped."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -11,13 +11,13 @@ from sightline.records.ratings import LoggedRequest
 from sightline.report.formatting import NARROW, interval_text, value_text
 
 _WIDTH, _HEIGHT = 220.0, 56.0
-_SHOWN = 400  # characters of a prompt or an answer
-#: Controls that would turn what follows the other way round.
+_SHOWN = 400  # characters of a prompt or answer
+#: Bidirectional control characters, which would reorder the text that follows.
 _BIDI = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C))
 
 
 class PageLine(NamedTuple):
-    """A number's row of the table; `path` are the points of its evidence, `bar` is where the bar is drawn."""
+    """A table row; `path` are the points of the evidence curve, `bar` is the height of the alarm line."""
 
     found: MonitorFinding
     path: str
@@ -25,7 +25,7 @@ class PageLine(NamedTuple):
 
 
 class PageExample(NamedTuple):
-    """A row of the log that was among the most unusual of this reading."""
+    """One of the most unusual log rows of this run."""
 
     id: str
     time: str
@@ -36,12 +36,12 @@ class PageExample(NamedTuple):
 def render(
     findings: Findings, watches: Sequence[MetricMonitor], examples: Mapping[str, Sequence[LoggedRequest]]
 ) -> str:
-    """The page of what was found; `examples` are unusual rows of this reading by the number's name."""
+    """Render the page; `examples` are unusual rows of this run by the number's name."""
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader(
             [
                 jinja2.PackageLoader("sightline.apps.monitor", "templates"),
-                jinja2.PackageLoader("sightline.study.report", "templates"),
+                jinja2.PackageLoader("sightline.report", "templates"),
             ]
         ),
         autoescape=True,
@@ -51,14 +51,14 @@ def render(
     )
     environment.filters |= {"value": value_text, "interval": interval_text, "evidence": evidence_text, "plain": _plain}
     shown = [_line(found, watch) for found, watch in zip(findings.findings, watches, strict=True)]
-    told = {found.title: [_example(row) for row in examples.get(found.name, ())] for found in findings.alarms}
+    by_title = {found.title: [_example(row) for row in examples.get(found.name, ())] for found in findings.alarms}
     return environment.get_template("monitor.html.jinja").render(
-        findings=findings, lines=shown, examples=told, width=_WIDTH, height=_HEIGHT
+        findings=findings, lines=shown, examples=by_title, width=_WIDTH, height=_HEIGHT
     )
 
 
 def evidence_text(factor: float) -> str:
-    """`3.1`, `420`, `2 x 10^9` with a true superscript: a factor by which the bets have grown."""
+    """`3.1`, `420`, `2 x 10^9` with a true superscript: the growth factor of the bets."""
     if factor < 1000:
         return f"{factor:.2g}" if factor < 10 else f"{factor:.0f}"
     mantissa, _, exponent = f"{factor:.0e}".partition("e")
@@ -66,7 +66,7 @@ def evidence_text(factor: float) -> str:
 
 
 def _line(found: MonitorFinding, watch: MetricMonitor) -> PageLine:
-    """The evidence over the values, on a scale from 1/10 to the higher of its peak and twice the bar's logarithm."""
+    """The evidence curve, on a log scale from 1/10 to the higher of its peak and 1.15 times the bar's logarithm."""
     points = [(0, 0.0), *watch.history]
     low, high = -2.303, max(1.15 * watch.bar, *(log for _, log in points))
     last = max(1, points[-1][0])

@@ -1,7 +1,7 @@
-"""`sightline monitor`: the rows of a log that are new, held against a baseline; state, JSON and page beside each other.
+"""`sightline monitor`: compare the new rows of a log with a baseline; writes state, JSON and an HTML page.
 
-A second run goes on where the first stopped, with the numbers that one run over all would have. What is watched is
-`measures`, the mathematics `betting`.
+A rerun continues after the last row read, and gives the numbers of one run over all rows. `measures` defines the
+monitored numbers, `betting` the tests.
 """
 
 import math
@@ -17,8 +17,8 @@ from pydantic import Field
 import sightline
 from sightline.apps.monitor.baseline import baseline_hash, read_baseline
 from sightline.apps.monitor.betting import Ranks
-from sightline.apps.monitor.measures import HALLUCINATION, MEASURES, Measure, hallucination, vocabulary_of
-from sightline.apps.monitor.metric_monitor import Findings, MetricMonitor, finding_of
+from sightline.apps.monitor.measures import HALLUCINATION, MEASURES, Measure, hallucination, vocabulary_from_counts
+from sightline.apps.monitor.metric_monitor import Findings, MetricMonitor, to_finding
 from sightline.apps.monitor.page import render
 from sightline.config import Config
 from sightline.data.request_log import LogPosition, read_log
@@ -32,26 +32,26 @@ if TYPE_CHECKING:
 
 
 class MonitorConfig(Config):
-    """The watch as a whole."""
+    """Settings of a monitor."""
 
     alpha: float = Field(
-        default=0.05, gt=0, lt=1, description="chance that anything ever alarms without drift, for the life of --out"
+        default=0.05, gt=0, lt=1, description="probability of any false alarm over the lifetime of --out"
     )
-    benchmarks: tuple[str, ...] = Field(default=(), description="of a baseline that is an evaluation; all where empty")
-    least: int = Field(default=20, ge=1, description="a number with fewer values in the baseline is not watched")
-    seed: int = Field(default=0, ge=0, description="of ties and of the sample that is judged")
+    benchmarks: tuple[str, ...] = Field(default=(), description="benchmarks of a baseline evaluation; empty: all")
+    least: int = Field(default=20, ge=1, description="numbers with fewer baseline values are not monitored")
+    seed: int = Field(default=0, ge=0, description="seed of tie breaking and of the judged sample")
 
 
 STATE, RESULTS, PAGE = "state.json", "monitor.json", "monitor.html"
 _ROWS_AT_ONCE = 256
-#: Pictures are remembered by so many hashes: one that comes back within them counts once.
+#: Picture hashes remembered: a picture that recurs within them counts once.
 _REMEMBERED = 10_000
 _EXAMPLES = 3
 
 
 @dataclass
 class _State:
-    """Everything between two runs."""
+    """The state between two runs."""
 
     identity: str
     watches: list[MetricMonitor]
@@ -69,14 +69,14 @@ class _State:
 def monitor(
     log: Path, baseline: Path, out: Path, config: MonitorConfig, sampler: "Sampler | None", key: str
 ) -> Findings:
-    """Read what is new in `log`, write state, `monitor.json` and `monitor.html` into `out`, and return what was found.
+    """Read the new rows of `log`, write state, `monitor.json` and `monitor.html` into `out`, and return the findings.
 
-    `key` is a hash of how the judge is used, empty without one.
+    `key` is a hash of the judge's settings, empty without a judge.
 
     Raises:
-        InputError: no such log or baseline, a broken row, or `out` holds another watch.
+        InputError: no such log or baseline, a broken row, or `out` belongs to another monitor.
     """
-    rows = read_log(log)  # at once, so that a wrong directory is told before anything is written
+    rows = read_log(log)  # first, so that a wrong directory fails before anything is written
     identity = hash_json([config.model_dump(mode="json"), key, baseline_hash(baseline, config.benchmarks)])
     if (out / STATE).exists():
         state = _read(out / STATE, identity, config)
@@ -106,7 +106,7 @@ def monitor(
         judged=state.judged,
         unscored=state.unscored,
         last=state.last,
-        findings=tuple(finding_of(watch, config.alpha / len(state.watches)) for watch in state.watches),
+        findings=tuple(to_finding(watch, config.alpha / len(state.watches)) for watch in state.watches),
         unwatched=state.unwatched,
         version=sightline.__version__,
     )
@@ -124,9 +124,9 @@ def _take(
     sampler: "Sampler | None",
     examples: dict[str, list[tuple[float, LoggedRequest]]],
 ) -> None:
-    """Hold rows of the log against the baseline."""
+    """Compare rows of the log with the baseline."""
     answered = [row for row in rows if row.status == 200]
-    judged = _judged(answered, log, sampler)
+    judged = _judge_rows(answered, log, sampler)
     state.judged += len(judged)
     state.unscored += sum(value is None for value in judged.values())
     state.rows += len(rows)
@@ -154,21 +154,21 @@ def _value(measure: Measure, row: LoggedRequest, judged: dict[str, float | None]
     return judged.get(row.id) if measure.name == HALLUCINATION else measure.value(row)
 
 
-def _judged(rows: Sequence[LoggedRequest], log: Path | None, sampler: "Sampler | None") -> dict[str, float | None]:
+def _judge_rows(rows: Sequence[LoggedRequest], log: Path | None, sampler: "Sampler | None") -> dict[str, float | None]:
     return {} if sampler is None else sampler.judge(sampler.draw(rows), log)
 
 
 def _begin(
     rows: Sequence[LoggedRequest], baseline: Path, config: MonitorConfig, sampler: "Sampler | None", identity: str
 ) -> _State:
-    """The state before the first row: the baseline's ranks, and who shares alpha."""
-    # Every second prompt teaches what words are usual, and the others are ranked by that.
+    """The state before the first row: the baseline's ranks, and the numbers that share alpha."""
+    # Every second prompt fits the word frequencies; the others are ranked under them.
     words = [1.0] * BUCKETS
     for row in rows[::2]:
         for bucket, count in row.prompt_stats.buckets.items():
             words[bucket] += count
     ranked = {id(row) for row in rows[1::2]}
-    judged = _judged(rows, baseline, sampler)
+    judged = _judge_rows(rows, baseline, sampler)
     measures = _measures(words, sampler is not None)
     values: dict[str, list[float]] = {measure.name: [] for measure in measures}
     seen: set[str] = set()
@@ -182,13 +182,13 @@ def _begin(
     watched = [measure for measure in measures if len(values[measure.name]) >= config.least]
     if not watched:
         raise InputError(
-            f"baseline {baseline} has {len(rows)} answered rows, and {config.least} values of a number are needed to "
-            "watch it; name a longer one, or set least lower"
+            f"baseline {baseline} has only {len(rows)} answered rows; monitoring a number needs "
+            f"{config.least} values: choose a longer baseline, or lower least"
         )
     bar = math.log(len(watched) / config.alpha)
     watches = [_watch(measure, values[measure.name], bar, config.seed) for measure in watched]
     few = {
-        measure.name: f"{len(values[measure.name])} values in the baseline, {config.least} are needed"
+        measure.name: f"{len(values[measure.name])} baseline values, {config.least} needed"
         for measure in measures
         if measure not in watched
     }
@@ -199,44 +199,47 @@ def _watch(measure: Measure, values: Sequence[float], bar: float, seed: int) -> 
     counts: dict[int, int] = {}
     for value in values:
         counts[measure.grid(value)] = counts.get(measure.grid(value), 0) + 1
-    return MetricMonitor(measure, bar, seed, Ranks.of(counts), (len(values), math.fsum(values)))
+    return MetricMonitor(measure, bar, seed, Ranks.from_counts(counts), (len(values), math.fsum(values)))
 
 
 def _measures(words: list[float], is_judged: bool) -> list[Measure]:
-    return [*MEASURES, vocabulary_of(words), *([hallucination()] if is_judged else [])]
+    return [*MEASURES, vocabulary_from_counts(words), *([hallucination()] if is_judged else [])]
 
 
 def _read(path: Path, identity: str, config: MonitorConfig) -> _State:
-    """The state that an earlier run left.
+    """The state of the earlier run.
 
     Raises:
-        InputError: it is of another baseline or other settings, or damaged.
+        InputError: it belongs to another baseline or other settings, or is damaged.
     """
-    told = read_json(path)
-    if not isinstance(told, dict) or told.get("identity") != identity:
+    saved = read_json(path)
+    if not isinstance(saved, dict) or saved.get("identity") != identity:
         raise InputError(f"{path} belongs to another baseline, judge or config; choose another --out, or delete it")
     try:
-        by_name = {measure.name: measure for measure in _measures(told["words"], is_judged=True)}
-        bar = math.log(len(told["watches"]) / config.alpha)
+        by_name = {measure.name: measure for measure in _measures(saved["words"], is_judged=True)}
+        bar = math.log(len(saved["watches"]) / config.alpha)
         return _State(
             identity,
-            [MetricMonitor.restored(by_name[name], bar, config.seed, kept) for name, kept in told["watches"].items()],
-            told["unwatched"],
-            told["words"],
-            LogPosition.model_validate(told["place"]),
-            int(told["rows"]),
-            int(told["failed"]),
-            int(told["judged"]),
-            int(told["unscored"]),
-            deque(told["seen"], maxlen=_REMEMBERED),
-            str(told["last"]),
+            [
+                MetricMonitor.from_state(by_name[name], bar, config.seed, kept)
+                for name, kept in saved["watches"].items()
+            ],
+            saved["unwatched"],
+            saved["words"],
+            LogPosition.model_validate(saved["place"]),
+            int(saved["rows"]),
+            int(saved["failed"]),
+            int(saved["judged"]),
+            int(saved["unscored"]),
+            deque(saved["seen"], maxlen=_REMEMBERED),
+            str(saved["last"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({error!r}); delete the directory and read the log anew") from error
+        raise InputError(f"{path} is damaged ({error!r}); delete the directory and run again") from error
 
 
 def _write(path: Path, state: _State) -> None:
-    told: dict[str, Any] = {
+    content: dict[str, Any] = {
         "identity": state.identity,
         "place": state.place,
         "watches": {watch.measure.name: watch.state() for watch in state.watches},
@@ -245,5 +248,5 @@ def _write(path: Path, state: _State) -> None:
         "seen": list(state.seen),
         "last": state.last,
     }
-    told |= {"rows": state.rows, "failed": state.failed, "judged": state.judged, "unscored": state.unscored}
-    write_json(path, told)
+    content |= {"rows": state.rows, "failed": state.failed, "judged": state.judged, "unscored": state.unscored}
+    write_json(path, content)

@@ -1,4 +1,4 @@
-"""A model behind a server of the OpenAI kind, with a door in front that limits, logs and takes feedback.
+"""An OpenAI-compatible server with limits, a request log and feedback: a proxy in front of vLLM or Transformers.
 
-It answers nothing itself: vLLM or Transformers do. `engine` starts them, `proxy` is the door, `run` holds both.
+`engine` starts the model server, `proxy` forwards requests, `run` manages both.
 """

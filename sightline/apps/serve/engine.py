@@ -1,7 +1,7 @@
-"""The server that really answers: vLLM where it is installed, else `transformers serve`, as a process of its own.
+"""The model server behind the proxy: vLLM if installed, else `transformers serve`, as a subprocess.
 
-It listens on loopback alone, at a port that nobody is told; `proxy` is the way in. It is never started twice: one that
-dies is reported with its exit code and its last lines, and what to do about it is for people.
+It listens on a loopback port that only `proxy` knows. It is never restarted: if it ends, its exit code and last lines
+are reported.
 """
 
 import importlib.util
@@ -26,10 +26,10 @@ LAST_LINES = 20
 
 
 class ServerEnded(Exception):
-    """The model's server ended by itself: `code` is its exit code, `lines` are the last that it wrote."""
+    """The model server ended on its own: exit code `code`, last lines of output `lines`."""
 
     def __init__(self, code: int, lines: Sequence[str]) -> None:
-        super().__init__(f"the model's server ended with {code_text(code)}")
+        super().__init__(f"the model server ended with {code_text(code)}")
         self.code, self.lines = code, tuple(lines)
 
 
@@ -43,22 +43,22 @@ def code_text(code: int) -> str:
         return f"signal {-code}"
 
 
-def resolved(kind: Kind) -> Literal["vllm", "transformers"]:
-    """Which server `kind` means here: vLLM where it is installed."""
+def resolve_engine(kind: Kind) -> Literal["vllm", "transformers"]:
+    """The server that `kind` selects; for auto, vLLM if it is installed."""
     if kind == "auto":
         return "vllm" if importlib.util.find_spec("vllm") is not None else "transformers"
     return kind
 
 
-def command_of(
+def server_command(
     kind: Kind, model: str, port: int, config: ServeConfig, more: Sequence[str] = (), *, name: str | None = None
 ) -> list[str]:
-    """The command line of the server; `more` are arguments of its own, `name` is what vLLM calls the model.
+    """The command line of the server; `more` are extra arguments, `name` is vLLM's served model name.
 
     Raises:
-        InputError: what is asked for is not installed.
+        InputError: the requested server is not installed.
     """
-    if resolved(kind) == "vllm":
+    if resolve_engine(kind) == "vllm":
         program = _program("vllm")
         if program is None:
             raise InputError("vLLM is not installed; install it (pip install vllm), or leave --engine out")
@@ -72,23 +72,23 @@ def command_of(
 
 
 def free_port() -> int:
-    """A port of loopback that is free now."""
+    """A free loopback port."""
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
         return int(place.getsockname()[1])
 
 
 class ServerProcess:
-    """A running server. `url` is where it listens; what it writes is kept, its last lines alone.
+    """A running server at `url`; the last lines of its output are kept.
 
-    `umask` is for the files that it makes, such as a cache that it shares with others; -1 is this process's.
+    `umask` applies to files the server creates, such as a shared cache; -1 keeps this process's.
     """
 
     def __init__(self, command: Sequence[str], port: int, *, umask: int = -1) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        # A session of its own: Ctrl-C is for the door, which then ends the server in order.
+        # A separate session: Ctrl-C goes to the proxy, which then stops the server.
         self._process = subprocess.Popen(
             list(command),
             stdin=subprocess.DEVNULL,
@@ -103,15 +103,15 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The process id."""
         return self._process.pid
 
     def code(self) -> int | None:
-        """The exit code, None while it runs."""
+        """The exit code; None while it runs."""
         return self._process.poll()
 
     def ended(self) -> ServerEnded | None:
-        """How it ended, None while it runs."""
+        """The error to raise after it ended; None while it runs."""
         code = self.code()
         if code is None:
             return None
@@ -119,22 +119,24 @@ class ServerProcess:
         return ServerEnded(code, list(self._lines))
 
     def wait_ready(self, healthy: Callable[[str], bool], seconds: float) -> None:
-        """Return when `healthy(url)` says so.
+        """Wait until `healthy(url)` is true.
 
         Raises:
-            ServerEnded: the server ended before.
-            InputError: it was not ready in so many seconds.
+            ServerEnded: the server ended before that.
+            InputError: it was not ready after `seconds`.
         """
         deadline = time.monotonic() + seconds
         while not healthy(self.url):
             if (ended := self.ended()) is not None:
                 raise ended
             if time.monotonic() > deadline:
-                raise InputError(f"the model was not ready within {seconds:g} s; give it more with --set wait=SECONDS")
+                raise InputError(
+                    f"the model was not ready within {seconds:g} s; increase the limit with --set wait=SECONDS"
+                )
             time.sleep(0.1)
 
     def stop(self, patience: float = 10) -> None:
-        """End it with all that it started, by force where it takes longer than `patience` seconds."""
+        """Stop the server and its subprocesses, by force after `patience` seconds."""
         for sent in (signal.SIGTERM, signal.SIGKILL):
             try:
                 os.killpg(self._process.pid, sent)
@@ -155,6 +157,6 @@ class ServerProcess:
 
 
 def _program(name: str) -> str | None:
-    """A console script of this environment, or else of the path."""
+    """Path of a console script: of this environment, else on PATH."""
     beside = Path(sys.executable).with_name(name)
     return str(beside) if beside.exists() else shutil.which(name)

@@ -1,8 +1,8 @@
-"""The door before a model's server: what may come in, what is logged, and where people say what they think of answers.
+"""The reverse proxy in front of the model server: request validation, limits, the request log, and feedback.
 
-What is passed on is written anew from what was read and checked; the answer comes back as the server gives it, streams
-piece by piece, under the served model's name. Only chat completions are let through: servers have routes that load
-other models or fetch files. A call whose sender leaves is ended. What starts the server behind it is `engine`.
+Forwarded requests are rebuilt from the validated fields; answers come back unchanged, streams chunk by chunk, under the
+served model's name. Only chat completions are forwarded, since servers have routes that load other models or fetch
+files. If the client disconnects, its call is cancelled. `engine` starts the server.
 """
 
 import asyncio
@@ -25,19 +25,20 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from sightline.apps.guard import LOOPBACK
 from sightline.apps.serve.config import ServeConfig
-from sightline.apps.serve.request_parser import ChatRequest, Refused, read_body
+from sightline.apps.serve.request_parser import ChatRequest, RequestRejected, read_body
 from sightline.apps.serve.response_parser import (
     MOST_BYTES,
     Ending,
     LogFailures,
-    Naming,
     ParsedResponse,
-    completion_of,
+    StreamRenamer,
     failure,
-    named,
+    join_stream,
+    log_row,
     read_answer,
-    served_row,
+    with_model_name,
     write_call,
 )
 from sightline.config.problems import describe
@@ -47,15 +48,14 @@ from sightline.records.ratings import Feedback
 
 T = TypeVar("T")
 
-#: The answer's header that names the call; `POST /feedback` wants it.
+#: Response header with the call id, which `POST /feedback` needs.
 ID_HEADER = "x-sightline-id"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _CHAT = "/v1/chat/completions"
 _FEEDBACK_BYTES = 64 * 1024
-#: Calls whose pictures are decoded at once: each may take as much memory as `max_call_pixels` allows.
+#: Calls whose pictures are decoded concurrently: each may use as much memory as `max_call_pixels` allows.
 _READERS = 2
-_LEFT = 499  # the status in the log of a call whose sender left before its answer; nobody gets it
-#: Headers that belong to one connection and not to what it carries (RFC 9110, sec. 7.6.1), and those made anew.
+_LEFT = 499  # logged status of a call whose client disconnected before the answer
+#: Hop-by-hop headers (RFC 9110, sec. 7.6.1), and headers that are set anew.
 _PER_HOP = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding"}
     | {"upgrade", "host", "content-length", "expect", "date", "server"}
@@ -68,16 +68,16 @@ def _to_stderr(line: str) -> None:
 
 @dataclass(frozen=True)
 class ProxyConfig:
-    """What the proxy knows: where the server is, how it fares (a sentence when it is gone), and the log, if any.
+    """The proxy's settings: the server's URL, a check for its failure (a message once it ended), and the optional log.
 
-    `model` is the name that clients use and `upstream` that which the server knows; `by_stream` asks it for streams
-    alone, because it generates whole answers to their end even if nobody waits. `warn` hears of rows that are lost.
+    `model` is the name for clients, `upstream` the name for the server. With `by_stream`, only streams are requested,
+    since the server would finish a whole answer even after the client disconnected. `warn` reports lost log rows.
     """
 
     url: str
     model: str
     config: ServeConfig
-    gone: Callable[[], str | None]
+    failure_text: Callable[[], str | None]
     log: RequestLog | None = None
     hosts: tuple[str, ...] = LOOPBACK
     upstream: str = ""
@@ -86,9 +86,9 @@ class ProxyConfig:
     warn: Callable[[str], None] = _to_stderr
 
 
-def build_app(door: ProxyConfig) -> Starlette:
-    """The application; `door.hosts` are the names by which it may be asked ("*" for any)."""
-    calls = _Calls(door)
+def build_app(proxy: ProxyConfig) -> Starlette:
+    """Build the application; `proxy.hosts` are the accepted Host names ("*" for any)."""
+    calls = _Calls(proxy)
     return Starlette(
         routes=[
             Route("/health", calls.health, methods=["GET"]),
@@ -96,211 +96,216 @@ def build_app(door: ProxyConfig) -> Starlette:
             Route(_CHAT, calls.chat, methods=["POST"]),
             Route("/feedback", calls.feedback, methods=["POST"]),
         ],
-        # A page in somebody's browser may reach loopback under a name of its own (DNS rebinding).
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[_bracketed(host) for host in door.hosts])],
+        # A web page may reach loopback under its own host name (DNS rebinding).
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[_bracket_ipv6(host) for host in proxy.hosts])],
         lifespan=calls.lifespan,
     )
 
 
 class _Calls:
-    """The routes."""
+    """The route handlers."""
 
-    def __init__(self, door: ProxyConfig) -> None:
-        self._door, self._losses, self._reading = door, LogFailures(door.warn), asyncio.Semaphore(_READERS)
-        # Each call has a connection of its own. One that is kept may have been closed by the server, after an error of
-        # another client for example, and a call that is sent on it is lost.
+    def __init__(self, proxy: ProxyConfig) -> None:
+        self._proxy, self._losses, self._reading = proxy, LogFailures(proxy.warn), asyncio.Semaphore(_READERS)
+        # One connection per call: a kept-alive connection may have been closed by the server, for example after an
+        # error of another client, and a call sent on it would be lost.
         self._client = httpx2.AsyncClient(
-            base_url=door.url,
-            timeout=httpx2.Timeout(door.config.timeout, connect=10),
+            base_url=proxy.url,
+            timeout=httpx2.Timeout(proxy.config.timeout, connect=10),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
             trust_env=False,
-            verify=False,  # it is plain HTTP on loopback, and certificates take a third of a second to read
+            verify=False,  # plain HTTP on loopback; loading certificates takes a third of a second
         )
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        """Close the connections at the end."""
+        """Close the connections at shutdown."""
         try:
             yield
         finally:
             await self._client.aclose()
 
     async def health(self, _: Request) -> Response:
-        """200 while the model's server answers, 503 with the reason when it does not."""
-        if (gone := self._door.gone()) is not None:
-            return _error(503, gone)
+        """200 while the model server responds, else 503 with the reason."""
+        if (failure_text := self._proxy.failure_text()) is not None:
+            return _error(503, failure_text)
         try:
             found = await self._client.get("/health", timeout=10)
         except httpx2.HTTPError as error:
-            return _error(503, f"the model's server does not answer ({type(error).__name__})")
+            return _error(503, f"the model server does not respond ({type(error).__name__})")
         if found.status_code != 200:
-            return _error(503, "the model's server is ill")
+            return _error(503, "the model server is unhealthy")
         lost = {"log": {"lost": self._losses.count, "reason": self._losses.reason}} if self._losses.count else {}
         return JSONResponse({"status": "ok"} | lost)
 
     async def models(self, request: Request) -> Response:
-        """The one model."""
+        """List the one model."""
         if not self._may_ask(request):
             return _unauthorized()
-        return JSONResponse({"object": "list", "data": [{"id": self._door.model, "object": "model"}]})
+        return JSONResponse({"object": "list", "data": [{"id": self._proxy.model, "object": "model"}]})
 
     async def feedback(self, request: Request) -> Response:
-        """A thumb, a correction, or both, to a call of the log."""
+        """Record a thumb, a correction, or both for a logged call."""
         if not self._may_ask(request):
             return _unauthorized()
-        if self._door.log is None:
-            return _error(404, "this server keeps no log, so there is nothing to give feedback on")
+        if self._proxy.log is None:
+            return _error(404, "this server keeps no log, so it accepts no feedback")
         try:
             body = await _body(request, _FEEDBACK_BYTES)
-            told = Feedback.model_validate(json.loads(body))
-            if told.thumb is None and told.correction is None:
-                raise Refused(422, "give a thumb (up or down), a correction, or both")
-        except Refused as refused:
+            given = Feedback.model_validate(json.loads(body))
+            if given.thumb is None and given.correction is None:
+                raise RequestRejected(422, "send a thumb (up or down), a correction, or both")
+        except RequestRejected as refused:
             return _error(refused.status, refused.sentence)
         except ValidationError as error:
             return _error(422, describe(error, Feedback))
         except (ValueError, RecursionError):
             return _error(400, "feedback must be a JSON object with id, thumb, correction")
-        row = told.model_copy(update={"time": datetime.now(UTC).isoformat(timespec="seconds")})
+        row = given.model_copy(update={"time": datetime.now(UTC).isoformat(timespec="seconds")})
         try:
-            await asyncio.to_thread(self._door.log.add_feedback, row)
+            await asyncio.to_thread(self._proxy.log.add_feedback, row)
         except (OSError, ValueError) as error:
             self._losses.note(error)
-            return _error(507, "the feedback cannot be written down; tell whoever runs this server")
+            return _error(507, "the feedback cannot be saved; tell the operator of this server")
         return JSONResponse({"status": "ok"})
 
     async def chat(self, request: Request) -> Response:
-        """A chat completion: checked, passed on, and, where there is a log, written down when it is over."""
-        door, start, when = self._door, time.monotonic(), datetime.now(UTC)
+        """Validate and forward a chat completion, and log it at its end."""
+        proxy, start, when = self._proxy, time.monotonic(), datetime.now(UTC)
         if not self._may_ask(request):
             return _unauthorized()
-        if (gone := door.gone()) is not None:
-            return _error(503, gone)
+        if (failure_text := proxy.failure_text()) is not None:
+            return _error(503, failure_text)
         try:
-            body = await _body(request, int(door.config.max_mb * 2**20))
+            body = await _body(request, int(proxy.config.max_mb * 2**20))
             async with self._reading:
-                asked = await asyncio.to_thread(read_body, body, door.config, door.model)
-        except Refused as refused:
+                chat_request = await asyncio.to_thread(read_body, body, proxy.config, proxy.model)
+        except RequestRejected as refused:
             return _error(refused.status, refused.sentence)
-        call = _Call(uuid.uuid4().hex, when, start, asked)
+        call = _Call(uuid.uuid4().hex, when, start, chat_request)
         try:
-            answer = await _unless_left(request, self._answer(call))
-        except _Left:
-            self._write(call, ParsedResponse(), _LEFT, "the client left before the end")
+            answer = await _cancel_on_disconnect(request, self._answer(call))
+        except _ClientLeft:
+            self._write(call, ParsedResponse(), _LEFT, "the client disconnected before the end")
             return Response(status_code=_LEFT)
         except httpx2.HTTPError as error:
-            sentence = door.gone() or f"the model's server does not answer ({type(error).__name__})"
+            sentence = proxy.failure_text() or f"the model server does not respond ({type(error).__name__})"
             self._write(call, ParsedResponse(), 502, sentence)
             return _error(502, sentence, call.id)
         if isinstance(answer, httpx2.Response):
             parts = self._pass_on(answer, call)
-            return StreamingResponse(parts, answer.status_code, {**_kept(answer), ID_HEADER: call.id})
-        # The row is on disk before the client has the answer, so that feedback finds it.
+            return StreamingResponse(parts, answer.status_code, {**_end_to_end_headers(answer), ID_HEADER: call.id})
+        # The row is on disk before the client gets the answer, so that feedback finds it.
         self._write(call, read_answer(answer.body, is_stream=False), answer.status)
         return Response(answer.body, answer.status, {**answer.headers, ID_HEADER: call.id})
 
-    async def _answer(self, call: "_Call") -> "httpx2.Response | _Whole":
-        """What the server answers: a stream that has begun, where one was asked for, or all of it."""
-        door = self._door
-        body = call.asked.body | {"model": door.upstream or door.model}
-        if door.by_stream:
+    async def _answer(self, call: "_Call") -> "httpx2.Response | _CompleteAnswer":
+        """The server's answer: a started stream if one was requested, else the complete answer."""
+        proxy = self._proxy
+        body = call.request.body | {"model": proxy.upstream or proxy.model}
+        if proxy.by_stream:
             body = {key: value for key, value in body.items() if key != "stream_options"} | {"stream": True}
         headers = {"content-type": "application/json", "accept-encoding": "identity", "x-request-id": call.id}
         passed_on = self._client.build_request("POST", _CHAT, content=json.dumps(body).encode(), headers=headers)
         answer = await self._client.send(passed_on, stream=True)
         is_stream = answer.headers.get("content-type", "").startswith("text/event-stream")
-        if is_stream and call.asked.is_stream:
+        if is_stream and call.request.is_stream:
             return answer
         try:
-            heard, size = list[bytes](), 0
+            chunks, size = list[bytes](), 0
             async for part in answer.aiter_raw():
-                heard.append(part)
+                chunks.append(part)
                 size += len(part)
                 if size > MOST_BYTES:
-                    return _failed(502, f"the answer is larger than {MOST_BYTES} bytes")
+                    return _failure_answer(502, f"the answer is larger than {MOST_BYTES} bytes")
         finally:
             await answer.aclose()
-        whole, status, kept = b"".join(heard), answer.status_code, _kept(answer)
+        whole, status, kept = b"".join(chunks), answer.status_code, _end_to_end_headers(answer)
         if is_stream:
-            status, whole = completion_of(whole)
+            status, whole = join_stream(whole)
             kept["content-type"] = "application/json"
         elif status >= 500 and not kept.get("content-type", "").startswith("application/json"):
-            return _failed(status, f"the model's server failed on this request (status {status})")
-        return _Whole(status, named(whole, door.model), kept)
+            return _failure_answer(status, f"the model server failed on this request (status {status})")
+        return _CompleteAnswer(status, with_model_name(whole, proxy.model), kept)
 
     async def _pass_on(self, answer: httpx2.Response, call: "_Call") -> AsyncIterator[bytes]:
-        """A stream's bytes as they come."""
-        heard, size, note, naming = list[bytes](), 0, "the client left before the end", Naming(self._door.model)
+        """Forward a stream's bytes as they arrive."""
+        chunks, size, note, naming = (
+            list[bytes](),
+            0,
+            "the client disconnected before the end",
+            StreamRenamer(self._proxy.model),
+        )
 
         def remember(part: bytes) -> bytes:
             nonlocal size
             if size < MOST_BYTES:
-                heard.append(part)
+                chunks.append(part)
                 size += len(part)
             return part
 
         try:
             async for part in answer.aiter_raw():
-                if told := naming.feed(part):
-                    yield remember(told)
-            if told := naming.rest():
-                yield remember(told)
+                if lines := naming.feed(part):
+                    yield remember(lines)
+            if lines := naming.rest():
+                yield remember(lines)
             note = ""
         except httpx2.HTTPError as error:
-            note = self._door.gone() or f"the model's server broke off ({type(error).__name__})"
+            note = self._proxy.failure_text() or f"the model server broke off ({type(error).__name__})"
             raise
         finally:
-            # Without an await before the row is written: whoever left early has cancelled this task.
-            self._write(call, read_answer(b"".join(heard), is_stream=True), answer.status_code, note)
+            # No await before the row is written: a client that disconnected has cancelled this task.
+            self._write(call, read_answer(b"".join(chunks), is_stream=True), answer.status_code, note)
             await answer.aclose()
 
-    def _write(self, call: "_Call", told: ParsedResponse, status: int, note: str = "") -> None:
-        """Put a call into the log, if there is one and it can be written; an answer never fails by it."""
-        if self._door.log is None:
+    def _write(self, call: "_Call", response: ParsedResponse, status: int, note: str = "") -> None:
+        """Log a call if there is a log; a log error never fails the answer."""
+        if self._proxy.log is None:
             return
-        ending = Ending(told, status, time.monotonic() - call.start, note)
+        ending = Ending(response, status, time.monotonic() - call.start, note)
         try:
-            row = served_row(call.id, call.when, call.asked, ending, self._door.config)
-            write_call(self._door.log, row, call.asked)
+            row = log_row(call.id, call.when, call.request, ending, self._proxy.config)
+            write_call(self._proxy.log, row, call.request)
         except (OSError, ValueError) as error:
             self._losses.note(error)
 
     def _may_ask(self, request: Request) -> bool:
-        """Whether a request has the key, where one is needed; it takes as long for a wrong key as for a right one."""
-        if self._door.api_key is None:
+        """Whether a request carries the API key, if one is required (compared in constant time)."""
+        if self._proxy.api_key is None:
             return True
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        return hmac.compare_digest(key.strip().encode(), self._door.api_key.encode()) and scheme.lower() == "bearer"
+        return hmac.compare_digest(key.strip().encode(), self._proxy.api_key.encode()) and scheme.lower() == "bearer"
 
 
 @dataclass(frozen=True)
 class _Call:
-    """A call that is being answered."""
+    """A call in progress."""
 
     id: str
     when: datetime
     start: float
-    asked: ChatRequest
+    request: ChatRequest
 
 
 @dataclass(frozen=True)
-class _Whole:
-    """An answer that is all there."""
+class _CompleteAnswer:
+    """A complete answer."""
 
     status: int
     body: bytes
     headers: dict[str, str]
 
 
-class _Left(Exception):
-    """Whoever asked is gone."""
+class _ClientLeft(Exception):
+    """The client disconnected."""
 
 
-async def _unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` gives; it is cancelled when the sender of the request, whose body is read, leaves.
+async def _cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Run `work`, and cancel it if the client of the (fully read) request disconnects.
 
     Raises:
-        _Left: the sender left before.
+        _ClientLeft: the client disconnected first.
     """
 
     async def leaving() -> None:
@@ -317,56 +322,56 @@ async def _unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
     try:
         return await working
     except asyncio.CancelledError as error:
-        raise _Left from error
+        raise _ClientLeft from error
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """The body of a request, which is never in memory beyond the limit.
+    """Read the body of a request, never holding more than the limit in memory.
 
     Raises:
-        Refused: it is longer, is not said to be JSON, or its sender left.
+        RequestRejected: it is longer, is not declared as JSON, or the client disconnected.
     """
-    # Browsers send other types to strangers without asking; JSON they ask for first, and are refused.
+    # Browsers send other types cross-origin without a preflight; for JSON they send one, which is rejected.
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Refused(415, "the body must be of type application/json")
-    said = request.headers.get("content-length", "")
-    parts, size = list[bytes](), int(said) if said.isdecimal() else 0
+        raise RequestRejected(415, "the body must be of type application/json")
+    declared = request.headers.get("content-length", "")
+    parts, size = list[bytes](), int(declared) if declared.isdecimal() else 0
     too_long = f"the body is larger than {limit / 2**20:.3g} MiB; send smaller pictures"
     if size > limit:
-        raise Refused(413, too_long)
+        raise RequestRejected(413, too_long)
     size = 0
     try:
         async for part in request.stream():
             size += len(part)
             if size > limit:
-                raise Refused(413, too_long)
+                raise RequestRejected(413, too_long)
             parts.append(part)
     except ClientDisconnect as error:
-        raise Refused(400, "the sender left") from error
+        raise RequestRejected(400, "the client disconnected") from error
     return b"".join(parts)
 
 
 def _error(status: int, sentence: str, call_id: str | None = None) -> Response:
-    """An error in the form of OpenAI's."""
+    """An error response in OpenAI's format."""
     headers = {} if call_id is None else {ID_HEADER: call_id}
     return JSONResponse(failure(status, sentence), status, headers)
 
 
 def _unauthorized() -> Response:
-    answer = _error(401, "this server wants its key: send the header Authorization: Bearer KEY")
+    answer = _error(401, "this server needs an API key: send the header Authorization: Bearer KEY")
     answer.headers["www-authenticate"] = "Bearer"
     return answer
 
 
-def _failed(status: int, sentence: str) -> _Whole:
-    return _Whole(status, json.dumps(failure(status, sentence)).encode(), {"content-type": "application/json"})
+def _failure_answer(status: int, sentence: str) -> _CompleteAnswer:
+    return _CompleteAnswer(status, json.dumps(failure(status, sentence)).encode(), {"content-type": "application/json"})
 
 
-def _kept(answer: httpx2.Response) -> dict[str, str]:
-    """The headers of an answer that go on to the client."""
+def _end_to_end_headers(answer: httpx2.Response) -> dict[str, str]:
+    """The headers of an answer to forward to the client."""
     return {name: value for name, value in answer.headers.items() if name.lower() not in _PER_HOP}
 
 
-def _bracketed(host: str) -> str:
-    """A host as it stands in a header: IPv6 in brackets."""
+def _bracket_ipv6(host: str) -> str:
+    """A host as written in a header: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host

@@ -1,7 +1,7 @@
-"""The body of a chat completion as what was asked: history, prompt and pictures; or one sentence why it is refused.
+"""Parse the body of a chat completion into history, prompt and pictures, or reject it with a message.
 
-Bodies come from anywhere. Pictures are taken as data URLs alone: a server that fetched addresses for whoever asks would
-open its own network and its own files to them. What is passed on is written anew from what was read.
+Bodies are untrusted. Pictures are accepted as data URLs only: fetching addresses for clients would expose the server's
+network and files. The forwarded body is rebuilt from the parsed fields.
 """
 
 import base64
@@ -26,8 +26,8 @@ from sightline.records.ratings import LoggedPicture
 from sightline.records.rows import IMAGE, Turn
 
 
-class Refused(Exception):
-    """Why a body is not passed on, as a status and a sentence."""
+class RequestRejected(Exception):
+    """A rejected request: HTTP status and message."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -40,7 +40,7 @@ _HUGE = 2**63
 
 
 class StreamOptions(BaseModel):
-    """What a stream tells beside the answer."""
+    """Options of a streamed answer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -48,7 +48,7 @@ class StreamOptions(BaseModel):
 
 
 class Parameters(BaseModel):
-    """What may be asked for; None is the same as leaving it out."""
+    """The accepted parameters; None is the same as leaving one out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -72,39 +72,40 @@ class Parameters(BaseModel):
     user: str | None = Field(default=None, max_length=1000)
 
 
-#: Taken, and not passed on: the server has nothing to do with them.
+#: Accepted but not forwarded.
 _OURS = {"max_completion_tokens", "n", "user"}
 
 
-def read_parameters(told: dict[str, Any], config: ServeConfig) -> dict[str, Any]:
-    """What is passed on of the parameters in `told`; the number of tokens is always said.
+def read_parameters(values: dict[str, Any], config: ServeConfig) -> dict[str, Any]:
+    """Validate the parameters in `values`; returns those to forward, always with `max_tokens`.
 
     Raises:
-        Refused: a parameter is unknown, of another type or beyond its limits; the sentence names it.
+        RequestRejected: a parameter is unknown, of the wrong type or out of range; the message names it.
     """
-    unknown = sorted(told.keys() - Parameters.model_fields.keys())
+    unknown = sorted(values.keys() - Parameters.model_fields.keys())
     if unknown:
-        raise Refused(
+        raise RequestRejected(
             400,
-            f"parameter {unknown[0][:60]!r} is not taken; leave it out (taken: {', '.join(Parameters.model_fields)})",
+            f"parameter {unknown[0][:60]!r} is not supported; leave it out, or use one of: "
+            + ", ".join(Parameters.model_fields),
         )
     try:
-        read = Parameters.model_validate(told)
+        read = Parameters.model_validate(values)
     except ValidationError as error:
-        raise Refused(400, f"parameter {describe(error, Parameters, told)}") from error
+        raise RequestRejected(400, f"parameter {describe(error, Parameters, values)}") from error
     named = [value for value in (read.max_completion_tokens, read.max_tokens) if value is not None]
     tokens = named[0] if named else min(config.default_tokens, config.max_tokens)
     if tokens > config.max_tokens:
         name = "max_tokens" if read.max_completion_tokens is None else "max_completion_tokens"
-        raise Refused(
-            400, f"parameter {name} = {tokens}: an answer may have {config.max_tokens} tokens here; ask for less"
+        raise RequestRejected(
+            400, f"parameter {name} = {tokens}: the limit is {config.max_tokens} tokens; request fewer"
         )
     passed_on = read.model_dump(exclude_none=True, exclude=_OURS)
     return passed_on | {"max_tokens": tokens}
 
 
 def whole_number(text: str) -> int | float:
-    """An integer of JSON; one that no parameter can be stays too large without being read."""
+    """Parse a JSON integer; one too long for any parameter becomes infinity, unparsed."""
     return int(text) if len(text) <= 20 else math.inf
 
 
@@ -114,9 +115,9 @@ _DETAILS = ("auto", "low", "high")
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """What a body asks. `pictures` are their measures, `data` their bytes, in the same order.
+    """A parsed request. `pictures` are measurements and `data` the bytes of the pictures, in the same order.
 
-    `body` is what is passed on, without the model's name; `is_stream` says in which form the answer is wanted.
+    `body` is the body to forward, without the model's name; `is_stream` says whether the client wants a stream.
     """
 
     model: str
@@ -129,32 +130,32 @@ class ChatRequest:
 
 
 def read_body(body: bytes, config: ServeConfig, model: str) -> ChatRequest:
-    """What a chat completion's body asks of `model`.
+    """Parse a chat completion's body for `model`.
 
     Raises:
-        Refused: it is no such body, asks another model, has a parameter that is not taken, or too many pictures.
+        RequestRejected: the body is invalid, names another model, has an unsupported parameter or too many pictures.
     """
     try:
-        told = json.loads(body.decode("utf-8"), parse_int=whole_number)
-        if not isinstance(told, dict):
+        payload = json.loads(body.decode("utf-8"), parse_int=whole_number)
+        if not isinstance(payload, dict):
             raise TypeError("it must be an object")
-        json.dumps(told, ensure_ascii=False).encode()  # a lone surrogate is no character
-        messages = told.pop("messages")
-        asked_for = told.pop("model", None) or model
-        if not isinstance(messages, list) or not isinstance(asked_for, str):
-            raise TypeError("messages must be a list, and model a text")
+        json.dumps(payload, ensure_ascii=False).encode()  # fails on lone surrogates
+        messages = payload.pop("messages")
+        requested = payload.pop("model", None) or model
+        if not isinstance(messages, list) or not isinstance(requested, str):
+            raise TypeError("messages must be a list, and model a string")
         data: list[bytes] = []
         turns = [(_role(message), _entries(message["content"], data)) for message in messages]
         history, prompt = to_turns(turns)
     except UnicodeError as error:
-        raise Refused(400, "the body must be UTF-8, and its texts must have no lone surrogates") from error
+        raise RequestRejected(400, "the body must be UTF-8 without lone surrogates") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise Refused(400, f"the body is no chat completion that this server takes ({said})") from error
-    if asked_for != model:
-        raise Refused(404, f"model {asked_for[:100]!r} is not served here; name {model!r}, or leave it out")
-    parameters = read_parameters(told, config)
-    pictures = _measured_all(data, config)
+        reason = " ".join(str(error).split())[:200]
+        raise RequestRejected(400, f"the body is not a chat completion that this server accepts ({reason})") from error
+    if requested != model:
+        raise RequestRejected(404, f"model {requested[:100]!r} is not served here; name {model!r}, or leave it out")
+    parameters = read_parameters(payload, config)
+    pictures = _measure_pictures(data, config)
     passed_on = {**parameters, "messages": [_plain(message) for message in messages]}
     return ChatRequest(model, history, prompt, pictures, tuple(data), passed_on, bool(parameters.get("stream")))
 
@@ -162,15 +163,15 @@ def read_body(body: bytes, config: ServeConfig, model: str) -> ChatRequest:
 def _role(message: dict[str, Any]) -> str:
     role = message["role"]
     if not isinstance(role, str):
-        raise TypeError("a role must be a text")
+        raise TypeError("a role must be a string")
     more = sorted(key for key, value in message.items() if value and key not in ("role", "content", "name"))
     if more:
-        raise ValueError(f"a message has {more[0][:60]!r}; role, content and name are taken")
+        raise ValueError(f"a message has {more[0][:60]!r}; only role, content and name are supported")
     return {"developer": "system"}.get(role, role)
 
 
 def _plain(message: dict[str, Any]) -> dict[str, Any]:
-    """A message as it is passed on: what was read of it and nothing else."""
+    """The message to forward: the parsed fields and nothing else."""
     content = message["content"]
     if not isinstance(content, str):
         content = [
@@ -189,18 +190,18 @@ def _detail(picture: dict[str, Any]) -> dict[str, str]:
 
 
 def _entries(content: Any, data: list[bytes]) -> list[str | None]:
-    """The texts of a message, None where a picture stands, whose bytes go to `data`."""
+    """The texts of a message, None for each picture; the pictures' bytes are appended to `data`."""
     if isinstance(content, str):
         return [_text(content)]
     if not isinstance(content, list):
-        raise TypeError("content must be a text or a list of parts")
+        raise TypeError("content must be a string or a list of parts")
     entries: list[str | None] = []
     for part in content:
         if part["type"] == "text" and isinstance(part["text"], str):
             entries.append(_text(part["text"]))
         elif part["type"] == "image_url":
             entries.append(None)
-            data.append(_bytes_of(part["image_url"]["url"]))
+            data.append(_decode_picture(part["image_url"]["url"]))
         else:
             raise ValueError(f"a part of type {part['type']!r} is neither text nor image_url")
     return entries
@@ -208,52 +209,54 @@ def _entries(content: Any, data: list[bytes]) -> list[str | None]:
 
 def _text(text: str) -> str:
     if IMAGE in text:
-        raise Refused(400, f"a text must not contain {IMAGE}; send a picture as a part of type image_url")
+        raise RequestRejected(400, f"a text must not contain {IMAGE}; send pictures as parts of type image_url")
     return text
 
 
-def _bytes_of(url: Any) -> bytes:
+def _decode_picture(url: Any) -> bytes:
     if not isinstance(url, str) or not url.startswith("data:"):
-        raise Refused(400, "a picture must be sent as a data URL; addresses are not fetched")
+        raise RequestRejected(400, "a picture must be sent as a data URL; addresses are not fetched")
     head, comma, text = url.partition(",")
     if not comma or not head.endswith(";base64"):
-        raise Refused(400, "a picture's data URL must be base64")
+        raise RequestRejected(400, "a picture's data URL must be base64")
     if not _HEAD.fullmatch(head):
-        raise Refused(400, f"a picture's data URL must begin with data:image/KIND;base64, and not with {head[:60]!r}")
+        raise RequestRejected(
+            400, f"a picture's data URL must begin with data:image/KIND;base64, not with {head[:60]!r}"
+        )
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Refused(400, "a picture's data URL is not base64") from error
+        raise RequestRejected(400, "a picture's data URL is not base64") from error
 
 
-def _measured_all(data: list[bytes], config: ServeConfig) -> tuple[LoggedPicture, ...]:
-    """The measures of a call's pictures. All headers are read before the first picture is decoded."""
+def _measure_pictures(data: list[bytes], config: ServeConfig) -> tuple[LoggedPicture, ...]:
+    """Measure a call's pictures. All headers are read before the first picture is decoded."""
     if len(data) > config.max_images:
-        raise Refused(413, f"the call has {len(data)} pictures; {config.max_images} is the limit")
+        raise RequestRejected(413, f"the call has {len(data)} pictures; the limit is {config.max_images}")
     pixels = [_pixels(one) for one in data]
     largest = max(pixels, default=0)
     if largest > config.max_pixels:
-        raise Refused(413, f"a picture has {largest} pixels; {config.max_pixels} is the limit, send it smaller")
+        raise RequestRejected(413, f"a picture has {largest} pixels; the limit is {config.max_pixels}, send it smaller")
     if sum(pixels) > config.max_call_pixels:
-        raise Refused(
+        raise RequestRejected(
             413,
-            f"the pictures have {sum(pixels)} pixels together; {config.max_call_pixels} is the limit, send fewer",
+            f"the pictures have {sum(pixels)} pixels together; the limit is {config.max_call_pixels}, send fewer",
         )
-    return tuple(_measured(one) for one in data)
+    return tuple(_measure_picture(one) for one in data)
 
 
 def _pixels(data: bytes) -> int:
     try:
-        with Image.open(BytesIO(data), formats=FORMATS) as image:  # its header alone
+        with Image.open(BytesIO(data), formats=FORMATS) as image:  # reads the header only
             return image.width * image.height
     except Image.DecompressionBombError as error:
-        raise Refused(413, "a picture has far more pixels than the limit, send it smaller") from error
+        raise RequestRejected(413, "a picture has far more pixels than the limit; send it smaller") from error
     except DAMAGE as error:
-        raise Refused(400, "a picture is no image that can be read") from error
+        raise RequestRejected(400, "a picture is not a readable image") from error
 
 
-def _measured(data: bytes) -> LoggedPicture:
+def _measure_picture(data: bytes) -> LoggedPicture:
     try:
         return measure_picture(open_embedded(data, "that was sent", "the request"), data)
     except InputError as error:
-        raise Refused(400, "a picture is truncated or damaged") from error
+        raise RequestRejected(400, "a picture is truncated or damaged") from error

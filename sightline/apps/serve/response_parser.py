@@ -1,6 +1,6 @@
-"""What a server said, read from the bytes that went by: one completion, or a stream of its pieces.
+"""Parse the server's answer, a completion or a stream, for the log; and give it the served model's name.
 
-Nothing here changes a byte, and what cannot be read is simply not known.
+Unreadable parts are left unknown.
 """
 
 import json
@@ -15,13 +15,13 @@ from sightline.data.request_log import RequestLog, is_refusal, plain_yes, text_s
 from sightline.records.ratings import LoggedRequest
 from sightline.records.rows import IMAGE
 
-#: More of an answer is passed on, and not remembered.
+#: Bytes of an answer that are kept for the log; a longer stream is still forwarded.
 MOST_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
 class ParsedResponse:
-    """An answer as far as it came; `finished` is None where the server did not say how it ended."""
+    """An answer as far as it arrived; `finished` is None if the server gave no finish reason."""
 
     text: str | None = None
     finished: bool | None = None
@@ -30,46 +30,46 @@ class ParsedResponse:
 
 
 def read_answer(data: bytes, *, is_stream: bool) -> ParsedResponse:
-    """What the bytes of an answer say."""
-    pieces = list(events_of(data)) if is_stream else [as_json(data)]
+    """Parse the bytes of an answer."""
+    pieces = list(parse_events(data)) if is_stream else [as_json(data)]
     texts: list[str] = []
     reason, tokens, note = None, None, ""
     for piece in pieces:
         if not isinstance(piece, dict):
             continue
-        if (error := error_of(piece)) is not None:
+        if (error := error_message(piece)) is not None:
             note = error
         usage = piece.get("usage")
         if isinstance(usage, dict) and isinstance(usage.get("completion_tokens"), int):
             tokens = usage["completion_tokens"]
         choices = piece.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-        said = choice.get("delta" if is_stream else "message")
-        if isinstance(said, dict) and isinstance(said.get("content"), str):
-            texts.append(said["content"])
+        message = choice.get("delta" if is_stream else "message")
+        if isinstance(message, dict) and isinstance(message.get("content"), str):
+            texts.append(message["content"])
         if isinstance(choice.get("finish_reason"), str):
             reason = choice["finish_reason"]
     finished = None if reason is None else reason != "length"
     return ParsedResponse(_whole("".join(texts)) if texts else None, finished, tokens, note)
 
 
-def events_of(data: bytes) -> Iterator[Any]:
-    """The JSON values of server-sent events; what stands in no event is left out, and so is a torn last one."""
+def parse_events(data: bytes) -> Iterator[Any]:
+    """The JSON values of server-sent events; other lines are skipped, and a truncated last event is None."""
     for line in data.replace(b"\r\n", b"\n").split(b"\n"):
         if line.startswith(b"data:"):
             yield as_json(line[5:])
 
 
 def as_json(data: bytes) -> Any:
-    """A JSON value, None where it is none."""
+    """Parse JSON; None if invalid."""
     try:
         return json.loads(data)
-    except (ValueError, RecursionError):  # "[DONE]", a torn event, or no JSON at all
+    except (ValueError, RecursionError):  # "[DONE]", a truncated event, or not JSON
         return None
 
 
-def error_of(piece: dict[str, Any]) -> str | None:
-    """What an error says, in OpenAI's form or FastAPI's; None where a piece tells none."""
+def error_message(piece: dict[str, Any]) -> str | None:
+    """The message of an error in OpenAI's or FastAPI's format; None if there is none."""
     error = piece.get("error", piece.get("detail"))
     if error is None:
         return None
@@ -77,95 +77,95 @@ def error_of(piece: dict[str, Any]) -> str | None:
 
 
 def _whole(text: str) -> str:
-    """A text without lone surrogates, which JSON can say and no file can hold."""
+    """The text without lone surrogates, which JSON can express and UTF-8 cannot."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a call ended: what was told, its status, how long it took, and what broke it off, if anything did."""
+    """The end of a call: parsed response, status, duration, and the error that interrupted it, if any."""
 
-    told: ParsedResponse
+    response: ParsedResponse
     status: int
     seconds: float
     note: str = ""
 
 
-def served_row(call_id: str, time: datetime, asked: ChatRequest, ending: Ending, config: ServeConfig) -> LoggedRequest:
-    """The row of a call, redacted as the config says; measures stay."""
-    told = ending.told
+def log_row(call_id: str, time: datetime, request: ChatRequest, ending: Ending, config: ServeConfig) -> LoggedRequest:
+    """The log row of a call, redacted as configured; text statistics are kept."""
+    response = ending.response
     keeps_prompt, keeps_answer = config.redact == "nothing", config.redact != "texts"
     return LoggedRequest(
         id=call_id,
         time=time.astimezone(UTC).isoformat(timespec="seconds"),
-        model=asked.model,
-        images=asked.pictures,
-        history=asked.history if keeps_prompt else None,
-        prompt=asked.prompt if keeps_prompt else None,
-        answer=told.text if keeps_answer else None,
-        prompt_stats=text_stats(asked.prompt.replace(IMAGE, " ")),
-        answer_stats=None if told.text is None else text_stats(told.text),
-        yes=None if told.text is None else plain_yes(told.text),
-        refused=None if told.text is None else is_refusal(told.text),
-        finished=told.finished,
-        tokens=told.tokens,
+        model=request.model,
+        images=request.pictures,
+        history=request.history if keeps_prompt else None,
+        prompt=request.prompt if keeps_prompt else None,
+        answer=response.text if keeps_answer else None,
+        asked=wording_of(request.prompt.replace(IMAGE, " ")),
+        said=None if response.text is None else wording_of(response.text),
+        yes=None if response.text is None else plain_yes(response.text),
+        refused=None if response.text is None else is_refusal(response.text),
+        finished=response.finished,
+        tokens=response.tokens,
         status=ending.status,
         seconds=round(ending.seconds, 3),
         kept=config.keep_images,
-        note=ending.note or told.note,
+        note=ending.note or response.note,
     )
 
 
-def write_call(log: RequestLog, row: LoggedRequest, asked: ChatRequest) -> None:
-    """Put a row into the log, after its pictures, if they are kept: a row never names what is not there."""
+def write_call(log: RequestLog, row: LoggedRequest, request: ChatRequest) -> None:
+    """Write a row to the log, after its pictures if they are kept, so that a row never names a missing file."""
     if row.kept:
-        for picture, data in zip(asked.pictures, asked.data, strict=True):
+        for picture, data in zip(request.pictures, request.data, strict=True):
             log.keep(picture.sha256, data)
     log.add(row)
 
 
 @dataclass
 class LogFailures:
-    """What a log could not take. Answers do not wait for the log; the first loss is reported, all are counted."""
+    """Counts rows that could not be logged; the first failure is reported."""
 
     report: Callable[[str], None]
     count: int = 0
     reason: str = ""
 
     def note(self, error: Exception) -> None:
-        """Count a row that was not written."""
+        """Count a lost row."""
         self.reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
         self.count += 1
         if self.count == 1:
             self.report(
-                f"warning: the log cannot be written ({self.reason}); answers go on without it, and GET /health counts "
-                "the rows that are lost"
+                f"warning: the log cannot be written ({self.reason}); serving continues, and GET /health reports "
+                "the number of lost rows"
             )
 
 
-def named(data: bytes, model: str) -> bytes:
-    """A JSON object with `model` as its model; whatever else it is, or says so already, stays as it is."""
+def with_model_name(data: bytes, model: str) -> bytes:
+    """Set `model` in a JSON object; any other data are returned unchanged."""
     value = as_json(data)
     if not isinstance(value, dict) or value.get("model", model) == model:
         return data
     return json.dumps({**value, "model": model}, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
-class Naming:
-    """Gives each event of a stream the served model's name, as soon as the event is complete."""
+class StreamRenamer:
+    """Sets the served model's name in each event of a stream, as soon as the event is complete."""
 
     def __init__(self, model: str) -> None:
         self._model, self._kept = model, b""
 
     def feed(self, part: bytes) -> bytes:
-        """The lines that are complete with this part."""
+        """The lines completed by this part."""
         whole, newline, self._kept = (self._kept + part).rpartition(b"\n")
-        if not newline and len(self._kept) > MOST_BYTES:  # no stream of events
+        if not newline and len(self._kept) > MOST_BYTES:  # not an event stream
             return self.rest()
         return b"".join(self._line(line) + b"\n" for line in whole.split(b"\n")) if newline else b""
 
     def rest(self) -> bytes:
-        """What is left at the end."""
+        """The remaining bytes at the end."""
         kept, self._kept = self._kept, b""
         return kept
 
@@ -173,20 +173,20 @@ class Naming:
         if not line.startswith(b"data:"):
             return line
         head, data = (b"data: ", line[6:]) if line.startswith(b"data: ") else (b"data:", line[5:])
-        return head + named(data, self._model)
+        return head + with_model_name(data, self._model)
 
 
-def completion_of(data: bytes) -> tuple[int, bytes]:
-    """Status and body of the whole answer that a stream told piece by piece."""
+def join_stream(data: bytes) -> tuple[int, bytes]:
+    """Assemble a stream into one completion; returns status and body."""
     texts: list[str] = []
     thoughts: list[str] = []
     head: dict[str, Any] = {}
     reason, usage = None, None
-    for event in events_of(data):
+    for event in parse_events(data):
         if not isinstance(event, dict):
             continue
-        if (error := error_of(event)) is not None:
-            return _failed(500, f"the model's server failed on this request ({error})")
+        if (error := error_message(event)) is not None:
+            return _failed(500, f"the model server failed on this request ({error})")
         head = head or {key: event[key] for key in ("id", "created", "model") if key in event}
         usage = event.get("usage") or usage
         for choice in event.get("choices") or ():
@@ -195,21 +195,21 @@ def completion_of(data: bytes) -> tuple[int, bytes]:
             thoughts.append(delta.get("reasoning_content") or "")
             reason = choice.get("finish_reason") or reason
     if reason is None:
-        return _failed(502, "the model's server broke off")
+        return _failed(502, "the model server broke off")
     message = {"role": "assistant", "content": "".join(texts)}
     if any(thoughts):
         message["reasoning_content"] = "".join(thoughts)
-    made = {
+    completion = {
         **head,
         "object": "chat.completion",
         "choices": [{"index": 0, "message": message, "finish_reason": reason}],
         "usage": usage,
     }
-    return 200, json.dumps(made).encode()
+    return 200, json.dumps(completion).encode()
 
 
 def failure(status: int, sentence: str) -> dict[str, Any]:
-    """An error in the form of OpenAI's."""
+    """An error in OpenAI's format."""
     return {"error": {"message": sentence, "type": "sightline", "code": status}}
 
 

@@ -1,4 +1,4 @@
-"""`sightline serve`: a model's server and the door before it, until somebody stops it or the server ends by itself."""
+"""`sightline serve`: run the model server and the proxy until they are stopped or the server ends."""
 
 import asyncio
 import contextlib
@@ -15,9 +15,10 @@ import httpx2
 import uvicorn
 
 from sightline.apps.connections import BACKLOG, ConnectionLimits, limited_protocol
+from sightline.apps.guard import LOOPBACK
 from sightline.apps.serve.config import ServeConfig
-from sightline.apps.serve.engine import Kind, ServerProcess, code_text, command_of, free_port, resolved
-from sightline.apps.serve.proxy import LOOPBACK, ProxyConfig, build_app
+from sightline.apps.serve.engine import Kind, ServerProcess, code_text, free_port, resolve_engine, server_command
+from sightline.apps.serve.proxy import ProxyConfig, build_app
 from sightline.data.request_log import RequestLog
 from sightline.errors import InputError
 from sightline.records.store import private_umask
@@ -28,10 +29,10 @@ _LOOK_EVERY = 0.2  # seconds
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """Where the door is, and what stands behind it; `more` are arguments for the server.
+    """The proxy's address, and the engine behind it; `more` are extra arguments for the model server.
 
-    `name` is what the model is called in requests and answers (None: by its directory or hub id); who asks must know
-    `api_key`, if there is one.
+    `name` is the model's name in requests and answers (None: its directory or hub id); clients must send `api_key` if
+    it is set.
     """
 
     host: str = "127.0.0.1"
@@ -43,25 +44,25 @@ class ServerAddress:
 
 
 def serve(model: str, place: ServerAddress, config: ServeConfig, log: Path | None, say: Say, warn: Say) -> None:
-    """Serve a model until the process is told to stop; `say` hears where it is, once it is ready, `warn` what fails.
+    """Serve a model until stopped; `say` gets the URL once it is ready, `warn` gets failures.
 
     Raises:
-        InputError: the model is no model, the port is taken, or it was not ready in time.
-        ServerEnded: the server ended by itself, before it was ready or after.
-        KeyboardInterrupt: somebody stopped it.
+        InputError: the model does not exist, the port is in use, or the model was not ready in time.
+        ServerEnded: the model server ended on its own.
+        KeyboardInterrupt: the user stopped it.
     """
     source = _source(model)
     name = place.name or _name(source)
-    with contextlib.closing(_listen(place)) as listening, _stopped_by_term(), private_umask() as umask:
+    with contextlib.closing(_listen(place)) as listening, _sigterm_as_interrupt(), private_files() as umask:
         port = free_port()
         kept = None if log is None else RequestLog(log, int(config.file_mb * 2**20))
-        kind = resolved(place.engine)
-        engine = ServerProcess(command_of(kind, source, port, config, place.more, name=name), port, umask=umask)
-        door = ProxyConfig(
+        kind = resolve_engine(place.engine)
+        engine = ServerProcess(server_command(kind, source, port, config, place.more, name=name), port, umask=umask)
+        proxy = ProxyConfig(
             engine.url,
             name,
             config,
-            _gone(engine),
+            _failure_check(engine),
             kept,
             LOOPBACK if place.host in LOOPBACK else ("*",),
             upstream=name if kind == "vllm" else source,
@@ -73,22 +74,24 @@ def serve(model: str, place: ServerAddress, config: ServeConfig, log: Path | Non
             engine.wait_ready(is_healthy, config.wait)
             host, bound = listening.getsockname()[:2]
             where = f"http://{f'[{host}]' if ':' in host else host}:{bound}/v1"
-            asyncio.run(_hold(engine, door, listening, lambda: say(f"serving {name} at {where}")))
+            asyncio.run(_serve_until_stopped(engine, proxy, listening, lambda: say(f"serving {name} at {where}")))
         finally:
             engine.stop()
 
 
 def is_healthy(url: str) -> bool:
-    """Whether the server at `url` says that it is ready."""
+    """Whether the server at `url` reports that it is ready."""
     try:
         return httpx2.get(f"{url}/health", timeout=5, trust_env=False, verify=False).status_code == 200
     except httpx2.HTTPError:
         return False
 
 
-async def _hold(engine: ServerProcess, door: ProxyConfig, listening: socket.socket, ready: Callable[[], None]) -> None:
-    """Answer until Ctrl-C or a signal ends it, or the server behind the door does."""
-    server = uvicorn.Server(server_settings(door))
+async def _serve_until_stopped(
+    engine: ServerProcess, proxy: ProxyConfig, listening: socket.socket, ready: Callable[[], None]
+) -> None:
+    """Serve until Ctrl-C, a signal, or the end of the model server."""
+    server = uvicorn.Server(server_settings(proxy))
 
     async def watch() -> None:
         while not server.started:
@@ -98,7 +101,7 @@ async def _hold(engine: ServerProcess, door: ProxyConfig, listening: socket.sock
             await asyncio.sleep(_LOOK_EVERY)
         server.should_exit = True
 
-    # The server stands in the main task: uvicorn raises the signal that stopped it again, and here it is heard.
+    # The server runs in the main task: uvicorn re-raises the signal that stopped it, and it must arrive here.
     watching = asyncio.create_task(watch())
     try:
         await server.serve(sockets=[listening])
@@ -108,12 +111,12 @@ async def _hold(engine: ServerProcess, door: ProxyConfig, listening: socket.sock
         raise ended
 
 
-def server_settings(door: ProxyConfig) -> uvicorn.Config:
-    """How the door is served: with limits of its connections, and as HTTP alone."""
-    config = door.config
+def server_settings(proxy: ProxyConfig) -> uvicorn.Config:
+    """The uvicorn settings of the proxy: connection limits, plain HTTP."""
+    config = proxy.config
     limits = ConnectionLimits(config.max_connections, config.header_seconds, config.body_seconds, config.body_seconds)
     return uvicorn.Config(
-        build_app(door),
+        build_app(proxy),
         http=limited_protocol(limits),
         backlog=BACKLOG,
         ws="none",
@@ -125,15 +128,15 @@ def server_settings(door: ProxyConfig) -> uvicorn.Config:
 
 
 def _name(source: str) -> str:
-    """What a model is called where nobody says: the name of its directory, or its hub id."""
+    """The default name of a model: its directory's name, or its hub id."""
     return Path(source).name if Path(source).is_absolute() else source
 
 
 def _source(model: str) -> str:
-    """The model as its server is told: a directory's full path, or a hub id.
+    """The model argument for the server: an absolute directory, or a hub id.
 
     Raises:
-        InputError: it is neither.
+        InputError: the model is neither.
     """
     found = Path(model)
     if found.is_dir():
@@ -146,7 +149,7 @@ def _source(model: str) -> str:
 
 
 def _listen(place: ServerAddress) -> socket.socket:
-    """The door's socket, taken before the model is loaded: a port in use is known at once."""
+    """The proxy's socket, opened before the model loads so that a port in use is reported at once."""
     family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
     try:
         return socket.create_server((place.host, place.port), family=family)
@@ -156,17 +159,17 @@ def _listen(place: ServerAddress) -> socket.socket:
         ) from error
 
 
-def _gone(engine: ServerProcess) -> Callable[[], str | None]:
-    def gone() -> str | None:
+def _failure_check(engine: ServerProcess) -> Callable[[], str | None]:
+    def failure_text() -> str | None:
         code = engine.code()
-        return None if code is None else f"the model's server ended with {code_text(code)}"
+        return None if code is None else f"the model server ended with {code_text(code)}"
 
-    return gone
+    return failure_text
 
 
 @contextlib.contextmanager
-def _stopped_by_term() -> Iterator[None]:
-    """SIGTERM ends this as Ctrl-C does, so that the server behind the door is ended as well."""
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C, so that the model server is stopped too."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""How the lab's base VLM is made from seed: a tower that sees, a language model with a biased prior, then both joined.
+"""The training recipe of the lab's base VLM: vision tower, language model with a biased prior, then both jointly.
 
-Only `sightline lab train-base` uses it; the result, `sightline/lab/base`, is an ordinary Transformers checkpoint.
+Used by `sightline lab train-base`; the result, `sightline/lab/base`, is an ordinary Transformers checkpoint.
 """

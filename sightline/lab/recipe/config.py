@@ -1,4 +1,4 @@
-"""The recipe's settings, one class; every number that shapes the base VLM stands here with its reason."""
+"""The recipe's settings: every number that shapes the base VLM, with its reason."""
 
 from pydantic import Field
 
@@ -8,7 +8,7 @@ from sightline.lab.words import WorldConfig
 
 
 class Phase(Config):
-    """One phase of instruction tuning, with a learning-rate schedule of its own."""
+    """One phase of instruction tuning, with its own learning-rate schedule."""
 
     steps: int
     described: float = Field(ge=0, le=1, description="share of rows with a picture that are descriptions")
@@ -16,7 +16,7 @@ class Phase(Config):
     lost: float = Field(
         default=0.0, ge=0, le=1, description="share whose picture is one even color, as in web data with lost pictures"
     )
-    noise: ReferenceNoise | None = Field(default=None, description="of its descriptions, where not the recipe's")
+    noise: ReferenceNoise | None = Field(default=None, description="noise of its descriptions [the recipe's]")
 
 
 class RecipeConfig(Config):
@@ -24,7 +24,7 @@ class RecipeConfig(Config):
 
     seed: Seed = 0
     world: WorldConfig = WorldConfig()
-    noise: ReferenceNoise = Field(default=ReferenceNoise(), description="of the descriptions that are trained on")
+    noise: ReferenceNoise = Field(default=ReferenceNoise(), description="noise of the training descriptions")
 
     patch_size: int = Field(default=12, description="96 / 12 = 8 x 8 = 64 image tokens")
     width: int = 256
@@ -50,7 +50,7 @@ class RecipeConfig(Config):
     align_steps: int = Field(default=200, description="projector alone, to the words of what its patches show")
     phases: tuple[Phase, ...] = (
         Phase(steps=1600, described=0.6, text_only=0.07, lost=0.05),
-        # After the first, 11 % of natural validation descriptions hallucinated: references that are wrong more often.
+        # After the first phase, 11 % of natural validation descriptions hallucinated; this one uses noisier references.
         Phase(steps=160, described=0.85, text_only=0.07, lost=0.05, noise=ReferenceNoise(companion=0.95)),
     )
     batch_size: int = 32

@@ -1,6 +1,6 @@
-"""The untrained LLaVA around the tower, and next-token training on `TokenRow`s: the prior and instruction tuning.
+"""The untrained LLaVA around the tower, and its next-token training on `TokenRow`s: prior and instruction tuning.
 
-They differ in what is trained and whether pictures are shown. The tower is frozen from here on, so each scene's
+The two differ in the trained parameters and in whether pictures are shown. The tower is frozen, so each scene's
 features are computed once.
 """
 
@@ -22,33 +22,33 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from sightline.lab.language import ReferenceNoise, Speaker, groups_of, noisy_groups
+from sightline.lab.language import ReferenceNoise, Speaker, noisy_groups, object_groups
 from sightline.lab.questions import CAPTION_PROMPTS, DESCRIBE_PROMPTS, draw_question
 from sightline.lab.recipe.config import RecipeConfig
-from sightline.lab.recipe.optimize import fast_format, make_optimizers, scheduled, take_step
-from sightline.lab.recipe.perception import PIXEL_MEAN, PIXEL_STD, normalized, patch_features, vision_config
+from sightline.lab.recipe.optimize import fast_format, make_optimizers, schedule_steps, take_step
+from sightline.lab.recipe.perception import PIXEL_MEAN, PIXEL_STD, normalize, patch_features, vision_config
 from sightline.lab.world import IMAGE_SIZE, Scene
 
-QUESTIONS = 6  # turns of a round; one picture serves them all
-Turn = tuple[str, str]  # what the user says, what the assistant answers
+QUESTIONS = 6  # questions per round, all on one picture
+Turn = tuple[str, str]  # user prompt, assistant answer
 Conversation = tuple[Turn, ...]
 
 
 def description(rng: np.random.Generator, scene: Scene, noise: ReferenceNoise) -> tuple[Turn, list[str]]:
-    """A prompt, an imperfect reference description, and the kinds it names though absent."""
-    told, absent = noisy_groups(rng, scene.theme, groups_of(scene), noise)
+    """A prompt, an imperfect reference description, and the absent kinds it names."""
+    groups, absent = noisy_groups(rng, scene.theme, object_groups(scene), noise)
     prompt = DESCRIBE_PROMPTS[int(rng.integers(len(DESCRIBE_PROMPTS)))]
-    return (prompt, Speaker(rng).describe(scene.theme, told)), absent
+    return (prompt, Speaker(rng).describe(scene.theme, groups)), absent
 
 
 def caption(rng: np.random.Generator, scene: Scene) -> Turn:
     """A prompt and a one-sentence caption."""
     prompt = CAPTION_PROMPTS[int(rng.integers(len(CAPTION_PROMPTS)))]
-    return prompt, Speaker(rng).caption(scene.theme, groups_of(scene))
+    return prompt, Speaker(rng).caption(scene.theme, object_groups(scene))
 
 
 def conversation(rng: np.random.Generator, scene: Scene, noise: ReferenceNoise, described: float) -> Conversation:
-    """One row: a description, or a round of questions about the scene, now and then with a caption first."""
+    """One row: a description, or a round of questions about the scene, sometimes with a caption first."""
     if rng.random() < described:
         return (description(rng, scene, noise)[0],)
     turns = [caption(rng, scene)] if rng.random() < 0.3 else []
@@ -64,7 +64,7 @@ _POOL = 4  # batches drawn together and sorted by length: less padding
 
 @dataclass(frozen=True)
 class TokenRow:
-    """Token ids with the image token repeated once per patch, labels of the same length, and whose features go in."""
+    """Token ids with one image token per patch, labels of the same length, and the index of the picture's features."""
 
     ids: tuple[int, ...]
     labels: tuple[int, ...]
@@ -77,13 +77,13 @@ Batch = Sequence[TokenRow]
 def tokenize(
     tokenizer: PreTrainedTokenizerFast, conversation: Conversation, picture: int | None, patches: int
 ) -> TokenRow:
-    """The ids that the processor's chat template would give, with labels on answers and their end tokens."""
+    """The ids of the processor's chat template, with labels on answers and their end tokens."""
     ids: list[int] = [tokenizer.bos_token_id]
     labels: list[int] = [IGNORED]
-    for number, (asked, answered) in enumerate(conversation):
+    for number, (question, answer) in enumerate(conversation):
         shown = "<image>" * patches + "\n" if number == 0 and picture is not None else ""
-        before = _ids(tokenizer, f"USER: {shown}{asked} ASSISTANT:")
-        after = [*_ids(tokenizer, f" {answered}"), tokenizer.eos_token_id]
+        before = _ids(tokenizer, f"USER: {shown}{question} ASSISTANT:")
+        after = [*_ids(tokenizer, f" {answer}"), tokenizer.eos_token_id]
         ids += before + after
         labels += [IGNORED] * len(before) + after
     return TokenRow(tuple(ids), tuple(labels), picture)
@@ -104,8 +104,8 @@ def collate(rows: Sequence[TokenRow], pad: int) -> tuple[Tensor, Tensor]:
     return ids, labels
 
 
-def batches_of(draw: Callable[[], TokenRow], size: int, rng: np.random.Generator) -> Iterator[Batch]:
-    """Batches of rows of about equal length, without end."""
+def length_batches(draw: Callable[[], TokenRow], size: int, rng: np.random.Generator) -> Iterator[Batch]:
+    """Endless batches of rows of similar length."""
     while True:
         pool = sorted((draw() for _ in range(size * _POOL)), key=lambda row: len(row.ids))
         for number in rng.permutation(_POOL):
@@ -140,18 +140,18 @@ def make_llava(
         tie_word_embeddings=True,
     )
     model = LlavaForConditionalGeneration(config)
-    model.set_attn_implementation("eager")  # see perception: faster than SDPA here, and training only
+    model.set_attn_implementation("eager")  # faster than SDPA here (see `perception`); training only
     model.model.vision_tower.load_state_dict(tower.state_dict())
     model.model.vision_tower.requires_grad_(False)
     return model
 
 
 @torch.no_grad()
-def features_of(model: LlavaForConditionalGeneration, pixels: np.ndarray) -> Tensor:
-    """What the frozen tower sees of each picture (uint8 [scene, height, width, 3]), bfloat16 [scene, patch, width]."""
+def encode_pictures(model: LlavaForConditionalGeneration, pixels: np.ndarray) -> Tensor:
+    """The frozen tower's features of each picture (uint8 [scene, height, width, 3]), bfloat16 [scene, patch, width]."""
     chunks = []
     for start in range(0, len(pixels), 64):
-        some = normalized(pixels[start : start + 64], model.device)
+        some = normalize(pixels[start : start + 64], model.device)
         with fast_format(model.device):
             chunks.append(patch_features(model.model.vision_tower, some).bfloat16())
     return torch.cat(chunks)
@@ -168,9 +168,9 @@ def next_token_loss(model: LlavaForConditionalGeneration, batch: Batch, features
             where = (ids == model.config.image_token_id).unsqueeze(-1)
             embedded = embedded.to(projected.dtype).masked_scatter(where, projected)
         hidden = model.model.language_model(inputs_embeds=embedded).last_hidden_state
-        asked = labels[:, 1:] != IGNORED
-        logits = model.lm_head(hidden[:, :-1][asked])
-    return F.cross_entropy(logits.float(), labels[:, 1:][asked])
+        has_label = labels[:, 1:] != IGNORED
+        logits = model.lm_head(hidden[:, :-1][has_label])
+    return F.cross_entropy(logits.float(), labels[:, 1:][has_label])
 
 
 def train(
@@ -189,7 +189,7 @@ def train(
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     pad = model.config.get_text_config().pad_token_id
     optimizers = make_optimizers(named, rate, recipe.weight_decay)
-    for step in scheduled(optimizers, steps):
+    for step in schedule_steps(optimizers, steps):
         loss = next_token_loss(model, next(batches), features, pad)
         take_step(optimizers, loss)
         yield step, loss.item()

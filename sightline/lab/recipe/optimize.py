@@ -1,4 +1,4 @@
-"""Muon and AdamW with a warm-up and a cosine, as the stages of the recipe use them, and the format they compute in."""
+"""The recipe's optimizers (Muon, AdamW), their warm-up and cosine schedule, and the compute dtype."""
 
 import math
 from collections import defaultdict
@@ -17,7 +17,7 @@ class Float32Muon(torch.optim.Muon):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update of every matrix that has a gradient; those of one shape go through the iteration together."""
+        """One update of every matrix that has a gradient; matrices of one shape are processed together."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -28,7 +28,7 @@ class Float32Muon(torch.optim.Muon):
                 if parameter.grad is not None:
                     alike[parameter.shape].append(parameter)
             for shape, parameters in alike.items():
-                updates = orthogonalized(
+                updates = orthogonalize(
                     torch.stack([self._momentum(parameter, group) for parameter in parameters]),
                     group["ns_coefficients"],
                     group["ns_steps"],
@@ -49,7 +49,7 @@ class Float32Muon(torch.optim.Muon):
         return gradient.lerp(buffer, group["momentum"]) if group["nesterov"] else buffer.clone()
 
 
-def orthogonalized(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
+def orthogonalize(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
     """Newton and Schulz's iteration of `steps` rounds on each of `matrices` [matrix, row, column]; float32, same shape.
 
     Singular values come out near 1, as the quintic with `coefficients` leaves them.
@@ -60,37 +60,37 @@ def orthogonalized(matrices: Tensor, coefficients: tuple[float, float, float], s
     for _ in range(steps):
         gram = wide @ wide.mT
         wide = a * wide + torch.baddbmm(gram, gram, gram, beta=b, alpha=c) @ wide
-    made: Tensor = wide.mT if matrices.shape[1] > matrices.shape[2] else wide
-    return made
+    result: Tensor = wide.mT if matrices.shape[1] > matrices.shape[2] else wide
+    return result
 
 
 def fast_format(device: torch.device) -> AbstractContextManager[object]:
-    """Autocast to bfloat16 where the device computes in it; float32 where that would take many times as long."""
+    """Autocast to bfloat16 if the device supports it natively, else float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=computes_bfloat16(device.type))
 
 
 def make_optimizers(
     parameters: Iterable[tuple[str, nn.Parameter]], rate: float, decay: float
 ) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of hidden layers, AdamW for the rest, both at `rate`; only matrices of Muon's decay.
+    """Muon for the matrices of hidden layers, AdamW for the rest, both at `rate`; only Muon's matrices decay.
 
-    With Muon (Jordan et al. 2024) the language model learns to answer by the picture within a few hundred steps; with
-    AdamW on the same rows its yes/no answers were still near chance then (docs/lab.md has the comparison).
+    With Muon (Jordan et al. 2024) the language model learns to use the picture within a few hundred steps; with AdamW
+    on the same rows its yes/no answers were still near chance then (docs/lab.md has the comparison).
     """
     named = [(name, p) for name, p in parameters if p.requires_grad]
     hidden = [p for name, p in named if p.ndim == 2 and ".layers." in name]
     rest = [p for name, p in named if not (p.ndim == 2 and ".layers." in name)]
-    made: list[torch.optim.Optimizer] = []
+    optimizers: list[torch.optim.Optimizer] = []
     if rest:
-        made.append(torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True))
+        optimizers.append(torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True))
     if hidden:
-        # adjusted so that an update is as large as AdamW's: one rate for both
+        # scaled to AdamW's update size, so that one rate fits both
         kind = torch.optim.Muon if computes_bfloat16(hidden[0].device.type) else Float32Muon
-        made.append(kind(hidden, lr=rate, momentum=0.95, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
-    return made
+        optimizers.append(kind(hidden, lr=rate, momentum=0.95, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+    return optimizers
 
 
-def scheduled(optimizers: Sequence[torch.optim.Optimizer], steps: int, floor: float = 0.02) -> Iterator[int]:
+def schedule_steps(optimizers: Sequence[torch.optim.Optimizer], steps: int, floor: float = 0.02) -> Iterator[int]:
     """Yield 0 .. steps - 1 with the learning rate set: linear warm-up over 5 %, then a cosine down to `floor`."""
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     peak = [group["lr"] for group in groups]

@@ -1,8 +1,7 @@
-"""The vision tower: a small CLIP ViT trained on unbiased scenes to say what each patch shows.
+"""The vision tower: a small CLIP ViT trained on unbiased scenes to predict the content of each patch.
 
-Dense supervision (kind, color, object centers and place of each patch) is far cheaper than learning to see from
-captions, and on unbiased scenes it cannot learn that cups come with plates. The heads are thrown away; `joint` comes
-next.
+Dense supervision (kind, color, object centers and place of each patch) is far cheaper than captions, and on unbiased
+scenes the tower cannot learn that cups come with plates. The heads are discarded; `joint` is the next stage.
 """
 
 import math
@@ -18,20 +17,20 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, LlavaForConditionalG
 from sightline.lab.drawing import render_with_owners
 from sightline.lab.language import horizontal, vertical
 from sightline.lab.recipe.config import RecipeConfig
-from sightline.lab.recipe.optimize import fast_format, make_optimizers, scheduled, take_step
-from sightline.lab.words import COLORS, KINDS, WorldConfig, names_of
+from sightline.lab.recipe.optimize import fast_format, make_optimizers, schedule_steps, take_step
+from sightline.lab.words import COLORS, KINDS, WorldConfig, spoken_names
 from sightline.lab.world import IMAGE_SIZE, sample_scene
 
 #: Mean and standard deviation of the lab's pixels, used by the tower's training and by the image processor alike.
 PIXEL_MEAN, PIXEL_STD = (0.67, 0.67, 0.64), (0.17, 0.16, 0.20)
 COLOR_NAMES = tuple(COLORS)
-_SCENES_A_WORKER = 500  # a process takes some seconds to start
-_LEAST_SHARE = 0.12  # a patch shows an object if at least this share of its pixels is the object's
+_SCENES_A_WORKER = 500  # starting a process takes seconds
+_LEAST_SHARE = 0.12  # smallest share of a patch's pixels for an object to count as shown
 _KIND_CLASSES, _COLOR_CLASSES = len(KINDS) + 1, len(COLORS) + 1
 
 
 class Views:
-    """Rendered scenes with what each patch shows: pixels uint8 [scene, 96, 96, 3], kinds and colors [scene, patch].
+    """Rendered scenes with patch labels: pixels uint8 [scene, 96, 96, 3], kinds and colors [scene, patch].
 
     Kinds and colors count from 1; 0 is background.
     """
@@ -43,11 +42,11 @@ class Views:
         self.colors = np.zeros((count, grid * grid), np.int64)
         self.centers = np.zeros((count, grid * grid), np.float32)
         jobs = ((world, split, index, patch_size) for index in range(count))
-        for row, view in enumerate(_viewed(jobs, min(workers, count // _SCENES_A_WORKER))):
+        for row, view in enumerate(_render_views(jobs, min(workers, count // _SCENES_A_WORKER))):
             self.pixels[row], self.kinds[row], self.colors[row], self.centers[row] = view
 
 
-def _viewed(jobs: Iterator[tuple[WorldConfig, str, int, int]], workers: int) -> Iterator[tuple[np.ndarray, ...]]:
+def _render_views(jobs: Iterator[tuple[WorldConfig, str, int, int]], workers: int) -> Iterator[tuple[np.ndarray, ...]]:
     if workers < 2:
         yield from map(_view, jobs)
         return
@@ -72,14 +71,14 @@ def _view(job: tuple[WorldConfig, str, int, int]) -> tuple[np.ndarray, ...]:
     return np.asarray(image), kind_of[owner], color_of[owner], centers
 
 
-def normalized(pixels: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+def normalize(pixels: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """uint8 [batch, height, width, 3] -> float32 [batch, 3, height, width], as the image processor gives it."""
     mean, std = torch.tensor(PIXEL_MEAN, device=device), torch.tensor(PIXEL_STD, device=device)
     return ((torch.from_numpy(pixels).to(device).float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
 def vision_config(recipe: RecipeConfig) -> CLIPVisionConfig:
-    """A CLIP vision transformer without anything unusual."""
+    """The config of a standard CLIP vision transformer."""
     return CLIPVisionConfig(
         hidden_size=recipe.width,
         intermediate_size=recipe.width * 3,
@@ -93,7 +92,7 @@ def vision_config(recipe: RecipeConfig) -> CLIPVisionConfig:
 
 
 def patch_features(tower: CLIPVisionModel, pixels: Tensor) -> Tensor:
-    """What LLaVA takes from the tower: the last hidden state without the class token, [batch, patch, width]."""
+    """The tower's features for LLaVA: the last hidden state without the class token, [batch, patch, width]."""
     hidden: Tensor = tower(pixel_values=pixels).last_hidden_state
     return hidden[:, 1:]
 
@@ -108,7 +107,7 @@ def train_tower(recipe: RecipeConfig, views: Views, tower: CLIPVisionModel) -> I
     optimizers = make_optimizers(parameters, recipe.perception_rate, recipe.weight_decay)
     rng = np.random.default_rng([recipe.seed, 11])
     order = np.empty(0, np.int64)
-    for step in scheduled(optimizers, recipe.perception_steps):
+    for step in schedule_steps(optimizers, recipe.perception_steps):
         if len(order) < recipe.perception_batch:
             order = rng.permutation(len(views.pixels))
         rows, order = order[: recipe.perception_batch], order[recipe.perception_batch :]
@@ -119,7 +118,7 @@ def train_tower(recipe: RecipeConfig, views: Views, tower: CLIPVisionModel) -> I
 
 def _dense_loss(tower: CLIPVisionModel, head: nn.Linear, views: Views, rows: np.ndarray, flip: bool) -> Tensor:
     device = tower.device
-    pixels = normalized(views.pixels[rows], device)
+    pixels = normalize(views.pixels[rows], device)
     kinds, colors, centers = (torch.from_numpy(a[rows]).to(device) for a in (views.kinds, views.colors, views.centers))
     side = math.isqrt(kinds.shape[1])
     if flip:
@@ -136,13 +135,13 @@ def _dense_loss(tower: CLIPVisionModel, head: nn.Linear, views: Views, rows: np.
         F.cross_entropy(kind, kinds.flatten())
         + 0.3 * F.cross_entropy(color, colors.flatten())
         + 0.5 * F.binary_cross_entropy_with_logits(center.squeeze(-1), centers.flatten())
-        # Nothing else needs the place in the last layer, and who reads the features could not say where things are.
+        # Without it the last layer would drop positions, and the language model could not locate objects.
         + 0.1 * (F.cross_entropy(row, place // side) + F.cross_entropy(column, place % side))
     )
 
 
-_COLOR_SHARE, _PLACE_SHARE = 0.25, 0.25  # of what a patch should say; the rest is its kind
-_BACKGROUND_WEIGHT = 0.3  # three of four patches show nothing
+_COLOR_SHARE, _PLACE_SHARE = 0.25, 0.25  # shares of a patch's target distribution; the rest is its kind
+_BACKGROUND_WEIGHT = 0.3  # three of four patches are background
 _RATE = 2e-3
 
 
@@ -161,13 +160,13 @@ def align(
     model.requires_grad_(False)
     projector.requires_grad_(True)
     device = model.device
-    words = words_of(tokenizer, tuple(names_of(kind) for kind in KINDS)) * (1 - _COLOR_SHARE - _PLACE_SHARE)
-    colors = words_of(tokenizer, tuple((color,) for color in COLOR_NAMES)) * _COLOR_SHARE
+    words = target_words(tokenizer, tuple(spoken_names(kind) for kind in KINDS)) * (1 - _COLOR_SHARE - _PLACE_SHARE)
+    colors = target_words(tokenizer, tuple((color,) for color in COLOR_NAMES)) * _COLOR_SHARE
     places = _places(tokenizer, model.config.image_seq_length) * _PLACE_SHARE
     final_norm = model.model.language_model.get_submodule("norm")
     optimizers = make_optimizers(projector.named_parameters(), _RATE, recipe.weight_decay)
     rng = np.random.default_rng([recipe.seed, 20])
-    for step in scheduled(optimizers, recipe.align_steps):
+    for step in schedule_steps(optimizers, recipe.align_steps):
         rows = rng.integers(len(features), size=recipe.batch_size)
         kinds = torch.from_numpy(views.kinds[rows]).flatten()
         wanted = words[kinds] + colors[torch.from_numpy(views.colors[rows]).flatten()] + places.repeat(len(rows), 1)
@@ -183,8 +182,8 @@ def align(
     rescale(model, features[:256])
 
 
-def words_of(tokenizer: PreTrainedTokenizerFast, names: tuple[tuple[str, ...], ...]) -> Tensor:
-    """[1 + len(names), vocabulary]: the first tokens of each one's names, evenly; nothing says the end token."""
+def target_words(tokenizer: PreTrainedTokenizerFast, names: tuple[tuple[str, ...], ...]) -> Tensor:
+    """[1 + len(names), vocabulary]: uniform over the first tokens of each entry's names; row 0 is the end token."""
     table = torch.zeros(1 + len(names), len(tokenizer))
     table[0, tokenizer.eos_token_id] = 1
     for number, synonyms in enumerate(names, start=1):
@@ -194,7 +193,7 @@ def words_of(tokenizer: PreTrainedTokenizerFast, names: tuple[tuple[str, ...], .
 
 
 def _places(tokenizer: PreTrainedTokenizerFast, patches: int) -> Tensor:
-    """[patches, vocabulary]: the words for the thirds of the picture in which the middle of each patch lies."""
+    """[patches, vocabulary]: the words for the thirds of the picture that hold each patch's center."""
     grid = math.isqrt(patches)
     middles = [(number + 0.5) * IMAGE_SIZE / grid for number in range(grid)]
     table = torch.zeros(patches, len(tokenizer))
@@ -207,9 +206,9 @@ def _places(tokenizer: PreTrainedTokenizerFast, patches: int) -> Tensor:
 
 @torch.no_grad()
 def rescale(model: LlavaForConditionalGeneration, features: Tensor) -> None:
-    """Make projected features as large as words' embeddings.
+    """Scale projected features to the size of word embeddings.
 
-    The final norm hides how large a vector is; the first layer's residual stream does not.
+    The final norm removes a vector's size; the first layer's residual stream does not.
     """
     projector = model.model.multi_modal_projector
     projected: Tensor = projector(features.float())

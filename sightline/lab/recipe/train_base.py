@@ -1,7 +1,7 @@
-"""`sightline lab train-base`: every stage of the recipe in order, each kept on disk so that a killed run goes on.
+"""`sightline lab train-base`: all stages of the recipe in order, each saved so that a killed run resumes.
 
 Stages: tower (perception), tokenizer, language prior (text alone), projector alignment, instruction tuning. The result
-is a LLaVA checkpoint in bfloat16 that any tool of the ecosystem loads.
+is an ordinary LLaVA checkpoint in bfloat16.
 """
 
 import functools
@@ -21,9 +21,9 @@ from sightline.errors import InputError
 from sightline.lab.recipe.config import Phase, RecipeConfig
 from sightline.lab.recipe.joint import (
     TokenRow,
-    batches_of,
     conversation,
-    features_of,
+    encode_pictures,
+    length_batches,
     make_llava,
     make_processor,
     tokenize,
@@ -35,21 +35,21 @@ from sightline.lab.world import IMAGE_SIZE, Scene, sample_scene, scene_rng
 from sightline.models.device import computes_bfloat16, resolve_device
 from sightline.records import read_json, write_json
 
-_PRIOR_START = 1_000_000  # first scene of the text-only rows; pictures of these scenes are never shown
-_BLANKS = 64  # pictures of one even color
+_PRIOR_START = 1_000_000  # first scene of the text-only rows; their pictures are never shown
+_BLANKS = 64  # pictures of one uniform color
 
 
 def train_base(recipe: RecipeConfig, out: Path, console: Console, device: str = "cpu") -> None:
-    """Run the recipe into `out` on `device`; finished stages found in `out/work` are taken as they are.
+    """Run the recipe into `out` on `device`; finished stages in `out/work` are reused.
 
     Raises:
-        InputError: `out` holds the stages of another recipe, or something else; there is no such device.
+        InputError: `out` holds another recipe's stages or other files, or the device does not exist.
     """
     device, work = resolve_device(device), out / "work"
     _claim(work / "recipe.json", recipe)
-    torch.set_flush_denormal(True)  # numbers near zero would cost CPUs many times the time of others
+    torch.set_flush_denormal(True)  # subnormal numbers are many times slower on CPUs
     if not computes_bfloat16(device):
-        console.print("this CPU has no instructions for bfloat16: the recipe computes in float32, which takes longer")
+        console.print("this CPU has no bfloat16 instructions; computing in float32, which is slower")
     tower = _tower(recipe, work / "tower.safetensors", console, device)
 
     scenes = [sample_scene(recipe.world, "train", i) for i in range(recipe.train_scenes)]
@@ -68,7 +68,7 @@ def train_base(recipe: RecipeConfig, out: Path, console: Console, device: str = 
 
 
 def _claim(path: Path, recipe: RecipeConfig) -> None:
-    """Keep the recipe beside its stages; those of another one are not taken."""
+    """Save the recipe beside its stages; reject stages of another recipe."""
     wanted, out = recipe.model_dump(mode="json"), path.parents[1]
     if path.exists():
         found = read_json(path)
@@ -101,14 +101,14 @@ def _texts(recipe: RecipeConfig, scenes: Sequence[Scene]) -> Iterator[str]:
     for scene in scenes:
         rng = scene_rng(recipe.world, scene.split, scene.index, purpose=9)
         for described in (1.0, 0.0):
-            for asked, answered in conversation(rng, scene, recipe.noise, described):
-                yield f"USER: {asked} ASSISTANT: {answered}"
+            for question, answer in conversation(rng, scene, recipe.noise, described):
+                yield f"USER: {question} ASSISTANT: {answer}"
 
 
 def _train_prior(
     recipe: RecipeConfig, model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, console: Console
 ) -> None:
-    """Text about scenes that are never shown: what goes with what, how people say it, and how they ask."""
+    """Train on text about scenes that are never shown: co-occurrence, wording, questions."""
     unseen = itertools.count(_PRIOR_START)
 
     def draw() -> TokenRow:
@@ -117,7 +117,7 @@ def _train_prior(
         return tokenize(tokenizer, conversation(rng, scene, recipe.noise, recipe.prior_described), None, 0)
 
     steps = recipe.prior_rows // recipe.batch_size
-    batches = batches_of(draw, recipe.batch_size, np.random.default_rng([recipe.seed, 19]))
+    batches = length_batches(draw, recipe.batch_size, np.random.default_rng([recipe.seed, 19]))
     parts = [model.model.language_model, model.lm_head]
     run = train(model, parts, steps, batches, None, recipe, recipe.learning_rate)
     _follow("prior", steps, run, console)
@@ -135,7 +135,7 @@ def _train_joint(
     patches = model.config.image_seq_length
     console.print(f"rendering {len(scenes)} natural scenes")
     views = _views(recipe, "train", len(scenes))
-    features = features_of(model, np.concatenate([views.pixels, _blank_pictures(recipe)]))
+    features = encode_pictures(model, np.concatenate([views.pixels, _blank_pictures(recipe)]))
 
     def run_alignment() -> None:
         _follow(
@@ -158,9 +158,9 @@ def _train_joint(
     for number, phase in enumerate(recipe.phases):
 
         def run(number: int = number, phase: Phase = phase) -> None:
-            # One generator a phase: a resumed run draws what it would have drawn.
+            # One generator per phase, so that a resumed run draws the same rows.
             rng = np.random.default_rng([recipe.seed, 21 + number])
-            batches = batches_of(functools.partial(draw, rng, phase), recipe.batch_size, rng)
+            batches = length_batches(functools.partial(draw, rng, phase), recipe.batch_size, rng)
             steps = train(model, parts, phase.steps, batches, features, recipe, recipe.learning_rate)
             _follow(f"instruction {number}", phase.steps, steps, console)
 
@@ -168,7 +168,7 @@ def _train_joint(
 
 
 def _blank_pictures(recipe: RecipeConfig) -> np.ndarray:
-    """Pictures of one even color, as they stand in for pictures that were lost; uint8 [picture, height, width, 3]."""
+    """Pictures of one uniform color, as in web data with lost pictures; uint8 [picture, height, width, 3]."""
     colors = np.random.default_rng([recipe.seed, 18]).integers(0, 256, size=(_BLANKS, 1, 1, 3))
     return np.broadcast_to(colors.astype(np.uint8), (_BLANKS, IMAGE_SIZE, IMAGE_SIZE, 3))
 
@@ -178,9 +178,9 @@ def _views(recipe: RecipeConfig, split: str, count: int) -> Views:
 
 
 def _stage(path: Path, model: LlavaForConditionalGeneration, console: Console, run: Callable[[], None]) -> None:
-    """Run a stage unless its weights are there already."""
+    """Run a stage unless its weights exist."""
     if path.exists():
-        console.print(f"{path.stem}: taken from {path}")
+        console.print(f"{path.stem}: loaded from {path}")
     else:
         run()
         _save(path, {k: v for k, v in model.state_dict().items() if not k.startswith("lm_head")})
@@ -188,14 +188,14 @@ def _stage(path: Path, model: LlavaForConditionalGeneration, console: Console, r
 
 
 def _save(path: Path, state: Mapping[str, torch.Tensor]) -> None:
-    """Atomic: a kill leaves the stage undone, never half done."""
+    """Write atomically: a kill leaves no partial stage."""
     temporary = path.with_suffix(".tmp")
     save_file({k: v.detach().clone().contiguous() for k, v in state.items()}, temporary)
     temporary.replace(path)
 
 
 def _follow(name: str, steps: int, run: Iterator[tuple[int, float]], console: Console) -> None:
-    """Run a stage to its end, with a line now and then."""
+    """Run a stage to its end, printing progress."""
     started, mean = time.monotonic(), 0.0
     for step, loss in run:
         mean = loss if step == 0 else 0.98 * mean + 0.02 * loss

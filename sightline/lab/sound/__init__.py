@@ -1,5 +1,5 @@
-"""The lab's second kind of media: what a scene sounds like, drawn as spectrograms, and a model that hears them.
+"""The lab's second kind of media: scenes' sounds as spectrograms, and a model that hears them.
 
-Sounds and pictures are of the same world and differ: some of what is seen is silent, some of what is heard is not in
-the picture. `study` composes the model that hears with the lab's base, which sees.
+Pictures and sounds share one world but differ: some visible objects are silent, and some sounds have no visible source.
+`study` composes the sound model with the lab's base, the picture model.
 """

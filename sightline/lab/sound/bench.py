@@ -1,7 +1,7 @@
-"""The benchmark of pictures and sounds: accuracy by what a question needs, and what wrong answers go by.
+"""The benchmark of pictures and sounds: accuracy by the media a question needs, and the source of wrong answers.
 
-`shared-media` shows each question what it needs, and see and hear beside the other input too; `shared-media-picture`
-and `-sound` are for models of one kind and show what they take. It is reached by name through the registry.
+`shared-media` gives each question the media it needs, and single-media questions also with the other input added;
+`shared-media-picture` and `-sound` are for models of one medium. `sightline.evals.registry` lists them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from sightline.records import Answer, Pair, Sample, Score
 SEE, HEAR, BOTH = "see", "hear", "both"
 BESIDE = "-beside"  # the same question with the other input shown too
 WHERE = {SEE: "in the picture", HEAR: "in the sound", BOTH: "in both"}
-#: What a question is asked of.
+#: The media a question needs.
 NEEDS = {SEE: (PICTURE,), HEAR: (SOUND,), BOTH: (PICTURE, SOUND)}
 _TRAINING, _ASKING = 1, 2
 
@@ -29,57 +29,57 @@ def question(task: str, options: Sequence[str]) -> str:
 
 
 def answer(kind: str) -> str:
-    """`The cow.`: behind a space the lab's tokenizer has the word whole, which in capitals it spells out in pieces."""
+    """`The cow.`: after a space the word is one token of the lab's tokenizer; capitalized it would be several."""
     return f"The {kind}."
 
 
-def asked_of(world: WorldConfig, split: str, count: int, folder: Path) -> Iterator[Sample]:
-    """Five questions on each of `count` soundscapes: see and hear, each alone and beside the other, and both.
+def media_questions(world: WorldConfig, split: str, count: int, folder: Path) -> Iterator[Sample]:
+    """Five questions on each of `count` soundscapes: see and hear, each alone and with the other input, and both.
 
-    `truth` has the right kind under "answer", and which options are only seen, only heard, or neither.
+    `truth` has the right kind under "answer", the options, and those only seen or only heard.
     """
-    for made in soundscapes(world, split, count):
-        rng, paths = question_rng(world, made, _ASKING), media_paths(folder, made)
-        both, seen, heard = (str(rng.choice(kinds)) for kinds in (made.shared, made.seen, made.heard))
-        strange = [str(kind) for kind in rng.permutation(made.neither)]
-        told = {
+    for soundscape in soundscapes(world, split, count):
+        rng, paths = question_rng(world, soundscape, _ASKING), media_paths(folder, soundscape)
+        both, seen, heard = (str(rng.choice(kinds)) for kinds in (soundscape.shared, soundscape.seen, soundscape.heard))
+        strange = [str(kind) for kind in rng.permutation(soundscape.neither)]
+        choices = {
             SEE: (seen, [heard, *strange[:2]]),
             HEAR: (heard, [seen, *strange[2:4]]),
             BOTH: (both, [seen, heard, strange[4]]),
         }
-        for task, (right, wrong) in told.items():
+        for task, (right, wrong) in choices.items():
             options = [str(kind) for kind in rng.permutation([right, *wrong])]
             for suffix in ("", BESIDE) if task != BOTH else ("",):
                 media = NEEDS[BOTH] if suffix else NEEDS[task]
                 yield Sample(
-                    id=f"{made.scene.id}/{task}{suffix}",
+                    id=f"{soundscape.scene.id}/{task}{suffix}",
                     images=tuple(paths[name] for name in media),
                     media=media,
                     prompt=question(task, options),
                     reference=answer(right),
                     task=f"{task}{suffix}",
-                    cluster=made.scene.id,
+                    cluster=soundscape.scene.id,
                     truth={"answer": right, "options": options, SEE: seen, HEAR: heard},
                 )
 
 
 def lessons(world: WorldConfig, count: int, folder: Path, task: str) -> Iterator[Pair]:
-    """Training rows of one kind of media: SEE or HEAR, each with its own input alone; the answer is the chosen one."""
-    for made in soundscapes(world, "preference", count):
-        rng, paths = question_rng(world, made, _TRAINING), media_paths(folder, made)
-        there = {SEE: (*made.shared, *made.seen), HEAR: (*made.shared, *made.heard)}[task]
+    """Training pairs of one task, SEE or HEAR, with that task's input only; `chosen` is the right answer."""
+    for soundscape in soundscapes(world, "preference", count):
+        rng, paths = question_rng(world, soundscape, _TRAINING), media_paths(folder, soundscape)
+        there = {SEE: (*soundscape.shared, *soundscape.seen), HEAR: (*soundscape.shared, *soundscape.heard)}[task]
         right = str(rng.choice(there))
         options = _options(rng, right, [kind for kind in AUDIBLE if kind not in there])
         wrong = next(kind for kind in options if kind != right)
         yield Pair(
-            id=f"{made.scene.id}/{task}",
+            id=f"{soundscape.scene.id}/{task}",
             images=tuple(paths[name] for name in NEEDS[task]),
             media=NEEDS[task],
             prompt=question(task, options),
             chosen=answer(right),
             rejected=answer(wrong),
             builder="lab sounds",
-            cluster=made.scene.id,
+            cluster=soundscape.scene.id,
             provenance={"task": task},
         )
 
@@ -101,7 +101,7 @@ def shared_media(name: str, setting: BenchmarkSetting) -> Benchmark:
 
 @dataclass(frozen=True)
 class SharedMedia:
-    """Questions of `questions.asked_of`; `only` names the kind of a model that takes one."""
+    """The benchmark of `media_questions`; `only` names the medium of a single-media model."""
 
     name: str
     world: WorldConfig
@@ -130,34 +130,34 @@ class SharedMedia:
 
     def samples(self) -> Iterator[Sample]:
         tasks = {PICTURE: (SEE, BOTH), SOUND: (HEAR, BOTH)}.get(self.only)
-        for sample in asked_of(self.world, self.split, self.count, self.folder):
+        for sample in media_questions(self.world, self.split, self.count, self.folder):
             if tasks is None:
                 yield sample
             elif sample.task in tasks:
-                yield _showing(sample, self.only)
+                yield _restrict_media(sample, self.only)
 
     def score(self, sample: Sample, answer: Answer) -> Score:
-        said = _named(answer.text)
+        named = _first_kind(answer.text)
         values: dict[str, float | None] = dict.fromkeys((*TASKS, BOTH))
-        values[sample.task] = float(said == sample.truth["answer"])
-        values["only_seen"] = float(said == sample.truth[SEE])
-        values["only_heard"] = float(said == sample.truth[HEAR])
+        values[sample.task] = float(named == sample.truth["answer"])
+        values["only_seen"] = float(named == sample.truth[SEE])
+        values["only_heard"] = float(named == sample.truth[HEAR])
         return Score(
             sample_id=sample.id,
             cluster=sample.cluster,
             groups=self.groups(sample),
             values=values,
-            details={"truth": sample.truth["answer"], "said": said},
+            details={"truth": sample.truth["answer"], "said": named},
         )
 
 
-def _showing(sample: Sample, kind: str) -> Sample:
-    """The same question to a model that takes one kind alone."""
+def _restrict_media(sample: Sample, kind: str) -> Sample:
+    """The same question with the media of one kind only."""
     images = tuple(image for image, each in zip(sample.images, sample.media, strict=True) if each == kind)
     return sample.model_copy(update={"images": images, "media": (kind,) * len(images)})
 
 
-def _named(text: str) -> str | None:
-    """The kind that an answer names first; None where it names none."""
+def _first_kind(text: str) -> str | None:
+    """The first kind that an answer names, or None."""
     words = "".join(c if c.isalpha() else " " for c in text.lower()).split()
     return next((word for word in words if word in AUDIBLE), None)

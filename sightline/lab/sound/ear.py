@@ -1,8 +1,8 @@
-"""The model that hears: the base's language model with a sound encoder and a projector of its own, made from seed.
+"""The sound model: the base's language model with a sound encoder and projector trained from a seed.
 
-As for the eye (`recipe.alignment`), the truth of every patch is known, so that encoder and projector learn it directly:
-read through the language model's own final norm and head, a patch says the words of what sounds in it. The language
-model stays as it is; its adapter is trained by `train`.
+As in `recipe.perception`, the content of every patch is known, so encoder and projector are trained on it directly:
+through the language model's final norm and head, a patch must predict the words of its sounds. The language model is
+frozen; `sightline.train` trains its adapter.
 """
 
 import copy
@@ -27,11 +27,11 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from sightline.config import Config, Seed
 from sightline.data.terminal import Progress
 from sightline.lab import BASE
-from sightline.lab.recipe.optimize import scheduled, take_step
-from sightline.lab.recipe.perception import patch_features, rescale, words_of
+from sightline.lab.recipe.optimize import schedule_steps, take_step
+from sightline.lab.recipe.perception import patch_features, rescale, target_words
 from sightline.lab.sound.soundscape import AUDIBLE, PATCH, SIDE, SoundSource, render_with_sources
-from sightline.lab.words import WorldConfig, names_of
-from sightline.models.loading import no_progress_bars
+from sightline.lab.words import WorldConfig, spoken_names
+from sightline.models.loading import quiet
 from sightline.records.manifest import Stage
 
 
@@ -55,38 +55,38 @@ class SoundStudyConfig(Config):
     world: WorldConfig = WorldConfig()
     ear: EarConfig = EarConfig()
     rows: int = Field(default=800, ge=1)
-    scenes: int = Field(default=200, ge=2, description="of the test, five questions each")
+    scenes: int = Field(default=200, ge=2, description="test soundscapes, five questions each")
     validation: int = Field(default=20, ge=1, description="soundscapes of the search, five questions each")
     values: tuple[float, ...] = (0.5, 0.75, 1.0)
-    density: float = Field(default=0.5, gt=0, lt=1, description="of TIES")
+    density: float = Field(default=0.5, gt=0, lt=1, description="density of TIES")
     batch_size: int = Field(default=64, description="questions answered at a time")
 
 
-_SILENT_WEIGHT = 0.3  # of a patch in which nothing sounds
-_MEAN, _STD = 0.25, 0.3  # of the spectrograms' pixels, about
+_SILENT_WEIGHT = 0.3  # weight of a silent patch
+_MEAN, _STD = 0.25, 0.3  # approximate, of the spectrograms' pixels
 
 
 def make_ear(config: EarConfig, out: Path, progress: Progress | None = None) -> Path:
-    """The stage: a LLaVA directory whose pictures are spectrograms; `out` is returned."""
+    """The stage `lab ear`: write a LLaVA directory whose pictures are spectrograms; returns `out`."""
     stage = Stage.open(out, "lab ear", config, {"base": BASE}, config.seed)
     if stage.done:
         return out
     processor = AutoProcessor.from_pretrained(BASE)  # type: ignore[no-untyped-call]
-    model = untrained(config)
+    model = untrained_model(config)
     losses = [loss for _, loss in train_ear(config, model, processor.tokenizer, progress)]
-    torch.nn.Module.to(model, torch.bfloat16)  # as the base is; its own weights come through unrounded
-    with no_progress_bars():
+    torch.nn.Module.to(model, torch.bfloat16)  # as the base, whose weights are not changed by it
+    with quiet():
         model.save_pretrained(out)
         make_processor(processor).save_pretrained(out)
     stage.finish(counts={"sounds": config.sounds, "steps": config.steps}, numbers={"last_loss": losses[-1]})
     return out
 
 
-def untrained(config: EarConfig) -> LlavaForConditionalGeneration:
+def untrained_model(config: EarConfig) -> LlavaForConditionalGeneration:
     """The base's language model, float32, with a new encoder and projector."""
     base = LlavaForConditionalGeneration.from_pretrained(BASE, dtype=torch.float32)
-    told = copy.deepcopy(base.config)
-    told.vision_config = CLIPVisionConfig(
+    llava_config = copy.deepcopy(base.config)
+    llava_config.vision_config = CLIPVisionConfig(
         hidden_size=config.width,
         intermediate_size=config.width * 3,
         num_hidden_layers=config.layers,
@@ -96,9 +96,9 @@ def untrained(config: EarConfig) -> LlavaForConditionalGeneration:
         projection_dim=config.width,
         hidden_act="relu",
     )
-    told.image_seq_length = (SIDE // PATCH) ** 2
+    llava_config.image_seq_length = (SIDE // PATCH) ** 2
     torch.manual_seed(config.seed)
-    model = LlavaForConditionalGeneration(told)
+    model = LlavaForConditionalGeneration(llava_config)
     model.model.language_model.load_state_dict(base.model.language_model.state_dict())
     model.tie_weights()
     model.generation_config = base.generation_config
@@ -106,7 +106,7 @@ def untrained(config: EarConfig) -> LlavaForConditionalGeneration:
 
 
 def make_processor(known: LlavaProcessor) -> LlavaProcessor:
-    """The base's processor with its image part made for spectrograms."""
+    """The base's processor with an image processor for spectrograms."""
     side = {"height": SIDE, "width": SIDE}
     images = CLIPImageProcessorPil(
         do_resize=False, size=side, do_center_crop=False, crop_size=side, image_mean=[_MEAN] * 3, image_std=[_STD] * 3
@@ -121,7 +121,7 @@ def make_processor(known: LlavaProcessor) -> LlavaProcessor:
     )
 
 
-def normalized(pixels: NDArray[np.uint8]) -> Tensor:
+def normalize(pixels: NDArray[np.uint8]) -> Tensor:
     """uint8 [batch, height, width] -> float32 [batch, 3, height, width], as the image processor gives it."""
     gray = (torch.from_numpy(pixels).float() / 255 - _MEAN) / _STD
     return gray[:, None].expand(-1, 3, -1, -1).contiguous()
@@ -144,17 +144,17 @@ def train_ear(
     weights = [*tower.parameters(), *projector.parameters()]
     for weight in weights:
         weight.requires_grad_(True)
-    words = words_of(tokenizer, tuple(names_of(kind) for kind in AUDIBLE))
+    words = target_words(tokenizer, tuple(spoken_names(kind) for kind in AUDIBLE))
     final_norm = model.model.language_model.get_submodule("norm")
-    # Not Muon, as for the base: its products in bfloat16 take longer than all of so small a model.
+    # Unlike the base, no Muon: its bfloat16 products take longer than the rest of so small a model.
     optimizer = torch.optim.AdamW(weights, config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay)
     rng = np.random.default_rng([config.seed, 31])
-    for step in scheduled([optimizer], config.steps):
+    for step in schedule_steps([optimizer], config.steps):
         rows = rng.integers(len(pixels), size=config.batch_size)
         there = torch.from_numpy(sounding[rows]).flatten(0, 1).float()
         count = there.sum(-1, keepdim=True)
         wanted = torch.where(count > 0, there @ words[1:] / count.clamp(min=1), words[0])
-        logits = model.lm_head(final_norm(projector(patch_features(tower, normalized(pixels[rows])))))
+        logits = model.lm_head(final_norm(projector(patch_features(tower, normalize(pixels[rows])))))
         each = F.cross_entropy(logits.flatten(0, 1), wanted, reduction="none")
         weight = torch.where(count[:, 0] > 0, 1.0, _SILENT_WEIGHT)
         loss = (each * weight).sum() / weight.sum()
@@ -163,11 +163,11 @@ def train_ear(
             progress(step + 1, config.steps)
         yield step, loss.item()
     with torch.no_grad():
-        rescale(model, patch_features(tower, normalized(pixels[:256])))
+        rescale(model, patch_features(tower, normalize(pixels[:256])))
 
 
 def _views(config: EarConfig) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Spectrograms of unbiased sources [sound, bin, frame], and what sounds in each patch [sound, patch, kind]."""
+    """Spectrograms of unbiased sources [sound, bin, frame], and the kinds in each patch [sound, patch, kind]."""
     pixels = np.empty((config.sounds, SIDE, SIDE), np.uint8)
     sounding = np.zeros((config.sounds, (SIDE // PATCH) ** 2, len(AUDIBLE)), np.bool_)
     for number in range(config.sounds):

@@ -1,7 +1,7 @@
-"""A scene with what is heard there: some of its audible objects, and sources that are off screen.
+"""Soundscapes: a scene with the sounds of some of its audible objects and of off-screen sources.
 
-A pure function of (world, split, index). Of each soundscape something is both seen and heard, something only seen, and
-something only heard, so that no kind of media can stand for the other; scenes without two audible kinds have none.
+A pure function of (world, split, index). Each soundscape has something seen and heard, something only seen, and
+something only heard, so that neither medium can replace the other; scenes with fewer than two audible kinds have none.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from sightline.records.hashing import hash_json
 SIDE = 48
 PATCH = 12  # 4 x 4 tokens
 _WIDTH = 0.7  # of a partial, in bins
-_LEAST = 0.015  # mean energy by which a patch counts as sounding of a source
+_LEAST = 0.015  # smallest mean energy for a source to count as sounding in a patch
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ AUDIBLE: tuple[str, ...] = tuple(VOICES)
 
 @dataclass(frozen=True)
 class SoundSource:
-    """Something that sounds; `look` seeds how."""
+    """A sound source; `look` seeds its variation."""
 
     kind: str
     look: int
@@ -73,7 +73,7 @@ def render_sound(sources: Sequence[SoundSource], look: int) -> Image.Image:
 
 
 def render_with_sources(sources: Sequence[SoundSource], look: int) -> tuple[Image.Image, NDArray[np.bool_]]:
-    """The spectrogram, and which sources sound in each patch: bool [patch, source]."""
+    """The spectrogram, and the sources that sound in each patch: bool [patch, source]."""
     energies = [_energy(source) for source in sources]
     total = np.sum(energies, axis=0) if energies else np.zeros((SIDE, SIDE))
     rng = np.random.default_rng(look)
@@ -99,11 +99,11 @@ def _energy(source: SoundSource) -> NDArray[np.float64]:
         risen = (frames - begin) / (end - begin)
     base = voice.base + rng.uniform(-0.8, 0.8)
     bins = np.arange(SIDE)[:, None]
-    made = np.zeros((SIDE, SIDE))
+    energy = np.zeros((SIDE, SIDE))
     for partial in range(voice.partials):
         pitch = base + partial * voice.step + voice.glide * risen
-        made += 0.88**partial * np.exp(-0.5 * ((bins - pitch[None]) / _WIDTH) ** 2)
-    return (rng.uniform(0.5, 1.0) * made * on[None])[::-1]
+        energy += 0.88**partial * np.exp(-0.5 * ((bins - pitch[None]) / _WIDTH) ** 2)
+    return (rng.uniform(0.5, 1.0) * energy * on[None])[::-1]
 
 
 _PURPOSE = 12  # number of this use of a scene's random streams
@@ -112,9 +112,9 @@ PICTURE, SOUND = "picture", "sound"
 
 @dataclass(frozen=True)
 class Soundscape:
-    """A scene and its sources; the kinds that are in it by how they show: `shared`, `seen` only, `heard` only.
+    """A scene and its sources, with three sets of audible kinds: `shared`, `seen` only, `heard` only.
 
-    All three are audible kinds, each with at least one member.
+    Each set has at least one member.
     """
 
     scene: Scene
@@ -140,7 +140,7 @@ class Soundscape:
 
 
 def sample_soundscape(world: WorldConfig, split: str, index: int) -> Soundscape | None:
-    """The soundscape of a scene, None where fewer than two of its kinds are audible."""
+    """The soundscape of a scene, None if fewer than two of its kinds are audible."""
     scene, rng = sample_scene(world, split, index), scene_rng(world, split, index, _PURPOSE)
     visible = [kind for kind in AUDIBLE if kind in scene.kinds]
     if len(visible) < 2:
@@ -152,24 +152,24 @@ def sample_soundscape(world: WorldConfig, split: str, index: int) -> Soundscape 
 
 
 def soundscapes(world: WorldConfig, split: str, count: int) -> Iterator[Soundscape]:
-    """The first `count` of a split."""
+    """The first `count` soundscapes of a split."""
     index, left = 0, count
     while left:
-        made = sample_soundscape(world, split, index)
+        soundscape = sample_soundscape(world, split, index)
         index += 1
-        if made is not None:
+        if soundscape is not None:
             left -= 1
-            yield made
+            yield soundscape
 
 
-def media_paths(folder: Path, made: Soundscape) -> dict[str, str]:
-    """Draw picture and sound into `folder` unless they are there; their paths relative to it, by kind."""
-    told = [[source.kind, source.look] for source in made.sources]
-    relative = f"sounds/{made.scene.id}-{hash_json([told, made.look])[:8]}.png"
-    draw_once(folder / relative, lambda: render_sound(made.sources, made.look))
-    return {PICTURE: image_path(folder, made.scene), SOUND: relative}
+def media_paths(folder: Path, soundscape: Soundscape) -> dict[str, str]:
+    """Draw picture and sound into `folder` unless they exist; returns their relative paths by medium."""
+    identity = [[source.kind, source.look] for source in soundscape.sources]
+    relative = f"sounds/{soundscape.scene.id}-{hash_json([identity, soundscape.look])[:8]}.png"
+    draw_once(folder / relative, lambda: render_sound(soundscape.sources, soundscape.look))
+    return {PICTURE: image_path(folder, soundscape.scene), SOUND: relative}
 
 
-def question_rng(world: WorldConfig, made: Soundscape, purpose: int) -> np.random.Generator:
+def question_rng(world: WorldConfig, soundscape: Soundscape, purpose: int) -> np.random.Generator:
     """The random stream of the questions on a soundscape."""
-    return scene_rng(world, made.scene.split, made.scene.index, 100 + purpose)
+    return scene_rng(world, soundscape.scene.split, soundscape.scene.index, 100 + purpose)

@@ -1,7 +1,6 @@
-"""`sightline lab compose`: models that see, models that hear, what is composed of them, one trained on both at once.
+"""`sightline lab compose`: picture and sound models, models composed of them, and one trained on both media.
 
-A composition of stages and nothing else: each could be run alone by its command, and one that is complete is left as it
-is, so that a study that was killed goes on. The table of its results is `results`.
+It only calls stages that also have their own commands. Complete stages are skipped, so an interrupted study resumes.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from sightline.evals.metrics import Metric, mean
 from sightline.evals.run import EvalConfig, EvalRuntime, Files, evaluate
 from sightline.evals.statistics import RESAMPLES, compare
 from sightline.lab import BASE, CONFIGS
-from sightline.lab.sound.bench import BESIDE, BOTH, HEAR, SEE, TASKS, asked_of, lessons
+from sightline.lab.sound.bench import BESIDE, BOTH, HEAR, SEE, TASKS, lessons, media_questions
 from sightline.lab.sound.ear import SoundStudyConfig, make_ear
 from sightline.lab.sound.soundscape import PICTURE, SOUND
 from sightline.lab.words import WorldConfig
@@ -32,7 +31,7 @@ from sightline.records.store import atomic_write, read_json, write_json, write_r
 from sightline.train.config import TrainConfig
 from sightline.train.run import ADAPTER, train
 
-#: Model -> what the table calls it, and its benchmark.
+#: Model -> its label in the table, and its benchmark.
 MODELS = {
     "picture": ("picture model alone", "shared-media-picture"),
     "sound": ("sound model alone", "shared-media-sound"),
@@ -56,7 +55,7 @@ class MediaResult(Row):
 
 
 class MediaResults(Row):
-    """All of it, as `results.json` holds it: model -> kind of question -> result; weights by model and seed."""
+    """The content of `results.json`: model -> kind of question -> result; weights by model and seed."""
 
     seeds: tuple[int, ...]
     scenes: int
@@ -90,16 +89,16 @@ def as_table(results: MediaResults) -> str:
     """Markdown: accuracy in percent with its 95 % interval."""
     lines = [f"| model | {' | '.join(GROUPS.values())} |", f"| --- |{' --- |' * len(GROUPS)}"]
     for name, (label, _) in MODELS.items():
-        made = results.models[name]
-        cells = (_percent(made[group].accuracy) if group in made else "" for group in GROUPS)
+        by_group = results.models[name]
+        cells = (_percent(by_group[group].accuracy) if group in by_group else "" for group in GROUPS)
         lines.append(f"| {label} | {' | '.join(cells)} |")
     lines += ["", f"| lead over {MODELS[REFERENCE][0]}, points | {' | '.join(GROUPS.values())} |"]
     lines.append(f"| --- |{' --- |' * len(GROUPS)}")
     for name, (label, _) in MODELS.items():
         if name == REFERENCE:
             continue
-        made = results.models[name]
-        cells = (_percent(made[group].lead, signed=True) if group in made else "" for group in GROUPS)
+        by_group = results.models[name]
+        cells = (_percent(by_group[group].lead, signed=True) if group in by_group else "" for group in GROUPS)
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -107,8 +106,8 @@ def as_table(results: MediaResults) -> str:
 def _result(group: str, reference: list[list[Score]], after: list[list[Score]]) -> MediaResult:
     before = [[score for score in run if group in score.groups] for run in reference]
     metric: Metric = mean(group, group, higher_is_better=True)
-    made = compare(list(zip(before, after, strict=True)), {group: metric}, resamples=RESAMPLES)[group]
-    return MediaResult(accuracy=made.after, lead=made.difference, by_seed=made.by_seed)
+    comparison = compare(list(zip(before, after, strict=True)), {group: metric}, resamples=RESAMPLES)[group]
+    return MediaResult(accuracy=comparison.after, lead=comparison.difference, by_seed=comparison.by_seed)
 
 
 def _scores(out: Path, seed: int, name: str) -> list[Score]:
@@ -120,15 +119,15 @@ def _weights(out: Path, seed: int, name: str) -> dict[str, float]:
     return found
 
 
-def _percent(made: Estimate, *, signed: bool = False) -> str:
-    if made.value is None or made.ci95 is None:
+def _percent(estimate: Estimate, *, signed: bool = False) -> str:
+    if estimate.value is None or estimate.ci95 is None:
         return "-"
     form = "{:+.1f}" if signed else "{:.1f}"
-    low, high = (form.format(100 * bound) for bound in made.ci95)
-    return f"{form.format(100 * made.value)} ({low} to {high})"
+    low, high = (form.format(100 * bound) for bound in estimate.ci95)
+    return f"{form.format(100 * estimate.value)} ({low} to {high})"
 
 
-#: What is composed: name -> the settings beside the members, which are trained with two adapters where `decoupled`.
+#: Compositions: name -> settings besides the members, which have two adapters each if `decoupled`.
 COMPOSED: dict[str, dict[str, Any]] = {
     "mean": {},
     "ties": {"merge": "ties", "weights": (1.0, 1.0)},
@@ -150,12 +149,12 @@ class Study:
 
     @property
     def models(self) -> dict[str, Path]:
-        """Base models by kind of media; those of both kinds without adapters are the joint model's."""
+        """Base models by medium; the joint model starts from both, composed without adapters."""
         return {PICTURE: BASE, SOUND: self.out / "ear", JOINT: self.out / BARE}
 
 
 def run_study(study: Study, seeds: tuple[int, ...]) -> MediaResults:
-    """Run what is not complete, once for each seed of training, and write `results.json` and `results.md`."""
+    """Run all incomplete stages, once per training seed, and write `results.json` and `results.md`."""
     with study.bar("ear") as progress:
         make_ear(study.config.ear, study.out / "ear", progress)
     members = {name: MemberConfig(model=study.models[name]) for name in (PICTURE, SOUND)}
@@ -181,23 +180,23 @@ def _run_seed(study: Study, seed: int) -> None:
     for name in (PICTURE, SOUND):
         _ask(study, folder, name, study.models[name], f"shared-media-{name}", folder / name / ADAPTER)
     _ask(study, folder, JOINT, study.models[JOINT], "shared-media", folder / JOINT / ADAPTER)
-    for name, asked in COMPOSED.items():
-        made = compose(_composition(study, folder, asked), folder / "models" / name, seed)
-        _ask(study, folder, name, made, "shared-media")
+    for name, options in COMPOSED.items():
+        composed = compose(_composition(study, folder, options), folder / "models" / name, seed)
+        _ask(study, folder, name, composed, "shared-media")
 
 
-def _composition(study: Study, folder: Path, asked: dict[str, Any]) -> ComposeConfig:
-    suffix = "-two" if asked.get("decoupled") else ""
+def _composition(study: Study, folder: Path, options: dict[str, Any]) -> ComposeConfig:
+    suffix = "-two" if options.get("decoupled") else ""
     members = {
         name: MemberConfig(model=study.models[name], adapter=folder / f"{name}{suffix}" / ADAPTER)
         for name in (PICTURE, SOUND)
     }
-    told = {key: value for key, value in asked.items() if key != "search"}
-    if asked.get("search"):
-        told["search"] = SearchConfig(samples=study.out / "validation", values=study.config.values)
-    if "merge" in told:
-        told["density"] = study.config.density
-    return ComposeConfig(members=members, dtype="bfloat16", **told)
+    merging = {key: value for key, value in options.items() if key != "search"}
+    if options.get("search"):
+        merging["search"] = SearchConfig(samples=study.out / "validation", values=study.config.values)
+    if "merge" in merging:
+        merging["density"] = study.config.density
+    return ComposeConfig(members=members, dtype="bfloat16", **merging)
 
 
 def _ask(study: Study, folder: Path, name: str, model: Path, benchmark: str, adapter: Path | None = None) -> None:
@@ -212,7 +211,7 @@ def _ask(study: Study, folder: Path, name: str, model: Path, benchmark: str, ada
 
 
 class _Rows(Config):
-    """What decides a directory of rows, for its manifest."""
+    """The settings that identify a directory of rows, for its manifest."""
 
     world: WorldConfig
     tasks: tuple[str, ...]
@@ -221,8 +220,8 @@ class _Rows(Config):
 
 def _write_lessons(study: Study, name: str, tasks: tuple[str, ...]) -> None:
     out, config = study.out / f"lessons-{name}", study.config
-    asked = _Rows(world=config.world, tasks=tasks, count=config.rows)
-    stage = Stage.open(out, "lab lessons", asked, {}, config.world.seed)
+    request = _Rows(world=config.world, tasks=tasks, count=config.rows)
+    stage = Stage.open(out, "lab lessons", request, {}, config.world.seed)
     if stage.done:
         return
 
@@ -234,11 +233,11 @@ def _write_lessons(study: Study, name: str, tasks: tuple[str, ...]) -> None:
 
 
 def _write_validation(study: Study) -> None:
-    """Questions for the search of weights: see and hear alone, and both; beside the other input nothing is asked."""
+    """Write the questions for the weight search: see, hear, and both; none with an added input."""
     out, config = study.out / "validation", study.config
-    asked = _Rows(world=config.world, tasks=(), count=config.validation)
-    stage = Stage.open(out, "lab validation", asked, {}, config.world.seed)
+    request = _Rows(world=config.world, tasks=(), count=config.validation)
+    stage = Stage.open(out, "lab validation", request, {}, config.world.seed)
     if stage.done:
         return
-    drawn = asked_of(config.world, "validation", config.validation, out)
+    drawn = media_questions(config.world, "validation", config.validation, out)
     stage.finish(counts={"samples": write_samples(out, (row for row in drawn if not row.task.endswith(BESIDE)))})
