@@ -1,6 +1,7 @@
-"""What the pages say of the registries is what the registries hold, and names are those of the papers."""
+"""The pages agree with the package: registries, rooms and modules, generated pages, and the names of papers."""
 
 import re
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from sightline.builders.registry import BUILDERS
 from sightline.losses.table import LOSSES
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 _ONES = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _TEENS = ("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
 NUMBERS = {
@@ -48,8 +49,43 @@ def test_numbers_of_things_are_those_of_their_registry(page: Path) -> None:
 
 
 def test_the_tables_list_every_builder_and_loss_once() -> None:
-    assert sorted(table_of(ROOT / "docs/pairs.md", "Builders")) == sorted(BUILDERS)
-    assert sorted(table_of(ROOT / "docs/training.md", "Losses")) == sorted(LOSSES)
+    assert sorted(table_of(ROOT / "docs/guides/pairs.md", "Builders")) == sorted(BUILDERS)
+    assert sorted(table_of(ROOT / "docs/guides/training.md", "Losses")) == sorted(LOSSES)
+
+
+def test_the_generated_pages_are_up_to_date() -> None:
+    spec = spec_from_file_location("generate_reference", ROOT / "docs/generate_reference.py")
+    assert spec is not None and spec.loader is not None
+    script = module_from_spec(spec)
+    spec.loader.exec_module(script)
+    outdated = [name for name, page in script.PAGES.items() if (ROOT / "docs/reference" / name).read_text() != page()]
+    assert not outdated, "run `python docs/generate_reference.py`"
+
+
+def test_the_design_has_every_room_once() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/how-it-works/design.md").read_text("utf-8"), flags=re.MULTILINE)
+    package = ROOT / "sightline"
+    rooms = {path.name for path in package.iterdir() if (path / "__init__.py").exists()}
+    modules = {path.stem for path in package.glob("*.py")} - {"__init__", "__main__"}
+    assert len(rows) == len(set(rows)) and set(rows) | {"registry"} == rooms | modules | {"registry"}
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/how-it-works/design.md"])
+def test_the_modules_of_the_design_exist(name: str) -> None:
+    """`room.module` and `room.module.Name` in code marks."""
+    text = re.sub(r"^```.*?^```$", "", (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    rooms = "|".join(path.name for path in (ROOT / "sightline").iterdir() if (path / "__init__.py").exists())
+    for dotted in re.findall(rf"`(?:sightline\.)?((?:{rooms})\.[\w.]+)[`(]", text):
+        parts = dotted.split(".")
+        places = [ROOT.joinpath("sightline", *parts[:length]) for length in range(2, len(parts) + 1)]
+        assert any(place.is_dir() or place.with_suffix(".py").exists() for place in places), dotted
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_that_pages_name_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:sightline|tests|docs|studies|examples|benchmarks)/[\w/.-]+\w)`", text):
+        assert (ROOT / path).exists() or "NAME" in path or "shuffled" in path, path
 
 
 @pytest.mark.parametrize("folder", ["sightline", "docs", "studies", "examples", "benchmarks", "README.md"])

@@ -1,4 +1,4 @@
-"""docs/stages.md, run: all seven stages and the second round, each by the very command of the page."""
+"""docs/guides/stages.md, run: all seven stages and the second round, each by the very command of the page."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from sightline.lab import BASE
 from sightline.records.manifest import read_manifest
 from tests.test_readme import ROOT, commands
 
-PAGE = ROOT / "docs/stages.md"
+PAGE = ROOT / "docs/guides/stages.md"
 
 
 class Round:
