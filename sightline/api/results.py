@@ -44,7 +44,7 @@ class _Result:
             InputError: pandas is not installed.
         """
         try:
-            import pandas as pd
+            import pandas as pd  # type: ignore[import-untyped]
         except ImportError as error:
             raise InputError("to_frame needs pandas; pip install pandas") from error
         return pd.DataFrame(list(self.rows()))
@@ -104,7 +104,7 @@ class TrainRun(_Result):
 
     def shown(self) -> Rows:
         """The first and the last step."""
-        rows = self.rows()
+        rows = list(self.rows())
         keys = ("step", "loss", "margin", "accuracy")
         return [
             {key: f"{row[key]:.4g}" if isinstance(row.get(key), float) else str(row.get(key, "")) for key in keys}

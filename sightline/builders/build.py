@@ -68,8 +68,8 @@ def build_dataset(
     folder = samples_file(samples).parent
     context = RunContext(folder, out / SCRATCH, plan.seed, opened or _open(model))
     remaining = (sample for sample in _rows(plan, samples) if sample.id not in done)
-    _append(out, counted(builder.build(remaining, context, config), progress, total, done=len(done)))
-    rate = {} if context.policy is None else hit_rate_of(context.policy)
+    _append(out, with_progress(builder.build(remaining, context, config), progress, total, done=len(done)))
+    rate = {} if context.policy is None else cache_numbers(context.policy)
     return _finish(stage, folder, total, rate, builder.remedy)
 
 

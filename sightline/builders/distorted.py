@@ -46,20 +46,20 @@ def build_distorted(samples: Iterable[Sample], context: RunContext, config: Dist
         forced = iter(
             forced_tokens(
                 context.vlm,
-                [one for one in forcings if isinstance(one, Forcing)],
+                [one for one in forcings if isinstance(one, ForcingRequest)],
                 temperature=temperature,
                 batch_size=config.batch_size,
                 autocast=config.autocast,
             )
         )
         for sample, one in zip(wave, forcings, strict=True):
-            if isinstance(one, Forcing):
+            if isinstance(one, ForcingRequest):
                 yield _make_result(sample, one.prefix, next(forced), context.vlm, config)
             else:
                 yield BuildResult(sample_id=sample.id, dropped=one)
 
 
-def _forcing(sample: Sample, context: RunContext, config: DistortedConfig) -> Forcing | str:
+def _forcing(sample: Sample, context: RunContext, config: DistortedConfig) -> ForcingRequest | str:
     """Return the reference under the noised image, or the reason why there is none."""
     if not sample.images:
         return NO_PICTURE
@@ -70,10 +70,12 @@ def _forcing(sample: Sample, context: RunContext, config: DistortedConfig) -> Fo
         return TOO_LONG
     rng = sample_rng(context.seed, sample, PICTURES)
     noisy_images = tuple(corrupt_image(path, f"noise-{config.noise_steps}", context, rng) for path in prefix.images)
-    return Forcing(replace(prefix, images=noisy_images), reference, rejected_seed(sample, context.seed))
+    return ForcingRequest(replace(prefix, images=noisy_images), reference, rejected_seed(sample, context.seed))
 
 
-def _make_result(sample: Sample, prefix: Prefix, forced: Forced, vlm: VLM, config: DistortedConfig) -> BuildResult:
+def _make_result(
+    sample: Sample, prefix: Prefix, forced: ForcedAnswer, vlm: VLM, config: DistortedConfig
+) -> BuildResult:
     text = forced.text.strip()
     tokens = len(forced.ids)
     tallies: dict[str, float] = {"forced_tokens": tokens, "share_tokens_changed": forced.changed / tokens}

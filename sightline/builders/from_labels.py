@@ -90,8 +90,8 @@ def majority_verdict(ratings: Sequence[Rating]) -> Literal["first", "second", "t
 
 def majority_marks(text: str, annotations: Sequence[AnswerAnnotation]) -> tuple[Span, ...]:
     """Return the spans of the words that more than half of the raters marked."""
-    votes = Counter(word for one in annotations for word in words_of_spans(text, one.marks))
-    return spans_of_words(text, [word for word, count in votes.items() if 2 * count > len(annotations)])
+    votes = Counter(word for one in annotations for word in spans_to_words(text, one.marks))
+    return words_to_spans(text, [word for word, count in votes.items() if 2 * count > len(annotations)])
 
 
 def _rated_item(item: LabelItem, ratings: Mapping[str, Mapping[str, Rating]]) -> RatedItem:

@@ -120,7 +120,7 @@ def _parse(value: bytes | dict[str, Any], where: str) -> tuple[Pair | None, tupl
 
 def _from_columns(row: dict[str, Any], where: str) -> tuple[Pair | None, tuple[RowImage, ...], str]:
     try:
-        pair = pair_of_columns({**row, "images": []}, Path(), where)
+        pair = pair_from_columns({**row, "images": []}, Path(), where)
         images = tuple(RowImage(image["path"] or "", image["bytes"]) for image in row["images"] or ())
     except InputError as error:
         return None, (), str(error).removeprefix(f"{where}: ")

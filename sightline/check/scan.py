@@ -145,7 +145,7 @@ class DatasetScan:
         named, troubles = [], []
         for key, (image, source) in fresh.items():
             facts = source if isinstance(source, ImageFacts) else next(opened)
-            if isinstance(source, Path) and (file := leaves_folder(source, self.directory)) is not None:
+            if isinstance(source, Path) and (file := link_target_outside(source, self.directory)) is not None:
                 found = ("image-linked", f"a link to {brief(file)}, which is outside of the folder")
                 facts = replace(facts, findings=(*facts.findings, found))
             numbers[key] = len(self.images)

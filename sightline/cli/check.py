@@ -63,7 +63,7 @@ def check(  # noqa: PLR0913 - one parameter an option
     settings = load_config(CheckConfig, config, [*(overrides or ()), *(["allow_remote=true"] if allow_remote else ())])
     check_places(dataset=dataset)
     # slow imports come after the early checks
-    from sightline.check.fix import begin_fix, fix_dataset
+    from sightline.check.fix import claim_fix, fix_dataset
     from sightline.check.run import FINDINGS, CheckPlan, check_dataset, check_into
     from sightline.data.terminal import open_bars
 
@@ -94,9 +94,9 @@ def check(  # noqa: PLR0913 - one parameter an option
         raise typer.Exit(1)
 
 
-def _against(name: str, folder: Path) -> "Against":
+def _against(name: str, folder: Path) -> "BenchmarkSource":
     """The overlap target: a benchmark by its name, else a path."""
-    from sightline.check.overlap import against_path, against_samples
+    from sightline.check.overlap import source_from_path, source_from_samples
     from sightline.errors import InputError
     from sightline.evals.benchmark import BenchmarkSetting
     from sightline.evals.registry import BENCHMARKS, get_benchmark
@@ -109,7 +109,7 @@ def _against(name: str, folder: Path) -> "Against":
             get_benchmark(name, BenchmarkSetting(folder))
         except InputError as error:
             raise InputError(f"{name!r} is neither a file nor a folder, and {error}") from error
-    return against_path(Path(name))
+    return source_from_path(Path(name))
 
 
 _ORDER = {"bad": 0, "look": 1, "ok": 2}

@@ -107,7 +107,7 @@ def list_pieces(out: Out) -> None:
 @app.command()
 def show(key: Annotated[str, typer.Argument(help="Key of a job, or its beginning.")], out: Out) -> None:
     """Show one job: the equivalent command, and its counts."""
-    from sightline.study.maintenance import piece_of
+    from sightline.study.maintenance import find_job
 
     entry = find_job(Ledger(out), key)
     say(f"{entry.kind} {entry.label} ({entry.state}), {out / entry.folder}")
@@ -131,7 +131,7 @@ def compare(
     study: Annotated[str | None, typer.Option(help="Name of the study, if the directory has several.")] = None,
 ) -> None:
     """Compare the arms, each difference with its interval, over the jobs finished so far."""
-    from sightline.study.maintenance import outcome_in
+    from sightline.study.maintenance import study_outcome
 
     print_outcome(study_outcome(out, study, baseline), [tuple(name.split("/", 1)) for name in metrics or ()])  # type: ignore[misc]
 
@@ -142,7 +142,7 @@ def report(
     study: Annotated[str | None, typer.Option(help="Name of the study, if the directory has several.")] = None,
 ) -> None:
     """Rewrite the report, tables and numbers from the jobs finished so far; needs no model."""
-    from sightline.study.maintenance import study_in
+    from sightline.study.maintenance import find_study
     from sightline.study.report.writing import HTML, report_folder, write_study_report
 
     name, plan = find_study(out, study)

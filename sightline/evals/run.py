@@ -107,7 +107,7 @@ class LazyModel:
 
     def cache_use(self) -> dict[str, float]:
         """Hit rates of the tensor cache; empty if the model was not loaded."""
-        from sightline.models.vlm import hit_rate_of
+        from sightline.models.vlm import cache_numbers
 
         return {} if self._vlm is None else cache_numbers(self._vlm)
 
@@ -149,7 +149,7 @@ def evaluate(
     with open_bars() as bars:
         log = partial(bars.console.print, markup=False, highlight=False)
         for benchmark in benchmarks:
-            samples = shard.stretch_of(list(benchmark.samples()))
+            samples = shard.contiguous(list(benchmark.samples()))
             if seen is not None and (
                 warning := find_contamination(samples, benchmark.folder, seen).warning(benchmark.name)
             ):

@@ -103,7 +103,7 @@ def write_scenes(
     stage = Stage.open(out, "lab scenes", request, {}, config.world.seed)
     if not stage.done:
         drawn = lab_samples(config, split, count, out)
-        written = write_samples(out, counted(drawn, progress, count))
+        written = write_samples(out, with_progress(drawn, progress, count))
         stage.finish(counts={"samples": written})
     return out
 

@@ -265,7 +265,7 @@ def _make_weaken(view: str, folder: Path, seed: int) -> Weaken:
     def weaken(pair: Pair) -> tuple[Path, ...]:
         number = int.from_bytes(hashlib.sha256(pair.id.encode()).digest()[:8], "little")
         rng = np.random.default_rng([seed, number])
-        return tuple(weakened(Path(image), view, context, rng) for image in pair.images)
+        return tuple(corrupt_image(Path(image), view, context, rng) for image in pair.images)
 
     return weaken
 

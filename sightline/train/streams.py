@@ -93,7 +93,7 @@ class OnlineStream:
             if self._config.choose == "comparison":
                 results = compare_answers(samples, context, self._config, self._judge)
             else:
-                results = list(ranked(samples, context, self._config.ranked(), self._judge, self.name))
+                results = list(build_with_judge(samples, context, self._config.ranked(), self._judge, self.name))
         return [_with_epoch_ids(each, epoch) for each in results]
 
     def close(self) -> None:
@@ -148,9 +148,9 @@ def compare_answers(
     samples: Sequence[Sample], context: RunContext, config: OnlineConfig, judge: Judge
 ) -> list[BuildResult]:
     """Pairs of two answers to each sample, compared by the judge."""
-    requests = [k_requests(sample, prefix_of(sample, context.folder), context.seed, 2) for sample in samples]
-    answers_by_sample = say(context, requests, config.ranked())
-    twos = [distinct(answers or ()) for answers in answers_by_sample]
+    requests = [answer_requests(sample, prefix_of(sample, context.folder), context.seed, 2) for sample in samples]
+    answers_by_sample = sample_answers(context, requests, config.ranked())
+    twos = [distinct_answers(answers or ()) for answers in answers_by_sample]
     shown = [
         ComparisonInput(*(judge_input(sample, context.folder, answer.text.strip()) for answer in two))
         for sample, two in zip(samples, twos, strict=True)

@@ -44,7 +44,7 @@ def test_the_rejected_answer_is_drawn_under_the_noised_picture(
         (pair,) = result.pairs
         clean = prefix_of(sample, context.folder)
         noised = corrupt_image(clean.images[0], "noise-500", context, sample_rng(0, sample, PICTURES))
-        forcing = Forcing(replace(clean, images=(noised,)), sample.reference or "", rejected_seed(sample, 0))
+        forcing = ForcingRequest(replace(clean, images=(noised,)), sample.reference or "", rejected_seed(sample, 0))
         heat = 1.0 if rule == "sample" else 0.0
         (forced,) = forced_tokens(context.vlm, [forcing], temperature=heat, batch_size=1)
         assert (pair.id, pair.chosen, pair.rejected) == (
@@ -109,7 +109,7 @@ def test_what_cannot_be_read_as_tokens_is_dropped(
     assert all(one.pairs for one in hot)  # nobody is that unlucky
     ids = [context.vlm.tokenizer.convert_tokens_to_ids(letter) for letter in "</s>"]
     prefix = prefix_of(samples[0], context.folder)
-    (forced,) = forced_tokens(context.vlm, [Forcing(prefix, "No.")], temperature=0.0, batch_size=1)
+    (forced,) = forced_tokens(context.vlm, [ForcingRequest(prefix, "No.")], temperature=0.0, batch_size=1)
     text: str = context.vlm.tokenizer.decode(ids)
     assert text == "</s>"
     result = _make_result(samples[0], prefix, replace(forced, text=f"No {text}"), context.vlm, CONFIG)

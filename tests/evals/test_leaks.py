@@ -27,13 +27,13 @@ def test_pictures_are_known_by_their_bytes_whatever_their_names(benchmark: Shape
     samples = list(benchmark.samples())
     copied = tmp_path / "train.png"
     shutil.copy(benchmark.folder / samples[2].images[0], copied)
-    seen = fingerprint([([copied], "What is it?"), ([tmp_path / "absent.png"], "Where?")])
+    seen = compute_fingerprint([([copied], "What is it?"), ([tmp_path / "absent.png"], "Where?")])
     leaks = find_contamination(samples, benchmark.folder, seen)
     assert (leaks.pictures, leaks.shared_pictures, leaks.shared_questions) == (4, 1, 0)
     assert leaks.warning("shapes") == (
         "shapes: 1 of 4 pictures are in the training pairs too; its numbers may flatter the model"
     )
-    assert find_contamination(samples, benchmark.folder, fingerprint([])).warning("shapes") is None
+    assert find_contamination(samples, benchmark.folder, compute_fingerprint([])).warning("shapes") is None
 
 
 def test_coco_ids_and_questions_need_no_picture(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_coco_ids_and_questions_need_no_picture(tmp_path: Path) -> None:
 def test_it_is_kept_beside_the_adapter(benchmark: ShapeBenchmark, tmp_path: Path) -> None:
     samples = list(benchmark.samples())
     picture = benchmark.folder / samples[0].images[0]
-    record = fingerprint([([picture], "Is it?")])
+    record = compute_fingerprint([([picture], "Is it?")])
     (tmp_path / "train" / "adapter").mkdir(parents=True)
     assert training_fingerprint(tmp_path / "train" / "adapter") is None and training_fingerprint(None) is None
     write_fingerprint(tmp_path / "train" / FINGERPRINT, record)

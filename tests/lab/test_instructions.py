@@ -59,7 +59,7 @@ def test_candidates_differ_in_their_answers_alone(folder: Path) -> None:
     samples = drawn(folder, 20, bad_answers=0.5, questions=2, answers=3)
     assert len(samples) == 120 and len({sample.id for sample in samples}) == 120
     for start in range(0, 120, 3):
-        by_candidate = [[turn.question for turn in turns_of(sample)] for sample in samples[start : start + 3]]
+        by_candidate = [[turn.question for turn in split_turns(sample)] for sample in samples[start : start + 3]]
         assert by_candidate[0] == by_candidate[1] == by_candidate[2]
     assert samples == drawn(folder, 20, bad_answers=0.5, questions=2, answers=3)
 

@@ -76,8 +76,8 @@ def test_what_a_builder_makes_of_a_sample() -> None:
 
 def test_a_builders_entry_alone_says_how_many_pairs_it_makes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new builder is one line of the registry; a config key that is named there exists, with the default 1."""
-    monkeypatch.setitem(BUILDERS, "new", BuilderEntry("nowhere:NEW", "Three each.", False, most=3))
-    monkeypatch.setitem(BUILDERS, "open", BuilderEntry("nowhere:OPEN", "Nobody knows.", False))
+    monkeypatch.setitem(BUILDERS, "new", BuilderEntry("nowhere:NEW", "Three each.", (), 3))
+    monkeypatch.setitem(BUILDERS, "open", BuilderEntry("nowhere:OPEN", "Nobody knows.", ()))
     for name, rows in (("new", 24), ("open", None)):
         plan = planned(pairs={"set": {"builder": name, "samples": "scenes"}}, arms={"a": {"pairs": "set"}}, seeds=[0])
         assert max_rows(plan, plan.pieces[plan.runs[0].train].inputs["pairs"]) == rows

@@ -64,7 +64,10 @@ def _stopped_twice(file: Path, out: Path) -> None:
         _, message = process.communicate(timeout=60)
         assert process.returncode == code, message
         if sign == signal.SIGINT:
-            assert told.splitlines()[-1] == "interrupted; run the same command again to resume" and "Trace" not in told
+            assert (
+                message.splitlines()[-1] == "interrupted; run the same command again to resume"
+                and "Trace" not in message
+            )
             assert _states(out) == ["stopped"]
 
 

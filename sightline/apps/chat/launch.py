@@ -55,7 +55,7 @@ def run_chat(
     """
     scratch = out / "work"
     gradio = import_gradio(scratch)
-    with open_socket(address) as listening, private_files():
+    with open_socket(address) as listening, private_umask():
         named = tuple(
             NamedModel(name, load_vlm(model.path, adapter=model.adapter))
             for model, name in zip(models, model_names(models), strict=True)

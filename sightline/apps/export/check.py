@@ -37,8 +37,8 @@ class LogpDistance:
     tokens: int
 
 
-def save_probes(folder: Path, *, sees: bool) -> list[ScoreRequest]:
-    """The probe requests, each with a smooth-noise picture written to `folder`; text-only unless `sees`."""
+def save_probes(folder: Path, *, is_multimodal: bool) -> list[ScoreRequest]:
+    """The probe requests, each with a smooth-noise picture written to `folder`; text-only unless `is_multimodal`."""
     rng = np.random.default_rng(0)
     items = []
     for number, (prompt, answer) in enumerate(PROBES):
@@ -57,8 +57,8 @@ def probe_logps(vlm: VLM, items: Sequence[ScoreRequest]) -> torch.Tensor:
 
 def reload_saved(directory: Path, like: VLM) -> VLM:
     """Load a saved directory with plain Transformers, in its saved dtype."""
-    loader = AutoModelForImageTextToText if like.sees else AutoModelForCausalLM
-    processor = (AutoProcessor if like.sees else AutoTokenizer).from_pretrained(directory)
+    loader = AutoModelForImageTextToText if like.is_multimodal else AutoModelForCausalLM
+    processor = (AutoProcessor if like.is_multimodal else AutoTokenizer).from_pretrained(directory)
     model: Any = loader.from_pretrained(directory, dtype="auto")
     model = model.to(like.device).eval().requires_grad_(False)
     return replace(

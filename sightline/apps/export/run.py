@@ -65,8 +65,8 @@ def export_model(
     if stage.done:
         return stage.manifest
     vlm = vlm or load_vlm(model, adapter=adapter)
-    with _staging_folder(out) as folder, tempfile.TemporaryDirectory() as pictures, quiet():
-        reloaded, changed = _write(vlm, config, folder, save_probes(Path(pictures), sees=vlm.sees))
+    with _staging_folder(out) as folder, tempfile.TemporaryDirectory() as pictures, no_progress_bars():
+        reloaded, changed = _write(vlm, config, folder, save_probes(Path(pictures), is_multimodal=vlm.is_multimodal))
         for path in folder.iterdir():
             path.replace(out / path.name)
     return _finish(stage, origins, reloaded, changed)
@@ -90,10 +90,10 @@ def _write(
     """Merge, round and save; returns the saved model's distance from the rounded model, and from the float32 model."""
     before = probe_logps(vlm, probes)
     if isinstance(vlm.model, PeftModel):
-        vlm = replace(vlm, model=merge_adapter(vlm.model), prefixes=Recent())
+        vlm = replace(vlm, model=merge_adapter(vlm.model), prefixes=ByteLRU())
         _require(logp_distance(probe_logps(vlm, probes), before), config, "the merged model", "model and adapter")
     dtype = DTYPES[config.weights if config.weights in DTYPES else "bfloat16"]
-    vlm = replace(_round_weights(vlm, dtype), prefixes=Recent())
+    vlm = replace(_round_weights(vlm, dtype), prefixes=ByteLRU())
     quantization = quantize(vlm, cast(Bits, _BITS[config.weights])) if config.weights in _BITS else None
     meant = probe_logps(vlm, probes)
     if quantization is not None:

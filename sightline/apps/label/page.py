@@ -12,7 +12,7 @@ from sightline.apps.label.items import ItemSource, open_labels
 from sightline.apps.label.session import LabelConfig, LabelingSession, parse_form
 from sightline.apps.web import guard_page, import_gradio, open_socket, page_file, picture_uri, serve
 from sightline.errors import InputError
-from sightline.records.store import private_files
+from sightline.records.store import private_umask
 
 
 def run_label(
@@ -25,7 +25,7 @@ def run_label(
     """
     scratch = out / "work"
     gradio = import_gradio(scratch)
-    with open_socket(address) as listening, private_files():
+    with open_socket(address) as listening, private_umask():
         opened = open_labels(source, out, config, seed)
         session = LabelingSession(out, tuple(opened.items.values()), config, seed, picture_uri)
         left_out = f", left out {opened.dropped}" if opened.dropped else ""

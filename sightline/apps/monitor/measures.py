@@ -80,7 +80,7 @@ MEASURES: tuple[Measure, ...] = (
 )
 
 
-def vocabulary(known: Iterable[Wording]) -> Measure:
+def vocabulary(known: Iterable[TextStats]) -> Measure:
     """The mean surprise of a prompt's words under baseline prompts, in nats per word, over hashed buckets.
 
     Prompts used for fitting must not be ranked as well.

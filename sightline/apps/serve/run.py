@@ -53,7 +53,7 @@ def serve(model: str, place: ServerAddress, config: ServeConfig, log: Path | Non
     """
     source = _source(model)
     name = place.name or _name(source)
-    with contextlib.closing(_listen(place)) as listening, _sigterm_as_interrupt(), private_files() as umask:
+    with contextlib.closing(_listen(place)) as listening, _sigterm_as_interrupt(), private_umask() as umask:
         port = free_port()
         kept = None if log is None else RequestLog(log, int(config.file_mb * 2**20))
         kind = resolve_engine(place.engine)

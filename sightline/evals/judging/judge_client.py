@@ -99,7 +99,7 @@ def grade_items(items: Sequence[JudgeItem], grading: Grading, identity: str, end
 def cost_before(items: Sequence[JudgeItem], grading: Grading, config: JudgeConfig, endpoint: Endpoint) -> str:
     """One line: expected calls, tokens and price if each reply can be read at the first try."""
     asks = [_request(item, grading, 0) for item in items]
-    known = endpoint.known(asks)
+    known = endpoint.count_cached(asks)
     share = (len(asks) - known) / len(asks)
     prompts = round(share * sum(len(ask.text) for ask in asks) / _CHARACTERS)
     replies = (len(asks) - known) * config.server.max_tokens

@@ -31,7 +31,7 @@ from sightline.lab.recipe.optimize import schedule_steps, take_step
 from sightline.lab.recipe.perception import patch_features, rescale, target_words
 from sightline.lab.sound.soundscape import AUDIBLE, PATCH, SIDE, SoundSource, render_with_sources
 from sightline.lab.words import WorldConfig, spoken_names
-from sightline.models.loading import quiet
+from sightline.models.loading import no_progress_bars
 from sightline.records.manifest import Stage
 
 
@@ -75,7 +75,7 @@ def make_ear(config: EarConfig, out: Path, progress: Progress | None = None) -> 
     model = untrained_model(config)
     losses = [loss for _, loss in train_ear(config, model, processor.tokenizer, progress)]
     torch.nn.Module.to(model, torch.bfloat16)  # as the base, whose weights are not changed by it
-    with quiet():
+    with no_progress_bars():
         model.save_pretrained(out)
         make_processor(processor).save_pretrained(out)
     stage.finish(counts={"sounds": config.sounds, "steps": config.steps}, numbers={"last_loss": losses[-1]})

@@ -109,7 +109,7 @@ def _difference(one: Tensor | None, two: Tensor | None) -> str | None:
 
 def encoder_weights(model: Any) -> dict[str, Tensor]:
     """All weights of a model except its language model, head and embeddings, by name."""
-    language = f"{language_part(model)}."
+    language = f"{decoder_name(model)}."
     head = {id(weight) for weight in model.get_output_embeddings().parameters()}
     heads = {name for name, weight in model.named_parameters(remove_duplicate=False) if id(weight) in head}
     return {

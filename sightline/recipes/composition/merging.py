@@ -95,7 +95,7 @@ def merge(vlm: VLM, config: ComposeConfig, weights: Sequence[float], *, seed: in
 
 def _write(base: nn.Module, lora: Lora, place: Path) -> Path:
     """Write the adapter as a PEFT directory for the first member's model, with its name of the language model."""
-    language = language_part(base)
+    language = decoder_name(base)
     layers = sorted({f"{language}.{key.partition('.lora_')[0]}" for key in lora.weights})
     config: LoraConfig = replace(
         lora.config, target_modules=layers, modules_to_save=None, base_model_name_or_path="", exclude_modules=None

@@ -92,12 +92,12 @@ class EntityMatching:
     def score(self, sample: Sample, answer: Answer) -> Score:
         parsed, truth = read_match(answer.text), bool(sample.truth["match"])
         values: dict[str, float | None] = {
-            "true_positive": float(said is True and truth),
-            "false_positive": float(said is True and not truth),
-            "false_negative": float(said is not True and truth),
-            "unparsed": float(said is None),
-            "unparsed_other": float(said is None and not truth),
-            "correct": float(said is truth),
+            "true_positive": float(parsed is True and truth),
+            "false_positive": float(parsed is True and not truth),
+            "false_negative": float(parsed is not True and truth),
+            "unparsed": float(parsed is None),
+            "unparsed_other": float(parsed is None and not truth),
+            "correct": float(parsed is truth),
             DECIDED_BY_QUIRK: float(is_quirk(answer.text)),
             "matches": float(truth),
             "pairs": 1.0,

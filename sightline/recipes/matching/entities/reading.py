@@ -77,7 +77,7 @@ def read_entities(place: Path, config: ReadConfig, seed: int, out: Path, progres
     attributes = {"noun": config.noun, "fields": config.fields}
     chosen = stratify(pairs, seed)[: config.count]
     samples = (make_sample(pair.model_copy(update=attributes)) for pair in chosen)
-    write_samples(out, counted(samples, progress, len(chosen)))
+    write_samples(out, with_progress(samples, progress, len(chosen)))
     if rule is not None:
         write_rule(rule, out)
     numbers = {} if rule is None else {"rule_threshold": rule.threshold, "rule_f1_on_its_rows": rule.f1}
