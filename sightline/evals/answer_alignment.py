@@ -98,20 +98,20 @@ class Corrections:
     def apply(self, answers: Iterable[AnswerRow], tally: AlignmentCounts) -> Iterator[AnswerRow]:
         """The rows with corrected ids; rows without a sample are counted and dropped."""
         tally.ids_fit = not self.by_order
-        for answer_row in answers:
+        for row in answers:
             if self.by_order:
-                yield answer_row._replace(key=None)
+                yield row._replace(key=None)
                 continue
-            place = (answer_row.where, answer_row.key)
-            if place not in self.ids and _part(answer_row.key) not in self.distrusted:
-                yield answer_row
+            place = (row.where, row.key)
+            if place not in self.ids and _part(row.key) not in self.distrusted:
+                yield row
             elif (key := self.ids.get(place)) is not None:
                 tally.by_question += 1
-                yield answer_row._replace(key=key)
+                yield row._replace(key=key)
             else:
                 tally.other_question += 1
                 if place in self.ids and not tally.first_other:
-                    tally.first_other = f"{answer_row.where} asks {_first_line(answer_row.question)!r}"
+                    tally.first_other = f"{row.where} asks {_first_line(row.question)!r}"
 
 
 def align_answers(
@@ -122,8 +122,8 @@ def align_answers(
     `samples` is read again only where answers are left over, to distinguish repeated from unknown ones.
 
     Raises:
-        InputError: there is no answer, only some answers have an id, a file without ids has more answers than samples
-            or one to another question, or no answer matches a sample.
+        InputError: there is no answer or none matches a sample, only some have an id, or a file without ids has too
+            many answers or one to another question.
     """
     reading = iter(answers)
     first = next(reading, None)
@@ -139,13 +139,13 @@ def align_answers(
         if tally.by_order
         else _match_by_id(samples, together, tally, UnmatchedRows())
     )
-    for sample, answer_row in pairs:
-        if answer_row is None:
+    for sample, row in pairs:
+        if row is None:
             yield sample, None
             continue
         tally.scored += 1
-        tally.equal_truth += _equals_truth(sample, answer_row.text)
-        yield sample, _answer(sample, answer_row)
+        tally.equal_truth += _equals_truth(sample, row.text)
+        yield sample, _answer(sample, row)
     if not tally.by_order and tally.missing == tally.samples:
         if tally.other_question:
             raise _wrong_questions_error(tally)
@@ -163,11 +163,11 @@ def find_corrections(samples: Samples, answers: Callable[[], Iterable[AnswerRow]
     no id fits. If the questions are the list's in the list's order, order decides. If most rows of a part of the list
     have another question, that part is numbered differently and the remaining rows fit by chance.
     """
-    if not any(answer_row.question for answer_row in answers()):
+    if not any(answer.question for answer in answers()):
         return Corrections()
     first = next(iter(answers()))
     if first.key is None:
-        everywhere = all(answer_row.image and answer_row.question for answer_row in answers())
+        everywhere = all(answer.image and answer.question for answer in answers())
         if not everywhere or _are_in_order(samples, answers):
             return Corrections()  # if they are out of order, `align_answers` reports the first
         return Corrections({(row.where, None): key for row, key in _match_by_image(samples, list(answers()))})
@@ -234,20 +234,20 @@ def _count_unmatched(
 ) -> None:
     """Count the remaining rows: repeated answers, and answers without a sample."""
     known: dict[str, Sample] | None = None
-    for answer_row in answers:
+    for row in answers:
         if known is None:
             known = {normal_key(sample.id) or "": sample for sample in samples()}
-        sample = known.get(answer_row.key or "")
-        if sample is not None and _asks_same(sample, answer_row):
+        sample = known.get(row.key or "")
+        if sample is not None and _asks_same(sample, row):
             tally.repeated += 1
             continue
         if sample is not None:
-            unmatched.other_question.append(answer_row)
+            unmatched.other_question.append(row)
             continue
         tally.unknown += 1
-        tally.first_unknown = tally.first_unknown or f"{answer_row.where} answers {answer_row.key!r}"
-        if answer_row.question:
-            unmatched.unknown.append(answer_row)
+        tally.first_unknown = tally.first_unknown or f"{row.where} answers {row.key!r}"
+        if row.question:
+            unmatched.unknown.append(row)
 
 
 def _match_by_order(
@@ -255,21 +255,19 @@ def _match_by_order(
 ) -> Iterator[tuple[Sample, AnswerRow | None]]:
     for sample in samples:
         tally.samples += 1
-        answer_row = next(answers, None)
-        if answer_row is None:
+        row = next(answers, None)
+        if row is None:
             tally.missing += 1
             yield sample, None
             continue
-        if answer_row.key is not None:
+        if row.key is not None:
+            raise InputError(f"{row.where}: the answer has an id, though the first has none; give all of them ids")
+        if row.question and sample.prompt and not same_question(sample.prompt, row.question):
             raise InputError(
-                f"{answer_row.where}: the answer has an id, though the first has none; give all of them ids"
-            )
-        if answer_row.question and sample.prompt and not same_question(sample.prompt, answer_row.question):
-            raise InputError(
-                f"{answer_row.where}: answers {answer_row.question[:80]!r} where the list asks {sample.prompt[:80]!r};"
+                f"{row.where}: answers {row.question[:80]!r} where the list asks {sample.prompt[:80]!r};"
                 " put the answers in the list's order, or give each the id of its question"
             )
-        yield sample, answer_row
+        yield sample, row
     if (extra := next(answers, None)) is not None:
         raise InputError(
             f"{extra.where}: there are only {tally.samples} questions, and without ids it is unclear which answers are"
@@ -280,9 +278,9 @@ def _match_by_order(
 def _are_in_order(samples: Samples, answers: Callable[[], Iterable[AnswerRow]]) -> bool:
     """Whether the rows have the list's questions in the list's order, and these questions are not all the same."""
     questions, prompts = iter(samples()), set[str]()
-    for answer_row in answers():
+    for row in answers():
         sample = next(questions, None)
-        if sample is None or not answer_row.question or not same_question(sample.prompt, answer_row.question):
+        if sample is None or not row.question or not same_question(sample.prompt, row.question):
             return False
         if len(prompts) < 2:
             prompts.add(sample.prompt)
@@ -291,15 +289,15 @@ def _are_in_order(samples: Samples, answers: Callable[[], Iterable[AnswerRow]]) 
 
 def _match_by_image(samples: Samples, unmatched: list[AnswerRow]) -> Iterator[tuple[AnswerRow, str | None]]:
     """Each row with the id of the only sample with its image and question; None unless there is exactly one."""
-    pictures = {answer_row.image for answer_row in unmatched if answer_row.image}
+    pictures = {row.image for row in unmatched if row.image}
     there: dict[str, list[Sample]] = {}
     for sample in samples() if pictures else ():
         for name in {normal_image_name(image) for image in sample.images} & pictures:
             there.setdefault(name, []).append(sample)
-    for answer_row in unmatched:
-        alike = [one.id for one in there.get(answer_row.image, ()) if same_question(one.prompt, answer_row.question)]
-        alike = [key for key in alike if _part(key) == _part(answer_row.key)] or alike
-        yield answer_row, normal_key(alike[0]) if len(alike) == 1 else None
+    for row in unmatched:
+        alike = [one.id for one in there.get(row.image, ()) if same_question(one.prompt, row.question)]
+        alike = [key for key in alike if _part(key) == _part(row.key)] or alike
+        yield row, normal_key(alike[0]) if len(alike) == 1 else None
 
 
 def _part(key: str | None) -> str:
@@ -308,11 +306,11 @@ def _part(key: str | None) -> str:
     return part if slash else ""
 
 
-def _asks_same(sample: Sample, answer_row: AnswerRow) -> bool:
+def _asks_same(sample: Sample, row: AnswerRow) -> bool:
     """Whether the row's question is the sample's; True where either has none."""
-    if not answer_row.question or not sample.prompt or sample.task == DESCRIPTION:
+    if not row.question or not sample.prompt or sample.task == DESCRIPTION:
         return True
-    return same_question(sample.prompt, answer_row.question)
+    return same_question(sample.prompt, row.question)
 
 
 def _equals_truth(sample: Sample, text: str) -> bool:
@@ -342,11 +340,11 @@ def _first_line(text: str) -> str:
     return next((line for line in text.splitlines() if line.strip()), text)[:80]
 
 
-def _answer(sample: Sample, answer_row: AnswerRow) -> Answer:
+def _answer(sample: Sample, row: AnswerRow) -> Answer:
     return Answer.model_construct(
         sample_id=sample.id,
         cluster=sample.cluster,
-        text=answer_row.text,
-        tokens=answer_row.tokens,
-        finished=answer_row.finished,
+        text=row.text,
+        tokens=row.tokens,
+        finished=row.finished,
     )

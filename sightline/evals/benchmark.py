@@ -137,8 +137,7 @@ class RenumbersAnswers(Benchmark, MapsAnswerIds, Protocol):
 
 @runtime_checkable
 class HasAmbiguousIds(Benchmark, MapsAnswerIds, Protocol):
-    """A benchmark some of whose answer files do not distinguish equal questions, which the owners all score by the
-    truth of one of them.
+    """A benchmark with answer files that do not distinguish equal questions, all officially scored by one truth.
 
     `candidates` lists the ids of the samples that such a row's key may mean, in order; it is empty for other keys.
     `as_ambiguous` is the sample as the owners score it in that case.

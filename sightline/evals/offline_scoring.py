@@ -77,8 +77,7 @@ def score_file(
     `judging` is the judge of benchmarks that need one.
 
     Raises:
-        InputError: the benchmark is unknown, a file is missing or broken, the answers are to other questions, or the
-            judge fails.
+        InputError: the benchmark is unknown, a file is broken, answers are to other questions, or the judge fails.
     """
     source = answers if isinstance(answers, AnswerSource) else AnswerSource(answers)
     benchmark = get_benchmark(name, options)

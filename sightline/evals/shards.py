@@ -25,8 +25,7 @@ def merge_evaluations(parts: Sequence[Path], out: Path, files: Files = Files()) 
     its cache.
 
     Raises:
-        InputError: a part is not a finished evaluation, parts differ in more than their shard, or a shard is missing
-            or given twice.
+        InputError: a part is not a finished evaluation, parts differ in more than their shard, or are not all shards.
     """
     ordered, first = _order_shards(parts)
     config = (HubEvalConfig if "model" in first.config else EvalConfig).model_validate({**first.config, "shard": WHOLE})

@@ -82,10 +82,11 @@ def estimate_sums(
         # With an official epsilon, no scored item would give 0.
         if not all(table.scored[source] for source in formulas.sources[name]):
             points[:, m] = np.nan
-    return {
-        name: _model_estimate(metric, points[0, m], draws[:, 0, m], _counts(table, name))
-        for m, (name, metric) in enumerate(formulas.metrics.items())
-    }
+    estimates = {}
+    for m, (name, metric) in enumerate(formulas.metrics.items()):
+        counts = _counts(table, name)
+        estimates[name] = _with_exact_bound(_bootstrap_estimate(points[0, m], draws[:, 0, m], counts), metric, counts)
+    return estimates
 
 
 def estimate_figure(
@@ -246,11 +247,6 @@ def _is_single_run(values: FloatArray, pulls: FloatArray) -> bool:
     """Whether there is one seed, or the same run for every seed."""
     same = np.array_equal(values, np.broadcast_to(values[:1], values.shape), equal_nan=True)
     return same and np.array_equal(pulls, np.broadcast_to(pulls[:1], pulls.shape), equal_nan=True)
-
-
-def _model_estimate(metric: AnyMetric, point: float, draws: FloatArray, counts: _Counts) -> Estimate:
-    """The estimate of one model's metric."""
-    return _with_exact_bound(_bootstrap_estimate(point, draws, counts), metric, counts)
 
 
 def _with_exact_bound(estimate: Estimate, metric: AnyMetric, counts: _Counts) -> Estimate:

@@ -99,7 +99,7 @@ class ShapeBenchmark:
 
 
 def make_shapes(name: str, options: BenchmarkOptions) -> Benchmark:
-    """The factory, as a registry entry names it."""
+    """The benchmark's factory."""
     return ShapeBenchmark(name, options.folder, options.limit or 12)
 
 

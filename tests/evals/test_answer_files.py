@@ -1,4 +1,4 @@
-"""The layouts in which scripts write answers, and what is refused."""
+"""Layouts of answer files, and refused ones."""
 
 import importlib.util
 import json

@@ -160,7 +160,7 @@ def over_seeds(skills: tuple[float, ...], start: int = 10) -> dict[str, Comparis
 
 
 def test_one_seed_keeps_its_numbers() -> None:
-    """The bootstrap's, to the last digit, as they were before there were intervals over seeds."""
+    """The estimates of the bootstrap, to the last digit."""
     comparison = compare([(answers(0, 0.0), answers(10, 0.7))], {"f1": F1})["f1"]
     assert comparison.difference.value == pytest.approx(0.1314411395056556, rel=1e-12)
     assert comparison.difference.stderr == pytest.approx(0.04663575244512438, rel=1e-9)

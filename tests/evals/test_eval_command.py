@@ -1,4 +1,4 @@
-"""`sightline eval` as people call it: a table, a directory, and one sentence with code 2 for what is wrong."""
+"""`sightline eval` on the command line: a table, a directory, and one sentence with exit code 2 for errors."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""What holds for every benchmark of the registry: a score is a pure function of sample and answer."""
+"""Every benchmark of the registry scores by a pure function of sample and answer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

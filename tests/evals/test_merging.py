@@ -1,4 +1,4 @@
-"""Shards of an evaluation come together to what an undivided one leaves, byte for byte; what does not fit is named."""
+"""Merged shards equal the undivided evaluation byte for byte; parts that do not fit are reported."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Figures as data: totals, epsilons, groups, derived ones, what is None, streams and the bound on clusters."""
+"""Metrics as data: totals, epsilons, groups, derived metrics, None values, streams and the bound on clusters."""
 
 import itertools
 import json

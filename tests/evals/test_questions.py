@@ -1,4 +1,4 @@
-"""What counts as the same question, and what does not."""
+"""Comparison of questions."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Reasoning in tags: where the answer behind it stands, what the official figure then counts, and what is left out."""
+"""Reasoning in tags: position of the answer, effect on the official metrics, and stripping."""
 
 import json
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Names resolve lazily, to what their factory makes; a wrong name is answered with the nearest one."""
+"""Names resolve lazily to their factory's benchmark; an unknown name is answered with the nearest one."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Answers joined to samples, group values by `combine`, and what is measured of every answer."""
+"""Alignment of answers with samples, group values by `combine`, and the values measured of every answer."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from sightline.records.rows import Answer, Sample, Score
 
 @dataclass(frozen=True)
 class Pairs:
-    """Two questions a picture; `both` is right where both answers are, and stands on the second."""
+    """Two questions an image; `both` is 1 where both answers are right, on the second score."""
 
     name: str = "pairs"
     folder: Path = Path()

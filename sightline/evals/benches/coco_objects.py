@@ -124,9 +124,8 @@ def halbench_vocabulary(path: Path | None = None) -> Vocabulary:
 
 
 def _caveats(path: Path | None) -> tuple[str, ...]:
-    return (
-        () if path else ("the synonyms are our own list; for the published figures give the owners' with --synonyms",)
-    )
+    caveat = "the synonyms are our own list; for the published figures give the owners' with --synonyms"
+    return () if path else (caveat,)
 
 
 def _objects(rows: Sequence[Sequence[str]]) -> dict[str, str]:

@@ -186,12 +186,8 @@ class MME:
         for task in (*tasks["perception"], *tasks["cognition"]):
             single |= _task_metrics(task)
         overall = {"total": _sum("Perception and cognition", tuple(totals), primary=True)}
-        return {
-            **single,
-            **totals,
-            **overall,
-            "other": count(DECIDED_BY_QUIRK, "Answers that are neither yes nor no (wrong)"),
-        }
+        other = count(DECIDED_BY_QUIRK, "Answers that are neither yes nor no (wrong)")
+        return {**single, **totals, **overall, "other": other}
 
     def samples(self) -> Iterator[Sample]:
         for question in self._questions:

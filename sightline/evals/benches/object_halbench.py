@@ -230,6 +230,7 @@ class ObjectHalBench:
             "present": len(present),
         }
         values = {name: None if mentions is None else float(value) for name, value in counts.items()}
+        words = len(_answer_text(answer).split(" "))
         objects = {
             "hallucinated": [mention.span for mention in absent if mention.span[1]],
             "absent": sorted({mention.object for mention in absent}),
@@ -238,11 +239,7 @@ class ObjectHalBench:
         return Score(
             sample_id=sample.id,
             cluster=sample.cluster,
-            values={
-                **values,
-                "words": float(len(_answer_text(answer).split(" "))),
-                DECIDED_BY_QUIRK: float(mentions is None),
-            },
+            values={**values, "words": float(words), DECIDED_BY_QUIRK: float(mentions is None)},
             details={**objects, **details},
         )
 

@@ -1,7 +1,6 @@
 """Client that has a judge grade answers, batch by batch, and logs the cost before and after.
 
-An interrupted run resumes after the last complete batch. Replies are stored in `verdicts`; benchmarks turn them into
-scores.
+An interrupted run resumes after the last complete batch. Replies are stored in `verdicts` and scored by benchmarks.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

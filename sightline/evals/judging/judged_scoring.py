@@ -5,7 +5,7 @@ The judge is a server or a file of verdicts; without either, the benchmark notes
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,17 +19,13 @@ from sightline.records.rows import Answer, Sample
 Answered = Callable[[], Iterable[tuple[Sample, Answer | None]]]
 
 
-def _ignore(line: str) -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class Judging:
     """The judge: a server by its config, or files of verdicts. `log` receives the costs; by default it drops them."""
 
     config: JudgeConfig | None = None
     verdicts: Path | Sequence[Path] | None = None
-    log: Log = _ignore
+    log: Log = field(default=lambda _: None)
 
     @property
     def given(self) -> bool:

@@ -116,8 +116,7 @@ def read_verdicts(paths: Sequence[Path], benchmark: JudgedBenchmark) -> Verdicts
     For a folder, its `verdicts.jsonl` is read, or else all its JSON files; files without a verdict are skipped.
 
     Raises:
-        InputError: a file does not exist, there is no verdict, a Sightline file is given with others, or two files have
-            verdicts on one answer.
+        InputError: a file or any verdict is missing, a Sightline file is given with others, or two files overlap.
     """
     files = [file for path in paths for file in _files(path)]
     replies: dict[tuple[str, str], tuple[str | None, ...]] = {}

@@ -1,4 +1,4 @@
-"""Small folders in the owners' layouts, with questions of our own, and short ways to score answers to them."""
+"""Small folders in the owners' layouts, and helpers to score answers to them."""
 
 import json
 from collections.abc import Iterable, Mapping

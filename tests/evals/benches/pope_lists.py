@@ -1,4 +1,4 @@
-"""POPE's official layout, of questions of our own: lists of JSON lines, and the official rule once more, slowly."""
+"""Small lists in POPE's official layout, and a slow reference of the official rule."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ THINGS = ("cup", "dog", "car", "clock", "bench", "kite")
 
 
 def write_lists(folder: Path, pictures: int = 4, source: str = "coco", middle: str = "") -> Path:
-    """Three lists of six questions on each of so many pictures, half of them about what is there."""
+    """Three lists of six questions on each image, half of them about present objects."""
     folder.mkdir(parents=True, exist_ok=True)
     for shift, split in enumerate(("random", "popular", "adversarial")):
         rows = [
@@ -36,7 +36,7 @@ def write_answers(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def reference(answers: list[str], labels: list[str]) -> dict[str, float]:
-    """The published rule in plain steps, answers and labels side by side."""
+    """Metrics of the published rule, step by step."""
     cells = {"tp": 0, "fp": 0, "tn": 0, "fn": 0}
     for text, label in zip(answers, labels, strict=True):
         sentence = text[: text.find(".")] if "." in text else text

@@ -1,4 +1,4 @@
-"""The benchmark `matching`: figures by hand under each prompt, their mean, best and spread, and unparsed answers."""
+"""The benchmark `matching`: metrics by hand for each prompt, their mean, best and spread, and unparsed answers."""
 
 import statistics
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""GQA: one string or another, types of questions, the balanced ones alone, and consistency by hand."""
+"""GQA: comparison of strings, question types, the balanced questions, and consistency by hand."""
 
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def test_the_owners_layout_of_predictions(data: Path, tmp_path: Path) -> None:
 
 
 def test_the_owners_layout_is_compared_as_written(data: Path, tmp_path: Path) -> None:
-    """As eval.py does: "Yes" and "left." are wrong there, and right after LLaVA's conversion."""
+    """As in eval.py: "Yes" and "left." are wrong, and right after LLaVA's conversion."""
     answers = {"q1": "Yes", "q2": "left.", "q3": "table", "q4": "red"}
     owners = write_json(tmp_path / "p.json", [{"questionId": key, "prediction": text} for key, text in answers.items()])
     result = score("gqa", data, owners)

@@ -1,4 +1,4 @@
-"""HallusionBench: the rule of words, right per question, figure and pair by hand, what errors are laid to, verdicts."""
+"""HallusionBench: the rule of words, accuracy per question, figure and pair by hand, causes of errors, verdicts."""
 
 import json
 from pathlib import Path

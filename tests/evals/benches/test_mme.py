@@ -1,4 +1,4 @@
-"""MME: how an answer is read, both layouts of files, and sub-tasks, accuracy+ and totals by hand."""
+"""MME: parsing of answers, both file layouts, and sub-tasks, accuracy+ and totals by hand."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def test_the_first_four_characters_decide(text: str, expected: str) -> None:
 
 
 def llava_rows(texts: dict[str, list[str]]) -> list[dict[str, str]]:
-    """As LLaVA's evaluation writes them: the picture for an id, the question in the prompt."""
+    """Rows of LLaVA's evaluation: the image as the id, the question in the prompt."""
     rows = []
     for task, questions in QUESTIONS.items():
         for (picture, question, _), text in zip(questions, texts[task], strict=True):

@@ -167,7 +167,7 @@ LLAVA = {"adversarial": 0, "random": 10_000_000, "popular": 20_000_000}
 
 
 def test_llavas_one_file_of_all_lists_scores_right_as_it_is(lists: Path, tmp_path: Path) -> None:
-    """Its ids go on from list to list, a row names no list, and adversarial's come first."""
+    """Ids continue from list to list, rows name no list, and adversarial comes first."""
     rng = np.random.default_rng(2)
     rows, expected = [], {}
     for split, before in LLAVA.items():
@@ -189,7 +189,7 @@ def test_llavas_one_file_of_all_lists_scores_right_as_it_is(lists: Path, tmp_pat
 
 
 def test_answers_to_another_list_get_no_figure(lists: Path, tmp_path: Path) -> None:
-    """The numbers are those of the list, but most of the questions are not; the same by other names is found."""
+    """The ids are the list's, but most questions are not; with image names the same questions are found."""
     rows = [
         {"question_id": q["question_id"], "prompt": q["text"], "text": "Yes"} for q in questions(lists, "adversarial")
     ]
@@ -234,7 +234,7 @@ def test_ids_that_pandas_made_floats(lists: Path, tmp_path: Path) -> None:
 
 
 def test_a_row_of_vlmevalkit_answers_in_every_list_that_it_names(lists: Path, tmp_path: Path) -> None:
-    """Each question on a picture stands once, with all lists that ask it; its index is no id of the lists."""
+    """Each question on an image occurs once, with all lists that have it; its index is not an id of the lists."""
     splits_by_question: dict[tuple[str, str], list[str]] = {}
     for split in LLAVA:
         for q in questions(lists, split):

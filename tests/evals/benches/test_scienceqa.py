@@ -1,4 +1,4 @@
-"""ScienceQA: which letters LLaVA's rule reads, letters beyond the options, pictures apart, splits."""
+"""ScienceQA: letters by LLaVA's rule, letters beyond the options, questions with images, splits."""
 
 from pathlib import Path
 from typing import Any

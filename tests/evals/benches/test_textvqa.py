@@ -1,4 +1,4 @@
-"""TextVQA: the processor's quirks one by one, soft accuracy by hand, and the layouts that name questions."""
+"""TextVQA: quirks of the answer processor, soft accuracy by hand, and layouts of answer files."""
 
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def test_an_answer_is_processed_as_evalai_does(text: str, expected: str) -> None
 
 
 def test_the_table_of_contractions_is_derived_whole() -> None:
-    """One entry for each apostrophe that may be missing, and the one that stands the wrong way round: 114 in all."""
+    """One entry for each apostrophe that may be missing, and one reversed entry: 114 in all."""
     right = {word for wrong, word in CONTRACTIONS.items() if wrong != "somebody'd"}
     by_count = {count: sum(word.count("'") == count for word in right) for count in (1, 2, 3)}
     assert sum(count * words for count, words in by_count.items()) + 1 == len(CONTRACTIONS) == 114
@@ -127,7 +127,7 @@ def test_llavas_layout_names_the_image_and_repeats_the_question(data: Path) -> N
 
 
 def test_a_question_asked_again_is_scored_by_its_last_annotation_where_ids_are_pictures(tmp_path: Path) -> None:
-    """LLaVA's rows cannot say which of the two they answer; its evaluator scores both by the later annotation."""
+    """LLaVA's rows do not distinguish the two questions; its evaluator scores both by the later annotation."""
     folder = tmp_path / "data"
     listed = rows(
         (7, "aa11", "What brand?", people(("nike", 10))),

@@ -1,4 +1,4 @@
-"""What the tests of judged benchmarks share: a cache of their own, no pauses, and scoring with a server on loopback."""
+"""Fixtures for judged benchmarks: an isolated cache, no pauses, and scoring with a server on loopback."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -35,7 +35,7 @@ def judge_at(url: str, server: dict[str, Any] | None = None, **settings: Any) ->
 def graded(
     bench: str, data: Path, rows: Iterable[Mapping[str, Any]], config: JudgeConfig, **options: Any
 ) -> tuple[ScoredFile, list[str]]:
-    """Rows of answers scored with a judge, and what was said of costs."""
+    """Rows of answers scored with a judge, and the log lines on costs."""
     lines: list[str] = []
     answers = write_lines(data.parent / f"{bench}.jsonl", rows)
     result = score_file(

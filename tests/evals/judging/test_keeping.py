@@ -1,4 +1,4 @@
-"""Verdicts are kept: killed and resumed, failed and asked again; what it cost is told; anchors show drift."""
+"""Stored verdicts: resume after interruption, retry of failed calls, logged costs, and drift of anchors."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""How replies are read, by the owners' rules with their quirks, and what each judge is told."""
+"""Reading of replies by the owners' rules with their quirks, and the prompts of each judge."""
 
 from pathlib import Path
 

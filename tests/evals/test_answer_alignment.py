@@ -1,4 +1,4 @@
-"""Answers whose ids mean other questions: found by picture and question, by order, or unscored and said."""
+"""Answers whose ids belong to other questions: matched by image and question, by order, or unscored with a note."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""What training leaves behind is recognized in a benchmark: by bytes, by COCO id, by question; and what is no leak."""
+"""Training data is recognized in a benchmark by image bytes, COCO id and question; generic questions are not."""
 
 import shutil
 from pathlib import Path
