@@ -98,7 +98,7 @@ def test_the_command_listens_on_loopback_alone() -> None:
         (("{base}", "--set", "max_md=1"), "did you mean 'max_mb'?"),
         (("{base}", "--host", "203.0.113.7"), "cannot be bound"),
         (("{base}", "--api-key", "NO_SUCH_VARIABLE"), "neither a set environment variable nor a readable file"),
-        (("{base}", "--served-model-name", " "), "--served-model-name ' ' is no name"),
+        (("{base}", "--served-model-name", " "), "--served-model-name ' ' is not a valid name"),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
