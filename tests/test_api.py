@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ import sightline as sl
 from sightline.lab import BASE
 from sightline.lab.samples import ScenesConfig, write_scenes
 
-SMALL = {"rho": 0.97, "temperature": 0.8, "max_new_tokens": 40}
+SMALL: dict[str, Any] = {"rho": 0.97, "temperature": 0.8, "max_new_tokens": 40}
 
 
 def test_importing_is_quick_and_leaves_torch_alone() -> None:

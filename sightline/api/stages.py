@@ -187,7 +187,7 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     if isinstance(model, TrainRun):
         if adapter is not None:
             raise InputError("a training run brings its adapter; leave adapter out")
-        source, adapter = (model.model, model.adapter) if model.adapter is not None else (model.trained_model, None)
+        source, adapter = model.trained_model or model.model, model.adapter
     else:
         source = _unadapted(model)
     directory = _out(out, "evaluation")

@@ -1,7 +1,7 @@
 """A wrapper that takes length out of another judge's verdicts, since most judges like long answers."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import Field
 
@@ -16,14 +16,15 @@ from sightline.registry import config_union
 
 if TYPE_CHECKING:
 
-    class JudgeConfig(Config):
+    class JudgeConfig(Protocol):
         """What the config of every judge has."""
 
-        name: str
+        @property
+        def name(self) -> str: ...
 
         def open(self, context: RunContext, /) -> Judge:
             """The judge."""
-            raise NotImplementedError
+            ...
 
     PlainJudgeConfig = JudgeConfig
 else:

@@ -1,7 +1,7 @@
 """The writer behind an endpoint: a language model that rewrites answers as the tasks' prompts say."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import Field
 
@@ -110,14 +110,15 @@ def _written_policy(said: Generation) -> Written:
 
 if TYPE_CHECKING:
 
-    class WriterConfig(Config):
+    class WriterConfig(Protocol):
         """What the config of every writer has."""
 
-        name: str
+        @property
+        def name(self) -> str: ...
 
         def open(self, context: RunContext, /) -> Writer:
             """The writer."""
-            raise NotImplementedError
+            ...
 
 else:
     _OTHERS = [entry.load() for entry in WRITERS.known().values() if not str(entry.target).startswith(f"{__name__}:")]

@@ -18,12 +18,12 @@ from accelerate.commands.config.config_args import ClusterConfig
 from accelerate.commands.launch import launch_command_parser
 from safetensors.torch import load_file
 
-import sightline.train
 from sightline.errors import InputError
 from sightline.models.loading import load_vlm
 from sightline.records.manifest import read_manifest
 from sightline.records.rows import Pair
 from sightline.records.store import write_rows
+from sightline.train import run as train_stage
 from sightline.train.log import read_log
 from sightline.train.processes import Processes, is_sharding_requested
 from tests.train import worker
@@ -152,7 +152,7 @@ def test_sharding_is_asked_for_by_the_launcher() -> None:
         is_sharding_requested({"ACCELERATE_USE_DEEPSPEED": "true"})
 
 
-LAUNCH = Path(sightline.train.__file__).parent / "launch"
+LAUNCH = Path(train_stage.__file__).parent / "launch"
 
 
 @pytest.mark.parametrize("path", sorted(LAUNCH.glob("*.yaml")), ids=lambda path: path.stem)
