@@ -24,7 +24,7 @@ from sightline.builders.build import BuildPlan, build_dataset
 from sightline.builders.similarity import make_similarity
 from sightline.config import load_config
 from sightline.data.samples import read_samples
-from sightline.data.sentences import split_sentences
+from sightline.data.texts import split_sentences
 from sightline.lab.samples import ScenesConfig, write_scenes
 from sightline.models.device import SLOW
 from sightline.models.loading import load_vlm

@@ -13,7 +13,7 @@ from typing import Any
 
 from common import LAB
 
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.registry import get_benchmark
 from sightline.models.loading import load_vlm
 from sightline.models.requests import GenerateRequest, Sampling, prefix_of
@@ -24,7 +24,7 @@ from sightline.records import Sample
 
 def answer(folder: Path, scenes: int, batch: int, side: str) -> dict[str, Any]:
     """Seconds and answers of one side, the answers in the order of the benchmark."""
-    benchmark = get_benchmark("lab-pope-random", BenchmarkSetting(folder, limit=scenes))
+    benchmark = get_benchmark("lab-pope-random", BenchmarkOptions(folder, limit=scenes))
     samples = list(benchmark.samples())
     order = _apart(samples) if side == "apart" else list(range(len(samples)))
     size = 1 if side == "one by one" else batch

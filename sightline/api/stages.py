@@ -236,7 +236,7 @@ def report(
             page alone.
         runs: the trainings, and `pairs` the pairs, that the report describes.
     """
-    from sightline.report.writing import HTML, write_report
+    from sightline.report.page import HTML, write_report
 
     target = Path(out)
     alone = target.suffix == ".html"

@@ -23,7 +23,7 @@ from sightline.builders.builder import (
 )
 from sightline.builders.image_corruptions import corrupt_image
 from sightline.builders.similarity import make_similarity
-from sightline.data.sentences import count_words, cut_before_word, split_sentences, starts_with_yes_no, swap_yes_no
+from sightline.data.texts import count_words, cut_before_word, split_sentences, starts_with_yes_no, swap_yes_no
 from sightline.models.context import TOO_LONG, RunContext
 from sightline.models.encoding import fits
 from sightline.models.requests import GenerateRequest, Generation, prefix_of

@@ -18,7 +18,7 @@ from sightline.builders.sampled_answers import (
     rejected_seed,
     sample_answers,
 )
-from sightline.data.sentences import count_words, cut_before_word
+from sightline.data.texts import count_words, cut_before_word
 from sightline.models.context import TOO_LONG, RunContext
 from sightline.models.requests import GenerateRequest, Generation, prefix_of, without_pictures
 from sightline.models.sampler import image_token_count

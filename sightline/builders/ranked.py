@@ -19,7 +19,7 @@ from sightline.builders.sampled_answers import (
     distinct_answers,
     sample_answers,
 )
-from sightline.data.sentences import count_words
+from sightline.data.texts import count_words
 from sightline.judges.judge import Judge, Verdict
 from sightline.judges.length_control import JudgeConfig
 from sightline.models.context import TOO_LONG, RunContext

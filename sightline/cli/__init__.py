@@ -82,9 +82,9 @@ COMMANDS: dict[str, CommandEntry] = {
         is_group=True,
     ),
     "chat": CommandEntry(f"{_HERE}.people:chat_app", "Chat with one model, or with two side by side.", DEPLOY),
-    "serve": CommandEntry(f"{_HERE}.serve:app", "Serve a model, with limits, a log and feedback.", DEPLOY),
+    "serve": CommandEntry(f"{_HERE}.deploy:serve_app", "Serve a model, with limits, a log and feedback.", DEPLOY),
     "monitor": CommandEntry(
-        f"{_HERE}.monitor:app", "Watch a served model's log for drift (anytime-valid tests).", DEPLOY
+        f"{_HERE}.deploy:monitor_app", "Watch a served model's log for drift (anytime-valid tests).", DEPLOY
     ),
     "match": CommandEntry(
         f"{_HERE}.recipes:match_app", "Make training rows for entity matching.", RECIPES, is_group=True

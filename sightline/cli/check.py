@@ -14,8 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sightline.check.findings import GIVE_AWAY, CheckLine, Report
-from sightline.cli.early import check_places
-from sightline.cli.options import Overrides
+from sightline.cli.early import Overrides, check_places
 from sightline.config import MAX_SEED
 from sightline.data.terminal import Screen, escape_code, say, visible
 from sightline.records import Estimate
@@ -98,15 +97,15 @@ def _against(name: str, folder: Path) -> "BenchmarkSource":
     """The overlap target: a benchmark by its name, else a path."""
     from sightline.check.overlap import source_from_path, source_from_samples
     from sightline.errors import InputError
-    from sightline.evals.benchmark import BenchmarkSetting
+    from sightline.evals.benchmark import BenchmarkOptions
     from sightline.evals.registry import BENCHMARKS, get_benchmark
 
     if name in BENCHMARKS:
-        benchmark = get_benchmark(name, BenchmarkSetting(folder))
+        benchmark = get_benchmark(name, BenchmarkOptions(folder))
         return source_from_samples(name, lambda: benchmark.folder, benchmark.samples)
     if not Path(name).exists():
         try:
-            get_benchmark(name, BenchmarkSetting(folder))
+            get_benchmark(name, BenchmarkOptions(folder))
         except InputError as error:
             raise InputError(f"{name!r} is neither a file nor a folder, and {error}") from error
     return source_from_path(Path(name))

@@ -7,7 +7,9 @@ test compares them with the configs; after a change of a config, run `python -m 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from pydantic import BaseModel
 
 from sightline.config.loading import check_keys
@@ -56,3 +58,8 @@ def outlines() -> dict[str, dict[str, list[str]]]:
 if __name__ == "__main__":
     OUTLINES.write_text(json.dumps(outlines(), indent=1) + "\n", encoding="utf-8")
     say(f"outlines: {OUTLINES}")
+
+
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; may be repeated.")
+]

@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from sightline.cli.early import check_places
-from sightline.cli.options import Overrides
+from sightline.cli.early import Overrides, check_places
 from sightline.config import load_config
 from sightline.data import hub
 from sightline.data.formats.exporting import TARGETS, export_pairs

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.options import Overrides
+from sightline.cli.early import Overrides
 from sightline.data.terminal import Screen, say
 
 lab_app = typer.Typer(no_args_is_help=True)

@@ -11,13 +11,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sightline.cli.early import check_places
-from sightline.cli.options import Overrides
+from sightline.cli.early import Overrides, check_places
 from sightline.config import MAX_SEED, Config, load_config
 from sightline.data.terminal import Screen, say
 from sightline.evals import run
 from sightline.evals.directory import BenchmarkResult, read_evaluation
-from sightline.evals.judging.judge_client import JudgeConfig
+from sightline.evals.judging.judge_client import EvalJudgeConfig
 from sightline.evals.run import Files, is_hub_id
 from sightline.evals.shards import merge_evaluations
 from sightline.report.formatting import interval_text, value_text
@@ -71,7 +70,7 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     settings = load_config(EvalSettings, config, given)
     eval_config = run.EvalConfig(**settings.model_dump(exclude={"runtime"}))
     if judge is not None:
-        eval_config = eval_config.model_copy(update={"judge": load_config(JudgeConfig, judge)})
+        eval_config = eval_config.model_copy(update={"judge": load_config(EvalJudgeConfig, judge)})
     check_places(adapter=adapter, images=images, synonyms=synonyms, model=None if is_hub_id(model) else Path(model))
     files = run.Files(data, images, synonyms)
     run.evaluate(model, out, eval_config, adapter=adapter, files=files, seed=seed, runtime=settings.runtime)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.options import Overrides
+from sightline.cli.early import Overrides
 from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 from sightline.errors import InputError

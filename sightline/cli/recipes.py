@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.early import check_early
-from sightline.cli.options import Overrides
+from sightline.cli.early import Overrides, check_early
 from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 from sightline.recipes.matching.steps import STEPS, Step

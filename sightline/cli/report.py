@@ -13,7 +13,7 @@ from sightline.evals.significance import images_needed, images_needed_over_seeds
 from sightline.evals.statistics import RESAMPLES
 from sightline.report.comparison import MetricResult, Results, compare_evaluations
 from sightline.report.formatting import NOTHING, difference_text, interval_text, p_text, value_text
-from sightline.report.writing import HTML, write_report
+from sightline.report.page import HTML, write_report
 
 report_app = typer.Typer()
 

@@ -14,8 +14,8 @@ from sightline.config import MAX_SEED, load_config
 from sightline.data.terminal import Screen, say
 from sightline.errors import InputError
 from sightline.evals.answer_reader import AnswerSource
-from sightline.evals.benchmark import BenchmarkSetting
-from sightline.evals.judging.judge_client import JudgeConfig
+from sightline.evals.benchmark import BenchmarkOptions
+from sightline.evals.judging.judge_client import EvalJudgeConfig
 from sightline.evals.judging.judged_scoring import Judging, check_anchors
 from sightline.evals.offline_scoring import ScoredFile, score_file
 from sightline.evals.registry import get_benchmark
@@ -68,7 +68,7 @@ def score(  # noqa: PLR0913 - one parameter an option
 
     For example: sightline score pope --answers answers.jsonl --data POPE_DIR --split random
     """
-    setting = BenchmarkSetting(data, images=images, limit=limit, split=split, synonyms=synonyms)
+    setting = BenchmarkOptions(data, images=images, limit=limit, split=split, synonyms=synonyms)
     judging = Judging(judge_config(judge, overrides), verdicts, log)
     if anchors and (out is None or judging.config is None):
         raise InputError("--anchors needs a judge, and --out to save its grades")
@@ -90,7 +90,7 @@ def score(  # noqa: PLR0913 - one parameter an option
         say(f"evaluation: {out}", err=as_json)
 
 
-def judge_config(path: Path | None, overrides: Sequence[str] | None) -> JudgeConfig | None:
+def judge_config(path: Path | None, overrides: Sequence[str] | None) -> EvalJudgeConfig | None:
     """The judge config of a file and `judge.KEY=VALUE` settings; None if neither is given.
 
     Raises:
@@ -101,7 +101,7 @@ def judge_config(path: Path | None, overrides: Sequence[str] | None) -> JudgeCon
         raise InputError(
             f"--set {stranger}: only keys of the judge can be set here, such as {JUDGE_KEY}server.model=NAME"
         )
-    return load_config(JudgeConfig, path, own) if path is not None or own else None
+    return load_config(EvalJudgeConfig, path, own) if path is not None or own else None
 
 
 def log(line: str) -> None:

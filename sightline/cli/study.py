@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
-from sightline.cli.options import Overrides
+from sightline.cli.early import Overrides
 from sightline.data.terminal import Screen, say
 from sightline.study.launch import LaunchKind, write_scripts
 from sightline.study.ledger import Ledger

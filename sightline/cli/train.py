@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.early import check_early
-from sightline.cli.options import Overrides
+from sightline.cli.early import Overrides, check_early
 from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 

@@ -17,9 +17,7 @@ __all__ = [
     "AnyMetric",
     "Benchmark",
     "BenchmarkOptions",
-    "BenchmarkSetting",
     "CombinesScores",
-    "Combining",
     "CountsEveryAnswer",
     "Derived",
     "HasAmbiguousIds",
@@ -180,8 +178,3 @@ class CountsEveryAnswer(Protocol):
 
     @property
     def counts_every_answer(self) -> bool: ...
-
-
-# The names that other rooms still import.
-BenchmarkSetting = BenchmarkOptions
-Combining = CombinesScores

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import cast
 
 from sightline.errors import InputError
-from sightline.evals.benchmark import Benchmark, BenchmarkSetting
+from sightline.evals.benchmark import Benchmark, BenchmarkOptions
 from sightline.registry import Entry, Registry
 
 #: A benchmark whose name ends so asks the same of pictures that break the co-occurrence its twin's pictures keep.
 COUNTER_SUFFIX = "-counter"
 
-Factory = Callable[[str, BenchmarkSetting], Benchmark]
+Factory = Callable[[str, BenchmarkOptions], Benchmark]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class BenchmarkEntry(Entry):
     """A benchmark by name: its factory, one line of help, and where its owners publish its files.
 
     `files` is empty where it makes its own. `needs_images` says whether `eval` must be given pictures too.
-    `splits` are its official parts, of which `BenchmarkSetting.split` picks one. Only a benchmark with
+    `splits` are its official parts, of which `BenchmarkOptions.split` picks one. Only a benchmark with
     `has_validation` has separate pictures on which settings may be chosen.
     """
 
@@ -167,7 +167,7 @@ _OFFICIAL: dict[str, BenchmarkEntry] = {
 BENCHMARKS: Registry[BenchmarkEntry] = Registry("benchmark", "sightline.benchmarks", _foreign, _OFFICIAL)
 
 
-def get_benchmark(name: str, setting: BenchmarkSetting) -> Benchmark:
+def get_benchmark(name: str, setting: BenchmarkOptions) -> Benchmark:
     """The benchmark of that name, made with a setting.
 
     Raises:

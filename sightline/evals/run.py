@@ -20,7 +20,7 @@ from sightline.errors import InputError
 from sightline.evals.benchmark import Benchmark, BenchmarkOptions
 from sightline.evals.contamination import find_contamination, training_fingerprint
 from sightline.evals.directory import ANSWERS, SAMPLES, relocate_images
-from sightline.evals.judging.judge_client import JudgeConfig, Log
+from sightline.evals.judging.judge_client import EvalJudgeConfig, Log
 from sightline.evals.judging.judged_scoring import Judging, apply_judge
 from sightline.evals.registry import get_benchmark
 from sightline.evals.scoring import answers_as_scored, score_directory
@@ -57,7 +57,7 @@ class EvalConfig(SparseConfig):
     autocast: bool = False
     resamples: int = Field(default=RESAMPLES, ge=100)
     max_new_tokens: int | None = Field(default=None, ge=1)
-    judge: JudgeConfig | None = None
+    judge: EvalJudgeConfig | None = None
     strip_reasoning: bool = False
 
 

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, model_validator
 
 from sightline.config import Config
-from sightline.data.sentences import split_sentences
+from sightline.data.texts import split_sentences
 from sightline.judges.judge import Judge, Verdict
 from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm

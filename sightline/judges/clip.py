@@ -19,7 +19,7 @@ from transformers import AutoModel, AutoProcessor
 
 from sightline.config import Config
 from sightline.data.images import open_image
-from sightline.data.sentences import split_sentences
+from sightline.data.texts import split_sentences
 from sightline.errors import InputError
 from sightline.judges.judge import Judge, Verdict
 from sightline.models.context import RunContext

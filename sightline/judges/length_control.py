@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from pydantic import Field
 
 from sightline.config import Config
-from sightline.data.sentences import count_words
+from sightline.data.texts import count_words
 from sightline.judges.judge import ComparisonInput, Judge, Preference, Verdict, prefer
 from sightline.judges.registry import JUDGES, LENGTH_CONTROLLED
 from sightline.models.context import RunContext
@@ -51,21 +51,21 @@ class _LengthControlled:
         self._config, self._inner = config, inner
         self.identity = hash_json(["length-controlled", inner.identity, config.per_word, config.max_ratio])
 
-    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
+    def score(self, inputs: Sequence[JudgeInput]) -> list[Verdict]:
         return [
             Verdict(
                 None if verdict.score is None else verdict.score - self._config.per_word * count_words(one.answer),
                 verdict.aspects,
                 verdict.note,
             )
-            for one, verdict in zip(asked, self._inner.score(asked), strict=True)
+            for one, verdict in zip(inputs, self._inner.score(inputs), strict=True)
         ]
 
-    def compare(self, asked: Sequence[ComparisonInput]) -> list[Preference | None]:
+    def compare(self, inputs: Sequence[ComparisonInput]) -> list[Preference | None]:
         # What the inner judge prefers when it compares knows no penalty.
         judge = _ScoresOnly(self) if self._config.per_word else self._inner
-        found = iter(prefer(judge, [pair for pair in asked if self._near(pair)]))
-        return [next(found) if self._near(pair) else "tie" for pair in asked]
+        found = iter(prefer(judge, [pair for pair in inputs if self._near(pair)]))
+        return [next(found) if self._near(pair) else "tie" for pair in inputs]
 
     def _near(self, pair: ComparisonInput) -> bool:
         if self._config.max_ratio is None:
@@ -80,8 +80,8 @@ class _ScoresOnly:
     def __init__(self, judge: Judge) -> None:
         self._judge, self.identity = judge, judge.identity
 
-    def score(self, asked: Sequence[JudgeInput]) -> list[Verdict]:
-        return self._judge.score(asked)
+    def score(self, inputs: Sequence[JudgeInput]) -> list[Verdict]:
+        return self._judge.score(inputs)
 
 
 if not TYPE_CHECKING:

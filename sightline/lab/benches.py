@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sightline.evals.benchmark import AnyMetric, Benchmark, BenchmarkSetting, mean
+from sightline.evals.benchmark import AnyMetric, Benchmark, BenchmarkOptions, mean
 from sightline.evals.yes_no import YES_NO_METRICS, score_yes_no
 from sightline.lab.chair import LabChair, Scenes
 from sightline.lab.language import ObjectGroup, horizontal, object_groups, vertical
@@ -26,7 +26,7 @@ _POPE_QUESTIONS = 3  # per image and answer, as the official lists have it
 DEFAULT_SCENES = 500
 
 
-def lab_benchmark(name: str, setting: BenchmarkSetting) -> Benchmark:
+def lab_benchmark(name: str, setting: BenchmarkOptions) -> Benchmark:
     """The lab benchmark `name`, on `limit` scenes; tune settings on `validation` scenes, never on test ones."""
     natural = name.removesuffix("-counter")
     part = "validation" if setting.validation else "test"

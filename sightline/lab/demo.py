@@ -16,7 +16,7 @@ from sightline.evals.run import EvalConfig, EvalRuntime, Files, evaluate
 from sightline.lab import BASE, CONFIGS
 from sightline.lab.samples import ScenesConfig, write_scenes
 from sightline.report.comparison import Results
-from sightline.report.writing import write_report
+from sightline.report.page import write_report
 from sightline.train.config import TrainConfig
 from sightline.train.run import ADAPTER, train
 

@@ -3,16 +3,20 @@
 Nothing is computed here. `rendering` renders the templates, which hold layout and wording.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from sightline.report.comparison import BenchmarkComparison, MetricResult, Results
+from sightline.errors import InputError
+from sightline.evals.statistics import RESAMPLES
+from sightline.records.store import atomic_write, write_json
+from sightline.report.comparison import BenchmarkComparison, MetricResult, Results, compare_evaluations
 from sightline.report.curves import Curve, length_curve, training_curves, training_sentences
 from sightline.report.gallery import answer_galleries, pair_views
-from sightline.report.material import Material, ReportSource
+from sightline.report.material import Material, ReportSource, read_material
 from sightline.report.rendering import render
 
 
@@ -109,3 +113,39 @@ def _scale(metrics: Iterable[MetricResult]) -> float:
 def _stage_view(source: ReportSource) -> StageView:
     config = source.manifest.config if source.manifest else {}
     return StageView(source, yaml.safe_dump(config, sort_keys=False, allow_unicode=True) if config else "")
+
+
+HTML, MARKDOWN, RESULTS = "report.html", "report.md", "results.json"
+
+
+def write_report(
+    out: Path,
+    *,
+    base: Path,
+    aligned: Sequence[Path],
+    trainings: Sequence[Path] = (),
+    pairs: Path | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Results:
+    """Compare the base model with the aligned one (or several, one per training seed) and write the report to `out`.
+
+    Trainings and pairs are optional. The same records give the same bytes.
+
+    Raises:
+        InputError: a directory is missing or of the wrong kind, or the evaluations cannot be compared.
+    """
+    if not aligned:
+        raise InputError("no aligned model to report on; name its evaluation with --aligned.")
+    material = read_material(base, aligned, trainings, pairs)
+    results = compare_evaluations(material.base, material.aligned, resamples=resamples, seed=seed)
+    html, markdown = (render(results, material, resamples, seed) for render in (render_html, render_markdown))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"output directory {out} cannot be made ({error.strerror}); choose another --out.") from error
+    write_json(out / RESULTS, results.model_dump(mode="json"))
+    for name, text in ((HTML, html), (MARKDOWN, markdown)):
+        with atomic_write(out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return results

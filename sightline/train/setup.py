@@ -33,7 +33,7 @@ from sightline.train.config.source import MixedConfig, OfflineConfig, list_strea
 from sightline.train.data import Data, hold_out, make_examples
 from sightline.train.loop import TrainState, trainable_weights
 from sightline.train.optimizer import make_optimizer
-from sightline.train.pair_filter import FilteredPairs, filter_pairs
+from sightline.train.pair_filter import FilteredPairs, filter_pairs, locate_errors
 from sightline.train.preference import PreferenceTask, RunningMean
 from sightline.train.processes import (
     Processes,
@@ -47,7 +47,6 @@ from sightline.train.reference_cache import FrozenModel, PolicyWithoutAdapter, R
 from sightline.train.reward_model import RewardTask
 from sightline.train.rl.config import RLConfig
 from sightline.train.rl.setup import RolloutPlan, filter_prompts, make_rollout_parts
-from sightline.train.row_errors import locate_errors
 from sightline.train.scoring import Scoring, Weaken, to_scored
 from sightline.train.sources import OfflineSource, Order, Source
 from sightline.train.stream_source import StreamSource

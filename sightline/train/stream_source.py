@@ -15,7 +15,7 @@ import numpy as np
 from sightline.builders.build import dropped_reason
 from sightline.builders.builder import BuildResult
 from sightline.builders.ranked import TIED, UNSCORED
-from sightline.data.sentences import starts_with_yes_no
+from sightline.data.texts import starts_with_yes_no
 from sightline.errors import InputError
 from sightline.models.context import TOO_LONG
 from sightline.records.rows import Pair

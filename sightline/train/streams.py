@@ -21,9 +21,9 @@ from sightline.models.requests import judge_input, prefix_of
 from sightline.models.vlm import VLM, evaluating
 from sightline.records.rows import Pair, Sample
 from sightline.train.config.source import OfflineConfig, OnlineBDHSConfig, OnlineConfig, StreamConfig
+from sightline.train.pair_filter import locate_errors
 from sightline.train.processes import Processes
 from sightline.train.rollout_backends import RolloutBackend, make_backend
-from sightline.train.row_errors import locate_errors
 
 OFFLINE = "offline"
 

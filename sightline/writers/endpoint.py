@@ -85,8 +85,8 @@ class _Policy:
         refusals = [self._refusal(*both) for both in zip(drafts, requests, strict=True)]
         able = [request for request, refusal in zip(requests, refusals, strict=True) if not refusal]
         batch_size, autocast = self._config.batch_size, self._config.autocast
-        said = iter(generate(self._vlm, able, self._sampling, batch_size=batch_size, autocast=autocast))
-        return [Written(None, note=refusal) if refusal else _written_policy(next(said)) for refusal in refusals]
+        generated = iter(generate(self._vlm, able, self._sampling, batch_size=batch_size, autocast=autocast))
+        return [Written(None, note=refusal) if refusal else _written_policy(next(generated)) for refusal in refusals]
 
     def _refusal(self, draft: WriterTask, request: GenerateRequest) -> str:
         if lacks_picture(draft):
@@ -101,11 +101,11 @@ def _request(draft: WriterTask) -> GenerateRequest:
     )
 
 
-def _written_policy(said: Generation) -> Written:
-    if not said.finished:
-        return Written(None, said.tokens, CUT_OFF)
-    text = read_reply(said.text)
-    return Written(text, said.tokens, "" if text else NO_TEXT)
+def _written_policy(generated: Generation) -> Written:
+    if not generated.finished:
+        return Written(None, generated.tokens, CUT_OFF)
+    text = read_reply(generated.text)
+    return Written(text, generated.tokens, "" if text else NO_TEXT)
 
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from sightline.apps.serve.engine import server_command
-from sightline.cli.serve import read_key
+from sightline.cli.deploy import read_key
 from sightline.data.request_log import RequestLog, log_file, read_log
 from sightline.errors import InputError
 from sightline.records.ratings import Feedback, LoggedRequest

@@ -24,7 +24,7 @@ from sightline.builders.bdhs import (
 )
 from sightline.builders.builder import sample_rng
 from sightline.config import load_config
-from sightline.data.sentences import count_words, starts_with_yes_no
+from sightline.data.texts import count_words, starts_with_yes_no
 from sightline.errors import InputError
 from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm

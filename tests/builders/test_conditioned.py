@@ -65,9 +65,9 @@ def test_the_tiers_of_each_kind() -> None:
 @pytest.mark.parametrize("kind", ["priority", "helpful", "consensus", "diverse"])
 def test_the_chosen_answer_follows_the_wish_in_force(kind: str, lab_dir: Path) -> None:
     weights = {name: float(name == kind) for name in ("priority", "helpful", "consensus", "diverse")}
-    made = pairs_of({**LAB, "kinds": weights}, lab_dir, list(read_samples(lab_dir)))
-    assert len(made) > 15
-    for pair in made:
+    results = pairs_of({**LAB, "kinds": weights}, lab_dir, list(read_samples(lab_dir)))
+    assert len(results) > 15
+    for pair in results:
         (rule,) = parse_rules(pair.provenance["in_force"])
         assert follows(rule, pair.chosen) and pair.provenance["kind"] == kind
         stated = [turn.text for turn in pair.history]

@@ -35,7 +35,9 @@ def graded_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pairs_of(folder: Path, samples: list[Sample], **changes: Any) -> list[Pair]:
     config = GradedConfig.model_validate({**ORACLE, **changes})
     return [
-        pair for made in build_graded(gather(samples), RunContext(folder, folder, 0), config) for pair in made.pairs
+        pair
+        for results in build_graded(gather(samples), RunContext(folder, folder, 0), config)
+        for pair in results.pairs
     ]
 
 
@@ -54,11 +56,11 @@ def test_seven_questions_by_hand() -> None:
 
 @given(st.text(st.sampled_from("ab c"), max_size=20), st.integers(0, 50))
 def test_a_spoiled_copy_is_another_text_of_the_same_words(text: str, seed: int) -> None:
-    made = spoiled_copy(np.random.default_rng(seed), text)
-    if made is not None:
-        assert made != " ".join(text.split()) and made
+    results = spoiled_copy(np.random.default_rng(seed), text)
+    if results is not None:
+        assert results != " ".join(text.split()) and results
         words = text.split()
-        for word in made.split():
+        for word in results.split():
             words.remove(word)
 
 
@@ -70,8 +72,8 @@ def test_grades_of_people_order_the_answers_of_a_question(tmp_path: Path) -> Non
     ]
     grades = [Grade(sample_id=f"s{number}", scores={"fit": score}) for number, score in enumerate([3, 1, 1, 2])]
     write_rows(tmp_path / "grades.jsonl", [*grades, Grade(sample_id="s1", rater="bob", scores={"fit": 1.0})])
-    made = pairs_of(tmp_path, samples, judge=None, grades=tmp_path / "grades.jsonl")
-    assert [(pair.prompt, pair.chosen, pair.rejected) for pair in made] == [
+    results = pairs_of(tmp_path, samples, judge=None, grades=tmp_path / "grades.jsonl")
+    assert [(pair.prompt, pair.chosen, pair.rejected) for pair in results] == [
         ("Q1", "Answer 0.", "Answer 1."),
         ("Q1", "Answer 0.", "Answer 2."),
     ]
@@ -116,7 +118,7 @@ def test_the_better_by_the_truth_is_chosen_and_a_quarter_meets_its_spoiled_copy(
     assert all((pair.prompt == QUESTION_REQUEST) is (by == "questions") for pair in plain)
     full = pairs_of(graded_dir, samples, by=by, augment=1.0)
     quarter = pairs_of(graded_dir, samples, by=by, augment=0.25)
-    spoiled, some = ([p for p in made if p.provenance.get("spoiled")] for made in (full, quarter))
+    spoiled, some = ([p for p in results if p.provenance.get("spoiled")] for results in (full, quarter))
     assert 0 < len(some) < len(spoiled) and len(full) == len(plain) + len(spoiled)
     assert {(p.chosen, p.rejected) for p in some} <= {(p.chosen, p.rejected) for p in spoiled}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sightline.data.sentences import count_words, cut_before_word, split_sentences, starts_with_yes_no, swap_yes_no
+from sightline.data.texts import count_words, cut_before_word, split_sentences, starts_with_yes_no, swap_yes_no
 
 
 @pytest.mark.parametrize(

@@ -132,10 +132,10 @@ def test_a_mistake_claims_no_directory(spoiled: Path, tmp_path: Path) -> None:
 
 def test_a_benchmark_of_the_registry(tmp_path: Path) -> None:
     """Scenes that a benchmark of the lab draws, found in a dataset that has one of them."""
-    from sightline.evals.benchmark import BenchmarkSetting
+    from sightline.evals.benchmark import BenchmarkOptions
     from sightline.evals.registry import get_benchmark
 
-    bench = get_benchmark("lab-vqa", BenchmarkSetting(tmp_path / "data", limit=1))
+    bench = get_benchmark("lab-vqa", BenchmarkOptions(tmp_path / "data", limit=1))
     sample = next(iter(bench.samples()))
     rows = [row(0), row(1, images=["images/leaked.png"], prompt=sample.prompt)]
     dataset = write(tmp_path / "pairs", [*rows])

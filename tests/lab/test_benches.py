@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sightline.data.images import open_image
-from sightline.evals.benchmark import Benchmark, BenchmarkSetting, Metric
+from sightline.evals.benchmark import Benchmark, BenchmarkOptions, Metric
 from sightline.evals.registry import BENCHMARKS, get_benchmark
 from sightline.evals.scoring import score_all
 from sightline.evals.statistics import estimate
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bench(name: str, folder: Path, count: int = COUNT, *, validation: bool = False) -> Benchmark:
-    return lab_benchmark(name, BenchmarkSetting(folder, limit=count, validation=validation))
+    return lab_benchmark(name, BenchmarkOptions(folder, limit=count, validation=validation))
 
 
 def scenes_of(split: str = "test") -> Scenes:
@@ -358,16 +358,16 @@ def test_questions_are_about_what_is_there(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in BENCHMARKS if name.startswith("lab-")])
 def test_samples_are_the_same_every_time_and_other_on_other_splits(name: str, folder: Path, tmp_path: Path) -> None:
-    benchmark = get_benchmark(name, BenchmarkSetting(folder, limit=6))
+    benchmark = get_benchmark(name, BenchmarkOptions(folder, limit=6))
     rows = list(benchmark.samples())
     assert benchmark.name == name and benchmark.folder == folder
-    assert rows == list(get_benchmark(name, BenchmarkSetting(tmp_path, limit=6)).samples())
+    assert rows == list(get_benchmark(name, BenchmarkOptions(tmp_path, limit=6)).samples())
     assert all((folder / row.images[0]).read_bytes() == (tmp_path / row.images[0]).read_bytes() for row in rows)
-    fewer = list(get_benchmark(name, BenchmarkSetting(folder, limit=3)).samples())
+    fewer = list(get_benchmark(name, BenchmarkOptions(folder, limit=3)).samples())
     assert rows[: len(fewer)] == fewer and len(fewer) < len(rows)
     split = "counter-test" if name.endswith("-counter") else "test"
     assert {row.cluster.rpartition("-")[0] for row in rows} == {split}
-    others = list(get_benchmark(name, BenchmarkSetting(folder, limit=6, validation=True)).samples())
+    others = list(get_benchmark(name, BenchmarkOptions(folder, limit=6, validation=True)).samples())
     assert {row.cluster.rpartition("-")[0] for row in others} == {split.replace("test", "validation")}
     assert {row.id for row in others}.isdisjoint({row.id for row in rows})
     assert [row.truth for row in others] != [row.truth for row in rows]
@@ -379,7 +379,7 @@ def test_metrics_find_their_values_in_the_scores() -> None:
         ("lab-vqa", "count", "cup"),
         ("lab-pope-random", "yes-no", "cup"),
     ):
-        benchmark = lab_benchmark(name, BenchmarkSetting(Path("nowhere"), limit=1))
+        benchmark = lab_benchmark(name, BenchmarkOptions(Path("nowhere"), limit=1))
         score = benchmark.score(question(task, about), answer("Two."))
         assert all(
             isinstance(metric, Metric) and (metric.terms(score.values, name) is not None or task == "count")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sightline.data.turns import tiers
-from sightline.evals.benchmark import BenchmarkSetting, Combining
+from sightline.evals.benchmark import BenchmarkOptions, CombinesScores
 from sightline.evals.registry import get_benchmark
 from sightline.lab.meta_benchmark import UNSEEN, LabMeta
 from sightline.lab.wishes import describe_by_rules, parse_rules
@@ -16,8 +16,8 @@ from sightline.records import Answer, Sample, Score
 
 @pytest.fixture(scope="module")
 def meta(tmp_path_factory: pytest.TempPathFactory) -> LabMeta:
-    benchmark = get_benchmark("lab-meta", BenchmarkSetting(tmp_path_factory.mktemp("meta"), limit=30))
-    assert isinstance(benchmark, LabMeta) and isinstance(benchmark, Combining)
+    benchmark = get_benchmark("lab-meta", BenchmarkOptions(tmp_path_factory.mktemp("meta"), limit=30))
+    assert isinstance(benchmark, LabMeta) and isinstance(benchmark, CombinesScores)
     return benchmark
 
 
@@ -73,6 +73,6 @@ def test_faithfulness_is_measured_besides(meta: LabMeta) -> None:
 
 
 def test_unseen_wishes_come_a_third_each(tmp_path: Path) -> None:
-    rows = list(get_benchmark("lab-meta-unseen", BenchmarkSetting(tmp_path, limit=30)).samples())
+    rows = list(get_benchmark("lab-meta-unseen", BenchmarkOptions(tmp_path, limit=30)).samples())
     counts = {part: sum(part in row.truth["parts"] for row in rows) for part in UNSEEN}
     assert counts["wording"] <= 20 and counts["rule"] == 20 and 0 < counts["object"] <= 20

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sightline.data.sentences import split_sentences
+from sightline.data.texts import split_sentences
 from sightline.lab import BASE
 from sightline.lab.language import ReferenceNoise
 from sightline.lab.oracle import mistakes, score

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoProcessor
 
 from sightline.data.images import open_image
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.registry import get_benchmark
 from sightline.evals.scoring import score_all
 from sightline.evals.statistics import estimate
@@ -101,7 +101,7 @@ def test_questions_have_one_right_answer_and_show_what_they_need(tmp_path: Path)
 
 
 def test_the_benchmark_scores_the_first_kind_that_is_named(tmp_path: Path) -> None:
-    bench = get_benchmark("shared-media", BenchmarkSetting(tmp_path, limit=4, validation=True))
+    bench = get_benchmark("shared-media", BenchmarkOptions(tmp_path, limit=4, validation=True))
     rows = list(bench.samples())
     texts = {
         row.id: row.truth["answer"] if row.task != BOTH else f"The {row.truth[SEE]}, or a {row.truth['answer']}."
@@ -112,7 +112,7 @@ def test_the_benchmark_scores_the_first_kind_that_is_named(tmp_path: Path) -> No
     assert {name: result.value for name, result in found.items()} == {
         "both": 0.0, "see": 1.0, "hear": 1.0, "see_beside": 1.0, "hear_beside": 1.0, "both_seen": 1.0, "both_heard": 0.0
     }  # fmt: skip
-    alone = get_benchmark("shared-media-sound", BenchmarkSetting(tmp_path, limit=4, validation=True))
+    alone = get_benchmark("shared-media-sound", BenchmarkOptions(tmp_path, limit=4, validation=True))
     assert {(row.task, row.media) for row in alone.samples()} == {(HEAR, (SOUND,)), (BOTH, (SOUND,))}
     assert {row.id for row in alone.samples()} < {row.id for row in rows}
 

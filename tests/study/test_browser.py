@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline.report.writing import write_report
+from sightline.report.page import write_report
 from tests.chromium import CHROMIUM, FLAGS
 from tests.study.directories import whole_run
 

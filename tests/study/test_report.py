@@ -17,7 +17,7 @@ from sightline.records.store import write_json
 from sightline.report.comparison import Results
 from sightline.report.formatting import effect_text, p_text
 from sightline.report.gallery import evenly
-from sightline.report.writing import write_report
+from sightline.report.page import write_report
 from tests.study.directories import HOSTILE, evaluation, whole_run
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -245,7 +245,7 @@ def test_what_is_missing_or_of_another_kind_is_named(run: dict[str, Path], tmp_p
 
 def test_no_torch_is_needed(run: dict[str, Path], tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from sightline.report.writing import write_report; "
+        "import sys; from pathlib import Path; from sightline.report.page import write_report; "
         "out, base, aligned, train, pairs = map(Path, sys.argv[1:]); "
         "write_report(out, base=base, aligned=[aligned], trainings=[train], pairs=pairs, resamples=200); "
         "assert not {'torch', 'transformers', 'sightline.lab'} & set(sys.modules)"

@@ -15,7 +15,7 @@ from sightline.models.requests import prefix_of
 from sightline.models.vlm import VLM
 from sightline.records import Sample, Turn, write_rows
 from sightline.records.rows import Pair
-from sightline.train.row_errors import locate_errors
+from sightline.train.pair_filter import locate_errors
 from tests.models.tiny import TEMPLATE
 from tests.test_bad_input import assert_refused, call
 from tests.train.test_run import write_pairs

@@ -20,8 +20,8 @@ from sightline.records.manifest import MANIFEST, Manifest, read_manifest
 from sightline.records.store import atomic_write, read_json
 from sightline.report.comparison import Results
 from sightline.report.formatting import difference_text, interval_text, value_text
+from sightline.report.page import RESULTS
 from sightline.report.rendering import markdown_text
-from sightline.report.writing import RESULTS
 
 CARD = "README.md"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from sightline.endpoint import Endpoint
-from sightline.evals.judging.judge_client import JudgeConfig, JudgeItem, grade_items
+from sightline.evals.judging.judge_client import EvalJudgeConfig, JudgeItem, grade_items
 from sightline.evals.judging.protocols import Case, Grading
 from sightline.records import append_rows, read_rows
 from sightline.records.rows import Row
@@ -95,7 +95,7 @@ class AnchorGrades(Row):
     order: float | None
 
 
-def grade_anchors(config: JudgeConfig, own: Grading, folder: Path, when: str) -> AnchorGrades:
+def grade_anchors(config: EvalJudgeConfig, own: Grading, folder: Path, when: str) -> AnchorGrades:
     """Have the judge grade every anchor, without the cache, and append the grades to `folder / ANCHORS`.
 
     `when` is today's date; images are drawn into `folder` if the protocol shows them.

@@ -24,7 +24,7 @@ from sightline.records import append_rows, hash_json
 from sightline.records.rows import Answer, Sample
 
 
-class JudgeConfig(Config):
+class EvalJudgeConfig(Config):
     """The judge of answers. Prices are for a million tokens; without them the cost is given in calls and tokens."""
 
     server: EndpointConfig
@@ -63,7 +63,7 @@ class JudgeItem:
 def grade_answers(
     benchmark: JudgedBenchmark,
     answered: Iterable[tuple[Sample, Answer]],
-    config: JudgeConfig,
+    config: EvalJudgeConfig,
     path: Path | None,
     log: Log,
 ) -> Verdicts:
@@ -95,7 +95,7 @@ def grade_items(items: Sequence[JudgeItem], grading: Grading, identity: str, end
     return [verdict for batch in _verdict_batches(items, grading, identity, endpoint) for verdict in batch]
 
 
-def cost_before(items: Sequence[JudgeItem], grading: Grading, config: JudgeConfig, endpoint: Endpoint) -> str:
+def cost_before(items: Sequence[JudgeItem], grading: Grading, config: EvalJudgeConfig, endpoint: Endpoint) -> str:
     """One line: expected calls, tokens and price if each reply can be read at the first try."""
     asks = [_request(item, grading, 0) for item in items]
     known = endpoint.count_cached(asks)
@@ -110,7 +110,7 @@ def cost_before(items: Sequence[JudgeItem], grading: Grading, config: JudgeConfi
     )
 
 
-def cost_after(verdicts: Sequence[GradedVerdict], grading: Grading, config: JudgeConfig) -> str:
+def cost_after(verdicts: Sequence[GradedVerdict], grading: Grading, config: EvalJudgeConfig) -> str:
     """One line: calls, tokens and price by the server's count, and the number of unscored answers."""
     calls = sum(verdict.calls for verdict in verdicts)
     prompts = sum(verdict.prompt_tokens for verdict in verdicts)
@@ -124,7 +124,7 @@ def cost_after(verdicts: Sequence[GradedVerdict], grading: Grading, config: Judg
     )
 
 
-def _price(config: JudgeConfig, prompts: int, replies: int) -> str:
+def _price(config: EvalJudgeConfig, prompts: int, replies: int) -> str:
     if config.prompt_price is None and config.reply_price is None:
         return ""
     paid = (prompts * (config.prompt_price or 0.0) + replies * (config.reply_price or 0.0)) / _MILLION

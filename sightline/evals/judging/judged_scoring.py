@@ -12,7 +12,7 @@ from pathlib import Path
 from sightline.errors import InputError
 from sightline.evals.benchmark import Benchmark
 from sightline.evals.judging.anchors import ANCHORS, drift_text, grade_anchors, read_anchors
-from sightline.evals.judging.judge_client import JudgeConfig, Log, grade_answers
+from sightline.evals.judging.judge_client import EvalJudgeConfig, Log, grade_answers
 from sightline.evals.judging.verdicts import VERDICTS, JudgedBenchmark, Verdicts, read_verdicts
 from sightline.records.rows import Answer, Sample
 
@@ -23,7 +23,7 @@ Answered = Callable[[], Iterable[tuple[Sample, Answer | None]]]
 class Judging:
     """The judge: a server by its config, or files of verdicts. `log` receives the costs; by default it drops them."""
 
-    config: JudgeConfig | None = None
+    config: EvalJudgeConfig | None = None
     verdicts: Path | Sequence[Path] | None = None
     log: Log = field(default=lambda _: None)
 

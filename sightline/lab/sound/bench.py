@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sightline.evals.benchmark import AnyMetric, Benchmark, BenchmarkSetting, mean
+from sightline.evals.benchmark import AnyMetric, Benchmark, BenchmarkOptions, mean
 from sightline.lab.sound.soundscape import AUDIBLE, PICTURE, SOUND, media_paths, question_rng, soundscapes
 from sightline.lab.words import WorldConfig
 from sightline.records import Answer, Pair, Sample, Score
@@ -92,7 +92,7 @@ DEFAULT_SCENES = 200
 TASKS = {SEE: "seen", HEAR: "heard", SEE + BESIDE: "seen, beside the sound", HEAR + BESIDE: "heard, beside the picture"}
 
 
-def shared_media(name: str, setting: BenchmarkSetting) -> Benchmark:
+def shared_media(name: str, setting: BenchmarkOptions) -> Benchmark:
     """The benchmark `name`, on `limit` soundscapes of test scenes or of validation scenes."""
     kind = name.removeprefix("shared-media").removeprefix("-")
     split = "validation" if setting.validation else "test"

@@ -1,8 +1,7 @@
 """Model families whose log-probs, gradients and samples are proved equal to the plain forward (tests/models)."""
 
 from sightline.models.families.base import Features, Idefics, ModelFamily, Text
-from sightline.models.families.gemma import Gemma3, PaliGemma
-from sightline.models.families.qwen import Qwen, Qwen3
+from sightline.models.families.qwen import Gemma3, PaliGemma, Qwen, Qwen3
 from sightline.registry import Registry, load_target
 
 #: `model_type` of a checkpoint -> its adapter. Other models are computed one row at a time (`models.unbatched`).

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sightline.data.samples import SAMPLES, read_samples
 from sightline.errors import InputError
-from sightline.evals.benchmark import DECIDED_BY_QUIRK, AnyMetric, BenchmarkSetting, Derived, Metric, average, mean
+from sightline.evals.benchmark import DECIDED_BY_QUIRK, AnyMetric, BenchmarkOptions, Derived, Metric, average, mean
 from sightline.recipes.matching.entities.pairs import (
     PROMPT_KEY,
     PROMPTS,
@@ -29,7 +29,7 @@ from sightline.recipes.matching.entities.rule import StringRule, read_rule
 from sightline.records.rows import Answer, Sample, Score
 
 
-def entity_matching(name: str, setting: BenchmarkSetting) -> "EntityMatching":
+def entity_matching(name: str, setting: BenchmarkOptions) -> "EntityMatching":
     """The benchmark on the samples in the folder; an InputError if there are none."""
     if not (setting.folder / SAMPLES).is_file():
         raise InputError(

@@ -17,7 +17,7 @@ from sightline.study.ledger import LedgerEntry
 from sightline.study.report import answers, drawings, words
 from sightline.study.report.ingredients import Effect, manifest_of
 from sightline.study.report.methods import methods
-from sightline.study.report.pair_sets import PairFolder, PairSet
+from sightline.study.report.pair_sets import PairFolder, PairSetSummary
 from sightline.study.report.study_results import StudyMaterial, StudyResults
 from sightline.study.report.tradeoff import RULE
 from sightline.study.results import ArmFinding, Evidence
@@ -176,7 +176,7 @@ def _effect_lines(results: StudyResults) -> list[EffectLine]:
     return [EffectLine(effect, reach[effect.benchmark, effect.metric]) for effect in shown]
 
 
-def _pair_numbers(sets: Sequence[PairSet]) -> list[PairNumbers]:
+def _pair_numbers(sets: Sequence[PairSetSummary]) -> list[PairNumbers]:
     rows = [
         PairNumbers("mean words of chosen answers", [found.chosen_words for found in sets]),
         PairNumbers("mean words of rejected answers", [found.rejected_words for found in sets]),

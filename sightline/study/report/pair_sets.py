@@ -17,7 +17,7 @@ from sightline.study.report.ingredients import called
 from sightline.study.results import Evidence
 
 
-class PairSet(Row):
+class PairSetSummary(Row):
     """Pairs of one name, means over the seeds that they were built for.
 
     `counts`, `dropped` and `numbers` are the manifest's; `arms` those that trained on them. The rest is of the texts:
@@ -43,7 +43,7 @@ class PairFolder(NamedTuple):
     folder: Path
 
 
-def pair_sets(evidence: Evidence) -> tuple[tuple[PairSet, ...], list[PairFolder]]:
+def pair_sets(evidence: Evidence) -> tuple[tuple[PairSetSummary, ...], list[PairFolder]]:
     """Every set of pairs that a finished training of the study used, in the order of the arms."""
     keys: dict[str, dict[str, None]] = {}
     arms: dict[str, dict[str, None]] = {}
@@ -71,11 +71,13 @@ def _read(folder: Path) -> tuple[Pair, ...]:
         return ()
 
 
-def _pair_set(name: str, arms: tuple[str, ...], places: Sequence[Path], read: Sequence[tuple[Pair, ...]]) -> PairSet:
+def _pair_set(
+    name: str, arms: tuple[str, ...], places: Sequence[Path], read: Sequence[tuple[Pair, ...]]
+) -> PairSetSummary:
     manifests = [read_manifest(place) for place in places if (place / MANIFEST).exists()]
     pairs = [pair for found in read for pair in found]
     lengths = [(len(pair.chosen.split()), len(pair.rejected.split())) for pair in pairs]
-    return PairSet(
+    return PairSetSummary(
         name=name,
         seeds=len(places),
         arms=arms,

@@ -12,7 +12,7 @@ from sightline.report.formatting import difference_text, interval_text, value_te
 from sightline.study.config import BASE
 from sightline.study.report.ingredients import Effect, arm_recipe, axis_levels, compute_effects, contrasts
 from sightline.study.report.learning import Learned, Runs, learning
-from sightline.study.report.pair_sets import PairFolder, PairSet, pair_sets
+from sightline.study.report.pair_sets import PairFolder, PairSetSummary, pair_sets
 from sightline.study.report.tradeoff import Tradeoff, tradeoffs
 from sightline.study.results import ArmFinding, Cost, Evidence, Outcome, outcome
 from sightline.train.log import LOG_NAME, read_log
@@ -23,7 +23,7 @@ class StudyResults(Outcome):
 
     effects: tuple[Effect, ...]
     tradeoffs: tuple[Tradeoff, ...]
-    pair_sets: tuple[PairSet, ...]
+    pair_sets: tuple[PairSetSummary, ...]
     learned: tuple[Learned, ...]
 
 
@@ -132,7 +132,7 @@ def _cost(cost: Cost) -> Iterator[dict[str, object]]:
             yield {"table": "cost", "arm": cost.arm, "metric": name, "unit": unit, "value": getattr(cost, name)}
 
 
-def _pairs(found: PairSet) -> Iterator[dict[str, object]]:
+def _pairs(found: PairSetSummary) -> Iterator[dict[str, object]]:
     numbers: dict[str, float | None] = {
         **found.counts,
         **{f"dropped: {reason}": count for reason, count in found.dropped.items()},

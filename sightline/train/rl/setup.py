@@ -17,13 +17,13 @@ from sightline.models.requests import prefix_of
 from sightline.models.scalar_head import new_head
 from sightline.models.vlm import VLM
 from sightline.records.rows import Sample
+from sightline.train.pair_filter import locate_errors
 from sightline.train.processes import Processes
 from sightline.train.reference_cache import FrozenModel
 from sightline.train.rl.config import RLConfig
 from sightline.train.rl.policy import PolicyTask, Scorer
 from sightline.train.rl.rollouts import PolicySampler, RewardScale, measure_scale, read_answers
 from sightline.train.rl.source import RolloutSource
-from sightline.train.row_errors import locate_errors
 from sightline.train.sources import OfflineSource
 
 TOO_LONG = "longer than the model's positions"

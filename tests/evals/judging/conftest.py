@@ -9,14 +9,14 @@ import pytest
 
 from sightline.endpoint import client
 from sightline.evals.benchmark import BenchmarkOptions
-from sightline.evals.judging.judge_client import JudgeConfig
+from sightline.evals.judging.judge_client import EvalJudgeConfig
 from sightline.evals.judging.judged_scoring import Judging
 from sightline.evals.offline_scoring import ScoredFile, score_file
 from tests.evals.benches.official_files import write_lines
 
 pytest.importorskip("openai")
 
-Judge = Callable[..., JudgeConfig]
+Judge = Callable[..., EvalJudgeConfig]
 
 
 @pytest.fixture(autouse=True)
@@ -26,14 +26,14 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path(os.environ["SIGHTLINE_CACHE"])
 
 
-def judge_at(url: str, server: dict[str, Any] | None = None, **settings: Any) -> JudgeConfig:
+def judge_at(url: str, server: dict[str, Any] | None = None, **settings: Any) -> EvalJudgeConfig:
     """The judge at an address; it waits five seconds and tries twice."""
     section = {"base_url": url, "model": "m", "retries": 1, "timeout": 5, **(server or {})}
-    return JudgeConfig.model_validate({"server": section, **settings})
+    return EvalJudgeConfig.model_validate({"server": section, **settings})
 
 
 def graded(
-    bench: str, data: Path, rows: Iterable[Mapping[str, Any]], config: JudgeConfig, **options: Any
+    bench: str, data: Path, rows: Iterable[Mapping[str, Any]], config: EvalJudgeConfig, **options: Any
 ) -> tuple[ScoredFile, list[str]]:
     """Rows of answers scored with a judge, and the log lines on costs."""
     lines: list[str] = []

@@ -11,7 +11,7 @@ from sightline.evals.benches.mmhal import read_rating
 from sightline.evals.benches.mmvet import GRADING as MMVET
 from sightline.evals.benches.mmvet import read_grade
 from sightline.evals.benchmark import BenchmarkOptions
-from sightline.evals.judging.judge_client import JudgeConfig
+from sightline.evals.judging.judge_client import EvalJudgeConfig
 from sightline.evals.judging.protocols import Case, Grading, read_prompt
 from sightline.evals.judging.verdicts import JudgedBenchmark
 from sightline.evals.registry import BENCHMARKS, get_benchmark
@@ -130,7 +130,7 @@ def test_the_judges_identity_hangs_on_model_prompt_and_rule(tmp_path: Path) -> N
     (tmp_path / "p.txt").write_text("Is it {answer}?")
 
     def identity(grading: Grading = own, url: str = "http://a/v1", **settings: object) -> str:
-        config: JudgeConfig = judge_at(url, **settings)  # type: ignore[arg-type]
+        config: EvalJudgeConfig = judge_at(url, **settings)  # type: ignore[arg-type]
         return config.identity(grading)
 
     same = {identity(), identity(url="http://b/v1"), identity(runs=3), identity(prompt_price=1.0)}

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from sightline.cli import app
 from sightline.data.samples import read_samples, write_samples
 from sightline.endpoint import client
-from sightline.evals.benchmark import BenchmarkSetting
+from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.registry import get_benchmark
 from sightline.recipes.matching.entities.pairs import make_sample
 from sightline.recipes.matching.entities.rule import StringRule, write_rule
@@ -174,7 +174,7 @@ def test_errors_draw_what_is_like_them_out_of_the_pool(train: Path, tmp_path: Pa
     (tmp_path / "valid").mkdir()
     write_samples(tmp_path / "valid", [make_sample(one) for one in (wrong, right)])
     write_rule(StringRule(threshold=0.5, rows=6, f1=1.0), tmp_path / "valid")
-    samples = get_benchmark("matching", BenchmarkSetting(tmp_path / "valid")).samples()
+    samples = get_benchmark("matching", BenchmarkOptions(tmp_path / "valid")).samples()
     rows = [sample for sample in samples if sample.id.endswith("/simple-free")]
     write_samples(folder, rows)  # as an evaluation keeps them
     values = ({"false_positive": 1.0}, {"false_positive": 0.0, "false_negative": 0.0, "unparsed": 0.0})
