@@ -56,7 +56,7 @@ def labels(tmp_path: Path, make_image: Callable[..., Path]) -> Path:
     return folder
 
 
-def sample_answers(folder: Path, rater: str, item: str, verdict: str, **sides: AnswerAnnotation) -> None:
+def add_rating(folder: Path, rater: str, item: str, verdict: str, **sides: AnswerAnnotation) -> None:
     row: dict[str, Any] = {"item": item, "rater": rater, "verdict": verdict, **sides}
     RaterFile.open(folder, rater).add(Rating.model_validate(row))
 
@@ -67,19 +67,19 @@ def ids(folder: Path) -> Sequence[str]:
 
 def test_rankings_and_corrections(labels: Path, tmp_path: Path) -> None:
     mended = "A blue car and a tree."
-    sample_answers(
+    add_rating(
         labels,
         "ann",
         "a",
         "second",
         second=AnswerAnnotation(marks=((17, 20),), correction=mended, grades={"faithful": 2}),
     )
-    sample_answers(labels, "bo", "a", "second", second=AnswerAnnotation(marks=((17, 20),), grades={"faithful": 4}))
-    sample_answers(labels, "cy", "a", "first")
-    sample_answers(labels, "ann", "b", "tie")
-    sample_answers(labels, "ann", "c", "first")
-    sample_answers(labels, "bo", "c", "second")
-    sample_answers(labels, "ann", "d", "skip")
+    add_rating(labels, "bo", "a", "second", second=AnswerAnnotation(marks=((17, 20),), grades={"faithful": 4}))
+    add_rating(labels, "cy", "a", "first")
+    add_rating(labels, "ann", "b", "tie")
+    add_rating(labels, "ann", "c", "first")
+    add_rating(labels, "bo", "c", "second")
+    add_rating(labels, "ann", "d", "skip")
     manifest = pairs_from_labels(labels, tmp_path / "pairs", FromLabelsConfig())
     assert manifest.dropped == {
         "most raters see a tie": 1,
@@ -117,16 +117,16 @@ def test_rankings_and_corrections(labels: Path, tmp_path: Path) -> None:
 )
 def test_what_is_asked_for(labels: Path, tmp_path: Path, settings: dict[str, Any], expected: list[str]) -> None:
     for rater, text in (("ann", "A car."), ("bo", "A tree."), ("cy", "A car.")):
-        sample_answers(labels, rater, "a", "first", second=AnswerAnnotation(correction=text))
-    sample_answers(labels, "ann", "b", "tie", first=AnswerAnnotation(correction="A car."))
+        add_rating(labels, rater, "a", "first", second=AnswerAnnotation(correction=text))
+    add_rating(labels, "ann", "b", "tie", first=AnswerAnnotation(correction="A car."))
     pairs_from_labels(labels, tmp_path / "pairs", FromLabelsConfig.model_validate(settings))
     assert ids(tmp_path / "pairs") == expected
 
 
 def test_nothing_left_is_said_and_claims_nothing(labels: Path, tmp_path: Path) -> None:
-    sample_answers(labels, "ann", "a", "tie")
+    add_rating(labels, "ann", "a", "tie")
     with pytest.raises(InputError, match=r"no pair is left .*; rate more items"):
         pairs_from_labels(labels, tmp_path / "pairs", FromLabelsConfig())
     assert not (tmp_path / "pairs").exists()
-    sample_answers(labels, "ann", "a", "first")
+    add_rating(labels, "ann", "a", "first")
     assert pairs_from_labels(labels, tmp_path / "pairs", FromLabelsConfig()).counts["pairs"] == 1
