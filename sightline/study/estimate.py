@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sightline.builders.registry import get_entry
-from sightline.config.problems import shorten
 from sightline.errors import InputError
 from sightline.study.config import RatesSpec
-from sightline.study.execute import job_sort
+from sightline.study.execute import job_sort, max_rows, whole_number
 from sightline.study.ledger import Ledger, LedgerEntry, has_ledger
 from sightline.study.plan import Job, StudyPlan, parse_plan
 from sightline.study.resume import finished_manifest, job_folder
@@ -39,27 +37,6 @@ _LAB_SCENES = 500  # of a lab benchmark without a limit
 _BATCH, _ACCUMULATION = 8, 1  # TrainConfig's own, where a config does not say
 
 
-def max_rows(plan: StudyPlan, place: str | None) -> int | None:
-    """The maximum number of pairs or samples that a job writes."""
-    piece = plan.pieces.get(place or "")
-    if piece is None:
-        return None
-    settings = piece.settings
-    if "take" in settings:
-        return int(settings["take"]["count"])
-    if job_sort(piece) == "samples":
-        return int(settings["count"])
-    if "layout" in settings:
-        source = plan.config.pairs[piece.label].files
-        return None if source is None else source.rows
-    if job_sort(piece) == "average":
-        return max_rows(plan, piece.inputs["first"])
-    if job_sort(piece) == "builder":
-        each, below = _pairs_each(piece), max_rows(plan, piece.inputs.get("samples"))
-        return None if each is None or below is None else below * each
-    return None
-
-
 def trained_rows(plan: StudyPlan, piece: Job) -> int | None:
     """The number of pairs of a training, or of prompts if it has no pairs."""
     return max_rows(plan, piece.inputs.get("pairs") or piece.inputs.get("samples"))
@@ -67,8 +44,8 @@ def trained_rows(plan: StudyPlan, piece: Job) -> int | None:
 
 def count_examples(plan: StudyPlan, piece: Job) -> int | None:
     """The number of pairs or prompts over all steps of a training, repetitions included."""
-    config, rows = piece.settings["config"], trained_rows(plan, piece)
-    steps, epochs = (_whole(config, key, None, piece) for key in ("max_steps", "epochs"))
+    rows = trained_rows(plan, piece)
+    steps, epochs = (whole_number(piece, key, None) for key in ("max_steps", "epochs"))
     if steps is not None:
         return steps * rows_per_step(piece)
     return None if rows is None or epochs is None else epochs * rows
@@ -76,32 +53,8 @@ def count_examples(plan: StudyPlan, piece: Job) -> int | None:
 
 def rows_per_step(piece: Job) -> int:
     """The number of pairs or prompts of one training step."""
-    config = piece.settings["config"]
-    batch = _whole(config, "batch_size", _BATCH, piece) or _BATCH
-    return batch * (_whole(config, "accumulation", _ACCUMULATION, piece) or _ACCUMULATION)
-
-
-def _pairs_each(piece: Job) -> int | None:
-    """The maximum number of pairs that a builder makes from a sample, by its registry entry."""
-    most = get_entry(piece.settings["builder"]).most
-    return _whole(piece.settings["config"], most, 1, piece) if isinstance(most, str) else most
-
-
-def _whole(config: Mapping[str, Any], key: str, default: int | None, piece: Job) -> int | None:
-    """A number of a config that has not been validated yet; None if it is missing or null.
-
-    Raises:
-        InputError: it is not a positive integer.
-    """
-    value = config.get(key, default)
-    if value is None:
-        return None
-    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    if not is_whole or isinstance(value, bool) or value < 1:
-        raise InputError(
-            f"study: {piece.kind} {piece.label}: {key} = {shorten(value)} must be a whole number from 1 on"
-        )
-    return int(value)
+    batch = whole_number(piece, "batch_size", _BATCH) or _BATCH
+    return batch * (whole_number(piece, "accumulation", _ACCUMULATION) or _ACCUMULATION)
 
 
 def count_steps(plan: StudyPlan, piece: Job) -> int | None:

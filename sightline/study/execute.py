@@ -1,4 +1,4 @@
-"""Executing one job of a study, by the same functions as the commands, in the job's own directory.
+"""The kinds of jobs of a study, and executing one by the same functions as the commands, in its own directory.
 
 Modules that need torch are imported only when a job runs, so that plans and reports start fast. `plan` lists the jobs.
 """
@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from sightline.builders.registry import get_entry
 from sightline.config import load_config
+from sightline.config.problems import shorten
+from sightline.errors import InputError
 from sightline.oracles import oracle_part
 from sightline.records.manifest import Manifest, read_manifest
-from sightline.study.plan import Job
+from sightline.study.plan import Job, StudyPlan
 
 ADAPTER, MODEL = "adapter", "model"
 _ROLE = re.compile(r"\$\{([^}]+)\}")
@@ -86,7 +88,7 @@ class JobContext:
 
 def execute_job(job: JobContext) -> Manifest:
     """Run a job, unless it is done; the manifest of its directory."""
-    _DOERS[job_sort(job.piece)](job)
+    JOB_KINDS[job_sort(job.piece)].run(job)
     return read_manifest(job.out)
 
 
@@ -97,8 +99,7 @@ def lab_base() -> Path:
 
 def job_sort(piece: Job) -> str:
     """The way in which a job is done: samples and pairs have several."""
-    ways = ("curate", "match", "builder", "layout", "take", "average")
-    return next((way for way in ways if way in piece.settings), piece.kind)
+    return next((sort for sort in JOB_KINDS if sort in piece.settings), piece.kind)
 
 
 def _samples(job: JobContext) -> None:
@@ -192,20 +193,6 @@ def _average(job: JobContext) -> None:
     average_datasets(job.inputs["first"], job.inputs["second"], job.out)
 
 
-_DOERS = {
-    "fetch": _fetch,
-    "samples": _samples,
-    "curate": _curated,
-    "match": _matched,
-    "layout": _import,
-    "take": _take,
-    "average": _average,
-    "builder": _built,
-    "train": _train,
-    "eval": _eval,
-}
-
-
 @contextmanager
 def _file(settings: Mapping[str, Any]) -> Iterator[Path]:
     """The settings as a YAML file, so that mistakes are reported as for any config."""
@@ -222,7 +209,7 @@ def shell_command(job: JobContext) -> str:
 
 def command_words(job: JobContext) -> list[str]:
     """The command's words after `sightline`, with the config as `--set` options."""
-    return [*_WORDS[job_sort(job.piece)](job), "--out", str(job.out)]
+    return [*JOB_KINDS[job_sort(job.piece)].command(job), "--out", str(job.out)]
 
 
 def _fetch_command(job: JobContext) -> list[str]:
@@ -296,18 +283,66 @@ def _eval_command(job: JobContext) -> list[str]:
     return words + _sets({key: value for key, value in settings.items() if value is not None})
 
 
-_WORDS: dict[str, Callable[[JobContext], list[str]]] = {
-    "fetch": _fetch_command,
-    "samples": _samples_command,
-    "curate": _curated_command,
-    "match": _matched_command,
-    "layout": _import_command,
-    "take": _take_command,
-    "average": _average_command,
-    "builder": _built_command,
-    "train": _train_command,
-    "eval": _eval_command,
+def _pairs_each(piece: Job) -> int | None:
+    """The maximum number of pairs that a builder makes from a sample, by its registry entry."""
+    most = get_entry(piece.settings["builder"]).most
+    return whole_number(piece, most, 1) if isinstance(most, str) else most
+
+
+def whole_number(piece: Job, key: str, default: int | None) -> int | None:
+    """A number of the job's config, which has not been validated yet; None if it is missing or null.
+
+    Raises:
+        InputError: it is not a positive integer.
+    """
+    value = piece.settings["config"].get(key, default)
+    if value is None:
+        return None
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if not is_whole or isinstance(value, bool) or value < 1:
+        raise InputError(
+            f"study: {piece.kind} {piece.label}: {key} = {shorten(value)} must be a whole number from 1 on"
+        )
+    return int(value)
+
+
+def _import_rows(plan: StudyPlan, piece: Job) -> int | None:
+    source = plan.config.pairs[piece.label].files
+    return None if source is None else source.rows
+
+
+def _built_rows(plan: StudyPlan, piece: Job) -> int | None:
+    each, below = _pairs_each(piece), max_rows(plan, piece.inputs.get("samples"))
+    return None if each is None or below is None else below * each
+
+
+class JobKind(NamedTuple):
+    """One kind of job: how it runs, the command that does the same by hand, and the most rows that it writes."""
+
+    run: Callable[[JobContext], None]
+    command: Callable[[JobContext], list[str]]
+    rows: Callable[[StudyPlan, Job], int | None] = lambda *_: None
+
+
+#: Kinds of jobs; a job whose settings have a key of this name is of this kind, others are of their plan's kind.
+JOB_KINDS = {
+    "fetch": JobKind(_fetch, _fetch_command),
+    "samples": JobKind(_samples, _samples_command, lambda _, piece: int(piece.settings["count"])),
+    "curate": JobKind(_curated, _curated_command),
+    "match": JobKind(_matched, _matched_command),
+    "builder": JobKind(_built, _built_command, _built_rows),
+    "layout": JobKind(_import, _import_command, _import_rows),
+    "take": JobKind(_take, _take_command, lambda _, piece: int(piece.settings["take"]["count"])),
+    "average": JobKind(_average, _average_command, lambda plan, piece: max_rows(plan, piece.inputs["first"])),
+    "train": JobKind(_train, _train_command),
+    "eval": JobKind(_eval, _eval_command),
 }
+
+
+def max_rows(plan: StudyPlan, place: str | None) -> int | None:
+    """The maximum number of pairs or samples that a job writes; None if it is unknown, or `place` is not a job."""
+    piece = plan.pieces.get(place or "")
+    return None if piece is None else JOB_KINDS[job_sort(piece)].rows(plan, piece)
 
 
 def _sets(keys: dict[str, Any]) -> list[str]:

@@ -20,10 +20,10 @@ from sightline.study.estimate import (
     count_examples,
     count_steps,
     estimate,
-    max_rows,
     refuse_unequal,
     workload,
 )
+from sightline.study.execute import max_rows
 from sightline.study.ledger import LEDGER, Ledger
 from sightline.study.plan import StudyPlan, plan_study
 from sightline.study.resume import ledger_entry
