@@ -106,7 +106,7 @@ def demo(
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of pairs and training.")] = 1,
 ) -> None:
     """Run the whole pipeline on the embedded lab: pictures, pairs, training, evaluation, report."""
-    from sightline.cli.table import print_results
+    from sightline.cli.report import print_results
     from sightline.data.terminal import one_bar
     from sightline.lab.demo import run_demo
 

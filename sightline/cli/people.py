@@ -63,7 +63,7 @@ def _print_results(folder: Path, grades: Path | None, *, agreement: bool, seed: 
         count = write_rows(grades, read_grades(folder))
         say(f"grades: {grades} ({count} rows)")
     if agreement:
-        from sightline.cli.table import print_agreement
+        from sightline.cli.report import print_agreement
         from sightline.evals.agreement import measure_agreement
 
         print_agreement(measure_agreement(folder, seed=seed))
