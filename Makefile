@@ -1,5 +1,5 @@
 # make setup   build .venv with the pinned packages (the other targets do that first)
-# make demo    run a small study on the embedded lab: three arms, report in runs/demo; studies: all questions of docs/study.md
+# make demo    run a small study on the embedded lab: three arms, report in runs/demo; studies: all questions of docs/results/studies.md
 # make test    lint, types and tests; test-slow and test-gpu run the tests that it leaves out
 
 PYTHON ?= python3
@@ -28,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/sightline study studies/quick.yaml --out runs/demo --workers 2
 
-# Every question of docs/study.md, in some hours; interrupted and started again, it goes on.
+# Every question of docs/results/studies.md, in some hours; interrupted and started again, it goes on.
 studies: setup
 	for study in settings objectives sources rl bdhs pairs; do \
 		$(BIN)/sightline study studies/$$study.yaml --out runs/studies --workers 2 || exit 1; done

@@ -1,6 +1,6 @@
 """The study of composing, at a size that teaches nothing: every stage once, the table, and a second run that does none.
 
-Its numbers at the real size are in docs/compose.md.
+Its numbers at the real size are in docs/recipes/compose.md.
 """
 
 from contextlib import nullcontext

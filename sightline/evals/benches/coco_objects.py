@@ -250,7 +250,7 @@ def _refuse_pickle(benchmark: str, path: Path) -> None:
             f"{path} is a Python pickle, like the cache chair.pkl of CHAIR-metric-standalone; pickles are not read,"
             " because opening one can run any code. Give COCO's instances_val2014.json and captions_val2014.json, from"
             f" which it was made ({get_entry(benchmark).files}), or write its imid_to_objects to a JSON"
-            " {image_id: [object, ...]} as shown in docs/benchmarks.md."
+            " {image_id: [object, ...]} as shown in docs/reference/benchmarks.md."
         )
 
 

@@ -75,7 +75,7 @@ def make_optimizers(
     """Muon for the matrices of hidden layers, AdamW for the rest, both at `rate`; only Muon's matrices decay.
 
     With Muon (Jordan et al. 2024) the language model learns to use the picture within a few hundred steps; with AdamW
-    on the same rows its yes/no answers were still near chance then (docs/lab.md has the comparison).
+    on the same rows its yes/no answers were still near chance then (docs/results/lab.md has the comparison).
     """
     named = [(name, p) for name, p in parameters if p.requires_grad]
     hidden = [p for name, p in named if p.ndim == 2 and ".layers." in name]

@@ -1,6 +1,6 @@
 """Config of training by rewards: sampling and scoring of answers, the advantage, and the limits of an update.
 
-The published algorithms are settings of the same parts; `docs/rl.md` lists them in a table. Numbers that decide the
+The published algorithms are settings of the same parts; `docs/guides/rewards.md` lists them in a table. Numbers that decide the
 science have no default.
 """
 
