@@ -1,7 +1,7 @@
 """Simulated users: ask a served model about lab scenes, send feedback on its answers, and optionally drift.
 
-Used in docs/guides/stages.md in place of real users. Thumbs and corrections follow the lab's truth; with --drift, pictures are
-darker and prompts differ.
+Used in docs/guides/stages.md in place of real users. Thumbs and corrections follow the lab's truth; with --drift,
+pictures are darker and prompts differ.
 """
 
 import argparse

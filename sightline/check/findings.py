@@ -131,7 +131,7 @@ class Report(Row):
 
 
 class CheckConfig(Config):
-    """Settings of `sightline check`; the defaults are ours, chosen as docs/check.md says."""
+    """Settings of `sightline check`; the defaults are ours, chosen as docs/guides/check.md says."""
 
     allow_remote: bool = Field(default=False, description="accept a URL in place of an image with a note")
     min_side: int = Field(default=10, ge=1, description="pixels; an image with a shorter side is unusable")

@@ -173,7 +173,7 @@ def test_every_launch_config_is_understood_by_accelerate(path: Path) -> None:
 def test_accelerate_launch_gives_the_run_of_the_plain_command(
     model_dir: Path, pairs: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str, *, lora: bool
 ) -> None:
-    """The commands of docs/scale.md, with two processes: same log, same weights, one directory, said once."""
+    """The commands of docs/guides/scale.md, with two processes: same log, same weights, one directory, said once."""
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
     folder = write_pairs(tmp_path / "pairs", pairs)
     settings = ["loss.name=dpo", "loss.beta=0.5", "optim.lr=0.003", "max_steps=3", "batch_size=4", "device=cpu"]

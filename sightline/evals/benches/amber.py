@@ -222,7 +222,8 @@ class Amber:
         if self.part not in ("", GENERATIVE) or not self.tools.missing_tools:
             return ()
         return (
-            f"descriptions are scored with {' and '.join(self.tools.missing_tools)}; see docs/reference/benchmarks.md, AMBER",
+            f"descriptions are scored with {' and '.join(self.tools.missing_tools)};"
+            " see docs/reference/benchmarks.md, AMBER",
         )
 
     @cached_property

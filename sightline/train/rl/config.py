@@ -1,7 +1,7 @@
 """Config of training by rewards: sampling and scoring of answers, the advantage, and the limits of an update.
 
-The published algorithms are settings of the same parts; `docs/guides/rewards.md` lists them in a table. Numbers that decide the
-science have no default.
+The published algorithms are settings of the same parts; `docs/guides/rewards.md` lists them in a table.
+Numbers that decide the science have no default.
 """
 
 from typing import Annotated, Literal
