@@ -1,7 +1,9 @@
 """Oracles: worlds whose samples come with exact truth, such as the embedded lab. Plugins register them."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from sightline.errors import InputError
 from sightline.registry import Entry, Registry, load_target
@@ -24,6 +26,18 @@ class OracleEntry(Entry):
 
 
 ORACLES: Registry[OracleEntry] = Registry("oracle", "sightline.oracles", load_target)
+
+
+def _known(name: str) -> str:
+    try:
+        ORACLES.entry(name)
+    except InputError as error:
+        raise ValueError(str(error)) from error
+    return name
+
+
+#: The name of an oracle in a config, checked when the config is read.
+OracleName = Annotated[str, AfterValidator(_known)]
 
 
 def oracle_part(name: str, part: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Literal, Protocol, cast, runtime_checkable
 from sightline.config import Config
 from sightline.models.context import RunContext
 from sightline.models.requests import JudgeInput
-from sightline.oracles import oracle_part
+from sightline.oracles import OracleName, oracle_part
 from sightline.records import hash_json
 
 
@@ -76,7 +76,7 @@ class OracleJudgeConfig(Config):
     """Score by ground truth: the complete truth is best; mistakes and omissions both cost."""
 
     name: Literal["oracle"]
-    world: str = "lab"
+    world: OracleName = "lab"
 
     def open(self, context: RunContext) -> Judge:
         """The judge."""

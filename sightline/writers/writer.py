@@ -10,7 +10,7 @@ from typing import Literal, Protocol, cast
 from sightline.config import Config
 from sightline.models.context import RunContext
 from sightline.models.requests import JudgeInput
-from sightline.oracles import oracle_part
+from sightline.oracles import OracleName, oracle_part
 from sightline.records import hash_json
 
 #: corrupt: add plausible mistakes; correct: remove mistakes and change nothing else; alter: replace one phrase by a
@@ -56,7 +56,7 @@ class OracleWriterConfig(Config):
     """Rewrite by ground truth and rules."""
 
     name: Literal["oracle"]
-    world: str = "lab"
+    world: OracleName = "lab"
 
     def open(self, context: RunContext) -> Writer:
         """The writer."""

@@ -59,7 +59,7 @@ def test_a_form_becomes_a_row_in_the_items_own_order(swapped: bool, verdict: str
 @pytest.mark.parametrize(
     ("sides", "problem"),
     [
-        ([{"marks": [99]}, {}], "words and none of number 99"),
+        ([{"marks": [99]}, {}], "words and no word 99"),
         ([{"grades": {"clear": 6}}, {}], "grade 6 for 'clear' is not one of 1 to 5 for faithful, clear"),
         ([{}, {"grades": {"<b>": 1}}], "grade 1 for '<b>' is not one of"),
     ],

@@ -64,5 +64,5 @@ def test_it_is_kept_beside_the_adapter(benchmark: ShapeBenchmark, tmp_path: Path
     )
     assert record.pictures == {picture_digest(picture.read_bytes())}
     (tmp_path / "train" / FINGERPRINT).write_bytes(b"no such thing")
-    with pytest.raises(InputError, match=r"trained_on\.npz is no record of training rows"):
+    with pytest.raises(InputError, match=r"trained_on\.npz is not a fingerprint of training data"):
         training_fingerprint(tmp_path / "train" / "adapter")

@@ -176,7 +176,7 @@ def test_nobody_there_stops_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("code", "message"),
-    [(401, r"refuses the key .*valid one into MY_KEY"), (404, "does not know 'm'")],
+    [(401, r"rejects the API key .*valid one in MY_KEY"), (404, "does not know 'm'")],
 )
 def test_a_wrong_key_or_model_stops_at_once(code: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "sk-secret")

@@ -209,7 +209,7 @@ def test_what_is_no_reward_model_says_what_is_missing(context: RunContext, tmp_p
     with pytest.raises(InputError, match=r"a reward model with its own head; remove judge\.beta"):
         opened(context, name="reward", model=BASE, adapter=tmp_path, beta=0.1)
     save_head(ScalarHead(3), "reward", tmp_path)
-    with pytest.raises(InputError, match="is for hidden states of 3 numbers"):
+    with pytest.raises(InputError, match="is for hidden states of size 3"):
         opened(context, name="reward", model=BASE, adapter=tmp_path)
 
 

@@ -101,5 +101,5 @@ def test_from_pairs_to_a_judge(model_dir: Path, pairs: list[Pair], tmp_path: Pat
     command = ["judge", "--pairs", str(data), "--set", "judge.name=reward", "--set", f"judge.model={model_dir}"]
     result = CliRunner().invoke(app, [*command, "--set", f"judge.adapter={out / 'adapter'}"])
     assert result.exit_code == 0, result.output
-    assert "preferred in 100.0 % of 6 pairs" in result.output
+    assert "in 100.0 % of 6 pairs" in result.output
     assert "0 ties, 0 unscored" in result.output

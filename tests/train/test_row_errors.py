@@ -45,7 +45,8 @@ def test_an_answer_that_is_refused(model_dir: Path, pairs: list[Pair], tmp_path:
     place = write_pairs(tmp_path / "pairs", spoiled(pairs, 3, chosen="Two</s> cows."))
     out = tmp_path / "out"
     name = Path(pairs[3].images[0]).name
-    message = f"{place}/pairs.jsonl line 4 (id 'pair-3', picture images/{name}): answer 'Two</s> cows.' spells out"
+    where = f"{place}/pairs.jsonl line 4 (id 'pair-3', picture images/{name})"
+    message = f"{where}: answer 'Two</s> cows.' contains the special token"
     for more in ((), ("--samples", place)):
         result = call("train", "--model", model_dir, "--pairs", place, *more, "--out", out, *QUICK)
         assert_refused(result, message)
@@ -99,7 +100,7 @@ def test_the_one_of_several_is_found(model_dir: Path, vlm: VLM, pairs: list[Pair
     rows = [Sample(id=p.id, images=p.images, prompt="What?") for p in pairs]
     rows[4] = rows[4].model_copy(update={"prompt": "<s>"})
     with (
-        pytest.raises(InputError, match=r"^sample 'pair-4' \(picture .*\): prompt '<s>' spells out"),
+        pytest.raises(InputError, match=r"^sample 'pair-4' \(picture .*\): prompt '<s>' contains the special token"),
         locate_errors(rows, vlm),
     ):
         encode_prefix(vlm, prefix_of(rows[4], Path()))

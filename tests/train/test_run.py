@@ -368,4 +368,4 @@ def test_a_model_that_ignores_its_pictures_is_refused(model_dir: Path, pairs_dir
     refused = CliRunner().invoke(app, command)
     assert refused.exit_code == 2 and "ignores its images" in refused.output
     accepted = CliRunner().invoke(app, ["probe", "--model", str(model_dir), "--pairs", str(pairs_dir)])
-    assert accepted.exit_code == 0 and "gray pictures move the log-probs of 12 answers" in accepted.output
+    assert accepted.exit_code == 0 and "gray pictures change the log-probs of 12 answers" in accepted.output

@@ -232,7 +232,7 @@ def test_the_command_takes_a_judge_and_anchors(tmp_path: Path) -> None:
     ("options", "sentence"),
     [
         (("--set", "judge.server.modle=m"), "unknown key 'server.modle'; did you mean 'server.model'"),
-        (("--set", "seed=1"), "only keys of the judge are set here, such as judge.server.model=NAME"),
+        (("--set", "seed=1"), "only keys of the judge can be set here, such as judge.server.model=NAME"),
         (("--set", "judge.server.model=m"), "'server.base_url' is missing"),
         (("--anchors",), "--anchors needs a judge, and --out"),
         (("--judge", "none.yaml"), "none.yaml"),

@@ -293,7 +293,7 @@ def test_what_cannot_be_composed_or_shown_is_refused(
         score(load_vlm(eye), items[:1])
     composed = compose(ComposeConfig(members=members(eye, ear, None, None)), tmp_path / "bare")
     vlm, first_prefix = load_vlm(composed), items[0].prefix
-    with pytest.raises(InputError, match="shows a smell"):
+    with pytest.raises(InputError, match="has the medium smell"):
         score(vlm, [ScoreRequest(Prefix(first_prefix.images, "What?", (), ("picture", "smell")), ANSWERS)])
     with pytest.raises(InputError, match="1 media and has 2 images"):
         score(vlm, [ScoreRequest(Prefix(first_prefix.images, "What?", (), ("picture",)), ANSWERS)])
