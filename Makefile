@@ -1,5 +1,5 @@
 # make setup   build .venv with the pinned packages (the other targets do that first)
-# make demo    run a small study on the embedded lab: three arms, report in runs/demo; studies: all questions of docs/results/studies.md
+# make demo    run a small study on the embedded lab: four arms, three seeds, report in runs/demo; studies: all questions of docs/results/studies.md
 # make test    lint, types and tests; test-slow and test-gpu run the tests that it leaves out
 
 PYTHON ?= python3

@@ -146,13 +146,14 @@ def test_the_real_demo_twice_and_killed(tmp_path: Path) -> None:
 
 
 def test_make_demo_runs_the_quick_study() -> None:
-    """Its command is the one that the study opens with; three arms learn from equal numbers of pairs in equal steps."""
+    """Its command is the one that the study opens with; all arms learn from equal numbers of pairs in equal steps."""
     root = Path(__file__).parents[1]
     recipe = re.search(r"^demo:.*\n\t\$\(BIN\)/(.+)$", (root / "Makefile").read_text(), flags=re.MULTILINE)
     file = root / "studies/quick.yaml"
     assert recipe is not None and file.read_text().startswith(f"# {recipe[1]}\n")
     plan = plan_study(load_config(StudyConfig, file))
-    assert [run.arm for run in plan.runs] == ["bdhs", "corrupted", "sft"] and {run.seed for run in plan.runs} == {0}
+    arms = {"bdhs-noisy", "sft-noisy", "bdhs-curated", "sft-curated"}
+    assert {run.arm for run in plan.runs} == arms and {run.seed for run in plan.runs} == {0, 1, 2}
     configs = [plan.pieces[run.train].settings["config"] for run in plan.runs]
     assert {config["max_steps"] * config["batch_size"] for config in configs} == {320}
     assert {"lab-chair", "lab-chair-counter"} <= set(plan.config.evaluate.benchmarks)
