@@ -117,7 +117,7 @@ def test_the_scripts_do_the_study_and_a_run_finds_it_done(tmp_path: Path, monkey
     study: dict[str, Any] = {**STUDY, "model": "model", "arms": arms, "seeds": [0], "evaluate": evaluate}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(study))
     written = call("study", "tiny.yaml", "--out", "out", "--launch", "slurm")
-    assert written.exit_code == 0 and "nothing is started" in written.output, written.output
+    assert written.exit_code == 0 and "nothing was started" in written.output, written.output
     assert not (tmp_path / "out/ledger.sqlite").exists()
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/sbatch").write_text(SBATCH)
