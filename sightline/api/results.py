@@ -4,6 +4,7 @@ Everything is read from the directory when it is asked for, so an object of a la
 """
 
 import html
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from sightline.report.formatting import difference_text, interval_text, p_text, 
 Rows = Sequence[Mapping[str, Any]]
 
 
-class _Result:
+class _Result(ABC):
     """A directory of a stage."""
 
     def __init__(self, path: str | Path) -> None:
@@ -29,9 +30,9 @@ class _Result:
         """Settings, hashes of the inputs, versions and counts of the stage."""
         return read_manifest(self.path)
 
+    @abstractmethod
     def rows(self) -> Rows:
         """The result as plain rows, which `to_frame` turns into a data frame."""
-        raise NotImplementedError
 
     def shown(self) -> Rows:
         """The rows that are printed, as texts."""

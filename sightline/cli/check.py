@@ -85,10 +85,10 @@ def check(  # noqa: PLR0913 - one parameter an option
             report = check_into(plan, folder, bar, claim) if out is None else check_dataset(plan, out, bar, claim)
             fixed = [fix_dataset(plan, (out or folder) / FINDINGS, stage, bar("copy")) for stage in stages]
     print_report(report)
-    if out is not None:
-        say(f"check: {out}")
-    for copy in fixed:
-        say(f"pairs: {fix} ({copy.counts['pairs']} kept, removed {copy.dropped or 'none'})")
+    written = [] if out is None else [f"check: {out}"]
+    written += [f"pairs: {fix} ({copy.counts['pairs']} kept, removed {copy.dropped or 'none'})" for copy in fixed]
+    for line in written:
+        say(line)
     if strict and report.is_bad:
         raise typer.Exit(1)
 
