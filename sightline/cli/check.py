@@ -21,8 +21,9 @@ from sightline.records import Estimate
 
 if TYPE_CHECKING:
     from sightline.check.overlap import BenchmarkSource
+    from sightline.check.run import CheckPlan
     from sightline.data.terminal import Progress
-    from sightline.records import Stage
+    from sightline.records import Manifest, Stage
 
 app = typer.Typer()
 
@@ -61,29 +62,13 @@ def check(  # noqa: PLR0913 - one parameter an option
 
     settings = load_config(CheckConfig, config, [*(overrides or ()), *(["allow_remote=true"] if allow_remote else ())])
     check_places(dataset=dataset)
-    # slow imports come after the early checks
-    from sightline.check.fix import claim_fix, fix_dataset
-    from sightline.check.run import FINDINGS, CheckPlan, check_dataset, check_into
-    from sightline.data.terminal import open_bars
+    from sightline.check.run import CheckPlan  # slow imports come after the early checks
 
     with tempfile.TemporaryDirectory(prefix="sightline-check-") as temporary:
         folder = Path(temporary)
         benches = tuple(_against(name, data or folder / "data") for name in against or ())
         plan = CheckPlan(dataset, settings, seed, model, benches, workers)
-        with open_bars() as bars:
-
-            def bar(label: str) -> "Progress":
-                task = bars.add_task(label, total=None, note="")
-                return lambda done, total: bars.update(task, completed=done, total=total)
-
-            stages: list[Stage] = []
-
-            def claim() -> None:
-                if fix is not None:
-                    stages.append(claim_fix(plan, fix))
-
-            report = check_into(plan, folder, bar, claim) if out is None else check_dataset(plan, out, bar, claim)
-            fixed = [fix_dataset(plan, (out or folder) / FINDINGS, stage, bar("copy")) for stage in stages]
+        report, fixed = _check_and_fix(plan, folder, out, fix)
     print_report(report)
     written = [] if out is None else [f"check: {out}"]
     written += [f"pairs: {fix} ({copy.counts['pairs']} kept, removed {copy.dropped or 'none'})" for copy in fixed]
@@ -91,6 +76,31 @@ def check(  # noqa: PLR0913 - one parameter an option
         say(line)
     if strict and report.is_bad:
         raise typer.Exit(1)
+
+
+def _check_and_fix(
+    plan: "CheckPlan", folder: Path, out: Path | None, fix: Path | None
+) -> "tuple[Report, list[Manifest]]":
+    """Run the check in `out`, or else in `folder`, and then the copy into `fix`, each with its progress bar."""
+    from sightline.check.fix import claim_fix, fix_dataset
+    from sightline.check.run import FINDINGS, check_dataset, check_into
+    from sightline.data.terminal import open_bars
+
+    stages: list[Stage] = []
+
+    def claim() -> None:
+        if fix is not None:
+            stages.append(claim_fix(plan, fix))
+
+    with open_bars() as bars:
+
+        def bar(label: str) -> "Progress":
+            task = bars.add_task(label, total=None, note="")
+            return lambda done, total: bars.update(task, completed=done, total=total)
+
+        report = check_into(plan, folder, bar, claim) if out is None else check_dataset(plan, out, bar, claim)
+        fixed = [fix_dataset(plan, (out or folder) / FINDINGS, stage, bar("copy")) for stage in stages]
+    return report, fixed
 
 
 def _against(name: str, folder: Path) -> "BenchmarkSource":
