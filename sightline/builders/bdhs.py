@@ -45,7 +45,11 @@ class BDHSConfig(SampledConfig):
     threshold: float = Field(
         default=0.97, gt=0, le=1, description="eps_s: answers at least this similar are tried again"
     )
-    similarity: str = "words"
+    similarity: str = Field(
+        default="words",
+        description="how answers are compared: words (cosine of word counts), or sentence-transformers:DIRECTORY (of "
+        "embeddings, as in the paper)",
+    )
     temperature: float = Field(default=1.0, gt=0, description="the paper gives none, only 'sampled'")
     max_new_tokens: int = Field(default=256, gt=0, description="limit of one continued sentence or unguided answer")
 

@@ -39,7 +39,7 @@ class BeamConfig(SampledConfig):
     Each round keeps the `beams` best and the `beams` worst beams by mean reward.
     """
 
-    judge: JudgeConfig
+    judge: JudgeConfig = Field(description="the judge whose score of a sentence, divided by image_scale, is R_I")
     image_weight: float = Field(default=0.9, ge=0, le=1, description="lambda, the share of R_I")
     image_scale: float = Field(
         default=1.0, gt=0, description="divides the judge's score to give R_I; 100 for CLIPScore"

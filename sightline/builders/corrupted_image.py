@@ -53,7 +53,9 @@ class WeakenedConfig(AnswersConfig):
     by: Literal["both", "either"] = Field(
         default="both", description="corrupt image and prompt, or one of the two at random per sample"
     )
-    chosen_temperature: float | None = Field(default=None, ge=0)
+    chosen_temperature: float | None = Field(
+        default=None, ge=0, description="temperature of the chosen side; null: `temperature`, 0: greedy"
+    )
 
     @model_validator(mode="after")
     def _is_complete(self) -> "WeakenedConfig":

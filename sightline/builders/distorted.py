@@ -30,7 +30,10 @@ NO_TOKENS = "the distorted answer cannot be read as tokens"
 class DistortedConfig(Config):
     """Settings of distortion. POVID's: 500 steps; its paper draws the tokens, its code takes the most likely ones."""
 
-    rule: Literal["sample", "argmax"] = "sample"
+    rule: Literal["sample", "argmax"] = Field(
+        default="sample",
+        description="draw each token from its distribution (the paper), or take the likeliest (its code)",
+    )
     noise_steps: int = Field(default=500, ge=0, le=STEPS, description="diffusion steps of noise on the image")
     temperature: float = Field(default=1.0, gt=0, description="for rule sample; not in the paper")
     batch_size: int = Field(default=16, gt=0, description="rows per forward pass")

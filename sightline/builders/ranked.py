@@ -37,7 +37,7 @@ CUT_OFF = "max_new_tokens cut every better answer off"
 class RankedConfig(AnswersConfig):
     """Settings of ranked pairs. The paper: four answers, graded from 1 to 5 in three aspects, pairs by their mean."""
 
-    judge: JudgeConfig
+    judge: JudgeConfig = Field(description="the judge that scores the answers")
     answers: int = Field(default=4, ge=2, description="answers sampled per prompt")
     pairs: Literal["best-worst", "all", "adjacent", "length-balanced"] = Field(
         default="all", description="best with worst, any two, neighbors by score, or those of most equal length"

@@ -27,7 +27,7 @@ _PURPOSE = 2000
 class RewritingConfig(Config):
     """The writer, and how many samples it gets per call."""
 
-    writer: WriterConfig
+    writer: WriterConfig = Field(description="the writer that rewrites the references")
     wave: int = Field(default=32, gt=0, description="samples per writer call")
 
 
@@ -141,7 +141,7 @@ CUT_OFF, EMPTY = "max_new_tokens cut the answer off", "empty answer"
 class CorrectedConfig(AnswersConfig):
     """Settings of `corrected`: one sampled answer per prompt; answers without mistakes make no pair."""
 
-    writer: WriterConfig
+    writer: WriterConfig = Field(description="the writer that corrects the sampled answers")
 
 
 def build_corrected(samples: Iterable[Sample], context: RunContext, config: CorrectedConfig) -> Iterator[BuildResult]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import Field
 from rich.table import Table
 
 from sightline.cli.early import Overrides, check_places
@@ -27,7 +28,9 @@ eval_app = typer.Typer()
 class EvalSettings(run.EvalConfig):
     """The keys of `--config` and `--set`: those that affect the numbers, and under `runtime` those for speed."""
 
-    runtime: run.EvalRuntime = run.EvalRuntime()
+    runtime: run.EvalRuntime = Field(
+        default=run.EvalRuntime(), description="settings that affect speed and memory, not results beyond rounding"
+    )
 
 
 @eval_app.command()

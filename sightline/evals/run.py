@@ -39,33 +39,40 @@ WHOLE = "0/1"
 
 
 class EvalConfig(SparseConfig):
-    """Settings that determine the metrics. `limit` keeps a benchmark's first so many images; `validation` uses the
-    images for tuning instead of the test images; `split` selects one official part; `shard` is this process's part,
-    such as 0/4; `autocast` uses bfloat16 autocast while generating; `max_new_tokens` overrides the benchmarks' limits.
-    `judge` grades the answers to benchmarks that need one; without it they stay unscored. `strip_reasoning` scores the
-    text after a model's reasoning tags; answers are stored whole.
-    """
+    """Settings of an evaluation that determine its metrics."""
 
     SPARSE = frozenset({"strip_reasoning"})
 
-    benchmarks: tuple[str, ...] = Field(min_length=1)
-    limit: int | None = Field(default=None, ge=1)
-    validation: bool = False
-    split: str | None = None
-    shard: str = WHOLE
-    dtype: str = "float32"
-    autocast: bool = False
-    resamples: int = Field(default=RESAMPLES, ge=100)
-    max_new_tokens: int | None = Field(default=None, ge=1)
-    judge: EvalJudgeConfig | None = None
-    strip_reasoning: bool = False
+    benchmarks: tuple[str, ...] = Field(min_length=1, description="names of the benchmarks")
+    limit: int | None = Field(
+        default=None, ge=1, description="use the first so many images of each benchmark; null: all"
+    )
+    validation: bool = Field(default=False, description="use the images for tuning instead of the test images")
+    split: str | None = Field(default=None, description="one official part of a benchmark; null: all parts")
+    shard: str = Field(default=WHOLE, description="this process's part of the samples, such as 0/4; 0/1: all")
+    dtype: str = Field(default="float32", description="precision of the weights: float32, bfloat16 or float16")
+    autocast: bool = Field(
+        default=False, description="run the forward pass in bfloat16; faster on a GPU, with slightly different numbers"
+    )
+    resamples: int = Field(
+        default=RESAMPLES, ge=100, description="resamples of the cluster bootstrap behind each interval"
+    )
+    max_new_tokens: int | None = Field(
+        default=None, ge=1, description="token limit of an answer; null: each benchmark's own limit"
+    )
+    judge: EvalJudgeConfig | None = Field(
+        default=None, description="the judge of benchmarks that need one; null: their answers stay unscored"
+    )
+    strip_reasoning: bool = Field(
+        default=False, description="score the text after a model's reasoning tags; answers are stored whole"
+    )
 
 
 class EvalRuntime(Config):
     """Settings that affect only speed (up to rounding), so that they may change when a run resumes."""
 
-    batch_size: int = Field(default=32, ge=1)
-    device: str = "auto"
+    batch_size: int = Field(default=32, ge=1, description="answers generated together; fewer need less memory")
+    device: str = Field(default="auto", description="auto, cpu or cuda; auto: cuda if there is a GPU")
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ class Files:
 class HubEvalConfig(EvalConfig):
     """The config in the manifest if the model is a hub id, which has no local files to hash."""
 
-    model: str
+    model: str = Field(description="name of the model on the hub")
 
 
 class LazyModel:

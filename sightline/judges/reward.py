@@ -36,14 +36,20 @@ class RewardJudgeConfig(Config):
     Answers too long for the model are unscored.
     """
 
-    name: Literal["reward"]
-    model: Path
-    adapter: Path | None = None
+    name: Literal["reward"] = Field(description="selects this judge")
+    model: Path = Field(description="directory of the base model, or of a reward model trained in full")
+    adapter: Path | None = Field(
+        default=None, description="directory of the adapter; null: the model itself is the reward model"
+    )
     beta: float | None = Field(default=None, gt=0, description="beta of the DPO training; scales the scores only")
     batch_size: int = Field(default=16, gt=0, description="answers per forward pass")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    autocast: bool = False
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="where the model runs; auto: cuda if there is a GPU"
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="precision of the weights")
+    autocast: bool = Field(
+        default=False, description="run the forward pass in bfloat16; faster on a GPU, with slightly different numbers"
+    )
 
     def open(self, context: RunContext) -> Judge:
         """Open the judge.
@@ -117,9 +123,11 @@ class SelfJudgeConfig(Config):
     Our own choice: tokens that language alone predicts earn nothing. Answers without an image are unscored.
     """
 
-    name: Literal["self"]
+    name: Literal["self"] = Field(description="selects this judge")
     batch_size: int = Field(default=16, gt=0, description="answers per forward pass")
-    autocast: bool = False
+    autocast: bool = Field(
+        default=False, description="run the forward pass in bfloat16; faster on a GPU, with slightly different numbers"
+    )
 
     def open(self, context: RunContext) -> Judge:
         """The judge."""

@@ -17,19 +17,14 @@ from sightline.config.loading import read_yaml
 from sightline.errors import InputError
 from sightline.records import hash_json
 from sightline.records.manifest import content_hash
-from sightline.study.config import (
-    BASE,
-    LAB,
-    ArmSpec,
+from sightline.study.config import BASE, LAB, ArmSpec, ModelSpec, StudyConfig, full_name
+from sightline.study.datasets import (
     FilesSpec,
     MatchSpec,
-    ModelSpec,
     PackageSpec,
     PairsSpec,
     SamplesSpec,
-    StudyConfig,
     StudySettings,
-    full_name,
     merged,
 )
 

@@ -32,8 +32,8 @@ from sightline.writers.writer import Writer, WriterTask, Written
 class EndpointWriterConfig(Config):
     """A model on a server of the OpenAI kind. At temperature 0, the default, all seeds give one text."""
 
-    name: Literal["endpoint"]
-    server: EndpointConfig
+    name: Literal["endpoint"] = Field(description="selects this writer")
+    server: EndpointConfig = Field(description="the server of the writer")
 
     def open(self, tools: RunContext) -> Writer:
         """The writer."""
@@ -61,9 +61,15 @@ def _written(reply: Reply) -> Written:
 class PolicyWriterConfig(Config):
     """The model that is to be aligned rewrites its own or others' answers; no one else is asked."""
 
-    name: Literal["policy"]
+    name: Literal["policy"] = Field(description="selects this writer")
     temperature: float = Field(default=1.0, ge=0, description="0 is greedy: all seeds give one text")
-    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_p: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="nucleus sampling: sample from the likeliest tokens whose probabilities sum to this; 1: from all "
+        "tokens",
+    )
     max_new_tokens: int = Field(default=256, gt=0, description="limit of one text; a longer one counts as failed")
     batch_size: int = Field(default=64, gt=0, description="rows generated together")
     autocast: bool = Field(default=False, description="bfloat16 autocast while generating")

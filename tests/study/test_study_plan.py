@@ -8,7 +8,8 @@ import yaml
 
 from sightline.config import load_config
 from sightline.errors import InputError
-from sightline.study.config import ArmSpec, StudyConfig, merged
+from sightline.study.config import ArmSpec, StudyConfig
+from sightline.study.datasets import merged
 from sightline.study.execute import shell_command
 from sightline.study.plan import StudyPlan, parse_plan, plan_study, plan_text
 from sightline.study.runner import job_contexts

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sightline.records.manifest import Computed
-from sightline.study.config import BASE, LAB, ModelSpec, SamplesSpec
+from sightline.study.config import BASE, LAB, ModelSpec
+from sightline.study.datasets import SamplesSpec
 from sightline.study.report.ingredients import arm_recipe, level_text, manifest_of
 from sightline.study.report.words import name
 from sightline.study.results import Evidence
