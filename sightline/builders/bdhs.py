@@ -26,7 +26,7 @@ from sightline.builders.similarity import make_similarity
 from sightline.data.texts import count_words, cut_before_word, split_sentences, starts_with_yes_no, swap_yes_no
 from sightline.models.context import TOO_LONG, RunContext
 from sightline.models.encoding import fits
-from sightline.models.requests import GenerateRequest, Generation, prefix_of
+from sightline.models.requests import GenerateRequest, Generation, make_prefix
 from sightline.models.sampler import generate, image_token_count
 from sightline.records import Sample
 
@@ -84,7 +84,7 @@ def build_bdhs(samples: Iterable[Sample], context: RunContext, config: BDHSConfi
     source, waiting = iter(samples), deque[_Attempt]()
     while True:
         while len(waiting) < config.wave and (sample := next(source, None)) is not None:
-            prefix = prefix_of(sample, context.folder)
+            prefix = make_prefix(sample, context.folder)
             if fits(context.vlm, prefix, require_reference(sample), config.max_new_tokens):
                 waiting.append(_Attempt(sample))
             else:
@@ -148,7 +148,7 @@ def _drafts(attempt: _Attempt, context: RunContext, config: BDHSConfig) -> list[
     """Build the requests of one attempt; mask, noise and cuts are drawn anew on every try."""
     sample = attempt.sample
     rng = sample_rng(context.seed, sample, attempt.number)
-    prefix = prefix_of(sample, context.folder)
+    prefix = make_prefix(sample, context.folder)
     if config.noise_steps:
         name = f"noise-{config.noise_steps}"
         prefix = replace(prefix, images=tuple(corrupt_image(image, name, context, rng) for image in prefix.images))

@@ -22,7 +22,7 @@ from sightline.models.requests import (
     Prefix,
     ScoreRequest,
     judge_input,
-    prefix_of,
+    make_prefix,
     without_pictures,
 )
 from sightline.models.sampler import generate
@@ -78,7 +78,7 @@ def build_beam(samples: Iterable[Sample], context: RunContext, config: BeamConfi
     """Yield one pair per sample; a row depends on (sample, seed) and the judge alone."""
     judge = config.judge.open(context)
     for wave in batched(samples, config.wave):
-        searches = [_Search(sample, prefix_of(sample, context.folder), [_Beam()]) for sample in wave]
+        searches = [_Search(sample, make_prefix(sample, context.folder), [_Beam()]) for sample in wave]
         fitting = [fits(context.vlm, s.prefix, "", config.max_new_tokens * config.sentences) for s in searches]
         running = [search for search, fit in zip(searches, fitting, strict=True) if fit]
         for number in range(config.sentences):

@@ -18,7 +18,7 @@ from sightline.config import Config
 from sightline.errors import InputError
 from sightline.models.context import TOO_LONG, RunContext
 from sightline.models.encoding import RowTooLong, encode_answer, encode_prefix
-from sightline.models.requests import Prefix, prefix_of
+from sightline.models.requests import Prefix, make_prefix
 from sightline.models.teacher_forcing import ForcedAnswer, ForcingRequest, forced_tokens
 from sightline.models.vlm import VLM
 from sightline.records import Sample
@@ -66,7 +66,7 @@ def _forcing(sample: Sample, context: RunContext, config: DistortedConfig) -> Fo
     """Return the reference under the noised image, or the reason why there is none."""
     if not sample.images:
         return NO_PICTURE
-    prefix, reference = prefix_of(sample, context.folder), require_reference(sample)
+    prefix, reference = make_prefix(sample, context.folder), require_reference(sample)
     try:
         encode_answer(context.vlm, encode_prefix(context.vlm, prefix), reference)
     except RowTooLong:

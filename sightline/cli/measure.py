@@ -132,9 +132,9 @@ def probe(
     from sightline.models.image_use import image_use, require_image_use
     from sightline.models.loading import load_vlm
     from sightline.train.pair_filter import resolve_images
-    from sightline.train.scoring import to_scored
+    from sightline.train.scoring import make_score_request
 
-    shown = (to_scored(resolve_images(pair, pairs)) for pair in read_pairs(pairs) if pair.images)
+    shown = (make_score_request(resolve_images(pair, pairs)) for pair in read_pairs(pairs) if pair.images)
     items = list(islice(shown, count))
     vlm = load_vlm(model)
     found = image_use(vlm, items)

@@ -25,7 +25,7 @@ from sightline.evals.judging.judged_scoring import Judging, apply_judge
 from sightline.evals.registry import get_benchmark
 from sightline.evals.scoring import answers_as_scored, score_directory
 from sightline.evals.statistics import RESAMPLES
-from sightline.models.requests import GenerateRequest, Sampling, prefix_of
+from sightline.models.requests import GenerateRequest, Sampling, make_prefix
 from sightline.records.manifest import MANIFEST, Stage
 from sightline.records.rows import Answer, Sample
 from sightline.records.store import append_rows, read_rows, write_rows
@@ -237,7 +237,7 @@ def score_samples(
 def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: LazyModel) -> list[Answer]:
     from sightline.models.sampler import generate
 
-    requests = [GenerateRequest(prefix_of(sample, benchmark.folder)) for sample in batch]
+    requests = [GenerateRequest(make_prefix(sample, benchmark.folder)) for sample in batch]
     generated = generate(
         model.open(),
         requests,

@@ -166,14 +166,14 @@ def judge_claim(claim: ClaimSpec, runs: Mapping[str, Sequence[Mapping[str, Bench
         **fields,
         unit=metric.unit,
         difference=compared.difference,
-        p=_p_of(compared, claim, metric.higher_is_better),
+        p=_claim_p_value(compared, claim, metric.higher_is_better),
         p_published=None if claim.published is None else compared.p_at(claim.published),
         word=word,
         word_alone=word,
     )
 
 
-def _p_of(compared: Comparison, claim: ClaimSpec, higher_is_better: bool | None) -> float | None:
+def _claim_p_value(compared: Comparison, claim: ClaimSpec, higher_is_better: bool | None) -> float | None:
     """The p of the claim's test: below 5 % where the interval decides.
 
     For `same` there are two one-sided tests, one against each margin, and the larger p counts (TOST).

@@ -21,8 +21,8 @@ from sightline.writers.prompts import (
     NO_TEXT,
     PROMPTS,
     lacks_picture,
-    pictures_of,
     read_reply,
+    task_images,
     task_text,
 )
 from sightline.writers.registry import WRITERS
@@ -47,7 +47,7 @@ class _Endpoint:
 
     def write(self, drafts: Sequence[WriterTask]) -> list[Written]:
         able = [draft for draft in drafts if not lacks_picture(draft)]
-        replies = iter(self._endpoint.ask([Ask(task_text(one), pictures_of(one), one.seed) for one in able]))
+        replies = iter(self._endpoint.ask([Ask(task_text(one), task_images(one), one.seed) for one in able]))
         return [Written(None, note=NO_PICTURE) if lacks_picture(one) else _written(next(replies)) for one in drafts]
 
 
@@ -102,7 +102,7 @@ class _Policy:
 
 def _request(draft: WriterTask) -> GenerateRequest:
     return GenerateRequest(
-        Prefix(pictures_of(draft), task_text(draft), media=draft.about.prefix.media if pictures_of(draft) else ()),
+        Prefix(task_images(draft), task_text(draft), media=draft.about.prefix.media if task_images(draft) else ()),
         seed=draft.seed,
     )
 

@@ -13,7 +13,7 @@ from sightline.records.rows import Turn
 from sightline.writers.endpoint import EndpointWriterConfig
 from sightline.writers.prompts import PROMPTS
 from sightline.writers.writer import Task, Writer, WriterTask
-from tests.judges.local_server import Act, Body, pictures_of, say, serving, status, text_of
+from tests.judges.local_server import Act, Body, say, serving, status, task_images, text_of
 
 pytest.importorskip("openai")
 TASKS: tuple[Task, ...] = ("corrupt", "correct", "alter", "split")
@@ -38,7 +38,7 @@ def test_each_task_has_its_prompt_and_a_picture_where_it_needs_one(make_image: M
 
     def script(body: Body, number: int) -> Act:
         task = next(task for task in TASKS if text_of(body).startswith(PROMPTS[task].split("{question}")[0]))
-        return say(f' "{task} {len(pictures_of(body))}"\n', tokens=3)
+        return say(f' "{task} {len(task_images(body))}"\n', tokens=3)
 
     with serving(script) as (url, heard):
         written = open_writer(url).write([WriterTask(task, about) for task in TASKS])
@@ -55,7 +55,7 @@ def test_places_of_pictures_become_words(make_image: MakeImage) -> None:
     assert text_of(heard.bodies[0]).endswith(
         "Question: User: Look at [picture 1]!\nUser: And [picture 2]?\nAnswer: A cup."
     )
-    assert len(pictures_of(heard.bodies[0])) == 2
+    assert len(task_images(heard.bodies[0])) == 2
 
 
 def test_the_seed_goes_along_and_tells_drafts_apart() -> None:

@@ -123,8 +123,8 @@ def _pairs(evidence: Evidence, recipes: Mapping[str, Mapping[str, Any]]) -> Iter
     settings_by_name: dict[str, Mapping[str, Any]] = {}
     for arm, recipe in recipes.items():
         if recipe["pairs"] is not None:
-            keys = [evidence.plan.pieces[run.train].inputs.get("pairs") for run in evidence.runs(arm)]
-            records = computed_records(evidence, [key for key in keys if key in evidence.plan.pieces])
+            keys = [evidence.plan.jobs[run.train].inputs.get("pairs") for run in evidence.runs(arm)]
+            records = computed_records(evidence, [key for key in keys if key in evidence.plan.jobs])
             settings_by_name.setdefault(recipe["pairs"]["called"], in_effect(recipe["pairs"], records))
     for called, settings in settings_by_name.items():
         spec = evidence.plan.config.pairs.get(called)

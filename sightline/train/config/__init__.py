@@ -15,7 +15,7 @@ from sightline.config import Config
 from sightline.errors import InputError
 from sightline.losses.objective import Term, make_objective
 from sightline.losses.table import LOSSES
-from sightline.losses.types import Need
+from sightline.losses.types import Requirement
 from sightline.train.config.source import OfflineConfig, SourceConfig, list_streams
 from sightline.train.config.weights import (
     GuardConfig,
@@ -33,8 +33,11 @@ __all__ = ["LoraConfig", "LossConfig", "OptimizerConfig", "TrainConfig"]
 
 #: Per need that a stream may not meet: what its pairs lack, and the remedy.
 _UNMET_NEEDS = {
-    Need.SECOND_REJECTED: ("no second rejected answer", "set average=true on a bdhs source, or train on given pairs"),
-    Need.SPANS: ("no correction spans", "train on given pairs that have them, or choose another loss"),
+    Requirement.SECOND_REJECTED: (
+        "no second rejected answer",
+        "set average=true on a bdhs source, or train on given pairs",
+    ),
+    Requirement.SPANS: ("no correction spans", "train on given pairs that have them, or choose another loss"),
 }
 
 
@@ -186,7 +189,7 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _check_references(self) -> "TrainConfig":
-        several = self.loss is not None and Need.REFERENCES in make_objective(self.terms).needs
+        several = self.loss is not None and Requirement.REFERENCES in make_objective(self.terms).needs
         if several != bool(self.references):
             raise ValueError(
                 "the loss needs several references and references is empty; give directories of adapters or models"
@@ -197,14 +200,14 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _check_blind(self) -> "TrainConfig":
-        if self.blind != "none" and (self.loss is None or Need.BLIND not in make_objective(self.terms).needs):
+        if self.blind != "none" and (self.loss is None or Requirement.NO_IMAGE not in make_objective(self.terms).needs):
             raise ValueError(f"blind is {self.blind} and no loss has a blind side; choose v-dpo, or remove it")
         return self
 
     @model_validator(mode="after")
     def _check_source(self) -> "TrainConfig":
         """Reject a stream all of whose pairs would be dropped, since they lack what the loss needs."""
-        needs = make_objective(self.terms).needs if self.loss is not None else frozenset[Need]()
+        needs = make_objective(self.terms).needs if self.loss is not None else frozenset[Requirement]()
         for stream in list_streams(self.source):
             for need in sorted(needs & stream.lacks):
                 names = [term.name for term in self.terms if need in make_objective([term]).needs]

@@ -8,7 +8,7 @@ from sightline.builders.bdhs import BDHSConfig
 from sightline.builders.ranked import RankedConfig
 from sightline.config import Config
 from sightline.judges.length_control import JudgeConfig
-from sightline.losses.types import Need
+from sightline.losses.types import Requirement
 from sightline.train.rollout_backends import BackendConfig, LocalConfig
 
 
@@ -18,7 +18,7 @@ class OfflineConfig(Config):
     name: Literal["offline"] = Field(default="offline", description="selects this source")
 
     @property
-    def lacks(self) -> frozenset[Need]:
+    def lacks(self) -> frozenset[Requirement]:
         """Nothing that is known before the pairs are read."""
         return frozenset()
 
@@ -72,9 +72,9 @@ class OnlineConfig(Config):
         return self
 
     @property
-    def lacks(self) -> frozenset[Need]:
+    def lacks(self) -> frozenset[Requirement]:
         """Needs of a loss that no pair of this stream meets."""
-        return frozenset({Need.SPANS, Need.SECOND_REJECTED})
+        return frozenset({Requirement.SPANS, Requirement.SECOND_REJECTED})
 
     def ranked(self) -> RankedConfig:
         """The same settings for the builder `ranked`: the best against the worst."""
@@ -108,9 +108,9 @@ class OnlineBDHSConfig(BDHSConfig):
     )
 
     @property
-    def lacks(self) -> frozenset[Need]:
+    def lacks(self) -> frozenset[Requirement]:
         """The same as `OnlineConfig.lacks`."""
-        return frozenset({Need.SPANS} if self.average else {Need.SPANS, Need.SECOND_REJECTED})
+        return frozenset({Requirement.SPANS} if self.average else {Requirement.SPANS, Requirement.SECOND_REJECTED})
 
 
 StreamConfig = Annotated[OfflineConfig | OnlineConfig | OnlineBDHSConfig, Field(discriminator="name")]
