@@ -151,8 +151,8 @@ def test_a_limit_in_the_processors_own_terms(tmp_path: Path) -> None:
 def test_a_limit_scales_the_picture_where_the_processor_has_none(tmp_path: Path, tiny_directory: Path) -> None:
     picture = photo(tmp_path / "photo.png", (400, 300))
     shrunk = photo(tmp_path / "shrunk.png", (400, 300))
-    with Image.open(shrunk) as whole:
-        whole.resize((97, 73), Image.Resampling.BICUBIC).save(shrunk)
+    with Image.open(shrunk) as opened:
+        opened.resize((97, 73), Image.Resampling.BICUBIC).save(shrunk)
     limited = encode_prefix(open_model(ModelSpec(name=str(tiny_directory), max_pixels=7_200)), Prefix((picture,), "A?"))
     by_hand = encode_prefix(open_model(tiny_directory), Prefix((shrunk,), "A?"))
     whole = encode_prefix(open_model(tiny_directory), Prefix((picture,), "A?"))
