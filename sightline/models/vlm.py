@@ -16,7 +16,7 @@ LLAVA = FAMILIES["llava"]
 
 @dataclass(frozen=True)
 class VLM:
-    """A model with its processor. `path` is the hub id or directory it was loaded from, `dtype` that of its weights.
+    """A model with its processor, as `load` opens it. `path` is where it was loaded from, `dtype` that of its weights.
 
     `cache` keeps image features; without one they are recomputed in every pass. `prefixes` keeps recently encoded
     prefixes in memory.
