@@ -11,7 +11,7 @@ from mkdocs.structure.files import File, Files
 SUFFIX = ".ipynb"
 
 
-class NotebookFile(File):  # type: ignore[misc]
+class NotebookFile(File):
     """A notebook that mkdocs treats as a Markdown file, so that links to it and its own links are checked."""
 
     def is_documentation_page(self) -> bool:

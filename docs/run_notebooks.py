@@ -3,15 +3,17 @@
     python docs/run_notebooks.py [NAME ...]
 
 Needs the packages of `sightline[notebooks]`. Each notebook runs in an empty directory; progress and warnings, which go
-to stderr, are left out.
+to stderr, and colors are left out.
 """
 
+import re
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
+COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def run_notebook(path: Path, folder: Path) -> Any:
@@ -29,6 +31,9 @@ def run_notebook(path: Path, folder: Path) -> Any:
         cell.metadata.pop("execution", None)  # times of day
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            for output in cell.outputs:
+                if "text" in output:
+                    output.text = COLORS.sub("", output.text)  # Jupyter asks programs for colors
     return notebook
 
 
