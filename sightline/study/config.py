@@ -219,7 +219,8 @@ class EvaluateSpec(Config):
     """Benchmarks for the base model and every arm; `validation` uses the scenes that are meant for model selection.
 
     `judge` (as for `sightline eval --judge`) grades open answers; `data` and `images` are the folders of the official
-    files and images. `samples` names samples of the study that a benchmark uses in place of `data`.
+    files and images. `samples` names samples of the study that a benchmark uses in place of `data`. `strip_reasoning`
+    scores the text after a model's reasoning tags, as `sightline eval --strip-reasoning` does.
     """
 
     benchmarks: tuple[str, ...] = Field(min_length=1)
@@ -233,13 +234,14 @@ class EvaluateSpec(Config):
     dtype: str | None = None
     max_new_tokens: int | None = Field(default=None, ge=1)
     judge: dict[str, Any] | None = None
+    strip_reasoning: bool = False
 
     def settings(self) -> dict[str, Any]:
         """The settings that affect results, without file locations and speed."""
         always = self.model_dump(mode="json", include={"benchmarks", "limit", "validation", "autocast"})
         # Later keys enter a job's key only if they are set, so that older results still match.
         if_set = self.model_dump(mode="json", include={"dtype", "max_new_tokens", "judge"}, exclude_none=True)
-        return always | if_set
+        return always | if_set | ({"strip_reasoning": True} if self.strip_reasoning else {})
 
 
 class RatesSpec(Config):
