@@ -29,6 +29,8 @@ from sightline.models.soundness import (
     check_headers,
     check_template,
     first_line,
+    no_loading_report,
+    require_complete,
     require_finite,
     wrap_errors,
 )
@@ -145,14 +147,18 @@ def _read(path: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> tupl
         processor = _load_tokenizer(path, gguf) if is_text else _load_processor(path, trust_remote_code)
         check_headers(path)
         loader: Any = AutoModelForCausalLM if is_text else AutoModelForImageTextToText
-        with wrap_errors(f"{path} has no weights that can be loaded", "; copy or download the model again"):
-            model: Any = loader.from_pretrained(
+        unloadable = wrap_errors(f"{path} has no weights that can be loaded", "; copy or download the model again")
+        with unloadable, no_loading_report():
+            model, report = loader.from_pretrained(
                 path,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
                 **(gguf or {"config": config}),
                 dtype=dtype,
                 trust_remote_code=trust_remote_code,
                 use_safetensors=None if trust_remote_code else True,
             )
+            require_complete(model, report, packed or path)
             model = model if packed is None else drop_quantization(model)
     return model, processor, family
 
