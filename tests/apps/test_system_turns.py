@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from transformers import AutoProcessor
 
-from sightline.apps.serve.system_turns import find_template, merged_messages, renders_system_as_answer
+from sightline.apps.serve.engine import find_template, renders_system_as_answer
+from sightline.apps.serve.request_parser import merged_messages
 from sightline.errors import InputError
 from sightline.lab import BASE
 from sightline.models.encoding import encode_prefix
@@ -101,6 +102,13 @@ def test_the_proxy_moves_system_turns_only_for_such_models(merges: bool) -> None
         assert refused.status_code == 400 and "pictures must be in a user turn" in refused.text
     else:
         assert refused.status_code == 200
+
+
+def test_roles_of_stated_preferences_are_refused() -> None:
+    """They are roles of rows and not of chat completions; a template would render them as answers."""
+    with door_before(lambda body, number: say("A cup.")) as client:
+        refused = client.post(PATH, json={"messages": [{**SYSTEM, "role": "system-info"}, chat("x")["messages"][0]]})
+    assert refused.status_code == 400 and "use system, user or assistant" in refused.text
 
 
 def test_the_template_is_found_wherever_models_keep_it(tmp_path: Path) -> None:

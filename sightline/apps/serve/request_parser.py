@@ -9,6 +9,7 @@ import binascii
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Annotated, Any, Literal
@@ -17,11 +18,10 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sightline.apps.serve.config import ServeConfig
-from sightline.apps.serve.system_turns import merged_messages
 from sightline.config.problems import brief, describe
 from sightline.data.images import DAMAGE, FORMATS, open_embedded
 from sightline.data.request_log import measure_picture
-from sightline.data.turns import to_turns
+from sightline.data.turns import TIERS, merge_system_turns, to_turns
 from sightline.errors import InputError
 from sightline.records.ratings import LoggedPicture
 from sightline.records.rows import IMAGE, Turn
@@ -167,6 +167,8 @@ def _role(message: dict[str, Any]) -> str:
     role = message["role"]
     if not isinstance(role, str):
         raise TypeError("a role must be a string")
+    if role in TIERS:  # roles of our rows, which a template would render as an answer
+        raise ValueError(f"a message has the role {role!r}; use system, user or assistant")
     more = sorted(key for key, value in message.items() if value and key not in ("role", "content", "name"))
     if more:
         raise ValueError(f"a message has {more[0][:60]!r}; only role, content and name are supported")
@@ -190,6 +192,37 @@ def _plain(message: dict[str, Any]) -> dict[str, Any]:
 def _detail(picture: dict[str, Any]) -> dict[str, str]:
     detail = picture.get("detail")
     return {"detail": detail} if detail in _DETAILS else {}
+
+
+def merged_messages(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages of a chat completion with the texts of system turns moved into the first user turn.
+
+    Raises:
+        ValueError: a system turn has a picture.
+    """
+    roles = ["system" if message["role"] in ("system", "developer") else message["role"] for message in messages]
+    if "system" not in roles:
+        return list(messages)
+    turns = [(role, _unpacked(message["content"])) for role, message in zip(roles, messages, strict=True)]
+    if any(role == "system" and not isinstance(entry, str) for role, entries in turns for entry in entries):
+        raise ValueError("the model has no system turns, so their pictures must be in a user turn")
+    kept = [message for role, message in zip(roles, messages, strict=True) if role != "system"]
+    return [
+        {**message, "content": _packed(entries)}
+        for message, (_, entries) in zip(kept, merge_system_turns(turns), strict=True)
+    ]
+
+
+def _unpacked(content: str | list[dict[str, Any]]) -> list[str | dict[str, Any]]:
+    if isinstance(content, str):
+        return [content]
+    return [part["text"] if part["type"] == "text" else part for part in content]
+
+
+def _packed(entries: Sequence[str | dict[str, Any]]) -> Any:
+    if len(entries) == 1 and isinstance(entries[0], str):
+        return entries[0]
+    return [{"type": "text", "text": entry} if isinstance(entry, str) else entry for entry in entries]
 
 
 def _entries(content: Any, data: list[bytes]) -> list[str | None]:

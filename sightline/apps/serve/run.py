@@ -17,9 +17,17 @@ import uvicorn
 from sightline.apps.connections import BACKLOG, ConnectionLimits, limited_protocol
 from sightline.apps.guard import LOOPBACK
 from sightline.apps.serve.config import ServeConfig
-from sightline.apps.serve.engine import Kind, ServerProcess, code_text, free_port, resolve_engine, server_command
+from sightline.apps.serve.engine import (
+    Kind,
+    ServerProcess,
+    code_text,
+    find_template,
+    free_port,
+    renders_system_as_answer,
+    resolve_engine,
+    server_command,
+)
 from sightline.apps.serve.proxy import ProxyConfig, build_app
-from sightline.apps.serve.system_turns import find_template, renders_system_as_answer
 from sightline.data.request_log import RequestLog
 from sightline.errors import InputError
 from sightline.records.store import private_umask
