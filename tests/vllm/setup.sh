@@ -37,8 +37,8 @@ rm -f "$ready"
 if ! "$bin/python" -m pip --version >/dev/null 2>&1; then
     [ ! -e "$target" ] || [ -e "$target/pyvenv.cfg" ] || fail "$target exists and is not a virtual environment"
     python=${PYTHON:-python3}
-    "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' ||
-        fail "$python is not Python 3.10 to 3.13; set PYTHON=..."
+    "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' ||
+        fail "$python is not Python 3.11 to 3.14; set PYTHON=..."
     "$python" -m venv --clear "$target" || fail "$python cannot create a virtual environment in $target"
 fi
 
