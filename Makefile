@@ -1,7 +1,6 @@
 # make setup   build .venv with the pinned packages (the other targets do that first)
 # make demo    run a small study on the embedded lab: four arms, three seeds, report in runs/demo; studies: all questions of docs/results/studies.md
-# make setup-vllm  build .venv-vllm, where vLLM runs on this CPU for tests; test-vllm runs them
-# make test    lint, types and tests; test-slow and test-gpu run the tests that it leaves out
+# make test    lint, types and tests; test-slow and test-gpu run the tests that it leaves out; test-vllm those of vLLM, in .venv-vllm
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -27,7 +26,9 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 # Apart from .venv, since vLLM pins other versions of packages that Sightline needs.
-setup-vllm:
+setup-vllm: .venv-vllm/.ready
+
+.venv-vllm/.ready: tests/vllm/setup.sh tests/vllm/constraints.txt
 	PYTHON=$(PYTHON) tests/vllm/setup.sh .venv-vllm
 
 demo: setup

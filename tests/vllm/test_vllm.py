@@ -143,17 +143,23 @@ def evaluate(place: Path, out: Path, *model: object) -> str:
     return answers(out)
 
 
+def own_answers(place: Path, out: Path, model: Path, *more: object) -> str:
+    """The answers of the same evaluation in this process."""
+    return evaluate(place, out, "--model", model, "--device", "cpu", *more)
+
+
 def test_an_evaluation_by_vllm_has_the_answers_of_the_model(place: Path, server: RunningServer, tmp_path: Path) -> None:
     """The base, and with an adapter that the server loads for the time of the run."""
-    save_adapter(policy(place / "model", 0), tmp_path / "adapter")
-    found = []
-    for name, adapter in (("base", ()), ("aligned", ("--adapter", tmp_path / "adapter"))):
-        own = evaluate(place, tmp_path / f"{name}-own", "--model", place / "model", *adapter)
-        found.append(evaluate(place, tmp_path / name, "--endpoint", server.url, *adapter))
-        assert found[-1] == own
+    adapter = tmp_path / "adapter"
+    save_adapter(policy(place / "model", 0), adapter)
+    base = evaluate(place, tmp_path / "base", "--endpoint", server.url)
+    aligned = evaluate(place, tmp_path / "aligned", "--endpoint", server.url, "--endpoint-adapter", adapter)
+    assert base == own_answers(place, tmp_path / "own-base", place / "model")
+    assert aligned == own_answers(place, tmp_path / "own-aligned", place / "model", "--adapter", adapter)
+    assert base != aligned and server.models() == [NAME]
+    for name in ("base", "aligned"):
         manifest = read_manifest(tmp_path / name)
-        assert manifest.complete and manifest.numbers["server_failures"] == 0
-    assert found[0] != found[1] and server.models() == [NAME]
+        assert manifest.complete and manifest.numbers["server_failures"] == 0 < manifest.numbers["server_requests"]
 
 
 @pytest.fixture
@@ -184,6 +190,6 @@ def test_a_merged_export_opens_in_vllm_and_answers_as_model_and_adapter(
     place: Path, merged: str, tmp_path: Path
 ) -> None:
     found = evaluate(place, tmp_path / "found", "--endpoint", merged)
-    assert found == evaluate(place, tmp_path / "own", "--model", BASE, "--adapter", tmp_path / "adapter")
-    assert found == evaluate(place, tmp_path / "whole", "--model", tmp_path / "merged")
-    assert found != evaluate(place, tmp_path / "base", "--model", BASE)
+    assert found == own_answers(place, tmp_path / "own", BASE, "--adapter", tmp_path / "adapter")
+    assert found == own_answers(place, tmp_path / "whole", tmp_path / "merged")
+    assert found != own_answers(place, tmp_path / "base", BASE)
