@@ -13,8 +13,10 @@ from pydantic import Field, model_validator
 
 from sightline.config import Config, Seed
 from sightline.data.hub import HUB_NAME, PACKAGE
+from sightline.endpoint import GenerationServerConfig
 from sightline.recipes.matching.steps import STEPS
 from sightline.study.claims import ClaimSpec
+from sightline.study.machines import LaunchSpec, RatesSpec
 from sightline.study.names import check_names, refuse_cycle
 
 #: The model that ships with Sightline.
@@ -140,12 +142,15 @@ class PairsSpec(StudySettings):
     take: TakeSpec | None = None
     average: tuple[str, str] | None = None
     per_seed: bool = True
+    endpoint: GenerationServerConfig | None = Field(default=None, description="server that answers for the model")
 
     @model_validator(mode="after")
     def _one_origin(self) -> "PairsSpec":
         ways = (self.builder, self.path, self.files, self.take, self.average)
         if sum(way is not None for way in ways) != 1 or (self.builder is None) != (self.samples is None):
             raise ValueError("give exactly one of `builder` with `samples`, `path`, `files`, `take` and `average`")
+        if self.endpoint is not None and self.builder is None:
+            raise ValueError("`endpoint` answers for the model of a `builder`; give one")
         return self
 
     @property
@@ -200,6 +205,9 @@ class ModelSpec(Config):
     package: PackageSpec | None = None
     set: dict[str, Any] = Field(default_factory=dict)
     pairs: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    endpoint: GenerationServerConfig | None = Field(
+        default=None, description="server that answers for it, in pairs that need no more and in evaluations"
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> "ModelSpec":
@@ -233,6 +241,7 @@ class EvaluateSpec(Config):
     dtype: str | None = None
     max_new_tokens: int | None = Field(default=None, ge=1)
     judge: dict[str, Any] | None = None
+    endpoint: GenerationServerConfig | None = Field(default=None, description="server that answers for the model")
 
     def settings(self) -> dict[str, Any]:
         """The settings that affect results, without file locations and speed."""
@@ -240,21 +249,6 @@ class EvaluateSpec(Config):
         # Later keys enter a job's key only if they are set, so that older results still match.
         if_set = self.model_dump(mode="json", include={"dtype", "max_new_tokens", "judge"}, exclude_none=True)
         return always | if_set
-
-
-class RatesSpec(Config):
-    """Approximate seconds per unit on a `device`, stated by the user, for an estimate on another machine.
-
-    `row` is by builder (or `samples`, `layout`, `take`), `example` by training source (`offline`, `online`, `bdhs`,
-    `mixed`, `rl`), `answer` by benchmark; `other` is the default.
-    """
-
-    device: str
-    row: dict[str, float] = Field(default_factory=dict)
-    example: dict[str, float] = Field(default_factory=dict)
-    answer: dict[str, float] = Field(default_factory=dict)
-    prefix_tokens: int | None = Field(default=None, ge=1)
-    answer_tokens: int | None = Field(default=None, ge=1)
 
 
 class StudyConfig(Config):
@@ -279,6 +273,7 @@ class StudyConfig(Config):
     rates: RatesSpec | None = None
     evaluate: EvaluateSpec
     claims: tuple[ClaimSpec, ...] = ()
+    launch: LaunchSpec = LaunchSpec()
 
     @model_validator(mode="after")
     def _names_are_plain(self) -> "StudyConfig":
@@ -325,6 +320,8 @@ class StudyConfig(Config):
     def _models_are_named(self) -> "StudyConfig":
         if self.models and self.model != LAB:
             raise ValueError("give either model or models")
+        if len(self.models) > 1 and self.evaluate.endpoint is not None:
+            raise ValueError("one server cannot answer for several models; give each of `models` its `endpoint`")
         for name, model in self.models.items():
             if not name or "/" in name:
                 raise ValueError(

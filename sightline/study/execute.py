@@ -135,8 +135,9 @@ def _built(job: JobContext) -> None:
     builder = get_builder(job.piece.settings["builder"])
     with _file(job.settings()["config"]) as path:
         config = load_config(builder.config, path)
-    model = job.model if builder.needs_model else None
-    build_dataset(BuildPlan(builder, config, job.piece.seed), model, job.inputs["samples"], job.out)
+    model = job.model if builder.needs_model and job.piece.server is None else None
+    plan = BuildPlan(builder, config, job.piece.seed, server=job.piece.server)
+    build_dataset(plan, model, job.inputs["samples"], job.out)
 
 
 def _train(job: JobContext) -> None:
@@ -152,10 +153,10 @@ def _train(job: JobContext) -> None:
 def _eval(job: JobContext) -> None:
     from sightline.evals.run import EvalConfig, EvalRuntime, Files, evaluate
 
-    config = EvalConfig(**job.settings())
+    config = EvalConfig(**{key: value for key, value in job.settings().items() if key != "endpoint"})
     runtime = EvalRuntime(batch_size=job.places.batch_size)
     where = Files(data=job.data, images=job.places.images)
-    evaluate(job.model, job.out, config, adapter=job.adapter, files=where, runtime=runtime)
+    evaluate(job.piece.server or job.model, job.out, config, adapter=job.adapter, files=where, runtime=runtime)
 
 
 def _fetch(job: JobContext) -> None:
@@ -262,9 +263,19 @@ def _built_command(job: JobContext) -> list[str]:
     settings = job.settings()
     builder = settings["builder"]
     words = ["pairs", builder]
-    words += ["--model", str(job.model)] if get_entry(builder).needs_model else []
+    words += _model_words(job) if get_entry(builder).needs_model else []
     words += ["--seed", str(job.piece.seed), "--samples", str(job.inputs["samples"])]
     return words + _sets(settings["config"])
+
+
+def _model_words(job: JobContext) -> list[str]:
+    """The options of the model, or of the server that answers for it."""
+    server = job.piece.server
+    if server is None:
+        return ["--model", str(job.model)]
+    given = server.model_dump(mode="json", exclude_defaults=True, exclude={"base_url"})
+    sets = [word for key, value in given.items() for word in ("--endpoint-set", f"{key}={_inline(value)}")]
+    return ["--endpoint", server.base_url, *sets]
 
 
 def _train_command(job: JobContext) -> list[str]:
@@ -276,7 +287,8 @@ def _train_command(job: JobContext) -> list[str]:
 
 def _eval_command(job: JobContext) -> list[str]:
     settings, places = job.settings(), job.places
-    words = ["eval", "--model", str(job.model), "--bench", ",".join(settings.pop("benchmarks"))]
+    settings.pop("endpoint", None)
+    words = ["eval", *_model_words(job), "--bench", ",".join(settings.pop("benchmarks"))]
     words += ["--adapter", str(job.adapter)] if job.adapter is not None else []
     words += ["--data", str(job.data), "--batch-size", str(places.batch_size)]
     words += ["--images", str(places.images)] if places.images is not None else []

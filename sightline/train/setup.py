@@ -24,6 +24,7 @@ from sightline.models.device import resolve_device
 from sightline.models.encoding import encode_prefix
 from sightline.models.image_use import require_image_use
 from sightline.models.loading import load_vlm
+from sightline.models.processes import Processes
 from sightline.models.requests import ScoreRequest, prefix_of
 from sightline.models.tensor_cache import open_cache
 from sightline.models.vlm import VLM
@@ -35,14 +36,7 @@ from sightline.train.loop import TrainState, trainable_weights
 from sightline.train.optimizer import make_optimizer
 from sightline.train.pair_filter import FilteredPairs, filter_pairs, locate_errors
 from sightline.train.preference import PreferenceTask, RunningMean
-from sightline.train.processes import (
-    Processes,
-    RunWithWeights,
-    is_sharding_requested,
-    run_directly,
-    shard,
-    sharding_options,
-)
+from sightline.train.processes import RunWithWeights, is_sharding_requested, run_directly, shard, sharding_options
 from sightline.train.reference_cache import FrozenModel, PolicyWithoutAdapter, Reference, ReferenceModel, open_reference
 from sightline.train.reward_model import RewardTask
 from sightline.train.rl.config import RLConfig

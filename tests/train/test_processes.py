@@ -4,11 +4,8 @@ Tolerances are those of float32 sums in another order: losses agree to 1e-5, wei
 """
 
 import json
-import os
-import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +17,19 @@ from safetensors.torch import load_file
 
 from sightline.errors import InputError
 from sightline.models.loading import load_vlm
+from sightline.models.processes import Processes
 from sightline.records.manifest import read_manifest
 from sightline.records.rows import Pair
 from sightline.records.store import write_rows
 from sightline.train import run as train_stage
 from sightline.train.log import read_log
-from sightline.train.processes import Processes, is_sharding_requested
+from sightline.train.processes import is_sharding_requested, sum_gradients
+from tests.launching import launched
 from tests.train import worker
 from tests.train.test_run import write_pairs
 
 KINDS = ("lora", "full", "sharded", "sharded-lora")
 Row = dict[str, Any]
-
-
-def launched(count: int, command: Sequence[str], timeout: float = 240, **environ: str) -> list[str]:
-    """Run a Python module in `count` processes as `torchrun` would; returns what each wrote to stderr."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    started = []
-    for rank in range(count):
-        env = {**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank), **environ}
-        arguments = [sys.executable, "-m", *command]
-        started.append(subprocess.Popen(arguments, env=env, stderr=subprocess.PIPE, text=True))
-    try:
-        outputs = [process.communicate(timeout=timeout)[1] for process in started]
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in started] == [0] * count, "\n".join(outputs)
-    return outputs
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +110,7 @@ def test_shares_are_disjoint_and_join_in_order() -> None:
 def test_one_process_is_the_plain_case() -> None:
     alone = Processes()
     weight = torch.nn.Parameter(torch.zeros(2))
-    alone.sum_gradients([weight])
+    sum_gradients(alone, [weight])
     assert weight.grad is None and alone.share([1, 2]) == [1, 2] and alone.gather(3) == [3] and alone.is_first
     assert alone.on_first(lambda: 5) == 5
 

@@ -141,7 +141,7 @@ def test_faults_are_one_sentence_with_the_remedy(
     refused(r"no server answers at http.*start it, or correct base_url", url)
     with serving_adapters(model_dir) as (url, served):
         refused("a trained projector", url, make_policy(train_projector=True))
-        refused("source.engine.name=local", url, requested=[GenerateRequest(requests(pairs)[0].prefix, prefill="A")])
+        refused("use a model in this process", url, requested=[GenerateRequest(requests(pairs)[0].prefix, prefill="A")])
         engine = ServerBackend(vlm, ServerConfig(name="server", base_url=url), tmp_path / "rollouts")
         engine.refresh(0)
         served.adapters.clear()  # it was started again in between, and knows our adapter no longer

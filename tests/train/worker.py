@@ -11,6 +11,7 @@ from pathlib import Path
 from sightline.losses.objective import Term, make_objective
 from sightline.models.adapters import LoraSettings, add_lora, save_adapter
 from sightline.models.loading import load_vlm
+from sightline.models.processes import Processes, join_processes
 from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
 from sightline.records.store import read_rows
@@ -19,7 +20,7 @@ from sightline.train.config import OptimizerConfig
 from sightline.train.loop import StepSettings, TrainState, fit, trainable_weights
 from sightline.train.optimizer import make_optimizer
 from sightline.train.preference import PreferenceTask
-from sightline.train.processes import Processes, full_state, join_processes, shard
+from sightline.train.processes import full_state, shard
 from sightline.train.reference_cache import Reference
 from sightline.train.sources import OfflineSource
 
