@@ -14,8 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    GenerationConfig,
+)
 from transformers.utils import logging as transformers_logging
 
 from sightline.errors import InputError
@@ -91,13 +99,15 @@ def load_vlm(
     dtype: str = "float32",
     trust_remote_code: bool = False,
     cache: TensorCache | None = None,
+    weights: bool = True,
 ) -> VLM:
     """Load a checkpoint in evaluation mode with all weights frozen.
 
     `path` is a directory or, as a string, a hub id; loading a directory makes no network requests. A directory may hold
     one GGUF file of a language model instead of a checkpoint. `dtype` is one of `DTYPES`. Pickled weights and code from
     the checkpoint are refused unless `trust_remote_code`; pickled adapters always. `cache` keeps image features. A
-    composed directory (`sightline compose`) includes its adapters.
+    composed directory (`sightline compose`) includes its adapters. Without `weights` the parameters stay on the meta
+    device, for `train.sharding` to fill; buffers are as the model's class computes them.
 
     Raises:
         InputError: the directory, its config.json, its processor or the named adapter is missing; a file is damaged, a
@@ -106,7 +116,9 @@ def load_vlm(
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
     _check_source(path)
-    model, processor, family = _read(path, DTYPES[dtype], trust_remote_code)
+    if not weights and (adapter is not None or is_composed(path) or find_gguf(path) is not None):
+        raise InputError(f"{path} cannot be opened without its weights: it is composed, a GGUF file or has an adapter")
+    model, processor, family = _read(path, DTYPES[dtype], trust_remote_code, weights=weights)
     if family is None:
         log.warning(
             "%s: model type %r is not verified for packed scoring; falling back to one row at a time (slower).",
@@ -124,12 +136,23 @@ def load_vlm(
     require_finite(model, path)
     if adapter is not None:
         model = _load_adapter(model, adapter, found.adapters)
-    model = model.to(device).eval().requires_grad_(False)  # training unfreezes what it trains
+    model = model.to(device) if weights else move_buffers(model, device)
+    model = model.eval().requires_grad_(False)  # training unfreezes what it trains
     place = torch.device(device)
     return VLM(model, processor, str(path), place, DTYPES[dtype], found, family is not None, cache)
 
 
-def _read(path: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> tuple[Any, Any, ModelFamily | None]:
+def move_buffers(model: Any, device: str) -> Any:
+    """Move the buffers of a model without weights, in place."""
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = buffer.to(device)
+    return model
+
+
+def _read(
+    path: str | Path, dtype: torch.dtype, trust_remote_code: bool, *, weights: bool
+) -> tuple[Any, Any, ModelFamily | None]:
     """Load model and processor of a checkpoint or a GGUF file with Transformers, and look up the family."""
     packed = find_gguf(path)
     gguf = gguf_arguments(packed)
@@ -145,6 +168,8 @@ def _read(path: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> tupl
         processor = _load_tokenizer(path, gguf) if is_text else _load_processor(path, trust_remote_code)
         check_headers(path)
         loader: Any = AutoModelForCausalLM if is_text else AutoModelForImageTextToText
+        if not weights:
+            return _without_weights(loader, path, config, dtype, trust_remote_code), processor, family
         with wrap_errors(f"{path} has no weights that can be loaded", "; copy or download the model again"):
             model: Any = loader.from_pretrained(
                 path,
@@ -155,6 +180,16 @@ def _read(path: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> tupl
             )
             model = model if packed is None else drop_quantization(model)
     return model, processor, family
+
+
+def _without_weights(loader: Any, path: str | Path, config: Any, dtype: torch.dtype, trust_remote_code: bool) -> Any:
+    """The model of a config, as `from_pretrained` makes it, with parameters on the meta device."""
+    with init_empty_weights(include_buffers=False), wrap_errors(f"{path} has no usable config.json"):
+        model = loader.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
+    model.tie_weights()
+    with contextlib.suppress(OSError):  # a checkpoint need not have one
+        model.generation_config = GenerationConfig.from_pretrained(path)
+    return model
 
 
 def weights_hash(path: str | Path) -> str:

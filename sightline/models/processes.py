@@ -78,7 +78,10 @@ class Processes:
             if self.is_first:
                 raise errors[0]
             raise SystemExit(2)
-        return self.gather(result)[0] if of_first else result  # type: ignore[return-value]
+        if not of_first:
+            return result  # type: ignore[return-value]
+        shared = self.gather(result)[0]
+        return result if self.is_first else shared  # type: ignore[return-value]  # its own object, not a copy
 
     def side_by_side(self, folder: Path, work: Callable[[Callable[[], None]], None]) -> None:
         """`work(check)` in each process, of which each does its share for as long as it takes; collective.

@@ -87,6 +87,19 @@ def test_two_processes_save_the_weights_of_one_as_plain_files(
         assert all(weight.isfinite().all() for weight in reopened.values())
 
 
+def test_a_process_that_is_not_the_first_never_holds_the_whole_model(model_dir: Path, tmp_path: Path) -> None:
+    """Two processes: the second one peaks at its half and the largest single tensor, and keeps its half alone."""
+    launched(2, ["tests.train.worker", str(tmp_path), str(model_dir), "memory"])
+    first, second = (json.loads((tmp_path / f"memory-{rank}.json").read_text(encoding="utf-8")) for rank in range(2))
+    assert first["here"] + second["here"] == second["whole"] == first["whole"]
+    assert abs(second["here"] - second["whole"] / 2) < 0.02 * second["whole"]
+    slack = 0.15 * second["whole"]  # buffers, and padding of tensors whose rows do not divide
+    assert second["largest"] < 0.3 * second["whole"], "the bound below says something"
+    assert second["peak"] < second["here"] + 2 * second["largest"] + slack < 1.3 * second["whole"]
+    assert second["end"] < second["here"] + slack < 0.7 * second["whole"]
+    assert first["peak"] > second["whole"], "the first one reads the checkpoint"
+
+
 def load_vlm_from(directory: Path, processor: Path) -> dict[str, torch.Tensor]:
     """The weights of a saved model, opened as any tool would."""
     for name in ("processor_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
