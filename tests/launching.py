@@ -5,6 +5,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+import sightline.train
 
 
 def start(count: int, command: Sequence[str], **environ: str) -> "list[subprocess.Popen[str]]":
@@ -21,7 +24,7 @@ def start(count: int, command: Sequence[str], **environ: str) -> "list[subproces
     return started
 
 
-def launched(count: int, command: Sequence[str], timeout: float = 240, **environ: str) -> list[str]:
+def launched(count: int, command: Sequence[str], timeout: float = 900, **environ: str) -> list[str]:
     """Run a Python module in `count` processes; returns what each wrote to stderr."""
     started = start(count, command, **environ)
     try:
@@ -32,3 +35,10 @@ def launched(count: int, command: Sequence[str], timeout: float = 240, **environ
             process.wait()
     assert [process.returncode for process in started] == [0] * count, "\n".join(outputs)
     return outputs
+
+
+def accelerate(count: int) -> list[str]:
+    """`accelerate launch` of Sightline in so many processes, with the config that ships with it."""
+    config = Path(sightline.train.__file__).parent / "launch" / "ddp.yaml"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    return [*launch, "--num_processes", str(count), "-m", "sightline"]

@@ -6,7 +6,7 @@ interrupted stage resumes after its last complete batch; a complete one is skipp
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,6 +173,7 @@ def evaluate(
         stage = processes.on_first(lambda: Stage.open(out, "eval", recorded, inputs, seed))
         if not stage.done:
             seen = training_fingerprint(adapter, None if isinstance(model, GenerationServerConfig) else Path(model))
+            run = replace(run, config=recorded)
             run.finish(stage, answering, run.answer(benchmarks, answering, seen, seed))
         if processes.is_first and stage.done:
             shutil.rmtree(out / REPLIES, ignore_errors=True)
@@ -291,7 +292,8 @@ def answer_samples(
         merge()
 
     processes.on_first(prepare)
-    waiting = [sample for sample in samples if sample.id not in _answered(answers)]
+    answered = _answered(answers)
+    waiting = [sample for sample in samples if sample.id not in answered]
     count = processes.count
     task = bars.add_task(benchmark.name, total=len(samples), completed=len(samples) - len(waiting), note="")
     part = part_file(answers, processes.rank, count)
@@ -328,7 +330,14 @@ def score_samples(
         return answers_as_scored(((sample, answers.get(sample.id)) for sample in samples), config.strip_reasoning)
 
     scoring, failed = apply_judge(benchmark, answered, Judging(config.judge, log=log), folder)
-    score_directory(scoring, out, resamples=config.resamples, seed=seed, strip_reasoning=config.strip_reasoning)
+    score_directory(
+        scoring,
+        out,
+        resamples=config.resamples,
+        seed=seed,
+        strip_reasoning=config.strip_reasoning,
+        allow_missing=isinstance(config, ServedEvalConfig),
+    )
     if failed:
         log(f"{failed} judge calls failed; run the same command again to retry only these")
     return failed

@@ -107,7 +107,11 @@ class Processes:
             except _OtherFailed:
                 return  # the other one's error is raised
 
-        self.on_first(lambda: [mark.unlink() for mark in folder.glob(marks)] and None)  # of a run that was killed
+        def remove_marks() -> None:
+            for mark in folder.glob(marks):  # of a run that was killed
+                mark.unlink(missing_ok=True)
+
+        self.on_first(remove_marks)
         try:
             self.on_all(marked)
         finally:

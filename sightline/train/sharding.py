@@ -39,7 +39,11 @@ def fill(root: ShardedRoot, vlm: VLM, tensors: Mapping[str, Tensor], device: tor
     `tensors` are parameters and buffers by name, empty in the other processes. At most one whole tensor is on the
     device at a time. Tied parameters are one parameter, and stay so.
     """
-    root._apply(lambda tensor: torch.empty_like(tensor, device=device) if tensor.is_meta else tensor)
+
+    def allocate(tensor: Tensor) -> Tensor:
+        return torch.empty_like(tensor, device=device) if tensor.is_meta else tensor
+
+    root._apply(allocate)  # type: ignore[no-untyped-call]
     is_first = distributed.get_rank() == 0
     with torch.no_grad():
         for name, weight in _parameters(vlm).items():

@@ -1,7 +1,6 @@
 """Several processes of a launcher build one directory, the one that a single process builds, byte for byte."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from sightline.builders.build import BUILT, BuildPlan, build_dataset
 from sightline.builders.builder import BuildResult
 from sightline.records import append_rows, read_manifest, read_rows
 from sightline.records.parts import merge_parts, part_file
-from tests.launching import launched, start
+from tests.launching import accelerate, launched, start
 
 CONFIG = BDHSConfig(rho=0.8, tries=3, threshold=0.35, max_new_tokens=8, batch_size=8, wave=3)
 SETTINGS = [
@@ -61,7 +60,7 @@ def test_two_processes_write_what_one_writes(whole: Path, model_dir: Path, sampl
     assert (one.key, one.counts, one.dropped, one.computed) == (two.key, two.counts, two.dropped, two.computed)
     same = {name for name in one.numbers if name != "cache_hit_rate"}
     assert {name: one.numbers[name] for name in same} == {name: two.numbers[name] for name in same} and two.complete
-    assert "pairs" in first and not other
+    assert "pairs" in first and "pairs" not in other
 
 
 @pytest.mark.parametrize("processes", [1, pytest.param(3, marks=pytest.mark.slow)])
@@ -112,10 +111,9 @@ def test_an_error_in_one_process_ends_all_with_one_sentence(samples_dir: Path, t
 @pytest.mark.slow
 def test_accelerate_launch_builds_pairs(whole: Path, model_dir: Path, samples_dir: Path, tmp_path: Path) -> None:
     """The command of docs/guides/scale.md."""
-    command = ["sightline", "pairs", "bdhs", "--model", str(model_dir), "--samples", str(samples_dir), *SETTINGS]
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", *command]
-    launch += ["--set", "batch_size=8", "--out", str(tmp_path / "out")]
-    done = subprocess.run(launch, capture_output=True, text=True, check=False, timeout=400)
+    command = ["pairs", "bdhs", "--model", str(model_dir), "--samples", str(samples_dir), *SETTINGS]
+    command += ["--set", "batch_size=8", "--out", str(tmp_path / "out")]
+    done = subprocess.run([*accelerate(2), *command], capture_output=True, text=True, check=False, timeout=400)
     assert done.returncode == 0, done.stderr
     assert tree(tmp_path / "out") == tree(whole)
     assert done.stdout.count("pairs: ") == 1

@@ -11,7 +11,7 @@ from sightline.lab import BASE
 from sightline.records import append_rows, read_manifest, read_rows
 from sightline.records.parts import part_file
 from sightline.records.rows import Answer
-from tests.launching import launched
+from tests.launching import accelerate, launched
 
 CONFIG = EvalConfig(benchmarks=("lab-vqa", "lab-pope-random"), limit=4, resamples=200, max_new_tokens=6)
 SETTINGS = [
@@ -80,9 +80,8 @@ def test_one_process_takes_over_the_parts_of_three(
 @pytest.mark.slow
 def test_accelerate_launch_evaluates(whole: Path, tmp_path: Path) -> None:
     """The command of docs/guides/scale.md; the table is printed once."""
-    words = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "sightline"]
     done = subprocess.run(
-        [*words, *command(tmp_path / "out")], capture_output=True, text=True, check=False, timeout=400
+        [*accelerate(2), *command(tmp_path / "out")], capture_output=True, text=True, check=False, timeout=400
     )
     assert done.returncode == 0, done.stderr
     assert_same(tmp_path / "out", whole)
@@ -101,11 +100,8 @@ def test_two_processes_judge_as_one(tmp_path: Path) -> None:
     build_dataset(BuildPlan(BDHS, config), BASE, samples, tmp_path / "pairs")
     words = ["judge", "--pairs", str(tmp_path / "pairs"), "--model", str(BASE), "--set", "judge.name=self"]
     shown = []
-    for count in (1, 2):
-        launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(count)]
-        done = subprocess.run(
-            [*launch, "-m", "sightline", *words], capture_output=True, text=True, check=False, timeout=400
-        )
+    for launch in ([sys.executable, "-m", "sightline"], accelerate(2)):
+        done = subprocess.run([*launch, *words], capture_output=True, text=True, check=False, timeout=400)
         assert done.returncode == 0, done.stderr
         shown.append(done.stdout)
     assert shown[0] == shown[1] and "the judge prefers the chosen answer in" in shown[0]

@@ -1,6 +1,6 @@
 """Evaluations by a server in the model's place: answers and scores of the model itself, adapters, failures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -50,9 +50,9 @@ def at(url: str) -> GenerationServerConfig:
     return GenerationServerConfig(base_url=url, retries=0, concurrency=2)
 
 
-def assert_same(found: Path, own: Path) -> None:
+def assert_same(found: Path, own: Path, files: Sequence[str] = FILES) -> None:
     for name in CONFIG.benchmarks:
-        for file in FILES:
+        for file in files:
             assert (found / name / file).read_bytes() == (own / name / file).read_bytes(), file
 
 
@@ -72,7 +72,7 @@ def test_a_server_gives_the_answers_and_scores_of_the_model(
         for shard in ("0/2", "1/2")
     ]
     merge_evaluations(parts, tmp_path / "merged")
-    assert_same(tmp_path / "merged", own)
+    assert_same(tmp_path / "merged", own, FILES[:3])  # its images are the first shard's
 
 
 def test_a_server_loads_the_adapter_for_the_time_of_the_run(
