@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import sightline.train
+import sightline
 
 
 def start(count: int, command: Sequence[str], **environ: str) -> "list[subprocess.Popen[str]]":
@@ -39,6 +39,6 @@ def launched(count: int, command: Sequence[str], timeout: float = 900, **environ
 
 def accelerate(count: int) -> list[str]:
     """`accelerate launch` of Sightline in so many processes, with the config that ships with it."""
-    config = Path(sightline.train.__file__).parent / "launch" / "ddp.yaml"
+    config = Path(sightline.__file__).parent / "train" / "launch" / "ddp.yaml"
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
     return [*launch, "--num_processes", str(count), "-m", "sightline"]

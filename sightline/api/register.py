@@ -22,11 +22,11 @@ def register_loss(
     Args:
         name: the value of `loss.name` in configs.
         parameters: `losses.table.Parameter`s; each is passed by keyword.
-        needs: members of `losses.types.Need`, which decide what the function is given beside the policy's log-probs.
+        needs: members of `losses.types.Requirement`: the inputs of the function besides the policy's log-probs.
         compares: whether it learns from rejected answers.
 
     Example:
-        >>> @sl.register_loss("margin", parameters=[Parameter("beta")], needs=[Need.REFERENCE])
+        >>> @sl.register_loss("margin", parameters=[Parameter("beta")], needs=[Requirement.REFERENCE])
         ... def margin(policy, reference, *, beta):
         ...     gap = (policy.chosen - reference.chosen) - (policy.rejected - reference.rejected)
         ...     return LossOut((1 - beta * gap).clamp(min=0))

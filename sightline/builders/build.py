@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, SerializeAsAny
+from pydantic import BaseModel, Field, SerializeAsAny
 
 from sightline.builders.builder import Builder, BuildResult
 from sightline.builders.registry import BUILDERS, check_server
@@ -26,13 +26,12 @@ from sightline.endpoint import GenerationServerConfig, ServedModel, find_served_
 from sightline.errors import InputError
 from sightline.generators.server import ServerGenerator
 from sightline.models.context import RunContext
-from sightline.models.device import resolve_device
-from sightline.models.loading import load_vlm
+from sightline.models.opening import open_model, resolve_spec
 from sightline.models.processes import Processes, join_workers
-from sightline.models.tensor_cache import open_cache
+from sightline.models.spec import ModelSpec
 from sightline.models.vlm import VLM, cache_numbers
 from sightline.records import Pair, Sample, append_rows, read_rows, sorted_rows, write_rows
-from sightline.records.manifest import MANIFEST, ComputedRecords, Manifest, Stage, add_listener
+from sightline.records.manifest import MANIFEST, ComputedRecords, Manifest, Stage, StageInput, add_listener
 from sightline.records.parts import merge_parts, part_file
 
 BUILT, SCRATCH, REPLIES = "work/built.jsonl", "work/views", "work/replies"
@@ -51,7 +50,11 @@ class BuildPlan:
 
 
 def build_dataset(
-    plan: BuildPlan, model: Path | None, samples: Path, out: Path, progress: Progress | None = None
+    plan: BuildPlan,
+    model: ModelSpec | str | Path | None,
+    samples: Path,
+    out: Path,
+    progress: Progress | None = None,
 ) -> Manifest:
     """Run a builder over a samples directory or file; `progress(done, total)` is called as samples finish.
 
@@ -68,16 +71,17 @@ def build_dataset(
         raise InputError(f"pairs {builder.name} needs a model; name one with --model")
     with join_workers() as processes:
         build = _Build(plan, samples, out, processes)
+        spec = processes.on_all(lambda: None if model is None else resolve_spec(model))
         # Check rows, images, server and model before claiming the directory, so that a corrected command can reuse it.
         is_new = processes.on_first(lambda: not (out / MANIFEST).exists())
         total = processes.on_all(lambda: build.count(decode=is_new and processes.is_first))
         served = None if plan.server is None else processes.on_first(lambda: _find_server(plan.server))
-        opened = processes.on_all(lambda: _open(model)) if is_new else None
-        inputs = {"samples": samples} | ({} if model is None else {"model": model})
+        opened = processes.on_all(lambda: _open(spec)) if is_new else None
+        inputs: dict[str, StageInput] = {"samples": samples, **({} if spec is None else spec.inputs())}
         settings = _settings(plan, served)
         stage = processes.on_first(lambda: Stage.open(out, f"pairs {builder.name}", settings, inputs, plan.seed))
         if not stage.done:
-            policy = opened or processes.on_all(lambda: _open(model))
+            policy = opened or processes.on_all(lambda: _open(spec))
             server = None if served is None else build.generator(served)
             context = RunContext(build.folder, build.scratch, plan.seed, policy, server)
             build.run(context, progress, total)
@@ -188,6 +192,10 @@ def _find_server(server: GenerationServerConfig | None) -> ServedModel:
     return find_served_model(server)
 
 
+def _open(spec: ModelSpec | None) -> VLM | None:
+    return None if spec is None else open_model(spec)
+
+
 def _log(line: str) -> None:
     say(line, err=True)
 
@@ -219,9 +227,9 @@ class _BuildSettings(SparseConfig):
 
     SPARSE = frozenset({"shard", "endpoint"})
 
-    shard: tuple[int, int] | None = None
-    endpoint: ServedModel | None = None
-    config: SerializeAsAny[BaseModel]
+    shard: tuple[int, int] | None = Field(default=None, description="index of the shard, from 0, and number of shards")
+    endpoint: ServedModel | None = Field(default=None, description="the model of the server that answers")
+    config: SerializeAsAny[BaseModel] = Field(description="the builder's settings")
 
 
 def _settings(plan: BuildPlan, served: ServedModel | None) -> Config:
@@ -229,10 +237,6 @@ def _settings(plan: BuildPlan, served: ServedModel | None) -> Config:
         return plan.config
     shard = None if plan.shard == Shard() else (plan.shard.index, plan.shard.count)
     return _BuildSettings(shard=shard, endpoint=served, config=plan.config)
-
-
-def _open(model: Path | None) -> VLM | None:
-    return None if model is None else load_vlm(model, device=resolve_device("auto"), cache=open_cache())
 
 
 def _read_results(out: Path) -> Iterator[BuildResult]:

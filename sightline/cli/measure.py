@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import Field
 from rich.table import Table
 
 from sightline.cli.early import (
@@ -21,15 +22,17 @@ from sightline.cli.early import (
     check_places,
     endpoint_config,
 )
+from sightline.cli.model_options import ELSEWHERE, opens_model
 from sightline.config import MAX_SEED, Config, load_config
 from sightline.data.terminal import Screen, say
 from sightline.errors import InputError
 from sightline.evals import run
 from sightline.evals.directory import BenchmarkResult, read_evaluation
 from sightline.evals.judging.judge_client import EvalJudgeConfig
-from sightline.evals.run import Files, is_hub_id
+from sightline.evals.run import Files
 from sightline.evals.shards import merge_evaluations
 from sightline.models.processes import is_first_launched
+from sightline.models.spec import ModelSpec
 from sightline.report.formatting import interval_text, value_text
 
 eval_app = typer.Typer()
@@ -38,15 +41,17 @@ eval_app = typer.Typer()
 class EvalSettings(run.EvalConfig):
     """The keys of `--config` and `--set`: those that affect the numbers, and under `runtime` those for speed."""
 
-    runtime: run.EvalRuntime = run.EvalRuntime()
+    runtime: run.EvalRuntime = Field(
+        default=run.EvalRuntime(), description="settings that affect speed and memory, not results beyond rounding"
+    )
 
 
 @eval_app.command()
+@opens_model(required=False)
 def evaluate(  # noqa: PLR0913 - one parameter an option
     out: Annotated[Path, typer.Option(help="Directory to write: answers, scores and estimates of each benchmark.")],
-    model: Annotated[str | None, typer.Option(help="Model directory, or a hub id such as owner/name.")] = None,
+    model: ModelSpec | None = None,
     bench: Annotated[str | None, typer.Option(help="Benchmarks, comma-separated; a report quotes the first.")] = None,
-    adapter: Annotated[Path | None, typer.Option(help="PEFT adapter, such as TRAIN_DIR/adapter.")] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder of official files, and of the lab's pictures (default: OUT/data).")
     ] = None,
@@ -72,6 +77,9 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     api_key_env: KeyVariable = None,
     concurrency: Concurrency = None,
     endpoint_sets: EndpointSets = None,
+    endpoint_adapter: Annotated[
+        Path | None, typer.Option(help="PEFT adapter that the server loads for the time of the run (vLLM).")
+    ] = None,
 ) -> None:
     """Evaluate a model, or the model of a server, on benchmarks; an interrupted run resumes.
 
@@ -81,20 +89,23 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     evaluated = server if model is None else model
     if evaluated is None or (server is not None and model is not None):
         raise InputError("give either --model or --endpoint")
+    if endpoint_adapter is not None and server is None:
+        raise InputError("--endpoint-adapter is for a server; give --adapter with a model")
     given = [*(overrides or ())]
     if bench is not None:
         given.append(f"benchmarks=[{bench}]")
     options = {"limit": limit, "split": split, "shard": shard, "runtime.batch_size": batch_size}
     given += ["strip_reasoning=true"] if strip_reasoning else []
     given += [f"{key}={value}" for key, value in options.items() if value is not None]
-    settings = load_config(EvalSettings, config, given)
+    settings = load_config(EvalSettings, config, given, elsewhere=ELSEWHERE)
     eval_config = run.EvalConfig(**settings.model_dump(exclude={"runtime"}))
     if judge is not None:
         eval_config = eval_config.model_copy(update={"judge": load_config(EvalJudgeConfig, judge)})
-    place = None if model is None or is_hub_id(model) else Path(model)
-    check_places(adapter=adapter, images=images, synonyms=synonyms, model=place)
+    check_places(adapter=endpoint_adapter, images=images, synonyms=synonyms)
     files = run.Files(data, images, synonyms)
-    run.evaluate(evaluated, out, eval_config, adapter=adapter, files=files, seed=seed, runtime=settings.runtime)
+    run.evaluate(
+        evaluated, out, eval_config, adapter=endpoint_adapter, files=files, seed=seed, runtime=settings.runtime
+    )
     if not is_first_launched():
         return
     results = read_evaluation(out, eval_config.benchmarks)
@@ -138,8 +149,9 @@ probe_app = typer.Typer()
 
 
 @probe_app.command()
+@opens_model()
 def probe(
-    model: Annotated[Path, typer.Option(help="Directory of the model, with its processor.")],
+    model: ModelSpec,
     pairs: Annotated[Path, typer.Option(help="Directory of preference pairs.")],
     count: Annotated[int, typer.Option(min=1, help="Number of pairs with pictures to use.")] = 16,
 ) -> None:
@@ -149,13 +161,13 @@ def probe(
     """
     from sightline.data.preference_dataset import read_pairs
     from sightline.models.image_use import image_use, require_image_use
-    from sightline.models.loading import load_vlm
+    from sightline.models.opening import open_model
     from sightline.train.pair_filter import resolve_images
-    from sightline.train.scoring import to_scored
+    from sightline.train.scoring import make_score_request
 
-    shown = (to_scored(resolve_images(pair, pairs)) for pair in read_pairs(pairs) if pair.images)
+    shown = (make_score_request(resolve_images(pair, pairs)) for pair in read_pairs(pairs) if pair.images)
     items = list(islice(shown, count))
-    vlm = load_vlm(model)
+    vlm = open_model(model)
     found = image_use(vlm, items)
     if found is None:
         raise InputError(f"{pairs} holds no pair with a picture; choose pairs with pictures")
@@ -170,9 +182,10 @@ judge_app = typer.Typer()
 
 
 @judge_app.command()
+@opens_model(required=False, help="Model for judges that use one: a directory, a hub id, or lab.")
 def judge(
     pairs: Annotated[Path, typer.Option(help="Directory of preference pairs.")],
-    model: Annotated[Path | None, typer.Option(help="Model directory, for judges that use it.")] = None,
+    model: ModelSpec | None = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N pairs.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with the judge's config under `judge`.")] = None,
     overrides: Overrides = None,
@@ -188,18 +201,18 @@ def judge(
     from sightline.judges.accuracy import measure_accuracy
     from sightline.judges.length_control import JudgeConfig
     from sightline.models.context import RunContext
-    from sightline.models.loading import load_vlm
+    from sightline.models.opening import open_model
     from sightline.models.processes import join_workers
 
     class JudgeSettings(Config):
         judge: JudgeConfig
 
-    settings = load_config(JudgeSettings, config, overrides or ())
+    settings = load_config(JudgeSettings, config, overrides or (), elsewhere=ELSEWHERE)
     rows = list(islice(read_pairs(pairs), limit))
     folder = pairs.absolute()
     done = 0
     with join_workers() as processes, one_bar("pairs", shown=processes.is_first) as progress:
-        policy = processes.on_all(lambda: None if model is None else load_vlm(model))
+        policy = processes.on_all(lambda: None if model is None else open_model(model))
         opened = processes.on_all(lambda: settings.judge.open(RunContext(folder, folder, seed, policy)))
 
         def advance(count: int) -> None:

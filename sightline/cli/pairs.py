@@ -20,12 +20,13 @@ from sightline.cli.early import (
     check_places,
     endpoint_config,
 )
+from sightline.cli.model_options import ELSEWHERE, opens_model
 from sightline.config import MAX_SEED
 from sightline.data.terminal import say
+from sightline.models.spec import ModelSpec
 
 app = typer.Typer(no_args_is_help=True)
 
-Model = Annotated[Path | None, typer.Option(help="Directory of the model that is to be aligned.")]
 Samples = Annotated[Path, typer.Option(help="Samples directory or JSONL file, or a directory of pairs.")]
 Out = Annotated[Path, typer.Option(help="Directory to write: a dataset that `datasets` and TRL open.")]
 ConfigFile = Annotated[Path | None, typer.Option(help="YAML file of the builder's config.")]
@@ -112,10 +113,11 @@ def from_labels(
 
 
 def _command(name: str) -> Callable[..., None]:
+    @opens_model(required=False, help="The model that is to be aligned: a directory, a hub id, or lab.")
     def run(  # noqa: PLR0913 - one parameter an option
         samples: Samples,
         out: Out,
-        model: Model = None,
+        model: ModelSpec | None = None,
         config: ConfigFile = None,
         overrides: Overrides = None,
         seed: Seed = 0,
@@ -126,7 +128,7 @@ def _command(name: str) -> Callable[..., None]:
         concurrency: Concurrency = None,
         endpoint_sets: EndpointSets = None,
     ) -> None:
-        check_early(f"pairs {name}", config, overrides, model=model, samples=samples)
+        check_early(f"pairs {name}", config, overrides, samples=samples)
         server = endpoint_config(endpoint, endpoint_model, api_key_env, concurrency, endpoint_sets)
         if server is not None:
             check_server(name)
@@ -138,7 +140,7 @@ def _command(name: str) -> Callable[..., None]:
         from sightline.models.processes import is_first_launched
 
         builder = get_builder(name)
-        settings = load_config(builder.config, config, overrides or ())
+        settings = load_config(builder.config, config, overrides or (), elsewhere=ELSEWHERE)
         plan = BuildPlan(builder, settings, seed, Shard.parse(shard), server)
         with one_bar("pairs", shown=is_first_launched()) as progress:
             manifest = build_dataset(plan, model, samples, out, progress)

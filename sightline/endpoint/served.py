@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import Field
+
 from sightline.config import Config
 from sightline.config.problems import shorten
 from sightline.endpoint.config import GenerationServerConfig
@@ -11,19 +13,14 @@ _SHOWN = 5  # names of models in an error
 
 
 class ServedModel(Config):
-    """The model of a server. `requested` is the name that was asked for, null if the server's only model was taken.
+    """The model of a server, with the settings that decide its answers; the server's address does not."""
 
-    `served` is its name in the server's list, null if it is not there. `root` is what vLLM and SGLang report as the
-    place of its weights. With `max_side` (pixels), `temperature` and `seed` (whether they are sent), these decide the
-    answers, and the server's address does not.
-    """
-
-    requested: str | None
-    served: str | None
-    root: str | None = None
-    max_side: int = 4096
-    temperature: bool = True
-    seed: bool = True
+    requested: str | None = Field(description="the name that was asked for; null: the only model that is listed")
+    served: str | None = Field(description="its name in the server's list; null: it is not there")
+    root: str | None = Field(default=None, description="where its weights are, as the server reports")
+    max_side: int = Field(default=4096, description="larger pictures are scaled down to this many pixels")
+    temperature: bool = Field(default=True, description="whether a temperature is sent")
+    seed: bool = Field(default=True, description="whether seeds are sent")
 
     @property
     def name(self) -> str:

@@ -30,8 +30,9 @@ from sightline.evals.scoring import answers_as_scored, score_directory
 from sightline.evals.served import REFUSED, REPLIES, AnswerSource, ServedAnswers
 from sightline.evals.statistics import RESAMPLES
 from sightline.models.processes import Processes, join_workers
-from sightline.models.requests import FailedGeneration, GenerateRequest, Generation, Sampling, prefix_of
-from sightline.records.manifest import MANIFEST, Stage
+from sightline.models.requests import FailedGeneration, GenerateRequest, Generation, Sampling, make_prefix
+from sightline.models.spec import Dtype, ModelSpec, to_spec
+from sightline.records.manifest import MANIFEST, Stage, StageInput
 from sightline.records.parts import merge_parts, part_file
 from sightline.records.rows import Answer, Sample
 from sightline.records.store import append_rows, read_rows, write_rows
@@ -45,33 +46,40 @@ WHOLE = "0/1"
 
 
 class EvalConfig(SparseConfig):
-    """Settings that determine the metrics. `limit` keeps a benchmark's first so many images; `validation` uses the
-    images for tuning instead of the test images; `split` selects one official part; `shard` is this process's part,
-    such as 0/4; `autocast` uses bfloat16 autocast while generating; `max_new_tokens` overrides the benchmarks' limits.
-    `judge` grades the answers to benchmarks that need one; without it they stay unscored. `strip_reasoning` scores the
-    text after a model's reasoning tags; answers are stored whole.
-    """
+    """Settings of an evaluation that determine its metrics."""
 
     SPARSE = frozenset({"strip_reasoning"})
 
-    benchmarks: tuple[str, ...] = Field(min_length=1)
-    limit: int | None = Field(default=None, ge=1)
-    validation: bool = False
-    split: str | None = None
-    shard: str = WHOLE
-    dtype: str = "float32"
-    autocast: bool = False
-    resamples: int = Field(default=RESAMPLES, ge=100)
-    max_new_tokens: int | None = Field(default=None, ge=1)
-    judge: EvalJudgeConfig | None = None
-    strip_reasoning: bool = False
+    benchmarks: tuple[str, ...] = Field(min_length=1, description="names of the benchmarks")
+    limit: int | None = Field(
+        default=None, ge=1, description="use the first so many images of each benchmark; null: all"
+    )
+    validation: bool = Field(default=False, description="use the images for tuning instead of the test images")
+    split: str | None = Field(default=None, description="one official part of a benchmark; null: all parts")
+    shard: str = Field(default=WHOLE, description="this process's part of the samples, such as 0/4; 0/1: all")
+    dtype: Dtype = Field(default="auto", description="number format of the weights, as in ModelSpec")
+    autocast: bool = Field(
+        default=False, description="run the forward pass in bfloat16; faster on a GPU, with slightly different numbers"
+    )
+    resamples: int = Field(
+        default=RESAMPLES, ge=100, description="resamples of the cluster bootstrap behind each interval"
+    )
+    max_new_tokens: int | None = Field(
+        default=None, ge=1, description="token limit of an answer; null: each benchmark's own limit"
+    )
+    judge: EvalJudgeConfig | None = Field(
+        default=None, description="the judge of benchmarks that need one; null: their answers stay unscored"
+    )
+    strip_reasoning: bool = Field(
+        default=False, description="score the text after a model's reasoning tags; answers are stored whole"
+    )
 
 
 class EvalRuntime(Config):
     """Settings that affect only speed (up to rounding), so that they may change when a run resumes."""
 
-    batch_size: int = Field(default=32, ge=1)
-    device: str = "auto"
+    batch_size: int = Field(default=32, ge=1, description="answers generated together; fewer need less memory")
+    device: str = Field(default="auto", description="auto, cpu or cuda; auto: cuda if there is a GPU")
 
 
 @dataclass(frozen=True)
@@ -85,42 +93,31 @@ class Files:
     synonyms: Path | None = None
 
 
-class HubEvalConfig(EvalConfig):
-    """The config in the manifest if the model is a hub id, which has no local files to hash."""
-
-    model: str
-
-
 class ServedEvalConfig(EvalConfig):
     """The config in the manifest if a server answers."""
 
-    endpoint: ServedModel
+    endpoint: ServedModel = Field(description="the model of the server")
 
 
 def recorded_type(config: Mapping[str, Any]) -> type[EvalConfig]:
     """The class of a manifest's config."""
-    return HubEvalConfig if "model" in config else ServedEvalConfig if "endpoint" in config else EvalConfig
+    return ServedEvalConfig if "endpoint" in config else EvalConfig
 
 
 class LazyModel(AnswerSource):
-    """A model that is loaded on first use, so that a finished evaluation needs none."""
+    """A model that is opened on first use, so that a finished evaluation needs none."""
 
-    def __init__(self, path: str | Path, adapter: Path | None, config: EvalConfig, runtime: EvalRuntime) -> None:
+    def __init__(self, spec: ModelSpec, config: EvalConfig, runtime: EvalRuntime) -> None:
         super().__init__(runtime.batch_size)
-        self.path, self.adapter, self.config, self.runtime = path, adapter, config, runtime
+        self.spec, self.config, self.runtime = spec, config, runtime
         self._vlm: VLM | None = None
 
     def open(self) -> "VLM":
-        """The model, loaded once."""
+        """The model, opened once."""
         if self._vlm is None:
-            from sightline.models.device import resolve_device
-            from sightline.models.loading import load_vlm
-            from sightline.models.tensor_cache import open_cache
+            from sightline.models.opening import open_model
 
-            device = resolve_device(self.runtime.device)
-            self._vlm = load_vlm(
-                self.path, adapter=self.adapter, device=device, dtype=self.config.dtype, cache=open_cache()
-            )
+            self._vlm = open_model(self.spec)
         return self._vlm
 
     def sample(self, requests: Sequence[GenerateRequest], most_tokens: int) -> list[Generation | FailedGeneration]:
@@ -138,7 +135,7 @@ class LazyModel(AnswerSource):
 
 
 def evaluate(
-    model: str | Path | GenerationServerConfig,
+    model: ModelSpec | str | Path | GenerationServerConfig,
     out: Path,
     config: EvalConfig,
     *,
@@ -149,9 +146,9 @@ def evaluate(
 ) -> Path:
     """Answer and score every benchmark of the config in `out`; returns `out`.
 
-    `model` is a directory, a hub id or a server, `adapter` a PEFT directory, which a server loads for the time of the
-    run. `seed` affects only the resamples, since answers are greedy. Processes of a launcher share the samples; the
-    directory is that of one process. It stays unfinished while a server's answers are missing that may succeed later.
+    `adapter` is a PEFT directory, as in `model`; a server loads it for the time of the run. `seed` affects only the
+    resamples, since answers are greedy. Processes of a launcher share the samples; the directory is that of one
+    process. It stays unfinished while a server's answers are missing that may succeed later.
 
     Raises:
         InputError: a benchmark is unknown, the model cannot be loaded, or `out` holds another evaluation.
@@ -164,28 +161,23 @@ def evaluate(
             server = answering = ServedAnswers(model, out, config.max_new_tokens, adapter)
             server.served = processes.on_first(server.open)
             recorded: EvalConfig = ServedEvalConfig(**config.model_dump(), endpoint=server.served)
+            inputs: dict[str, StageInput] = {} if adapter is None else {"adapter": adapter}
+            seen = training_fingerprint(adapter)
         else:
-            answering = LazyModel(model, adapter, config, runtime or EvalRuntime())
-            recorded = HubEvalConfig(**config.model_dump(), model=str(model)) if is_hub_id(model) else config
-        inputs = _inputs(model, adapter, config, files)
+            spec, config = _settle(to_spec(model), adapter, config, runtime or EvalRuntime())
+            answering = LazyModel(spec, config, runtime or EvalRuntime())
+            recorded, inputs = config, spec.inputs(dtype=False)
+            seen = training_fingerprint(spec.adapter, spec.place)
+        inputs |= extra_inputs(config, files)
         if not processes.on_first((out / MANIFEST).exists):
             processes.on_all(answering.open)  # now, so that a model that cannot be loaded does not claim the directory
         stage = processes.on_first(lambda: Stage.open(out, "eval", recorded, inputs, seed))
         if not stage.done:
-            seen = training_fingerprint(adapter, None if isinstance(model, GenerationServerConfig) else Path(model))
             run = replace(run, config=recorded)
             run.finish(stage, answering, run.answer(benchmarks, answering, seen, seed))
         if processes.is_first and stage.done:
             shutil.rmtree(out / REPLIES, ignore_errors=True)
     return out
-
-
-def _inputs(
-    model: str | Path | GenerationServerConfig, adapter: Path | None, config: EvalConfig, files: Files
-) -> dict[str, Path]:
-    """The files that determine the result, by the name of their hash."""
-    own = {} if isinstance(model, GenerationServerConfig) or is_hub_id(model) else {"model": Path(model)}
-    return own | extra_inputs(config, files) | ({} if adapter is None else {"adapter": adapter})
 
 
 @dataclass
@@ -245,12 +237,23 @@ class _EvalRun:
         stage.finish(counts=found.counts, dropped=dropped, numbers=answering.numbers(), warnings=warnings)
 
 
-def is_hub_id(model: str | Path) -> bool:
-    """Whether a model is a hub id and not a directory."""
-    return isinstance(model, str) and model.count("/") == 1 and not Path(model).parent.exists()
+def _settle(
+    spec: ModelSpec, adapter: Path | None, config: EvalConfig, runtime: EvalRuntime
+) -> tuple[ModelSpec, EvalConfig]:
+    """The model with the adapter, device and number format of the other settings, and the config with that format."""
+    if adapter is not None and spec.adapter is not None and adapter != spec.adapter:
+        raise InputError(f"two adapters are given, {adapter} and {spec.adapter}; leave one out")
+    device = spec.device if runtime.device == "auto" else runtime.device
+    dtype = spec.dtype if config.dtype == "auto" else config.dtype
+    spec = spec.with_options({"adapter": adapter or spec.adapter, "device": device, "dtype": dtype})
+    if dtype == "auto":
+        from sightline.models.opening import resolve_spec
+
+        dtype = resolve_spec(spec).dtype
+    return spec.with_options({"dtype": dtype}), config.model_copy(update={"dtype": dtype})
 
 
-def extra_inputs(config: EvalConfig, files: Files) -> dict[str, Path]:
+def extra_inputs(config: EvalConfig, files: Files) -> dict[str, StageInput]:
     """Files that affect the metrics and belong to neither model nor benchmark, by the name of their hash."""
     prompt = None if config.judge is None else config.judge.prompt
     named = {"judge_prompt": prompt, "synonyms": files.synonyms}
@@ -345,7 +348,7 @@ def score_samples(
 
 def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: AnswerSource) -> list[Answer]:
     """The answers to a batch, without those that failed."""
-    requests = [GenerateRequest(prefix_of(sample, benchmark.folder)) for sample in batch]
+    requests = [GenerateRequest(make_prefix(sample, benchmark.folder)) for sample in batch]
     generated = model.sample(requests, benchmark.max_new_tokens)
     return [
         Answer(sample_id=s.id, cluster=s.cluster, text=g.text, tokens=g.tokens, finished=g.finished)

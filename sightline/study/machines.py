@@ -9,18 +9,25 @@ from sightline.config import Config
 
 
 class RatesSpec(Config):
-    """Approximate seconds per unit on a `device`, stated by the user, for an estimate on another machine.
+    """Approximate seconds per unit on a device, stated by the user, for an estimate on another machine."""
 
-    `row` is by builder (or `samples`, `layout`, `take`), `example` by training source (`offline`, `online`, `bdhs`,
-    `mixed`, `rl`), `answer` by benchmark; `other` is the default.
-    """
-
-    device: str
-    row: dict[str, float] = Field(default_factory=dict)
-    example: dict[str, float] = Field(default_factory=dict)
-    answer: dict[str, float] = Field(default_factory=dict)
-    prefix_tokens: int | None = Field(default=None, ge=1)
-    answer_tokens: int | None = Field(default=None, ge=1)
+    device: str = Field(description="the device that the rates hold for, as shown in the estimate")
+    row: dict[str, float] = Field(
+        default_factory=dict, description="seconds per row by builder (or samples, layout, take); `other` for the rest"
+    )
+    example: dict[str, float] = Field(
+        default_factory=dict,
+        description="seconds per training example by source (offline, online, bdhs, mixed, rl); `other` for the rest",
+    )
+    answer: dict[str, float] = Field(
+        default_factory=dict, description="seconds per answer by benchmark; `other` for the rest"
+    )
+    prefix_tokens: int | None = Field(
+        default=None, ge=1, description="mean tokens of prompt and images, for the estimate of training tokens"
+    )
+    answer_tokens: int | None = Field(
+        default=None, ge=1, description="mean tokens of an answer, for the estimate of training tokens"
+    )
 
 
 class LaunchSpec(Config):

@@ -18,17 +18,18 @@ from sightline.builders.image_corruptions import corrupt_image
 from sightline.data.samples import read_samples, samples_file
 from sightline.errors import InputError
 from sightline.losses.objective import make_objective
-from sightline.losses.types import Need
+from sightline.losses.types import Requirement
 from sightline.models.adapters import add_lora, start_from, train_fully
 from sightline.models.context import RunContext
-from sightline.models.device import resolve_device
+from sightline.models.device import resolve_device, resolve_dtype
 from sightline.models.encoding import encode_prefix
 from sightline.models.image_use import require_image_use
-from sightline.models.loading import load_vlm
+from sightline.models.opening import open_model
 from sightline.models.processes import Processes
-from sightline.models.requests import ScoreRequest, prefix_of
-from sightline.models.tensor_cache import open_cache
+from sightline.models.requests import ScoreRequest, make_prefix
+from sightline.models.spec import ModelSpec
 from sightline.models.vlm import VLM
+from sightline.records.manifest import StageInput
 from sightline.records.rows import Pair
 from sightline.train.config import TrainConfig
 from sightline.train.config.source import MixedConfig, OfflineConfig, list_streams
@@ -49,7 +50,7 @@ from sightline.train.reference_cache import (
 from sightline.train.reward_model import RewardTask
 from sightline.train.rl.config import RLConfig
 from sightline.train.rl.setup import RolloutPlan, filter_prompts, make_rollout_parts
-from sightline.train.scoring import Scoring, Weaken, to_scored
+from sightline.train.scoring import Scoring, Weaken, make_score_request
 from sightline.train.sharding import open_sharded, score_together
 from sightline.train.sources import OfflineSource, Order, Source
 from sightline.train.stream_source import StreamSource
@@ -66,7 +67,7 @@ class TrainJob:
     Corrupted images are kept under `out`.
     """
 
-    model: Path
+    model: ModelSpec
     pairs: Path | None
     out: Path
     config: TrainConfig
@@ -87,11 +88,36 @@ class TrainJob:
         return place
 
     @property
-    def inputs(self) -> dict[str, Path]:
-        """Every input by name that determines the result beside the config."""
-        named = {"model": self.model, "pairs": self.pairs, "samples": self.samples, "start": self.config.start}
+    def inputs(self) -> dict[str, StageInput]:
+        """Every input by name that determines the result beside the config, which holds the number format."""
+        named = {"pairs": self.pairs, "samples": self.samples, "start": self.config.start}
         further = {f"reference-{number}": path for number, path in enumerate(self.config.references, 1)}
-        return {name: path for name, path in named.items() if path is not None} | further
+        given = {name: path for name, path in named.items() if path is not None}
+        return self.model.inputs(dtype=False) | given | further
+
+
+def settle_format(model: ModelSpec, config: TrainConfig) -> tuple[ModelSpec, TrainConfig]:
+    """The model as it is trained, on the config's device, and the config with the number format that "auto" means here.
+
+    A model that is trained in full is float32 unless a format is set: in bfloat16 small updates are rounded away.
+
+    Raises:
+        InputError: the model has an adapter, or is quantized and trained in full; the device or the model is missing.
+    """
+    if model.adapter is not None:
+        raise InputError(
+            f"training from the adapter {model.adapter}: set start={model.adapter} to continue it, or merge it first "
+            "(sightline export model)"
+        )
+    if model.quantize != "none" and config.lora is None:
+        raise InputError(
+            f"quantize={model.quantize} freezes the weights, and lora=null trains them in full; leave one of them out"
+        )
+    device = resolve_device(model.device if config.device == "auto" else config.device)
+    dtype: str = model.dtype if config.dtype == "auto" else config.dtype
+    if dtype == "auto":
+        dtype = "float32" if config.lora is None else resolve_dtype("auto", device, model.place)
+    return model.with_options({"device": device, "dtype": dtype}), config.model_copy(update={"dtype": dtype})
 
 
 PASS_TOKENS = {"cpu": 2048, "cuda": 16384}  # more costs memory and saves no time
@@ -146,7 +172,7 @@ def prepare(job: TrainJob, data: Data, bars: Progress) -> Prepared:
         Reference(vlm, scoring, autocast=config.autocast, keep=source.repeats, frozen=each) for each in frozen
     ]
     task: Task[Pair]
-    if Need.REWARDS in objective.needs:
+    if Requirement.REWARDS in objective.needs:
         task = RewardTask(vlm, objective, lr=config.optim.head_lr, autocast=config.autocast)
     else:
         task = PreferenceTask(
@@ -176,7 +202,7 @@ def _prepare_rl(job: TrainJob, rl: RLConfig, bars: Progress) -> Prepared:
     admitted = filter_prompts(job.prompts, vlm, rl, lambda: bars.advance(bar))
     folder = samples_file(job.prompts).parent.absolute()
     shown = [sample for sample in admitted.samples if sample.images][:PROBES]
-    probes = [ScoreRequest(prefix_of(sample, folder), (sample.reference or sample.prompt,)) for sample in shown]
+    probes = [ScoreRequest(make_prefix(sample, folder), (sample.reference or sample.prompt,)) for sample in shown]
     require_image_use(vlm, probes, autocast=config.autocast)
     steps = RolloutPlan(
         prompts=config.batch_size * config.accumulation,
@@ -231,8 +257,8 @@ def _source(job: TrainJob, data: Data, vlm: VLM, scoring: Scoring) -> Source[Pai
 def _load_policy(job: TrainJob, device: str | None = None, weights: bool = True) -> VLM:
     """The policy with its trainable weights, on another device than the config's if given; `weights` as `load_vlm`."""
     config = job.config
-    place = device or resolve_device(config.device)
-    vlm = load_vlm(job.model, device=place, dtype=config.dtype, cache=open_cache(), weights=weights)
+    spec = job.model if device is None else job.model.with_options({"device": device})
+    vlm = open_model(spec, weights=weights)
     vlm = train_fully(vlm) if config.lora is None else add_lora(vlm, config.lora.settings(), seed=job.seed)
     if config.start is not None and weights:
         start_from(vlm, config.start)
@@ -241,13 +267,13 @@ def _load_policy(job: TrainJob, device: str | None = None, weights: bool = True)
     return vlm
 
 
-def _check_shardable(needs: frozenset[Need], config: TrainConfig) -> None:
+def _check_shardable(needs: frozenset[Requirement], config: TrainConfig) -> None:
     """Raise InputError if the run needs the model in one piece."""
     if not isinstance(config.source, OfflineConfig):
         raise InputError("a policy that answers its own prompts cannot be sharded; launch with ddp.yaml")
-    if Need.REWARDS in needs:
+    if Requirement.REWARDS in needs:
         raise InputError("a reward model's head is not sharded; launch with ddp.yaml")
-    if Need.MISMATCHED in needs and config.lora is not None:
+    if Requirement.MISMATCHED in needs and config.lora is not None:
         raise InputError(
             "a loss that scores other pairs' answers (kto) cannot train an adapter under FSDP; use ddp.yaml"
         )
@@ -269,11 +295,12 @@ def _score_references(
             reference.precompute(pairs)
 
 
-def _primary_reference(vlm: VLM, config: TrainConfig, needs: frozenset[Need] = frozenset()) -> FrozenModel:
+def _primary_reference(vlm: VLM, config: TrainConfig, needs: frozenset[Requirement] = frozenset()) -> FrozenModel:
     if config.lora is not None and config.start is None:
         return PolicyWithoutAdapter(vlm)
     # Before its first step, a policy that is trained in full is its own reference; other pairs' answers come later.
-    is_own = is_sharding_requested() and config.lora is None and config.start is None and Need.MISMATCHED not in needs
+    is_own = is_sharding_requested() and config.lora is None and config.start is None
+    is_own = is_own and Requirement.MISMATCHED not in needs
     return UntrainedPolicy(vlm) if is_own else ReferenceModel(vlm, Path(vlm.path), config.start)
 
 
@@ -313,9 +340,9 @@ def _filter_pairs(data: Data, vlm: VLM, scoring: Scoring, job: TrainJob, bars: P
             f"none of the {len(data.pairs)} pairs can be trained on ({reasons}); give others or raise max_length."
         )
     shown = [] if data.pairs else [sample for sample in data.samples if sample.images]
-    requests = [replace(to_scored(pair), answers=(pair.chosen,)) for pair in admitted.pairs if pair.images]
+    requests = [replace(make_score_request(pair), answers=(pair.chosen,)) for pair in admitted.pairs if pair.images]
     if not data.pairs:
-        requests = [ScoreRequest(prefix_of(sample, Path()), (sample.reference or "Yes.",)) for sample in shown]
+        requests = [ScoreRequest(make_prefix(sample, Path()), (sample.reference or "Yes.",)) for sample in shown]
     with locate_errors(shown[:MEASURED_PROMPTS], vlm, job.samples):
         require_image_use(vlm, requests[:PROBES], autocast=config.autocast)
         if offline:

@@ -54,7 +54,7 @@ def test_the_shell_takes_every_script(
     out = tmp_path / "a study's"
     first, *_ = write_scripts(plan, "tiny", out, kind)
     first = first.resolve()
-    assert first.exists() and len(list((out / "launch/pieces").glob("*.sh"))) == len(plan.pieces)
+    assert first.exists() and len(list((out / "launch/pieces").glob("*.sh"))) == len(plan.jobs)
     for script in (path for path in (out / "launch").rglob("*") if path.suffix in (".sh", ".sbatch")):
         checked = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False)
         assert checked.returncode == 0, checked.stderr
@@ -76,7 +76,7 @@ def test_a_stage_stands_on_earlier_ones(plan: StudyPlan) -> None:
     for stage in stages:
         assert all(piece.key in before for each in stage for piece in plan.before(each))
         before |= {piece.key for piece in stage}
-    assert before == set(plan.pieces)
+    assert before == set(plan.jobs)
 
 
 def test_the_environment_is_the_users(plan: StudyPlan, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_script_does_its_piece(plan: StudyPlan, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir("/")
     done = run(script)
     assert done.returncode == 0, done.stderr
-    piece = next(piece for piece in plan.pieces.values() if piece.kind == "samples")
+    piece = next(piece for piece in plan.jobs.values() if piece.kind == "samples")
     assert json.loads((tmp_path / "runs/tiny" / piece.folder / "manifest.json").read_text())["complete"]
 
 
@@ -118,7 +118,7 @@ def test_a_job_of_several_cards_gets_them(tmp_path: Path, monkeypatch: pytest.Mo
         assert not cards or (f"gres=gpu:{cards}\n" in text and f"--cpus-per-task={8 * cards}\n" in text)
     scripts = [path.read_text() for path in (launch / "pieces").glob("*.sh")]
     assert sum("sightline_on_cards 4 train " in text for text in scripts) == sum(
-        piece.kind == "train" for piece in plan.pieces.values()
+        piece.kind == "train" for piece in plan.jobs.values()
     )
     assert (launch / "ddp.yaml").exists()
     (tmp_path / "python").write_text(
@@ -153,7 +153,7 @@ def test_skypilot_runs_independent_jobs_side_by_side(tmp_path: Path, monkeypatch
     done = run(tmp_path / "out/launch/run.sh", PYTHON=str(tmp_path / "python"), GPUS="2", CUDA_VISIBLE_DEVICES="")
     lines = (tmp_path / "noted").read_text().splitlines()
     started = [line for line in lines if line.startswith("start")]
-    assert len(started) == len(plan.pieces)
+    assert len(started) == len(plan.jobs)
     assert ("failed: " in done.stderr) == (done.returncode == 1) == any(" --seed 1 " in line for line in started)
     trained = [line.split()[1] for line in started if " train " in line]
     assert set(trained) == {"0", "1"} and len(trained) > 1

@@ -45,17 +45,17 @@ def test_the_models_server_answers_for_it_wherever_answers_are_enough(tmp_path: 
     assert sets == ["model=served", "concurrency=4"]
     base, arm = of_kind(jobs, "eval")
     assert all("--endpoint" in command_words(job) and "--model" not in command_words(job) for job in (base, arm))
-    assert "--adapter" in command_words(arm) and "--adapter" not in command_words(base)
+    assert "--endpoint-adapter" in command_words(arm) and "--endpoint-adapter" not in command_words(base)
     (training,) = of_kind(jobs, "train")
     assert "--model" in command_words(training) and training.piece.server is None
     assert parse_plan(plan_text(plan)) == plan
     own = planned(models={"small": {"path": "lab"}})
-    assert not own.pieces.keys() & {pairs.piece.key, base.piece.key, arm.piece.key}
+    assert not own.jobs.keys() & {pairs.piece.key, base.piece.key, arm.piece.key}
 
 
 def test_the_address_decides_no_key_and_the_model_does() -> None:
     def keys(**changes: Any) -> set[str]:
-        return set(planned(models={"small": {"path": "lab", "endpoint": {**SERVER, **changes}}}).pieces)
+        return set(planned(models={"small": {"path": "lab", "endpoint": {**SERVER, **changes}}}).jobs)
 
     assert keys() == keys(base_url="http://other:1/v1", concurrency=9, timeout=5) != keys(model="another")
 
@@ -91,9 +91,8 @@ def test_a_job_asks_its_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (pairs,) = of_kind(jobs, "pairs")
     with pytest.raises(InputError):  # the scenes are not drawn, or nobody serves: whichever comes first
         execute_job(pairs)
-    asked: list[object] = []
+    asked: list[tuple[Any, Any]] = []
     monkeypatch.setattr("sightline.evals.run.evaluate", lambda model, out, config, **_: asked.append((model, config)))
     with pytest.raises(InputError):  # no manifest was written
         execute_job(of_kind(jobs, "eval")[0])
-    ((model, config),) = asked  # type: ignore[misc]
-    assert model == GenerationServerConfig.model_validate(SERVER) and not hasattr(config, "endpoint")
+    assert asked[0][0] == GenerationServerConfig.model_validate(SERVER) and not hasattr(asked[0][1], "endpoint")

@@ -62,7 +62,7 @@ def measure_opening(folder: Path, model: Path) -> None:
             peak = max(peak, live_bytes() - before)
             return distribute_tensor(*arguments)
 
-        sharding.distribute_tensor = measured  # type: ignore[assignment]
+        sharding.distribute_tensor = measured  # type: ignore[attr-defined, assignment]
         vlm, _ = open_sharded(lambda _, weights: policy_of(model, "sharded", weights), processes)
         weights = list(vlm.model.parameters())
         numbers = {
