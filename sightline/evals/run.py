@@ -164,9 +164,10 @@ def evaluate(
             inputs: dict[str, StageInput] = {} if adapter is None else {"adapter": adapter}
             seen = training_fingerprint(adapter)
         else:
-            spec, config = _settle(to_spec(model), adapter, config, runtime or EvalRuntime())
-            answering = LazyModel(spec, config, runtime or EvalRuntime())
-            recorded, inputs = config, spec.inputs(dtype=False)
+            speed, given = runtime or EvalRuntime(), to_spec(model)
+            spec, recorded = processes.on_all(lambda: _settle(given, adapter, config, speed))
+            answering = LazyModel(spec, recorded, speed)
+            inputs = spec.inputs(dtype=False)
             seen = training_fingerprint(spec.adapter, spec.place)
         inputs |= extra_inputs(config, files)
         if not processes.on_first((out / MANIFEST).exists):
@@ -209,7 +210,7 @@ class _EvalRun:
     ) -> _Progress:
         """Answer and score the benchmarks; collective."""
         found, shard, processes = _Progress(), Shard.parse(self.config.shard), self.processes
-        with open_bars(shown=processes.is_first) as bars, answering.ready(is_first=processes.is_first):
+        with open_bars(shown=processes.is_first) as bars, answering.ready(processes):
             log = partial(bars.console.print, markup=False, highlight=False, soft_wrap=True)
             for benchmark in benchmarks:
                 # The first process reads them, and draws the images that do not exist yet.

@@ -6,11 +6,13 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sightline.endpoint import GenerationServerConfig, ServedModel, find_served_model, load_adapter, unload_adapter
+from sightline.errors import InputError
 from sightline.generators.server import ServerCosts, ServerGenerator
+from sightline.models.processes import Processes
 from sightline.models.requests import FailedGeneration, GenerateRequest, Generation, Sampling
 
 REPLIES = "replies"
@@ -43,8 +45,8 @@ class AnswerSource(ABC):
         """Numbers for the manifest."""
 
     @contextmanager
-    def ready(self, *, is_first: bool) -> Iterator[None]:  # noqa: ARG002 - for those that prepare something
-        """Context in which answers are sampled; what is prepared once is prepared by the first process."""
+    def ready(self, processes: Processes) -> Iterator[None]:  # noqa: ARG002 - for those that prepare something
+        """Context in which answers are sampled; collective."""
         yield
 
     def announce(self, expected: int) -> None:  # noqa: B027 - an open model costs nothing
@@ -74,17 +76,20 @@ class ServedAnswers(AnswerSource):
         return self.served
 
     @contextmanager
-    def ready(self, *, is_first: bool) -> Iterator[None]:
-        """Context in which the server has the adapter, if there is one."""
-        if self._adapter is None or not is_first:
+    def ready(self, processes: Processes) -> Iterator[None]:
+        """Context in which the server has the adapter, if there is one, which the first process has it load."""
+        adapter = self._adapter
+        if adapter is None:
             yield
             return
         client = self._server.client(self._name, temperature=0.0, max_tokens=1, cache=False)
-        load_adapter(client, self._name, self._adapter)
+        processes.on_first(lambda: load_adapter(client, self._name, adapter))
         try:
             yield
         finally:
-            unload_adapter(client, self._name)
+            if processes.is_first:
+                with suppress(InputError):  # a server that is gone has no adapter
+                    unload_adapter(client, self._name)
 
     def announce(self, expected: int) -> None:
         if expected:
