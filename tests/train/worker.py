@@ -43,7 +43,7 @@ def policy_of(model: Path, kind: str, weights: bool = True) -> VLM:
 
 
 def live_bytes() -> int:
-    """The bytes of all tensors of this process that have memory, each storage once."""
+    """The bytes of all tensors of this process since `gc.freeze` that have memory, each storage once."""
     found: dict[int, int] = {}
     for each in gc.get_objects():
         if issubclass(type(each), torch.Tensor) and type(each).__name__ != "DTensor" and not each.is_meta:
@@ -55,11 +55,13 @@ def live_bytes() -> int:
 def measure_opening(folder: Path, model: Path) -> None:
     """Open a model to train in full, sharded; write the bytes of its parameters: whole, here, and at the peak."""
     with join_processes("cpu") as processes:
-        before, peak = live_bytes(), 0
+        gc.collect()
+        gc.freeze()  # the modules' objects are many, and none is a weight
+        peak = 0
 
         def measured(*arguments: Any) -> Any:
             nonlocal peak
-            peak = max(peak, live_bytes() - before)
+            peak = max(peak, live_bytes())
             return distribute_tensor(*arguments)
 
         sharding.distribute_tensor = measured  # type: ignore[attr-defined, assignment]
@@ -70,7 +72,7 @@ def measure_opening(folder: Path, model: Path) -> None:
             "largest": max(weight.numel() * weight.element_size() for weight in weights),
             "here": sum(weight.to_local().numel() * weight.element_size() for weight in weights),
             "peak": peak,
-            "end": live_bytes() - before,
+            "end": live_bytes(),
         }
         (folder / f"memory-{processes.rank}.json").write_text(json.dumps(numbers), encoding="utf-8")
 
