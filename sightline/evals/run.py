@@ -27,7 +27,7 @@ from sightline.evals.judging.judge_client import EvalJudgeConfig, Log
 from sightline.evals.judging.judged_scoring import Judging, apply_judge
 from sightline.evals.registry import get_benchmark
 from sightline.evals.scoring import answers_as_scored, score_directory
-from sightline.evals.served import REFUSED, REPLIES, AnswerSource, ServedAnswers
+from sightline.evals.served import REFUSED, REPLIES, Answerer, ServedAnswers
 from sightline.evals.statistics import RESAMPLES
 from sightline.models.processes import Processes, join_workers
 from sightline.models.requests import FailedGeneration, GenerateRequest, Generation, Sampling, make_prefix
@@ -104,7 +104,7 @@ def recorded_type(config: Mapping[str, Any]) -> type[EvalConfig]:
     return ServedEvalConfig if "endpoint" in config else EvalConfig
 
 
-class LazyModel(AnswerSource):
+class LazyModel(Answerer):
     """A model that is opened on first use, so that a finished evaluation needs none."""
 
     def __init__(self, spec: ModelSpec, config: EvalConfig, runtime: EvalRuntime) -> None:
@@ -156,7 +156,7 @@ def evaluate(
     with join_workers() as processes:
         run = _EvalRun(out, config, files, processes)
         benchmarks = processes.on_all(run.benchmarks)
-        answering: AnswerSource
+        answering: Answerer
         if isinstance(model, GenerationServerConfig):
             server = answering = ServedAnswers(model, out, config.max_new_tokens, adapter)
             server.served = processes.on_first(server.open)
@@ -206,7 +206,7 @@ class _EvalRun:
         return [get_benchmark(name, options) for name in self.config.benchmarks]
 
     def answer(
-        self, benchmarks: Sequence[Benchmark], answering: AnswerSource, seen: Fingerprint | None, seed: int
+        self, benchmarks: Sequence[Benchmark], answering: Answerer, seen: Fingerprint | None, seed: int
     ) -> _Progress:
         """Answer and score the benchmarks; collective."""
         found, shard, processes = _Progress(), Shard.parse(self.config.shard), self.processes
@@ -229,7 +229,7 @@ class _EvalRun:
             answering.report(processes.gather(answering.costs))
         return found
 
-    def finish(self, stage: Stage, answering: AnswerSource, found: _Progress) -> None:
+    def finish(self, stage: Stage, answering: Answerer, found: _Progress) -> None:
         """Finish the stage, unless the same command would retry something: failed calls of a judge or a server."""
         if not self.processes.is_first or found.unjudged or answering.costs.unfinished:
             return
@@ -277,7 +277,7 @@ def answer_samples(
     benchmark: Benchmark,
     samples: Sequence[Sample],
     out: Path,
-    model: AnswerSource,
+    model: Answerer,
     bars: Progress,
     processes: Processes = Processes(),  # noqa: B008 - frozen
 ) -> int:
@@ -347,7 +347,7 @@ def score_samples(
     return failed
 
 
-def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: AnswerSource) -> list[Answer]:
+def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: Answerer) -> list[Answer]:
     """The answers to a batch, without those that failed."""
     requests = [GenerateRequest(make_prefix(sample, benchmark.folder)) for sample in batch]
     generated = model.sample(requests, benchmark.max_new_tokens)

@@ -20,7 +20,7 @@ REFUSED = "the server refuses to answer"
 _ROUNDS = 4  # of the server's concurrency between two writes
 
 
-class AnswerSource(ABC):
+class Answerer(ABC):
     """An open model, or a server. `batch_size` is the number of answers between two writes, `log` receives costs."""
 
     def __init__(self, batch_size: int) -> None:
@@ -56,7 +56,7 @@ class AnswerSource(ABC):
         """Log what all processes spent, if they spent something, and keep the sum in `costs`."""
 
 
-class ServedAnswers(AnswerSource):
+class ServedAnswers(Answerer):
     """A model of a server, with an adapter that the server loads for the time of the run.
 
     Replies are kept in `out` until the evaluation is finished. `max_new_tokens` replaces the benchmarks' limits.

@@ -274,12 +274,12 @@ def _built_command(job: JobContext) -> list[str]:
     settings = job.settings()
     builder = settings["builder"]
     words = ["pairs", builder]
-    words += _asked_words(job) if get_entry(builder).needs_model else []
+    words += _answering_words(job) if get_entry(builder).needs_model else []
     words += ["--seed", str(job.piece.seed), "--samples", str(job.inputs["samples"])]
     return words + _sets(settings["config"])
 
 
-def _asked_words(job: JobContext) -> list[str]:
+def _answering_words(job: JobContext) -> list[str]:
     """The options of the model, or of the server that answers for it."""
     server = job.piece.server
     if server is None:
@@ -300,7 +300,7 @@ def _eval_command(job: JobContext) -> list[str]:
     settings, places = job.settings(), job.places
     for key in ("open", "endpoint"):
         settings.pop(key, None)
-    words = ["eval", *_asked_words(job), "--bench", ",".join(settings.pop("benchmarks"))]
+    words = ["eval", *_answering_words(job), "--bench", ",".join(settings.pop("benchmarks"))]
     adapter = "--adapter" if job.piece.server is None else "--endpoint-adapter"
     words += [adapter, str(job.adapter)] if job.adapter is not None else []
     words += ["--data", str(job.data), "--batch-size", str(places.batch_size)]
