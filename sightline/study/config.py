@@ -17,7 +17,7 @@ from sightline.data.terminal import visible
 from sightline.endpoint import GenerationServerConfig
 from sightline.models.spec import ModelOptions
 from sightline.study.claims import ClaimSpec
-from sightline.study.datasets import PackageSpec, PairsSpec, SamplesSpec, StudySettings, merged
+from sightline.study.datasets import OverridingKeys, PackageSpec, PairsSpec, SamplesSpec, StudySettings, merged
 from sightline.study.machines import LaunchSpec, RatesSpec
 
 #: The model that ships with Sightline.
@@ -53,7 +53,7 @@ class ArmSpec(Config):
         default=None,
         description="a file that replaces the study's `train` section, for arms of another kind, such as RL",
     )
-    set: dict[str, Any] = Field(default_factory=dict, description="keys of the training config that differ in this arm")
+    set: OverridingKeys = Field(default_factory=dict, description="keys of the training config that differ in this arm")
     measured: bool = Field(
         default=True, description="evaluate this arm; false for an arm that others use, such as a reward model"
     )
@@ -78,7 +78,7 @@ class StudyModel(Config):
         default=None, description="branch, tag or commit of the hub model; null: the current main branch"
     )
     package: PackageSpec | None = Field(default=None, description="Python package that contains the model")
-    set: dict[str, Any] = Field(
+    set: OverridingKeys = Field(
         default_factory=dict,
         description="keys of the training config to override for this model, such as LoRA's targets",
     )
@@ -134,6 +134,9 @@ class EvaluateSpec(Config):
     judge: dict[str, Any] | None = Field(
         default=None, description="the judge of open answers, as for `sightline eval --judge`; null: they stay unscored"
     )
+    strip_reasoning: bool = Field(
+        default=False, description="score the text after a model's reasoning tags; answers are stored whole"
+    )
     endpoint: GenerationServerConfig | None = Field(default=None, description="server that answers for the model")
 
     def settings(self) -> dict[str, Any]:
@@ -141,7 +144,7 @@ class EvaluateSpec(Config):
         always = self.model_dump(mode="json", include={"benchmarks", "limit", "validation", "autocast"})
         # Later keys enter a job's key only if they are set, so that older results still match.
         if_set = self.model_dump(mode="json", include={"dtype", "max_new_tokens", "judge"}, exclude_none=True)
-        return always | if_set
+        return always | if_set | ({"strip_reasoning": True} if self.strip_reasoning else {})
 
 
 class StudyConfig(Config):
