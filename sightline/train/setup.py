@@ -38,7 +38,7 @@ from sightline.train.loop import TrainState, trainable_weights
 from sightline.train.optimizer import make_optimizer
 from sightline.train.pair_filter import FilteredPairs, filter_pairs, locate_errors
 from sightline.train.preference import PreferenceTask, RunningMean
-from sightline.train.processes import RunWithWeights, is_sharding_requested, run_directly
+from sightline.train.processes import RunWithWeights, ShardedRoot, is_sharding_requested, run_directly
 from sightline.train.reference_cache import (
     FrozenModel,
     PolicyWithoutAdapter,
@@ -51,7 +51,7 @@ from sightline.train.reward_model import RewardTask
 from sightline.train.rl.config import RLConfig
 from sightline.train.rl.setup import RolloutPlan, filter_prompts, make_rollout_parts
 from sightline.train.scoring import Scoring, Weaken, make_score_request
-from sightline.train.sharding import open_sharded, score_together
+from sightline.train.sharding import open_sharded, reshard, score_together
 from sightline.train.sources import OfflineSource, Order, Source
 from sightline.train.stream_source import StreamSource
 from sightline.train.streams import SharedStream, make_stream
@@ -184,8 +184,9 @@ def prepare(job: TrainJob, data: Data, bars: Progress) -> Prepared:
             shift=RunningMean(config.shift_momentum),
             slice_size=config.batch_size,
         )
-    if run_with_weights is not run_directly:
+    if isinstance(run_with_weights, ShardedRoot):
         _score_references(references, admitted.pairs, job, run_with_weights)
+        reshard(run_with_weights)
     state = _state(vlm, source, task, job, run_with_weights)
     if config.validation is not None:
         state.validation = Validation(held, config.validation, config.batch_size)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from sightline.models.processes import Processes
@@ -59,6 +60,16 @@ def fill(root: ShardedRoot, vlm: VLM, tensors: Mapping[str, Tensor], device: tor
             if is_first:
                 buffer.copy_(tensors[name])
             distributed.broadcast(buffer, 0)
+
+
+def reshard(root: ShardedRoot) -> None:
+    """Free the weights that a pass without a backward pass left gathered: those of the root, or of all layers.
+
+    An optimizer that took the model's weights in between would train gathered copies.
+    """
+    for module in root.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def score_together(

@@ -28,7 +28,7 @@ from sightline.train.optimizer import make_optimizer
 from sightline.train.preference import PreferenceTask
 from sightline.train.processes import full_state
 from sightline.train.reference_cache import Reference
-from sightline.train.sharding import open_sharded, score_together
+from sightline.train.sharding import open_sharded, reshard, score_together
 from sightline.train.sources import OfflineSource
 
 STEPS, STOP = 4, 2  # a run of four steps, stopped after two and gone on from its checkpoint
@@ -95,6 +95,7 @@ def state_of(model: Path, kind: str, pairs: list[Pair], processes: Processes) ->
             reference(pairs)
         else:
             score_together(reference, pairs, processes, root)
+            reshard(root)
     optimizer = make_optimizer(trainable_weights(vlm, task), OptimizerConfig(lr=0.003, weight_decay=0.01))
     state = TrainState(vlm, optimizer, source, task, processes=processes)
     if root is not None:
