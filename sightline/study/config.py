@@ -15,6 +15,7 @@ from sightline.config import Config, Seed
 from sightline.data.hub import HUB_NAME, PACKAGE
 from sightline.recipes.matching.steps import STEPS
 from sightline.study.claims import ClaimSpec
+from sightline.study.headline import HeadlineSpec
 from sightline.study.names import check_names, refuse_cycle
 
 #: The model that ships with Sightline.
@@ -261,7 +262,8 @@ class StudyConfig(Config):
     """A study. `axes` adds an arm for every combination of levels, named `level+level`; `arms` adds single arms.
 
     `models` repeats every arm for each model, named `model/arm`; `model` is the short form for one. `baseline` is the
-    arm that the others of the same model are compared with (default: the untrained model).
+    arm that the others of the same model are compared with (default: the untrained model). `headline` declares the
+    contrasts that the report opens with.
     """
 
     about: str = ""
@@ -279,6 +281,7 @@ class StudyConfig(Config):
     rates: RatesSpec | None = None
     evaluate: EvaluateSpec
     claims: tuple[ClaimSpec, ...] = ()
+    headline: HeadlineSpec | None = None
 
     @model_validator(mode="after")
     def _names_are_plain(self) -> "StudyConfig":
@@ -335,11 +338,15 @@ class StudyConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _claims_are_about_arms(self) -> "StudyConfig":
+    def _claims_and_headline_are_about_arms(self) -> "StudyConfig":
         for claim in self.claims:
             for arm_name in (claim.arm, claim.against):
                 _known(arm_name, {**self.all_arms(), BASE: None}, f"the claim {claim.says!r}")
             _known(claim.benchmark, dict.fromkeys(self.evaluate.benchmarks), f"the benchmark of claim {claim.says!r}")
+        if self.headline is not None:
+            for arm_name in self.headline.arms:
+                _known(arm_name, {**self.all_arms(), BASE: None}, "headline")
+            _known(self.headline.benchmark, dict.fromkeys(self.evaluate.benchmarks), "headline.benchmark")
         return self
 
     def all_models(self) -> dict[str, ModelSpec]:
