@@ -22,6 +22,7 @@ from pathlib import Path
 from sightline.errors import InputError
 from sightline.records.store import read_json
 from sightline.report.formatting import MINUS, NARROW, difference_text, interval_text, p_text, value_text
+from sightline.study.report.headlines import contrast_sentences, headline_sentence
 from sightline.study.report.published import PublishedResults
 from sightline.study.report.words import name, starred
 from sightline.study.results import ArmFinding
@@ -78,26 +79,27 @@ def table_part(results: PublishedResults, metrics: str, link: str) -> str:
     base = [found for found in results.findings if found.difference is None]
     heads = [_head(column[0], base) for column in columns]
     rows = [[f"`{arm}`", *(_cell(by_key.get((arm, key))) for key in keys)] for arm in arms]
-    images = max(found.images for found in results.findings)
+    images = sorted({found.images for column in columns for found in column})
+    points = " in points" if all(column[0].unit == "share" for column in columns) else ""
     caption = (
-        f"Differences to {name(results.baseline)} on {images:,} images of each kind, in points where shares are"
-        f" compared, with 95 % intervals over images and {_seeds(results)}; a star where Holm's correction over all"
-        f" differences of the study leaves p below 5 %. Every number is in [`{Path(link).name}`]({link})"
-        f"{_revisions(results)}."
+        f"Differences to {name(results.baseline)}{points}, with 95 % intervals over"
+        f" {' to '.join(f'{count:,}' for count in (images[0], images[-1])[len(images) == 1 :])} images and"
+        f" {_seeds(results)}; a star: p below 5 % by Holm over all differences of the study"
+        f" ([numbers]({link}){_revisions(results)})."
     )
     return f"{_wrapped(caption)}\n{_table(['arm', *heads], rows)}"
 
 
 def headline_part(results: PublishedResults, _: str, __: str) -> str:
     """The headline in bold."""
-    return _wrapped(f"**{results.headline}**")
+    return _wrapped(f"**{headline_sentence(results)}**")
 
 
 def contrasts_part(results: PublishedResults, _: str, __: str) -> str:
     """The sentences with the numbers of the contrasts, as a list."""
     return "".join(
         textwrap.fill(f"- {_plain(sentence)}", WIDTH, subsequent_indent="  ", break_on_hyphens=False) + "\n"
-        for sentence in results.sentences
+        for sentence in contrast_sentences(results)
     )
 
 
@@ -143,7 +145,9 @@ def _seeds(results: PublishedResults) -> str:
 
 
 def _revisions(results: PublishedResults) -> str:
-    return f" (code revision {', '.join(each[:7] for each in results.revisions)})" if results.revisions else ""
+    """The revisions that made the numbers; `-dirty` is a working tree with changes."""
+    short = [each[:7] + each[40:] for each in results.revisions]
+    return f", revision {', '.join(short)}" if short else ""
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

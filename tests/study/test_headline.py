@@ -83,7 +83,7 @@ def contrast(method: MetricDifference, alternative: MetricDifference, difference
 def test_sentences_say_who_helps_and_what_is_enough() -> None:
     better, noise, worse = side(-0.1, "better"), side(-0.01, "within noise"), side(0.1, "worse")
     for sides, expected in (
-        ((side(-0.1, "better"), side(-0.034, "better"), side(-0.066, "better")), "A helps, and B has only 34.0"),
+        ((side(-0.1, "better"), side(-0.034, "better"), side(-0.066, "better")), "A helps, and B has only about 34 %"),
         ((better, noise, better), "A helps, and B is not shown to."),
         ((better, worse, better), "A helps, and B makes it worse."),
         ((better, better, noise), "A and B both help, and no difference between them is shown, so B may be enough."),

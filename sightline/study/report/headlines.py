@@ -1,20 +1,31 @@
 """Sentences of a study's headline: what each contrast means for a user, and its numbers. Nothing is computed here."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from sightline.evals.comparison import MetricDifference
-from sightline.report.formatting import difference_text, interval_text, p_text, value_text
+from sightline.report.formatting import difference_text, interval_text, p_text
 from sightline.study.headline import ContrastFinding
 from sightline.study.report.words import listed, name
-from sightline.study.results import Outcome
 
 
-def headline_sentence(outcome: Outcome) -> str:
+class WithContrasts(Protocol):
+    """A study's outcome, or what was published of it."""
+
+    @property
+    def baseline(self) -> str: ...
+    @property
+    def seeds(self) -> tuple[int, ...]: ...
+    @property
+    def contrasts(self) -> tuple[ContrastFinding, ...]: ...
+
+
+def headline_sentence(outcome: WithContrasts) -> str:
     """What the contrasts mean, one sentence each; empty for a study that declares none."""
     return " ".join(f"{found.title}, {_meaning(found, outcome.baseline)}." for found in outcome.contrasts)
 
 
-def contrast_sentences(outcome: Outcome) -> list[str]:
+def contrast_sentences(outcome: WithContrasts) -> list[str]:
     """The numbers behind the headline: what was measured, then the differences and intervals of each contrast."""
     done = [found for found in outcome.contrasts if found.difference is not None]
     if not done:
@@ -26,7 +37,7 @@ def _meaning(found: ContrastFinding, baseline: str) -> str:
     arm, against = found.arm_label, found.against_label
     match found.meaning:
         case "method" if found.ratio is not None:
-            return f"{arm} helps, and {against} has only {value_text(found.ratio, 'share')} of its effect"
+            return f"{arm} helps, and {against} has only about {100 * found.ratio:.0f} % of its effect"
         case "method":
             return f"{arm} helps, and {against} {_helps_not(found.alternative)}"
         case "alternative":
@@ -53,7 +64,7 @@ def _helps_not(side: MetricDifference | None) -> str:
     return "makes it worse" if side is not None and side.verdict == "worse" else "is not shown to"
 
 
-def _measure(outcome: Outcome, done: Sequence[ContrastFinding]) -> str:
+def _measure(outcome: WithContrasts, done: Sequence[ContrastFinding]) -> str:
     """The metric, the size of the evaluation, and what the baseline has."""
     first = done[0]
     assert first.method is not None

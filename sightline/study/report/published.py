@@ -10,7 +10,6 @@ from sightline.records.store import write_json
 from sightline.study.claims import ClaimFinding
 from sightline.study.headline import ContrastFinding
 from sightline.study.plan import StudyPlan
-from sightline.study.report.headlines import contrast_sentences, headline_sentence
 from sightline.study.report.ingredients import manifests, revisions
 from sightline.study.report.words import primary_metrics
 from sightline.study.results import ArmFinding, load_evidence, outcome
@@ -28,8 +27,6 @@ class PublishedResults(Row):
     baseline: str
     seeds: tuple[int, ...]
     revisions: tuple[str, ...]
-    headline: str
-    sentences: tuple[str, ...]
     findings: tuple[ArmFinding, ...]
     contrasts: tuple[ContrastFinding, ...]
     claims: tuple[ClaimFinding, ...]
@@ -69,8 +66,6 @@ def export_study(
         baseline=found.baseline,
         seeds=found.seeds,
         revisions=tuple(revisions(manifests(evidence))),
-        headline=headline_sentence(found),
-        sentences=tuple(contrast_sentences(found)),
         findings=tuple(each for each in found.findings if (each.benchmark, each.metric) in chosen),
         contrasts=found.contrasts,
         claims=found.claims,
