@@ -18,6 +18,7 @@ from sightline.endpoint import GenerationServerConfig
 from sightline.models.spec import ModelOptions
 from sightline.study.claims import ClaimSpec
 from sightline.study.datasets import OverridingKeys, PackageSpec, PairsSpec, SamplesSpec, StudySettings, merged
+from sightline.study.headline import HeadlineSpec
 from sightline.study.machines import LaunchSpec, RatesSpec
 
 #: The model that ships with Sightline.
@@ -181,6 +182,9 @@ class StudyConfig(Config):
     claims: tuple[ClaimSpec, ...] = Field(
         default=(), description="published results to test with the study's evaluations"
     )
+    headline: HeadlineSpec | None = Field(
+        default=None, description="the contrasts that the report opens with; null: none"
+    )
     launch: LaunchSpec = Field(default=LaunchSpec(), description="GPUs of a job, for the scripts of `--launch`")
 
     @model_validator(mode="after")
@@ -242,13 +246,17 @@ class StudyConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _claims_are_about_arms(self) -> "StudyConfig":
+    def _claims_and_headline_are_about_arms(self) -> "StudyConfig":
         for claim in self.claims:
             for arm_name in (claim.arm, claim.against):
                 _require_known(arm_name, {**self.all_arms(), BASE: None}, f"the claim {claim.says!r}")
             _require_known(
                 claim.benchmark, dict.fromkeys(self.evaluate.benchmarks), f"the benchmark of claim {claim.says!r}"
             )
+        if self.headline is not None:
+            for arm_name in self.headline.arms:
+                _require_known(arm_name, {**self.all_arms(), BASE: None}, "headline")
+            _require_known(self.headline.benchmark, dict.fromkeys(self.evaluate.benchmarks), "headline.benchmark")
         return self
 
     def all_models(self) -> dict[str, StudyModel]:
