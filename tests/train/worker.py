@@ -27,7 +27,7 @@ from sightline.train.loop import StepSettings, TrainState, fit, trainable_weight
 from sightline.train.optimizer import make_optimizer
 from sightline.train.preference import PreferenceTask
 from sightline.train.processes import full_state
-from sightline.train.reference_cache import Reference
+from sightline.train.reference_cache import Reference, UntrainedPolicy
 from sightline.train.sharding import open_sharded, reshard, score_together
 from sightline.train.sources import OfflineSource
 
@@ -90,12 +90,16 @@ def state_of(model: Path, kind: str, pairs: list[Pair], processes: Processes) ->
     reference = Reference(vlm, autocast=False, keep=True)
     task = PreferenceTask(vlm, objective, reference, autocast=False)
     source = OfflineSource(pairs, pairs_per_step=5, seed=0, max_steps=STEPS)
-    if kind.endswith("lora"):
-        if root is None:
-            reference(pairs)
-        else:
-            score_together(reference, pairs, processes, root)
-            reshard(root)
+    if root is not None:  # also where the loss asks for no reference: a pass before the optimizer takes the weights
+        policy = (
+            reference
+            if kind.endswith("lora")
+            else Reference(vlm, autocast=False, keep=True, frozen=UntrainedPolicy(vlm))
+        )
+        score_together(policy, pairs, processes, root)
+        reshard(root)
+    elif kind.endswith("lora"):
+        reference(pairs)
     optimizer = make_optimizer(trainable_weights(vlm, task), OptimizerConfig(lr=0.003, weight_decay=0.01))
     state = TrainState(vlm, optimizer, source, task, processes=processes)
     if root is not None:
