@@ -87,10 +87,10 @@ def scenes(place: Path) -> list[GenerateRequest]:
 
 
 def plain(generations: Sequence[object]) -> list[tuple[str, int, bool]]:
-    """Texts, numbers of tokens, and whether they ended; vLLM keeps the space that a tokenizer puts before a text."""
+    """Texts, numbers of tokens, and whether they ended."""
     found = [generation for generation in generations if isinstance(generation, Generation)]
     assert len(found) == len(generations), "no call failed"
-    return [(generation.text.strip(), generation.tokens, generation.finished) for generation in found]
+    return [(generation.text, generation.tokens, generation.finished) for generation in found]
 
 
 def test_a_policy_answers_on_vllm_as_in_this_process_and_is_forgotten(
