@@ -110,9 +110,9 @@ def open_bars(*, shown: bool = True, clock: Callable[[], float] = time.monotonic
 
 
 @contextmanager
-def one_bar(label: str, *, clock: Callable[[], float] = time.monotonic) -> Iterator[Progress]:
-    """Open one bar and yield the function that updates it."""
-    with open_bars(clock=clock) as bars:
+def one_bar(label: str, *, shown: bool = True, clock: Callable[[], float] = time.monotonic) -> Iterator[Progress]:
+    """Open one bar and yield the function that updates it; as `open_bars`."""
+    with open_bars(shown=shown, clock=clock) as bars:
         task = bars.add_task(label, total=None, note="")
         yield lambda done, total: bars.update(task, completed=done, total=total)
 

@@ -114,6 +114,13 @@ class ReplyCache:
                 self._warned = True
                 warnings.warn(f"answers cannot be kept in {self._directory} ({error.strerror})", stacklevel=2)
 
+    def replies(self) -> Iterator[CachedReply]:
+        """All replies that are not damaged."""
+        for path in sorted(self._directory.glob("*/*.json")):
+            found = self.get(path.stem)
+            if found is not None:
+                yield found
+
     def _path(self, key: str) -> Path:
         return self._directory / key[:2] / f"{key}.json"
 
@@ -127,18 +134,20 @@ FAILURES = 8  # this many failed calls without a single answer indicate a bad se
 class Endpoint:
     """A client of one server. Call it from one thread at a time; it sends requests from several threads.
 
+    Replies are cached in the directory `replies`, by default one for all runs.
+
     Raises:
         InputError: the `openai` package is missing, or the variable of the API key is not set.
     """
 
-    def __init__(self, config: EndpointConfig) -> None:
+    def __init__(self, config: EndpointConfig, replies: Path | None = None) -> None:
         try:
             import openai  # noqa: F401
         except ImportError as error:
             raise InputError("an endpoint needs the openai package: pip install 'sightline[judge]'") from error
         self.config = config
         self._key = config.key()
-        self._cache = ReplyCache(cache_directory() / "endpoint") if config.cache else None
+        self._cache = ReplyCache(replies or cache_directory() / "endpoint") if config.cache else None
         self._answered, self._failed = False, 0
         self._free_at = 0.0  # monotonic time until which the server wants no requests
         self._lock = Lock()
@@ -183,14 +192,14 @@ class Endpoint:
         """Send a request, with retries."""
         from sightline.endpoint.call import Fault, call
 
-        body, note = ask.body(self.config), ""
+        body, note, refused = ask.body(self.config), "", False
         for number in range(self.config.retries + 1):
             if stop.wait(max(0.0, self._free_at - time.monotonic())):
                 return Reply(None, note="interrupted")
             try:
-                completion = call(client, body, self.config.timeout)
+                completion = call(client, body, self.config.timeout, whole=ask.aloud)
             except Fault as fault:
-                note = self._without_key(fault.note)
+                note, refused = self._without_key(fault.note), fault.is_final
                 self._stop_if_hopeless(fault, note, is_last=number == self.config.retries)
                 if not fault.may_pass or number == self.config.retries:
                     break
@@ -207,7 +216,7 @@ class Endpoint:
                 if self._cache is not None:
                     self._cache.put(key, found)
                 return _reply(found)
-        return Reply(None, note=note)
+        return Reply(None, note=note, refused=refused)
 
     def _stop_if_hopeless(self, fault: "Fault", note: str, *, is_last: bool) -> None:
         """Raise InputError if the fault concerns the server and not the single call."""

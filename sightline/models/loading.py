@@ -13,8 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    GenerationConfig,
+)
 from transformers.utils import logging as transformers_logging
 
 from sightline.errors import InputError
@@ -96,6 +104,7 @@ def load_vlm(
     dtype: str = "float32",
     options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
     cache: TensorCache | None = None,
+    weights: bool = True,
 ) -> VLM:
     """Load a checkpoint in evaluation mode with all weights frozen; commands and configs use `opening.open_model`.
 
@@ -103,7 +112,8 @@ def load_vlm(
     nothing is fetched. `device` and `dtype` (one of `DTYPES`) are those to compute with, so the same keys of `options`
     are not looked at, nor is its adapter. `cache` keeps image features. A composed directory (`sightline compose`)
     includes its adapters. Pickled weights and code from the checkpoint are refused unless `options.trust_remote_code`;
-    pickled adapters always.
+    pickled adapters always. Without `weights` the parameters stay on the meta device, for `train.sharding` to fill;
+    buffers are as the model's class computes them.
 
     Raises:
         InputError: the directory, its config.json, its processor or the named adapter is missing; a file is damaged, a
@@ -112,7 +122,9 @@ def load_vlm(
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
     _check_source(path)
-    model, processor, family = _read(path, device, DTYPES[dtype], options)
+    if not weights and (options.device_map or options.quantize != "none" or adapter or is_composed(path)):
+        raise InputError(f"{path} cannot be opened without its weights: it is quantized, spread, composed or adapted")
+    model, processor, family = _read(path, device, DTYPES[dtype], options, weights=weights)
     if family is None:
         log.warning(
             "%s: model type %r is not verified for packed scoring; falling back to one row at a time (slower).",
@@ -131,7 +143,9 @@ def load_vlm(
     largest = set_picture_limits(model, processor, options, str(path))
     if adapter is not None:
         model = _load_adapter(model, adapter, found.adapters)
-    if options.quantize == "none" and options.device_map is None:
+    if not weights:
+        _move_buffers(model, device)
+    elif options.quantize == "none" and options.device_map is None:
         model = model.to(device)
     model = model.eval().requires_grad_(False)  # training unfreezes what it trains
     place = torch.device(device) if options.device_map is None else model.get_input_embeddings().weight.device
@@ -142,8 +156,15 @@ def load_vlm(
     )
 
 
+def _move_buffers(model: Any, device: str) -> None:
+    """Move the buffers of a model without weights, in place."""
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = buffer.to(device)
+
+
 def _read(
-    path: str | Path, device: str, dtype: torch.dtype, options: ModelOptions
+    path: str | Path, device: str, dtype: torch.dtype, options: ModelOptions, *, weights: bool
 ) -> tuple[Any, Any, ModelFamily | None]:
     """Load model and processor of a checkpoint or a GGUF file with Transformers, and look up the family."""
     packed = find_gguf(path)
@@ -161,11 +182,13 @@ def _read(
         processor = _load_tokenizer(path, gguf) if is_text else _load_processor(path, trust_remote_code)
         check_headers(path)
         loader: Any = AutoModelForCausalLM if is_text else AutoModelForImageTextToText
-        if packed is not None and options.quantize != "none":
+        if packed is not None and (options.quantize != "none" or not weights):
             raise InputError(f"{packed} is quantized already and is opened as floats; leave quantize out")
+        attention = None if options.attention == "auto" else options.attention
+        if not weights:
+            return _without_weights(loader, path, config, dtype, options), processor, family
         quantization = quantization_config(loader, config, options.quantize, dtype)
         device_map = options.device_map or ({"": device} if quantization is not None else None)
-        attention = None if options.attention == "auto" else options.attention
         unloadable = wrap_errors(f"{path} has no weights that can be loaded", "; copy or download the model again")
         with unloadable, no_loading_report():
             model, report = loader.from_pretrained(
@@ -183,6 +206,17 @@ def _read(
             require_complete(model, report, packed or path)
             model = model if packed is None else drop_quantization(model)
     return model, processor, family
+
+
+def _without_weights(loader: Any, path: str | Path, config: Any, dtype: torch.dtype, options: ModelOptions) -> Any:
+    """The model of a config, as `from_pretrained` makes it, with parameters on the meta device."""
+    with init_empty_weights(include_buffers=False), wrap_errors(f"{path} has no usable config.json"):
+        chosen = {} if options.attention == "auto" else {"attn_implementation": options.attention}
+        model = loader.from_config(config, dtype=dtype, trust_remote_code=options.trust_remote_code, **chosen)
+    model.tie_weights()
+    with contextlib.suppress(OSError):  # a checkpoint need not have one
+        model.generation_config = GenerationConfig.from_pretrained(path)
+    return model
 
 
 def weights_hash(path: str | Path) -> str:

@@ -14,10 +14,12 @@ from pydantic import Field, model_validator
 from sightline.config import Config, Seed
 from sightline.data.hub import HUB_NAME
 from sightline.data.terminal import visible
+from sightline.endpoint import GenerationServerConfig
 from sightline.models.spec import ModelOptions
 from sightline.study.claims import ClaimSpec
 from sightline.study.datasets import OverridingKeys, PackageSpec, PairsSpec, SamplesSpec, StudySettings, merged
 from sightline.study.headline import HeadlineSpec
+from sightline.study.machines import LaunchSpec, RatesSpec
 
 #: The model that ships with Sightline.
 LAB = "lab"
@@ -87,6 +89,9 @@ class StudyModel(Config):
     open: ModelOptions = Field(
         default=ModelOptions(), description="how every job opens the model: keys of ModelSpec, such as quantize"
     )
+    endpoint: GenerationServerConfig | None = Field(
+        default=None, description="server that answers for it, in pairs that need no more and in evaluations"
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> "StudyModel":
@@ -133,6 +138,7 @@ class EvaluateSpec(Config):
     strip_reasoning: bool = Field(
         default=False, description="score the text after a model's reasoning tags; answers are stored whole"
     )
+    endpoint: GenerationServerConfig | None = Field(default=None, description="server that answers for the model")
 
     def settings(self) -> dict[str, Any]:
         """The settings that affect results, without file locations and speed."""
@@ -140,28 +146,6 @@ class EvaluateSpec(Config):
         # Later keys enter a job's key only if they are set, so that older results still match.
         if_set = self.model_dump(mode="json", include={"dtype", "max_new_tokens", "judge"}, exclude_none=True)
         return always | if_set | ({"strip_reasoning": True} if self.strip_reasoning else {})
-
-
-class RatesSpec(Config):
-    """Approximate seconds per unit on a device, stated by the user, for an estimate on another machine."""
-
-    device: str = Field(description="the device that the rates hold for, as shown in the estimate")
-    row: dict[str, float] = Field(
-        default_factory=dict, description="seconds per row by builder (or samples, layout, take); `other` for the rest"
-    )
-    example: dict[str, float] = Field(
-        default_factory=dict,
-        description="seconds per training example by source (offline, online, bdhs, mixed, rl); `other` for the rest",
-    )
-    answer: dict[str, float] = Field(
-        default_factory=dict, description="seconds per answer by benchmark; `other` for the rest"
-    )
-    prefix_tokens: int | None = Field(
-        default=None, ge=1, description="mean tokens of prompt and images, for the estimate of training tokens"
-    )
-    answer_tokens: int | None = Field(
-        default=None, ge=1, description="mean tokens of an answer, for the estimate of training tokens"
-    )
 
 
 class StudyConfig(Config):
@@ -201,6 +185,7 @@ class StudyConfig(Config):
     headline: HeadlineSpec | None = Field(
         default=None, description="the contrasts that the report opens with; null: none"
     )
+    launch: LaunchSpec = Field(default=LaunchSpec(), description="GPUs of a job, for the scripts of `--launch`")
 
     @model_validator(mode="after")
     def _names_are_plain(self) -> "StudyConfig":
@@ -249,6 +234,8 @@ class StudyConfig(Config):
     def _models_are_named(self) -> "StudyConfig":
         if self.models and self.model != LAB:
             raise ValueError("give either model or models")
+        if len(self.models) > 1 and self.evaluate.endpoint is not None:
+            raise ValueError("one server cannot answer for several models; give each of `models` its `endpoint`")
         for name, model in self.models.items():
             if not name or "/" in name:
                 raise ValueError(

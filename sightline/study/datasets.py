@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from sightline.config import Config, Seed
 from sightline.data.hub import HUB_NAME, PACKAGE
+from sightline.endpoint import GenerationServerConfig
 from sightline.recipes.matching.steps import STEPS
 
 
@@ -139,12 +140,15 @@ class PairsSpec(StudySettings):
     take: TakeSpec | None = Field(default=None, description="a subset of another set")
     average: tuple[str, str] | None = Field(default=None, description="two sets on the same prompts, for averaged DPO")
     per_seed: bool = Field(default=True, description="build random pairs anew for each seed")
+    endpoint: GenerationServerConfig | None = Field(default=None, description="server that answers for the model")
 
     @model_validator(mode="after")
     def _one_origin(self) -> "PairsSpec":
         ways = (self.builder, self.path, self.files, self.take, self.average)
         if sum(way is not None for way in ways) != 1 or (self.builder is None) != (self.samples is None):
             raise ValueError("give exactly one of `builder` with `samples`, `path`, `files`, `take` and `average`")
+        if self.endpoint is not None and self.builder is None:
+            raise ValueError("`endpoint` answers for the model of a `builder`; give one")
         return self
 
     @property

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.models.processes import Processes
 from sightline.models.vlm import VLM
 from sightline.train.config.weights import GuardConfig
 from sightline.train.log import StepRecord, StepTally, merge_tallies
-from sightline.train.processes import Processes, RunWithWeights, is_sharded, run_directly, unsharded
+from sightline.train.processes import RunWithWeights, is_sharded, run_directly, sum_gradients, unsharded
 from sightline.train.sources import Source
 from sightline.train.task import Item, Losses, Task, Validation
 
@@ -204,7 +205,7 @@ def _validate(state: TrainState[Item], record: StepRecord) -> StepRecord:
 def _update(state: TrainState[Item], settings: StepSettings, items: Sequence[Item]) -> float:
     """Clip, set the rates, step; returns the gradient's 2-norm over all weights before clipping."""
     weights = [weight for _, weight in state.trainable()]
-    state.processes.sum_gradients([weight for weight in weights if not is_sharded(weight)])
+    sum_gradients(state.processes, [weight for weight in weights if not is_sharded(weight)])
     norm = float(unsharded(nn.utils.clip_grad_norm_(weights, settings.clip_norm)))
     if not math.isfinite(norm):
         raise _diverged(state.step, "the gradient's norm", norm, [state.task.label(item) for item in items])

@@ -18,6 +18,7 @@ from sightline.data.fingerprint import FINGERPRINT, Fingerprint, compute_fingerp
 from sightline.data.terminal import open_bars
 from sightline.errors import InputError
 from sightline.models.adapters import save_adapter, save_model
+from sightline.models.processes import join_processes
 from sightline.models.spec import ModelSpec, to_spec
 from sightline.models.vlm import cache_numbers
 from sightline.records.manifest import MANIFEST, Stage
@@ -32,7 +33,7 @@ from sightline.train.loop import StepSettings, TrainState, fit
 from sightline.train.monitors import TrainMonitor
 from sightline.train.observers import observe_run
 from sightline.train.optimizer import make_schedule
-from sightline.train.processes import full_state, join_processes, run_directly
+from sightline.train.processes import full_state, run_directly
 from sightline.train.rl.source import UNSCORED
 from sightline.train.setup import VIEWS, Prepared, TrainJob, items_per_pass, prepare, settle_format
 from sightline.train.sources import Paused, Source

@@ -30,6 +30,7 @@ from sightline.apps.serve.engine import (
 from sightline.apps.serve.proxy import ProxyConfig, build_app
 from sightline.data.request_log import RequestLog
 from sightline.errors import InputError
+from sightline.models.spec import local_place
 from sightline.records.store import private_umask
 
 Say = Callable[[str], None]
@@ -144,12 +145,12 @@ def _name(source: str) -> str:
 
 
 def _source(model: str) -> str:
-    """The model argument for the server: an absolute directory, or a hub id.
+    """The model argument for the server: an absolute directory (that of `lab`, too), or a hub id.
 
     Raises:
         InputError: the model is neither.
     """
-    found = Path(model)
+    found = local_place(model)
     if found.is_dir():
         if not (found / "config.json").is_file():
             raise InputError(f"{model} is not a model directory: it has no config.json")

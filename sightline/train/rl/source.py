@@ -12,8 +12,8 @@ import numpy as np
 
 from sightline.errors import InputError
 from sightline.judges.judge import Judge
+from sightline.models.processes import Processes
 from sightline.records.rows import Sample
-from sightline.train.processes import Processes
 from sightline.train.rl.config import RLConfig
 from sightline.train.rl.policy import Scorer, assign_credit, summarize
 from sightline.train.rl.rollouts import PolicySampler, RewardScale, Rollout, RolloutBatch, sample_rollouts
