@@ -3,8 +3,8 @@
     python benchmarks/seven_billion.py            rewrite docs/results/seven_billion.json and the table of its page
     python benchmarks/seven_billion.py --check    compare instead of writing; exit code 1 if they are out of date
 
-The models are built from their published configs on torch's meta device, so the counts of weights are exact. The formulas
-stand in docs/guides/seven-billion.md. Nothing here is a measurement; `gpu_step.py` measures.
+The models are built from their published configs on torch's meta device, so the counts of weights are exact.
+docs/guides/seven-billion.md has the formulas. Nothing here is a measurement; `gpu_step.py` measures.
 """
 
 import json
@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sightline.models.memory import activation_bytes
 from transformers import (
+    AutoModelForImageTextToText,
     CLIPVisionConfig,
     LlamaConfig,
     LlavaConfig,
@@ -26,9 +28,7 @@ from transformers import (
 
 from sightline.data.terminal import say
 from sightline.models.families import FAMILIES
-from sightline.models.memory import activation_bytes
 from sightline.models.vlm import VLM
-from transformers import AutoModelForImageTextToText
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "docs/results/seven_billion.json", ROOT / "docs/guides/seven-billion.md"
@@ -56,34 +56,70 @@ class Model:
 def models() -> list[Model]:
     """LLaVA-1.5-7B, LLaVA-NeXT-7B (Mistral), Qwen2.5-VL-7B, Qwen3-VL-8B."""
     clip = CLIPVisionConfig(
-        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, image_size=336,
-        patch_size=14, projection_dim=768,
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        image_size=336,
+        patch_size=14,
+        projection_dim=768,
     )
     vicuna = LlamaConfig(
-        vocab_size=32064, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32,
-        num_key_value_heads=32, max_position_embeddings=4096,
+        vocab_size=32064,
+        hidden_size=4096,
+        intermediate_size=11008,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=32,
+        max_position_embeddings=4096,
     )
     mistral = MistralConfig(
-        vocab_size=32064, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
-        num_key_value_heads=8, max_position_embeddings=32768,
+        vocab_size=32064,
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        max_position_embeddings=32768,
     )
     qwen25 = Qwen2_5_VLConfig(
         text_config={
-            "vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
-            "num_attention_heads": 28, "num_key_value_heads": 4, "max_position_embeddings": 128000,
+            "vocab_size": 152064,
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 28,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 128000,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
         },
-        vision_config={"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584},
+        vision_config={
+            "depth": 32,
+            "hidden_size": 1280,
+            "intermediate_size": 3420,
+            "num_heads": 16,
+            "out_hidden_size": 3584,
+        },
         tie_word_embeddings=False,
     )
     qwen3 = Qwen3VLConfig(
         text_config={
-            "vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36,
-            "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 262144,
+            "vocab_size": 151936,
+            "hidden_size": 4096,
+            "intermediate_size": 12288,
+            "num_hidden_layers": 36,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "max_position_embeddings": 262144,
             "rope_parameters": {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20]},
         },
         vision_config={
-            "depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "num_heads": 16, "out_hidden_size": 4096,
+            "depth": 27,
+            "hidden_size": 1152,
+            "intermediate_size": 4304,
+            "num_heads": 16,
+            "out_hidden_size": 4096,
             "deepstack_visual_indexes": [8, 16, 24],
         },
         tie_word_embeddings=False,
@@ -114,13 +150,15 @@ def reckon(model: Model) -> dict[str, Any]:
     }
     # An adapter in float32 with its gradient and AdamW's two moments.
     trained = 16 * lora
-    of_token = {name: activation_bytes(vlm, checkpointing=name == "checkpointing") for name in ("plain", "checkpointing")}
+    of_token = {
+        name: activation_bytes(vlm, checkpointing=name == "checkpointing") for name in ("plain", "checkpointing")
+    }
     step = {
         f"{kind}, {name}": (weights[kind] + trained + tokens * of_token[name]) / GIB
         for kind in weights
         for name in of_token
     }
-    # Frozen weights: 2 operations a weight and token forward, 2 for the gradient of the activations, 2 once for the reference.
+    # Frozen weights, operations a weight and token: 2 forward, 2 for the gradient of activations, 2 for the reference.
     operations = (2 + 2 + 2) * inside * tokens
     # Decoding reads all weights of the language model once a step for 64 rows.
     read = 2 * inside
@@ -147,17 +185,29 @@ def reckon(model: Model) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> str:
     """The page's table."""
     heads = [
-        "model", "weights", "image tokens", "tokens a pair", "opened, bf16 / nf4", "DPO of one pair, bf16",
-        "with checkpointing", "DPO of one pair, nf4, checkpointing", *(f"seconds a pair, {card}" for card in CARDS),
+        "model",
+        "weights",
+        "image tokens",
+        "tokens a pair",
+        "opened, bf16 / nf4",
+        "DPO of one pair, bf16",
+        "with checkpointing",
+        "DPO of one pair, nf4, checkpointing",
+        *(f"seconds a pair, {card}" for card in CARDS),
     ]
     lines = [heads, ["---"] * len(heads)]
     for row in rows:
         step, opened = row["one_pair_gib"], row["weights_gib"]
         lines.append(
             [
-                row["model"], f"{row['weights'] / 1e9:.2f} G", str(row["image_tokens"]), str(row["tokens_a_pair"]),
-                f"{opened['bfloat16']:.1f} / {opened['nf4']:.1f} GiB", f"{step['bfloat16, plain']:.1f} GiB",
-                f"{step['bfloat16, checkpointing']:.1f} GiB", f"{step['nf4, checkpointing']:.1f} GiB",
+                row["model"],
+                f"{row['weights'] / 1e9:.2f} G",
+                str(row["image_tokens"]),
+                str(row["tokens_a_pair"]),
+                f"{opened['bfloat16']:.1f} / {opened['nf4']:.1f} GiB",
+                f"{step['bfloat16, plain']:.1f} GiB",
+                f"{step['bfloat16, checkpointing']:.1f} GiB",
+                f"{step['nf4, checkpointing']:.1f} GiB",
                 *(f"{row['cards'][card]['seconds_a_pair']:.2f}" for card in CARDS),
             ]
         )
