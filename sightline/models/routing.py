@@ -15,6 +15,7 @@ from peft.tuners.lora import Linear
 from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.models.device import to_device
 
 #: PEFT's name for the adapter of text.
 TEXT = "default"
@@ -38,7 +39,8 @@ class Routing:
         self._tokens, self._places = tokens, {}
         if tokens is not None:
             names = (TEXT, *self.members)
-            found = {name: (tokens == number).nonzero()[:, 0] for number, name in enumerate(names, -1)}
+            on_host = tokens.cpu()  # as `Packed.members` is, so that no layer waits for the device
+            found = {name: (on_host == number).nonzero()[:, 0] for number, name in enumerate(names, -1)}
             self._places = {name: places for name, places in found.items() if len(places)}
 
     def parts(self, rows: Float[Tensor, "token dim"]) -> Iterator[tuple[str, Tensor | None, Tensor]]:
@@ -47,6 +49,8 @@ class Routing:
             yield TEXT, None, rows
             return
         for name, places in self._places.items():
+            if places.device != rows.device:
+                self._places[name] = places = to_device(places, rows.device)
             whole = len(places) == len(rows)
             yield name, None if whole else places, rows if whole else rows[places]
 

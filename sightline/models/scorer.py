@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sightline.models.attention import AttentionLayout, PackedLayout, decoder_arguments
-from sightline.models.device import in_format
+from sightline.models.device import in_format, to_device
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.features import image_features
 from sightline.models.head import TokenScores, token_logps, token_scores
@@ -167,8 +167,8 @@ def _require_numbers(
 
 def _mask(vlm: VLM, rows: Sequence[PackRow]) -> Bool[Tensor, "answer token"]:
     """True on tokens, False on padding, with one row per answer."""
-    lengths = torch.tensor([len(answer) for row in rows for answer in row.answers], device=vlm.device)
-    return torch.arange(int(lengths.max()), device=vlm.device) < lengths[:, None]
+    lengths = torch.tensor([len(answer) for row in rows for answer in row.answers])
+    return to_device(torch.arange(int(lengths.max())) < lengths[:, None], vlm.device)
 
 
 def _table(values: Float[Tensor, "answer_token"], mask: Bool[Tensor, "answer token"]) -> Float[Tensor, "answer token"]:
@@ -180,5 +180,6 @@ def _features(vlm: VLM, packed: Packed) -> dict[str, Tensor] | None:
     parts = []
     for features, shown in zip(image_features(vlm, packed.images), packed.shown, strict=True):
         if features is not None:
-            parts.append(features if shown is None else {k: v[shown.to(v.device)] for k, v in features.items()})
+            kept = None if shown is None else to_device(shown.nonzero()[:, 0], vlm.device)
+            parts.append(features if kept is None else {name: value[kept] for name, value in features.items()})
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else None
