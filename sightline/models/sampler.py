@@ -18,7 +18,14 @@ from torch.nn import functional
 from sightline.errors import InputError
 from sightline.models.attention import PackedLayout, Prefill, RunningRows, decoder_arguments
 from sightline.models.device import in_format, read_values, to_device
-from sightline.models.encoding import EncodedPrefix, EncodedRow, RowTooLong, encode_prefill, encode_prefix
+from sightline.models.encoding import (
+    EncodedPrefix,
+    EncodedRow,
+    LookAhead,
+    RowTooLong,
+    encode_prefill,
+    encode_prefix,
+)
 from sightline.models.head import head_logits
 from sightline.models.memory import key_value_bytes
 from sightline.models.packing import Continuation, Packed, pack, share_prefixes
@@ -106,13 +113,16 @@ def generate(
     """
     _check_sampling(sampling)
     results: dict[int, Generation] = {}
-    with evaluating(vlm):
+    with evaluating(vlm), vlm.prefetch.running():
+        ahead = LookAhead(vlm, [request.prefix for request in requests])
         for start in range(0, len(requests), WINDOW * batch_size):
-            window = requests[start : start + WINDOW * batch_size]
-            waiting = _sorted_by_length(_encode(vlm, window, start, sampling))
+            end = start + WINDOW * batch_size
+            waiting = _sorted_by_length(_encode(vlm, requests[start:end], start, sampling, ahead))
             # The longest first, so that running out of memory shows at once.
-            for end in range(len(waiting), 0, -batch_size):
-                batch = waiting[max(0, end - batch_size) : end]
+            while waiting:
+                batch, waiting = waiting[-batch_size:], waiting[:-batch_size]
+                end += batch_size
+                ahead.reach(end)
                 with in_format(vlm, autocast):
                     decode = _decode if vlm.supports_packing else _decode_unbatched
                     for index, generation in decode(vlm, batch, sampling):
@@ -133,7 +143,7 @@ def stream(vlm: VLM, request: GenerateRequest, sampling: Sampling, *, autocast: 
     """
     _check_sampling(sampling)
     with evaluating(vlm):
-        (running,) = _encode(vlm, [request], 0, sampling)
+        (running,) = _encode(vlm, [request], 0, sampling, LookAhead(vlm, ()))
     unbatched = ([ended] for ended in _decode_unbatched(vlm, [running], sampling))
     steps = iter(_steps(vlm, [running], sampling) if vlm.supports_packing else unbatched)
     while True:
@@ -155,12 +165,15 @@ def image_token_count(vlm: VLM, prefix: Prefix) -> int:
     return encode_prefix(vlm, prefix).ids.count(vlm.image_token_id)
 
 
-def _encode(vlm: VLM, requests: Sequence[GenerateRequest], start: int, sampling: Sampling) -> list[_Running]:
+def _encode(
+    vlm: VLM, requests: Sequence[GenerateRequest], start: int, sampling: Sampling, ahead: LookAhead
+) -> list[_Running]:
     prefixes: dict[Prefix, EncodedPrefix] = {}
     running = []
     for index, request in enumerate(requests, start):
         if request.prefix not in prefixes:
             prefixes[request.prefix] = encode_prefix(vlm, request.prefix)
+            ahead.reach(start + len(requests))
         prefix = prefixes[request.prefix]
         # White space at the end of a prefill belongs to the next word's token; the model generates it again.
         prefill = request.prefill.rstrip()

@@ -177,9 +177,5 @@ def _table(values: Float[Tensor, "answer_token"], mask: Bool[Tensor, "answer tok
 
 def _features(vlm: VLM, packed: Packed) -> dict[str, Tensor] | None:
     """Features of all images of the sequence, without those of hidden tokens."""
-    parts = []
-    for features, shown in zip(image_features(vlm, packed.images), packed.shown, strict=True):
-        if features is not None:
-            kept = None if shown is None else to_device(shown.nonzero()[:, 0], vlm.device)
-            parts.append(features if kept is None else {name: value[kept] for name, value in features.items()})
+    parts = [each for each in image_features(vlm, packed.images, packed.shown) if each is not None]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else None

@@ -9,6 +9,7 @@ import torch
 from peft import PeftModel
 
 from sightline.models.families import FAMILIES, ModelFamily
+from sightline.models.prefetch import Prefetch
 from sightline.models.tensor_cache import ByteLRU, TensorCache
 
 LLAVA = FAMILIES["llava"]
@@ -19,7 +20,7 @@ class VLM:
     """A model with its processor. `path` is the hub id or directory it was loaded from, `dtype` that of its weights.
 
     `cache` keeps image features; without one they are recomputed in every pass. `prefixes` keeps recently encoded
-    prefixes in memory.
+    prefixes in memory, `features` recently used image features; `prefetch` encodes prefixes ahead in threads.
     """
 
     model: Any  # PreTrainedModel or PeftModel: callers treat them alike, the type checker does not
@@ -31,6 +32,8 @@ class VLM:
     supports_packing: bool = True  # False: the model type is not verified for packing; one row at a time
     cache: TensorCache | None = None
     prefixes: ByteLRU[Any] = field(default_factory=ByteLRU, compare=False, repr=False)
+    features: ByteLRU[Any] = field(default_factory=ByteLRU, compare=False, repr=False)
+    prefetch: Prefetch[Any] = field(default_factory=Prefetch, compare=False, repr=False)
 
     @property
     def base(self) -> Any:

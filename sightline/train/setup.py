@@ -151,6 +151,7 @@ def prepare(job: TrainJob, data: Data, bars: Progress) -> Prepared:
         else run_directly
     )
     state = _state(vlm, source, task, job, run_with_weights)
+    state.prefix = lambda pair: prefix_of(pair, Path())
     if config.validation is not None:
         state.validation = Validation(held, config.validation, config.batch_size)
     unit: Literal["pairs", "prompts"] = "pairs" if data.pairs else "prompts"
