@@ -6,7 +6,7 @@ Sampling requires (BDHS; arXiv 2407.02477, sec. 3.4).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from sightline.models.encoding import (
     encode_prefix,
 )
 from sightline.models.head import head_logits
-from sightline.models.memory import key_value_bytes
+from sightline.models.memory import SAMPLING, attempt, halve, key_value_bytes
 from sightline.models.packing import Continuation, Packed, pack, share_prefixes
 from sightline.models.requests import GenerateRequest, Generation, Prefix, Sampling
 from sightline.models.scorer import hidden_states
@@ -89,6 +89,10 @@ class _Running:
         """The tokens that the row continues."""
         return Continuation(self.prefix, self.row.ids[self.row.start :], self.request.hidden)
 
+    def restarted(self) -> "_Running":
+        """The row before its first token."""
+        return replace(self, rng=np.random.Generator(np.random.Philox(self.request.seed)), ids=[])
+
 
 def generate(
     vlm: VLM,
@@ -113,6 +117,13 @@ def generate(
     """
     _check_sampling(sampling)
     results: dict[int, Generation] = {}
+
+    def finish(index: int, generation: Generation) -> None:
+        if progress is not None and index not in results:
+            progress(1)
+        results[index] = generation
+
+    size = batch_size  # rows in a pass, fewer where memory does not suffice
     with evaluating(vlm), vlm.prefetch.running():
         ahead = LookAhead(vlm, [request.prefix for request in requests])
         for start in range(0, len(requests), WINDOW * batch_size):
@@ -120,15 +131,13 @@ def generate(
             waiting = _sorted_by_length(_encode(vlm, requests[start:end], start, sampling, ahead))
             # The longest first, so that running out of memory shows at once.
             while waiting:
-                batch, waiting = waiting[-batch_size:], waiting[:-batch_size]
-                end += batch_size
+                batch, waiting = waiting[-size:], waiting[:-size]
+                end += size
                 ahead.reach(end)
-                with in_format(vlm, autocast):
-                    decode = _decode if vlm.supports_packing else _decode_unbatched
-                    for index, generation in decode(vlm, batch, sampling):
-                        results[index] = generation
-                        if progress is not None:
-                            progress(1)
+                _, failure = attempt(lambda batch=batch: _decode_all(vlm, batch, sampling, autocast, finish))  # type: ignore[misc]
+                if failure is not None:
+                    size = halve(vlm, len(batch), failure, remedy=SAMPLING)
+                    waiting = [*waiting, *(running.restarted() for running in batch)]
     return [results[index] for index in range(len(requests))]
 
 
@@ -209,6 +218,16 @@ def _check_fit(vlm: VLM, row: EncodedRow, request: GenerateRequest, sampling: Sa
             f"a prompt of {len(row.ids)} tokens and {sampling.max_new_tokens} new ones exceed the maximum length "
             f"{vlm.max_tokens} of {vlm.path}; lower max_new_tokens"
         )
+
+
+def _decode_all(
+    vlm: VLM, batch: list[_Running], sampling: Sampling, autocast: bool, finish: Callable[[int, Generation], None]
+) -> None:
+    """Continue the rows of one batch, and call `finish` with each that has ended."""
+    decode = _decode if vlm.supports_packing else _decode_unbatched
+    with in_format(vlm, autocast):
+        for index, generation in decode(vlm, batch, sampling):
+            finish(index, generation)
 
 
 def _decode(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[tuple[int, Generation]]:

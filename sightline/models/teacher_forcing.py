@@ -6,6 +6,7 @@ answers in this way (arXiv 2402.11411). `sampler` generates freely, `scorer` sco
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from sightline.models.attention import PackedLayout
 from sightline.models.device import in_format, read_values, to_device
 from sightline.models.encoding import EncodedPrefix, encode_answer, encode_prefill, encode_prefix
 from sightline.models.head import head_logits
+from sightline.models.memory import SCORING, in_parts
 from sightline.models.packing import Ids, PackRow, pack
 from sightline.models.requests import Prefix
 from sightline.models.sampler import choose_tokens
@@ -86,7 +88,8 @@ def forced_tokens(
         for start in range(0, len(requests), batch_size):
             rows = [_encode(vlm, one) for one in requests[start : start + batch_size]]
             with in_format(vlm, autocast):
-                drawn = iter(_drawn(vlm, rows, temperature, top_p))
+                parts = in_parts(vlm, rows, lambda part: _drawn(vlm, part, temperature, top_p), remedy=SCORING)
+            drawn = chain.from_iterable(parts)
             for row in rows:
                 ids = tuple(next(drawn) for _ in row.true)
                 ids = ids[: row.free] + row.true[row.free :]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sightline.errors import InputError
 from sightline.models.device import read_values
 from sightline.models.encoding import LookAhead
+from sightline.models.memory import TRAINING, attempt, halve
 from sightline.models.requests import Prefix
 from sightline.models.vlm import VLM
 from sightline.train.config.weights import GuardConfig
@@ -37,7 +38,8 @@ class TrainState(Generic[Item]):
 
     `processes` share the work of each step; `run_with_weights` runs a computation with sharded weights gathered.
     `validation` measures held-out items if there are any; `recent` holds the losses of the last steps. `prefix` gives
-    the prefix of an item, whose images are then processed ahead.
+    the prefix of an item, whose images are then processed ahead. `fitting` is the number of items that fit into a
+    pass, once more did not.
     """
 
     vlm: VLM
@@ -50,6 +52,7 @@ class TrainState(Generic[Item]):
     validation: Validation[Item] | None = None
     recent: list[float] = field(default_factory=list)
     prefix: Callable[[Item], Prefix] | None = None
+    fitting: int | None = None
 
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         """The trainable weights by name: the model's, then those of the task's parts."""
@@ -104,10 +107,8 @@ def _steps(state: TrainState[Item], settings: StepSettings) -> Iterator[StepReco
     for items in state.source:
         _look_ahead(state, items)
         started = time.perf_counter()
-        state.optimizer.zero_grad(set_to_none=True)
         state.vlm.model.train()
-        with seeded(settings.seed, state.step, state.processes.rank):
-            passes = state.processes.on_all(lambda: _gradients(state, settings, items))  # noqa: B023 - run at once
+        passes = state.processes.on_all(lambda: _fitting_gradients(state, settings, items))  # noqa: B023 - run at once
         clipped = _clip(state, settings)
         tally, norm = state.processes.on_all(lambda: _read(state, passes, clipped))  # noqa: B023 - run at once
         tally = merge_tallies(state.processes.gather(tally))
@@ -153,7 +154,32 @@ def seeded(seed: int, step: int, rank: int = 0) -> Iterator[None]:
 Pass = tuple[Sequence[Item], Losses]
 
 
-def _gradients(state: TrainState[Item], settings: StepSettings, items: Sequence[Item]) -> list[Pass[Item]]:
+def _fitting_gradients(state: TrainState[Item], settings: StepSettings, items: Sequence[Item]) -> list[Pass[Item]]:
+    """The same as `_gradients`, from the start with half of the items in a pass where memory does not suffice.
+
+    Raises:
+        InputError: a single item does not fit, or the weights are sharded, so that all processes run the same passes.
+    """
+
+    def compute() -> list[Pass[Item]]:
+        state.optimizer.zero_grad(set_to_none=True)
+        with seeded(settings.seed, state.step, state.processes.rank):
+            return _gradients(state, items, min(settings.batch_size, state.fitting or settings.batch_size))
+
+    while True:
+        passes, failure = attempt(compute)
+        if passes is not None:
+            return passes
+        if state.run_with_weights is not run_directly:
+            raise InputError(
+                f"a pass does not fit into memory ({failure}); lower batch_size or pass_tokens, or {TRAINING}"
+            )
+        size = min(settings.batch_size, state.fitting or settings.batch_size, len(state.processes.share(items)))
+        state.optimizer.zero_grad(set_to_none=True)
+        state.fitting = halve(state.vlm, size, failure or "", remedy=TRAINING)
+
+
+def _gradients(state: TrainState[Item], items: Sequence[Item], batch_size: int) -> list[Pass[Item]]:
     """Compute the gradient of the step's loss from this process's share of the items."""
     found: list[Callable[[Sequence[Item]], Losses]] = []
     state.run_with_weights(lambda: found.append(state.task.begin(items)))
@@ -161,8 +187,8 @@ def _gradients(state: TrainState[Item], settings: StepSettings, items: Sequence[
     # If weights are gathered for each pass, all processes must run the same number of passes.
     most = -(-len(items) // state.processes.count)
     passes: list[Pass[Item]] = []
-    for start in range(0, most, settings.batch_size):
-        batch = share[start : start + settings.batch_size]
+    for start in range(0, most, batch_size):
+        batch = share[start : start + batch_size]
         if batch or state.run_with_weights is not run_directly:
             losses = _accumulate(state, found[0], batch or items[:1], len(items) if batch else 0)
             passes += [(batch, losses)] if batch else []
