@@ -12,6 +12,7 @@ from typing import Any
 from sightline.data.preference_dataset import read_pairs
 from sightline.errors import InputError
 from sightline.evals.directory import BenchmarkResult, read_evaluation
+from sightline.models.spec import ModelSpec, to_spec
 from sightline.records import Manifest, Pair, read_manifest
 from sightline.report.comparison import Results
 from sightline.report.formatting import difference_text, interval_text, p_text, value_text
@@ -83,9 +84,9 @@ class PairSet(_Result):
 class TrainRun(_Result):
     """A finished training: an adapter or a trained model, its log and manifest; `model` is what it started from."""
 
-    def __init__(self, path: str | Path, model: str | Path) -> None:
+    def __init__(self, path: str | Path, model: ModelSpec | str | Path) -> None:
         super().__init__(path)
-        self.model = Path(model)
+        self.model = to_spec(model)
 
     @property
     def adapter(self) -> Path | None:

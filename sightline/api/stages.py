@@ -16,27 +16,26 @@ from sightline.api.results import ComparisonResult, Evaluation, PairSet, ReportP
 from sightline.config import load_config
 from sightline.data.samples import write_samples
 from sightline.errors import InputError
-from sightline.oracles import ORACLES, oracle_part
 from sightline.records import Sample
 
 if TYPE_CHECKING:
+    from sightline.models.spec import ModelSpec
     from sightline.models.vlm import VLM
 
-    Model = str | Path | VLM | TrainRun
+    Model = str | Path | ModelSpec | VLM | TrainRun
 
 _FOLDERS: list[str] = []
 
 
-def load(
-    model: str | Path, *, adapter: str | Path | None = None, device: str = "auto", dtype: str = "float32"
-) -> "VLM":
+def load(model: str | Path, **options: Any) -> "VLM":
     """Open a vision-language model with its processor, in evaluation mode.
 
     Args:
-        model: a directory, a hub id such as `owner/name`, or the name of a world with a model of its own (`"lab"`).
-        adapter: a PEFT directory, such as `TrainRun.adapter`.
-        device: `"auto"`, `"cpu"`, `"cuda"` or a device of torch.
-        dtype: `"float32"`, `"bfloat16"` or `"float16"`.
+        model: a directory, a GGUF file, a hub id such as `owner/name`, or the name of a world with a model of its own
+            (`"lab"`).
+        options: keys of `ModelSpec`, such as `adapter` (a PEFT directory, for example `TrainRun.adapter`), `device`
+            (by default a GPU if there is one), `dtype` (by default the checkpoint's on a GPU, float32 on a CPU),
+            `quantize="nf4"`, `max_pixels` and `revision`.
 
     Raises:
         InputError: there is no such model, or it cannot be opened.
@@ -45,17 +44,10 @@ def load(
         >>> import sightline as sl
         >>> vlm = sl.load("lab")
     """
-    from sightline.models.device import resolve_device
-    from sightline.models.loading import load_vlm
-    from sightline.models.tensor_cache import open_cache
+    from sightline.models.opening import open_model
+    from sightline.models.spec import to_spec
 
-    return load_vlm(
-        _place(model),
-        adapter=None if adapter is None else Path(adapter),
-        device=resolve_device(device),
-        dtype=dtype,
-        cache=open_cache(),
-    )
+    return open_model(to_spec(model).with_options(options))
 
 
 def build_pairs(
@@ -88,9 +80,9 @@ def build_pairs(
 
     found = get_builder(builder)
     plan = BuildPlan(found, _configured(found.config, config, settings), seed)
-    place = None if model is None else _directory(_unadapted(model))
+    spec = None if model is None else _spec(model)
     directory = _out(out, "pairs")
-    build_dataset(plan, place, _samples(samples), directory)
+    build_dataset(plan, spec, _samples(samples), directory)
     return PairSet(directory)
 
 
@@ -147,7 +139,7 @@ def train(  # noqa: PLR0913 - one parameter an option
         given["loss"] = dict(loss) if isinstance(loss, Mapping) else [dict(one) for one in loss]
     if lr is not None:
         given["optim.lr"] = lr
-    source = _directory(_unadapted(model))
+    source = _spec(model)
     directory = _out(out, "train")
     prompts = None if samples is None else _samples(samples)
     run_stage(source, _pairs(pairs), directory, _configured(TrainConfig, config, given), seed, prompts)
@@ -183,18 +175,13 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     from sightline.evals import run as stage
 
     names = [benchmarks] if isinstance(benchmarks, str) else list(benchmarks)
-    source: str | Path
-    if isinstance(model, TrainRun):
-        if adapter is not None:
-            raise InputError("a training run brings its adapter; leave adapter out")
-        source, adapter = model.trained_model or model.model, model.adapter
-    else:
-        source = _unadapted(model)
+    if isinstance(model, TrainRun) and adapter is not None:
+        raise InputError("a training run brings its adapter; leave adapter out")
     directory = _out(out, "evaluation")
     settings = {"benchmarks": names, **settings}
     files = stage.Files(*(None if path is None else Path(path) for path in (data, images)))
     stage.evaluate(
-        source,
+        _spec(model),
         directory,
         _configured(stage.EvalConfig, config, settings),
         adapter=None if adapter is None else Path(adapter),
@@ -254,32 +241,19 @@ def report(
     return ReportPage(target if alone else directory / HTML)
 
 
-def _place(model: str | Path) -> str | Path:
-    """A directory or a hub id; a world's name stands for its base model."""
-    if isinstance(model, str) and model in ORACLES and not Path(model).exists():
-        return Path(oracle_part(model, "base_model"))
-    return Path(model) if Path(model).exists() else model
+def _spec(model: "Model") -> "ModelSpec":
+    """How to open a model that is given by its name, as an open one, or as the run that trained it."""
+    from sightline.models.spec import ModelSpec, to_spec
 
-
-def _unadapted(model: "Model") -> str | Path:
-    """Where a model without an adapter lies."""
     if isinstance(model, TrainRun):
-        if model.trained_model is None:
-            raise InputError(
-                "this needs a whole model, and the run trained an adapter; merge it with `sightline export`"
-            )
-        return model.trained_model
-    if isinstance(model, str | Path):
-        return _place(model)
-    if hasattr(model.model, "peft_config"):
-        raise InputError("the model was opened with an adapter; give its directory, and the adapter as `adapter`")
-    return _place(model.path)
-
-
-def _directory(source: str | Path) -> Path:
-    if isinstance(source, str) and not Path(source).exists():
-        raise InputError(f"model {source} is no directory; run `sightline fetch model {source}` and give its directory")
-    return Path(source)
+        if model.trained_model is not None:
+            return to_spec(model.model).with_options({"name": str(model.trained_model)})
+        return to_spec(model.model).with_options({"adapter": model.adapter})
+    if isinstance(model, str | Path | ModelSpec):
+        return to_spec(model)
+    if hasattr(model.model, "peft_config") and model.spec.adapter is None:
+        raise InputError("the model has an adapter in memory alone; save it and open the model with adapter=DIRECTORY")
+    return model.spec
 
 
 def _path(result: PairSet | TrainRun | Evaluation | str | Path) -> Path:

@@ -46,11 +46,11 @@ def fetch(config: FetchConfig, out: Path) -> Manifest:
         InputError: the repository does not exist, cannot be reached, or has no wanted files.
     """
     # Downloaded before the directory is claimed, so that after an error the same --out can be used.
-    snapshot = _snapshot(config) if not (out / MANIFEST).exists() else None
+    snapshot = find_snapshot(config) if not (out / MANIFEST).exists() else None
     stage = Stage.open(out, f"fetch {config.type}", config, {})
     if stage.done:
         return stage.manifest
-    snapshot = snapshot or _snapshot(config)
+    snapshot = snapshot or find_snapshot(config)
     found = [path for path in sorted(snapshot.rglob("*")) if path.is_file() and not _is_hidden(path, snapshot)]
     if not found:
         raise InputError(f"{config.hub} has no wanted files; check that it is a {config.type}")
@@ -61,7 +61,12 @@ def fetch(config: FetchConfig, out: Path) -> Manifest:
     return stage.finish(counts={"files": len(found)}, numbers={"bytes": float(size)}, warnings=notes)
 
 
-def _snapshot(config: FetchConfig) -> Path:
+def find_snapshot(config: FetchConfig) -> Path:
+    """The folder of a repository in the hub's cache; what is missing there is downloaded first.
+
+    Raises:
+        InputError: the repository does not exist, or cannot be reached and is not in the cache.
+    """
     from huggingface_hub import snapshot_download  # here, since it takes a second to import
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

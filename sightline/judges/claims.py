@@ -16,10 +16,10 @@ from sightline.config import Config
 from sightline.data.texts import split_sentences
 from sightline.judges.judge import Judge, Verdict
 from sightline.models.context import RunContext
-from sightline.models.loading import load_vlm
+from sightline.models.opening import open_model
 from sightline.models.requests import JudgeInput, Prefix, ScoreRequest
 from sightline.models.scorer import answer_logps
-from sightline.models.tensor_cache import open_cache
+from sightline.models.spec import ModelField, ModelSpec
 from sightline.models.vlm import VLM
 from sightline.records import hash_json
 from sightline.writers.endpoint import WriterConfig
@@ -36,7 +36,10 @@ class ClaimsJudgeConfig(Config):
     """
 
     name: Literal["claims"]
-    model: str = Field(default=POLICY, description="directory of a VLM, or 'policy' for the model being aligned")
+    model: ModelField = Field(
+        default=ModelSpec(name=POLICY),
+        description="a name or a mapping of ModelSpec, or 'policy' for the model being aligned",
+    )
     split: Literal["sentences", "nouns", "writer"] = "sentences"
     nouns: tuple[str, ...] = Field(default=(), description="with split 'nouns': nouns to ask about if named")
     question: str = Field(
@@ -58,7 +61,7 @@ class ClaimsJudgeConfig(Config):
 
     def open(self, context: RunContext) -> Judge:
         """The judge."""
-        vlm = context.vlm if self.model == POLICY else load_vlm(self.model, cache=open_cache())
+        vlm = context.vlm if self.model.name == POLICY else open_model(self.model)
         return _Claims(self, vlm, self.writer.open(context) if self.writer else None)
 
 

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from sightline.config import Config, Seed
 from sightline.data.hub import HUB_NAME, PACKAGE
+from sightline.models.spec import ModelOptions
 from sightline.recipes.matching.steps import STEPS
 from sightline.study.claims import ClaimSpec
 from sightline.study.names import check_names, refuse_cycle
@@ -186,12 +187,12 @@ class ArmSpec(Config):
         )
 
 
-class ModelSpec(Config):
+class StudyModel(Config):
     """A base model for the arms: `path` is `lab` or a directory, `hub` a hub name to fetch, `package` a Python package
     that contains it.
 
     `set` overrides keys of the training config for this model, such as LoRA's targets; `pairs` overrides keys of
-    builders, by the name of the set of pairs.
+    builders, by the name of the set of pairs. `open` says how every job opens it, such as `{quantize: nf4}`.
     """
 
     path: str | None = None
@@ -200,16 +201,17 @@ class ModelSpec(Config):
     package: PackageSpec | None = None
     set: dict[str, Any] = Field(default_factory=dict)
     pairs: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    open: ModelOptions = Field(default=ModelOptions(), description="keys of ModelSpec, for every job with this model")
 
     @model_validator(mode="after")
-    def _one_origin(self) -> "ModelSpec":
+    def _one_origin(self) -> "StudyModel":
         ways = [self.path, self.hub, self.package]
         if ways.count(None) != 2 or (self.revision is not None and self.hub is None):
             raise ValueError("give exactly one of `path`, `hub` with an optional `revision`, and `package`")
         return self
 
     @classmethod
-    def named(cls, model: str) -> "ModelSpec":
+    def named(cls, model: str) -> "StudyModel":
         """The model of the short form `model: NAME`: a hub name if no such folder exists, as in `sightline eval`."""
         is_hub_name = re.fullmatch(HUB_NAME, model) is not None and not Path(model).parent.exists()
         return cls(hub=model) if is_hub_name else cls(path=model)
@@ -266,7 +268,7 @@ class StudyConfig(Config):
 
     about: str = ""
     model: str = LAB
-    models: dict[str, ModelSpec] = Field(default_factory=dict)
+    models: dict[str, StudyModel] = Field(default_factory=dict)
     seeds: tuple[Seed, ...] = Field(min_length=1)
     samples: dict[str, SamplesSpec] = Field(default_factory=dict)
     pairs: dict[str, PairsSpec]
@@ -342,9 +344,9 @@ class StudyConfig(Config):
             _known(claim.benchmark, dict.fromkeys(self.evaluate.benchmarks), f"the benchmark of claim {claim.says!r}")
         return self
 
-    def all_models(self) -> dict[str, ModelSpec]:
+    def all_models(self) -> dict[str, StudyModel]:
         """Every model by name; the model of the short form has the empty name."""
-        return self.models or {"": ModelSpec.named(self.model)}
+        return self.models or {"": StudyModel.named(self.model)}
 
     def all_arms(self) -> dict[str, ArmSpec]:
         """Every arm by name, combinations of axes first."""

@@ -23,11 +23,11 @@ from sightline.study.config import (
     ArmSpec,
     FilesSpec,
     MatchSpec,
-    ModelSpec,
     PackageSpec,
     PairsSpec,
     SamplesSpec,
     StudyConfig,
+    StudyModel,
     StudySettings,
     full_name,
     merged,
@@ -125,7 +125,7 @@ class _Planner:
     def __init__(self, config: StudyConfig, name: str, pieces: dict[str, Job]) -> None:
         self._config = config
         self._name = name
-        self._spec: ModelSpec = config.all_models()[name]
+        self._spec: StudyModel = config.all_models()[name]
         self._arms = config.all_arms()
         self._pieces = pieces
         self._open: list[str] = []
@@ -141,6 +141,12 @@ class _Planner:
             train, called = self._training(name, seed), full_name(self._name, name)
             measured = self._evaluation(f"{called} {seed}", train) if arm.measured else None
             yield Run(called, seed, train, measured, self._name)
+
+    @property
+    def _opened(self) -> dict[str, Any]:
+        """How jobs open the model, as a setting; nothing if it has no options (older keys)."""
+        options = self._spec.open.model_dump(mode="json")
+        return {"open": options} if options else {}
 
     def _place_of_model(self) -> dict[str, str]:
         """The model as an input; empty for the lab's model, which ships with Sightline."""
@@ -203,7 +209,8 @@ class _Planner:
         needs_model = get_entry(str(spec.builder)).needs_model
         inputs = {"samples": self._rows(str(spec.samples), own), **(self._model if needs_model else {})}
         config = merged(_settings(spec), self._spec.pairs.get(name, {}))
-        resolved, used = self._resolved({"builder": spec.builder, "config": config}, own)
+        opened = self._opened if needs_model else {}
+        resolved, used = self._resolved({"builder": spec.builder, "config": config, **opened}, own)
         label = full_name(self._name, name) if needs_model else name
         return self._add("pairs", f"{label} {own}", resolved, own, inputs | used)
 
@@ -241,7 +248,7 @@ class _Planner:
         arm: ArmSpec = self._arms[name]
         training = StudySettings(config=arm.config) if arm.config is not None else self._config.train
         training = training.with_keys(self._spec.set).with_keys(arm.set)
-        settings, used = self._resolved({"config": _settings(training)}, seed)
+        settings, used = self._resolved({"config": _settings(training), **self._opened}, seed)
         inputs = dict(self._model)
         if arm.pairs is not None:
             inputs["pairs"] = self._equally_many(arm.pairs, seed)
@@ -253,7 +260,8 @@ class _Planner:
     def _evaluation(self, label: str, train: str | None) -> str:
         name = self._config.evaluate.samples
         data = {} if name is None else {"data": self._samples(name, 0)}
-        return self._add("eval", label, self._config.evaluate.settings(), 0, self._measured(train) | data)
+        settings = {**self._config.evaluate.settings(), **self._opened}
+        return self._add("eval", label, settings, 0, self._measured(train) | data)
 
     def _measured(self, train: str | None) -> dict[str, str]:
         """The inputs of an evaluation: the model with a training's adapter, or a fully fine-tuned model."""

@@ -21,14 +21,15 @@ from sightline.losses.objective import make_objective
 from sightline.losses.types import Need
 from sightline.models.adapters import add_lora, start_from, train_fully
 from sightline.models.context import RunContext
-from sightline.models.device import resolve_device, uses_bfloat16
+from sightline.models.device import resolve_device, resolve_dtype, uses_bfloat16
 from sightline.models.encoding import encode_prefix
 from sightline.models.image_use import require_image_use
-from sightline.models.loading import load_vlm
 from sightline.models.memory import fitting_tokens
+from sightline.models.opening import open_model
 from sightline.models.requests import ScoreRequest, prefix_of
-from sightline.models.tensor_cache import open_cache
+from sightline.models.spec import ModelSpec
 from sightline.models.vlm import VLM
+from sightline.records.manifest import StageInput
 from sightline.records.rows import Pair
 from sightline.train.config import TrainConfig
 from sightline.train.config.source import MixedConfig, OfflineConfig, list_streams
@@ -66,7 +67,7 @@ class TrainJob:
     Corrupted images are kept under `out`.
     """
 
-    model: Path
+    model: ModelSpec
     pairs: Path | None
     out: Path
     config: TrainConfig
@@ -87,11 +88,36 @@ class TrainJob:
         return place
 
     @property
-    def inputs(self) -> dict[str, Path]:
-        """Every input by name that determines the result beside the config."""
-        named = {"model": self.model, "pairs": self.pairs, "samples": self.samples, "start": self.config.start}
+    def inputs(self) -> dict[str, StageInput]:
+        """Every input by name that determines the result beside the config, which holds the number format."""
+        named = {"pairs": self.pairs, "samples": self.samples, "start": self.config.start}
         further = {f"reference-{number}": path for number, path in enumerate(self.config.references, 1)}
-        return {name: path for name, path in named.items() if path is not None} | further
+        given = {name: path for name, path in named.items() if path is not None}
+        return self.model.inputs(dtype=False) | given | further
+
+
+def settle_format(model: ModelSpec, config: TrainConfig) -> tuple[ModelSpec, TrainConfig]:
+    """The model as it is trained, on the config's device, and the config with the number format that "auto" means here.
+
+    A model that is trained in full is float32 unless a format is set: in bfloat16 small updates are rounded away.
+
+    Raises:
+        InputError: the model has an adapter, or is quantized and trained in full; the device or the model is missing.
+    """
+    if model.adapter is not None:
+        raise InputError(
+            f"training from the adapter {model.adapter}: set start={model.adapter} to continue it, or merge it first "
+            "(sightline export model)"
+        )
+    if model.quantize != "none" and config.lora is None:
+        raise InputError(
+            f"quantize={model.quantize} freezes the weights, and lora=null trains them in full; leave one of them out"
+        )
+    device = resolve_device(model.device if config.device == "auto" else config.device)
+    dtype: str = model.dtype if config.dtype == "auto" else config.dtype
+    if dtype == "auto":
+        dtype = "float32" if config.lora is None else resolve_dtype("auto", device, model.place)
+    return model.with_options({"device": device, "dtype": dtype}), config.model_copy(update={"dtype": dtype})
 
 
 PASS_TOKENS = {"cpu": 2048, "cuda": 16384}  # more costs memory and saves no time
@@ -247,7 +273,7 @@ def _source(job: TrainJob, data: Data, vlm: VLM, scoring: Scoring) -> Source[Pai
 
 def _load_policy(job: TrainJob) -> VLM:
     config = job.config
-    vlm = load_vlm(job.model, device=resolve_device(config.device), dtype=config.dtype, cache=open_cache())
+    vlm = open_model(job.model)
     vlm = train_fully(vlm) if config.lora is None else add_lora(vlm, config.lora.settings(), seed=job.seed)
     if config.start is not None:
         start_from(vlm, config.start)

@@ -22,6 +22,7 @@ from sightline.lab.sound.bench import BESIDE, BOTH, HEAR, SEE, TASKS, lessons, m
 from sightline.lab.sound.ear import SoundStudyConfig, make_ear
 from sightline.lab.sound.soundscape import PICTURE, SOUND
 from sightline.lab.words import WorldConfig
+from sightline.models.spec import to_spec
 from sightline.recipes.composition.config import ComposeConfig, MemberConfig, SearchConfig
 from sightline.recipes.composition.run import compose
 from sightline.records import Pair
@@ -157,7 +158,7 @@ def run_study(study: Study, seeds: tuple[int, ...]) -> MediaResults:
     """Run all incomplete stages, once per training seed, and write `results.json` and `results.md`."""
     with study.bar("ear") as progress:
         make_ear(study.config.ear, study.out / "ear", progress)
-    members = {name: MemberConfig(model=study.models[name]) for name in (PICTURE, SOUND)}
+    members = {name: MemberConfig(model=to_spec(study.models[name])) for name in (PICTURE, SOUND)}
     compose(ComposeConfig(members=members, dtype="bfloat16"), study.out / BARE)
     for name, tasks in _TASKS.items():
         _write_lessons(study, name, tasks)
@@ -188,7 +189,7 @@ def _run_seed(study: Study, seed: int) -> None:
 def _composition(study: Study, folder: Path, options: dict[str, Any]) -> ComposeConfig:
     suffix = "-two" if options.get("decoupled") else ""
     members = {
-        name: MemberConfig(model=study.models[name], adapter=folder / f"{name}{suffix}" / ADAPTER)
+        name: MemberConfig(model=to_spec(study.models[name]), adapter=folder / f"{name}{suffix}" / ADAPTER)
         for name in (PICTURE, SOUND)
     }
     merging = {key: value for key, value in options.items() if key != "search"}

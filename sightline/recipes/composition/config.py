@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from sightline.config import Config
+from sightline.models.spec import ModelField
 
 #: Name of a merge -> its name in PEFT's `add_weighted_adapter`. `cat` is the exact weighted sum of the changes; PEFT's
 #: "linear" sums the low-rank factors, which gives another matrix. The others work on full changes.
@@ -31,8 +32,8 @@ class MemberConfig(Config):
     Without an adapter it contributes only its encoder.
     """
 
-    model: Path
-    adapter: Path | None = None
+    model: ModelField = Field(description="a name, or a mapping of ModelSpec; its adapter stands beside it")
+    adapter: Path | None = Field(default=None, description="PEFT adapter that trained the language model on this kind")
 
 
 class SearchConfig(Config):

@@ -15,11 +15,12 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from sightline.config import Config
 from sightline.endpoint import Ask, Endpoint, EndpointConfig
-from sightline.models.device import resolve_device
-from sightline.models.loading import load_vlm
+from sightline.models.opening import open_model, resolve_spec
 from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.sampler import generate
+from sightline.models.spec import ModelField, ModelSpec
 from sightline.recipes.matching.entities.pairs import EntityPair
+from sightline.records.manifest import StageInput
 
 NO_REPLY = "the annotator gave no reply"
 
@@ -58,8 +59,8 @@ class ModelAnnotatorConfig(Config):
     """A model directory, optionally with an adapter."""
 
     name: Literal["model"]
-    model: Path
-    adapter: Path | None = None
+    model: ModelField = Field(description="a name, or a mapping of ModelSpec")
+    adapter: Path | None = Field(default=None, description="as in ModelSpec")
     temperature: float = Field(default=0.0, ge=0)
     max_new_tokens: int = Field(default=512, gt=0, description="a longer reply counts as failed")
     batch_size: int = Field(default=8, gt=0)
@@ -69,9 +70,14 @@ class ModelAnnotatorConfig(Config):
         return _Local(self)
 
     @property
-    def inputs(self) -> dict[str, Path]:
+    def spec(self) -> ModelSpec:
+        """How to open the model."""
+        return self.model.with_options({"adapter": self.adapter} | self.model.given())
+
+    @property
+    def inputs(self) -> dict[str, StageInput]:
         """The directories that it reads."""
-        return {"annotator": self.model} | ({} if self.adapter is None else {"annotator_adapter": self.adapter})
+        return resolve_spec(self.spec).inputs("annotator")
 
 
 AnnotatorConfig = Annotated[EndpointAnnotatorConfig | ModelAnnotatorConfig, Field(discriminator="name")]
@@ -88,7 +94,7 @@ class _Server:
 class _Local:
     def __init__(self, config: ModelAnnotatorConfig) -> None:
         self._config = config
-        self._vlm = load_vlm(config.model, adapter=config.adapter, device=resolve_device("auto"))
+        self._vlm = open_model(config.spec)
 
     def reply(self, inputs: Sequence[AnnotatorInput]) -> list[str | None]:
         config = self._config

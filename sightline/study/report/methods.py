@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sightline.records.manifest import Computed
-from sightline.study.config import BASE, LAB, ModelSpec, SamplesSpec
+from sightline.study.config import BASE, LAB, SamplesSpec, StudyModel
 from sightline.study.report.ingredients import arm_recipe, level_text, manifest_of
 from sightline.study.report.words import name
 from sightline.study.results import Evidence
@@ -44,7 +44,7 @@ def in_effect(config: Mapping[str, Any], records: Iterable[Computed]) -> dict[st
 
     Without records (older manifests, or no model was run) the settings are unchanged.
     """
-    found = list(dict.fromkeys(records))
+    found = list(records)
     if not found:
         return dict(config)
     values = {
@@ -98,7 +98,7 @@ def _model(evidence: Evidence) -> str:
     return f"Trained is {models}. Seeds: {seeds}, of pairs and training. Samples: {samples or 'none'}."
 
 
-def describe_model(called: str, spec: ModelSpec) -> str:
+def describe_model(called: str, spec: StudyModel) -> str:
     """A model's name in the study, its origin, and its own settings."""
     if spec.hub is not None:
         origin = spec.hub + (f" at {spec.revision}" if spec.revision else "")

@@ -6,7 +6,7 @@ parameters of a loss. `source` and `weights` hold further sections.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_serializer, field_validator, model_validator
 
@@ -16,6 +16,7 @@ from sightline.errors import InputError
 from sightline.losses.objective import Term, make_objective
 from sightline.losses.table import LOSSES
 from sightline.losses.types import Need
+from sightline.models.spec import Dtype
 from sightline.train.config.source import OfflineConfig, SourceConfig, list_streams
 from sightline.train.config.weights import (
     GuardConfig,
@@ -53,8 +54,9 @@ class TrainConfig(Config):
     counted, as are those that exceed the model's positions.
 
     `start` is an adapter with the same `lora` to continue from, as DPO does after supervised tuning; it is also the
-    primary reference. `lora: null` trains language model, head and projector in full. `dtype` is that of the frozen
-    weights, and of the trained ones without LoRA; an adapter is always float32. `autocast` runs the forward pass in
+    primary reference. `lora: null` trains language model, head and projector in full. `device` and `dtype` are
+    keys of `ModelSpec`; `dtype` is that of the frozen weights, and of the trained ones without LoRA, for which auto is
+    float32 on a GPU too; an adapter is always float32. `autocast` runs the forward pass in
     bfloat16: faster on a GPU and on a CPU with bfloat16 units, slower on other CPUs, with slightly different numbers,
     so it is never chosen automatically. `activation_checkpointing` keeps one tensor per layer and recomputes the rest
     for the gradient: less memory, a third more work, the same numbers. `checkpoint_every` is in steps.
@@ -78,8 +80,8 @@ class TrainConfig(Config):
     pass_tokens: int | None = Field(default=None, ge=1)
     max_length: int | None = Field(default=None, ge=1)
     checkpoint_every: int = Field(default=20, ge=1)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "auto"
+    dtype: Dtype = "auto"
     autocast: bool = False
     activation_checkpointing: bool = False
     references: tuple[Path, ...] = ()
