@@ -26,6 +26,7 @@ from sightline.models.encoding import (
     encode_prefill,
     encode_prefix,
 )
+from sightline.models.graphs import FixedRows, FixedStep, uses_graphs
 from sightline.models.head import head_logits
 from sightline.models.memory import SAMPLING, attempt, halve, key_value_bytes
 from sightline.models.packing import Continuation, Packed, pack, share_prefixes
@@ -247,6 +248,10 @@ def _steps(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[list[
     running_rows = RunningRows.of(packed, copies, room, share=share)
     hidden = hidden_states(vlm, packed, Prefill(PackedLayout(packed), running_rows))
     last, positions = hidden[running_rows.last], running_rows.last_positions(packed.positions)
+    fixed: FixedStep | None = None
+    if uses_graphs(vlm, running_rows, sampling.max_new_tokens):
+        running_rows = FixedRows.from_rows(running_rows, sampling.max_new_tokens)
+        fixed = FixedStep(vlm, running_rows)
     finished: set[int] = set()
     rule = StopRule(vlm.tokenizer, sampling, vlm.end_ids)
     while True:
@@ -274,7 +279,7 @@ def _steps(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[list[
             rows, finished = [rows[place] for place in staying], set()
             kept = running_rows.select(staying)
             tokens, positions = tokens[kept], positions[kept]
-        last = _step(vlm, tokens, positions, running_rows)
+        last = _step(vlm, tokens, positions, running_rows) if fixed is None else fixed(tokens, positions)
 
 
 def _decode_unbatched(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[tuple[int, Generation]]:
