@@ -27,7 +27,9 @@ def test_fixed_shapes_give_the_same_numbers(
     name: str, tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vlm = load_vlm(FAMILIES[name](tmp_path / name))
-    vlm.model.generation_config.eos_token_id = list(range(8, 400, 14))  # so that rows end at different steps
+    vlm.model.generation_config.eos_token_id = list(
+        range(8, len(vlm.tokenizer), 14)
+    )  # so that rows end at different steps
     requests = [
         GenerateRequest(Prefix((pictures[seed % 2],), "How many cows are there?"), prefill, seed=seed)
         for seed, prefill in enumerate(["", "There are", "", "One", ""])
