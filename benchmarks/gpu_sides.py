@@ -18,7 +18,7 @@ from sightline.models.adapters import LoraSettings, add_lora
 from sightline.models.attention import use_layouts
 from sightline.models.context import RunContext
 from sightline.models.families import FAMILIES
-from sightline.models.requests import prefix_of
+from sightline.models.requests import make_prefix
 from sightline.models.tensor_cache import open_cache
 from sightline.models.vlm import VLM
 from sightline.records import Pair, Sample
@@ -85,7 +85,7 @@ class Side:
             optimizer=make_optimizer(vlm.model.named_parameters(), OptimizerConfig(lr=RATE)),
             source=OfflineSource(self.pairs, pairs_per_step=self.plan.batch, seed=SEED, epochs=1),
             task=PreferenceTask(vlm, objective, reference, autocast=half),
-            prefix=lambda pair: prefix_of(pair, Path()),
+            prefix=lambda pair: make_prefix(pair, Path()),
         )
         settings = StepSettings(self.plan.batch, schedule=lambda _: 1.0, clip_norm=1.0, seed=SEED)
         losses: list[float] = []

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from sightline.builders.builder import Builder, BuildResult
 from sightline.config import Config
@@ -90,8 +90,8 @@ def dropped_reason(pair: Pair) -> str | None:
 class _Sharded(Config):
     """Config of a shard's manifest."""
 
-    shard: tuple[int, int]
-    config: BaseModel
+    shard: tuple[int, int] = Field(description="index of the shard, from 0, and number of shards")
+    config: BaseModel = Field(description="the builder's settings")
 
 
 def _rows(plan: BuildPlan, samples: Path) -> Iterator[Sample]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
 
 from sightline.check.columns import Likeness, as_int64
 from sightline.check.findings import CHECKS, NEVER, OF_BENCHMARKS, OF_MODEL, CheckConfig, CheckLine, Report
@@ -64,8 +65,8 @@ class CheckPlan:
 class CheckRequest(Config):
     """Settings that decide a check, besides its inputs."""
 
-    against: tuple[str, ...]
-    config: CheckConfig
+    against: tuple[str, ...] = Field(description="benchmarks or directories that the pairs are compared with")
+    config: CheckConfig = Field(description="the settings of the check")
 
 
 def check_dataset(plan: CheckPlan, out: Path, bar: Bar, claim: Claim = lambda: None) -> Report:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import Field
 from rich.table import Table
 
 from sightline.cli.early import Overrides, check_places
@@ -29,7 +30,9 @@ eval_app = typer.Typer()
 class EvalSettings(run.EvalConfig):
     """The keys of `--config` and `--set`: those that affect the numbers, and under `runtime` those for speed."""
 
-    runtime: run.EvalRuntime = run.EvalRuntime()
+    runtime: run.EvalRuntime = Field(
+        default=run.EvalRuntime(), description="settings that affect speed and memory, not results beyond rounding"
+    )
 
 
 @eval_app.command()
@@ -132,9 +135,9 @@ def probe(
     from sightline.models.image_use import image_use, require_image_use
     from sightline.models.opening import open_model
     from sightline.train.pair_filter import resolve_images
-    from sightline.train.scoring import to_scored
+    from sightline.train.scoring import make_score_request
 
-    shown = (to_scored(resolve_images(pair, pairs)) for pair in read_pairs(pairs) if pair.images)
+    shown = (make_score_request(resolve_images(pair, pairs)) for pair in read_pairs(pairs) if pair.images)
     items = list(islice(shown, count))
     vlm = open_model(model)
     found = image_use(vlm, items)

@@ -30,11 +30,11 @@ LEFT_OUT = ("*.bin", "*.pth", "*.pt", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "
 
 
 class FetchConfig(Config):
-    """A repository on the hub; `revision` is a branch, tag or commit, by default the current main branch."""
+    """A repository on the hub."""
 
-    type: Type
-    hub: str = Field(pattern=HUB_NAME)
-    revision: str | None = None
+    type: Type = Field(description="kind of repository")
+    hub: str = Field(pattern=HUB_NAME, description="its name on the hub, OWNER/NAME")
+    revision: str | None = Field(default=None, description="branch, tag or commit; null: the current main branch")
 
 
 def fetch(config: FetchConfig, out: Path) -> Manifest:
@@ -67,7 +67,7 @@ def find_snapshot(config: FetchConfig) -> Path:
     Raises:
         InputError: the repository does not exist, or cannot be reached and is not in the cache.
     """
-    from huggingface_hub import snapshot_download  # here, since it takes a second to import
+    from huggingface_hub import is_offline_mode, snapshot_download  # here, since it takes a second to import
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     leave = list(LEFT_OUT) if config.type == "model" else None
@@ -75,7 +75,13 @@ def find_snapshot(config: FetchConfig) -> Path:
         return Path(
             snapshot_download(config.hub, repo_type=config.type, revision=config.revision, ignore_patterns=leave)
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except LocalEntryNotFoundError as error:
+        why = "HF_HUB_OFFLINE is set" if is_offline_mode() else "the hub cannot be reached"
+        raise InputError(
+            f"{config.type} {config.hub} cannot be fetched: it is not in the hub's cache here, and {why}; fetch it "
+            "where there is a network, or name a local directory"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{config.type} {config.hub} cannot be fetched ({reason}); check the name, the network and HF_HUB_OFFLINE,"
@@ -93,15 +99,15 @@ _PATIENCE = 1800  # seconds for one download
 
 
 class PackageConfig(Config):
-    """A Python package. `inside` is a folder in it whose files go to the top of `out`; `source` selects the sdist.
+    """A Python package. The files of `inside` go to the top of `out`.
 
     `inside` omits the top folder of an sdist, NAME-VERSION.
     """
 
-    type: Literal["package"] = "package"
-    package: str = Field(pattern=PACKAGE)
-    source: bool = False
-    inside: str | None = None
+    type: Literal["package"] = Field(default="package", description="a Python package")
+    package: str = Field(pattern=PACKAGE, description="package and version, NAME==VERSION")
+    source: bool = Field(default=False, description="fetch the source distribution instead of the wheel")
+    inside: str | None = Field(default=None, description="folder in the package whose files are kept; null: all files")
 
 
 def fetch_package(config: PackageConfig, out: Path) -> Manifest:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from sightline.config import SparseConfig
 from sightline.evals.answer_alignment import AlignmentCounts, Corrections, align_answers, find_corrections
 from sightline.evals.answer_keys import question_in
@@ -25,13 +27,14 @@ from sightline.evals.benchmark import (
     HasOpenList,
     MapsAnswerIds,
     ReadsFolders,
+    RefusesRepeats,
     RenumbersAnswers,
 )
 from sightline.evals.directory import ANSWERS, SAMPLES, read_result, relocate_images
 from sightline.evals.judging.judged_scoring import NO_JUDGE, Judging, apply_judge, check_judging
 from sightline.evals.questions import ReasoningTally
 from sightline.evals.registry import get_benchmark
-from sightline.evals.repeats import copy_samples, count_answers, is_copy, number_answers
+from sightline.evals.repeats import copy_samples, count_answers, is_copy, number_answers, refuse_repeats
 from sightline.evals.scoring import all_metrics, answers_as_scored, estimate_scores, score_all, write_scores
 from sightline.evals.statistics import RESAMPLES
 from sightline.records.manifest import Stage
@@ -40,17 +43,19 @@ from sightline.records.store import write_rows
 
 
 class ScoreConfig(SparseConfig):
-    """Settings that, with the files, determine the metrics. `answer_key` names the key of the model's answer."""
+    """Settings that, with the files, determine the metrics."""
 
     SPARSE = frozenset({"answer_key", "strip_reasoning"})
 
-    benchmarks: tuple[str, ...]
-    split: str | None = None
-    limit: int | None = None
-    resamples: int = RESAMPLES
-    judge: str | None = None
-    answer_key: str | None = None
-    strip_reasoning: bool = False
+    benchmarks: tuple[str, ...] = Field(description="name of the benchmark, as a list of one")
+    split: str | None = Field(default=None, description="the official part to score; null: all parts")
+    limit: int | None = Field(default=None, description="score the first so many images; null: all")
+    resamples: int = Field(default=RESAMPLES, description="resamples of the cluster bootstrap behind each interval")
+    judge: str | None = Field(default=None, description="identity of the judge; null without one")
+    answer_key: str | None = Field(
+        default=None, description="key of the answers in the file; null: found among the usual names"
+    )
+    strip_reasoning: bool = Field(default=False, description="score the text after a model's reasoning tags")
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,8 @@ class AnsweredFile:
             benchmark = benchmark.with_numbering(rows)
         self.benchmark = benchmark
         self._open = isinstance(benchmark, HasOpenList) and benchmark.scores_only_answered
+        if isinstance(benchmark, RefusesRepeats) and benchmark.refuses_repeats:
+            refuse_repeats(self._rows(set()))
         counts_all = isinstance(benchmark, CountsEveryAnswer) and benchmark.counts_every_answer
         self._counts = count_answers(self._rows(set())) if counts_all else Counter[str]()
         self._corrections = Corrections()

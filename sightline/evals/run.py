@@ -25,7 +25,7 @@ from sightline.evals.judging.judged_scoring import Judging, apply_judge
 from sightline.evals.registry import get_benchmark
 from sightline.evals.scoring import answers_as_scored, score_directory
 from sightline.evals.statistics import RESAMPLES
-from sightline.models.requests import GenerateRequest, Sampling, prefix_of
+from sightline.models.requests import GenerateRequest, Sampling, make_prefix
 from sightline.models.spec import Dtype, ModelSpec, to_spec
 from sightline.records.manifest import MANIFEST, Stage, StageInput
 from sightline.records.rows import Answer, Sample
@@ -40,33 +40,40 @@ WHOLE = "0/1"
 
 
 class EvalConfig(SparseConfig):
-    """Settings that determine the metrics. `limit` keeps a benchmark's first so many images; `validation` uses the
-    images for tuning instead of the test images; `split` selects one official part; `shard` is this process's part,
-    such as 0/4; `autocast` uses bfloat16 autocast while generating; `max_new_tokens` overrides the benchmarks' limits.
-    `judge` grades the answers to benchmarks that need one; without it they stay unscored. `strip_reasoning` scores the
-    text after a model's reasoning tags; answers are stored whole.
-    """
+    """Settings of an evaluation that determine its metrics."""
 
     SPARSE = frozenset({"strip_reasoning"})
 
-    benchmarks: tuple[str, ...] = Field(min_length=1)
-    limit: int | None = Field(default=None, ge=1)
-    validation: bool = False
-    split: str | None = None
-    shard: str = WHOLE
-    dtype: Dtype = "auto"
-    autocast: bool = False
-    resamples: int = Field(default=RESAMPLES, ge=100)
-    max_new_tokens: int | None = Field(default=None, ge=1)
-    judge: EvalJudgeConfig | None = None
-    strip_reasoning: bool = False
+    benchmarks: tuple[str, ...] = Field(min_length=1, description="names of the benchmarks")
+    limit: int | None = Field(
+        default=None, ge=1, description="use the first so many images of each benchmark; null: all"
+    )
+    validation: bool = Field(default=False, description="use the images for tuning instead of the test images")
+    split: str | None = Field(default=None, description="one official part of a benchmark; null: all parts")
+    shard: str = Field(default=WHOLE, description="this process's part of the samples, such as 0/4; 0/1: all")
+    dtype: Dtype = Field(default="auto", description="number format of the weights, as in ModelSpec")
+    autocast: bool = Field(
+        default=False, description="run the forward pass in bfloat16; faster on a GPU, with slightly different numbers"
+    )
+    resamples: int = Field(
+        default=RESAMPLES, ge=100, description="resamples of the cluster bootstrap behind each interval"
+    )
+    max_new_tokens: int | None = Field(
+        default=None, ge=1, description="token limit of an answer; null: each benchmark's own limit"
+    )
+    judge: EvalJudgeConfig | None = Field(
+        default=None, description="the judge of benchmarks that need one; null: their answers stay unscored"
+    )
+    strip_reasoning: bool = Field(
+        default=False, description="score the text after a model's reasoning tags; answers are stored whole"
+    )
 
 
 class EvalRuntime(Config):
     """Settings that affect only speed (up to rounding), so that they may change when a run resumes."""
 
-    batch_size: int = Field(default=32, ge=1)
-    device: str = "auto"
+    batch_size: int = Field(default=32, ge=1, description="answers generated together; fewer need less memory")
+    device: str = Field(default="auto", description="auto, cpu or cuda; auto: cuda if there is a GPU")
 
 
 @dataclass(frozen=True)
@@ -227,7 +234,7 @@ def score_samples(
 def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: LazyModel) -> list[Answer]:
     from sightline.models.sampler import generate
 
-    requests = [GenerateRequest(prefix_of(sample, benchmark.folder)) for sample in batch]
+    requests = [GenerateRequest(make_prefix(sample, benchmark.folder)) for sample in batch]
     generated = generate(
         model.open(),
         requests,

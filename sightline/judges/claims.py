@@ -35,19 +35,24 @@ class ClaimsJudgeConfig(Config):
     The paper's labeler is LLaVA-NeXT-34B; an LLM splits its answers.
     """
 
-    name: Literal["claims"]
+    name: Literal["claims"] = Field(description="selects this judge")
     model: ModelField = Field(
         default=ModelSpec(name=POLICY),
         description="a name or a mapping of ModelSpec, or 'policy' for the model being aligned",
     )
-    split: Literal["sentences", "nouns", "writer"] = "sentences"
+    split: Literal["sentences", "nouns", "writer"] = Field(
+        default="sentences",
+        description="how an answer becomes claims: its sentences, the listed nouns it names, or a writer's list",
+    )
     nouns: tuple[str, ...] = Field(default=(), description="with split 'nouns': nouns to ask about if named")
     question: str = Field(
         default="Is this true of the picture: {claim} Answer yes or no.", description="must contain {claim}"
     )
     writer: WriterConfig | None = Field(default=None, description="with split 'writer'")
     batch_size: int = Field(default=32, gt=0, description="questions per forward pass")
-    autocast: bool = False
+    autocast: bool = Field(
+        default=False, description="run the forward pass in bfloat16; faster on a GPU, with slightly different numbers"
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> "ClaimsJudgeConfig":

@@ -36,14 +36,20 @@ class RewardJudgeConfig(Config):
     Answers too long for the model are unscored.
     """
 
-    name: Literal["reward"]
-    model: ModelField = Field(description="a name, or a mapping of ModelSpec")
-    adapter: Path | None = Field(default=None, description="as in ModelSpec")
+    name: Literal["reward"] = Field(description="selects this judge")
+    model: ModelField = Field(
+        description="the base model, or a reward model trained in full: a name, or a mapping of ModelSpec"
+    )
+    adapter: Path | None = Field(
+        default=None, description="directory of the adapter; null: the model itself is the reward model"
+    )
     beta: float | None = Field(default=None, gt=0, description="beta of the DPO training; scales the scores only")
     batch_size: int = Field(default=16, gt=0, description="answers per forward pass")
     device: str = Field(default="auto", description="as in ModelSpec")
     dtype: Dtype = Field(default="auto", description="as in ModelSpec")
-    autocast: bool = False
+    autocast: bool = Field(
+        default=False, description="run the forward pass in bfloat16; faster on a GPU, with slightly different numbers"
+    )
 
     @property
     def spec(self) -> ModelSpec:
@@ -124,9 +130,11 @@ class SelfJudgeConfig(Config):
     Our own choice: tokens that language alone predicts earn nothing. Answers without an image are unscored.
     """
 
-    name: Literal["self"]
+    name: Literal["self"] = Field(description="selects this judge")
     batch_size: int = Field(default=16, gt=0, description="answers per forward pass")
-    autocast: bool = False
+    autocast: bool = Field(
+        default=False, description="run the forward pass in bfloat16; faster on a GPU, with slightly different numbers"
+    )
 
     def open(self, context: RunContext) -> Judge:
         """The judge."""

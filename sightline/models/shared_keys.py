@@ -18,7 +18,7 @@ from sightline.models.device import to_device
 from sightline.models.packing import Packed
 
 
-class Part(NamedTuple):
+class PartialAttention(NamedTuple):
     """The output of attention over some of the keys, and the log-sum-exp of its scores (float32)."""
 
     output: Float[Tensor, "row head dim"]
@@ -32,12 +32,12 @@ def scaled_dot_product(
     seen: Bool[Tensor, "row k"],
     scale: float | None,
     softcap: float | None,
-) -> Part:
+) -> PartialAttention:
     """Attention from one query a row; the heads that share keys are one matrix product."""
     row, head, _, dim = query.shape
     grouped = query.reshape(row, key.shape[1], -1, dim)
     found = _attend(grouped, key, value, seen[:, None, None], scale, softcap)
-    return Part(found.output.reshape(row, head, -1), found.logsumexp.reshape(row, head))
+    return PartialAttention(found.output.reshape(row, head, -1), found.logsumexp.reshape(row, head))
 
 
 @dataclass
@@ -87,7 +87,7 @@ class SharedKeys:
         self,
         layer: int,
         query: Float[Tensor, "row head 1 dim"],
-        own: Part,
+        own: PartialAttention,
         scale: float | None,
         softcap: float | None,
         near: tuple[Int[Tensor, "row"], int] | None,
@@ -110,7 +110,7 @@ class SharedKeys:
         output = found.output.view(group, heads, slot, head // heads, -1).transpose(1, 2)
         output = output.reshape(group * slot, head, -1)
         sums = found.logsumexp.view(group, heads, slot, -1).transpose(1, 2).reshape(group * slot, head)
-        shared = Part(output[self.slot_of_row], sums[self.slot_of_row])
+        shared = PartialAttention(output[self.slot_of_row], sums[self.slot_of_row])
         total = torch.logaddexp(shared.logsumexp, own.logsumexp)
         weights = [(part.logsumexp - total).exp()[..., None] for part in (shared, own)]
         merged = shared.output.float() * weights[0] + own.output.float() * weights[1]
@@ -155,11 +155,11 @@ def _attend(
     seen: Bool[Tensor, "row #head #q k"],
     scale: float | None,
     softcap: float | None,
-) -> Part:
+) -> PartialAttention:
     """Attention with its log-sum-exp. A query that sees nothing gives finite numbers with a vanishing sum."""
     scores = (query @ key.transpose(2, 3)).float() * (query.shape[-1] ** -0.5 if scale is None else scale)
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
     sums = scores.logsumexp(-1)
-    return Part((scores - sums[..., None]).exp().to(value.dtype) @ value, sums)
+    return PartialAttention((scores - sums[..., None]).exp().to(value.dtype) @ value, sums)

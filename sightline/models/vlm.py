@@ -21,7 +21,7 @@ UNNAMED = ModelSpec(name="unnamed")
 
 @dataclass(frozen=True)
 class VLM:
-    """A model with its processor. `path` is the hub id or directory it was loaded from, `dtype` that of its weights.
+    """A model with its processor, as `load` opens it. `path` is where it was loaded from, `dtype` that of its weights.
 
     `cache` keeps image features; without one they are recomputed in every pass. `spec` is how the model was opened.
     `prefixes` keeps recently encoded prefixes in memory, `features` recently used image features; `prefetch` encodes

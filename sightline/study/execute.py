@@ -353,7 +353,7 @@ JOB_KINDS = {
 
 def max_rows(plan: StudyPlan, place: str | None) -> int | None:
     """The maximum number of pairs or samples that a job writes; None if it is unknown, or `place` is not a job."""
-    piece = plan.pieces.get(place or "")
+    piece = plan.jobs.get(place or "")
     return None if piece is None else JOB_KINDS[job_sort(piece)].rows(plan, piece)
 
 

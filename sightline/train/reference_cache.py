@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from sightline.errors import InputError
-from sightline.losses.types import Need, PairLogps
+from sightline.losses.types import PairLogps, Requirement
 from sightline.models.adapters import reference_mode
 from sightline.models.device import to_device, uses_bfloat16
 from sightline.models.encoding import SYSTEM_RULE
@@ -183,7 +183,7 @@ class Reference:
         """The fields of `PairLogps` by name."""
         groups = self._scoring.groups(pair)
         tokens = [dict(zip(group.fields, self._fetch(group.scored), strict=True)) for group in groups]
-        changed = changed_tokens(self._vlm, pair) if Need.SPANS in self._scoring.needs else None
+        changed = changed_tokens(self._vlm, pair) if Requirement.SPANS in self._scoring.needs else None
         return sum_answers(groups, tokens, changed)
 
     def _fetch(self, scored: ScoreRequest) -> list[Tensor]:

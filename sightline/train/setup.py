@@ -18,7 +18,7 @@ from sightline.builders.image_corruptions import corrupt_image
 from sightline.data.samples import read_samples, samples_file
 from sightline.errors import InputError
 from sightline.losses.objective import make_objective
-from sightline.losses.types import Need
+from sightline.losses.types import Requirement
 from sightline.models.adapters import add_lora, start_from, train_fully
 from sightline.models.context import RunContext
 from sightline.models.device import resolve_device, resolve_dtype, uses_bfloat16
@@ -26,7 +26,7 @@ from sightline.models.encoding import encode_prefix
 from sightline.models.image_use import require_image_use
 from sightline.models.memory import fitting_tokens
 from sightline.models.opening import open_model
-from sightline.models.requests import ScoreRequest, prefix_of
+from sightline.models.requests import ScoreRequest, make_prefix
 from sightline.models.spec import ModelSpec
 from sightline.models.vlm import VLM
 from sightline.records.manifest import StageInput
@@ -50,7 +50,7 @@ from sightline.train.reference_cache import FrozenModel, PolicyWithoutAdapter, R
 from sightline.train.reward_model import RewardTask
 from sightline.train.rl.config import RLConfig
 from sightline.train.rl.setup import RolloutPlan, filter_prompts, make_rollout_parts
-from sightline.train.scoring import Scoring, Weaken, to_scored
+from sightline.train.scoring import Scoring, Weaken, make_score_request
 from sightline.train.sources import OfflineSource, Order, Source
 from sightline.train.stream_source import StreamSource
 from sightline.train.streams import SharedStream, make_stream
@@ -164,7 +164,7 @@ def prepare(job: TrainJob, data: Data, bars: Progress) -> Prepared:
         Reference(vlm, scoring, autocast=config.autocast, keep=source.repeats, frozen=each) for each in frozen
     ]
     task: Task[Pair]
-    if Need.REWARDS in objective.needs:
+    if Requirement.REWARDS in objective.needs:
         task = RewardTask(vlm, objective, lr=config.optim.head_lr, autocast=config.autocast)
     else:
         task = PreferenceTask(
@@ -182,7 +182,7 @@ def prepare(job: TrainJob, data: Data, bars: Progress) -> Prepared:
         else run_directly
     )
     state = _state(vlm, source, task, job, run_with_weights)
-    state.prefix = lambda pair: prefix_of(pair, Path())
+    state.prefix = lambda pair: make_prefix(pair, Path())
     if config.validation is not None:
         state.validation = Validation(held, config.validation, config.batch_size)
     unit: Literal["pairs", "prompts"] = "pairs" if data.pairs else "prompts"
@@ -198,7 +198,7 @@ def _prepare_rl(job: TrainJob, rl: RLConfig, bars: Progress) -> Prepared:
     admitted = filter_prompts(job.prompts, vlm, rl, lambda: bars.advance(bar))
     folder = samples_file(job.prompts).parent.absolute()
     shown = [sample for sample in admitted.samples if sample.images][:PROBES]
-    probes = [ScoreRequest(prefix_of(sample, folder), (sample.reference or sample.prompt,)) for sample in shown]
+    probes = [ScoreRequest(make_prefix(sample, folder), (sample.reference or sample.prompt,)) for sample in shown]
     require_image_use(vlm, probes, autocast=config.autocast)
     choose_checkpointing(config, vlm, admitted.mean_tokens)
     steps = RolloutPlan(
@@ -283,7 +283,7 @@ def _load_policy(job: TrainJob) -> VLM:
 
 
 def _shard_policy(
-    vlm: VLM, references: Sequence[Reference], pairs: Sequence[Pair], needs: frozenset[Need], job: TrainJob
+    vlm: VLM, references: Sequence[Reference], pairs: Sequence[Pair], needs: frozenset[Requirement], job: TrainJob
 ) -> RunWithWeights:
     """Shard the weights over the processes, after the references have scored all pairs.
 
@@ -291,9 +291,9 @@ def _shard_policy(
     """
     if not isinstance(job.config.source, OfflineConfig):
         raise InputError("a policy that answers its own prompts cannot be sharded; launch with ddp.yaml")
-    if Need.REWARDS in needs:
+    if Requirement.REWARDS in needs:
         raise InputError("a reward model's head is not sharded; launch with ddp.yaml")
-    if Need.MISMATCHED in needs and job.config.lora is not None:
+    if Requirement.MISMATCHED in needs and job.config.lora is not None:
         raise InputError(
             "a loss that scores other pairs' answers (kto) cannot train an adapter under FSDP; use ddp.yaml"
         )
@@ -346,9 +346,9 @@ def _filter_pairs(data: Data, vlm: VLM, scoring: Scoring, job: TrainJob, bars: P
             f"none of the {len(data.pairs)} pairs can be trained on ({reasons}); give others or raise max_length."
         )
     shown = [] if data.pairs else [sample for sample in data.samples if sample.images]
-    requests = [replace(to_scored(pair), answers=(pair.chosen,)) for pair in admitted.pairs if pair.images]
+    requests = [replace(make_score_request(pair), answers=(pair.chosen,)) for pair in admitted.pairs if pair.images]
     if not data.pairs:
-        requests = [ScoreRequest(prefix_of(sample, Path()), (sample.reference or "Yes.",)) for sample in shown]
+        requests = [ScoreRequest(make_prefix(sample, Path()), (sample.reference or "Yes.",)) for sample in shown]
     with locate_errors(shown[:MEASURED_PROMPTS], vlm, job.samples):
         require_image_use(vlm, requests[:PROBES], autocast=config.autocast)
         if offline:

@@ -29,7 +29,7 @@ from sightline.lab.sound.soundscape import (
 )
 from sightline.lab.words import KINDS, WorldConfig
 from sightline.models.loading import load_vlm
-from sightline.models.requests import GenerateRequest, Sampling, prefix_of
+from sightline.models.requests import GenerateRequest, Sampling, make_prefix
 from sightline.models.sampler import generate
 from sightline.models.spec import to_spec
 from sightline.recipes.composition.config import ComposeConfig, MemberConfig
@@ -132,6 +132,6 @@ def test_an_ear_learns_and_composes_with_the_base(tmp_path: Path) -> None:
     }  # same base, or it would refuse
     vlm = load_vlm(compose(ComposeConfig(members=members, dtype="bfloat16"), tmp_path / "bare"))
     rows = list(media_questions(WORLD, "validation", 1, tmp_path))
-    requests = [GenerateRequest(prefix_of(row, tmp_path)) for row in rows]
+    requests = [GenerateRequest(make_prefix(row, tmp_path)) for row in rows]
     together = generate(vlm, requests, Sampling(5), batch_size=5)
     assert together == [generate(vlm, [request], Sampling(5), batch_size=1)[0] for request in requests]

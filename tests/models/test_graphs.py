@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sightline.models import graphs, sampler
+from sightline.models import sampler
 from sightline.models.graphs import FixedRows, FixedStep, bucket_of
 from sightline.models.loading import load_vlm
 from sightline.models.requests import GenerateRequest, Prefix, Sampling
@@ -85,4 +85,3 @@ def test_a_failed_capture_falls_back_with_a_line(
     monkeypatch.setattr(FixedStep, "__init__", init)
     assert generate(vlm, requests, Sampling(20, 1.0), batch_size=2) == expected
     assert [record.message for record in caplog.records if "without CUDA graphs" in record.message]
-    assert not graphs.uses_graphs(vlm, None, 100)  # type: ignore[arg-type]

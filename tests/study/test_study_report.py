@@ -277,7 +277,7 @@ def test_the_page_prints(written: tuple[StudyPlan, Path], tmp_path: Path) -> Non
 
 def record(plan: StudyPlan, out: Path, kind: str, *records: Computed) -> None:
     """Put records of computing into the manifests of all finished pieces of a kind, one each by turns."""
-    pieces = [piece for piece in plan.pieces.values() if piece.kind == kind]
+    pieces = [piece for piece in plan.jobs.values() if piece.kind == kind]
     for number, piece in enumerate(pieces):
         path = out / piece.folder / MANIFEST
         if path.exists():

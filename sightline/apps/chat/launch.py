@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
+
 from sightline.apps.chat.config import ChatConfig
 from sightline.apps.chat.page import page
 from sightline.apps.chat.session import ChatSession, NamedModel
@@ -35,8 +37,8 @@ class ChatModel:
 class _LaunchRequest(Config):
     """The settings that identify a chat's directory."""
 
-    models: tuple[str, ...]
-    chat: ChatConfig
+    models: tuple[str, ...] = Field(description="the models, as given on the command line")
+    chat: ChatConfig = Field(description="the settings of the chat")
 
 
 def run_chat(

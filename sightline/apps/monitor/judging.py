@@ -30,7 +30,7 @@ Known = tuple[Sample, Path]
 class SampledJudge(Config):
     """A judge for a sample of the answers; scores below a limit count as hallucinations."""
 
-    judge: JudgeConfig
+    judge: JudgeConfig = Field(description="the judge of the sampled answers")
     aspect: str = Field(default="", description="aspect of the verdict to use; empty: its score")
     below: float = Field(description="scores or aspects below this are hallucinations")
     share: float = Field(

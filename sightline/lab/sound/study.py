@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from sightline.config import Config, load_config
 from sightline.data.preference_dataset import PAIRS
 from sightline.data.samples import write_samples
@@ -214,9 +216,9 @@ def _ask(study: Study, folder: Path, name: str, model: Path, benchmark: str, ada
 class _Rows(Config):
     """The settings that identify a directory of rows, for its manifest."""
 
-    world: WorldConfig
-    tasks: tuple[str, ...]
-    count: int
+    world: WorldConfig = Field(description="the world that rows are drawn from")
+    tasks: tuple[str, ...] = Field(description="kinds of questions")
+    count: int = Field(description="number of rows")
 
 
 def _write_lessons(study: Study, name: str, tasks: tuple[str, ...]) -> None:

@@ -42,8 +42,8 @@ class Annotator(Protocol):
 class EndpointAnnotatorConfig(Config):
     """A model on an OpenAI-compatible server; its replies are cached, so that a stopped run resumes."""
 
-    name: Literal["endpoint"]
-    server: EndpointConfig
+    name: Literal["endpoint"] = Field(description="selects this annotator")
+    server: EndpointConfig = Field(description="the server of the annotator")
 
     def open(self) -> Annotator:
         """The annotator."""
@@ -58,12 +58,12 @@ class EndpointAnnotatorConfig(Config):
 class ModelAnnotatorConfig(Config):
     """A model directory, optionally with an adapter."""
 
-    name: Literal["model"]
+    name: Literal["model"] = Field(description="selects this annotator")
     model: ModelField = Field(description="a name, or a mapping of ModelSpec")
-    adapter: Path | None = Field(default=None, description="as in ModelSpec")
-    temperature: float = Field(default=0.0, ge=0)
+    adapter: Path | None = Field(default=None, description="directory of its adapter; null: none")
+    temperature: float = Field(default=0.0, ge=0, description="0 is greedy")
     max_new_tokens: int = Field(default=512, gt=0, description="a longer reply counts as failed")
-    batch_size: int = Field(default=8, gt=0)
+    batch_size: int = Field(default=8, gt=0, description="prompts answered together")
 
     def open(self) -> Annotator:
         """The annotator."""
