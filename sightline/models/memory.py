@@ -7,6 +7,7 @@ import gc
 import logging
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -14,7 +15,8 @@ import torch
 from sightline.errors import InputError
 from sightline.models.vlm import VLM
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 log = logging.getLogger(__name__)
 
 #: The part of a GPU's free memory that passes may use; the rest is for temporary tensors and fragments.
@@ -88,7 +90,7 @@ def in_parts(vlm: VLM, rows: Sequence[T], work: Callable[[Sequence[T]], R], *, r
     start, size = 0, len(rows)
     while start < len(rows):
         part = rows[start : start + size]
-        result, failure = attempt(lambda part=part: work(part))  # type: ignore[misc]
+        result, failure = attempt(partial(work, part))
         if failure is None:
             results.append(result)  # type: ignore[arg-type]
             start += len(part)

@@ -154,7 +154,8 @@ class FusedLinear(Linear):
         frozen = not any(weight.requires_grad for weight in base.parameters())
         # FSDP and ZeRO gather sharded weights only in the forward of the layers that own them, which this skips.
         whole = all(type(weight) is nn.Parameter and not hasattr(weight, "ds_id") for weight in weights)
-        return frozen and whole and _computes(x, *(weight.dtype for weight in weights))
+        down, up = (cast(Tensor, part[name].weight).dtype for part in (self.lora_A, self.lora_B))
+        return frozen and whole and _computes(x, base.weight.dtype, down, up)
 
 
 def _computes(x: Tensor, weight: torch.dtype, down: torch.dtype, up: torch.dtype) -> bool:

@@ -7,6 +7,7 @@ Sampling requires (BDHS; arXiv 2407.02477, sec. 3.4).
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,7 @@ def generate(
                 batch, waiting = waiting[-size:], waiting[:-size]
                 end += size
                 ahead.reach(end)
-                _, failure = attempt(lambda batch=batch: _decode_all(vlm, batch, sampling, autocast, finish))  # type: ignore[misc]
+                _, failure = attempt(partial(_decode_all, vlm, batch, sampling, autocast, finish))
                 if failure is not None:
                     size = halve(vlm, len(batch), failure, remedy=SAMPLING)
                     waiting = [*waiting, *(running.restarted() for running in batch)]

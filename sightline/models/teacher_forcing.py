@@ -89,7 +89,7 @@ def forced_tokens(
             rows = [_encode(vlm, one) for one in requests[start : start + batch_size]]
             with in_format(vlm, autocast):
                 parts = in_parts(vlm, rows, lambda part: _drawn(vlm, part, temperature, top_p), remedy=SCORING)
-            drawn = chain.from_iterable(parts)
+            drawn: Iterator[int] = chain.from_iterable(parts)
             for row in rows:
                 ids = tuple(next(drawn) for _ in row.true)
                 ids = ids[: row.free] + row.true[row.free :]

@@ -142,11 +142,11 @@ def test_forced_tokens_do_not_depend_on_what_fits(
 
 
 def test_other_errors_pass(vlm: VLM) -> None:
-    def fail(_: Sequence[PackRow]) -> None:
+    def fail(_: Sequence[Any]) -> None:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        in_parts(vlm, [PackRow, PackRow], fail, remedy="")  # type: ignore[list-item,arg-type]
+        in_parts(vlm, [PackRow, PackRow], fail, remedy="")
     assert is_out_of_memory(torch.OutOfMemoryError("x")) and is_out_of_memory(MemoryError())
     assert not is_out_of_memory(ValueError("out of memory"))
 

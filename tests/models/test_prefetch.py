@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def test_an_interrupt_drops_what_waits() -> None:
     ahead.record(1.0)
     started: list[int] = []
 
-    def work(number: int) -> int:
+    def work(number: int, _: object) -> int:
         started.append(number)
         time.sleep(0.05)
         return number
@@ -106,7 +107,7 @@ def test_an_interrupt_drops_what_waits() -> None:
     def interrupt() -> None:
         with ahead.running():
             for number in range(100):
-                ahead.submit(number, processor, lambda _, number=number: work(number))
+                ahead.submit(number, processor, partial(work, number))
             assert ahead.take(0) == 0
             raise KeyboardInterrupt
 
@@ -145,4 +146,3 @@ def test_short_works_get_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         for seconds in (0.01, 0.01, 0.01):
             ahead.record(seconds)
         assert ahead.is_open
-    assert not ahead.is_open

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sightline.models import sampler
 from sightline.models.attention import AttentionSettings, PackedLayout, Prefill, RunningRows
+from sightline.models.encoding import encode_prefix
 from sightline.models.loading import load_vlm
 from sightline.models.packing import Packed, Span
 from sightline.models.requests import GenerateRequest, Prefix, Sampling
@@ -114,15 +115,17 @@ def test_64_rows_of_a_7b_keep_one_prefix() -> None:
 
 
 def test_copies_are_shared_where_they_are_large(vlm: Any, pictures: list[Path], monkeypatch: Any) -> None:
-    chosen = []
-    monkeypatch.setattr(
-        sampler.RunningRows,
-        "of",
-        lambda *args, share, of=RunningRows.of: (chosen.append(share), of(*args, share=share))[1],
-    )
+    chosen: list[bool] = []
+    plain = RunningRows.of
+
+    def of(*args: Any, share: bool) -> RunningRows:
+        chosen.append(share)
+        return plain(*args, share=share)
+
+    monkeypatch.setattr(RunningRows, "of", of)
     requests = [GenerateRequest(Prefix((pictures[0],), "Describe."), seed=seed) for seed in range(4)]
     token = 2 * 2 * 2 * 8 * 4  # keys and values x layers x key-value heads x head width x bytes
-    prefix = sampler.encode_prefix(vlm, requests[0].prefix)
+    prefix = encode_prefix(vlm, requests[0].prefix)
     for limit in (3 * len(prefix.ids) * token, 3 * len(prefix.ids) * token - 1):
         monkeypatch.setattr(sampler, "COPIED_BYTES", limit)
         generate(vlm, requests, Sampling(2), batch_size=4)

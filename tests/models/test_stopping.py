@@ -27,7 +27,9 @@ def sentencepiece() -> PreTrainedTokenizerFast:
         [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
     core.add_special_tokens([AddedToken("<s>", special=True), AddedToken("</s>", special=True)])
-    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>", unk_token="<unk>")
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=core, eos_token="</s>", unk_token="<unk>"
+    )
 
 
 def wordpiece() -> PreTrainedTokenizerFast:
@@ -36,7 +38,9 @@ def wordpiece() -> PreTrainedTokenizerFast:
     core = Tokenizer(models.WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     core.decoder = decoders.WordPiece(cleanup=False)
-    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="[UNK]", eos_token="[SEP]")
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=core, unk_token="[UNK]", eos_token="[SEP]"
+    )
 
 
 TOKENIZERS = {"byte-level": train_tokenizer, "sentencepiece": sentencepiece, "wordpiece": wordpiece}
@@ -90,7 +94,12 @@ def test_only_rows_that_can_have_ended_are_decoded(monkeypatch: pytest.MonkeyPat
         rule.ended_text([], [token], "")
     decoded: list[int] = []
     plain = stopping.decode_ids
-    monkeypatch.setattr(stopping, "decode_ids", lambda of, ids: (decoded.append(len(ids)), plain(of, ids))[1])
+
+    def decode(tokenizer: Any, ids: Sequence[int]) -> str:
+        decoded.append(len(ids))
+        return plain(tokenizer, ids)
+
+    monkeypatch.setattr(stopping, "decode_ids", decode)
     ids: list[int] = []
     for token in words * 10:
         ids.append(token)
