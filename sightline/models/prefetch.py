@@ -56,7 +56,7 @@ class Prefetch(Generic[T]):
         try:
             yield
         finally:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool.shutdown(cancel_futures=True)  # waits for works that run: each has a copy
             self._pool = None
             self._futures.clear()
 
