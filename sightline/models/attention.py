@@ -17,7 +17,9 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from sightline.models.device import to_device
 from sightline.models.packing import Packed, Span
+from sightline.models.shared_keys import SharedKeys, scaled_dot_product
 
 NAME = "sightline"
 
@@ -125,7 +127,7 @@ class PackedLayout:
         """The masks of the prefix (None if simply causal) and of its answers."""
         order, blocks = self.packed.order[span.whole], self.packed.blocks
         shared = order[: span.prefix]
-        within = window is None or int(order.max()) < window
+        within = window is None or span.longest < window
         causal = shared[:, None] >= shared[None]
         near = shared[:, None] - shared[None] < (window or len(order))
         if blocks is not None:
@@ -134,10 +136,10 @@ class PackedLayout:
             causal = ((causal & near) | both_ways) if self.packed.blocks_over_window else ((causal | both_ways) & near)
         elif not within:
             causal &= near
-        lengths = torch.tensor((span.prefix, *span.answers), device=order.device)
-        owner = torch.arange(len(lengths), device=order.device).repeat_interleave(lengths)
+        lengths = torch.tensor((span.prefix, *span.answers))
+        owner = to_device(torch.arange(len(lengths)).repeat_interleave(lengths), order.device)
         own_order, own = order[span.prefix :], owner[span.prefix :]
-        branch = torch.tensor((0, *span.branches), device=order.device)[own]
+        branch = to_device(torch.tensor((0, *span.branches)), order.device)[own]
         in_branch = torch.arange(len(order), device=order.device)[None] < branch[:, None]
         seen = in_branch | ((owner[None] == own[:, None]) & (order[None] <= own_order[:, None]))
         if not within and window is not None:
@@ -149,25 +151,44 @@ class PackedLayout:
 class RunningRows:
     """Key-value buffers of rows being continued, one per layer, padded on the right.
 
-    `Prefill` fills them in the pass over the prefixes; each further pass adds one token per row.
+    `Prefill` fills them in the pass over the prefixes; each further pass adds one token per row. With `shared` the
+    buffers hold only what follows the prefix, and rows with a common prefix attend to one copy of it. All lengths are
+    also known to the host, so that no layer waits for the device; the masks of a step are built once for all layers.
     """
 
-    lengths: Int[Tensor, "row"]
+    lengths: Int[Tensor, "row"]  # tokens in the buffers
+    host_lengths: list[int]  # the same
     orders: Int[Tensor, "row place"]  # each token's index in its row, hidden ones included; also that of the next one
     places: Int[Tensor, "row source"]  # the tokens' places in the packed sequence that fills the buffers
+    last: Int[Tensor, "row"]  # the place of each row's last token in the packed sequence
+    shared: SharedKeys | None = None
     buffers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _masks: dict[int | None, Bool[Tensor, "row place"]] = field(default_factory=dict)
+    _indices: Int[Tensor, "row"] | None = None
 
     @staticmethod
-    def of(packed: Packed, copies: Sequence[int], room: int) -> "RunningRows":
-        """Create empty buffers for `copies[i]` rows of the i-th answer of all spans, with `room` for new tokens."""
+    def of(packed: Packed, copies: Sequence[int], room: int, *, share: bool = False) -> "RunningRows":
+        """Create empty buffers for `copies[i]` rows of the i-th answer of all spans, with `room` for new tokens.
+
+        With `share` the rows of a span keep one copy of its prefix.
+        """
+        device = packed.ids.device
         answers = [places for span in packed.spans for places in span.rows()]
-        rows = [places for places, count in zip(answers, copies, strict=True) for _ in range(count)]
-        lengths = torch.tensor([len(places) for places in rows])
-        places = pad_sequence(rows, batch_first=True).to(packed.ids.device)
+        branches = [branch if share else 0 for span in packed.spans for branch in span.branches]
+        rows = [
+            (places, branch)
+            for places, branch, count in zip(answers, branches, copies, strict=True)
+            for _ in range(count)
+        ]
+        own = [places[branch:] for places, branch in rows]
+        lengths = [len(places) for places in own]
+        last = to_device(torch.tensor([int(places[-1]) for places, _ in rows]), device)
+        places = to_device(pad_sequence(own, batch_first=True), device)
+        on_device = to_device(torch.tensor(lengths), device)
         orders = functional.pad(packed.order[places], (0, room))
-        lengths = lengths.to(places.device)
-        last = orders.gather(1, lengths[:, None] - 1)
-        return RunningRows(lengths, orders.scatter(1, lengths[:, None], last + 1), places)
+        orders = orders.scatter(1, on_device[:, None], packed.order[last][:, None] + 1)
+        shared = SharedKeys.of(packed, copies) if share else None
+        return RunningRows(on_device, lengths, orders, places, last, shared)
 
     @property
     def members(self) -> Int[Tensor, "token"] | None:
@@ -175,40 +196,76 @@ class RunningRows:
         return None
 
     @property
-    def last(self) -> Int[Tensor, "row"]:
-        """The place of each row's last token in the packed sequence; valid before the first step."""
-        return self.places.gather(1, self.lengths[:, None] - 1)[:, 0]
+    def width(self) -> int:
+        """The number of tokens of the longest row's buffer."""
+        return max(self.host_lengths)
 
     def last_positions(self, positions: Int[Tensor, "axis token"]) -> Int[Tensor, "row"]:
         """The largest position of each row, from those of the packed sequence; valid before the first step."""
-        so_far = positions.amax(0)[self.places].cummax(1).values
-        return so_far.gather(1, self.lengths[:, None] - 1)[:, 0]
+        largest = positions.amax(0)
+        found = largest[self.last]
+        if self.shared is not None:
+            found = torch.maximum(found, self.shared.last_positions(largest))
+        if not self.places.shape[1]:
+            return found
+        so_far = largest[self.places].cummax(1).values
+        own = so_far.gather(1, (self.lengths - 1).clamp(min=0)[:, None])[:, 0]
+        return torch.where(self.lengths > 0, torch.maximum(found, own), found)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings) -> Tensor:
         """Attend from one new token per row to all tokens of its row."""
         keys, values = self.buffers[layer]
-        rows = torch.arange(len(keys), device=keys.device)
-        keys[rows, :, self.lengths] = key[:, :, 0].to(keys.dtype)
-        values[rows, :, self.lengths] = value[:, :, 0].to(values.dtype)
-        width = int(self.lengths.max()) + 1
-        seen = torch.arange(width, device=keys.device) <= self.lengths[:, None]
+        if self._indices is None:
+            self._indices = torch.arange(len(keys), device=keys.device)
+        keys[self._indices, :, self.lengths] = key[:, :, 0].to(keys.dtype)
+        values[self._indices, :, self.lengths] = value[:, :, 0].to(values.dtype)
+        width = self.width + 1
+        seen = self._seen(settings.window, width)
+        if self.shared is None:
+            return _sdpa(query, keys[:, :, :width], values[:, :, :width], seen[:, None, None], settings)
+        scale, softcap = settings.scale, settings.softcap
+        own = scaled_dot_product(query, keys[:, :, :width], values[:, :, :width], seen, scale, softcap)
+        near = None
         if settings.window is not None:
-            now = self.orders.gather(1, self.lengths[:, None])
-            seen &= now - self.orders[:, :width] < settings.window
-        return _sdpa(query, keys[:, :, :width], values[:, :, :width], seen[:, None, None], settings)
+            near = self.orders.gather(1, self.lengths[:, None])[:, 0], settings.window
+        return self.shared.attend(layer, query, own, scale, softcap, near)
+
+    def _seen(self, window: int | None, width: int) -> Bool[Tensor, "row place"]:
+        """The tokens of the buffers that the new token sees, built once a step for all layers with this window."""
+        if window not in self._masks:
+            seen = torch.arange(width, device=self.lengths.device) <= self.lengths[:, None]
+            if window is not None:
+                now = self.orders.gather(1, self.lengths[:, None])
+                seen &= now - self.orders[:, :width] < window
+            self._masks[window] = seen
+        return self._masks[window]
 
     def advance(self) -> None:
         """Count the new tokens after a pass, and grow the buffers if they are full."""
         now = self.orders.gather(1, self.lengths[:, None])
         self.lengths = self.lengths + 1
-        if int(self.lengths.max()) == self.orders.shape[1]:
+        self.host_lengths = [length + 1 for length in self.host_lengths]
+        self._masks = {}
+        if self.width == self.orders.shape[1]:
             self._grow(max(32, self.orders.shape[1] // 4))
         self.orders = self.orders.scatter(1, self.lengths[:, None], now + 1)
 
-    def select(self, rows: Int[Tensor, "kept"]) -> None:
-        """Keep only these rows."""
-        self.lengths, self.orders, self.places = self.lengths[rows], self.orders[rows], self.places[rows]
-        self.buffers = {layer: (keys[rows], values[rows]) for layer, (keys, values) in self.buffers.items()}
+    def select(self, rows: Sequence[int]) -> Int[Tensor, "kept"]:
+        """Keep only these rows; returns them as a tensor on the device."""
+        kept = to_device(torch.tensor(rows, dtype=torch.long), self.lengths.device)
+        self.host_lengths = [self.host_lengths[row] for row in rows]
+        self.lengths, self.orders, self.last = self.lengths[kept], self.orders[kept], self.last[kept]
+        self.places = self.places[kept]
+        self.buffers = {layer: (keys[kept], values[kept]) for layer, (keys, values) in self.buffers.items()}
+        self._masks, self._indices = {}, None
+        if self.shared is not None:
+            self.shared.select(rows)
+        return kept
+
+    def bytes(self) -> int:
+        """The bytes of all keys and values."""
+        kept = sum(keys.nbytes + values.nbytes for keys, values in self.buffers.values())
+        return kept + (0 if self.shared is None else self.shared.bytes())
 
     def _grow(self, more: int) -> None:
         self.orders = functional.pad(self.orders, (0, more))
@@ -231,6 +288,8 @@ class Prefill:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings) -> Tensor:
         """Attend as `PackedLayout`, and store keys and values."""
         self.running.buffers[layer] = (self._gather(key), self._gather(value))
+        if self.running.shared is not None:
+            self.running.shared.keep(layer, key, value)
         return self.layout.attend(layer, query, key, value, settings)
 
     def _gather(self, states: Float[Tensor, "1 kv_head token dim"]) -> Float[Tensor, "row kv_head place dim"]:

@@ -270,7 +270,7 @@ def _load_processor(path: str | Path, trust_remote_code: bool) -> Any:
             path, trust_remote_code=trust_remote_code
         )
     except ImportError as error:
-        raise InputError(f"the processor of {path} needs a package ({first_line(error)}); install it") from error
+        raise InputError(f"the processor of {path} {_missing_package(error)}") from error
     except Exception as error:
         raise InputError(f"{path} has no usable processor ({first_line(error)}); {remedy}") from error
     if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
@@ -278,6 +278,19 @@ def _load_processor(path: str | Path, trust_remote_code: bool) -> Any:
     if not getattr(processor, "chat_template", None):
         raise InputError(f"the processor of {path} has no chat template; add chat_template.jinja to it")
     return processor
+
+
+#: Packages that image processors need beyond Sightline's own, and the extra that brings them.
+VISION_PACKAGES, VISION_EXTRA = ("torchvision", "num2words"), "vision"
+
+
+def _missing_package(error: ImportError) -> str:
+    """The package that a processor lacks, and how to install it."""
+    text = f"{error.name or ''} {error}".lower()
+    package = next((name for name in VISION_PACKAGES if name in text), None)
+    if package is None:
+        return f"needs a package that is not installed ({first_line(error)}); install it"
+    return f"needs {package}, which is not installed; pip install 'sightline[{VISION_EXTRA}]'"
 
 
 def _load_tokenizer(path: str | Path, gguf: dict[str, str]) -> Any:

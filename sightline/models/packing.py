@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from sightline.models.device import to_device
 from sightline.models.encoding import EncodedImages, EncodedPrefix
 from sightline.models.vlm import VLM
 
@@ -39,13 +40,15 @@ class PackRow:
 class Span:
     """The position of a row in the sequence: `prefix` tokens from `start`, then answers of the given lengths.
 
-    Answer i continues the first `branches[i]` tokens of the prefix, hidden ones not counted.
+    Answer i continues the first `branches[i]` tokens of the prefix, hidden ones not counted. `longest` is the largest
+    `Packed.order` of its tokens.
     """
 
     start: int
     prefix: int
     answers: tuple[int, ...]
     branches: tuple[int, ...]
+    longest: int
 
     @cached_property
     def shared(self) -> slice:
@@ -75,7 +78,7 @@ class Packed:
     """The packed sequence. `order` is a token's index in its own row of prefix and answer, hidden tokens included.
 
     `members` is `ModelFamily.members` of image tokens and -1 of all others. `is_image` is False in answers: an image
-    token that a policy generates is text.
+    token that a policy generates is text. `members` and `shown` are on the host, all other tensors on the device.
     """
 
     ids: Int[Tensor, "token"]
@@ -99,13 +102,13 @@ class Packed:
                 before[:1] = span.start + branch - 1
                 places.append(before)
                 start += length
-        return torch.cat(places).to(self.ids.device)
+        return to_device(torch.cat(places), self.ids.device)
 
     def last_places(self) -> Int[Tensor, "answer"]:
         """The places of all answers' last tokens, in order."""
         lengths = [torch.tensor(span.answers, dtype=torch.long) for span in self.spans]
         places = [length.cumsum(0) + span.own.start - 1 for length, span in zip(lengths, self.spans, strict=True)]
-        return torch.cat(places).to(self.ids.device)
+        return to_device(torch.cat(places), self.ids.device)
 
     def answer_ids(self) -> Int[Tensor, "answer_token"]:
         """The ids of all answer tokens, in order."""
@@ -132,7 +135,8 @@ def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
         image.append(is_image[kept])
         members.append(_members(vlm, row, is_image)[kept])
         positions.append(places[:, kept])
-        order.append(torch.arange(len(row_ids))[kept])
+        order_of_prefix = torch.arange(len(row_ids))[kept]
+        order.append(order_of_prefix)
         blocks.append(block[kept])
         branches = row.branches or (len(row_ids),) * len(row.answers)
         for branch, answer in zip(branches, row.answers, strict=True):
@@ -145,18 +149,20 @@ def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
             blocks.append(torch.full((len(answer),), -1))
         seen = kept.cumsum(0)
         lengths = tuple(len(answer) for answer in row.answers)
-        span = Span(start, int(seen[-1]), lengths, tuple(int(seen[branch - 1]) for branch in branches))
+        ends = (branch + length - 1 for branch, length in zip(branches, lengths, strict=True) if length)
+        longest = max((int(order_of_prefix[-1]), *ends))
+        span = Span(start, int(seen[-1]), lengths, tuple(int(seen[branch - 1]) for branch in branches), longest)
         spans.append(span)
         shown.append(kept[is_image] if row.hidden else None)
         start = span.whole.stop
     block_numbers = torch.cat(blocks)
     return Packed(
-        ids=torch.cat(ids).to(vlm.device),
-        is_image=torch.cat(image).to(vlm.device),
-        members=torch.cat(members).to(vlm.device),
-        positions=torch.cat(positions, dim=1).to(vlm.device),
-        order=torch.cat(order).to(vlm.device),
-        blocks=block_numbers.to(vlm.device) if bool((block_numbers >= 0).any()) else None,
+        ids=to_device(torch.cat(ids), vlm.device),
+        is_image=to_device(torch.cat(image), vlm.device),
+        members=torch.cat(members),
+        positions=to_device(torch.cat(positions, dim=1), vlm.device),
+        order=to_device(torch.cat(order), vlm.device),
+        blocks=to_device(block_numbers, vlm.device) if bool((block_numbers >= 0).any()) else None,
         blocks_over_window=vlm.family.blocks_over_window,
         spans=tuple(spans),
         images=tuple(row.prefix.images for row in rows),

@@ -4,8 +4,9 @@ Rows are packed into one sequence (`packing`); the head runs on answer tokens on
 verified for packing are scored one row at a time (`unbatched`). `losses` uses the numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,10 +14,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sightline.models.attention import AttentionLayout, PackedLayout, decoder_arguments
-from sightline.models.device import in_format
+from sightline.models.device import in_format, to_device
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.features import image_features
 from sightline.models.head import TokenScores, token_logps, token_scores
+from sightline.models.memory import SCORING, in_parts
 from sightline.models.packing import Packed, PackRow, pack
 from sightline.models.requests import ScoreRequest
 from sightline.models.soundness import nan_error
@@ -76,7 +78,7 @@ def flat_logps(
     """As `answer_logps`, for items with any number of answers: values and mask with one row per answer, in order."""
     rows = [encode_row(vlm, item) for item in items]
     with in_format(vlm, autocast):
-        logps = score_rows(vlm, rows) if vlm.supports_packing else unbatched_logps(vlm, rows)
+        logps = _in_parts(vlm, rows, score_rows if vlm.supports_packing else unbatched_logps)
     _require_numbers(vlm, items, rows, logps)
     mask = _mask(vlm, rows)
     return _table(logps, mask), mask
@@ -94,9 +96,9 @@ def flat_scores(vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = Fal
     """Compute log-probs and entropies in one forward pass; errors as in `answer_logps`."""
     rows = [encode_row(vlm, item) for item in items]
     with in_format(vlm, autocast):
-        logps, entropy = _row_scores(vlm, rows, entropy=True) if vlm.supports_packing else unbatched_scores(vlm, rows)
-    if entropy is None:
-        raise ValueError("the scores have no entropies")
+        compute = partial(_row_scores, entropy=True) if vlm.supports_packing else unbatched_scores
+        both = _in_parts(vlm, rows, lambda vlm, part: torch.stack(_with_entropy(compute(vlm, part))))
+        logps, entropy = both
     _require_numbers(vlm, items, rows, logps)
     mask = _mask(vlm, rows)
     return FlatScores(_table(logps, mask), _table(entropy, mask), mask)
@@ -152,6 +154,22 @@ def hidden_states(vlm: VLM, packed: Packed, layout: AttentionLayout) -> Float[Te
     return hidden
 
 
+def _in_parts(vlm: VLM, rows: Sequence[PackRow], compute: Callable[[VLM, Sequence[PackRow]], Tensor]) -> Tensor:
+    """The scores of all rows, their tokens last; without gradients in several passes where memory does not suffice.
+
+    With gradients the training loop repeats the step, as it knows what it has added up.
+    """
+    if torch.is_grad_enabled():
+        return compute(vlm, rows)
+    return torch.cat(in_parts(vlm, rows, lambda part: compute(vlm, part), remedy=SCORING), dim=-1)
+
+
+def _with_entropy(scores: TokenScores) -> tuple[Tensor, Tensor]:
+    if scores.entropy is None:
+        raise ValueError("the scores have no entropies")
+    return scores.logps, scores.entropy
+
+
 def score_rows(vlm: VLM, rows: Sequence[PackRow]) -> Float[Tensor, "answer_token"]:
     """Log-probs (float32) of all answer tokens of the rows, in order."""
     return _row_scores(vlm, rows).logps
@@ -175,8 +193,8 @@ def _require_numbers(
 
 def _mask(vlm: VLM, rows: Sequence[PackRow]) -> Bool[Tensor, "answer token"]:
     """True on tokens, False on padding, with one row per answer."""
-    lengths = torch.tensor([len(answer) for row in rows for answer in row.answers], device=vlm.device)
-    return torch.arange(int(lengths.max()), device=vlm.device) < lengths[:, None]
+    lengths = torch.tensor([len(answer) for row in rows for answer in row.answers])
+    return to_device(torch.arange(int(lengths.max())) < lengths[:, None], vlm.device)
 
 
 def _table(values: Float[Tensor, "answer_token"], mask: Bool[Tensor, "answer token"]) -> Float[Tensor, "answer token"]:
@@ -185,8 +203,5 @@ def _table(values: Float[Tensor, "answer_token"], mask: Bool[Tensor, "answer tok
 
 def _features(vlm: VLM, packed: Packed) -> dict[str, Tensor] | None:
     """Features of all images of the sequence, without those of hidden tokens."""
-    parts = []
-    for features, shown in zip(image_features(vlm, packed.images), packed.shown, strict=True):
-        if features is not None:
-            parts.append(features if shown is None else {k: v[shown.to(v.device)] for k, v in features.items()})
+    parts = [each for each in image_features(vlm, packed.images, packed.shown) if each is not None]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else None

@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 
 from sightline.models.families import FAMILIES, ModelFamily
+from sightline.models.prefetch import Prefetch
 from sightline.models.spec import ModelSpec
 from sightline.models.tensor_cache import ByteLRU, TensorCache
 
@@ -23,7 +24,8 @@ class VLM:
     """A model with its processor, as `load` opens it. `path` is where it was loaded from, `dtype` that of its weights.
 
     `cache` keeps image features; without one they are recomputed in every pass. `spec` is how the model was opened.
-    `prefixes` keeps recently encoded prefixes in memory.
+    `prefixes` keeps recently encoded prefixes in memory, `features` recently used image features; `prefetch` encodes
+    prefixes ahead in threads.
     """
 
     model: Any  # PreTrainedModel or PeftModel: callers treat them alike, the type checker does not
@@ -37,6 +39,8 @@ class VLM:
     spec: ModelSpec = UNNAMED
     max_pixels: int | None = None  # larger pictures are scaled down before the processor sees them
     prefixes: ByteLRU[Any] = field(default_factory=ByteLRU, compare=False, repr=False)
+    features: ByteLRU[Any] = field(default_factory=ByteLRU, compare=False, repr=False)
+    prefetch: Prefetch[Any] = field(default_factory=Prefetch, compare=False, repr=False)
 
     @property
     def base(self) -> Any:

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from sightline.errors import InputError
 from sightline.losses.types import PairLogps, Requirement
 from sightline.models.adapters import reference_mode
-from sightline.models.device import uses_bfloat16
+from sightline.models.device import to_device, uses_bfloat16
 from sightline.models.encoding import SYSTEM_RULE
 from sightline.models.loading import model_hash, weights_hash
 from sightline.models.opening import open_model
@@ -192,7 +192,8 @@ class Reference:
 
     def first_answer_sums(self, requests: Sequence[ScoreRequest]) -> Float[Tensor, "prefix"]:
         """The log-probability of each request's first answer, for answers that are not of a pair."""
-        return torch.tensor([float(self._fetch(each)[0].sum()) for each in requests], device=self._vlm.device)
+        sums = torch.tensor([float(self._fetch(each)[0].sum()) for each in requests])
+        return to_device(sums, self._vlm.device)
 
     def precompute(self, pairs: Sequence[Pair]) -> None:
         """Score all these pairs now, keep the numbers in memory and free the model's."""

@@ -5,6 +5,7 @@ added here and nowhere else.
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,9 +22,10 @@ from sightline.losses.objective import make_objective
 from sightline.losses.types import Requirement
 from sightline.models.adapters import add_lora, start_from, train_fully
 from sightline.models.context import RunContext
-from sightline.models.device import resolve_device, resolve_dtype
+from sightline.models.device import resolve_device, resolve_dtype, uses_bfloat16
 from sightline.models.encoding import encode_prefix
 from sightline.models.image_use import require_image_use
+from sightline.models.memory import fitting_tokens
 from sightline.models.opening import open_model
 from sightline.models.processes import Processes
 from sightline.models.requests import ScoreRequest, make_prefix
@@ -57,6 +59,7 @@ from sightline.train.stream_source import StreamSource
 from sightline.train.streams import SharedStream, make_stream
 from sightline.train.task import Task, Validation
 
+log = logging.getLogger(__name__)
 VIEWS = "views"  # folder of a run's corrupted images
 
 
@@ -121,6 +124,7 @@ def settle_format(model: ModelSpec, config: TrainConfig) -> tuple[ModelSpec, Tra
 
 
 PASS_TOKENS = {"cpu": 2048, "cuda": 16384}  # more costs memory and saves no time
+LEAST_TOKENS = 4096  # on a GPU, fewer in a pass cost more time than activation checkpointing
 PROBES = 2  # rows on which the model must use its images before training starts
 MEASURED_PROMPTS = 64  # prompts whose mean length is taken for all
 
@@ -164,6 +168,7 @@ def prepare(job: TrainJob, data: Data, bars: Progress) -> Prepared:
     found: list[FilteredPairs] = []
     run_with_weights(lambda: found.append(_filter_pairs(data, vlm, scoring, job, bars)))
     admitted = found[0]
+    choose_checkpointing(config, vlm, admitted.mean_tokens)
     kept, held = admitted.pairs, list[Pair]()
     if config.validation is not None:
         kept, held = hold_out(kept, config.validation.share, job.seed)
@@ -188,6 +193,7 @@ def prepare(job: TrainJob, data: Data, bars: Progress) -> Prepared:
         _score_references(references, admitted.pairs, job, run_with_weights)
         reshard(run_with_weights)
     state = _state(vlm, source, task, job, run_with_weights)
+    state.prefix = lambda pair: make_prefix(pair, Path())
     if config.validation is not None:
         state.validation = Validation(held, config.validation, config.batch_size)
     unit: Literal["pairs", "prompts"] = "pairs" if data.pairs else "prompts"
@@ -205,6 +211,7 @@ def _prepare_rl(job: TrainJob, rl: RLConfig, bars: Progress) -> Prepared:
     shown = [sample for sample in admitted.samples if sample.images][:PROBES]
     probes = [ScoreRequest(make_prefix(sample, folder), (sample.reference or sample.prompt,)) for sample in shown]
     require_image_use(vlm, probes, autocast=config.autocast)
+    choose_checkpointing(config, vlm, admitted.mean_tokens)
     steps = RolloutPlan(
         prompts=config.batch_size * config.accumulation,
         per_pass=items_per_pass(config, vlm, admitted.mean_tokens),
@@ -221,8 +228,28 @@ def _prepare_rl(job: TrainJob, rl: RLConfig, bars: Progress) -> Prepared:
 
 def items_per_pass(config: TrainConfig, vlm: VLM, mean_tokens: float) -> int:
     """The number of items of this mean length per pass."""
-    budget = config.pass_tokens or PASS_TOKENS[vlm.device.type]
+    budget = config.pass_tokens
+    if budget is None:
+        checkpointing = bool(vlm.base.is_activation_checkpointing)
+        fitting = fitting_tokens(vlm, checkpointing=checkpointing, halved=uses_bfloat16(vlm, config.autocast))
+        most = PASS_TOKENS.get(vlm.device.type, PASS_TOKENS["cuda"])
+        budget = most if fitting is None else min(most, fitting)
     return min(config.batch_size, max(1, int(budget / mean_tokens)))
+
+
+def choose_checkpointing(config: TrainConfig, vlm: VLM, mean_tokens: float) -> None:
+    """Turn activation checkpointing on where a pass would be small without it, unless the config decides."""
+    if "activation_checkpointing" in config.model_fields_set or vlm.base.is_activation_checkpointing:
+        return
+    fitting = fitting_tokens(vlm, checkpointing=False, halved=uses_bfloat16(vlm, config.autocast))
+    wanted = min(config.pass_tokens or LEAST_TOKENS, config.batch_size * mean_tokens)
+    if fitting is not None and fitting < wanted:
+        log.warning(
+            "activation checkpointing is on: %d tokens in a pass would fit without it; activation_checkpointing=false "
+            "leaves it off",
+            fitting,
+        )
+        vlm.base.activation_checkpointing_enable()
 
 
 def _state(

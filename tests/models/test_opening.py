@@ -264,3 +264,11 @@ def test_training_refuses_what_contradicts_itself(
     words += ["--set", "loss.beta=0.1", "--set", "optim.lr=1e-4", "--set", "max_steps=1", *more]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 2 and reason in " ".join(done.output.split())
+
+
+def test_a_processor_that_lacks_a_package_names_it_and_the_extra(tmp_path: Path) -> None:
+    """In a process of its own, where nothing makes torchvision importable."""
+    folder = FAMILIES["qwen2_5_vl"](tmp_path / "model")
+    code = f"from sightline.models.opening import open_model; open_model({str(folder)!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert "needs torchvision, which is not installed; pip install 'sightline[vision]'" in done.stderr

@@ -83,6 +83,10 @@ class RolloutSource:
         self._drawn += 1
         return [self._rollouts[index] for index in parts[batch % len(parts)]]
 
+    def upcoming(self) -> Sequence[Any]:
+        """Nothing: the policy's answers do not exist yet."""
+        return ()
+
     def numbers(self) -> Mapping[str, float]:
         """The means of a rollout (`policy.summarize`) at its first step, and counts of what was left out."""
         return self._numbers
