@@ -163,9 +163,9 @@ def add_lora(vlm: VLM, settings: LoraSettings, *, seed: int = 0) -> VLM:
 
     Raises:
         InputError: the model has an adapter already; `settings.targets` match no module; `decoupled` with a model that
-            is text-only or not verified for packing; `vision_tower` with a model that has none.
+            is text-only or not computed in packed rows; `vision_tower` with a model that has none.
     """
-    if settings.decoupled and not (vlm.supports_packing and vlm.is_multimodal):
+    if settings.decoupled and not (vlm.way.routes_tokens and vlm.is_multimodal):
         raise InputError(f"{vlm.path} cannot route adapters by token; leave lora.decoupled off")
     if settings.vision_tower and not vlm.is_multimodal:
         raise InputError(f"{vlm.path} has no vision tower; leave lora.vision_tower off")

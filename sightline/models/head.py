@@ -6,7 +6,7 @@ Entropies of the token distributions, if requested, come from the same logits.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,21 +17,12 @@ from torch.utils.checkpoint import checkpoint
 from sightline.errors import InputError
 from sightline.models.encoding import EncodedPrefix, encode_answer, tokenize
 from sightline.models.vlm import VLM
+from sightline.models.ways.base import TokenScores
 from sightline.records.rows import Span
 
 CHUNK = 256  # answer tokens at a time: 32 MB of float32 logits for a vocabulary of 32,000
 
 Head = Callable[[Tensor], Tensor]
-
-
-class TokenScores(NamedTuple):
-    """The log-prob of each token and, if requested, the entropy of its distribution.
-
-    Both are in nats and float32; the entropy has no gradient.
-    """
-
-    logps: Float[Tensor, "token"]
-    entropy: Float[Tensor, "token"] | None
 
 
 def token_logps(vlm: VLM, hidden: Float[Tensor, "token dim"], ids: Int[Tensor, "token"]) -> Float[Tensor, "token"]:

@@ -34,6 +34,9 @@ from sightline.models.soundness import (
 )
 from sightline.models.tensor_cache import TensorCache, content_key
 from sightline.models.vlm import VLM
+from sightline.models.ways.base import Way
+from sightline.models.ways.packed import PackedWay
+from sightline.models.ways.row_by_row import RowByRowWay
 from sightline.records.hashing import hash_file, hash_json
 
 
@@ -126,7 +129,8 @@ def load_vlm(
         model = _load_adapter(model, adapter, found.adapters)
     model = model.to(device).eval().requires_grad_(False)  # training unfreezes what it trains
     place = torch.device(device)
-    return VLM(model, processor, str(path), place, DTYPES[dtype], found, family is not None, cache)
+    way: Way = RowByRowWay() if family is None else PackedWay()
+    return VLM(model, processor, str(path), place, DTYPES[dtype], way, found, cache)
 
 
 def _read(path: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> tuple[Any, Any, ModelFamily | None]:

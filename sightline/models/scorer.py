@@ -1,7 +1,6 @@
 """Differentiable log-probabilities of answer tokens given their prefixes; each prefix is computed once for its answers.
 
-Rows are packed into one sequence (`packing`); the head runs on answer tokens only (`head`). Model types that are not
-verified for packing are scored one row at a time (`unbatched`). `losses` uses the numbers.
+How rows are computed is the model's way (`models.ways`). `losses` uses the numbers.
 """
 
 from collections.abc import Sequence
@@ -12,16 +11,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sightline.models.attention import AttentionLayout, PackedLayout, decoder_arguments
+from sightline.models.attention import AttentionLayout, decoder_arguments
 from sightline.models.device import in_format
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.features import image_features
-from sightline.models.head import TokenScores, token_logps, token_scores
-from sightline.models.packing import Packed, PackRow, pack
+from sightline.models.packing import Packed, PackRow
 from sightline.models.requests import ScoreRequest
 from sightline.models.soundness import nan_error
-from sightline.models.unbatched import unbatched_logps, unbatched_scores, unbatched_states
 from sightline.models.vlm import VLM
+from sightline.models.ways.base import AnswerStates
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def flat_logps(
     """As `answer_logps`, for items with any number of answers: values and mask with one row per answer, in order."""
     rows = [encode_row(vlm, item) for item in items]
     with in_format(vlm, autocast):
-        logps = score_rows(vlm, rows) if vlm.supports_packing else unbatched_logps(vlm, rows)
+        logps = score_rows(vlm, rows)
     _require_numbers(vlm, items, rows, logps)
     mask = _mask(vlm, rows)
     return _table(logps, mask), mask
@@ -86,7 +84,7 @@ def flat_scores(vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = Fal
     """Compute log-probs and entropies in one forward pass; errors as in `answer_logps`."""
     rows = [encode_row(vlm, item) for item in items]
     with in_format(vlm, autocast):
-        logps, entropy = _row_scores(vlm, rows, entropy=True) if vlm.supports_packing else unbatched_scores(vlm, rows)
+        logps, entropy = vlm.way.scores(vlm, rows, entropy=True)
     if entropy is None:
         raise ValueError("the scores have no entropies")
     _require_numbers(vlm, items, rows, logps)
@@ -94,29 +92,9 @@ def flat_scores(vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = Fal
     return FlatScores(_table(logps, mask), _table(entropy, mask), mask)
 
 
-@dataclass(frozen=True)
-class AnswerStates:
-    """Last hidden states around answers, in the order of rows and answers.
-
-    `before` is the state that predicts each answer token, `last` that of each answer's last token. `logps` (nats,
-    float32) are those of the answer tokens, None if not requested.
-    """
-
-    before: Float[Tensor, "answer_token dim"]
-    last: Float[Tensor, "answer dim"]
-    logps: Float[Tensor, "answer_token"] | None
-
-
 def answer_states(vlm: VLM, rows: Sequence[PackRow], *, logps: bool = False) -> AnswerStates:
     """Compute hidden states and, with `logps`, log-probs of the rows' answers in one forward pass; differentiable."""
-    if not vlm.supports_packing:
-        return AnswerStates(*unbatched_states(vlm, rows))
-    packed = pack(vlm, rows)
-    hidden = hidden_states(vlm, packed, PackedLayout(packed))
-    before = hidden[packed.predictor_places()]
-    return AnswerStates(
-        before, hidden[packed.last_places()], token_logps(vlm, before, packed.answer_ids()) if logps else None
-    )
+    return vlm.way.states(vlm, rows, logps=logps)
 
 
 def encode_row(vlm: VLM, item: ScoreRequest) -> PackRow:
@@ -146,13 +124,7 @@ def hidden_states(vlm: VLM, packed: Packed, layout: AttentionLayout) -> Float[Te
 
 def score_rows(vlm: VLM, rows: Sequence[PackRow]) -> Float[Tensor, "answer_token"]:
     """Log-probs (float32) of all answer tokens of the rows, in order."""
-    return _row_scores(vlm, rows).logps
-
-
-def _row_scores(vlm: VLM, rows: Sequence[PackRow], *, entropy: bool = False) -> TokenScores:
-    packed = pack(vlm, rows)
-    hidden = hidden_states(vlm, packed, PackedLayout(packed))
-    return token_scores(vlm, hidden[packed.predictor_places()], packed.answer_ids(), entropy=entropy)
+    return vlm.way.scores(vlm, rows).logps
 
 
 def _require_numbers(

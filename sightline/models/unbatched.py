@@ -1,6 +1,5 @@
-"""Scoring and sampling one row at a time with Transformers' own forward and `generate`.
+"""Scoring of one row at a time with Transformers' own forward: the reference that all ways are tested against.
 
-It is the fallback for model types that are not verified for packing, and the reference that packing is tested against.
 Each answer is a separate row with its prefix and its images.
 """
 
@@ -11,13 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
-from transformers import GenerationConfig
 
 from sightline.models.encoding import EncodedPrefix, model_inputs
-from sightline.models.head import TokenScores, token_entropy
+from sightline.models.head import token_entropy
 from sightline.models.packing import Ids, PackRow
-from sightline.models.requests import Sampling
 from sightline.models.vlm import VLM
+from sightline.models.ways.base import TokenScores
 
 
 def unbatched_logps(vlm: VLM, rows: Sequence[PackRow]) -> Float[Tensor, "answer_token"]:
@@ -52,42 +50,10 @@ def unbatched_inputs(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> dict[str, 
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **types, **model_inputs(vlm, prefix.images)}
 
 
-def unbatched_continuation(
-    vlm: VLM, prefix: EncodedPrefix, prefill: Ids, sampling: Sampling, seed: int
-) -> list[int] | None:
-    """The tokens that Transformers' own sampling generates after prefix and prefill, from `seed`.
-
-    None if the model's logits are NaN.
-    """
-    drawn = sampling.temperature > 0
-    wanted = GenerationConfig(  # type: ignore[no-untyped-call]
-        max_new_tokens=sampling.max_new_tokens,
-        do_sample=drawn,
-        temperature=sampling.temperature if drawn else None,
-        top_p=sampling.top_p if drawn else None,
-        top_k=0 if drawn else None,
-        eos_token_id=sorted(vlm.end_ids),
-        pad_token_id=min(vlm.end_ids),
-    )
-    inputs = unbatched_inputs(vlm, prefix, prefill)
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)
-        try:
-            output = vlm.model.generate(**inputs, generation_config=wanted, logits_processor=[_refuse_nan])
-        except _NaNLogits:
-            return None
-    ids: list[int] = output[0, inputs["input_ids"].shape[1] :].tolist()
-    return ids
-
-
-class _NaNLogits(Exception):
-    """Raised inside Transformers' `generate` if logits are NaN."""
-
-
-def _refuse_nan(_: Tensor, logits: Tensor) -> Tensor:
-    if logits.isnan().any():
-        raise _NaNLogits
-    return logits
+def unbatched_logits(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> Float[Tensor, "answer_token vocab"]:
+    """The logits (float32) that predict each answer token."""
+    logits, _, count = _row_logits(vlm, prefix, answer)
+    return logits[-count - 1 : -1].float()
 
 
 def _row_logps(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> Float[Tensor, "answer_token"]:

@@ -10,6 +10,7 @@ from peft import PeftModel
 
 from sightline.models.families import FAMILIES, ModelFamily
 from sightline.models.tensor_cache import ByteLRU, TensorCache
+from sightline.models.ways.base import Way
 
 LLAVA = FAMILIES["llava"]
 
@@ -27,8 +28,8 @@ class VLM:
     path: str
     device: torch.device
     dtype: torch.dtype
+    way: Way  # how log-probs, states and samples are computed
     family: ModelFamily = LLAVA
-    supports_packing: bool = True  # False: the model type is not verified for packing; one row at a time
     cache: TensorCache | None = None
     prefixes: ByteLRU[Any] = field(default_factory=ByteLRU, compare=False, repr=False)
 

@@ -21,6 +21,7 @@ from sightline.models.requests import Prefix, ScoreRequest
 from sightline.models.sampler import choose_tokens
 from sightline.models.teacher_forcing import ForcedAnswer, ForcingRequest, forced_logits, forced_tokens
 from sightline.models.vlm import VLM
+from sightline.models.ways.row_by_row import RowByRowWay
 from tests.models import plain
 from tests.models.families import FAMILIES
 
@@ -92,7 +93,7 @@ def test_every_family_equals_its_plain_forward(family: str, saved: Callable[[str
     fast = forced_tokens(vlm, items, temperature=0.0, batch_size=3)
     with torch.no_grad():
         packed = torch.cat(list(forced_logits(vlm, rows_of(vlm, items))))
-        unproved = replace(vlm, supports_packing=False)
+        unproved = replace(vlm, way=RowByRowWay())
         rows = torch.cat(list(forced_logits(unproved, rows_of(vlm, items))))
     scale = float(rows.abs().max())
     torch.testing.assert_close(packed, rows, rtol=1e-5, atol=2e-5 * scale)
