@@ -23,12 +23,12 @@ from sightline.models.loading import peft_warnings_ignored
 from sightline.models.merging import merge_adapter, published_names
 from sightline.models.routing import fuse_lora, is_routed, route
 from sightline.models.soundness import ADAPTER_CONFIG, check_adapter
-from sightline.models.vlm import VLM
+from sightline.models.vlm import VLM, decoder_of, head_of
 
 
 def train_fully(vlm: VLM) -> VLM:
     """Unfreeze language model, head and projector, in place; the vision tower stays frozen."""
-    parts = (vlm.base.get_decoder(), vlm.base.get_output_embeddings(), vlm.base.get_input_embeddings())
+    parts = (decoder_of(vlm.base), head_of(vlm.base), vlm.base.get_input_embeddings())
     for part in parts:
         part.requires_grad_(True)
     for name, weight in vlm.base.named_parameters():
@@ -123,7 +123,7 @@ def _modules(vlm: VLM, *, projector: bool) -> tuple[dict[str, nn.Module], dict[s
 
 
 def _head_name(vlm: VLM) -> str:
-    head = vlm.base.get_output_embeddings()
+    head = head_of(vlm.base)
     return next((name for name, module in vlm.base.named_modules() if module is head), "")
 
 

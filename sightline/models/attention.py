@@ -18,6 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from sightline.models.packing import Packed, Span
+from sightline.models.vlm import decoder_of
 
 NAME = "sightline"
 
@@ -65,7 +66,8 @@ def attend(  # noqa: PLR0913 - the interface is Transformers'
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Transformers' attention interface."""
-    settings = AttentionSettings(scaling, dropout, kwargs.get("sliding_window"), kwargs.get("softcap"))
+    window = kwargs["sliding_window"] if "sliding_window" in kwargs else _window(module)
+    settings = AttentionSettings(scaling, dropout, window, kwargs.get("softcap"))
     if layout is None and settings.softcap is not None:
         return _sdpa(query, key, value, attention_mask, settings).transpose(1, 2), None
     if layout is None:
@@ -75,13 +77,22 @@ def attend(  # noqa: PLR0913 - the interface is Transformers'
     return out.transpose(1, 2), None
 
 
+def _window(module: Any) -> int | None:
+    """The sliding window of a layer that does not hand it to the interface, because its mask contains it."""
+    config = getattr(module, "config", None)
+    kinds, layer = getattr(config, "layer_types", None), getattr(module, "layer_idx", None)
+    slides = isinstance(layer, int) and kinds is not None and kinds[layer] == "sliding_attention"
+    window = getattr(module, "sliding_window", getattr(config, "sliding_window", None) if slides else None)
+    return window if isinstance(window, int) else None
+
+
 AttentionInterface.register(NAME, attend)
 AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def use_layouts(base: Any) -> None:
     """Set this module as the attention implementation of the language model of `base`."""
-    base.get_decoder().set_attn_implementation(NAME)
+    decoder_of(base).set_attn_implementation(NAME)
 
 
 def decoder_arguments(base: Any, layout: AttentionLayout) -> dict[str, Any]:
@@ -97,32 +108,37 @@ class PackedLayout:
     """The layout of packed rows: a prefix attends to itself, an answer to its prefix and itself."""
 
     packed: Packed
-    _masks: dict[int | None, list[tuple[Tensor | None, Tensor]]] = field(default_factory=dict)
+    _masks: dict[tuple[int | None, str], list[tuple[Tensor | None, Tensor]]] = field(default_factory=dict)
 
     @property
     def members(self) -> Int[Tensor, "token"] | None:
         """The members of the packed sequence."""
         return self.packed.members
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings) -> Tensor:  # noqa: ARG002
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings) -> Tensor:
         """Attend with one call per prefix and one for its answers, if they have tokens."""
         out = []
-        for span, (prefix, answers) in zip(self.packed.spans, self._masks_for(settings.window), strict=True):
+        for span, (prefix, answers) in zip(
+            self.packed.spans, self._masks_for(settings.window, self.packed.kind(layer)), strict=True
+        ):
             shared, own, whole = span.shared, span.own, span.whole
             out.append(_sdpa(query[:, :, shared], key[:, :, shared], value[:, :, shared], prefix, settings))
             if any(span.answers):
                 out.append(_sdpa(query[:, :, own], key[:, :, whole], value[:, :, whole], answers, settings))
         return torch.cat(out, dim=2)
 
-    def _masks_for(self, window: int | None) -> list[tuple[Tensor | None, Tensor]]:
-        if window not in self._masks:
-            self._masks[window] = [self._mask(span, window) for span in self.packed.spans]
-        return self._masks[window]
+    def _masks_for(self, window: int | None, kind: str) -> list[tuple[Tensor | None, Tensor]]:
+        if (window, kind) not in self._masks:
+            of_kind = self.packed.masks.get(kind, (None,) * len(self.packed.spans))
+            self._masks[window, kind] = [
+                self._mask(span, window, mask) for span, mask in zip(self.packed.spans, of_kind, strict=True)
+            ]
+        return self._masks[window, kind]
 
     def _mask(
-        self, span: Span, window: int | None
+        self, span: Span, window: int | None, first: Bool[Tensor, "token token"] | None = None
     ) -> tuple[Bool[Tensor, "prefix prefix"] | None, Bool[Tensor, "answers all"]]:
-        """The masks of the prefix (None if simply causal) and of its answers."""
+        """The masks of the prefix (None if simply causal) and of its answers; `first` is that of its first tokens."""
         order, blocks = self.packed.order[span.whole], self.packed.blocks
         shared = order[: span.prefix]
         within = window is None or int(order.max()) < window
@@ -142,7 +158,10 @@ class PackedLayout:
         seen = in_branch | ((owner[None] == own[:, None]) & (order[None] <= own_order[:, None]))
         if not within and window is not None:
             seen &= own_order[:, None] - order[None] < window
-        return (None if blocks is None and within else causal), seen
+        if first is not None:
+            causal = causal & near
+            causal[: len(first), : len(first)] = first
+        return (None if blocks is None and first is None and within else causal), seen
 
 
 @dataclass

@@ -1,14 +1,14 @@
 """Loading of a Hugging Face vision-language model with its processor and, optionally, a PEFT adapter.
 
-Model types whose packed scoring is not verified against Transformers' forward fall back to one row at a time, with a
-warning. `adapters` adds and saves LoRA; `encoding` prepares the model's inputs.
+A proof chooses how the model is computed (`proving`). `adapters` adds and saves LoRA; `encoding` prepares the model's
+inputs.
 """
 
 import contextlib
-import logging
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.utils import logging as transformers_logging
 
 from sightline.errors import InputError
-from sightline.models.attention import use_layouts
 from sightline.models.composed import ADAPTER, is_composed, load_members
 from sightline.models.families import FAMILIES, ModelFamily, Text
+from sightline.models.proving import with_way
 from sightline.models.routing import route
 from sightline.models.soundness import (
     ADAPTER_CONFIG,
@@ -34,8 +34,6 @@ from sightline.models.soundness import (
 )
 from sightline.models.tensor_cache import TensorCache, content_key
 from sightline.models.vlm import VLM
-from sightline.models.ways.base import Way
-from sightline.models.ways.packed import PackedWay
 from sightline.models.ways.row_by_row import RowByRowWay
 from sightline.records.hashing import hash_file, hash_json
 
@@ -82,7 +80,6 @@ def drop_quantization(model: Any) -> Any:
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf", "config.json", ADAPTER_CONFIG)
-log = logging.getLogger(__name__)
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -110,27 +107,21 @@ def load_vlm(
         raise InputError(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
     _check_source(path)
     model, processor, family = _read(path, DTYPES[dtype], trust_remote_code)
-    if family is None:
-        log.warning(
-            "%s: model type %r is not verified for packed scoring; falling back to one row at a time (slower).",
-            path,
-            model.config.model_type,
-        )
-    else:
-        use_layouts(model)
-    found = family or ModelFamily()
+    found, place = family or ModelFamily(), torch.device(device)
     check_template(path, processor, is_multimodal=not isinstance(family, Text))
+    require_finite(model, path)
+    model = model.to(device).eval().requires_grad_(False)
+    vlm = VLM(model, processor, str(path), place, DTYPES[dtype], RowByRowWay(), found)
+    vlm = with_way(vlm, listed=family is not None)
     if is_composed(path):
         with wrap_errors(f"{path} is not a valid composed model", "; compose it again"):
             processor, found = load_members(Path(path), model, processor, DTYPES[dtype])
         adapter = _composed_adapter(Path(path), adapter)
-    require_finite(model, path)
+        require_finite(model, path)
     if adapter is not None:
         model = _load_adapter(model, adapter, found.adapters)
     model = model.to(device).eval().requires_grad_(False)  # training unfreezes what it trains
-    place = torch.device(device)
-    way: Way = RowByRowWay() if family is None else PackedWay()
-    return VLM(model, processor, str(path), place, DTYPES[dtype], way, found, cache)
+    return replace(vlm, model=model, processor=processor, family=found, cache=cache)
 
 
 def _read(path: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> tuple[Any, Any, ModelFamily | None]:

@@ -15,6 +15,7 @@ from peft.tuners.lora import Linear
 from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.models.vlm import decoder_of
 
 #: PEFT's name for the adapter of text.
 TEXT = "default"
@@ -94,7 +95,7 @@ def route(model: PeftModel, members: Sequence[str]) -> PeftModel:
     if routing is known:
         return model
     base: Any = model.get_base_model()
-    attentions = [module for name, module in base.get_decoder().named_modules() if name.endswith("attn")]
+    attentions = [module for name, module in decoder_of(base).named_modules() if name.endswith("attn")]
     if not attentions:
         raise InputError(
             "the language model has no layers named *attn, so adapters cannot be routed by token; use one adapter"

@@ -18,7 +18,7 @@ from sightline.models.features import image_features
 from sightline.models.packing import Packed, PackRow
 from sightline.models.requests import ScoreRequest
 from sightline.models.soundness import nan_error
-from sightline.models.vlm import VLM
+from sightline.models.vlm import VLM, decoder_of
 from sightline.models.ways.base import AnswerStates
 
 
@@ -112,7 +112,7 @@ def hidden_states(vlm: VLM, packed: Packed, layout: AttentionLayout) -> Float[Te
     """The language model's last hidden states of a packed sequence."""
     features = _features(vlm, packed)
     embedded = vlm.family.embed(vlm.base, packed.ids, packed.is_image, features)
-    output = vlm.base.get_decoder()(
+    output = decoder_of(vlm.base)(
         inputs_embeds=embedded[None],
         position_ids=vlm.family.decoder_positions(packed.positions[:, None]),
         **decoder_arguments(vlm.base, layout),

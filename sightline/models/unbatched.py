@@ -3,7 +3,8 @@
 Each answer is a separate row with its prefix and its images.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,33 +12,43 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from sightline.errors import InputError
 from sightline.models.encoding import EncodedPrefix, model_inputs
 from sightline.models.head import token_entropy
 from sightline.models.packing import Ids, PackRow
+from sightline.models.recording import changed_inputs, hide
 from sightline.models.vlm import VLM
 from sightline.models.ways.base import TokenScores
 
 
-def unbatched_logps(vlm: VLM, rows: Sequence[PackRow]) -> Float[Tensor, "answer_token"]:
-    """Compute log-probs (float32) of all answer tokens, in order."""
-    return torch.cat([_row_logps(vlm, row.prefix, answer) for row in rows for answer in row.answers])
+def unbatched_logps(vlm: VLM, rows: Sequence[PackRow], hiding: str | None = None) -> Float[Tensor, "answer_token"]:
+    """Compute log-probs (float32) of all answer tokens, in order; `hiding` is `Way.hiding`."""
+    return torch.cat([_logps_of(*_row_logits(vlm, row, answer, hiding)) for row in rows for answer in row.answers])
 
 
-def unbatched_scores(vlm: VLM, rows: Sequence[PackRow]) -> TokenScores:
+def unbatched_scores(vlm: VLM, rows: Sequence[PackRow], hiding: str | None = None) -> TokenScores:
     """Compute log-probs and entropies (float32) of all answer tokens, in order."""
-    results = [_row_logits(vlm, row.prefix, answer) for row in rows for answer in row.answers]
+    results = [_row_logits(vlm, row, answer, hiding) for row in rows for answer in row.answers]
     logps = [_logps_of(logits, ids, count) for logits, ids, count in results]
     entropies = [token_entropy(logits[-count - 1 : -1].float()) for logits, _, count in results]
     return TokenScores(torch.cat(logps), torch.cat(entropies))
 
 
 def unbatched_states(
-    vlm: VLM, rows: Sequence[PackRow]
+    vlm: VLM, rows: Sequence[PackRow], hiding: str | None = None
 ) -> tuple[Float[Tensor, "answer_token dim"], Float[Tensor, "answer dim"], Float[Tensor, "answer_token"]]:
     """Compute last hidden states before each answer token and at each answer's last, and log-probs, in order."""
-    results = [_row_states(vlm, row.prefix, answer) for row in rows for answer in row.answers]
+    results = [_row_states(vlm, row, answer, hiding) for row in rows for answer in row.answers]
     before, last, logps = zip(*results, strict=True)
     return torch.cat(before), torch.stack(last), torch.cat(logps)
+
+
+def unbatched_logits(
+    vlm: VLM, row: PackRow, answer: Ids, hiding: str | None = None
+) -> Float[Tensor, "answer_token vocab"]:
+    """The logits (float32) that predict each token of an answer."""
+    logits, _, count = _row_logits(vlm, row, answer, hiding)
+    return logits[-count - 1 : -1].float()
 
 
 def unbatched_inputs(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> dict[str, Any]:
@@ -50,25 +61,36 @@ def unbatched_inputs(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> dict[str, 
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **types, **model_inputs(vlm, prefix.images)}
 
 
-def unbatched_logits(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> Float[Tensor, "answer_token vocab"]:
-    """The logits (float32) that predict each answer token."""
-    logits, _, count = _row_logits(vlm, prefix, answer)
-    return logits[-count - 1 : -1].float()
+@contextlib.contextmanager
+def hidden_tokens(vlm: VLM, prefix: EncodedPrefix, hidden: frozenset[int], hiding: str | None) -> Iterator[None]:
+    """Context in which the model's forward of one row that begins with `prefix` does not see these image tokens.
+
+    Raises:
+        InputError: tokens are to be hidden from a model for which no way of hiding is proved.
+    """
+    if not hidden:
+        yield
+        return
+    if hiding is None:
+        raise InputError(f"image tokens of {vlm.path} cannot be hidden: no way of hiding them is proved for its type")
+    is_image = torch.tensor(prefix.ids) == vlm.image_token_id
+    with changed_inputs(vlm.base, lambda kwargs: hide(kwargs, is_image, hidden, hiding)):
+        yield
 
 
-def _row_logps(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> Float[Tensor, "answer_token"]:
-    return _logps_of(*_row_logits(vlm, prefix, answer))
-
-
-def _row_logits(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> tuple[Float[Tensor, "token vocab"], Tensor, int]:
+def _row_logits(
+    vlm: VLM, row: PackRow, answer: Ids, hiding: str | None
+) -> tuple[Float[Tensor, "token vocab"], Tensor, int]:
     """Logits and ids of the whole row, and the length of the answer at its end."""
-    inputs = unbatched_inputs(vlm, prefix, answer)
-    return vlm.model(**inputs, use_cache=False).logits[0], inputs["input_ids"][0], len(answer)
+    inputs = unbatched_inputs(vlm, row.prefix, answer)
+    with hidden_tokens(vlm, row.prefix, row.hidden, hiding):
+        return vlm.model(**inputs, use_cache=False).logits[0], inputs["input_ids"][0], len(answer)
 
 
-def _row_states(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> tuple[Tensor, Tensor, Tensor]:
-    inputs = unbatched_inputs(vlm, prefix, answer)
-    output = vlm.model(**inputs, use_cache=False, output_hidden_states=True)
+def _row_states(vlm: VLM, row: PackRow, answer: Ids, hiding: str | None) -> tuple[Tensor, Tensor, Tensor]:
+    inputs = unbatched_inputs(vlm, row.prefix, answer)
+    with hidden_tokens(vlm, row.prefix, row.hidden, hiding):
+        output = vlm.model(**inputs, use_cache=False, output_hidden_states=True)
     hidden = output.hidden_states[-1][0]
     return hidden[-len(answer) - 1 : -1], hidden[-1], _logps_of(output.logits[0], inputs["input_ids"][0], len(answer))
 

@@ -30,6 +30,7 @@ class VLM:
     dtype: torch.dtype
     way: Way  # how log-probs, states and samples are computed
     family: ModelFamily = LLAVA
+    proof: Any = None  # `models.proof.Proof`: how its way was proved; None if it was not
     cache: TensorCache | None = None
     prefixes: ByteLRU[Any] = field(default_factory=ByteLRU, compare=False, repr=False)
 
@@ -51,7 +52,7 @@ class VLM:
     @property
     def image_token_id(self) -> int:
         """The id of an image token; -1 for a text-only model."""
-        return int(self.base.config.image_token_id) if self.is_multimodal else -1
+        return image_id(self.base.config, self.processor) if self.is_multimodal else -1
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -64,6 +65,34 @@ class VLM:
     def max_tokens(self) -> int:
         """The maximum sequence length of the language model, image tokens included."""
         return int(self.base.config.get_text_config().max_position_embeddings)
+
+
+def image_id(config: Any, processor: Any) -> int:
+    """The id of an image token, by the names that Transformers' configs and processors give it; -1 without one."""
+    for owner in (config, processor):
+        for name in ("image_token_id", "image_token_index", "image_patch_id"):
+            found = getattr(owner, name, None)
+            if isinstance(found, int):
+                return found
+    return -1
+
+
+def decoder_of(base: Any) -> Any:
+    """The language model without its head; some models return one with a head of its own as their decoder."""
+    decoder = base.get_decoder()
+    while hasattr(decoder, "lm_head"):
+        inner = decoder.get_decoder()
+        inner = getattr(decoder, "model", decoder) if inner is decoder else inner
+        if inner is decoder:
+            break
+        decoder = inner
+    return decoder
+
+
+def head_of(base: Any) -> Any:
+    """The module that computes logits from hidden states; it may be that of the language model."""
+    head = base.get_output_embeddings()
+    return getattr(base.get_decoder(), "lm_head", None) if head is None else head
 
 
 @contextlib.contextmanager

@@ -73,6 +73,11 @@ class Way(Protocol):
         ...
 
     @property
+    def head(self) -> str:
+        """How logits follow from hidden states: "" by head and soft cap, or as `models.head.find_head` found."""
+        ...
+
+    @property
     def routes_tokens(self) -> bool:
         """Whether adapters can be routed by token (`models.routing`), which needs the engine's own attention."""
         ...

@@ -1,22 +1,24 @@
 """Packed rows: each prefix is computed once for all of its answers, by the adapter of the model's family."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sightline.models.attention import PackedLayout, Prefill, RunningRows, decoder_arguments
+from sightline.models.attention import AttentionLayout, PackedLayout, Prefill, RunningRows, decoder_arguments
 from sightline.models.head import head_logits, token_logps, token_scores
-from sightline.models.packing import Continuation, PackRow, pack, share_prefixes
+from sightline.models.packing import Continuation, Packed, PackRow, SharedPrefix, pack, share_prefixes
 from sightline.models.scorer import hidden_states
-from sightline.models.vlm import VLM
+from sightline.models.vlm import VLM, decoder_of
 from sightline.models.ways.base import AnswerStates, TokenScores
 
 #: Answer tokens whose logits are in memory at a time; sampling makes a few float64 copies of them.
 CHUNK = 64
 #: Initial capacity, in new tokens, of the key-value buffers.
 ROOM = 16
+Forward = Callable[[AttentionLayout], Tensor]
 
 
 @dataclass(frozen=True)
@@ -26,17 +28,34 @@ class PackedWay:
     name: str = "packed"
     hiding: str | None = "left out"
     routes_tokens: bool = True
+    head: str = ""
+
+    def pack(self, vlm: VLM, rows: Sequence[PackRow]) -> tuple[Packed, Forward]:
+        """The packed sequence, and the function that computes its last hidden states with a layout."""
+        packed = pack(vlm, rows)
+        return packed, lambda layout: hidden_states(vlm, packed, layout)
+
+    def share(self, vlm: VLM, continuations: Sequence[Continuation]) -> list[SharedPrefix]:
+        """The rows to pack for continuations."""
+        return share_prefixes(vlm, continuations)
+
+    def next_inputs(self, vlm: VLM, tokens: Int[Tensor, "row"], positions: Int[Tensor, "row"]) -> dict[str, Any]:
+        """The decoder's inputs for one more token of each row, at the given positions on all axes."""
+        return {
+            "inputs_embeds": vlm.base.get_input_embeddings()(tokens)[:, None],
+            "position_ids": vlm.family.decoder_positions(positions.expand(vlm.family.axes, -1)[:, :, None]),
+        }
 
     def scores(self, vlm: VLM, rows: Sequence[PackRow], *, entropy: bool = False) -> TokenScores:
         """As `Way.scores`; the head runs on answer tokens only."""
-        packed = pack(vlm, rows)
-        hidden = hidden_states(vlm, packed, PackedLayout(packed))
+        packed, forward = self.pack(vlm, rows)
+        hidden = forward(PackedLayout(packed))
         return token_scores(vlm, hidden[packed.predictor_places()], packed.answer_ids(), entropy=entropy)
 
     def states(self, vlm: VLM, rows: Sequence[PackRow], *, logps: bool = False) -> AnswerStates:
         """As `Way.states`."""
-        packed = pack(vlm, rows)
-        hidden = hidden_states(vlm, packed, PackedLayout(packed))
+        packed, forward = self.pack(vlm, rows)
+        hidden = forward(PackedLayout(packed))
         before = hidden[packed.predictor_places()]
         return AnswerStates(
             before, hidden[packed.last_places()], token_logps(vlm, before, packed.answer_ids()) if logps else None
@@ -44,20 +63,21 @@ class PackedWay:
 
     def logits(self, vlm: VLM, rows: Sequence[PackRow]) -> Iterator[Float[Tensor, "answer_token vocab"]]:
         """As `Way.logits`."""
-        packed = pack(vlm, rows)
-        hidden = hidden_states(vlm, packed, PackedLayout(packed))
+        packed, forward = self.pack(vlm, rows)
+        hidden = forward(PackedLayout(packed))
         for some in hidden[packed.predictor_places()].split(CHUNK):
             yield head_logits(vlm, some).float()
 
     def start(self, vlm: VLM, continuations: Sequence[Continuation], new_tokens: int) -> "PackedDecoding":
         """As `Way.start`; common prefixes are computed once."""
-        shared = share_prefixes(vlm, continuations)
+        shared = self.share(vlm, continuations)
         members = [numbers for each in shared for numbers in each.members]
-        packed = pack(vlm, [each.row for each in shared])
+        packed, forward = self.pack(vlm, [each.row for each in shared])
         running = RunningRows.of(packed, [len(numbers) for numbers in members], min(new_tokens, ROOM))
-        hidden = hidden_states(vlm, packed, Prefill(PackedLayout(packed), running))
+        hidden = forward(Prefill(PackedLayout(packed), running))
         order = [number for numbers in members for number in numbers]
-        return PackedDecoding(vlm, order, running, hidden[running.last], running.last_positions(packed.positions))
+        last = hidden[running.last]
+        return PackedDecoding(vlm, self, order, running, last, running.last_positions(packed.positions))
 
 
 @dataclass
@@ -65,6 +85,7 @@ class PackedDecoding:
     """Rows with key-value buffers; `last` is the state of each row's last token, `positions` its largest position."""
 
     vlm: VLM
+    way: PackedWay
     order: list[int]
     running: RunningRows
     last: Float[Tensor, "row dim"]
@@ -77,11 +98,10 @@ class PackedDecoding:
 
     def step(self, tokens: Int[Tensor, "row"]) -> None:
         """Run the language model for one more token of each row."""
-        vlm, self.positions = self.vlm, self.positions + 1
-        output = vlm.base.get_decoder()(
-            inputs_embeds=vlm.base.get_input_embeddings()(tokens)[:, None],
-            position_ids=vlm.family.decoder_positions(self.positions.expand(vlm.family.axes, -1)[:, :, None]),
-            **decoder_arguments(vlm.base, self.running),
+        self.positions = self.positions + 1
+        output = decoder_of(self.vlm.base)(
+            **self.way.next_inputs(self.vlm, tokens, self.positions),
+            **decoder_arguments(self.vlm.base, self.running),
         )
         self.running.advance()
         self.last = output.last_hidden_state[:, 0]

@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sightline.errors import InputError
 from sightline.models.packing import Continuation, Ids, PackRow
 from sightline.models.unbatched import unbatched_logits, unbatched_logps, unbatched_scores, unbatched_states
 from sightline.models.vlm import VLM
@@ -21,30 +20,27 @@ class RowByRowWay:
     name: str = "row by row"
     hiding: str | None = None
     routes_tokens: bool = False
+    head: str = ""
 
     def scores(self, vlm: VLM, rows: Sequence[PackRow], *, entropy: bool = False) -> TokenScores:
         """As `Way.scores`."""
-        return unbatched_scores(vlm, rows) if entropy else TokenScores(unbatched_logps(vlm, rows), None)
+        if entropy:
+            return unbatched_scores(vlm, rows, self.hiding)
+        return TokenScores(unbatched_logps(vlm, rows, self.hiding), None)
 
     def states(self, vlm: VLM, rows: Sequence[PackRow], *, logps: bool = False) -> AnswerStates:  # noqa: ARG002
         """As `Way.states`; the log-probs cost nothing and are always returned."""
-        return AnswerStates(*unbatched_states(vlm, rows))
+        return AnswerStates(*unbatched_states(vlm, rows, self.hiding))
 
     def logits(self, vlm: VLM, rows: Sequence[PackRow]) -> Iterator[Float[Tensor, "answer_token vocab"]]:
         """As `Way.logits`."""
         for row in rows:
             for answer in row.answers:
-                yield unbatched_logits(vlm, row.prefix, answer)
+                yield unbatched_logits(vlm, row, answer, self.hiding)
 
     def start(self, vlm: VLM, continuations: Sequence[Continuation], new_tokens: int) -> "RowByRowDecoding":  # noqa: ARG002
-        """As `Way.start`; each step is a pass over each whole row.
-
-        Raises:
-            InputError: image tokens are to be hidden.
-        """
-        if any(one.hidden for one in continuations):
-            raise InputError(f"image tokens of {vlm.path} cannot be hidden: its model type is not verified for packing")
-        return RowByRowDecoding(vlm, list(range(len(continuations))), list(continuations))
+        """As `Way.start`; each step is a pass over each whole row."""
+        return RowByRowDecoding(vlm, self.hiding, list(range(len(continuations))), list(continuations))
 
 
 @dataclass
@@ -52,6 +48,7 @@ class RowByRowDecoding:
     """Rows as they were given, and the tokens that continue each."""
 
     vlm: VLM
+    hiding: str | None
     order: list[int]
     rows: list[Continuation]
     more: list[Ids] = field(init=False)
@@ -64,7 +61,7 @@ class RowByRowDecoding:
         """The logits of the next tokens."""
         end = min(self.vlm.end_ids)  # the last token of an answer is predicted and seen by none
         each = [
-            unbatched_logits(self.vlm, row.prefix, (*row.prefill, *more, end))[-1]
+            unbatched_logits(self.vlm, PackRow(row.prefix, (), row.hidden), (*row.prefill, *more, end), self.hiding)[-1]
             for row, more in zip(self.rows, self.more, strict=True)
         ]
         return torch.stack(each)
