@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
-from transformers.utils import ModelOutput
+from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from sightline.errors import InputError
 from sightline.models.encoding import EncodedPrefix, encode_answer, tokenize
@@ -80,7 +80,7 @@ OWN_HEAD = "own"
 
 def _own_logits(base: Any, hidden: Float[Tensor, "1 token dim"]) -> Float[Tensor, "token vocab"]:
     decoder = decoder_of(base)
-    output = ModelOutput(last_hidden_state=hidden, past_key_values=None, hidden_states=None, attentions=None)
+    output = MoeModelOutputWithPast(last_hidden_state=cast(Any, hidden))  # its router logits are None
     with _replaced(decoder, lambda *_, **__: output):
         ids = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
         logits: Tensor = base(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits

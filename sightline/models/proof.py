@@ -9,7 +9,7 @@ agree with the model's own forward in which they are masked or left out.
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -53,15 +53,17 @@ class Proof:
 
     `difference` is that of the way from the model's own forward, `hidden` the same with half of the image tokens
     hidden, `image` what a gray picture changes; `rejected` says what the ways before it were off by or raised.
+    `reference` is how the model's own forward hides image tokens.
     """
 
     way: dict[str, Any]
     limit: int | None
+    reference: str | None
     noise: float
     difference: float
-    hidden: float | None
-    image: float | None
-    rejected: dict[str, str]
+    hidden: float | None = None
+    image: float | None = None
+    rejected: dict[str, str] = field(default_factory=dict)
 
     def open(self, base: Any) -> Way:
         """The way, with its attention registered if it has one."""
@@ -71,7 +73,7 @@ class Proof:
         use_layouts(base)
         if self.limit is None:
             return way
-        return LimitedWay(way, RowByRowWay(hiding="left out" if has_states(base) else "masked"), self.limit)
+        return LimitedWay(way, RowByRowWay(hiding=self.reference), self.limit)
 
     def sentence(self) -> str:
         """The evidence in words."""
@@ -117,9 +119,11 @@ def prove(vlm: VLM, samples: ProofRows) -> Proof:
     for name, make in _candidates(vlm, samples, measure.hiding):
         difference, hidden, way = _try(vlm, measure, name, make, rejected)
         if way is not None:
-            return Proof(asdict(way), length_limit(vlm.base), measure.noise, difference, hidden, image, rejected)
+            limit = length_limit(vlm.base) if isinstance(way, PackedWay) else None
+            return Proof(asdict(way), limit, measure.hiding, measure.noise, difference, hidden, image, rejected)
         vlm.base.set_attn_implementation(original)
-    return Proof(asdict(RowByRowWay(hiding=measure.hiding)), None, measure.noise, 0.0, None, image, rejected)
+    alone = RowByRowWay(hiding=measure.hiding)
+    return Proof(asdict(alone), None, measure.hiding, measure.noise, 0.0, None, image, rejected)
 
 
 @torch.no_grad()
@@ -146,7 +150,7 @@ def prove_listed(vlm: VLM, row: PackRow) -> Proof | None:
         vlm.base.set_attn_implementation(original)
         log.warning("%s: the adapter of its family %s", vlm.path, rejected["packed"])
         return None
-    return Proof(asdict(way), length_limit(vlm.base), noise, difference, off, None, rejected)
+    return Proof(asdict(way), length_limit(vlm.base), measure.hiding, noise, difference, off)
 
 
 def _measured(

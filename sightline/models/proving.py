@@ -116,7 +116,7 @@ def _path(vlm: VLM, listed: bool) -> Path | None:
 
 
 @functools.cache
-def _source_hash(kind: type) -> str:
+def _source_hash(kind: Any) -> str:
     """The content hash of the file that a class is defined in."""
     return hash_file(Path(inspect.getfile(kind)))
 

@@ -58,7 +58,19 @@ def unbatched_inputs(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> dict[str, 
         name: functional.pad(values, (0, len(answer)), value=vlm.family.answer_type).to(vlm.device)
         for name, values in prefix.token_types.items()
     }
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **types, **model_inputs(vlm, prefix.images)}
+    images = model_inputs(vlm, prefix.images)
+    if PER_TOKEN in images:
+        images[PER_TOKEN] = continued_mask(images[PER_TOKEN], len(answer))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **types, **images}
+
+
+#: The processor's mask of the images that each token attends to by cross-attention, as in Llama 3.2 Vision.
+PER_TOKEN = "cross_attention_mask"
+
+
+def continued_mask(mask: Tensor, tokens: int) -> Tensor:
+    """A cross-attention mask for more tokens, which see what the last one sees."""
+    return torch.cat([mask, mask[:, -1:].expand(-1, tokens, *mask.shape[2:])], dim=1)
 
 
 @contextlib.contextmanager

@@ -21,9 +21,10 @@ from transformers.cache_utils import LinearAttentionLayer
 from sightline.models.head import token_entropy
 from sightline.models.packing import Continuation, Ids, PackRow
 from sightline.models.recording import UnknownInputs, positions_of
-from sightline.models.unbatched import hidden_tokens, unbatched_inputs
+from sightline.models.unbatched import PER_TOKEN, continued_mask, hidden_tokens, unbatched_inputs
 from sightline.models.vlm import VLM, decoder_of
 from sightline.models.ways.base import AnswerStates, TokenScores
+from sightline.models.ways.row_by_row import RowByRowWay
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class CachedWay:
 
     def scores(self, vlm: VLM, rows: Sequence[PackRow], *, entropy: bool = False) -> TokenScores:
         """As `Way.scores`."""
+        if _drops_cache(vlm):
+            return RowByRowWay(hiding=self.hiding).scores(vlm, rows, entropy=entropy)
         logps, entropies = [], []
         for row in rows:
             for answer, logits in zip(row.answers, self._logits(vlm, row), strict=True):
@@ -47,6 +50,8 @@ class CachedWay:
 
     def states(self, vlm: VLM, rows: Sequence[PackRow], *, logps: bool = False) -> AnswerStates:  # noqa: ARG002
         """As `Way.states`; the log-probs cost nothing and are always returned."""
+        if _drops_cache(vlm):
+            return RowByRowWay(hiding=self.hiding).states(vlm, rows)
         before, last, scores = [], [], []
         for row in rows:
             with _states_kept(vlm) as kept:
@@ -61,6 +66,9 @@ class CachedWay:
 
     def logits(self, vlm: VLM, rows: Sequence[PackRow]) -> Iterator[Float[Tensor, "answer_token vocab"]]:
         """As `Way.logits`."""
+        if _drops_cache(vlm):
+            yield from RowByRowWay(hiding=self.hiding).logits(vlm, rows)
+            return
         for row in rows:
             yield from self._logits(vlm, row)
 
@@ -117,8 +125,9 @@ class CachedWay:
             length if positions is None else int(positions.max()) + 1,
             0 if positions is None or seen[0]["position_ids"].ndim < 3 else len(positions),
             mask,
-            tuple(prefix.token_types) if "position_ids" in known else (),
+            tuple(prefix.token_types),
             "position_ids" in known,
+            inputs.get(PER_TOKEN),
         )
 
 
@@ -133,6 +142,7 @@ class CachedPrefix:
     mask: Int[Tensor, "row token"]
     types: tuple[str, ...]
     takes_positions: bool
+    cross: Tensor | None
 
     def repeated(self, rows: int) -> "CachedPrefix":
         """The same row several times."""
@@ -153,6 +163,9 @@ class CachedPrefix:
         shape = (self.axes, rows, count) if self.axes else (rows, count)
         self.mask = functional.pad(self.mask, (0, count), value=1)
         more = {name: torch.zeros_like(ids) for name in self.types}
+        if self.cross is not None:
+            self.cross = continued_mask(self.cross, count)
+            more[PER_TOKEN] = self.cross.expand(rows, *self.cross.shape[1:])
         if self.takes_positions:
             more["position_ids"] = places.expand(shape)
         output = vlm.model(input_ids=ids, attention_mask=self.mask, past_key_values=self.cache, use_cache=True, **more)
@@ -192,6 +205,13 @@ class CachedDecoding:
         self.groups = groups
 
 
+def _drops_cache(vlm: VLM) -> bool:
+    """Whether Transformers drops its cache because activations are checkpointed; rows are computed alone then."""
+    return bool(vlm.base.training) and any(
+        getattr(module, "gradient_checkpointing", False) for module in decoder_of(vlm.base).modules()
+    )
+
+
 def _logps(logits: Float[Tensor, "token vocab"], answer: Ids) -> Float[Tensor, "token"]:
     ids = torch.tensor(answer, device=logits.device)
     return -functional.cross_entropy(logits, ids, reduction="none")
@@ -212,8 +232,9 @@ def _assign_states(cache: Any) -> None:
     """Let layers with states assign new ones: Transformers copies them in place, which autograd refuses."""
     for layer in cache.layers:
         if isinstance(layer, LinearAttentionLayer):
-            layer.update_conv_state = MethodType(_conv_state, layer)
-            layer.update_recurrent_state = MethodType(_recurrent_state, layer)
+            own: Any = layer
+            own.update_conv_state = MethodType(_conv_state, layer)
+            own.update_recurrent_state = MethodType(_recurrent_state, layer)
 
 
 def _conv_state(

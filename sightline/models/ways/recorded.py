@@ -37,7 +37,7 @@ class RecordedWay(PackedWay):
     def pack(self, vlm: VLM, rows: Sequence[PackRow]) -> tuple[Packed, Forward]:
         """As `PackedWay.pack`."""
         prefixes = [record(vlm.base, unbatched_inputs(vlm, row.prefix, ())) for row in rows]
-        packed = pack(vlm, rows, [_placement(one) for one in prefixes])
+        packed = pack(vlm, rows, [self.placement(one) for one in prefixes])
         text = _record_text(vlm, [row.prefill + tuple(i for answer in row.answers for i in answer) for row in rows])
         embedded, segments = [], []
         for row, prefix, own in zip(rows, prefixes, text, strict=True):
@@ -75,6 +75,13 @@ class RecordedWay(PackedWay):
         by_row = {name: _one_per_row(value, len(tokens)) for name, value in text.others.items()}
         return {"inputs_embeds": text.embedded[:, None], "position_ids": places, **by_row}
 
+    def placement(self, recording: Recording) -> Placement:
+        """Positions and masks of a prefix; a decoder that got no positions counts tokens on all axes."""
+        positions = recording.positions
+        if positions is None or len(positions) != max(self.axes, 1):
+            positions = torch.arange(len(recording.embedded)).expand(max(self.axes, 1), -1)
+        return Placement(positions, recording.masks)
+
     def shaped(self, positions: Int[Tensor, "axis row token"]) -> Int[Tensor, "..."]:
         """Positions in the shape that the decoder is called with."""
         return positions if self.axes else positions[0]
@@ -93,12 +100,6 @@ def recorded_way(vlm: VLM, prefix: EncodedPrefix) -> RecordedWay:
     words = vlm.base.get_input_embeddings()(torch.tensor(some, device=vlm.device))
     plain_words = not text.others and words.shape == text.embedded.shape and torch.equal(words, text.embedded)
     return RecordedWay(axes=0 if axes == 1 else axes, plain_words=plain_words)
-
-
-def _placement(recording: Recording) -> Placement:
-    count = len(recording.embedded)
-    positions = torch.arange(count)[None] if recording.positions is None else recording.positions
-    return Placement(positions, recording.masks)
 
 
 def _visible(vlm: VLM, row: PackRow, prefix: Recording) -> tuple[Segment, Tensor]:

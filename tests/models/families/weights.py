@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from sightline.models.vlm import decoder_of
+
 
 def write(model: Any, processor: Any, directory: Path, end: str, seed: int = 0) -> Path:
     """Draw random weights, and save model and processor; `end` is the token that ends an answer."""
@@ -35,7 +37,9 @@ def redraw(model: Any, seed: int) -> None:
                     noise = torch.randn(parameter.shape, generator=generator)
                     parameter.copy_(_scale(noise, module, name))
         # The last norm makes the predictions sharp, whether or not the output weights are tied to the embedding.
-        model.get_decoder().norm.weight.add_(1.5)
+        norm = getattr(decoder_of(model), "norm", None)
+        if norm is not None:
+            norm.weight.add_(1.5)
 
 
 def _scale(noise: torch.Tensor, module: nn.Module, name: str) -> torch.Tensor:
