@@ -75,6 +75,10 @@ class Proof:
             return way
         return LimitedWay(way, RowByRowWay(hiding=self.reference), self.limit)
 
+    def numbers(self) -> dict[str, float | None]:
+        """The evidence for manifests: mean differences in nats a token."""
+        return {"noise": self.noise, "difference": self.difference, "hidden_difference": self.hidden}
+
     def sentence(self) -> str:
         """The evidence in words."""
         off = "; ".join(f"{name} {why}" for name, why in self.rejected.items())
