@@ -17,6 +17,14 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from sightline.models.linear_layers import (
+    LINEAR_KINDS,
+    LayerState,
+    Run,
+    packed_outputs,
+    prefilled_outputs,
+    use_states,
+)
 from sightline.models.packing import Packed, Span
 
 NAME = "sightline"
@@ -52,6 +60,10 @@ class AttentionLayout(Protocol):
         """The output of one layer's attention; keys and values are those of the current tokens."""
         ...
 
+    def recur(self, number: int, hidden: Float[Tensor, "row token dim"], run: Run) -> Float[Tensor, "row token dim"]:
+        """The output of the layer with this number among those with a recurrent state (`linear_layers`)."""
+        ...
+
 
 def attend(  # noqa: PLR0913 - the interface is Transformers'
     module: Any,
@@ -80,15 +92,16 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def use_layouts(base: Any) -> None:
-    """Set this module as the attention implementation of the language model of `base`."""
+    """Set this module as the attention implementation of the language model of `base`; layouts run its other layers."""
     base.get_decoder().set_attn_implementation(NAME)
+    use_states(base.get_decoder())
 
 
 def decoder_arguments(base: Any, layout: AttentionLayout) -> dict[str, Any]:
     """Arguments of the language model's forward; the masks are placeholders that Transformers does not change."""
     nothing = torch.zeros(1, 1, 1, 1)
     kinds = getattr(base.config.get_text_config(), "layer_types", None)
-    mask = dict.fromkeys(kinds, nothing) if kinds else nothing
+    mask = {kind: None if kind in LINEAR_KINDS else nothing for kind in kinds} if kinds else nothing
     return {"attention_mask": mask, "layout": layout, "use_cache": False}
 
 
@@ -113,6 +126,10 @@ class PackedLayout:
             if any(span.answers):
                 out.append(_sdpa(query[:, :, own], key[:, :, whole], value[:, :, whole], answers, settings))
         return torch.cat(out, dim=2)
+
+    def recur(self, number: int, hidden: Tensor, run: Run) -> Tensor:  # noqa: ARG002
+        """Run a layer once per prefix, and once for its answers from the prefix's state."""
+        return packed_outputs(self.packed.spans, hidden, run)
 
     def _masks_for(self, window: int | None) -> list[tuple[Tensor | None, Tensor]]:
         if window not in self._masks:
@@ -147,7 +164,7 @@ class PackedLayout:
 
 @dataclass
 class RunningRows:
-    """Key-value buffers of rows being continued, one per layer, padded on the right.
+    """Key-value buffers of rows being continued, one per layer, padded on the right, and states of linear layers.
 
     `Prefill` fills them in the pass over the prefixes; each further pass adds one token per row.
     """
@@ -155,7 +172,9 @@ class RunningRows:
     lengths: Int[Tensor, "row"]
     orders: Int[Tensor, "row place"]  # each token's index in its row, hidden ones included; also that of the next one
     places: Int[Tensor, "row source"]  # the tokens' places in the packed sequence that fills the buffers
+    answers: Int[Tensor, "row"]  # the number of the answer of the packed sequence that each row continues
     buffers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    states: dict[int, LayerState] = field(default_factory=dict)
 
     @staticmethod
     def of(packed: Packed, copies: Sequence[int], room: int) -> "RunningRows":
@@ -167,7 +186,8 @@ class RunningRows:
         orders = functional.pad(packed.order[places], (0, room))
         lengths = lengths.to(places.device)
         last = orders.gather(1, lengths[:, None] - 1)
-        return RunningRows(lengths, orders.scatter(1, lengths[:, None], last + 1), places)
+        continued = torch.arange(len(answers)).repeat_interleave(torch.tensor(copies)).to(places.device)
+        return RunningRows(lengths, orders.scatter(1, lengths[:, None], last + 1), places, continued)
 
     @property
     def members(self) -> Int[Tensor, "token"] | None:
@@ -197,6 +217,10 @@ class RunningRows:
             seen &= now - self.orders[:, :width] < settings.window
         return _sdpa(query, keys[:, :, :width], values[:, :, :width], seen[:, None, None], settings)
 
+    def recur(self, number: int, hidden: Tensor, run: Run) -> Tensor:
+        """Run a layer on one new token per row, from the row's state."""
+        return run(hidden, self.states[number])
+
     def advance(self) -> None:
         """Count the new tokens after a pass, and grow the buffers if they are full."""
         now = self.orders.gather(1, self.lengths[:, None])
@@ -208,7 +232,9 @@ class RunningRows:
     def select(self, rows: Int[Tensor, "kept"]) -> None:
         """Keep only these rows."""
         self.lengths, self.orders, self.places = self.lengths[rows], self.orders[rows], self.places[rows]
+        self.answers = self.answers[rows]
         self.buffers = {layer: (keys[rows], values[rows]) for layer, (keys, values) in self.buffers.items()}
+        self.states = {number: state.select(rows) for number, state in self.states.items()}
 
     def _grow(self, more: int) -> None:
         self.orders = functional.pad(self.orders, (0, more))
@@ -218,7 +244,7 @@ class RunningRows:
 
 @dataclass
 class Prefill:
-    """The layout of the pass over packed rows that stores their keys and values in `running`."""
+    """The layout of the pass over packed rows that stores their keys, values and states in `running`."""
 
     layout: PackedLayout
     running: RunningRows
@@ -232,6 +258,14 @@ class Prefill:
         """Attend as `PackedLayout`, and store keys and values."""
         self.running.buffers[layer] = (self._gather(key), self._gather(value))
         return self.layout.attend(layer, query, key, value, settings)
+
+    def recur(self, number: int, hidden: Tensor, run: Run) -> Tensor:
+        """As `PackedLayout`, and store the state after each row's last token."""
+        output, states = prefilled_outputs(self.layout.packed.spans, hidden, run)
+        rows = states.select(self.running.answers)
+        rows.in_place = True
+        self.running.states[number] = rows
+        return output
 
     def _gather(self, states: Float[Tensor, "1 kv_head token dim"]) -> Float[Tensor, "row kv_head place dim"]:
         rows, width = self.running.places.shape

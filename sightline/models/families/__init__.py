@@ -10,9 +10,9 @@ FAMILIES: Registry[ModelFamily] = Registry(
     "sightline.families",
     load_target,
     {
-        **dict.fromkeys(("llava", "llava_next", "llava_onevision", "internvl"), ModelFamily()),
+        **dict.fromkeys(("llava", "llava_next", "llava_onevision", "internvl", "lfm2_vl", "lfm3_vl"), ModelFamily()),
         **dict.fromkeys(("idefics3", "smolvlm"), Idefics()),
-        **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), Qwen()),
+        **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_5", "qwen3_5_moe"), Qwen()),
         "qwen3_vl": Qwen3(),
         "paligemma": PaliGemma(),
         "gemma3": Gemma3(),

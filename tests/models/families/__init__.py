@@ -22,7 +22,9 @@ def _family(module: str, name: str) -> Callable[[Path], Path]:
 #: Text-only families.
 TEXT = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text")
 #: Families that differ from another one in settings only; their conformance tests are slow.
-TWINS = frozenset({"qwen2_vl", "smolvlm", "paligemma2", "mistral", "qwen2", "gemma3_text"})
+TWINS = frozenset({"qwen2_vl", "smolvlm", "paligemma2", "mistral", "qwen2", "gemma3_text", "qwen3_5_moe"})
+#: Hybrid families, where hidden image tokens are left out and not masked.
+HYBRIDS = frozenset({"qwen3_5", "qwen3_5_moe", "lfm2_vl"})
 #: Family name -> function that writes its model and processor into a directory and returns the directory.
 FAMILIES: dict[str, Callable[[Path], Path]] = {
     name: _family(module, name)
@@ -32,6 +34,7 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
         "internvl": ("internvl",),
         "idefics": ("idefics3", "smolvlm"),
         "gemma": ("paligemma", "paligemma2", "gemma3"),
+        "hybrid": ("qwen3_5", "qwen3_5_moe", "lfm2_vl"),
         "text": TEXT,
     }.items()
     for name in names

@@ -35,7 +35,8 @@ def redraw(model: Any, seed: int) -> None:
                     noise = torch.randn(parameter.shape, generator=generator)
                     parameter.copy_(_scale(noise, module, name))
         # The last norm makes the predictions sharp, whether or not the output weights are tied to the embedding.
-        model.get_decoder().norm.weight.add_(1.5)
+        decoder = model.get_decoder()
+        (decoder.norm if hasattr(decoder, "norm") else decoder.embedding_norm).weight.add_(1.5)
 
 
 def _scale(noise: torch.Tensor, module: nn.Module, name: str) -> torch.Tensor:
