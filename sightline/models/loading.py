@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 from sightline.errors import InputError
 from sightline.models.attention import use_layouts
 from sightline.models.composed import ADAPTER, is_composed, load_members
+from sightline.models.decoder import expose_decoder
 from sightline.models.families import FAMILIES, ModelFamily, Text
 from sightline.models.routing import route
 from sightline.models.soundness import (
@@ -154,6 +155,7 @@ def _read(path: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> tupl
                 use_safetensors=None if trust_remote_code else True,
             )
             model = model if packed is None else drop_quantization(model)
+    expose_decoder(model)
     return model, processor, family
 
 

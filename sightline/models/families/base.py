@@ -42,8 +42,9 @@ class ModelFamily:
 
     def encode_images(self, base: Any, images: Mapping[str, Tensor]) -> Any:
         """Run vision tower and projector with the tensors that the model's `get_image_features` takes."""
-        known = inspect.signature(base.model.get_image_features).parameters
-        return base.model.get_image_features(**{k: v for k, v in images.items() if k in known}, return_dict=True)
+        encode = getattr(base, "model", base).get_image_features
+        known = inspect.signature(encode).parameters
+        return encode(**{k: v for k, v in images.items() if k in known}, return_dict=True)
 
     def embed(
         self, base: Any, ids: Int[Tensor, "token"], is_image: Bool[Tensor, "token"], features: Features | None
@@ -106,6 +107,12 @@ class Text(ModelFamily):
     """A text-only causal language model; prefixes have no images."""
 
     projector = None
+
+
+class MiniCPM(ModelFamily):
+    """MiniCPM-V 4.6, whose processor writes the slices of an image as text."""
+
+    projector = "merger"
 
 
 class Idefics(ModelFamily):

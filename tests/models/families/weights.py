@@ -35,8 +35,14 @@ def redraw(model: Any, seed: int) -> None:
                     noise = torch.randn(parameter.shape, generator=generator)
                     parameter.copy_(_scale(noise, module, name))
         # The last norm makes the predictions sharp, whether or not the output weights are tied to the embedding.
-        decoder = model.get_decoder()
-        (decoder.norm if hasattr(decoder, "norm") else decoder.embedding_norm).weight.add_(1.5)
+        last = next(name for name in ("norm", "embedding_norm", "norm_f") if hasattr(decoder(model), name))
+        getattr(decoder(model), last).weight.add_(1.5)
+
+
+def decoder(model: Any) -> Any:
+    """The language model without its head."""
+    inner = model.get_decoder()
+    return inner.get_decoder() if model.get_output_embeddings() is None else inner
 
 
 def _scale(noise: torch.Tensor, module: nn.Module, name: str) -> torch.Tensor:
