@@ -10,6 +10,7 @@ without writing into tensors that the gradient needs.
 
 import functools
 import inspect
+import types
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -136,6 +137,8 @@ def use_states(decoder: nn.Module) -> None:
         layer.cache_name = next(name for name in CACHES if name in parameters)
         layer.state_number = number
         module.__class__ = _with_layouts(type(module))
+        if "_old_forward" in module.__dict__:  # what the hook of a model spread over devices by Accelerate calls
+            module._old_forward = types.MethodType(type(module).forward, module)
 
 
 def stateful_layers(decoder: nn.Module) -> list[StatefulLayer]:

@@ -42,9 +42,9 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
 
 
 def family_params(*, seeing: bool = False) -> list[object]:
-    """Every family's name as a test parameter, near duplicates and hybrids marked slow; with `seeing` only multimodal families."""
+    """Every family's name as a test parameter, near duplicates and hybrids marked slow; with `seeing` only multimodal
+    families.
+    """
+    slow = {*TWINS, *HYBRIDS}
     names = (name for name in FAMILIES if not (seeing and name in TEXT))
-    return [
-        pytest.param(name, marks=pytest.mark.slow) if name in TWINS.union(HYBRIDS) else pytest.param(name)
-        for name in names
-    ]
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else pytest.param(name) for name in names]
