@@ -1,6 +1,6 @@
 """Model families whose log-probs, gradients and samples are proved equal to the plain forward (tests/models)."""
 
-from sightline.models.families.base import Features, Idefics, MiniCPM, ModelFamily, Text
+from sightline.models.families.base import Features, Idefics, Lfm3, MiniCPM, ModelFamily, Text
 from sightline.models.families.qwen import Gemma3, PaliGemma, Qwen, Qwen3
 from sightline.registry import Registry, load_target
 
@@ -11,7 +11,8 @@ FAMILIES: Registry[ModelFamily] = Registry(
     load_target,
     {
         **dict.fromkeys(("llava", "llava_next", "llava_onevision", "internvl"), ModelFamily()),
-        **dict.fromkeys(("lfm2_vl", "lfm3_vl", "nemotron_h_omni"), ModelFamily()),
+        **dict.fromkeys(("lfm2_vl", "nemotron_h_omni"), ModelFamily()),
+        "lfm3_vl": Lfm3(),
         "minicpmv4_6": MiniCPM(),
         **dict.fromkeys(("idefics3", "smolvlm"), Idefics()),
         **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_5", "qwen3_5_moe"), Qwen()),

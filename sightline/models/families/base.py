@@ -30,6 +30,8 @@ class ModelFamily:
     processor_adds_lead: bool = False
     #: Whether attention inside blocks ignores a layer's sliding window.
     blocks_over_window: bool = False
+    #: Whether a layer's sliding window counts hidden image tokens; in hybrid models they are left out of every layer.
+    counts_hidden: bool = True
     #: The kinds of media that a composed model takes, in order; empty for a model of one kind.
     names: tuple[str, ...] = ()
     #: The value of answer tokens in the processor's token types, if it returns any.
@@ -107,6 +109,12 @@ class Text(ModelFamily):
     """A text-only causal language model; prefixes have no images."""
 
     projector = None
+
+
+class Lfm3(ModelFamily):
+    """LFM3-VL: convolutions over tokens, which hidden ones are left out of, and attention with sliding windows."""
+
+    counts_hidden = False
 
 
 class MiniCPM(ModelFamily):

@@ -48,7 +48,7 @@ from tests.models.families.weights import write
 DELTA: dict[str, Any] = {
     "layer_types": ["linear_attention", "full_attention", "linear_attention"],
     # With smaller heads, gradients of the normalized keys lose too many digits to compare.
-    "linear_key_head_dim": 16,
+    "linear_key_head_dim": 32,
     "linear_value_head_dim": 16,
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
