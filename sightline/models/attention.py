@@ -17,6 +17,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from sightline.models.indexed import INDEXED, IndexerCache
 from sightline.models.linear_layers import (
     LINEAR_KINDS,
     LayerState,
@@ -32,12 +33,16 @@ NAME = "sightline"
 
 @dataclass(frozen=True)
 class AttentionSettings:
-    """Settings of a layer: `window` is the number of tokens a token sees, itself included; None is all."""
+    """Settings of a layer: `window` is the number of tokens a token sees, itself included; None is all.
+
+    `mask` is that of the current tokens and all tokens, for layers that change it (`indexed`).
+    """
 
     scale: float | None
     dropout: float
     window: int | None
     softcap: float | None
+    mask: Bool[Tensor, "row 1 query token"] | None = None
 
 
 @runtime_checkable
@@ -64,6 +69,10 @@ class AttentionLayout(Protocol):
         """The output of the layer with this number among those with a recurrent state (`linear_layers`)."""
         ...
 
+    def indexed(self) -> tuple[Bool[Tensor, "row 1 query token"], IndexerCache | None]:
+        """The mask of the current tokens and all tokens, and the cache, of layers with an indexer (`indexed`)."""
+        ...
+
 
 def attend(  # noqa: PLR0913 - the interface is Transformers'
     module: Any,
@@ -77,7 +86,9 @@ def attend(  # noqa: PLR0913 - the interface is Transformers'
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Transformers' attention interface."""
-    settings = AttentionSettings(scaling, dropout, kwargs.get("sliding_window"), kwargs.get("softcap"))
+    # A placeholder is not boolean.
+    real = attention_mask if attention_mask is not None and attention_mask.dtype == torch.bool else None
+    settings = AttentionSettings(scaling, dropout, kwargs.get("sliding_window"), kwargs.get("softcap"), real)
     if layout is None and settings.softcap is not None:
         return _sdpa(query, key, value, attention_mask, settings).transpose(1, 2), None
     if layout is None:
@@ -98,11 +109,17 @@ def use_layouts(base: Any) -> None:
 
 
 def decoder_arguments(base: Any, layout: AttentionLayout) -> dict[str, Any]:
-    """Arguments of the language model's forward; the masks are placeholders that Transformers does not change."""
+    """Arguments of the language model's forward; masks are placeholders that Transformers does not change.
+
+    Only layers with an indexer read their mask and get a real one.
+    """
     nothing = torch.zeros(1, 1, 1, 1)
     kinds = getattr(base.config.get_text_config(), "layer_types", None)
     mask = {kind: None if kind in LINEAR_KINDS else nothing for kind in kinds} if kinds else nothing
-    return {"attention_mask": mask, "layout": layout, "use_cache": False}
+    arguments = {"attention_mask": mask, "layout": layout, "use_cache": False}
+    if isinstance(mask, dict) and INDEXED in mask:
+        mask[INDEXED], arguments["past_key_values"] = layout.indexed()
+    return arguments
 
 
 @dataclass
@@ -119,6 +136,8 @@ class PackedLayout:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings) -> Tensor:  # noqa: ARG002
         """Attend with one call per prefix and one for its answers, if they have tokens."""
+        if settings.mask is not None:
+            return _sdpa(query, key, value, settings.mask, settings)
         out = []
         for span, (prefix, answers) in zip(self.packed.spans, self._masks_for(settings.window), strict=True):
             shared, own, whole = span.shared, span.own, span.whole
@@ -130,6 +149,17 @@ class PackedLayout:
     def recur(self, number: int, hidden: Tensor, run: Run) -> Tensor:  # noqa: ARG002
         """Run a layer once per prefix, and once for its answers from the prefix's state."""
         return packed_outputs(self.packed.spans, hidden, run)
+
+    def indexed(self) -> tuple[Tensor, None]:
+        """The mask of all pairs of tokens; no cache."""
+        tokens = len(self.packed.ids)
+        seen = torch.zeros(tokens, tokens, dtype=torch.bool, device=self.packed.ids.device)
+        for span, (prefix, answers) in zip(self.packed.spans, self._masks_for(None), strict=True):
+            seen[span.shared, span.shared] = True if prefix is None else prefix
+            seen[span.own, span.whole] = answers
+        if all(prefix is None for prefix, _ in self._masks_for(None)):
+            seen.tril_()
+        return seen[None, None], None
 
     def _masks_for(self, window: int | None) -> list[tuple[Tensor | None, Tensor]]:
         if window not in self._masks:
@@ -175,6 +205,7 @@ class RunningRows:
     answers: Int[Tensor, "row"]  # the number of the answer of the packed sequence that each row continues
     buffers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     states: dict[int, LayerState] = field(default_factory=dict)
+    indexers: IndexerCache | None = None
 
     @staticmethod
     def of(packed: Packed, copies: Sequence[int], room: int) -> "RunningRows":
@@ -210,6 +241,10 @@ class RunningRows:
         rows = torch.arange(len(keys), device=keys.device)
         keys[rows, :, self.lengths] = key[:, :, 0].to(keys.dtype)
         values[rows, :, self.lengths] = value[:, :, 0].to(values.dtype)
+        if settings.mask is not None:
+            width = settings.mask.shape[3] - 1
+            keys, values = (torch.cat([kept[:, :, :width], new], 2) for kept, new in ((keys, key), (values, value)))
+            return _sdpa(query, keys, values, settings.mask, settings)
         width = int(self.lengths.max()) + 1
         seen = torch.arange(width, device=keys.device) <= self.lengths[:, None]
         if settings.window is not None:
@@ -221,10 +256,18 @@ class RunningRows:
         """Run a layer on one new token per row, from the row's state."""
         return run(hidden, self.states[number])
 
+    def indexed(self) -> tuple[Tensor, IndexerCache | None]:
+        """The mask of the new tokens, and the keys of the indexers."""
+        if self.indexers is None:
+            raise ValueError("Prefill comes before the first step")
+        return self.indexers.mask(), self.indexers
+
     def advance(self) -> None:
         """Count the new tokens after a pass, and grow the buffers if they are full."""
         now = self.orders.gather(1, self.lengths[:, None])
         self.lengths = self.lengths + 1
+        if self.indexers is not None:
+            self.indexers.advance()
         if int(self.lengths.max()) == self.orders.shape[1]:
             self._grow(max(32, self.orders.shape[1] // 4))
         self.orders = self.orders.scatter(1, self.lengths[:, None], now + 1)
@@ -235,6 +278,8 @@ class RunningRows:
         self.answers = self.answers[rows]
         self.buffers = {layer: (keys[rows], values[rows]) for layer, (keys, values) in self.buffers.items()}
         self.states = {number: state.select(rows) for number, state in self.states.items()}
+        if self.indexers is not None:
+            self.indexers.select(rows)
 
     def _grow(self, more: int) -> None:
         self.orders = functional.pad(self.orders, (0, more))
@@ -266,6 +311,11 @@ class Prefill:
         rows.in_place = True
         self.running.states[number] = rows
         return output
+
+    def indexed(self) -> tuple[Tensor, IndexerCache]:
+        """The mask of `PackedLayout`, and the cache that keeps the keys of the indexers."""
+        self.running.indexers = IndexerCache(self.layout.packed, self.running.answers)
+        return self.layout.indexed()[0], self.running.indexers
 
     def _gather(self, states: Float[Tensor, "1 kv_head token dim"]) -> Float[Tensor, "row kv_head place dim"]:
         rows, width = self.running.places.shape

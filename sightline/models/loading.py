@@ -138,6 +138,7 @@ def _read(path: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> tupl
         with wrap_errors(f"{path} has no usable config.json"):
             config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code, **gguf)
         family = FAMILIES.get(config.model_type)
+        family = family if family is not None and family.supports(config) else None
         if packed is not None and not isinstance(family, Text):
             raise InputError(
                 f"{packed} holds a {config.model_type!r} model; GGUF files are supported for language models only"

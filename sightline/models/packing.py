@@ -72,8 +72,8 @@ class Span:
 
 @dataclass(frozen=True)
 class Packed:
-    """The packed sequence. `order` is a token's index in its own row of prefix and answer, hidden tokens included if the
-    family counts them (`ModelFamily.counts_hidden`).
+    """The packed sequence. `order` is a token's index in its own row of prefix and answer, hidden tokens included
+    if the family counts them (`ModelFamily.counts_hidden`).
 
     `members` is `ModelFamily.members` of image tokens and -1 of all others. `is_image` is False in answers: an image
     token that a policy generates is text.

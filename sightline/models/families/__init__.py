@@ -1,7 +1,7 @@
 """Model families whose log-probs, gradients and samples are proved equal to the plain forward (tests/models)."""
 
 from sightline.models.families.base import Features, Idefics, Lfm3, MiniCPM, ModelFamily, Text
-from sightline.models.families.qwen import Gemma3, PaliGemma, Qwen, Qwen3
+from sightline.models.families.qwen import Gemma3, PaliGemma, Qwen, Qwen3, Qwen4
 from sightline.registry import Registry, load_target
 
 #: `model_type` of a checkpoint -> its adapter. Other models are computed one row at a time (`models.unbatched`).
@@ -17,6 +17,7 @@ FAMILIES: Registry[ModelFamily] = Registry(
         **dict.fromkeys(("idefics3", "smolvlm"), Idefics()),
         **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_5", "qwen3_5_moe"), Qwen()),
         "qwen3_vl": Qwen3(),
+        "qwen4_exp": Qwen4(),
         "paligemma": PaliGemma(),
         "gemma3": Gemma3(),
         **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma3_text"), Text()),

@@ -37,6 +37,10 @@ class ModelFamily:
     #: The value of answer tokens in the processor's token types, if it returns any.
     answer_type: int = 0
 
+    def supports(self, config: Any) -> bool:
+        """Whether models with this config are verified; others are computed one row at a time."""
+        return True
+
     def features(self, base: Any, images: Mapping[str, Tensor]) -> Features:
         """Compute the features of all images of a prefix: "tokens" of shape "token dim", in image token order."""
         output = self.encode_images(base, images)

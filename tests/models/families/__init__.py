@@ -24,7 +24,7 @@ TEXT = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text")
 #: Families that differ from another one in settings only; their conformance tests are slow.
 TWINS = frozenset({"qwen2_vl", "smolvlm", "paligemma2", "mistral", "qwen2", "gemma3_text"})
 #: Hybrid families; `test_linear_layers` has the quick tests of their layers.
-HYBRIDS = ("qwen3_5", "qwen3_5_moe", "lfm2_vl", "lfm3_vl", "minicpmv4_6", "nemotron_h_omni")
+HYBRIDS = ("qwen3_5", "qwen3_5_moe", "lfm2_vl", "lfm3_vl", "minicpmv4_6", "nemotron_h_omni", "qwen4_exp")
 #: Family name -> function that writes its model and processor into a directory and returns the directory.
 FAMILIES: dict[str, Callable[[Path], Path]] = {
     name: _family(module, name)

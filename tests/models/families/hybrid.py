@@ -29,6 +29,8 @@ from transformers import (
     Qwen3_5MoeForConditionalGeneration,
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
+    Qwen4ExpConfig,
+    Qwen4ExpForConditionalGeneration,
     Siglip2VisionConfig,
 )
 from transformers.models.lfm2_vl.image_processing_lfm2_vl import Lfm2VlImageProcessor
@@ -81,6 +83,20 @@ def save_qwen3_5(directory: Path) -> Path:
 
 def save_qwen3_5_moe(directory: Path) -> Path:
     return _save_qwen(Qwen3_5MoeForConditionalGeneration, Qwen3_5MoeConfig, directory, **MOE)
+
+
+def save_qwen4_exp(directory: Path) -> Path:
+    """Attention chooses 16 tokens in blocks of 4, fewer than the rows have."""
+    text = {
+        "hc_count": 2,
+        "hc_lowrank": 8,
+        "indexer_n_heads": 2,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 8,
+        "indexer_budget": 16,
+        "indexer_compress_ratio": 4,
+    }
+    return _save_qwen(Qwen4ExpForConditionalGeneration, Qwen4ExpConfig, directory, **MOE, **text)
 
 
 def _save_qwen(model: Any, config: Any, directory: Path, **text: Any) -> Path:
