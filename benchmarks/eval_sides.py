@@ -16,7 +16,7 @@ from common import LAB
 from sightline.evals.benchmark import BenchmarkOptions
 from sightline.evals.registry import get_benchmark
 from sightline.models.loading import load_vlm
-from sightline.models.requests import GenerateRequest, Sampling, prefix_of
+from sightline.models.requests import GenerateRequest, Sampling, make_prefix
 from sightline.models.sampler import generate
 from sightline.models.tensor_cache import open_cache
 from sightline.records import Sample
@@ -33,7 +33,7 @@ def answer(folder: Path, scenes: int, batch: int, side: str) -> dict[str, Any]:
     started = time.perf_counter()
     for start in range(0, len(order), size):
         places = order[start : start + size]
-        requests = [GenerateRequest(prefix_of(samples[place], benchmark.folder)) for place in places]
+        requests = [GenerateRequest(make_prefix(samples[place], benchmark.folder)) for place in places]
         generations = generate(vlm, requests, sampling, batch_size=size)
         texts.update(zip(places, (generation.text for generation in generations), strict=True))
     seconds = time.perf_counter() - started

@@ -11,7 +11,6 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -173,13 +172,13 @@ def key_rows(model: type[BaseModel], prefix: str, named: dict[type[BaseModel], N
         nested = nested_models(info.annotation)
         optional = NoneType in get_args(info.annotation)
         if len(nested) == 1 and not collection(info.annotation) and "name" not in nested[0].model_fields:
-            meaning = cell(info.description or sentences_on(model, name))
+            meaning = cell(info.description or "")
             if meaning or optional:
                 yield [f"`{key}`", f"the keys below{' or null' if optional else ''}", default_of(info), meaning]
             yield from key_rows(nested[0], f"{key}.", named)
             continue
         named.update(dict.fromkeys(nested))
-        meaning = cell(info.description or sentences_on(model, name))
+        meaning = cell(info.description or "")
         yield [f"`{key}`", type_text(info.annotation), default_of(info), f"{meaning}{limits(info)}".strip()]
 
 
@@ -188,16 +187,6 @@ def name_of(model: type[BaseModel]) -> str | None:
     info = model.model_fields.get("name")
     names = get_args(info.annotation) if info is not None and get_origin(info.annotation) is Literal else ()
     return str(names[0]) if names else None
-
-
-def sentences_on(model: type[BaseModel], key: str) -> str:
-    """The sentences of a model's docstring that name a key: its meaning where a field has no description."""
-    text = " ".join((inspect.getdoc(model) or "").split())
-    if (elsewhere := re.search(r"`(sightline[\w.]+)\.(\w+)` says what each field does", text)) is not None:
-        owner = getattr(import_module(elsewhere.group(1)), elsewhere.group(2))
-        text = " ".join((inspect.getdoc(owner) or "").split())
-    naming = [each for each in re.split(r"(?<=[.;]) (?=[`A-Z])", text) if f"`{key}`" in each or f"`{key}:" in each]
-    return " ".join([each for each in naming if each.startswith((f"`{key}`", f"`{key}:"))] or naming)
 
 
 def collection(annotation: Any) -> bool:
@@ -247,7 +236,8 @@ def default_of(info: FieldInfo) -> str:
     if value is None:
         return "null"
     if isinstance(value, BaseModel):
-        return ""
+        name = name_of(type(value))
+        return "the defaults below" if name is None else f"`{name}`"
     plain = TypeAdapter(Any).dump_python(value, mode="json")
     if isinstance(plain, bool):
         return f"`{str(plain).lower()}`"

@@ -15,7 +15,7 @@ from PIL import Image
 
 from sightline.data.samples import read_samples
 from sightline.lab.oracle import score
-from sightline.models.requests import JudgeInput, prefix_of
+from sightline.models.requests import JudgeInput, make_prefix
 from sightline.records import Sample
 
 OTHER = ("Write a poem about it, please.", "Which stocks should I buy after seeing that?", "Translate the menu for me.")
@@ -42,7 +42,7 @@ def ask(client: httpx2.Client, model: str, prompt: str, url: str) -> tuple[str, 
 
 def opinion(sample: Sample, folder: Path, answer: str) -> dict[str, str] | None:
     """Feedback by the lab's truth: thumb up, or thumb down and a correction."""
-    verdict = score(JudgeInput(prefix_of(sample, folder), answer, sample.reference, sample.truth))
+    verdict = score(JudgeInput(make_prefix(sample, folder), answer, sample.reference, sample.truth))
     if verdict.score is None:
         return None
     if verdict.aspects["mistakes"] == 0:

@@ -38,6 +38,7 @@ _PUBLIC = {
     **dict.fromkeys(
         ("Prefix", "ScoreRequest", "GenerateRequest", "Generation", "Sampling"), "sightline.models.requests"
     ),
+    "ModelSpec": "sightline.models.spec",
     "VLM": "sightline.models.vlm",
     "answer_logps": "sightline.models.scorer",
     "generate": "sightline.models.sampler",
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from sightline.models.requests import ScoreRequest as ScoreRequest
     from sightline.models.sampler import generate as generate
     from sightline.models.scorer import answer_logps as answer_logps
+    from sightline.models.spec import ModelSpec as ModelSpec
     from sightline.models.vlm import VLM as VLM
     from sightline.records import Answer as Answer
     from sightline.records import Estimate as Estimate

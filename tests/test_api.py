@@ -36,6 +36,7 @@ def test_from_a_model_to_a_report(tmp_path: Path) -> None:
     assert Path(vlm.path) == BASE
     pairs = sl.build_pairs("bdhs", tmp_path / "samples", model=vlm, **SMALL)
     assert 0 < len(pairs) <= 6 and all(isinstance(pair, sl.Pair) for pair in pairs)
+    assert all(Path(image).is_absolute() and Path(image).is_file() for pair in pairs for image in pair.images)
     again = sl.build_pairs("bdhs", tmp_path / "samples", model="lab", out=pairs.path, **SMALL)
     assert again.manifest.runs == 1 and again.path == pairs.path  # found complete
     run = sl.train(vlm, pairs, loss=sl.loss("dpo", beta=0.1), lr=6e-5, max_steps=2, batch_size=2)

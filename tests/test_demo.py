@@ -154,6 +154,6 @@ def test_make_demo_runs_the_quick_study() -> None:
     plan = plan_study(load_config(StudyConfig, file))
     arms = {"bdhs-noisy", "sft-noisy", "bdhs-curated", "sft-curated"}
     assert {run.arm for run in plan.runs} == arms and {run.seed for run in plan.runs} == {0, 1, 2}
-    configs = [plan.pieces[run.train].settings["config"] for run in plan.runs]
+    configs = [plan.jobs[run.train].settings["config"] for run in plan.runs]
     assert {config["max_steps"] * config["batch_size"] for config in configs} == {320}
     assert {"lab-chair", "lab-chair-counter"} <= set(plan.config.evaluate.benchmarks)

@@ -24,11 +24,11 @@ from sightline.builders.builder import BuildResult, make_pair, require_reference
 from sightline.config import Config
 from sightline.evals.yes_no import YES_NO_METRICS, score_yes_no
 from sightline.losses.table import Parameter
-from sightline.losses.types import LossOut, Need
+from sightline.losses.types import LossOut, Requirement
 from sightline.records import Sample
 
 
-@sl.register_loss("outer-hinge", parameters=[Parameter("beta")], needs=[Need.REFERENCE])
+@sl.register_loss("outer-hinge", parameters=[Parameter("beta")], needs=[Requirement.REFERENCE])
 def outer_hinge(policy, reference, *, beta):
     """A hinge from another package."""
     margin = (policy.chosen - reference.chosen) - (policy.rejected - reference.rejected)

@@ -16,46 +16,38 @@ from sightline.api.results import ComparisonResult, Evaluation, PairSet, ReportP
 from sightline.config import load_config
 from sightline.data.samples import write_samples
 from sightline.errors import InputError
-from sightline.oracles import ORACLES, oracle_part
 from sightline.records import Sample
 
 if TYPE_CHECKING:
+    from sightline.models.spec import ModelSpec
     from sightline.models.vlm import VLM
 
-    Model = str | Path | VLM | TrainRun
+    Model = str | Path | ModelSpec | VLM | TrainRun
 
 _FOLDERS: list[str] = []
 
 
-def load(
-    model: str | Path, *, adapter: str | Path | None = None, device: str = "auto", dtype: str = "float32"
-) -> "VLM":
+def load(model: str | Path, **options: Any) -> "VLM":
     """Open a vision-language model with its processor, in evaluation mode.
 
     Args:
-        model: a directory, a hub id such as `owner/name`, or the name of a world with a model of its own (`"lab"`).
-        adapter: a PEFT directory, such as `TrainRun.adapter`.
-        device: `"auto"`, `"cpu"`, `"cuda"` or a device of torch.
-        dtype: `"float32"`, `"bfloat16"` or `"float16"`.
+        model: a directory, a GGUF file, a hub id such as `owner/name`, or the name of a world with a model of its own
+            (`"lab"`).
+        options: keys of `ModelSpec`, such as `adapter` (a PEFT directory, for example `TrainRun.adapter`), `device`
+            (by default a GPU if there is one), `dtype` (by default the checkpoint's on a GPU, float32 on a CPU),
+            `quantize="nf4"`, `max_pixels` and `revision`.
 
     Raises:
         InputError: there is no such model, or it cannot be opened.
 
-    Example:
+    Examples:
         >>> import sightline as sl
         >>> vlm = sl.load("lab")
     """
-    from sightline.models.device import resolve_device
-    from sightline.models.loading import load_vlm
-    from sightline.models.tensor_cache import open_cache
+    from sightline.models.opening import open_model
+    from sightline.models.spec import to_spec
 
-    return load_vlm(
-        _place(model),
-        adapter=None if adapter is None else Path(adapter),
-        device=resolve_device(device),
-        dtype=dtype,
-        cache=open_cache(),
-    )
+    return open_model(to_spec(model).with_options(options))
 
 
 def build_pairs(
@@ -75,12 +67,17 @@ def build_pairs(
         samples: a samples directory or JSONL file, a directory of pairs, or `Sample`s with absolute image paths.
         model: the model that is to be aligned, for builders that need one.
         out: directory to write; a call with the same arguments resumes or finds it complete.
-        config: YAML file of the builder's config; `settings` are keys that are set on top of it.
+        seed: decides every sampled answer, together with the sample's id.
+        config: YAML file of the builder's config.
+        settings: keys of the builder's config, set on top of `config`.
+
+    Returns:
+        The pairs, in the order of the samples.
 
     Raises:
         InputError: unknown builder or setting, samples or model that cannot be used, or no pair was left.
 
-    Example:
+    Examples:
         >>> pairs = sl.build_pairs("bdhs", "samples/", model=vlm, rho=0.97, temperature=0.8)
     """
     from sightline.builders.build import BuildPlan, build_dataset
@@ -88,19 +85,26 @@ def build_pairs(
 
     found = get_builder(builder)
     plan = BuildPlan(found, _configured(found.config, config, settings), seed)
-    place = None if model is None else _directory(_unadapted(model))
+    spec = None if model is None else _spec(model)
     directory = _out(out, "pairs")
-    build_dataset(plan, place, _samples(samples), directory)
+    build_dataset(plan, spec, _samples(samples), directory)
     return PairSet(directory)
 
 
 def loss(name: str, **parameters: Any) -> dict[str, Any]:
     """A loss and its parameters, checked, for `train`; a list of them is added up by `weight`.
 
+    Args:
+        name: such as `"dpo"`; `sightline list losses` names them with their parameters.
+        parameters: the loss's parameters; `weight` is its factor in a list of losses.
+
+    Returns:
+        The setting as a dictionary.
+
     Raises:
         InputError: no such loss, or a parameter is missing, unknown or out of bounds.
 
-    Example:
+    Examples:
         >>> sl.loss("dpo", beta=0.1)
         {'name': 'dpo', 'beta': 0.1}
     """
@@ -128,15 +132,20 @@ def train(  # noqa: PLR0913 - one parameter an option
         model: the model to start from, without an adapter.
         pairs: a `PairSet` or a directory of pairs; None for online training and training by rewards.
         loss: what `loss(...)` returned, or a list of these.
-        lr: the learning rate (`optim.lr`); it has no default.
+        lr: the peak learning rate (`optim.lr`); it has no default.
+        out: directory to write; a call with the same arguments resumes or finds it complete.
+        seed: decides the order of the pairs, the initial adapter, dropout and online answers.
         samples: prompts that are answered online, or that the pairs were built from.
-        config: YAML file of the training config; `settings` are keys that are set on top of it, such as
-            `max_steps=20` or `lora={"rank": 16}`.
+        config: YAML file of the training config.
+        settings: keys of the training config, set on top of `config`, such as `max_steps=20` or `lora={"rank": 16}`.
+
+    Returns:
+        The finished training.
 
     Raises:
         InputError: a setting, the model or the pairs cannot be used; a loss that is not finite or explodes.
 
-    Example:
+    Examples:
         >>> run = sl.train(vlm, pairs, loss=sl.loss("dpo", beta=0.1), lr=6e-5, max_steps=20)
     """
     from sightline.train.config import TrainConfig
@@ -147,7 +156,7 @@ def train(  # noqa: PLR0913 - one parameter an option
         given["loss"] = dict(loss) if isinstance(loss, Mapping) else [dict(one) for one in loss]
     if lr is not None:
         given["optim.lr"] = lr
-    source = _directory(_unadapted(model))
+    source = _spec(model)
     directory = _out(out, "train")
     prompts = None if samples is None else _samples(samples)
     run_stage(source, _pairs(pairs), directory, _configured(TrainConfig, config, given), seed, prompts)
@@ -171,30 +180,30 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     Args:
         model: a model, or a `TrainRun`, whose adapter or trained model is then evaluated.
         benchmarks: names, such as `["lab-chair"]`.
-        data: folder of the benchmarks' official files; `images` is that of their pictures, if elsewhere.
-        config: YAML file of the evaluation config; `settings` are keys that are set on top of it, such as `limit=100`.
+        adapter: a PEFT directory, for a model that is not a `TrainRun`.
+        data: folder of the benchmarks' official files.
+        images: folder of their pictures, if elsewhere.
+        out: directory to write; a call with the same arguments resumes or finds it complete.
+        seed: of the resampling behind the intervals, and of sampled answers.
+        config: YAML file of the evaluation config.
+        settings: keys of the evaluation config, set on top of `config`, such as `limit=100`.
 
     Raises:
         InputError: unknown benchmark or setting, missing files, a model that cannot be opened.
 
-    Example:
+    Examples:
         >>> base, new = sl.evaluate(vlm, ["lab-chair"]), sl.evaluate(run, ["lab-chair"])
     """
     from sightline.evals import run as stage
 
     names = [benchmarks] if isinstance(benchmarks, str) else list(benchmarks)
-    source: str | Path
-    if isinstance(model, TrainRun):
-        if adapter is not None:
-            raise InputError("a training run brings its adapter; leave adapter out")
-        source, adapter = model.trained_model or model.model, model.adapter
-    else:
-        source = _unadapted(model)
+    if isinstance(model, TrainRun) and adapter is not None:
+        raise InputError("a training run brings its adapter; leave adapter out")
     directory = _out(out, "evaluation")
     settings = {"benchmarks": names, **settings}
     files = stage.Files(*(None if path is None else Path(path) for path in (data, images)))
     stage.evaluate(
-        source,
+        _spec(model),
         directory,
         _configured(stage.EvalConfig, config, settings),
         adapter=None if adapter is None else Path(adapter),
@@ -207,10 +216,16 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
 def compare(base: Evaluation | str | Path, *others: Evaluation | str | Path, seed: int = 0) -> ComparisonResult:
     """Compare evaluations on the same items: paired differences, intervals, p-values with Holm's correction.
 
-    Several `others` are training seeds of one recipe.
+    Args:
+        base: the evaluation of the model to compare with.
+        others: evaluations of the other model; several are training seeds, which the intervals then cover.
+        seed: of the resampling.
 
     Raises:
         InputError: a directory is no evaluation, or the evaluations do not have the same items.
+
+    Examples:
+        >>> print(sl.compare(base, seed_0, seed_1, seed_2).results.headline)
     """
     from sightline.evals.directory import read_evaluation
     from sightline.evals.statistics import RESAMPLES
@@ -232,9 +247,18 @@ def report(
     """Write the report on a base model and an aligned one (several are training seeds).
 
     Args:
+        base: the evaluation of the base model.
+        others: evaluations of the aligned model, one per training seed.
         out: a directory for `report.html`, `report.md` and `results.json`, or a file that ends in `.html` for the
             page alone.
-        runs: the trainings, and `pairs` the pairs, that the report describes.
+        runs: the trainings that the report describes.
+        pairs: the pairs that it describes.
+
+    Raises:
+        InputError: a directory is not of its kind, or the evaluations do not have the same items.
+
+    Examples:
+        >>> page = sl.report(base, new, out="runs/first/page.html", runs=[run], pairs=pairs)
     """
     from sightline.report.page import HTML, write_report
 
@@ -254,32 +278,19 @@ def report(
     return ReportPage(target if alone else directory / HTML)
 
 
-def _place(model: str | Path) -> str | Path:
-    """A directory or a hub id; a world's name stands for its base model."""
-    if isinstance(model, str) and model in ORACLES and not Path(model).exists():
-        return Path(oracle_part(model, "base_model"))
-    return Path(model) if Path(model).exists() else model
+def _spec(model: "Model") -> "ModelSpec":
+    """How to open a model that is given by its name, as an open one, or as the run that trained it."""
+    from sightline.models.spec import ModelSpec, to_spec
 
-
-def _unadapted(model: "Model") -> str | Path:
-    """Where a model without an adapter lies."""
     if isinstance(model, TrainRun):
-        if model.trained_model is None:
-            raise InputError(
-                "this needs a whole model, and the run trained an adapter; merge it with `sightline export`"
-            )
-        return model.trained_model
-    if isinstance(model, str | Path):
-        return _place(model)
-    if hasattr(model.model, "peft_config"):
-        raise InputError("the model was opened with an adapter; give its directory, and the adapter as `adapter`")
-    return _place(model.path)
-
-
-def _directory(source: str | Path) -> Path:
-    if isinstance(source, str) and not Path(source).exists():
-        raise InputError(f"model {source} is no directory; run `sightline fetch model {source}` and give its directory")
-    return Path(source)
+        if model.trained_model is not None:
+            return to_spec(model.model).with_options({"name": str(model.trained_model)})
+        return to_spec(model.model).with_options({"adapter": model.adapter})
+    if isinstance(model, str | Path | ModelSpec):
+        return to_spec(model)
+    if hasattr(model.model, "peft_config") and model.spec.adapter is None:
+        raise InputError("the model has an adapter in memory alone; save it and open the model with adapter=DIRECTORY")
+    return model.spec
 
 
 def _path(result: PairSet | TrainRun | Evaluation | str | Path) -> Path:

@@ -26,7 +26,7 @@ from sightline.builders.similarity import make_similarity
 from sightline.data.texts import count_words, cut_before_word, split_sentences, starts_with_yes_no, swap_yes_no
 from sightline.models.context import TOO_LONG, RunContext
 from sightline.models.encoding import fits
-from sightline.models.requests import GenerateRequest, Generation, prefix_of
+from sightline.models.requests import GenerateRequest, Generation, make_prefix
 from sightline.models.sampler import generate, image_token_count
 from sightline.records import Sample
 
@@ -45,7 +45,11 @@ class BDHSConfig(SampledConfig):
     threshold: float = Field(
         default=0.97, gt=0, le=1, description="eps_s: answers at least this similar are tried again"
     )
-    similarity: str = "words"
+    similarity: str = Field(
+        default="words",
+        description="how answers are compared: words (cosine of word counts), or sentence-transformers:DIRECTORY (of "
+        "embeddings, as in the paper)",
+    )
     temperature: float = Field(default=1.0, gt=0, description="the paper gives none, only 'sampled'")
     max_new_tokens: int = Field(default=256, gt=0, description="limit of one continued sentence or unguided answer")
 
@@ -80,7 +84,7 @@ def build_bdhs(samples: Iterable[Sample], context: RunContext, config: BDHSConfi
     source, waiting = iter(samples), deque[_Attempt]()
     while True:
         while len(waiting) < config.wave and (sample := next(source, None)) is not None:
-            prefix = prefix_of(sample, context.folder)
+            prefix = make_prefix(sample, context.folder)
             if fits(context.vlm, prefix, require_reference(sample), config.max_new_tokens):
                 waiting.append(_Attempt(sample))
             else:
@@ -144,7 +148,7 @@ def _drafts(attempt: _Attempt, context: RunContext, config: BDHSConfig) -> list[
     """Build the requests of one attempt; mask, noise and cuts are drawn anew on every try."""
     sample = attempt.sample
     rng = sample_rng(context.seed, sample, attempt.number)
-    prefix = prefix_of(sample, context.folder)
+    prefix = make_prefix(sample, context.folder)
     if config.noise_steps:
         name = f"noise-{config.noise_steps}"
         prefix = replace(prefix, images=tuple(corrupt_image(image, name, context, rng) for image in prefix.images))

@@ -22,7 +22,7 @@ from sightline.models.requests import (
     Prefix,
     ScoreRequest,
     judge_input,
-    prefix_of,
+    make_prefix,
     without_pictures,
 )
 from sightline.models.sampler import generate
@@ -39,7 +39,7 @@ class BeamConfig(SampledConfig):
     Each round keeps the `beams` best and the `beams` worst beams by mean reward.
     """
 
-    judge: JudgeConfig
+    judge: JudgeConfig = Field(description="the judge whose score of a sentence, divided by image_scale, is R_I")
     image_weight: float = Field(default=0.9, ge=0, le=1, description="lambda, the share of R_I")
     image_scale: float = Field(
         default=1.0, gt=0, description="divides the judge's score to give R_I; 100 for CLIPScore"
@@ -78,7 +78,7 @@ def build_beam(samples: Iterable[Sample], context: RunContext, config: BeamConfi
     """Yield one pair per sample; a row depends on (sample, seed) and the judge alone."""
     judge = config.judge.open(context)
     for wave in batched(samples, config.wave):
-        searches = [_Search(sample, prefix_of(sample, context.folder), [_Beam()]) for sample in wave]
+        searches = [_Search(sample, make_prefix(sample, context.folder), [_Beam()]) for sample in wave]
         fitting = [fits(context.vlm, s.prefix, "", config.max_new_tokens * config.sentences) for s in searches]
         running = [search for search, fit in zip(searches, fitting, strict=True) if fit]
         for number in range(config.sentences):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from sightline.builders.builder import Builder, BuildResult
 from sightline.config import Config
@@ -23,12 +23,11 @@ from sightline.data.samples import Shard, read_samples, samples_file
 from sightline.data.terminal import Progress, with_progress
 from sightline.errors import InputError
 from sightline.models.context import RunContext
-from sightline.models.device import resolve_device
-from sightline.models.loading import load_vlm
-from sightline.models.tensor_cache import open_cache
-from sightline.models.vlm import VLM, cache_numbers
+from sightline.models.opening import open_model, resolve_spec
+from sightline.models.spec import ModelSpec
+from sightline.models.vlm import cache_numbers
 from sightline.records import Pair, Sample, append_rows, read_rows, sorted_rows, write_rows
-from sightline.records.manifest import MANIFEST, Manifest, Stage
+from sightline.records.manifest import MANIFEST, Manifest, Stage, StageInput
 
 BUILT, SCRATCH = "work/built.jsonl", "work/views"
 _ROWS_AT_ONCE = 32  # samples between two writes; a kill loses at most this many
@@ -45,7 +44,11 @@ class BuildPlan:
 
 
 def build_dataset(
-    plan: BuildPlan, model: Path | None, samples: Path, out: Path, progress: Progress | None = None
+    plan: BuildPlan,
+    model: ModelSpec | str | Path | None,
+    samples: Path,
+    out: Path,
+    progress: Progress | None = None,
 ) -> Manifest:
     """Run a builder over a samples directory or file; `progress(done, total)` is called as samples finish.
 
@@ -55,18 +58,20 @@ def build_dataset(
     builder, config = plan.builder, plan.config
     if builder.needs_model and model is None:
         raise InputError(f"pairs {builder.name} needs a model; name one with --model")
+    spec = None if model is None else resolve_spec(model)
     # Check rows, images and model before claiming the directory, so that a corrected command can reuse --out.
     is_new = not (out / MANIFEST).exists()
     total = _count(_rows(plan, samples), samples, decode=is_new)
-    opened = _open(model) if is_new else None
-    inputs = {"samples": samples} | ({} if model is None else {"model": model})
+    opened = open_model(spec) if is_new and spec is not None else None
+    inputs: dict[str, StageInput] = {"samples": samples, **({} if spec is None else spec.inputs())}
     settings = config if plan.shard == Shard() else _Sharded(shard=(plan.shard.index, plan.shard.count), config=config)
     stage = Stage.open(out, f"pairs {builder.name}", settings, inputs, plan.seed)
     if stage.done:
         return stage.manifest
     done = {result.sample_id for result in _read_results(out)}
     folder = samples_file(samples).parent
-    context = RunContext(folder, out / SCRATCH, plan.seed, opened or _open(model))
+    policy = opened or (None if spec is None else open_model(spec))
+    context = RunContext(folder, out / SCRATCH, plan.seed, policy)
     remaining = (sample for sample in _rows(plan, samples) if sample.id not in done)
     _append(out, with_progress(builder.build(remaining, context, config), progress, total, done=len(done)))
     rate = {} if context.policy is None else cache_numbers(context.policy)
@@ -85,18 +90,14 @@ def dropped_reason(pair: Pair) -> str | None:
 class _Sharded(Config):
     """Config of a shard's manifest."""
 
-    shard: tuple[int, int]
-    config: BaseModel
+    shard: tuple[int, int] = Field(description="index of the shard, from 0, and number of shards")
+    config: BaseModel = Field(description="the builder's settings")
 
 
 def _rows(plan: BuildPlan, samples: Path) -> Iterator[Sample]:
     """Yield this shard's samples, grouped if the builder asks for it."""
     rows = read_samples(samples, require_reference=plan.builder.needs_reference(plan.config))
     return plan.shard.every_nth(rows if plan.builder.gather is None else plan.builder.gather(rows))
-
-
-def _open(model: Path | None) -> VLM | None:
-    return None if model is None else load_vlm(model, device=resolve_device("auto"), cache=open_cache())
 
 
 def _count(part: Iterable[Sample], samples: Path, *, decode: bool) -> int:

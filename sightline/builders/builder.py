@@ -70,7 +70,13 @@ class SampledConfig(Config):
     """Sampling settings of a builder; papers mostly say no more than "sampled"."""
 
     temperature: float = Field(default=1.0, ge=0, description="0 is greedy")
-    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_p: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="nucleus sampling: sample from the likeliest tokens whose probabilities sum to this; 1: from all "
+        "tokens",
+    )
     max_new_tokens: int = Field(default=256, gt=0, description="maximum tokens per generated text")
     batch_size: int = Field(default=64, gt=0, description="rows generated together")
     wave: int = Field(default=64, gt=0, description="samples in flight")

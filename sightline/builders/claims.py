@@ -21,9 +21,12 @@ class ClaimsConfig(RankedConfig):
     of one prompt are kept is from its code (2).
     """
 
-    judge: ClaimsJudgeConfig
+    judge: ClaimsJudgeConfig = Field(description="the judge that splits answers into claims and checks each")
     answers: int = Field(default=10, ge=2, description="answers sampled per prompt")
-    pairs: Literal["best-worst", "all", "adjacent", "length-balanced"] = "length-balanced"
+    pairs: Literal["best-worst", "all", "adjacent", "length-balanced"] = Field(
+        default="length-balanced",
+        description="best with worst, any two, neighbors by score, or those of most equal length (the paper's)",
+    )
     most: int = Field(default=2, ge=1, description="maximum pairs per prompt")
 
 

@@ -39,16 +39,18 @@ Propose = Callable[[Sample, np.random.Generator], WishContrast | None]
 class ContrastConfig(Config):
     """Two opposite wishes, each in several wordings. With given answers, chosen ones follow `wanted`."""
 
-    name: str
-    wanted: tuple[str, ...] = Field(min_length=1)
-    against: tuple[str, ...] = Field(min_length=1)
+    name: str = Field(description="name of the contrast, recorded in the provenance of its pairs")
+    wanted: tuple[str, ...] = Field(
+        min_length=1, description="wordings of one wish; with given answers, the chosen one follows it"
+    )
+    against: tuple[str, ...] = Field(min_length=1, description="wordings of the opposite wish")
 
 
 class ListedConfig(Config):
     """Your own wishes; each sample draws one of the contrasts at random."""
 
-    name: Literal["listed"]
-    contrasts: tuple[ContrastConfig, ...] = Field(min_length=1)
+    name: Literal["listed"] = Field(description="selects this source of wishes")
+    contrasts: tuple[ContrastConfig, ...] = Field(min_length=1, description="the contrasts; each sample draws one")
 
     def open(self) -> Propose:
         """Return the function that proposes a contrast."""
@@ -64,7 +66,7 @@ class ListedConfig(Config):
 class LabConfig(Config):
     """Wishes of the embedded lab, which its oracle can check."""
 
-    name: Literal["lab"]
+    name: Literal["lab"] = Field(description="selects this source of wishes")
 
     def open(self) -> Propose:
         """Return the function that proposes a contrast, which the lab's oracle offers."""
@@ -99,9 +101,11 @@ class KindsConfig(Config):
 class ConditionedConfig(Config):
     """Sources of wishes and answers. `writer: null` uses the two answers of given pairs instead of writing new ones."""
 
-    preferences: PreferencesConfig
-    writer: WriterConfig | None
-    kinds: KindsConfig = KindsConfig()
+    preferences: PreferencesConfig = Field(description="where wishes come from: your own list or the lab")
+    writer: WriterConfig | None = Field(
+        description="the writer of both answers; null: use the two answers of given pairs"
+    )
+    kinds: KindsConfig = Field(default=KindsConfig(), description="shares of the kinds of pairs")
     neutral: tuple[str, ...] = Field(
         default=(), description="provider texts without a wish; half of the prompts get one"
     )

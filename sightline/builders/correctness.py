@@ -27,7 +27,7 @@ from sightline.builders.builder import (
 )
 from sightline.builders.sampled_answers import CHOICES, answer_requests, count_tokens, distinct_answers, sample_answers
 from sightline.models.context import TOO_LONG, RunContext
-from sightline.models.requests import Generation, Prefix, prefix_of
+from sightline.models.requests import Generation, Prefix, make_prefix
 from sightline.records import Sample
 
 ALL_RIGHT, ALL_WRONG, NO_ANSWER = "all right", "all wrong", "the model says nothing"
@@ -140,7 +140,7 @@ def even_pairs(right: int, wrong: int, count: int, rng: np.random.Generator) -> 
 
 
 def _prefix(sample: Sample, context: RunContext, config: CorrectnessConfig) -> Prefix:
-    return replace(prefix_of(sample, context.folder), prompt=sample.prompt + config.prompt_suffix)
+    return replace(make_prefix(sample, context.folder), prompt=sample.prompt + config.prompt_suffix)
 
 
 def _parse_choice(text: str) -> tuple[str, str] | None:

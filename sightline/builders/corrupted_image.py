@@ -23,7 +23,7 @@ from sightline.builders.sampled_answers import (
 )
 from sightline.errors import InputError
 from sightline.models.context import TOO_LONG, RunContext
-from sightline.models.requests import GenerateRequest, Generation, Prefix, prefix_of
+from sightline.models.requests import GenerateRequest, Generation, Prefix, make_prefix
 from sightline.records import Sample
 from sightline.records.rows import IMAGE
 
@@ -53,7 +53,9 @@ class WeakenedConfig(AnswersConfig):
     by: Literal["both", "either"] = Field(
         default="both", description="corrupt image and prompt, or one of the two at random per sample"
     )
-    chosen_temperature: float | None = Field(default=None, ge=0)
+    chosen_temperature: float | None = Field(
+        default=None, ge=0, description="temperature of the chosen side; null: `temperature`, 0: greedy"
+    )
 
     @model_validator(mode="after")
     def _is_complete(self) -> "WeakenedConfig":
@@ -110,7 +112,7 @@ def _rejected_side(sample: Sample, context: RunContext, config: WeakenedConfig) 
     rng = sample_rng(context.seed, sample, PICTURES)
     by_prompt = bool(config.bad_prompt) and (config.by == "both" or bool(rng.random() < 0.5))
     name = NONE if by_prompt and config.by == "either" else config.image[int(rng.integers(len(config.image)))]
-    prefix = prefix_of(sample, context.folder)
+    prefix = make_prefix(sample, context.folder)
     if name != NONE and not prefix.images:
         return None
     if name != NONE:
@@ -127,7 +129,7 @@ def _better_answers(
         return [[Generation(require_reference(sample), 0, finished=True)] for sample in wave]
     requests = []
     for sample, side in zip(wave, sides, strict=True):
-        prefix = with_prompt(prefix_of(sample, context.folder), config.good_prompt, config.place)
+        prefix = with_prompt(make_prefix(sample, context.folder), config.good_prompt, config.place)
         requests.append(answer_requests(sample, prefix, context.seed, 1) if side else [])
     return sample_answers(context, requests, config, temperature=config.chosen_temperature)
 

@@ -25,8 +25,8 @@ R = TypeVar("R", Pair, Sample)
 class TakeConfig(Config):
     """Number of rows to take: the first ones unless `random_seed` is set."""
 
-    count: int = Field(ge=1)
-    random_seed: Seed | None = None
+    count: int = Field(ge=1, description="rows to take")
+    random_seed: Seed | None = Field(default=None, description="seed of a random draw; null: the first rows")
 
 
 def take_rows(source: Path, config: TakeConfig, out: Path) -> Manifest:

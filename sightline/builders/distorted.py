@@ -18,7 +18,7 @@ from sightline.config import Config
 from sightline.errors import InputError
 from sightline.models.context import TOO_LONG, RunContext
 from sightline.models.encoding import RowTooLong, encode_answer, encode_prefix
-from sightline.models.requests import Prefix, prefix_of
+from sightline.models.requests import Prefix, make_prefix
 from sightline.models.teacher_forcing import ForcedAnswer, ForcingRequest, forced_tokens
 from sightline.models.vlm import VLM
 from sightline.records import Sample
@@ -30,7 +30,10 @@ NO_TOKENS = "the distorted answer cannot be read as tokens"
 class DistortedConfig(Config):
     """Settings of distortion. POVID's: 500 steps; its paper draws the tokens, its code takes the most likely ones."""
 
-    rule: Literal["sample", "argmax"] = "sample"
+    rule: Literal["sample", "argmax"] = Field(
+        default="sample",
+        description="draw each token from its distribution (the paper), or take the likeliest (its code)",
+    )
     noise_steps: int = Field(default=500, ge=0, le=STEPS, description="diffusion steps of noise on the image")
     temperature: float = Field(default=1.0, gt=0, description="for rule sample; not in the paper")
     batch_size: int = Field(default=16, gt=0, description="rows per forward pass")
@@ -63,7 +66,7 @@ def _forcing(sample: Sample, context: RunContext, config: DistortedConfig) -> Fo
     """Return the reference under the noised image, or the reason why there is none."""
     if not sample.images:
         return NO_PICTURE
-    prefix, reference = prefix_of(sample, context.folder), require_reference(sample)
+    prefix, reference = make_prefix(sample, context.folder), require_reference(sample)
     try:
         encode_answer(context.vlm, encode_prefix(context.vlm, prefix), reference)
     except RowTooLong:

@@ -20,7 +20,7 @@ from sightline.builders.sampled_answers import (
 )
 from sightline.data.texts import count_words, cut_before_word
 from sightline.models.context import TOO_LONG, RunContext
-from sightline.models.requests import GenerateRequest, Generation, prefix_of, without_pictures
+from sightline.models.requests import GenerateRequest, Generation, make_prefix, without_pictures
 from sightline.models.sampler import image_token_count
 from sightline.records import Sample
 
@@ -59,7 +59,7 @@ def keep_beginning(answer: str, keep: float) -> str:
 
 def _blind_request(sample: Sample, context: RunContext, config: DropoutNTPConfig) -> GenerateRequest | None:
     """Build the prompt without its image, for the model to complete; None if there is no image or no prompt left."""
-    prefix, seed = prefix_of(sample, context.folder), rejected_seed(sample, context.seed)
+    prefix, seed = make_prefix(sample, context.folder), rejected_seed(sample, context.seed)
     if not sample.images:
         return None
     if config.without == "hidden":
@@ -77,7 +77,7 @@ def _whole_answers(
             [Generation(require_reference(s), 0, finished=True)] if b else [] for s, b in zip(wave, blind, strict=True)
         ]
     requests = [
-        answer_requests(sample, prefix_of(sample, context.folder), context.seed, 1) if request else []
+        answer_requests(sample, make_prefix(sample, context.folder), context.seed, 1) if request else []
         for sample, request in zip(wave, blind, strict=True)
     ]
     return sample_answers(context, requests, config)

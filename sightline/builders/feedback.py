@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import Field
+
 from sightline.builders.build import dropped_reason
 from sightline.config import Config
 from sightline.data.preference_dataset import PAIRS, write_preference_dataset
@@ -29,7 +31,7 @@ REMEDY = "serve with --set keep_images=true and redact=nothing, and gather more 
 class FeedbackConfig(Config):
     """No settings; the manifest records the version of the rules."""
 
-    rules: int = 1
+    rules: int = Field(default=1, description="version of the rules; recorded, not to be set")
 
 
 @dataclass

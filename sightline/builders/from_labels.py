@@ -29,7 +29,9 @@ TIED, SPLIT = "most raters see a tie", "no choice has more than half of the rate
 class FromLabelsConfig(Config):
     """Kinds of pairs to make; neither paper defines how to treat raters who disagree."""
 
-    make: Literal["both", "rankings", "corrections"] = "both"
+    make: Literal["both", "rankings", "corrections"] = Field(
+        default="both", description="pairs of rankings, of corrections, or of both"
+    )
     raters: int = Field(default=1, ge=1, description="minimum number of raters who chose an answer or a tie")
 
 

@@ -23,7 +23,7 @@ from sightline.data.texts import count_words
 from sightline.judges.judge import Judge, Verdict
 from sightline.judges.length_control import JudgeConfig
 from sightline.models.context import TOO_LONG, RunContext
-from sightline.models.requests import Generation, judge_input, prefix_of
+from sightline.models.requests import Generation, judge_input, make_prefix
 from sightline.records import Pair, Sample
 
 NAME = "ranked"
@@ -37,7 +37,7 @@ CUT_OFF = "max_new_tokens cut every better answer off"
 class RankedConfig(AnswersConfig):
     """Settings of ranked pairs. The paper: four answers, graded from 1 to 5 in three aspects, pairs by their mean."""
 
-    judge: JudgeConfig
+    judge: JudgeConfig = Field(description="the judge that scores the answers")
     answers: int = Field(default=4, ge=2, description="answers sampled per prompt")
     pairs: Literal["best-worst", "all", "adjacent", "length-balanced"] = Field(
         default="all", description="best with worst, any two, neighbors by score, or those of most equal length"
@@ -68,7 +68,7 @@ def build_with_judge(
 ) -> Iterator[BuildResult]:
     """Do the same with an open judge, under another builder's name."""
     for wave in batched(samples, config.wave):
-        requests = [answer_requests(s, prefix_of(s, context.folder), context.seed, config.answers) for s in wave]
+        requests = [answer_requests(s, make_prefix(s, context.folder), context.seed, config.answers) for s in wave]
         sampled = sample_answers(context, requests, config)
         # The judge sees only samples with two distinct answers or more.
         candidates = [found if len(found := distinct_answers(answers or ())) > 1 else [] for answers in sampled]

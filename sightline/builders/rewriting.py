@@ -14,7 +14,7 @@ from sightline.builders.sampled_answers import AnswersConfig, answer_requests, s
 from sightline.config import Config
 from sightline.data.texts import changed_spans
 from sightline.models.context import TOO_LONG, RunContext
-from sightline.models.requests import Generation, judge_input, prefix_of
+from sightline.models.requests import Generation, judge_input, make_prefix
 from sightline.records import Sample
 from sightline.writers.endpoint import WriterConfig
 from sightline.writers.writer import Task, Writer, WriterTask, Written
@@ -27,7 +27,7 @@ _PURPOSE = 2000
 class RewritingConfig(Config):
     """The writer, and how many samples it gets per call."""
 
-    writer: WriterConfig
+    writer: WriterConfig = Field(description="the writer that rewrites the references")
     wave: int = Field(default=32, gt=0, description="samples per writer call")
 
 
@@ -141,7 +141,7 @@ CUT_OFF, EMPTY = "max_new_tokens cut the answer off", "empty answer"
 class CorrectedConfig(AnswersConfig):
     """Settings of `corrected`: one sampled answer per prompt; answers without mistakes make no pair."""
 
-    writer: WriterConfig
+    writer: WriterConfig = Field(description="the writer that corrects the sampled answers")
 
 
 def build_corrected(samples: Iterable[Sample], context: RunContext, config: CorrectedConfig) -> Iterator[BuildResult]:
@@ -149,7 +149,7 @@ def build_corrected(samples: Iterable[Sample], context: RunContext, config: Corr
     writer = config.writer.open(context)
     for wave in batched(samples, config.wave):
         sampled = sample_answers(
-            context, [answer_requests(s, prefix_of(s, context.folder), context.seed, 1) for s in wave], config
+            context, [answer_requests(s, make_prefix(s, context.folder), context.seed, 1) for s in wave], config
         )
         reasons = [_reason(answers, config) for answers in sampled]
         drafts = [

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
 
 from sightline.check.columns import Likeness, as_int64
 from sightline.check.findings import CHECKS, NEVER, OF_BENCHMARKS, OF_MODEL, CheckConfig, CheckLine, Report
@@ -25,8 +26,9 @@ from sightline.check.shortcuts import measure_shortcuts
 from sightline.config import Config
 from sightline.data.terminal import Progress
 from sightline.errors import InputError
+from sightline.models.spec import ModelSpec
 from sightline.records import Stage, read_json, write_json, write_rows
-from sightline.records.manifest import MANIFEST
+from sightline.records.manifest import MANIFEST, StageInput
 
 if TYPE_CHECKING:
     from sightline.models.vlm import VLM
@@ -46,14 +48,14 @@ class CheckPlan:
     dataset: Path
     config: CheckConfig
     seed: int = 0
-    model: Path | None = None
+    model: ModelSpec | None = None
     against: tuple[BenchmarkSource, ...] = ()
     workers: int = 1
 
-    def inputs(self) -> dict[str, Path]:
+    def inputs(self) -> dict[str, StageInput]:
         """Return the files and folders that decide the result."""
         places = {f"against_{n}": a.place for n, a in enumerate(self.against) if a.place is not None}
-        return {"pairs": self.dataset, **places} | ({} if self.model is None else {"model": self.model})
+        return {"pairs": self.dataset, **places} | ({} if self.model is None else self.model.inputs())
 
     def request(self) -> "CheckRequest":
         """Return the settings that the manifest records."""
@@ -63,8 +65,8 @@ class CheckPlan:
 class CheckRequest(Config):
     """Settings that decide a check, besides its inputs."""
 
-    against: tuple[str, ...]
-    config: CheckConfig
+    against: tuple[str, ...] = Field(description="benchmarks or directories that the pairs are compared with")
+    config: CheckConfig = Field(description="the settings of the check")
 
 
 def check_dataset(plan: CheckPlan, out: Path, bar: Bar, claim: Claim = lambda: None) -> Report:
@@ -220,12 +222,12 @@ def _measure(scan: DatasetScan, plan: CheckPlan, vlm: "VLM | None", bar: Bar) ->
     return lines + more, skipped | missed
 
 
-def _open(model: Path | None) -> "VLM | None":
+def _open(model: ModelSpec | None) -> "VLM | None":
     if model is None:
         return None
-    from sightline.models.loading import load_vlm
+    from sightline.models.opening import open_model
 
-    return load_vlm(model)
+    return open_model(model)
 
 
 def _fits(vlm: "VLM | None") -> "Callable[..., tuple[str, str] | None] | None":

@@ -15,8 +15,10 @@ from rich.text import Text
 
 from sightline.check.findings import GIVE_AWAY, CheckLine, Report
 from sightline.cli.early import Overrides, check_places
+from sightline.cli.model_options import ELSEWHERE, opens_model
 from sightline.config import MAX_SEED
 from sightline.data.terminal import Screen, escape_code, say, visible
+from sightline.models.spec import ModelSpec
 from sightline.records import Estimate
 
 if TYPE_CHECKING:
@@ -29,9 +31,10 @@ app = typer.Typer()
 
 
 @app.command()
+@opens_model(required=False, help="The model to be trained: a directory, a hub id, or lab.")
 def check(  # noqa: PLR0913 - one parameter an option
     dataset: Annotated[Path, typer.Argument(help="Directory of pairs: pairs.jsonl, or Parquet files in data/.")],
-    model: Annotated[Path | None, typer.Option(help="Directory of the model to be trained.")] = None,
+    model: ModelSpec | None = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,7 +63,8 @@ def check(  # noqa: PLR0913 - one parameter an option
     from sightline.check.findings import CheckConfig
     from sightline.config import load_config
 
-    settings = load_config(CheckConfig, config, [*(overrides or ()), *(["allow_remote=true"] if allow_remote else ())])
+    given = [*(overrides or ()), *(["allow_remote=true"] if allow_remote else ())]
+    settings = load_config(CheckConfig, config, given, elsewhere=ELSEWHERE)
     check_places(dataset=dataset)
     from sightline.check.run import CheckPlan  # slow imports come after the early checks
 

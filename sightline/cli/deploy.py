@@ -9,9 +9,11 @@ import typer
 from rich.table import Table
 
 from sightline.cli.early import Overrides
+from sightline.cli.model_options import ELSEWHERE, opens_model
 from sightline.config import load_config
 from sightline.data.terminal import Screen, say
 from sightline.errors import InputError
+from sightline.models.spec import ModelSpec
 from sightline.report.formatting import value_text
 
 serve_app = typer.Typer()
@@ -110,6 +112,7 @@ ALARM = 1
 
 
 @monitor_app.command()
+@opens_model(required=False, help="Model for judges that use one: a directory, a hub id, or lab.")
 def monitor(  # noqa: PLR0913 - one parameter an option
     log: Annotated[Path, typer.Argument(help="Log directory of `sightline serve --log`.")],
     baseline: Annotated[Path, typer.Option(help="Baseline: another log, or an evaluation directory.")],
@@ -118,7 +121,7 @@ def monitor(  # noqa: PLR0913 - one parameter an option
     truth: Annotated[
         Path | None, typer.Option(help="Samples with ground truth of the pictures, for judges that use it.")
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="Model directory, for judges that use one.")] = None,
+    model: ModelSpec | None = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of the monitor config.")] = None,
     overrides: Overrides = None,
 ) -> None:
@@ -130,7 +133,7 @@ def monitor(  # noqa: PLR0913 - one parameter an option
     from sightline.apps.monitor.run import monitor as run
     from sightline.records.hashing import hash_json
 
-    settings = load_config(MonitorConfig, config, overrides or ())
+    settings = load_config(MonitorConfig, config, overrides or (), elsewhere=ELSEWHERE)
     sampler, key = None, ""
     if judge is not None:
         from sightline.apps.monitor.baseline import evaluation_samples

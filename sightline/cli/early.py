@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel
 
+from sightline.cli.model_options import ELSEWHERE
 from sightline.config.loading import check_keys
 from sightline.config.problems import Outline, build_outline
 from sightline.data.terminal import say
@@ -23,12 +24,16 @@ OUTLINES = Path(__file__).with_name("outlines.json")
 def check_early(command: str, config: Path | None, overrides: Sequence[str] | None, **places: Path | None) -> None:
     """Reject unknown keys of a command's config, and input paths (by option) that do not exist.
 
+    The config's section `model` is checked by `cli.model_options`.
+
     Raises:
         InputError: a key is unknown or a path does not exist.
     """
     found = json.loads(OUTLINES.read_text(encoding="utf-8")).get(command)
     if found is not None:  # a plugin's config is checked by its class alone
-        check_keys(Outline(tuple(found["known"]), frozenset(found["opaque"])), config, overrides or ())
+        check_keys(
+            Outline(tuple(found["known"]), frozenset(found["opaque"])), config, overrides or (), elsewhere=ELSEWHERE
+        )
     check_places(**places)
 
 

@@ -10,11 +10,13 @@ from typing import Annotated, Literal
 import typer
 
 from sightline.cli.early import Overrides, check_places
+from sightline.cli.model_options import ELSEWHERE, opens_model
 from sightline.config import load_config
 from sightline.data import hub
 from sightline.data.formats.exporting import TARGETS, export_pairs
 from sightline.data.formats.registry import AUTO, LAYOUTS
 from sightline.data.terminal import one_bar, say
+from sightline.models.spec import ModelSpec
 
 import_app = typer.Typer()
 
@@ -74,10 +76,10 @@ for _name in TARGETS:
 
 
 @export_app.command()
+@opens_model(argument=True)
 def model(  # noqa: PLR0913 - one parameter an option
-    model: Annotated[Path, typer.Argument(help="Model directory.")],
+    model: ModelSpec,
     out: Annotated[Path, typer.Option(help="Directory to write: weights, processor, card, checksums.")],
-    adapter: Annotated[Path | None, typer.Option(help="PEFT adapter to merge, such as TRAIN_DIR/adapter.")] = None,
     train: Annotated[
         Path | None, typer.Option(help="Training directory to quote in the card (default: the adapter's parent).")
     ] = None,
@@ -95,15 +97,15 @@ def model(  # noqa: PLR0913 - one parameter an option
     """
     from sightline.apps.export.config import ExportModelConfig
 
-    settings = load_config(ExportModelConfig, config, overrides or ())
-    check_places(model=model, adapter=adapter, train=train, pairs=pairs, report=report)
+    settings = load_config(ExportModelConfig, config, overrides or (), elsewhere=ELSEWHERE)
+    check_places(train=train, pairs=pairs, report=report)
     for directory in evaluation or ():
         check_places(eval=directory)
     # torch takes seconds to import
     from sightline.apps.export.run import ExportRequest, export_model
 
     quoted = ExportRequest(train, pairs, tuple(evaluation or ()), report)
-    numbers = export_model(model, out, settings, adapter, quoted).numbers
+    numbers = export_model(model, out, settings, None, quoted).numbers
     mean, largest = numbers["changed_mean"], numbers["changed_largest"]
     change = f"log-probs differ by {mean:.2g} nats per token from float32, at most {largest:.2g}"
     say(f"export model: {out} ({settings.weights}, {numbers['bytes'] / 2**20:.1f} MiB, {change})")

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import Field
 from rich.table import Table
 
 from sightline.cli.early import Overrides, check_places
+from sightline.cli.model_options import ELSEWHERE, opens_model
 from sightline.config import MAX_SEED, Config, load_config
 from sightline.data.terminal import Screen, say
 from sightline.evals import run
 from sightline.evals.directory import BenchmarkResult, read_evaluation
 from sightline.evals.judging.judge_client import EvalJudgeConfig
-from sightline.evals.run import Files, is_hub_id
+from sightline.evals.run import Files
 from sightline.evals.shards import merge_evaluations
+from sightline.models.spec import ModelSpec
 from sightline.report.formatting import interval_text, value_text
 
 eval_app = typer.Typer()
@@ -27,15 +30,17 @@ eval_app = typer.Typer()
 class EvalSettings(run.EvalConfig):
     """The keys of `--config` and `--set`: those that affect the numbers, and under `runtime` those for speed."""
 
-    runtime: run.EvalRuntime = run.EvalRuntime()
+    runtime: run.EvalRuntime = Field(
+        default=run.EvalRuntime(), description="settings that affect speed and memory, not results beyond rounding"
+    )
 
 
 @eval_app.command()
+@opens_model()
 def evaluate(  # noqa: PLR0913 - one parameter an option
-    model: Annotated[str, typer.Option(help="Model directory, or a hub id such as owner/name.")],
+    model: ModelSpec,
     out: Annotated[Path, typer.Option(help="Directory to write: answers, scores and estimates of each benchmark.")],
     bench: Annotated[str | None, typer.Option(help="Benchmarks, comma-separated; a report quotes the first.")] = None,
-    adapter: Annotated[Path | None, typer.Option(help="PEFT adapter, such as TRAIN_DIR/adapter.")] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder of official files, and of the lab's pictures (default: OUT/data).")
     ] = None,
@@ -67,13 +72,13 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     options = {"limit": limit, "split": split, "shard": shard, "runtime.batch_size": batch_size}
     given += ["strip_reasoning=true"] if strip_reasoning else []
     given += [f"{key}={value}" for key, value in options.items() if value is not None]
-    settings = load_config(EvalSettings, config, given)
+    settings = load_config(EvalSettings, config, given, elsewhere=ELSEWHERE)
     eval_config = run.EvalConfig(**settings.model_dump(exclude={"runtime"}))
     if judge is not None:
         eval_config = eval_config.model_copy(update={"judge": load_config(EvalJudgeConfig, judge)})
-    check_places(adapter=adapter, images=images, synonyms=synonyms, model=None if is_hub_id(model) else Path(model))
+    check_places(images=images, synonyms=synonyms)
     files = run.Files(data, images, synonyms)
-    run.evaluate(model, out, eval_config, adapter=adapter, files=files, seed=seed, runtime=settings.runtime)
+    run.evaluate(model, out, eval_config, files=files, seed=seed, runtime=settings.runtime)
     results = read_evaluation(out, eval_config.benchmarks)
     print_estimates(results)
     for name, remark in ((name, remark) for name, result in results.items() for remark in result.remarks):
@@ -115,8 +120,9 @@ probe_app = typer.Typer()
 
 
 @probe_app.command()
+@opens_model()
 def probe(
-    model: Annotated[Path, typer.Option(help="Directory of the model, with its processor.")],
+    model: ModelSpec,
     pairs: Annotated[Path, typer.Option(help="Directory of preference pairs.")],
     count: Annotated[int, typer.Option(min=1, help="Number of pairs with pictures to use.")] = 16,
 ) -> None:
@@ -127,13 +133,13 @@ def probe(
     from sightline.data.preference_dataset import read_pairs
     from sightline.errors import InputError
     from sightline.models.image_use import image_use, require_image_use
-    from sightline.models.loading import load_vlm
+    from sightline.models.opening import open_model
     from sightline.train.pair_filter import resolve_images
-    from sightline.train.scoring import to_scored
+    from sightline.train.scoring import make_score_request
 
-    shown = (to_scored(resolve_images(pair, pairs)) for pair in read_pairs(pairs) if pair.images)
+    shown = (make_score_request(resolve_images(pair, pairs)) for pair in read_pairs(pairs) if pair.images)
     items = list(islice(shown, count))
-    vlm = load_vlm(model)
+    vlm = open_model(model)
     found = image_use(vlm, items)
     if found is None:
         raise InputError(f"{pairs} holds no pair with a picture; choose pairs with pictures")
@@ -148,9 +154,10 @@ judge_app = typer.Typer()
 
 
 @judge_app.command()
+@opens_model(required=False, help="Model for judges that use one: a directory, a hub id, or lab.")
 def judge(
     pairs: Annotated[Path, typer.Option(help="Directory of preference pairs.")],
-    model: Annotated[Path | None, typer.Option(help="Model directory, for judges that use it.")] = None,
+    model: ModelSpec | None = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N pairs.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with the judge's config under `judge`.")] = None,
     overrides: Overrides = None,
@@ -166,15 +173,15 @@ def judge(
     from sightline.judges.accuracy import measure_accuracy
     from sightline.judges.length_control import JudgeConfig
     from sightline.models.context import RunContext
-    from sightline.models.loading import load_vlm
+    from sightline.models.opening import open_model
 
     class JudgeSettings(Config):
         judge: JudgeConfig
 
-    settings = load_config(JudgeSettings, config, overrides or ())
+    settings = load_config(JudgeSettings, config, overrides or (), elsewhere=ELSEWHERE)
     rows = list(islice(read_pairs(pairs), limit))
     folder = pairs.absolute()
-    opened = settings.judge.open(RunContext(folder, folder, seed, None if model is None else load_vlm(model)))
+    opened = settings.judge.open(RunContext(folder, folder, seed, None if model is None else open_model(model)))
     done = 0
     with one_bar("pairs") as progress:
 

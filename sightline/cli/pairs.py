@@ -11,12 +11,13 @@ import typer
 
 from sightline.builders.registry import BUILDERS
 from sightline.cli.early import check_early, check_places
+from sightline.cli.model_options import ELSEWHERE, opens_model
 from sightline.config import MAX_SEED
 from sightline.data.terminal import say
+from sightline.models.spec import ModelSpec
 
 app = typer.Typer(no_args_is_help=True)
 
-Model = Annotated[Path | None, typer.Option(help="Directory of the model that is to be aligned.")]
 Samples = Annotated[Path, typer.Option(help="Samples directory or JSONL file, or a directory of pairs.")]
 Out = Annotated[Path, typer.Option(help="Directory to write: a dataset that `datasets` and TRL open.")]
 ConfigFile = Annotated[Path | None, typer.Option(help="YAML file of the builder's config.")]
@@ -103,16 +104,17 @@ def from_labels(
 
 
 def _command(name: str) -> Callable[..., None]:
+    @opens_model(required=False, help="The model that is to be aligned: a directory, a hub id, or lab.")
     def run(
         samples: Samples,
         out: Out,
-        model: Model = None,
+        model: ModelSpec | None = None,
         config: ConfigFile = None,
         overrides: Overrides = None,
         seed: Seed = 0,
         shard: ShardText = "0/1",
     ) -> None:
-        check_early(f"pairs {name}", config, overrides, model=model, samples=samples)
+        check_early(f"pairs {name}", config, overrides, samples=samples)
         from sightline.builders.build import BuildPlan, build_dataset
         from sightline.builders.registry import get_builder
         from sightline.config import load_config
@@ -120,7 +122,7 @@ def _command(name: str) -> Callable[..., None]:
         from sightline.data.terminal import one_bar
 
         builder = get_builder(name)
-        settings = load_config(builder.config, config, overrides or ())
+        settings = load_config(builder.config, config, overrides or (), elsewhere=ELSEWHERE)
         plan = BuildPlan(builder, settings, seed, Shard.parse(shard))
         with one_bar("pairs") as progress:
             manifest = build_dataset(plan, model, samples, out, progress)

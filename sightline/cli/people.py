@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from sightline.cli.early import Overrides
+from sightline.cli.model_options import ELSEWHERE, opens_model
 from sightline.config import MAX_SEED
 from sightline.data.terminal import say
 from sightline.errors import InputError
+from sightline.models.spec import ModelSpec
 
 label_app = typer.Typer()
 
@@ -73,10 +75,12 @@ chat_app = typer.Typer()
 
 
 @chat_app.command()
+@opens_model(argument=True)
 def chat(  # noqa: PLR0913 - one parameter an option
-    model: Annotated[Path, typer.Argument(help="Directory of the model.")],
-    adapter: Annotated[Path | None, typer.Option(help="Directory of the model's adapter.")] = None,
-    beside: Annotated[Path | None, typer.Option(help="Directory of a second model to show beside it.")] = None,
+    model: ModelSpec,
+    beside: Annotated[
+        str | None, typer.Option(help="A second model to show beside it; it is opened by the same options.")
+    ] = None,
     beside_adapter: Annotated[
         Path | None, typer.Option(help="Adapter of the second model (without --beside: of the same model).")
     ] = None,
@@ -97,14 +101,16 @@ def chat(  # noqa: PLR0913 - one parameter an option
     from sightline.apps.chat.config import ChatConfig
     from sightline.config import load_config
 
-    settings = load_config(ChatConfig, config, overrides or ())
+    settings = load_config(ChatConfig, config, overrides or (), elsewhere=ELSEWHERE)
     # torch takes seconds to import
     from sightline.apps.chat.launch import ChatModel, run_chat
     from sightline.apps.guard import BindAddress
 
-    models = [ChatModel(model, adapter)]
+    models = [ChatModel(model)]
     if beside is not None or beside_adapter is not None:
-        models.append(ChatModel(beside or model, beside_adapter))
+        other = model.with_options({"name": beside or model.name, "adapter": beside_adapter})
+        other.check_name()
+        models.append(ChatModel(other))
     address = BindAddress(host, port, max_bytes=settings.max_bytes + 2**20)
 
     def log(line: str) -> None:

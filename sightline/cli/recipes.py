@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from sightline.cli.early import Overrides, check_early
+from sightline.cli.model_options import ELSEWHERE, opens_model
 from sightline.config import MAX_SEED
 from sightline.data.terminal import say
+from sightline.models.spec import ModelSpec
 from sightline.recipes.matching.steps import STEPS, Step
 
 compose_app = typer.Typer()
@@ -41,6 +43,7 @@ curate_app = typer.Typer()
 
 
 @curate_app.command()
+@opens_model(required=False, help="Model for judges and writers that use one: a directory, a hub id, or lab.")
 def curate(
     place: Annotated[Path, typer.Argument(help="Samples directory, or with --images, LLaVA-Instruct's JSON files.")],
     out: Annotated[Path, typer.Option(help="Directory to write: samples.jsonl, llava.json, scores.jsonl, images.")],
@@ -49,21 +52,23 @@ def curate(
     images: Annotated[
         Path | None, typer.Option(help="Folder that LLaVA-Instruct's image paths are relative to.")
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="Model directory, for judges and writers that use it.")] = None,
+    model: ModelSpec | None = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of all random draws.")] = 0,
 ) -> None:
     """Keep the best share of each type of conversation, ranked by questions, then by answers.
 
     For example: sightline curate SAMPLES --out DIR --config sightline/lab/configs/curate.yaml
     """
-    check_early("curate", config, overrides, samples=place, images=images, model=model)
+    check_early("curate", config, overrides, samples=place, images=images)
     from sightline.config import load_config
     from sightline.data.terminal import one_bar
     from sightline.recipes.curation.config import CurateConfig
     from sightline.recipes.curation.run import Curation
     from sightline.recipes.curation.run import curate as run_stage
 
-    request = Curation(place, load_config(CurateConfig, config, overrides or ()), images, model, seed)
+    request = Curation(
+        place, load_config(CurateConfig, config, overrides or (), elsewhere=ELSEWHERE), images, model, seed
+    )
     with one_bar("scores") as progress:
         manifest = run_stage(request, out, progress)
     counts = manifest.counts

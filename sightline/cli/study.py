@@ -76,7 +76,7 @@ def run(
         return
     failed = []
     with open_bars() as bars:
-        task = bars.add_task("study", total=len(plan.pieces), note="")
+        task = bars.add_task("study", total=len(plan.jobs), note="")
 
         def on_done(done: JobResult) -> None:
             bars.update(task, advance=1, note=f"{done.piece.kind} {done.piece.label}"[:40])
@@ -94,7 +94,7 @@ def run(
 
 
 @app.command(name="ls")
-def list_pieces(out: Out) -> None:
+def list_jobs(out: Out) -> None:
     """List all jobs in a study's directory, with state and cost."""
     table = Table("kind", "label", "key", "state", "seconds", "note")
     for entry in Ledger(out).entries().values():

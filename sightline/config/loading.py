@@ -135,13 +135,17 @@ _Loader.add_constructor(f"{_TAG}float", _Loader.construct_yaml_float)
 T = TypeVar("T", bound=BaseModel)
 
 
-def load_config(model: type[T], path: Path | None, overrides: Sequence[str] = ()) -> T:
+def load_config(
+    model: type[T], path: Path | None, overrides: Sequence[str] = (), *, elsewhere: Sequence[str] = ()
+) -> T:
     """Read `path` if given, set each override (`section.key=value`, the value in YAML) and validate.
+
+    Sections of the file that are named in `elsewhere` belong to another config and are skipped.
 
     Raises:
         InputError: the file or an override cannot be read, a key is unknown or missing, or a value is invalid.
     """
-    data, keys_of = _read(path, overrides)
+    data, keys_of = _read(path, overrides, elsewhere)
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -153,20 +157,25 @@ def load_config(model: type[T], path: Path | None, overrides: Sequence[str] = ()
         raise InputError(f"{origin}: {describe(error, model, data)}{remedy}") from error
 
 
-def check_keys(outline: Outline, path: Path | None, overrides: Sequence[str] = ()) -> None:
-    """Check the keys of a config against the outline of its model, without its class.
+def check_keys(
+    outline: Outline, path: Path | None, overrides: Sequence[str] = (), *, elsewhere: Sequence[str] = ()
+) -> None:
+    """Check the keys of a config against the outline of its model, without its class; `elsewhere` as in `load_config`.
 
     Raises:
         InputError: the file or an override cannot be read, or a key is unknown.
     """
-    data, keys_of = _read(path, overrides)
+    data, keys_of = _read(path, overrides, elsewhere)
     for place in outline.unknown(data):
         raise InputError(f"{_origin(place, path, keys_of)}: {unknown_key(place, outline.known)}")
 
 
-def _read(path: Path | None, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
+def _read(
+    path: Path | None, overrides: Sequence[str], elsewhere: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
     """The file's mapping with the overrides set, and the keys of each override."""
-    data = {} if path is None else read_yaml(path)
+    found = {} if path is None else read_yaml(path)
+    data = {key: value for key, value in found.items() if key not in elsewhere}
     keys_of: dict[str, tuple[str, ...]] = {}
     for override in overrides:
         keys, value = parse_override(override)

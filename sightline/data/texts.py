@@ -62,7 +62,7 @@ def changed_spans(one: str, other: str) -> tuple[Spans, Spans]:
 _WORD = re.compile(r"\w+(?:['\N{RIGHT SINGLE QUOTATION MARK}-]\w+)*")
 
 
-class TextPiece(NamedTuple):
+class TextSegment(NamedTuple):
     """A part of a text; `word` is the number of a word, None between words."""
 
     text: str
@@ -74,17 +74,17 @@ def word_spans(text: str) -> list[Span]:
     return [match.span() for match in _WORD.finditer(text)]
 
 
-def pieces(text: str) -> list[TextPiece]:
+def split_text(text: str) -> list[TextSegment]:
     """The words of a text and the parts between them; their concatenation is the text."""
-    parts: list[TextPiece] = []
+    parts: list[TextSegment] = []
     reached = 0
     for number, (start, end) in enumerate(word_spans(text)):
         if start > reached:
-            parts.append(TextPiece(text[reached:start], None))
-        parts.append(TextPiece(text[start:end], number))
+            parts.append(TextSegment(text[reached:start], None))
+        parts.append(TextSegment(text[start:end], number))
         reached = end
     if reached < len(text):
-        parts.append(TextPiece(text[reached:], None))
+        parts.append(TextSegment(text[reached:], None))
     return parts
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from sightline.config import SparseConfig
 from sightline.evals.answer_alignment import AlignmentCounts, Corrections, align_answers, find_corrections
 from sightline.evals.answer_keys import question_in
@@ -40,17 +42,19 @@ from sightline.records.store import write_rows
 
 
 class ScoreConfig(SparseConfig):
-    """Settings that, with the files, determine the metrics. `answer_key` names the key of the model's answer."""
+    """Settings that, with the files, determine the metrics."""
 
     SPARSE = frozenset({"answer_key", "strip_reasoning"})
 
-    benchmarks: tuple[str, ...]
-    split: str | None = None
-    limit: int | None = None
-    resamples: int = RESAMPLES
-    judge: str | None = None
-    answer_key: str | None = None
-    strip_reasoning: bool = False
+    benchmarks: tuple[str, ...] = Field(description="name of the benchmark, as a list of one")
+    split: str | None = Field(default=None, description="the official part to score; null: all parts")
+    limit: int | None = Field(default=None, description="score the first so many images; null: all")
+    resamples: int = Field(default=RESAMPLES, description="resamples of the cluster bootstrap behind each interval")
+    judge: str | None = Field(default=None, description="identity of the judge; null without one")
+    answer_key: str | None = Field(
+        default=None, description="key of the answers in the file; null: found among the usual names"
+    )
+    strip_reasoning: bool = Field(default=False, description="score the text after a model's reasoning tags")
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ from sightline.evals.judging.judged_scoring import Judging, apply_judge
 from sightline.evals.registry import get_benchmark
 from sightline.evals.scoring import answers_as_scored, score_directory
 from sightline.evals.statistics import RESAMPLES
-from sightline.models.requests import GenerateRequest, Sampling, prefix_of
-from sightline.records.manifest import MANIFEST, Stage
+from sightline.models.requests import GenerateRequest, Sampling, make_prefix
+from sightline.models.spec import Dtype, ModelSpec, to_spec
+from sightline.records.manifest import MANIFEST, Stage, StageInput
 from sightline.records.rows import Answer, Sample
 from sightline.records.store import append_rows, read_rows, write_rows
 
@@ -39,33 +40,40 @@ WHOLE = "0/1"
 
 
 class EvalConfig(SparseConfig):
-    """Settings that determine the metrics. `limit` keeps a benchmark's first so many images; `validation` uses the
-    images for tuning instead of the test images; `split` selects one official part; `shard` is this process's part,
-    such as 0/4; `autocast` uses bfloat16 autocast while generating; `max_new_tokens` overrides the benchmarks' limits.
-    `judge` grades the answers to benchmarks that need one; without it they stay unscored. `strip_reasoning` scores the
-    text after a model's reasoning tags; answers are stored whole.
-    """
+    """Settings of an evaluation that determine its metrics."""
 
     SPARSE = frozenset({"strip_reasoning"})
 
-    benchmarks: tuple[str, ...] = Field(min_length=1)
-    limit: int | None = Field(default=None, ge=1)
-    validation: bool = False
-    split: str | None = None
-    shard: str = WHOLE
-    dtype: str = "float32"
-    autocast: bool = False
-    resamples: int = Field(default=RESAMPLES, ge=100)
-    max_new_tokens: int | None = Field(default=None, ge=1)
-    judge: EvalJudgeConfig | None = None
-    strip_reasoning: bool = False
+    benchmarks: tuple[str, ...] = Field(min_length=1, description="names of the benchmarks")
+    limit: int | None = Field(
+        default=None, ge=1, description="use the first so many images of each benchmark; null: all"
+    )
+    validation: bool = Field(default=False, description="use the images for tuning instead of the test images")
+    split: str | None = Field(default=None, description="one official part of a benchmark; null: all parts")
+    shard: str = Field(default=WHOLE, description="this process's part of the samples, such as 0/4; 0/1: all")
+    dtype: Dtype = Field(default="auto", description="number format of the weights, as in ModelSpec")
+    autocast: bool = Field(
+        default=False, description="run the forward pass in bfloat16; faster on a GPU, with slightly different numbers"
+    )
+    resamples: int = Field(
+        default=RESAMPLES, ge=100, description="resamples of the cluster bootstrap behind each interval"
+    )
+    max_new_tokens: int | None = Field(
+        default=None, ge=1, description="token limit of an answer; null: each benchmark's own limit"
+    )
+    judge: EvalJudgeConfig | None = Field(
+        default=None, description="the judge of benchmarks that need one; null: their answers stay unscored"
+    )
+    strip_reasoning: bool = Field(
+        default=False, description="score the text after a model's reasoning tags; answers are stored whole"
+    )
 
 
 class EvalRuntime(Config):
     """Settings that affect only speed (up to rounding), so that they may change when a run resumes."""
 
-    batch_size: int = Field(default=32, ge=1)
-    device: str = "auto"
+    batch_size: int = Field(default=32, ge=1, description="answers generated together; fewer need less memory")
+    device: str = Field(default="auto", description="auto, cpu or cuda; auto: cuda if there is a GPU")
 
 
 @dataclass(frozen=True)
@@ -79,30 +87,19 @@ class Files:
     synonyms: Path | None = None
 
 
-class HubEvalConfig(EvalConfig):
-    """The config in the manifest if the model is a hub id, which has no local files to hash."""
-
-    model: str
-
-
 class LazyModel:
-    """A model that is loaded on first use, so that a finished evaluation needs none."""
+    """A model that is opened on first use, so that a finished evaluation needs none."""
 
-    def __init__(self, path: str | Path, adapter: Path | None, config: EvalConfig, runtime: EvalRuntime) -> None:
-        self.path, self.adapter, self.config, self.runtime = path, adapter, config, runtime
+    def __init__(self, spec: ModelSpec, config: EvalConfig, runtime: EvalRuntime) -> None:
+        self.spec, self.config, self.runtime = spec, config, runtime
         self._vlm: VLM | None = None
 
     def open(self) -> "VLM":
-        """The model, loaded once."""
+        """The model, opened once."""
         if self._vlm is None:
-            from sightline.models.device import resolve_device
-            from sightline.models.loading import load_vlm
-            from sightline.models.tensor_cache import open_cache
+            from sightline.models.opening import open_model
 
-            device = resolve_device(self.runtime.device)
-            self._vlm = load_vlm(
-                self.path, adapter=self.adapter, device=device, dtype=self.config.dtype, cache=open_cache()
-            )
+            self._vlm = open_model(self.spec)
         return self._vlm
 
     def cache_use(self) -> dict[str, float]:
@@ -113,7 +110,7 @@ class LazyModel:
 
 
 def evaluate(
-    model: str | Path,
+    model: ModelSpec | str | Path,
     out: Path,
     config: EvalConfig,
     *,
@@ -124,24 +121,20 @@ def evaluate(
 ) -> Path:
     """Answer and score every benchmark of the config in `out`; returns `out`.
 
-    `model` is a directory or a hub id, `adapter` a PEFT directory. `seed` affects only the resamples, since answers
-    are greedy.
+    `adapter` is a PEFT directory, as in `model`. `seed` affects only the resamples, since answers are greedy.
 
     Raises:
         InputError: a benchmark is unknown, the model cannot be loaded, or `out` holds another evaluation.
     """
     runtime = runtime or EvalRuntime()
     benchmarks = [get_benchmark(name, benchmark_options(files, out / "data", config)) for name in config.benchmarks]
-    on_hub = is_hub_id(model)
-    inputs = ({} if on_hub else {"model": Path(model)}) | extra_inputs(config, files)
-    if adapter is not None:
-        inputs["adapter"] = adapter
-    recorded = HubEvalConfig(**config.model_dump(), model=str(model)) if on_hub else config
-    answering = LazyModel(model, adapter, config, runtime)
-    shard, seen = Shard.parse(config.shard), training_fingerprint(adapter, Path(model))
+    spec, config = _settle(to_spec(model), adapter, config, runtime)
+    inputs = spec.inputs(dtype=False) | extra_inputs(config, files)
+    answering = LazyModel(spec, config, runtime)
+    shard, seen = Shard.parse(config.shard), training_fingerprint(spec.adapter, spec.place)
     if not (out / MANIFEST).exists():
         answering.open()  # now, so that a model that cannot be loaded does not claim the directory
-    stage = Stage.open(out, "eval", recorded, inputs, seed)
+    stage = Stage.open(out, "eval", config, inputs, seed)
     if stage.done:
         return out
     counts: dict[str, int] = {}
@@ -165,12 +158,23 @@ def evaluate(
     return out
 
 
-def is_hub_id(model: str | Path) -> bool:
-    """Whether a model is a hub id and not a directory."""
-    return isinstance(model, str) and model.count("/") == 1 and not Path(model).parent.exists()
+def _settle(
+    spec: ModelSpec, adapter: Path | None, config: EvalConfig, runtime: EvalRuntime
+) -> tuple[ModelSpec, EvalConfig]:
+    """The model with the adapter, device and number format of the other settings, and the config with that format."""
+    if adapter is not None and spec.adapter is not None and adapter != spec.adapter:
+        raise InputError(f"two adapters are given, {adapter} and {spec.adapter}; leave one out")
+    device = spec.device if runtime.device == "auto" else runtime.device
+    dtype = spec.dtype if config.dtype == "auto" else config.dtype
+    spec = spec.with_options({"adapter": adapter or spec.adapter, "device": device, "dtype": dtype})
+    if dtype == "auto":
+        from sightline.models.opening import resolve_spec
+
+        dtype = resolve_spec(spec).dtype
+    return spec.with_options({"dtype": dtype}), config.model_copy(update={"dtype": dtype})
 
 
-def extra_inputs(config: EvalConfig, files: Files) -> dict[str, Path]:
+def extra_inputs(config: EvalConfig, files: Files) -> dict[str, StageInput]:
     """Files that affect the metrics and belong to neither model nor benchmark, by the name of their hash."""
     prompt = None if config.judge is None else config.judge.prompt
     named = {"judge_prompt": prompt, "synonyms": files.synonyms}
@@ -230,7 +234,7 @@ def score_samples(
 def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: LazyModel) -> list[Answer]:
     from sightline.models.sampler import generate
 
-    requests = [GenerateRequest(prefix_of(sample, benchmark.folder)) for sample in batch]
+    requests = [GenerateRequest(make_prefix(sample, benchmark.folder)) for sample in batch]
     generated = generate(
         model.open(),
         requests,

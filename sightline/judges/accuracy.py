@@ -13,7 +13,7 @@ import numpy as np
 from sightline.check.shortcuts import Bootstrap, mean_estimate
 from sightline.errors import InputError
 from sightline.judges.judge import ComparisonInput, Judge, prefer
-from sightline.models.requests import JudgeInput, prefix_of
+from sightline.models.requests import JudgeInput, make_prefix
 from sightline.records import Estimate, Pair, hash_json
 
 BATCH = 64  # pairs between two updates of the progress bar
@@ -63,5 +63,5 @@ def measure_accuracy(
 
 
 def _comparison(pair: Pair, folder: Path) -> ComparisonInput:
-    prefix = prefix_of(pair, folder)
+    prefix = make_prefix(pair, folder)
     return ComparisonInput(JudgeInput(prefix, pair.chosen, pair.chosen), JudgeInput(prefix, pair.rejected, pair.chosen))

@@ -16,10 +16,10 @@ from sightline.config import Config
 from sightline.data.texts import split_sentences
 from sightline.judges.judge import Judge, Verdict
 from sightline.models.context import RunContext
-from sightline.models.loading import load_vlm
+from sightline.models.opening import open_model
 from sightline.models.requests import JudgeInput, Prefix, ScoreRequest
 from sightline.models.scorer import answer_logps
-from sightline.models.tensor_cache import open_cache
+from sightline.models.spec import ModelField, ModelSpec
 from sightline.models.vlm import VLM
 from sightline.records import hash_json
 from sightline.writers.endpoint import WriterConfig
@@ -35,16 +35,24 @@ class ClaimsJudgeConfig(Config):
     The paper's labeler is LLaVA-NeXT-34B; an LLM splits its answers.
     """
 
-    name: Literal["claims"]
-    model: str = Field(default=POLICY, description="directory of a VLM, or 'policy' for the model being aligned")
-    split: Literal["sentences", "nouns", "writer"] = "sentences"
+    name: Literal["claims"] = Field(description="selects this judge")
+    model: ModelField = Field(
+        default=ModelSpec(name=POLICY),
+        description="a name or a mapping of ModelSpec, or 'policy' for the model being aligned",
+    )
+    split: Literal["sentences", "nouns", "writer"] = Field(
+        default="sentences",
+        description="how an answer becomes claims: its sentences, the listed nouns it names, or a writer's list",
+    )
     nouns: tuple[str, ...] = Field(default=(), description="with split 'nouns': nouns to ask about if named")
     question: str = Field(
         default="Is this true of the picture: {claim} Answer yes or no.", description="must contain {claim}"
     )
     writer: WriterConfig | None = Field(default=None, description="with split 'writer'")
     batch_size: int = Field(default=32, gt=0, description="questions per forward pass")
-    autocast: bool = False
+    autocast: bool = Field(
+        default=False, description="run the forward pass in bfloat16; faster on a GPU, with slightly different numbers"
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> "ClaimsJudgeConfig":
@@ -58,7 +66,7 @@ class ClaimsJudgeConfig(Config):
 
     def open(self, context: RunContext) -> Judge:
         """The judge."""
-        vlm = context.vlm if self.model == POLICY else load_vlm(self.model, cache=open_cache())
+        vlm = context.vlm if self.model.name == POLICY else open_model(self.model)
         return _Claims(self, vlm, self.writer.open(context) if self.writer else None)
 
 

@@ -39,10 +39,10 @@ class ClipJudgeConfig(Config):
     Answers without an image, or with a sentence longer than the text encoder's limit, are unscored.
     """
 
-    name: Literal["clip"]
+    name: Literal["clip"] = Field(description="selects this judge")
     model: Path = Field(description="directory of a dual encoder with its processor")
     batch_size: int = Field(default=64, gt=0, description="images, or sentences, per forward pass")
-    device: str = "cpu"
+    device: str = Field(default="cpu", description="cpu, cuda or another device of torch")
 
     def open(self, context: RunContext) -> Judge:
         """The judge."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from sightline.config import Config
 from sightline.endpoint import Ask, Endpoint, EndpointConfig
@@ -133,11 +133,20 @@ class EndpointJudgeConfig(Config):
     score is then their mean. A caller that needs scores from a comparing judge gets its grades.
     """
 
-    name: Literal["endpoint"]
-    server: EndpointConfig
-    mode: Literal["compare", "grade"] = "compare"
-    aspects: tuple[str, ...] = ()
-    show_reference: bool = False  # arXiv 2407.02477 found no difference
+    name: Literal["endpoint"] = Field(description="selects this judge")
+    server: EndpointConfig = Field(description="the server of the judge")
+    mode: Literal["compare", "grade"] = Field(
+        default="compare", description="compare two answers at once, in both orders, or grade each answer alone"
+    )
+    aspects: tuple[str, ...] = Field(
+        default=(),
+        description="aspects to grade from 1 to 5 each: helpfulness, faithfulness, ethics, or `name: what it means`; "
+        "empty: one grade from 1 to 10",
+    )
+    show_reference: bool = Field(
+        default=False,
+        description="show the judge the sample's reference; off, since arXiv 2407.02477 found no difference",
+    )
 
     @field_validator("aspects")
     @classmethod

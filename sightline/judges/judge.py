@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast, runtime_checkable
 
+from pydantic import Field
+
 from sightline.config import Config
 from sightline.models.context import RunContext
 from sightline.models.requests import JudgeInput
@@ -75,8 +77,8 @@ VERSION = 2  # of the score, in the judge's identity: cached scores of another v
 class OracleJudgeConfig(Config):
     """Score by ground truth: the complete truth is best; mistakes and omissions both cost."""
 
-    name: Literal["oracle"]
-    world: OracleName = "lab"
+    name: Literal["oracle"] = Field(description="selects this judge")
+    world: OracleName = Field(default="lab", description="the world whose ground truth is used")
 
     def open(self, context: RunContext) -> Judge:
         """The judge."""

@@ -36,8 +36,8 @@ else:
 class LengthControlledJudgeConfig(Config):
     """Scores lose `per_word` for each word; of two answers of too different length neither is preferred."""
 
-    name: Literal["length-controlled"]
-    judge: PlainJudgeConfig
+    name: Literal["length-controlled"] = Field(description="selects this judge")
+    judge: PlainJudgeConfig = Field(description="the inner judge, whose scores are corrected for length")
     per_word: float = Field(default=0.0, ge=0, description="in the inner judge's units")
     max_ratio: float | None = Field(default=None, ge=1, description="longer over shorter, in words; beyond it: a tie")
 

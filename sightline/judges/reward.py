@@ -18,13 +18,13 @@ from sightline.errors import InputError
 from sightline.judges.judge import Judge, Verdict
 from sightline.models.adapters import reference_mode
 from sightline.models.context import RunContext
-from sightline.models.device import resolve_device
 from sightline.models.encoding import RowTooLong, encode_answer, encode_prefix
-from sightline.models.loading import load_vlm, weights_hash
+from sightline.models.loading import weights_hash
+from sightline.models.opening import open_model
 from sightline.models.requests import JudgeInput, ScoreRequest, without_pictures
 from sightline.models.scalar_head import ABOUT, ScalarHead, answer_scores, has_head, load_head
 from sightline.models.scorer import answer_logps
-from sightline.models.tensor_cache import open_cache
+from sightline.models.spec import Dtype, ModelField, ModelSpec
 from sightline.models.vlm import VLM
 from sightline.records import hash_json
 
@@ -36,14 +36,26 @@ class RewardJudgeConfig(Config):
     Answers too long for the model are unscored.
     """
 
-    name: Literal["reward"]
-    model: Path
-    adapter: Path | None = None
+    name: Literal["reward"] = Field(description="selects this judge")
+    model: ModelField = Field(
+        description="the base model, or a reward model trained in full: a name, or a mapping of ModelSpec"
+    )
+    adapter: Path | None = Field(
+        default=None, description="directory of the adapter; null: the model itself is the reward model"
+    )
     beta: float | None = Field(default=None, gt=0, description="beta of the DPO training; scales the scores only")
     batch_size: int = Field(default=16, gt=0, description="answers per forward pass")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    autocast: bool = False
+    device: str = Field(default="auto", description="as in ModelSpec")
+    dtype: Dtype = Field(default="auto", description="as in ModelSpec")
+    autocast: bool = Field(
+        default=False, description="run the forward pass in bfloat16; faster on a GPU, with slightly different numbers"
+    )
+
+    @property
+    def spec(self) -> ModelSpec:
+        """How to open the model."""
+        own = {"adapter": self.adapter, "device": self.device, "dtype": self.dtype}
+        return self.model.with_options(own | self.model.given())
 
     def open(self, context: RunContext) -> Judge:
         """Open the judge.
@@ -51,26 +63,27 @@ class RewardJudgeConfig(Config):
         Raises:
             InputError: there is neither a head nor an adapter with a beta, or there are both.
         """
-        place = self.adapter or self.model
+        spec = self.spec
+        place = spec.adapter or spec.place
         is_reward_model = has_head(place, "reward")
-        if not is_reward_model and (self.beta is None or self.adapter is None):
+        if not is_reward_model and (self.beta is None or spec.adapter is None):
             raise InputError(
                 f"{place} is not a reward model: it has no {ABOUT}; name a model trained with the loss reward, "
                 "or set judge.beta to use a DPO adapter's implicit reward"
             )
         if is_reward_model and self.beta is not None:
             raise InputError(f"{place} is a reward model with its own head; remove judge.beta")
-        vlm = load_vlm(
-            self.model, adapter=self.adapter, device=resolve_device(self.device), dtype=self.dtype, cache=open_cache()
-        )
+        vlm = open_model(spec)
         return _Reward(self, vlm, load_head(vlm, "reward", place) if is_reward_model else None)
 
 
 class _Reward:
     def __init__(self, config: RewardJudgeConfig, vlm: VLM, head: ScalarHead | None) -> None:
         self._config, self._vlm = config, vlm
-        weights = [weights_hash(path) for path in (config.model, config.adapter) if path]
-        self.identity = hash_json(["reward", *weights, config.beta])
+        spec = config.spec
+        weights = [weights_hash(path) for path in (spec.place, spec.adapter) if path]
+        settings = [vlm.spec.identity()] if vlm.spec.identity() else []
+        self.identity = hash_json(["reward", *weights, config.beta, *settings])
         self._rate: Callable[[Sequence[JudgeInput]], list[float]] = (
             self._implicit_rewards if head is None else lambda inputs: self._head_scores(head, inputs)
         )
@@ -117,9 +130,11 @@ class SelfJudgeConfig(Config):
     Our own choice: tokens that language alone predicts earn nothing. Answers without an image are unscored.
     """
 
-    name: Literal["self"]
+    name: Literal["self"] = Field(description="selects this judge")
     batch_size: int = Field(default=16, gt=0, description="answers per forward pass")
-    autocast: bool = False
+    autocast: bool = Field(
+        default=False, description="run the forward pass in bfloat16; faster on a GPU, with slightly different numbers"
+    )
 
     def open(self, context: RunContext) -> Judge:
         """The judge."""

@@ -31,7 +31,7 @@ from sightline.lab.recipe.perception import normalize, patch_features
 from sightline.lab.words import KINDS, THEME_OF, THEMES, WorldConfig
 from sightline.lab.world import IMAGE_SIZE, Scene, sample_scene, scene_rng
 from sightline.lab.world import scenes as sample_scenes
-from sightline.models.loading import load_vlm
+from sightline.models.opening import open_model
 from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.sampler import generate, image_token_count
 from sightline.models.vlm import VLM
@@ -129,7 +129,7 @@ def measure_base(model: Path, out: Path, count: int) -> Numbers:
     """
     if (out / "README.md").exists() and not (out / "card.json").exists():
         raise InputError(f"output directory {out} has an unrelated README.md; choose another --out")
-    vlm = load_vlm(model)
+    vlm = open_model(model)
     side = vlm.base.config.vision_config.image_size
     if side != IMAGE_SIZE:
         raise InputError(

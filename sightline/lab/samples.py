@@ -33,7 +33,9 @@ _PURPOSE = 3  # number of this use of a scene's random streams
 class ScenesConfig(Config):
     """Settings of `sightline lab scenes`: mostly descriptions, as in the instruction data."""
 
-    world: WorldConfig = WorldConfig()
+    world: WorldConfig = Field(
+        default=WorldConfig(), description="probabilities of the world that scenes are drawn from"
+    )
     noise: ReferenceNoise = Field(
         default=ReferenceNoise(companion=0.2), description="fewer inventions than in instruction data: a curated set"
     )
@@ -111,9 +113,9 @@ def write_scenes(
 class _Request(Config):
     """The settings that identify a samples directory of the lab, for its manifest."""
 
-    split: str
-    count: int
-    scenes: ScenesConfig
+    split: str = Field(description="split of the lab")
+    count: int = Field(description="number of scenes")
+    scenes: ScenesConfig = Field(description="the settings of the scenes")
 
 
 def _ask(rng: np.random.Generator, scene: Scene, config: ScenesConfig) -> tuple[str, str, str]:

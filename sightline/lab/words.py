@@ -117,7 +117,7 @@ class WorldConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: Seed = 0
+    seed: Seed = Field(default=0, description="seed of the scenes")
     theme_decay: float = Field(
         default=0.8, gt=0, le=1, description="frequency of the next theme relative to the one before: a long tail"
     )
@@ -134,7 +134,7 @@ class WorldConfig(BaseModel):
     twin: float = Field(
         default=0.15, ge=0, le=1, description="probability that an object repeats one that is there already"
     )
-    max_objects: int = Field(default=6, ge=1, le=6)
+    max_objects: int = Field(default=6, ge=1, le=6, description="largest number of objects in a scene")
     small: float = Field(
         default=0.2, ge=0, le=1, description="share of small objects; the rest is medium and large, evenly"
     )

@@ -13,7 +13,7 @@ import torch
 
 from sightline.errors import InputError
 from sightline.losses.table import LOSSES, check_loss
-from sightline.losses.types import LossOut, Need, PairLogps
+from sightline.losses.types import LossOut, PairLogps, Requirement
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,17 @@ class BoundLoss:
 
     name: str
     function: Callable[..., LossOut]
-    needs: frozenset[Need]
+    needs: frozenset[Requirement]
     weight: float = 1.0
 
     def __call__(self, policy: PairLogps, references: Sequence[PairLogps], shift: float) -> LossOut:
         """Compute the unweighted loss; raises ValueError if a required reference is missing."""
-        shifts = {"shift": shift} if Need.SHIFT in self.needs else {}
-        if Need.REFERENCES in self.needs:
+        shifts = {"shift": shift} if Requirement.SHIFT in self.needs else {}
+        if Requirement.REFERENCES in self.needs:
             if len(references) < 2:
                 raise ValueError(f"the loss {self.name} needs log-probabilities of at least two references")
             return self.function(policy, references, **shifts)
-        if Need.REFERENCE not in self.needs:
+        if Requirement.REFERENCE not in self.needs:
             return self.function(policy, **shifts)
         if not references:
             raise ValueError(f"the loss {self.name} needs reference log-probabilities")
@@ -60,7 +60,7 @@ class Objective:
         return "+".join(term.name for term in self.terms)
 
     @property
-    def needs(self) -> frozenset[Need]:
+    def needs(self) -> frozenset[Requirement]:
         """The combined needs of the losses."""
         return frozenset().union(*(term.needs for term in self.terms))
 
@@ -107,13 +107,13 @@ def check_terms(terms: Sequence[Term]) -> None:
             raise InputError(
                 f"loss.weight is {term.weight!r}: {term.name} needs a number greater than 0; or remove the loss."
             )
-    scored = {term.name: Need.REWARDS in LOSSES[term.name].needs for term in terms}
+    scored = {term.name: Requirement.REWARDS in LOSSES[term.name].needs for term in terms}
     if len(set(scored.values())) > 1:
         heads, texts = ([name for name in scored if scored[name] is side] for side in (True, False))
         raise InputError(
             f"loss: {', '.join(heads)} uses scores of a reward head and {', '.join(texts)} uses log-probs; "
             "train a reward model with the first alone."
         )
-    shifted = [term.name for term in terms if Need.SHIFT in LOSSES[term.name].needs]
+    shifted = [term.name for term in terms if Requirement.SHIFT in LOSSES[term.name].needs]
     if len(shifted) > 1:
         raise InputError(f"loss: {' and '.join(shifted)} would share one running mean; keep one of them.")

@@ -15,7 +15,7 @@ from sightline.losses.kto import bco, kto, unshifted_bco
 from sightline.losses.mdpo import GUIDES, anchored, conditional, mdpo, vdpo
 from sightline.losses.mrpo import CLIPS, WEIGHTS, mrpo, multi_dpo
 from sightline.losses.reference_free import bradley_terry, orpo, sft, simpo
-from sightline.losses.types import LossOut, Need
+from sightline.losses.types import LossOut, Requirement
 from sightline.registry import Registry, load_target
 
 
@@ -101,19 +101,19 @@ def nearest(word: str, known: Iterable[str]) -> str:
 class LossSpec:
     """A loss, its parameters, and what it needs.
 
-    `function` takes the policy's PairLogps; then the reference's with `Need.REFERENCE`, or the sequence of all
-    references' with `Need.REFERENCES`; then every one of `parameters`, and `shift` with `Need.SHIFT`, by keyword.
-    One that `compares` learns from rejected answers too, so that there must be some.
+    `function` takes the policy's PairLogps; then the reference's with `Requirement.REFERENCE`, or the sequence of all
+    references' with `Requirement.REFERENCES`; then every one of `parameters`, and `shift` with `Requirement.SHIFT`, by
+    keyword. One that `compares` learns from rejected answers too, so that there must be some.
     """
 
     function: Callable[..., LossOut]
     parameters: tuple[Parameter | ChoiceParameter, ...] = ()
-    needs: frozenset[Need] = frozenset()
+    needs: frozenset[Requirement] = frozenset()
     compares: bool = True
 
 
-def _with(*needs: Need) -> frozenset[Need]:
-    return frozenset({Need.REFERENCE, *needs})
+def _with(*needs: Requirement) -> frozenset[Requirement]:
+    return frozenset({Requirement.REFERENCE, *needs})
 
 
 BETA, EPSILON = Parameter("beta"), Parameter("epsilon", below=0.5)
@@ -125,26 +125,28 @@ _SPECS: dict[str, LossSpec] = {
     "dpo-conservative": LossSpec(conservative_dpo, (BETA, EPSILON), _with()),
     "dpo-robust": LossSpec(robust_dpo, (BETA, EPSILON), _with()),
     "dpo-averaged": LossSpec(
-        averaged_dpo, (BETA, Parameter("gamma", below=1.0, closed=True)), _with(Need.SECOND_REJECTED)
+        averaged_dpo, (BETA, Parameter("gamma", below=1.0, closed=True)), _with(Requirement.SECOND_REJECTED)
     ),
-    "dpo-dense": LossSpec(dense_dpo, (BETA, Parameter("gamma")), _with(Need.SPANS)),
+    "dpo-dense": LossSpec(dense_dpo, (BETA, Parameter("gamma")), _with(Requirement.SPANS)),
     "ipo": LossSpec(ipo, (BETA,), _with()),
     "hinge": LossSpec(hinge, (BETA,), _with()),
-    "kto": LossSpec(kto, KTO, _with(Need.MISMATCHED)),
-    "bco": LossSpec(bco, (BETA,), _with(Need.SHIFT)),
+    "kto": LossSpec(kto, KTO, _with(Requirement.MISMATCHED)),
+    "bco": LossSpec(bco, (BETA,), _with(Requirement.SHIFT)),
     "bco-unshifted": LossSpec(unshifted_bco, (BETA,), _with()),
-    "mdpo": LossSpec(mdpo, (BETA,), _with(Need.WEAKENED)),
-    "mdpo-conditional": LossSpec(conditional, (BETA,), _with(Need.WEAKENED)),
+    "mdpo": LossSpec(mdpo, (BETA,), _with(Requirement.CORRUPTED_IMAGE)),
+    "mdpo-conditional": LossSpec(conditional, (BETA,), _with(Requirement.CORRUPTED_IMAGE)),
     "mdpo-anchored": LossSpec(anchored, (BETA, Parameter("delta", above=-math.inf)), _with()),
-    "v-dpo": LossSpec(vdpo, (BETA, Parameter("gamma", above=1.0), ChoiceParameter("guide", GUIDES)), _with(Need.BLIND)),
-    "mrpo": LossSpec(mrpo, (*MRPO, ChoiceParameter("weights", WEIGHTS)), frozenset({Need.REFERENCES})),
+    "v-dpo": LossSpec(
+        vdpo, (BETA, Parameter("gamma", above=1.0), ChoiceParameter("guide", GUIDES)), _with(Requirement.NO_IMAGE)
+    ),
+    "mrpo": LossSpec(mrpo, (*MRPO, ChoiceParameter("weights", WEIGHTS)), frozenset({Requirement.REFERENCES})),
     "multi-dpo": LossSpec(
-        multi_dpo, (*MRPO, ChoiceParameter("weights", ("paper", "uniform"))), frozenset({Need.REFERENCES})
+        multi_dpo, (*MRPO, ChoiceParameter("weights", ("paper", "uniform"))), frozenset({Requirement.REFERENCES})
     ),
     "sft": LossSpec(sft, compares=False),
     "simpo": LossSpec(simpo, (BETA, Parameter("gamma"))),
     "orpo": LossSpec(orpo, (Parameter("odds_weight"),)),
-    "reward": LossSpec(bradley_terry, (), frozenset({Need.REWARDS})),
+    "reward": LossSpec(bradley_terry, (), frozenset({Requirement.REWARDS})),
 }
 LOSSES: Registry[LossSpec] = Registry("loss", "sightline.losses", load_target, _SPECS)
 

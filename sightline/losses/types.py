@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-class Need(StrEnum):
+class Requirement(StrEnum):
     """Inputs of a loss beyond the policy's log-probs of both answers; the training loop depends only on these.
 
     Each is required of the policy and, if the loss has a reference, of every reference.
@@ -21,8 +21,8 @@ class Need(StrEnum):
     REFERENCES = "references"  # of several, the first of which is the policy without its adapter
     SECOND_REJECTED = "second rejected"  # another rejected answer to the same prefix
     SPANS = "spans"  # sums over the tokens inside the correction spans of both answers
-    WEAKENED = "weakened"  # the chosen answer given a corrupted image
-    BLIND = "blind"  # both answers given the prompt without its image, or with its pixels zeroed
+    CORRUPTED_IMAGE = "corrupted image"  # the chosen answer given a corrupted image
+    NO_IMAGE = "no image"  # both answers given the prompt without its image, or with its pixels zeroed
     MISMATCHED = "mismatched"  # another pair's answer given this pair's prefix
     SHIFT = "shift"  # the running mean of `LossOut.level`, as the keyword `shift`
     REWARDS = "rewards"  # `chosen` and `rejected` are scores of a reward head instead of log-probs
@@ -32,9 +32,9 @@ class Need(StrEnum):
 class PairLogps:
     """Log-probabilities (nats) of whole answers given their prefix, summed over answer tokens, end of turn included.
 
-    `*_tokens` count those tokens, for losses on means. The fields from `second_rejected` on correspond to a `Need` and
-    are None if no loss needs them. `*_changed` are the parts of the sums, and `*_changed_tokens` of the counts, inside
-    the pair's correction spans.
+    `*_tokens` count those tokens, for losses on means. The fields from `second_rejected` on correspond to a
+    `Requirement` and are None if no loss needs them. `*_changed` are the parts of the sums, and `*_changed_tokens` of
+    the counts, inside the pair's correction spans.
     """
 
     chosen: Float[Tensor, "pair"]
@@ -82,7 +82,7 @@ class PairLogps:
 class LossOut:
     """The loss of each pair, to be averaged by the caller, and the implicit rewards, which have no gradient.
 
-    `level`, also without gradient, is set if a loss has `Need.SHIFT`: its running mean becomes the shift.
+    `level`, also without gradient, is set if a loss has `Requirement.SHIFT`: its running mean becomes the shift.
     """
 
     loss: Float[Tensor, "pair"]

@@ -1,7 +1,7 @@
 """LoRA through PEFT (add, disable for the reference, save, merge) and full fine-tuning of a loaded model.
 
-Adapters are saved as standard PEFT directories; `loading.load_vlm(path, adapter=...)` loads them again. Nothing here
-knows an optimizer or a loss.
+Adapters are saved as standard PEFT directories, which `opening.open_model` loads again. Nothing here knows an optimizer
+or a loss.
 """
 
 import contextlib
@@ -21,13 +21,19 @@ from sightline.errors import InputError
 from sightline.models.composed import decoder_name
 from sightline.models.loading import peft_warnings_ignored
 from sightline.models.merging import merge_adapter, published_names
+from sightline.models.quantization import require_floats
 from sightline.models.routing import fuse_lora, is_routed, route
 from sightline.models.soundness import ADAPTER_CONFIG, check_adapter
 from sightline.models.vlm import VLM
 
 
 def train_fully(vlm: VLM) -> VLM:
-    """Unfreeze language model, head and projector, in place; the vision tower stays frozen."""
+    """Unfreeze language model, head and projector, in place; the vision tower stays frozen.
+
+    Raises:
+        InputError: the weights are quantized.
+    """
+    require_floats(vlm.base, vlm.path, "trained in full", "train an adapter (lora), or leave quantize out")
     parts = (vlm.base.get_decoder(), vlm.base.get_output_embeddings(), vlm.base.get_input_embeddings())
     for part in parts:
         part.requires_grad_(True)
@@ -260,6 +266,7 @@ def merge_and_save(vlm: VLM, directory: Path) -> None:
 
     The sum is rounded to the dtype of the weights, so merge a float32 model if the last digits matter.
     """
+    require_floats(vlm.base, vlm.path, "merged", "use model and adapter as they are, or open it without quantize")
     if is_routed(_adapted(vlm)) or vlm.family.names:
         raise InputError(f"the adapters of {vlm.path} are routed by token and cannot be merged; use them unmerged")
     save_model(replace(vlm, model=merge_adapter(copy.deepcopy(_adapted(vlm)))), directory)
@@ -267,7 +274,7 @@ def merge_and_save(vlm: VLM, directory: Path) -> None:
 
 def _adapted(vlm: VLM) -> PeftModel:
     if not isinstance(vlm.model, PeftModel):
-        raise InputError(f"{vlm.path} has no adapter; add one with add_lora or load_vlm(adapter=...)")
+        raise InputError(f"{vlm.path} has no adapter; add one with add_lora or open the model with adapter=DIRECTORY")
     return vlm.model
 
 

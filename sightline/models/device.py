@@ -8,28 +8,63 @@ import platform
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from sightline.errors import InputError
 from sightline.models.vlm import VLM
 from sightline.records.manifest import Computed, record_computed
+from sightline.records.store import read_json
 
 
 def resolve_device(device: str) -> str:
     """Resolve "auto" to a GPU if there is one, else to the CPU; return other values unchanged.
 
     Raises:
-        InputError: `device` is a GPU and there is none.
+        InputError: `device` is no device of torch, or this machine has none of its kind or number.
     """
     has_gpu = torch.cuda.is_available()
     if device == "auto":
         return "cuda" if has_gpu else "cpu"
-    if device.startswith("cuda") and not has_gpu:
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device {device!r} is unknown; use auto, cpu, cuda, cuda:1, mps or xpu") from error
+    if place.type == "cuda" and not has_gpu:
         raise InputError(f"device is {device}, but torch finds no GPU; use cpu or auto")
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device is {device}, but this machine has {torch.cuda.device_count()} GPUs; use a lower number"
+        )
+    if place.type not in ("cpu", "cuda") and not (torch.accelerator.is_available() and _accelerates(place.type)):
+        raise InputError(f"device is {device}, but torch finds none on this machine; use cpu or auto")
     return device
 
 
+def _accelerates(kind: str) -> bool:
+    current = torch.accelerator.current_accelerator()
+    return current is not None and current.type == kind
+
+
+def resolve_dtype(dtype: str, device: str, place: Path) -> str:
+    """Resolve "auto" to float32 on a CPU and to the checkpoint's format elsewhere; return other values unchanged.
+
+    `place` is the directory of the model. A checkpoint that does not state its format counts as float32.
+    """
+    if dtype != "auto":
+        return dtype
+    path = place / "config.json"
+    if device == "cpu" or not path.is_file():
+        return "float32"
+    config = read_json(path)
+    sections = (config, config.get("text_config") or {})
+    stated = (str(section.get(key) or "") for section in sections for key in ("dtype", "torch_dtype"))
+    return next((name for name in (each.removeprefix("torch.") for each in stated) if name in FORMATS), "float32")
+
+
+#: Number formats of weights.
+FORMATS = ("float32", "bfloat16", "float16")
 #: torch's names of CPU capabilities with slow bfloat16; AVX-512 and SVE have instructions for it.
 SLOW = frozenset({"DEFAULT", "NO AVX", "AVX2"})
 #: The file in which Linux names the processor.
@@ -53,7 +88,7 @@ def computes_bfloat16(device: str) -> bool:
 def in_format(vlm: VLM, autocast: bool) -> AbstractContextManager[object]:
     """The autocast context of a forward pass; device and dtype are recorded in the manifests of open stages."""
     halved = uses_bfloat16(vlm, autocast)
-    record_computed(_record(vlm.device, vlm.dtype, halved))
+    record_computed(_record(vlm.device, vlm.dtype, halved, vlm.opened))
     return torch.autocast(vlm.device.type, torch.bfloat16, enabled=halved)
 
 
@@ -65,12 +100,13 @@ def device_name(device: torch.device) -> str:
 
 
 @cache
-def _record(device: torch.device, dtype: torch.dtype, autocast: bool) -> Computed:
+def _record(device: torch.device, dtype: torch.dtype, autocast: bool, opened: tuple[tuple[str, Any], ...]) -> Computed:
     return Computed(
         device=device.type,
         device_name=device_name(device),
         dtype=str(dtype).removeprefix("torch."),
         autocast=autocast,
+        opened=dict(opened),
     )
 
 

@@ -17,6 +17,7 @@ from sightline.config.problems import brief
 from sightline.data.images import open_image
 from sightline.data.turns import Message, messages
 from sightline.errors import InputError
+from sightline.models.pixels import shrink
 from sightline.models.requests import Prefix
 from sightline.models.vlm import VLM
 from sightline.records.rows import IMAGE
@@ -140,7 +141,7 @@ def _process(vlm: VLM, prefix: Prefix, text: str, where: str) -> Any:
             raise InputError(f"{where} has an image, but {vlm.path} is text-only; use a vision-language model")
         return vlm.tokenizer(**kwargs)
     media_kwargs = vlm.family.media_kwargs(prefix.media, len(prefix.images), where)
-    pictures = [open_image(path, where) for path in prefix.images]
+    pictures = [shrink(open_image(path, where), vlm.max_pixels) for path in prefix.images]
     try:
         return vlm.processor(images=pictures or None, **media_kwargs, **kwargs)
     except (ValueError, LookupError, ArithmeticError) as error:

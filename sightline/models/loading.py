@@ -6,7 +6,6 @@ warning. `adapters` adds and saves LoRA; `encoding` prepares the model's inputs.
 
 import contextlib
 import logging
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -23,6 +22,8 @@ from sightline.models.attention import use_layouts
 from sightline.models.composed import ADAPTER, is_composed, load_members
 from sightline.models.decoder import expose_decoder
 from sightline.models.families import FAMILIES, ModelFamily, Text
+from sightline.models.pixels import set_picture_limits
+from sightline.models.quantization import quantization_config
 from sightline.models.routing import route
 from sightline.models.soundness import (
     ADAPTER_CONFIG,
@@ -33,18 +34,21 @@ from sightline.models.soundness import (
     require_finite,
     wrap_errors,
 )
+from sightline.models.spec import ModelOptions, ModelSpec
 from sightline.models.tensor_cache import TensorCache, content_key
 from sightline.models.vlm import VLM
 from sightline.records.hashing import hash_file, hash_json
 
 
 def find_gguf(path: str | Path) -> Path | None:
-    """The GGUF file of a directory that holds one instead of a checkpoint, else None.
+    """The GGUF file that `path` is, or that its directory holds instead of a checkpoint; else None.
 
     Raises:
         InputError: the directory holds several, and no config.json.
     """
     directory = Path(path)
+    if directory.suffix == ".gguf" and directory.is_file():
+        return directory
     if not directory.is_dir() or (directory / "config.json").is_file():
         return None
     found = sorted(directory.glob("*.gguf"))
@@ -81,7 +85,6 @@ def drop_quantization(model: Any) -> Any:
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf", "config.json", ADAPTER_CONFIG)
 log = logging.getLogger(__name__)
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def load_vlm(
@@ -90,24 +93,25 @@ def load_vlm(
     adapter: Path | None = None,
     device: str = "cpu",
     dtype: str = "float32",
-    trust_remote_code: bool = False,
+    options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
     cache: TensorCache | None = None,
 ) -> VLM:
-    """Load a checkpoint in evaluation mode with all weights frozen.
+    """Load a checkpoint in evaluation mode with all weights frozen; commands and configs use `opening.open_model`.
 
-    `path` is a directory or, as a string, a hub id; loading a directory makes no network requests. A directory may hold
-    one GGUF file of a language model instead of a checkpoint. `dtype` is one of `DTYPES`. Pickled weights and code from
-    the checkpoint are refused unless `trust_remote_code`; pickled adapters always. `cache` keeps image features. A
-    composed directory (`sightline compose`) includes its adapters.
+    `path` is a directory, which may hold one GGUF file of a language model instead of a checkpoint, or a GGUF file;
+    nothing is fetched. `device` and `dtype` (one of `DTYPES`) are those to compute with, so the same keys of `options`
+    are not looked at, nor is its adapter. `cache` keeps image features. A composed directory (`sightline compose`)
+    includes its adapters. Pickled weights and code from the checkpoint are refused unless `options.trust_remote_code`;
+    pickled adapters always.
 
     Raises:
         InputError: the directory, its config.json, its processor or the named adapter is missing; a file is damaged, a
-            weight is not finite, or the chat template cannot be rendered.
+            weight is not finite, or the chat template cannot be rendered; an option that the model does not take.
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
     _check_source(path)
-    model, processor, family = _read(path, DTYPES[dtype], trust_remote_code)
+    model, processor, family = _read(path, device, DTYPES[dtype], options)
     if family is None:
         log.warning(
             "%s: model type %r is not verified for packed scoring; falling back to one row at a time (slower).",
@@ -123,17 +127,27 @@ def load_vlm(
             processor, found = load_members(Path(path), model, processor, DTYPES[dtype])
         adapter = _composed_adapter(Path(path), adapter)
     require_finite(model, path)
+    largest = set_picture_limits(model, processor, options, str(path))
     if adapter is not None:
         model = _load_adapter(model, adapter, found.adapters)
-    model = model.to(device).eval().requires_grad_(False)  # training unfreezes what it trains
-    place = torch.device(device)
-    return VLM(model, processor, str(path), place, DTYPES[dtype], found, family is not None, cache)
+    if options.quantize == "none" and options.device_map is None:
+        model = model.to(device)
+    model = model.eval().requires_grad_(False)  # training unfreezes what it trains
+    place = torch.device(device) if options.device_map is None else model.get_input_embeddings().weight.device
+    named = options if isinstance(options, ModelSpec) else ModelSpec(**dict(options), name=str(path))
+    spec = named.with_options({"adapter": adapter, "device": device, "dtype": dtype})
+    return VLM(
+        model, processor, str(path), place, DTYPES[dtype], found, family is not None, cache, spec, max_pixels=largest
+    )
 
 
-def _read(path: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> tuple[Any, Any, ModelFamily | None]:
+def _read(
+    path: str | Path, device: str, dtype: torch.dtype, options: ModelOptions
+) -> tuple[Any, Any, ModelFamily | None]:
     """Load model and processor of a checkpoint or a GGUF file with Transformers, and look up the family."""
     packed = find_gguf(path)
     gguf = gguf_arguments(packed)
+    path, trust_remote_code = path if packed is None else packed.parent, options.trust_remote_code
     with no_progress_bars():
         with wrap_errors(f"{path} has no usable config.json"):
             config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code, **gguf)
@@ -147,11 +161,19 @@ def _read(path: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> tupl
         processor = _load_tokenizer(path, gguf) if is_text else _load_processor(path, trust_remote_code)
         check_headers(path)
         loader: Any = AutoModelForCausalLM if is_text else AutoModelForImageTextToText
+        if packed is not None and options.quantize != "none":
+            raise InputError(f"{packed} is quantized already and is opened as floats; leave quantize out")
+        quantization = quantization_config(loader, config, options.quantize, dtype)
+        device_map = options.device_map or ({"": device} if quantization is not None else None)
+        attention = None if options.attention == "auto" else options.attention
         with wrap_errors(f"{path} has no weights that can be loaded", "; copy or download the model again"):
             model: Any = loader.from_pretrained(
                 path,
                 **(gguf or {"config": config}),
                 dtype=dtype,
+                device_map=device_map,
+                quantization_config=quantization,
+                attn_implementation=attention,
                 trust_remote_code=trust_remote_code,
                 use_safetensors=None if trust_remote_code else True,
             )
@@ -175,10 +197,11 @@ def weights_hash(path: str | Path) -> str:
 
 def model_hash(vlm: VLM) -> str:
     """Content hash of everything that affects a model's outputs: weights, configs, tokenizer, processor, template."""
-    directory = Path(vlm.path)
+    directory, settings = Path(vlm.path), vlm.spec.identity()
     if directory.is_dir():
         kinds = (*WEIGHT_FILES, "*.json", "*.jinja", "*.model")
-        return _hash_of(directory, _files(directory, kinds))
+        files = _hash_of(directory, _files(directory, kinds))
+        return hash_json([files, settings]) if settings else files
     weights = (part for pair in vlm.base.state_dict().items() if "lora_" not in pair[0] for part in pair)
     return content_key(vlm.path, vlm.base.config.to_json_string(), str(vlm.tokenizer.chat_template), *weights)
 
@@ -198,7 +221,7 @@ def _check_source(path: str | Path) -> None:
     if directory.is_dir():
         if not (directory / "config.json").is_file() and find_gguf(directory) is None:
             raise InputError(f"{path} is not a model directory: it has no config.json")
-    elif directory.exists() or isinstance(path, Path) or not HUB_ID.fullmatch(path):
+    elif find_gguf(directory) is None:
         raise InputError(f"model {path} does not exist; name a model directory or a hub id such as owner/name")
 
 

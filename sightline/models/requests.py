@@ -29,7 +29,7 @@ class Prefix:
     zeroed: bool = False
 
 
-def prefix_of(row: Sample | Pair, folder: Path) -> Prefix:
+def make_prefix(row: Sample | Pair, folder: Path) -> Prefix:
     """The prefix of a sample or a pair whose images are relative to `folder`."""
     return Prefix(tuple(folder / image for image in row.images), row.prompt, row.history, row.media)
 
@@ -119,4 +119,4 @@ class JudgeInput:
 
 def judge_input(sample: Sample, folder: Path, answer: str) -> JudgeInput:
     """The judge's input for an answer to a sample whose images are relative to `folder`."""
-    return JudgeInput(prefix_of(sample, folder), answer, sample.reference, sample.truth)
+    return JudgeInput(make_prefix(sample, folder), answer, sample.reference, sample.truth)

@@ -103,6 +103,11 @@ def generate(
         InputError: `encoding` refuses a request; `hidden` is outside the image tokens; a temperature below 0, a top_p
             outside (0, 1], no new tokens, or an empty stop string; the logits of a row are NaN.
         RowTooLong: a row could exceed the model's maximum length.
+
+    Examples:
+        >>> request = sl.GenerateRequest(sl.Prefix((image,), "Describe the image."))
+        >>> (answer,) = sl.generate(vlm, [request], sl.Sampling(max_new_tokens=64), batch_size=1)
+        >>> print(answer.text)
     """
     _check_sampling(sampling)
     results: dict[int, Generation] = {}

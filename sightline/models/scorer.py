@@ -49,10 +49,18 @@ def answer_logps(vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = Fa
     All items must have the same number K of answers. Gradients flow to all weights that require them. With `autocast`
     the model computes in bfloat16 where torch considers it safe; the log-softmax is always float32.
 
+    Returns:
+        Log-probs in nats, `values[item, answer, token]`, and the mask of those that are not padding.
+
     Raises:
         InputError: `encoding` refuses a prefix or an answer; without gradients, a log-prob is NaN. With gradients the
             training loop checks for NaN, as it knows the step.
         ValueError: no items, or items with different numbers of answers.
+
+    Examples:
+        >>> prefix = sl.Prefix((image,), "Is there a cup in the image?")
+        >>> logps = sl.answer_logps(vlm, [sl.ScoreRequest(prefix, ("Yes.", "No."))])
+        >>> yes, no = logps.sums()[0]
     """
     counts = {len(item.answers) for item in items}
     if len(counts) != 1 or 0 in counts:

@@ -3,23 +3,27 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from peft import PeftModel
 
 from sightline.models.families import FAMILIES, ModelFamily
+from sightline.models.spec import ModelSpec
 from sightline.models.tensor_cache import ByteLRU, TensorCache
 
 LLAVA = FAMILIES["llava"]
+#: How a model was opened that was not opened by `opening.open_model`.
+UNNAMED = ModelSpec(name="unnamed")
 
 
 @dataclass(frozen=True)
 class VLM:
-    """A model with its processor. `path` is the hub id or directory it was loaded from, `dtype` that of its weights.
+    """A model with its processor, as `load` opens it. `path` is where it was loaded from, `dtype` that of its weights.
 
-    `cache` keeps image features; without one they are recomputed in every pass. `prefixes` keeps recently encoded
-    prefixes in memory.
+    `cache` keeps image features; without one they are recomputed in every pass. `spec` is how the model was opened.
+    `prefixes` keeps recently encoded prefixes in memory.
     """
 
     model: Any  # PreTrainedModel or PeftModel: callers treat them alike, the type checker does not
@@ -30,6 +34,8 @@ class VLM:
     family: ModelFamily = LLAVA
     supports_packing: bool = True  # False: the model type is not verified for packing; one row at a time
     cache: TensorCache | None = None
+    spec: ModelSpec = UNNAMED
+    max_pixels: int | None = None  # larger pictures are scaled down before the processor sees them
     prefixes: ByteLRU[Any] = field(default_factory=ByteLRU, compare=False, repr=False)
 
     @property
@@ -58,6 +64,12 @@ class VLM:
         configured = self.base.generation_config.eos_token_id
         ids = configured if isinstance(configured, list) else [configured]
         return frozenset(int(i) for i in (*ids, self.tokenizer.eos_token_id) if i is not None)
+
+    @cached_property
+    def opened(self) -> tuple[tuple[str, Any], ...]:
+        """What was opened and how: the settings of `spec` that are not defaults, device and dtype left out."""
+        plain = self.spec.model_dump(mode="json", exclude={"device", "dtype"})
+        return tuple(plain.items())
 
     @property
     def max_tokens(self) -> int:

@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,13 +30,27 @@ class Computed(Row):
     """The hardware and number format of forward passes.
 
     `device` is the type ("cpu", "cuda") and `device_name` the name of the processor or GPU. `dtype` is that of the
-    weights; with `autocast`, matrix products run in bfloat16.
+    weights; with `autocast`, matrix products run in bfloat16. `opened` says what was opened and how: the model's name,
+    the keys of `models.spec.ModelSpec` that are set, and the way in which its rows are computed.
     """
 
     device: str
     device_name: str
     dtype: str
     autocast: bool
+    opened: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ConfiguredInput:
+    """An input with the settings by which it is read, where these change results: they count in its hash."""
+
+    path: Path
+    settings: Mapping[str, Any]
+
+
+#: A file, the directory of an earlier stage or of a model, perhaps with settings.
+StageInput = Path | ConfiguredInput
 
 
 class Listener(Protocol):
@@ -112,7 +127,9 @@ class Stage:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, directory: Path, stage: str, config: BaseModel, inputs: Mapping[str, Path], seed: int = 0) -> "Stage":
+    def open(
+        cls, directory: Path, stage: str, config: BaseModel, inputs: Mapping[str, StageInput], seed: int = 0
+    ) -> "Stage":
         """Start a stage in a new or empty directory, resume an interrupted one, or return a completed one (`done`).
 
         An incomplete manifest is written at once; it identifies the run for resuming. `inputs` maps names to files,
@@ -221,7 +238,7 @@ def read_manifest(directory: Path) -> Manifest:
         raise InputError(f"{path} is not a manifest of this version; delete the directory or choose another") from error
 
 
-def content_hash(path: Path, name: str = "input") -> str:
+def content_hash(source: StageInput, name: str = "input") -> str:
     """The hash of an input: a file's bytes; a stage directory's key and data; any other directory's files.
 
     The times, versions and paths in a stage directory's manifest do not count.
@@ -229,6 +246,9 @@ def content_hash(path: Path, name: str = "input") -> str:
     Raises:
         InputError: the input is missing, or the output of an unfinished stage.
     """
+    if isinstance(source, ConfiguredInput):
+        return hash_json([content_hash(source.path, name), dict(source.settings)])
+    path = source
     if path.is_file():
         return hash_file(path)
     if not path.is_dir():

@@ -28,23 +28,26 @@ _MARGIN_TEXTS = {"same": "within", "not worse": "not worse by"}
 
 
 class ClaimSpec(Config):
-    """A claim: `arm` against `against` (an arm, or `base`) in a metric is expected to be higher, lower, the same or
-    not worse.
-
-    `margin` defines `same` (equivalence: the difference lies within plus and minus the margin) and `not worse`
-    (non-inferiority: worse by less than the margin), in the metric's unit (0.02 of a share is 2 points). `there` quotes
-    the source; `published` is its difference between the same two arms, if its metric has our unit.
+    """A claim about the difference of two arms in a metric; with `same` it is an equivalence, with `not worse` a
+    non-inferiority test.
     """
 
-    says: str
-    there: str
-    arm: str
-    against: str
-    benchmark: str
-    metric: str
-    expect: Expect
-    margin: float | None = Field(default=None, gt=0)
-    published: float | None = None
+    says: str = Field(description="the claim in one sentence")
+    there: str = Field(description="where it is published: paper and table or section")
+    arm: str = Field(description="the arm in question")
+    against: str = Field(description="the arm it is compared with, or base (the untrained model)")
+    benchmark: str = Field(description="the benchmark")
+    metric: str = Field(description="the benchmark's metric")
+    expect: Expect = Field(description="expected outcome: the arm's metric is higher, lower, equivalent, or not worse")
+    margin: float | None = Field(
+        default=None,
+        gt=0,
+        description="with same: the largest difference that counts as equivalent; with not worse: the largest loss "
+        "accepted; in the metric's unit (0.02 of a share is 2 points)",
+    )
+    published: float | None = Field(
+        default=None, description="the published difference between these two arms, if its metric has the same unit"
+    )
 
     @model_validator(mode="after")
     def _margin_and_published_fit(self) -> "ClaimSpec":
@@ -163,14 +166,14 @@ def judge_claim(claim: ClaimSpec, runs: Mapping[str, Sequence[Mapping[str, Bench
         **fields,
         unit=metric.unit,
         difference=compared.difference,
-        p=_p_of(compared, claim, metric.higher_is_better),
+        p=_claim_p_value(compared, claim, metric.higher_is_better),
         p_published=None if claim.published is None else compared.p_at(claim.published),
         word=word,
         word_alone=word,
     )
 
 
-def _p_of(compared: Comparison, claim: ClaimSpec, higher_is_better: bool | None) -> float | None:
+def _claim_p_value(compared: Comparison, claim: ClaimSpec, higher_is_better: bool | None) -> float | None:
     """The p of the claim's test: below 5 % where the interval decides.
 
     For `same` there are two one-sided tests, one against each margin, and the larger p counts (TOST).

@@ -4,7 +4,7 @@ Every number that affects results is in this file or in the config files that it
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +12,11 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from sightline.config import Config, Seed
-from sightline.data.hub import HUB_NAME, PACKAGE
-from sightline.recipes.matching.steps import STEPS
+from sightline.data.hub import HUB_NAME
+from sightline.data.terminal import visible
+from sightline.models.spec import ModelOptions
 from sightline.study.claims import ClaimSpec
-from sightline.study.names import check_names, refuse_cycle
+from sightline.study.datasets import PackageSpec, PairsSpec, SamplesSpec, StudySettings, merged
 
 #: The model that ships with Sightline.
 LAB = "lab"
@@ -24,156 +25,36 @@ LAB = "lab"
 BASE = "base"
 
 
-class StudySettings(Config):
-    """A config file and the keys that override it, in the structure of that config."""
-
-    config: Path | None = None
-    set: dict[str, Any] = Field(default_factory=dict)
-
-    def with_keys(self, more: Mapping[str, Any]) -> "StudySettings":
-        """A copy with further keys, which take precedence."""
-        return self.model_copy(update={"set": merged(self.set, more)})
-
-
-class CurateSpec(StudySettings):
-    """`sightline curate` on the samples named `of`, once per seed, since its reward models may differ by seed."""
-
-    of: str
-
-
-class PackageSpec(Config):
-    """Files from a Python package (`sightline fetch package`), given as NAME==VERSION.
-
-    `inside` is a folder in the package, `file` a file in that folder.
-    """
-
-    name: str = Field(pattern=PACKAGE)
-    source: bool = False
-    inside: str | None = None
-    file: str | None = None
-
-
-class MatchSpec(StudySettings):
-    """A step of `sightline match`, applied to the samples named `of`, or to files at `path` or in a `package`.
-
-    `per_seed` repeats the step for each seed.
-    """
-
-    step: str
-    of: str | None = None
-    path: Path | None = None
-    package: PackageSpec | None = None
-    per_seed: bool = False
-
-    @model_validator(mode="after")
-    def _one_place(self) -> "MatchSpec":
-        if [self.of, self.path, self.package].count(None) != 2:
-            raise ValueError("give exactly one of `of`, `path` and `package`")
-        _known(self.step, STEPS, "step")
-        return self
-
-
-class SamplesSpec(Config):
-    """Images and prompts: `count` scenes of one of the lab's splits, a samples directory at `path`, the samples that
-    `curate` keeps, or the output of a `match` step.
-    """
-
-    split: str | None = None
-    count: int | None = Field(default=None, ge=1)
-    scenes: dict[str, Any] = Field(default_factory=dict, description="keys of the lab's scenes config to override")
-    path: Path | None = None
-    curate: CurateSpec | None = None
-    match: MatchSpec | None = None
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> "SamplesSpec":
-        drawn = self.split is not None and self.count is not None
-        ways = [drawn, self.path is not None, self.curate is not None, self.match is not None]
-        if ways.count(True) != 1 or (self.scenes and not drawn):
-            raise ValueError("give exactly one of `split` with `count`, `path`, `curate` and `match`")
-        return self
-
-
-class FilesSpec(Config):
-    """Files in a published layout (`sightline import`): at `path`, or fetched from the hub dataset `hub`.
-
-    `inside` selects a file or folder of them; images are below `images`, or next to the files. `rows` is an approximate
-    number of rows, used only by the estimate.
-    """
-
-    layout: str
-    path: Path | None = None
-    hub: str | None = Field(default=None, pattern=HUB_NAME)
-    revision: str | None = None
-    inside: str | None = None
-    images: Path | None = None
-    skip_bad: bool = False
-    rows: int | None = Field(default=None, ge=1)
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> "FilesSpec":
-        if (self.path is None) == (self.hub is None) or (self.revision is not None and self.hub is None):
-            raise ValueError("give either `path`, or `hub` with an optional `revision`")
-        return self
-
-
-class TakeSpec(Config):
-    """`count` pairs of the set named `of`: the first ones, or a random draw by `random_seed`."""
-
-    of: str
-    count: int = Field(ge=1)
-    random_seed: Seed | None = None
-
-
-class PairsSpec(StudySettings):
-    """A set of pairs from exactly one of five sources; `per_seed` rebuilds random ones for each seed.
-
-    `builder` with `samples`, which may name other pairs of the study: their chosen answers are then the references.
-    `path`, a directory of pairs. `files` in a published layout (`set` has keys of `sightline import`). `take`, a subset
-    of another set. `average`, two sets on the same prompts, for averaged DPO.
-    """
-
-    builder: str | None = None
-    samples: str | None = None
-    path: Path | None = None
-    files: FilesSpec | None = None
-    take: TakeSpec | None = None
-    average: tuple[str, str] | None = None
-    per_seed: bool = True
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> "PairsSpec":
-        ways = (self.builder, self.path, self.files, self.take, self.average)
-        if sum(way is not None for way in ways) != 1 or (self.builder is None) != (self.samples is None):
-            raise ValueError("give exactly one of `builder` with `samples`, `path`, `files`, `take` and `average`")
-        return self
-
-    @property
-    def below(self) -> tuple[str, ...]:
-        """The sets that this one is built from."""
-        one = self.take.of if self.take is not None else self.samples
-        return self.average or (() if one is None else (one,))
-
-
 class EqualSpec(Config):
-    """Sizes that are made equal for all arms: the first `pairs` rows of each arm's set of pairs or samples."""
+    """Sizes that are made equal for all arms."""
 
-    pairs: int | None = Field(default=None, ge=1)
+    pairs: int | None = Field(
+        default=None,
+        ge=1,
+        description="number of rows, from the first, of every arm's set of pairs or samples; null: sizes stay as they "
+        "are",
+    )
 
 
 class ArmSpec(Config):
     """One training setup: its pairs, its prompts for online answers, and its keys of the training config.
 
-    `config` is a file that replaces the study's `train` section, for arms of another kind, such as RL. In values,
-    `${pairs.NAME}`, `${samples.NAME}`, `${train.ARM}` and `${adapter.ARM}` are replaced by that directory, for the same
-    seed. An arm with `measured: false`, such as a reward model for other arms, is not evaluated.
+    In values, `${pairs.NAME}`, `${samples.NAME}`, `${train.ARM}` and `${adapter.ARM}` are replaced by that directory,
+    for the same seed.
     """
 
-    pairs: str | None = None
-    samples: str | None = None
-    config: Path | None = None
-    set: dict[str, Any] = Field(default_factory=dict)
-    measured: bool = True
+    pairs: str | None = Field(default=None, description="the set of pairs to train on")
+    samples: str | None = Field(
+        default=None, description="the samples whose prompts are answered during training, or that RL trains on"
+    )
+    config: Path | None = Field(
+        default=None,
+        description="a file that replaces the study's `train` section, for arms of another kind, such as RL",
+    )
+    set: dict[str, Any] = Field(default_factory=dict, description="keys of the training config that differ in this arm")
+    measured: bool = Field(
+        default=True, description="evaluate this arm; false for an arm that others use, such as a reward model"
+    )
 
     def over(self, below: "ArmSpec") -> "ArmSpec":
         """This arm's settings, with those of `below` as defaults."""
@@ -186,53 +67,68 @@ class ArmSpec(Config):
         )
 
 
-class ModelSpec(Config):
-    """A base model for the arms: `path` is `lab` or a directory, `hub` a hub name to fetch, `package` a Python package
-    that contains it.
+class StudyModel(Config):
+    """A base model for the arms, from exactly one of `path`, `hub` and `package`."""
 
-    `set` overrides keys of the training config for this model, such as LoRA's targets; `pairs` overrides keys of
-    builders, by the name of the set of pairs.
-    """
-
-    path: str | None = None
-    hub: str | None = Field(default=None, pattern=HUB_NAME)
-    revision: str | None = None
-    package: PackageSpec | None = None
-    set: dict[str, Any] = Field(default_factory=dict)
-    pairs: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    path: str | None = Field(default=None, description="`lab`, or a model directory")
+    hub: str | None = Field(default=None, pattern=HUB_NAME, description="hub model to fetch, OWNER/NAME")
+    revision: str | None = Field(
+        default=None, description="branch, tag or commit of the hub model; null: the current main branch"
+    )
+    package: PackageSpec | None = Field(default=None, description="Python package that contains the model")
+    set: dict[str, Any] = Field(
+        default_factory=dict,
+        description="keys of the training config to override for this model, such as LoRA's targets",
+    )
+    pairs: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="set of pairs -> keys of its builder to override for this model"
+    )
+    open: ModelOptions = Field(
+        default=ModelOptions(), description="how every job opens the model: keys of ModelSpec, such as quantize"
+    )
 
     @model_validator(mode="after")
-    def _one_origin(self) -> "ModelSpec":
+    def _one_origin(self) -> "StudyModel":
         ways = [self.path, self.hub, self.package]
         if ways.count(None) != 2 or (self.revision is not None and self.hub is None):
             raise ValueError("give exactly one of `path`, `hub` with an optional `revision`, and `package`")
         return self
 
     @classmethod
-    def named(cls, model: str) -> "ModelSpec":
+    def named(cls, model: str) -> "StudyModel":
         """The model of the short form `model: NAME`: a hub name if no such folder exists, as in `sightline eval`."""
         is_hub_name = re.fullmatch(HUB_NAME, model) is not None and not Path(model).parent.exists()
         return cls(hub=model) if is_hub_name else cls(path=model)
 
 
 class EvaluateSpec(Config):
-    """Benchmarks for the base model and every arm; `validation` uses the scenes that are meant for model selection.
+    """Benchmarks for the base model and every arm, with the settings of `sightline eval`."""
 
-    `judge` (as for `sightline eval --judge`) grades open answers; `data` and `images` are the folders of the official
-    files and images. `samples` names samples of the study that a benchmark uses in place of `data`.
-    """
-
-    benchmarks: tuple[str, ...] = Field(min_length=1)
-    limit: int | None = Field(default=None, ge=1)
-    validation: bool = False
-    autocast: bool = False
-    batch_size: int = Field(default=64, ge=1)
-    data: Path | None = None
-    images: Path | None = None
-    samples: str | None = None
-    dtype: str | None = None
-    max_new_tokens: int | None = Field(default=None, ge=1)
-    judge: dict[str, Any] | None = None
+    benchmarks: tuple[str, ...] = Field(
+        min_length=1, description="the benchmarks for the base model and every measured arm"
+    )
+    limit: int | None = Field(
+        default=None, ge=1, description="use the first so many images of each benchmark; null: all"
+    )
+    validation: bool = Field(default=False, description="use the scenes for model selection instead of the test scenes")
+    autocast: bool = Field(
+        default=False, description="run the forward pass in bfloat16; faster on a GPU, with slightly different numbers"
+    )
+    batch_size: int = Field(
+        default=64, ge=1, description="answers generated together; does not affect results beyond rounding"
+    )
+    data: Path | None = Field(default=None, description="folder of the benchmarks' official files")
+    images: Path | None = Field(default=None, description="folder of the benchmarks' images")
+    samples: str | None = Field(
+        default=None, description="samples of the study that a benchmark uses in place of `data`"
+    )
+    dtype: str | None = Field(default=None, description="precision of the weights; null: float32")
+    max_new_tokens: int | None = Field(
+        default=None, ge=1, description="token limit of an answer; null: each benchmark's own limit"
+    )
+    judge: dict[str, Any] | None = Field(
+        default=None, description="the judge of open answers, as for `sightline eval --judge`; null: they stay unscored"
+    )
 
     def settings(self) -> dict[str, Any]:
         """The settings that affect results, without file locations and speed."""
@@ -243,48 +139,67 @@ class EvaluateSpec(Config):
 
 
 class RatesSpec(Config):
-    """Approximate seconds per unit on a `device`, stated by the user, for an estimate on another machine.
+    """Approximate seconds per unit on a device, stated by the user, for an estimate on another machine."""
 
-    `row` is by builder (or `samples`, `layout`, `take`), `example` by training source (`offline`, `online`, `bdhs`,
-    `mixed`, `rl`), `answer` by benchmark; `other` is the default.
-    """
-
-    device: str
-    row: dict[str, float] = Field(default_factory=dict)
-    example: dict[str, float] = Field(default_factory=dict)
-    answer: dict[str, float] = Field(default_factory=dict)
-    prefix_tokens: int | None = Field(default=None, ge=1)
-    answer_tokens: int | None = Field(default=None, ge=1)
+    device: str = Field(description="the device that the rates hold for, as shown in the estimate")
+    row: dict[str, float] = Field(
+        default_factory=dict, description="seconds per row by builder (or samples, layout, take); `other` for the rest"
+    )
+    example: dict[str, float] = Field(
+        default_factory=dict,
+        description="seconds per training example by source (offline, online, bdhs, mixed, rl); `other` for the rest",
+    )
+    answer: dict[str, float] = Field(
+        default_factory=dict, description="seconds per answer by benchmark; `other` for the rest"
+    )
+    prefix_tokens: int | None = Field(
+        default=None, ge=1, description="mean tokens of prompt and images, for the estimate of training tokens"
+    )
+    answer_tokens: int | None = Field(
+        default=None, ge=1, description="mean tokens of an answer, for the estimate of training tokens"
+    )
 
 
 class StudyConfig(Config):
-    """A study. `axes` adds an arm for every combination of levels, named `level+level`; `arms` adds single arms.
+    """A study: models, seeds, samples, sets of pairs, arms, benchmarks and claims."""
 
-    `models` repeats every arm for each model, named `model/arm`; `model` is the short form for one. `baseline` is the
-    arm that the others of the same model are compared with (default: the untrained model).
-    """
-
-    about: str = ""
-    model: str = LAB
-    models: dict[str, ModelSpec] = Field(default_factory=dict)
-    seeds: tuple[Seed, ...] = Field(min_length=1)
-    samples: dict[str, SamplesSpec] = Field(default_factory=dict)
-    pairs: dict[str, PairsSpec]
-    train: StudySettings
-    axes: dict[str, dict[str, ArmSpec]] = Field(default_factory=dict)
-    arms: dict[str, ArmSpec] = Field(default_factory=dict)
-    baseline: str | None = None
-    equal: EqualSpec = EqualSpec()
-    unequal: Literal["refused", "allowed"] = "refused"
-    rates: RatesSpec | None = None
-    evaluate: EvaluateSpec
-    claims: tuple[ClaimSpec, ...] = ()
+    about: str = Field(default="", description="the question of the study, shown in the report")
+    model: str = Field(
+        default=LAB, description="short form of `models` for a single model: `lab`, a directory or a hub name"
+    )
+    models: dict[str, StudyModel] = Field(
+        default_factory=dict, description="name -> model; every arm is repeated for each, named `model/arm`"
+    )
+    seeds: tuple[Seed, ...] = Field(min_length=1, description="seeds; every arm is trained once per seed")
+    samples: dict[str, SamplesSpec] = Field(default_factory=dict, description="name -> images and prompts")
+    pairs: dict[str, PairsSpec] = Field(description="name -> set of pairs")
+    train: StudySettings = Field(description="the training config that arms start from")
+    axes: dict[str, dict[str, ArmSpec]] = Field(
+        default_factory=dict,
+        description="axis -> level -> settings; adds an arm for every combination of levels, named `level+level`",
+    )
+    arms: dict[str, ArmSpec] = Field(default_factory=dict, description="name -> a single arm")
+    baseline: str | None = Field(
+        default=None,
+        description="the arm that the others of the same model are compared with; null: the untrained model",
+    )
+    equal: EqualSpec = Field(default=EqualSpec(), description="sizes that are made equal for all arms")
+    unequal: Literal["refused", "allowed"] = Field(
+        default="refused", description="whether arms may differ in the number of training steps and pairs"
+    )
+    rates: RatesSpec | None = Field(
+        default=None, description="speed of another machine for the estimate; null: measured or unknown"
+    )
+    evaluate: EvaluateSpec = Field(description="benchmarks of the base model and every arm")
+    claims: tuple[ClaimSpec, ...] = Field(
+        default=(), description="published results to test with the study's evaluations"
+    )
 
     @model_validator(mode="after")
     def _names_are_plain(self) -> "StudyConfig":
         kinds = ("models", "samples", "pairs", "axes", "arms")
         named = [(kind, name) for kind in kinds for name in getattr(self, kind)]
-        check_names([*named, *((f"axes.{axis}", level) for axis, levels in self.axes.items() for level in levels)])
+        _check_names([*named, *((f"axes.{axis}", level) for axis, levels in self.axes.items() for level in levels)])
         return self
 
     @model_validator(mode="after")
@@ -302,23 +217,25 @@ class StudyConfig(Config):
         for name, spec in self.pairs.items():
             known = {**self.samples, **self.pairs} if spec.builder is not None else self.pairs
             for below in spec.below:
-                _known(below, known, f"pairs.{name}{'.samples' if spec.builder is not None else ''}")
+                _require_known(below, known, f"pairs.{name}{'.samples' if spec.builder is not None else ''}")
         below_pairs = {name: spec.below for name, spec in self.pairs.items()}
-        refuse_cycle(below_pairs, "pairs {} are built from each other; give one of them samples")
+        _refuse_cycle(below_pairs, "pairs {} are built from each other; give one of them samples")
         plain = {name: spec for name, spec in self.samples.items() if spec.curate is None}
         for name, samples in self.samples.items():
-            _known(samples.match.of if samples.match is not None else None, self.samples, f"samples.{name}.match.of")
+            _require_known(
+                samples.match.of if samples.match is not None else None, self.samples, f"samples.{name}.match.of"
+            )
         matched = {name: samples.match for name, samples in self.samples.items()}
         below_samples = {name: () if match is None else (match.of,) for name, match in matched.items()}
-        refuse_cycle(below_samples, "samples {} are made of each other; give one of them files")
-        _known(self.evaluate.samples, self.samples, "evaluate.samples")
+        _refuse_cycle(below_samples, "samples {} are made of each other; give one of them files")
+        _require_known(self.evaluate.samples, self.samples, "evaluate.samples")
         for name, kept in self.samples.items():
-            _known(kept.curate.of if kept.curate is not None else None, plain, f"samples.{name}.curate.of")
+            _require_known(kept.curate.of if kept.curate is not None else None, plain, f"samples.{name}.curate.of")
         for name, arm in arms.items():
             if arm.pairs is None and arm.samples is None:
                 raise ValueError(f"arm {name!r} has neither pairs nor samples")
-            _known(arm.pairs, self.pairs, f"pairs of arm {name!r}")
-            _known(arm.samples, {**self.samples, **self.pairs}, f"samples of arm {name!r}")
+            _require_known(arm.pairs, self.pairs, f"pairs of arm {name!r}")
+            _require_known(arm.samples, {**self.samples, **self.pairs}, f"samples of arm {name!r}")
         return self
 
     @model_validator(mode="after")
@@ -331,20 +248,22 @@ class StudyConfig(Config):
                     f"models.{name}: a name has letters and no slash, as in `models: {{small: {{path: DIR}}}}`"
                 )
             for key in model.pairs:
-                _known(key, self.pairs, f"models.{name}.pairs")
+                _require_known(key, self.pairs, f"models.{name}.pairs")
         return self
 
     @model_validator(mode="after")
     def _claims_are_about_arms(self) -> "StudyConfig":
         for claim in self.claims:
             for arm_name in (claim.arm, claim.against):
-                _known(arm_name, {**self.all_arms(), BASE: None}, f"the claim {claim.says!r}")
-            _known(claim.benchmark, dict.fromkeys(self.evaluate.benchmarks), f"the benchmark of claim {claim.says!r}")
+                _require_known(arm_name, {**self.all_arms(), BASE: None}, f"the claim {claim.says!r}")
+            _require_known(
+                claim.benchmark, dict.fromkeys(self.evaluate.benchmarks), f"the benchmark of claim {claim.says!r}"
+            )
         return self
 
-    def all_models(self) -> dict[str, ModelSpec]:
+    def all_models(self) -> dict[str, StudyModel]:
         """Every model by name; the model of the short form has the empty name."""
-        return self.models or {"": ModelSpec.named(self.model)}
+        return self.models or {"": StudyModel.named(self.model)}
 
     def all_arms(self) -> dict[str, ArmSpec]:
         """Every arm by name, combinations of axes first."""
@@ -362,16 +281,42 @@ def full_name(model: str, arm: str) -> str:
     return f"{model}/{arm}" if model else arm
 
 
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Two nested mappings merged; `above` wins. A section with a `name`, such as a loss, is replaced as a whole."""
-    result = dict(below)
-    for key, value in above.items():
-        old = result.get(key)
-        inner = isinstance(old, Mapping) and isinstance(value, Mapping) and "name" not in value
-        result[key] = merged(old, value) if inner and isinstance(old, Mapping) else value
-    return result
+def _check_names(names: Iterable[tuple[str, str]]) -> None:
+    """Check (kind, name) pairs: names appear in folders, scripts and reports, so each is one line of visible text.
+
+    Raises:
+        ValueError: a name is empty, starts or ends with a blank, or has an invisible character.
+    """
+    for what, name in names:
+        if visible(name, kept="") != name:
+            raise ValueError(f"{what} '{visible(name, kept='')}': a name has no newline, tab or other hidden character")
+        if not name or name != name.strip():
+            raise ValueError(f"{what} {name!r}: a name is not empty and has no blank at its ends")
 
 
-def _known(name: str | None, known: Mapping[str, object], what: str) -> None:
+def _refuse_cycle(below: Mapping[str, Iterable[str | None]], problem: str) -> None:
+    """Refuse cycles among names that are built from others; `problem` has `{}` for the names of the cycle.
+
+    Raises:
+        ValueError: there is a cycle.
+    """
+
+    def follow(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            raise ValueError(f"the {problem.format(' and '.join(above))}")
+        for lower in below.get(name, ()):
+            if lower is not None:
+                follow(lower, (*above, name))
+
+    for name in below:
+        follow(name, ())
+
+
+def _require_known(name: str | None, known: Mapping[str, object], what: str) -> None:
+    """Check that a name, if given, is one of `known`; `what` is the key in the message.
+
+    Raises:
+        ValueError: it is not.
+    """
     if name is not None and name not in known:
         raise ValueError(f"{what}: there is no {name!r}; known: {', '.join(known) or 'none'}")

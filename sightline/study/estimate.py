@@ -89,7 +89,7 @@ def inequalities(plan: StudyPlan) -> Iterator[str]:
     """One sentence for each size in which the measured arms of a model would differ, as far as the config shows."""
     for model in plan.bases:
         runs = [run for run in plan.runs if run.model == model and run.eval is not None]
-        first = {run.arm: plan.pieces[run.train] for run in reversed(runs)}  # of the first seed
+        first = {run.arm: plan.jobs[run.train] for run in reversed(runs)}  # of the first seed
         rows = {arm: trained_rows(plan, piece) for arm, piece in reversed(first.items())}
         seen = {arm: count_examples(plan, piece) for arm, piece in reversed(first.items())}
         for what, counts in (("pairs or prompts", rows), ("pairs or prompts taken in all steps", seen)):
@@ -131,7 +131,7 @@ class Forecast:
     arms: int
     models: int
     seeds: int
-    pieces: Mapping[str, int]
+    jobs: Mapping[str, int]
     done: Mapping[str, int]
     loads: Mapping[str, int]
     unmeasured: Mapping[str, int]
@@ -143,9 +143,9 @@ class Forecast:
     def lines(self) -> Iterator[str]:
         """The estimate as lines of text."""
         models = f"{self.models} models, " if self.models > 1 else ""
-        count = sum(self.pieces.values())
+        count = sum(self.jobs.values())
         yield f"{models}{self.arms} arms, {self.seeds} seeds: {count} jobs, each done once"
-        for kind, count in self.pieces.items():
+        for kind, count in self.jobs.items():
             left = count - self.done[kind]
             yield f"  {kind}: {count}, of which {left} to do{self._load(kind) + self._time(kind) if left else ''}"
         yield from (f"  {detail}" for detail in self.details)
@@ -178,22 +178,22 @@ class Forecast:
 def estimate(plan: StudyPlan, out: Path) -> Forecast:
     """Check what is done in `out`; estimate the rest from similar jobs, or else from the study's rates."""
     by_kind: dict[str, list[Job]] = defaultdict(list)
-    for piece in plan.pieces.values():
+    for piece in plan.jobs.values():
         by_kind[piece.kind].append(piece)
     left = {
-        kind: [piece for piece in pieces if finished_manifest(job_folder(piece, out)) is None]
-        for kind, pieces in by_kind.items()
+        kind: [piece for piece in jobs if finished_manifest(job_folder(piece, out)) is None]
+        for kind, jobs in by_kind.items()
     }
     rates = _measured(plan, out)
-    loads = {kind: [workload(plan, piece) for piece in pieces] for kind, pieces in left.items()}
-    priced = {kind: [_seconds(plan, piece, rates) for piece in pieces] for kind, pieces in left.items()}
+    loads = {kind: [workload(plan, piece) for piece in jobs] for kind, jobs in left.items()}
+    priced = {kind: [_seconds(plan, piece, rates) for piece in jobs] for kind, jobs in left.items()}
     stated = plan.config.rates
     return Forecast(
         arms=len(plan.config.all_arms()),
         models=len(plan.bases),
         seeds=len(plan.config.seeds),
-        pieces={kind: len(pieces) for kind, pieces in by_kind.items()},
-        done={kind: len(pieces) - len(left[kind]) for kind, pieces in by_kind.items()},
+        jobs={kind: len(jobs) for kind, jobs in by_kind.items()},
+        done={kind: len(jobs) - len(left[kind]) for kind, jobs in by_kind.items()},
         loads={kind: _known_sum(each) for kind, each in loads.items()},
         unmeasured={kind: each.count(None) for kind, each in loads.items()},
         seconds={kind: _known_sum(each) for kind, each in priced.items()},
@@ -265,7 +265,7 @@ def _measured(plan: StudyPlan, out: Path) -> dict[tuple[str, ...], float]:
     loads: dict[tuple[str, ...], float] = defaultdict(float)
     seen: set[str] = set()
     for each in plans:
-        for key, piece in each.pieces.items():
+        for key, piece in each.jobs.items():
             entry: LedgerEntry | None = entries.get(key)
             load = workload(each, piece)
             if key in seen or entry is None or entry.state != "done" or not entry.seconds or not load:

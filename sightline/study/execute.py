@@ -18,6 +18,7 @@ from sightline.builders.registry import get_entry
 from sightline.config import load_config
 from sightline.config.problems import shorten
 from sightline.errors import InputError
+from sightline.models.spec import ModelSpec
 from sightline.oracles import oracle_part
 from sightline.records.manifest import Manifest, read_manifest
 from sightline.study.plan import Job, StudyPlan
@@ -62,6 +63,16 @@ class JobContext:
 
         settings: dict[str, Any] = walk(self.piece.settings)
         return settings
+
+    @property
+    def spec(self) -> ModelSpec:
+        """How the job opens its model."""
+        return ModelSpec(name=str(self.model), **self.piece.settings.get("open", {}))
+
+    def model_words(self) -> list[str]:
+        """The words of a command line that open the model as `spec` does."""
+        options = self.piece.settings.get("open", {})
+        return ["--model", str(self.model), *_sets({f"model.{key}": value for key, value in options.items()})]
 
     @property
     def adapter(self) -> Path | None:
@@ -135,7 +146,7 @@ def _built(job: JobContext) -> None:
     builder = get_builder(job.piece.settings["builder"])
     with _file(job.settings()["config"]) as path:
         config = load_config(builder.config, path)
-    model = job.model if builder.needs_model else None
+    model = job.spec if builder.needs_model else None
     build_dataset(BuildPlan(builder, config, job.piece.seed), model, job.inputs["samples"], job.out)
 
 
@@ -146,16 +157,16 @@ def _train(job: JobContext) -> None:
     with _file(job.settings()["config"]) as path:
         config = load_config(TrainConfig, path)
     pairs, samples = job.inputs.get("pairs"), job.inputs.get("samples")
-    train(job.model, pairs, job.out, config, job.piece.seed, samples)
+    train(job.spec, pairs, job.out, config, job.piece.seed, samples)
 
 
 def _eval(job: JobContext) -> None:
     from sightline.evals.run import EvalConfig, EvalRuntime, Files, evaluate
 
-    config = EvalConfig(**job.settings())
+    config = EvalConfig(**{key: value for key, value in job.settings().items() if key != "open"})
     runtime = EvalRuntime(batch_size=job.places.batch_size)
     where = Files(data=job.data, images=job.places.images)
-    evaluate(job.model, job.out, config, adapter=job.adapter, files=where, runtime=runtime)
+    evaluate(job.spec, job.out, config, adapter=job.adapter, files=where, runtime=runtime)
 
 
 def _fetch(job: JobContext) -> None:
@@ -262,13 +273,13 @@ def _built_command(job: JobContext) -> list[str]:
     settings = job.settings()
     builder = settings["builder"]
     words = ["pairs", builder]
-    words += ["--model", str(job.model)] if get_entry(builder).needs_model else []
+    words += job.model_words() if get_entry(builder).needs_model else []
     words += ["--seed", str(job.piece.seed), "--samples", str(job.inputs["samples"])]
     return words + _sets(settings["config"])
 
 
 def _train_command(job: JobContext) -> list[str]:
-    words = ["train", "--model", str(job.model), "--seed", str(job.piece.seed)]
+    words = ["train", *job.model_words(), "--seed", str(job.piece.seed)]
     for role in ("pairs", "samples"):
         words += [f"--{role}", str(job.inputs[role])] if role in job.inputs else []
     return words + _sets(job.settings()["config"])
@@ -276,7 +287,8 @@ def _train_command(job: JobContext) -> list[str]:
 
 def _eval_command(job: JobContext) -> list[str]:
     settings, places = job.settings(), job.places
-    words = ["eval", "--model", str(job.model), "--bench", ",".join(settings.pop("benchmarks"))]
+    settings.pop("open", None)
+    words = ["eval", *job.model_words(), "--bench", ",".join(settings.pop("benchmarks"))]
     words += ["--adapter", str(job.adapter)] if job.adapter is not None else []
     words += ["--data", str(job.data), "--batch-size", str(places.batch_size)]
     words += ["--images", str(places.images)] if places.images is not None else []
@@ -341,7 +353,7 @@ JOB_KINDS = {
 
 def max_rows(plan: StudyPlan, place: str | None) -> int | None:
     """The maximum number of pairs or samples that a job writes; None if it is unknown, or `place` is not a job."""
-    piece = plan.pieces.get(place or "")
+    piece = plan.jobs.get(place or "")
     return None if piece is None else JOB_KINDS[job_sort(piece)].rows(plan, piece)
 
 

@@ -119,10 +119,10 @@ def write_scripts(plan: StudyPlan, name: str, out: Path, kind: LaunchKind) -> li
 def plan_stages(plan: StudyPlan) -> list[list[Job]]:
     """Jobs in stages: a stage depends only on earlier stages, and either all of its jobs need a GPU or none do."""
     depth: dict[str, int] = {}
-    for key, piece in plan.pieces.items():
+    for key, piece in plan.jobs.items():
         depth[key] = 1 + max((depth[before.key] for before in plan.before(piece)), default=0)
     groups: dict[tuple[int, bool], list[Job]] = {}
-    for key, piece in plan.pieces.items():
+    for key, piece in plan.jobs.items():
         groups.setdefault((depth[key], _needs_gpu(piece)), []).append(piece)
     return [groups[place] for place in sorted(groups)]
 

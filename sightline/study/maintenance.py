@@ -90,10 +90,10 @@ def remove(out: Path, starts: Sequence[str], *, unused: bool) -> list[LedgerEntr
         raise InputError("name the jobs to remove by their keys, or give --unused.")
     plans = read_plans(out)
     entries = ledger.entries()
-    needed = {key for plan in plans.values() for key in plan.pieces}
+    needed = {key for plan in plans.values() for key in plan.jobs}
     keys = set(entries) - needed if unused else {find_job(ledger, start).key for start in starts}
     for plan in plans.values():
-        for piece in plan.pieces.values():  # dependencies come first
+        for piece in plan.jobs.values():  # dependencies come first
             if keys & set(piece.inputs.values()):
                 keys.add(piece.key)
     gone = [entry for key, entry in entries.items() if key in keys]

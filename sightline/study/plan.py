@@ -1,7 +1,7 @@
 """The plan of a study: its jobs, each once; arms that share pairs share the job that builds them.
 
 A job is identified by its content key, a hash of its kind, settings, seed and inputs. Nothing runs here: `execute` runs
-a job, `runner` schedules them. The plan calls its jobs `pieces`, as older ledgers do.
+a job, `runner` schedules them. On disk, the ledger's table and the launch folder are `pieces`.
 """
 
 import re
@@ -17,19 +17,14 @@ from sightline.config.loading import read_yaml
 from sightline.errors import InputError
 from sightline.records import hash_json
 from sightline.records.manifest import content_hash
-from sightline.study.config import (
-    BASE,
-    LAB,
-    ArmSpec,
+from sightline.study.config import BASE, LAB, ArmSpec, StudyConfig, StudyModel, full_name
+from sightline.study.datasets import (
     FilesSpec,
     MatchSpec,
-    ModelSpec,
     PackageSpec,
     PairsSpec,
     SamplesSpec,
-    StudyConfig,
     StudySettings,
-    full_name,
     merged,
 )
 
@@ -80,13 +75,13 @@ class StudyPlan:
     """
 
     config: StudyConfig
-    pieces: dict[str, Job]
+    jobs: dict[str, Job]
     bases: Mapping[str, str]
     runs: tuple[Run, ...]
 
     def before(self, piece: Job) -> Iterator[Job]:
         """The jobs that a job depends on."""
-        return (self.pieces[key] for key in piece.inputs.values() if key in self.pieces)
+        return (self.jobs[key] for key in piece.inputs.values() if key in self.jobs)
 
 
 _PLANS: TypeAdapter[StudyPlan] = TypeAdapter(StudyPlan)
@@ -112,22 +107,22 @@ def plan_study(config: StudyConfig) -> StudyPlan:
     Raises:
         InputError: a config file or a directory does not exist, or arms depend on each other.
     """
-    pieces: dict[str, Job] = {}
-    planners = {name: _Planner(config, name, pieces) for name in config.all_models()}
+    jobs: dict[str, Job] = {}
+    planners = {name: _Planner(config, name, jobs) for name in config.all_models()}
     bases = {name: planner.base() for name, planner in planners.items()}
     runs = [run for seed in config.seeds for planner in planners.values() for run in planner.runs(seed)]
-    return StudyPlan(config, pieces, bases, tuple(runs))
+    return StudyPlan(config, jobs, bases, tuple(runs))
 
 
 class _Planner:
     """Adds the jobs of one model's arms to those of the other models; equal jobs are added once."""
 
-    def __init__(self, config: StudyConfig, name: str, pieces: dict[str, Job]) -> None:
+    def __init__(self, config: StudyConfig, name: str, jobs: dict[str, Job]) -> None:
         self._config = config
         self._name = name
-        self._spec: ModelSpec = config.all_models()[name]
+        self._spec: StudyModel = config.all_models()[name]
         self._arms = config.all_arms()
-        self._pieces = pieces
+        self._jobs = jobs
         self._open: list[str] = []
         self._model = self._place_of_model()
 
@@ -142,6 +137,12 @@ class _Planner:
             measured = self._evaluation(f"{called} {seed}", train) if arm.measured else None
             yield Run(called, seed, train, measured, self._name)
 
+    @property
+    def _opened(self) -> dict[str, Any]:
+        """How jobs open the model, as a setting; nothing if it has no options (older keys)."""
+        options = self._spec.open.model_dump(mode="json")
+        return {"open": options} if options else {}
+
     def _place_of_model(self) -> dict[str, str]:
         """The model as an input; empty for the lab's model, which ships with Sightline."""
         if self._spec.package is not None:
@@ -152,9 +153,9 @@ class _Planner:
         return {} if self._spec.path in (None, LAB) else {"model": str(self._spec.path)}
 
     def _add(self, kind: Kind, label: str, settings: Mapping[str, Any], seed: int, inputs: Mapping[str, str]) -> str:
-        contents = {role: key if key in self._pieces else content_hash(Path(key), role) for role, key in inputs.items()}
+        contents = {role: key if key in self._jobs else content_hash(Path(key), role) for role, key in inputs.items()}
         key = hash_json([kind, settings, seed, contents])
-        self._pieces.setdefault(key, Job(key, kind, label, dict(settings), seed, dict(inputs)))
+        self._jobs.setdefault(key, Job(key, kind, label, dict(settings), seed, dict(inputs)))
         return key
 
     def _samples(self, name: str, seed: int) -> str:
@@ -203,7 +204,8 @@ class _Planner:
         needs_model = get_entry(str(spec.builder)).needs_model
         inputs = {"samples": self._rows(str(spec.samples), own), **(self._model if needs_model else {})}
         config = merged(_settings(spec), self._spec.pairs.get(name, {}))
-        resolved, used = self._resolved({"builder": spec.builder, "config": config}, own)
+        opened = self._opened if needs_model else {}
+        resolved, used = self._resolved({"builder": spec.builder, "config": config, **opened}, own)
         label = full_name(self._name, name) if needs_model else name
         return self._add("pairs", f"{label} {own}", resolved, own, inputs | used)
 
@@ -217,7 +219,7 @@ class _Planner:
         if count is None:
             return place
         kind: Kind = "pairs" if name in self._config.pairs else "samples"
-        label = self._pieces[place].label if place in self._pieces else name
+        label = self._jobs[place].label if place in self._jobs else name
         return self._add(
             kind, f"{count} of {label}", {"take": {"count": count, "random_seed": None}}, 0, {"source": place}
         )
@@ -241,7 +243,7 @@ class _Planner:
         arm: ArmSpec = self._arms[name]
         training = StudySettings(config=arm.config) if arm.config is not None else self._config.train
         training = training.with_keys(self._spec.set).with_keys(arm.set)
-        settings, used = self._resolved({"config": _settings(training)}, seed)
+        settings, used = self._resolved({"config": _settings(training), **self._opened}, seed)
         inputs = dict(self._model)
         if arm.pairs is not None:
             inputs["pairs"] = self._equally_many(arm.pairs, seed)
@@ -253,13 +255,14 @@ class _Planner:
     def _evaluation(self, label: str, train: str | None) -> str:
         name = self._config.evaluate.samples
         data = {} if name is None else {"data": self._samples(name, 0)}
-        return self._add("eval", label, self._config.evaluate.settings(), 0, self._measured(train) | data)
+        settings = {**self._config.evaluate.settings(), **self._opened}
+        return self._add("eval", label, settings, 0, self._measured(train) | data)
 
     def _measured(self, train: str | None) -> dict[str, str]:
         """The inputs of an evaluation: the model with a training's adapter, or a fully fine-tuned model."""
         if train is None:
             return dict(self._model)
-        config = self._pieces[train].settings["config"]
+        config = self._jobs[train].settings["config"]
         is_whole = "lora" in config and config["lora"] is None
         return {WHOLE: train} if is_whole else {**self._model, "train": train}
 

@@ -52,7 +52,7 @@ class Evidence:
 
     def folder(self, key: str) -> Path:
         """The directory of a job of the plan."""
-        return job_folder(self.plan.pieces[key], self.out)
+        return job_folder(self.plan.jobs[key], self.out)
 
 
 def load_evidence(plan: StudyPlan, name: str, out: Path) -> Evidence:
@@ -66,7 +66,7 @@ def load_evidence(plan: StudyPlan, name: str, out: Path) -> Evidence:
         raise InputError(f"{out}: the untrained model is not evaluated yet; run `sightline study` to the end.")
 
     def read(key: str) -> Evaluation:
-        return read_evaluation(job_folder(plan.pieces[key], out), plan.config.evaluate.benchmarks)
+        return read_evaluation(job_folder(plan.jobs[key], out), plan.config.evaluate.benchmarks)
 
     missing = _missing(plan.runs, entries)
     arms: dict[str, tuple[Evaluation, ...]] = {}
@@ -211,7 +211,7 @@ def _is_quotable(finding: ArmFinding) -> bool:
 def _cost(evidence: Evidence, arm: str) -> Cost:
     entries, runs = evidence.entries, evidence.runs(arm)
     trained = [entries[run.train] for run in runs]
-    pairs = (evidence.plan.pieces[run.train].inputs.get("pairs", "") for run in runs)
+    pairs = (evidence.plan.jobs[run.train].inputs.get("pairs", "") for run in runs)
     built = [entries[key] for key in pairs if key in entries]
     measured = [entries[run.eval] for run in runs if run.eval is not None]
     return Cost(

@@ -30,7 +30,7 @@ def job_contexts(plan: StudyPlan, out: Path) -> dict[str, JobContext]:
     places = Places(data=evaluation.data or out / "data", images=evaluation.images, batch_size=evaluation.batch_size)
 
     def place(key: str) -> Path:
-        return job_folder(plan.pieces[key], out) if key in plan.pieces else Path(key)
+        return job_folder(plan.jobs[key], out) if key in plan.jobs else Path(key)
 
     def model_of(piece: Job) -> Path:
         if WHOLE in piece.inputs:
@@ -45,7 +45,7 @@ def job_contexts(plan: StudyPlan, out: Path) -> dict[str, JobContext]:
             model=model_of(piece),
             places=places,
         )
-        for key, piece in plan.pieces.items()
+        for key, piece in plan.jobs.items()
     }
 
 
@@ -72,7 +72,7 @@ def run_study(
         jobs = job_contexts(plan, out)
         finished = find_finished(jobs, ledger)
         for key, manifest in finished.items():
-            on_done(JobResult(plan.pieces[key], manifest, 0.0))
+            on_done(JobResult(plan.jobs[key], manifest, 0.0))
         failed: list[JobResult] = []
         for done in _ended(plan, jobs, out, ledger, set(finished), workers):
             found = done.manifest
@@ -94,7 +94,7 @@ def _ended(
     plan: StudyPlan, jobs: Mapping[str, JobContext], out: Path, ledger: Ledger, finished: set[str], workers: int
 ) -> Iterator[JobResult]:
     """Results as jobs end. Dependents of failed jobs are not started; stopped jobs are left to the next run."""
-    left = {key: piece for key, piece in plan.pieces.items() if key not in finished}
+    left = {key: piece for key, piece in plan.jobs.items() if key not in finished}
     running: set[str] = set()
     try:
         with Workers(workers) as pool:

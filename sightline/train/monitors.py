@@ -18,24 +18,51 @@ Means = Mapping[str, float]  # of one step: its record's numbers by name, or tho
 
 
 class TrainMonitorConfig(Config):
-    """Limits of the monitors, each compared with a mean over `window` steps; changes with the first window.
+    """Limits of the monitors, each compared with a mean over `window` steps; null disables a monitor."""
 
-    Null disables a monitor. `displacement` and `kl` are nats a token: at 0.1 a chosen answer of 50 tokens has become
-    150 times less likely; a policy 0.5 nats a token from its reference has few answers in common with it. `length` is
-    a share: answers whose lengths differ by a quarter can be distinguished by counting. `yes` is a difference of
-    shares: better models change benchmarks of yes/no questions by less. `entropy` is the remaining share of the first
-    entropy. `ties`: if most prompts give no pair at the first attempt, pairs are expensive and come from prompts whose
-    answers differ most, or steps are small (`redraws: 0`). `accuracy` is that of implicit rewards, 0.5 being chance.
-    """
-
-    window: int = Field(default=20, ge=1)
-    displacement: float | None = Field(default=0.1, gt=0)
-    length: float | None = Field(default=0.25, gt=0)
-    yes: float | None = Field(default=0.15, gt=0)
-    kl: float | None = Field(default=0.5, gt=0)
-    entropy: float | None = Field(default=0.5, gt=0, lt=1)
-    ties: float | None = Field(default=0.5, gt=0, lt=1)
-    accuracy: float | None = Field(default=0.5, gt=0, lt=1)
+    window: int = Field(
+        default=20, ge=1, description="steps that each compared mean covers; changes are relative to the first window"
+    )
+    displacement: float | None = Field(
+        default=0.1,
+        gt=0,
+        description="nats a token by which chosen answers become less likely; at 0.1, one of 50 tokens is 150 times "
+        "less likely; null: off",
+    )
+    length: float | None = Field(
+        default=0.25,
+        gt=0,
+        description="difference of mean lengths between chosen and rejected answers, or between the policy's answers "
+        "now and at the start, as a share of the shorter; null: off",
+    )
+    yes: float | None = Field(
+        default=0.15,
+        gt=0,
+        description="difference in the share of answers that begin with yes: better models change yes/no benchmarks by "
+        "less; null: off",
+    )
+    kl: float | None = Field(
+        default=0.5,
+        gt=0,
+        description="divergence from the reference, in nats a token; at 0.5 the policy has few answers in common with "
+        "it; null: off",
+    )
+    entropy: float | None = Field(
+        default=0.5, gt=0, lt=1, description="warn if the entropy falls below this share of its first value; null: off"
+    )
+    ties: float | None = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="share of prompts without a pair at the first attempt; above it, pairs are expensive and come from "
+        "prompts whose answers differ most; null: off",
+    )
+    accuracy: float | None = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="warn if the accuracy of implicit rewards is below this; 0.5 is chance; null: off",
+    )
 
 
 class TrainWarning(NamedTuple):

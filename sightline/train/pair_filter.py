@@ -15,7 +15,7 @@ from sightline.data.preference_dataset import PAIRS
 from sightline.data.samples import row_place, samples_file
 from sightline.errors import InputError
 from sightline.models.encoding import RowTooLong, encode_answer, encode_prefix
-from sightline.models.requests import prefix_of
+from sightline.models.requests import make_prefix
 from sightline.models.vlm import VLM
 from sightline.records.rows import Pair, Sample
 from sightline.train.scoring import Scoring
@@ -47,7 +47,7 @@ def locate_errors(
 
 def _is_rejected(row: Pair | Sample, vlm: VLM, folder: Path | None) -> bool:
     try:
-        encode_prefix(vlm, prefix_of(row, folder or Path()))
+        encode_prefix(vlm, make_prefix(row, folder or Path()))
     except InputError:
         return True
     return False

@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from sightline.losses.objective import Objective
-from sightline.losses.types import LossOut, Need, PairLogps
+from sightline.losses.types import LossOut, PairLogps, Requirement
 from sightline.models.scorer import flat_logps
 from sightline.models.vlm import VLM, evaluating
 from sightline.records.rows import Pair
@@ -64,7 +64,7 @@ class PreferenceTask:
         slice_size: int = 8,
     ) -> None:
         self._vlm, self._objective, self._autocast = vlm, objective, autocast
-        needed = Need.REFERENCE in objective.needs or Need.REFERENCES in objective.needs
+        needed = Requirement.REFERENCE in objective.needs or Requirement.REFERENCES in objective.needs
         self._references = references if needed else ()
         self._scoring = scoring or Scoring()
         self._shift = shift or RunningMean()
@@ -77,13 +77,13 @@ class PreferenceTask:
 
     def begin(self, items: Sequence[Pair]) -> Callable[[Sequence[Pair]], Losses]:
         """Losses of pairs; each depends on its pair and, for KTO, on one number of the whole step."""
-        if Need.MISMATCHED not in self._objective.needs:
+        if Requirement.MISMATCHED not in self._objective.needs:
             return partial(self._losses, mismatched_means=None)
         return partial(self._losses, mismatched_means=self._mismatched_means(items))
 
     def end(self, record: StepRecord) -> None:
         """Add the step's level to the running mean."""
-        if Need.SHIFT in self._objective.needs:
+        if Requirement.SHIFT in self._objective.needs:
             self._shift.move(record.numbers[LEVEL])
 
     def label(self, item: Pair) -> str:
@@ -96,7 +96,11 @@ class PreferenceTask:
 
     def state(self) -> dict[str, Any]:
         """The running mean; reference log-probs are a function of the pair."""
-        return {"shift": self._shift.value, "steps": self._shift.steps} if Need.SHIFT in self._objective.needs else {}
+        return (
+            {"shift": self._shift.value, "steps": self._shift.steps}
+            if Requirement.SHIFT in self._objective.needs
+            else {}
+        )
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Restore the running mean."""

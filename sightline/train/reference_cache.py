@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from sightline.errors import InputError
-from sightline.losses.types import Need, PairLogps
+from sightline.losses.types import PairLogps, Requirement
 from sightline.models.adapters import reference_mode
 from sightline.models.device import uses_bfloat16
 from sightline.models.encoding import SYSTEM_RULE
-from sightline.models.loading import load_vlm, model_hash, weights_hash
+from sightline.models.loading import model_hash, weights_hash
+from sightline.models.opening import open_model
 from sightline.models.requests import ScoreRequest
 from sightline.models.scorer import flat_logps
 from sightline.models.soundness import check_adapter
@@ -79,10 +80,8 @@ class ReferenceModel:
         """The model in scoring mode: no dropout, no gradients."""
         if self._vlm is None:
             policy = self._policy
-            dtype = str(policy.dtype).removeprefix("torch.")
-            loaded = load_vlm(
-                self._model, adapter=self._adapter, device=str(policy.device), dtype=dtype, cache=policy.cache
-            )
+            place = {"name": str(self._model), "revision": None, "adapter": self._adapter}
+            loaded = open_model(policy.spec.with_options(place), cache=policy.cache)
             self._vlm = replace(loaded, processor=policy.processor)
         with evaluating(self._vlm):
             yield self._vlm
@@ -183,7 +182,7 @@ class Reference:
         """The fields of `PairLogps` by name."""
         groups = self._scoring.groups(pair)
         tokens = [dict(zip(group.fields, self._fetch(group.scored), strict=True)) for group in groups]
-        changed = changed_tokens(self._vlm, pair) if Need.SPANS in self._scoring.needs else None
+        changed = changed_tokens(self._vlm, pair) if Requirement.SPANS in self._scoring.needs else None
         return sum_answers(groups, tokens, changed)
 
     def _fetch(self, scored: ScoreRequest) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """Learning a reward model from preference pairs: a scalar head on the model that scores chosen answers higher.
 
-`losses` defines the loss (`Need.REWARDS`), `models.scalar_head` the head. The result is a judge (`judges.reward`), and
-`rl` can train policies on it.
+`losses` defines the loss (`Requirement.REWARDS`), `models.scalar_head` the head. The result is a judge
+(`judges.reward`), and `rl` can train policies on it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
 from sightline.train.log import StepRecord
 from sightline.train.preference import STREAM
-from sightline.train.scoring import to_scored
+from sightline.train.scoring import make_score_request
 from sightline.train.task import Losses, Part
 
 
@@ -62,7 +62,7 @@ class RewardTask:
         save_head(self._head, "reward", directory)
 
     def _losses(self, pairs: Sequence[Pair]) -> Losses:
-        rows = [encode_row(self._vlm, to_scored(pair)) for pair in pairs]
+        rows = [encode_row(self._vlm, make_score_request(pair)) for pair in pairs]
         scores = row_scores(self._vlm, self._head, rows, autocast=self._autocast)
         chosen, rejected = scores.view(-1, 2).unbind(1)
         lengths = torch.tensor([[len(answer) for answer in row.answers] for row in rows], device=scores.device)

@@ -25,25 +25,31 @@ CLOSE_TIMEOUT = 10.0  # seconds to wait for a server at the end of a run; nothin
 
 
 class LocalConfig(Config):
-    """Sample in the training process, `batch_size` rows at a time."""
+    """Sampling in the training process."""
 
-    name: Literal["local"] = "local"
-    batch_size: int = Field(default=16, ge=1)
+    name: Literal["local"] = Field(default="local", description="selects this engine")
+    batch_size: int = Field(default=16, ge=1, description="answers generated together; fewer need less memory")
 
 
 class ServerConfig(Config):
-    """Sample on an OpenAI-compatible server that loads LoRA adapters while it runs (vLLM).
+    """Sampling on an OpenAI-compatible server that loads LoRA adapters while it runs (vLLM).
 
-    The server must serve the trained model and have access to the run's directory. `max_side` bounds image sides as for
-    every endpoint; keep it above the model's own size, or server and trainer see different images.
+    The server must serve the trained model and have access to the run's directory.
     """
 
-    name: Literal["server"]
-    base_url: str
-    api_key_env: str | None = None
-    timeout: float = Field(default=300, gt=0)
-    concurrency: int = Field(default=32, ge=1, le=256)
-    max_side: int = Field(default=4096, ge=16)
+    name: Literal["server"] = Field(description="selects this engine")
+    base_url: str = Field(description="address of the server, such as http://127.0.0.1:8000/v1")
+    api_key_env: str | None = Field(
+        default=None, description="environment variable that holds the key, never the key; null: none"
+    )
+    timeout: float = Field(default=300, gt=0, description="seconds for one call")
+    concurrency: int = Field(default=32, ge=1, le=256, description="concurrent calls")
+    max_side: int = Field(
+        default=4096,
+        ge=16,
+        description="larger images are scaled down to this many pixels; below the model's own size, server and trainer "
+        "see different images",
+    )
 
     def endpoint(self, model: str, sampling: Sampling) -> EndpointConfig:
         """The client's config for one adapter. Nothing is cached on disk: the policy's answers always differ."""

@@ -18,7 +18,7 @@ from sightline.data.fingerprint import FINGERPRINT, Fingerprint, compute_fingerp
 from sightline.data.terminal import open_bars
 from sightline.errors import InputError
 from sightline.models.adapters import save_adapter, save_model
-from sightline.models.device import resolve_device
+from sightline.models.spec import ModelSpec, to_spec
 from sightline.models.vlm import cache_numbers
 from sightline.records.manifest import MANIFEST, Stage
 from sightline.records.rows import Pair, Sample
@@ -34,7 +34,7 @@ from sightline.train.observers import observe_run
 from sightline.train.optimizer import make_schedule
 from sightline.train.processes import full_state, join_processes, run_directly
 from sightline.train.rl.source import UNSCORED
-from sightline.train.setup import VIEWS, Prepared, TrainJob, items_per_pass, prepare
+from sightline.train.setup import VIEWS, Prepared, TrainJob, items_per_pass, prepare, settle_format
 from sightline.train.sources import Paused, Source
 from sightline.train.stream_source import share_name
 
@@ -42,9 +42,14 @@ ADAPTER, MODEL, CHECKPOINT = "adapter", "model", "checkpoint"
 
 
 def train(
-    model_dir: Path, pairs_dir: Path | None, out_dir: Path, config: TrainConfig, seed: int, samples: Path | None = None
+    model: ModelSpec | str | Path,
+    pairs_dir: Path | None,
+    out_dir: Path,
+    config: TrainConfig,
+    seed: int,
+    samples: Path | None = None,
 ) -> Path:
-    """Train the model in `model_dir`, or an adapter for it, on the pairs in `pairs_dir`; returns `out_dir`.
+    """Train a model, or an adapter for it, on the pairs in `pairs_dir`; returns `out_dir`.
 
     `samples` are the prompts of online pairs, or add references and truth to the prompts of `pairs_dir`. Training by
     rewards (`config.rl`) uses the prompts of `samples` or of `pairs_dir`.
@@ -58,8 +63,9 @@ def train(
             finite or explodes, or a judge is down; in the last case a checkpoint remains and the same call resumes.
     """
     by_rewards = config.rl is not None
-    with join_processes(resolve_device(config.device)) as processes, open_bars(shown=processes.is_first) as bars:
-        job = TrainJob(model_dir, pairs_dir, out_dir, config, seed, samples, processes)
+    spec, config = settle_format(to_spec(model), config)
+    with join_processes(spec.device) as processes, open_bars(shown=processes.is_first) as bars:
+        job = TrainJob(spec, pairs_dir, out_dir, config, seed, samples, processes)
         data = read_prompts(job.prompts) if by_rewards else read_data(pairs_dir, samples, config)
         # A new directory is claimed after model and pairs are checked, so that an error in them claims none.
         known = processes.on_first((out_dir / MANIFEST).exists)

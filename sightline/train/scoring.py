@@ -13,34 +13,34 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sightline.losses.types import Need, PairLogps
+from sightline.losses.types import PairLogps, Requirement
 from sightline.models.encoding import encode_prefix
 from sightline.models.head import tokens_within
-from sightline.models.requests import Prefix, ScoreRequest, prefix_of, without_pictures
+from sightline.models.requests import Prefix, ScoreRequest, make_prefix, without_pictures
 from sightline.models.scorer import flat_logps, flat_scores
 from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
 
 #: Fields of the answers' sums, by the prefix that the answers are scored after.
 OWN = ("chosen", "rejected")
-SECOND, WEAKENED, BLIND = ("second_rejected",), ("weakened_chosen",), ("blind_chosen", "blind_rejected")
+SECOND, CORRUPTED_IMAGE, NO_IMAGE = ("second_rejected",), ("weakened_chosen",), ("blind_chosen", "blind_rejected")
 #: Fields with a token count.
 COUNTED = {*OWN, *SECOND}
 #: Per need: which pairs cannot serve it, and why.
-LACKS: dict[Need, tuple[Callable[[Pair], bool], str]] = {
-    Need.SECOND_REJECTED: (lambda pair: not pair.second_rejected, "no second rejected answer"),
-    Need.SPANS: (lambda pair: not (pair.chosen_spans or pair.rejected_spans), "no correction spans"),
-    Need.WEAKENED: (lambda pair: not pair.images, "no picture to weaken"),
-    Need.BLIND: (lambda pair: not pair.images, "no picture to leave out"),
+LACKS: dict[Requirement, tuple[Callable[[Pair], bool], str]] = {
+    Requirement.SECOND_REJECTED: (lambda pair: not pair.second_rejected, "no second rejected answer"),
+    Requirement.SPANS: (lambda pair: not (pair.chosen_spans or pair.rejected_spans), "no correction spans"),
+    Requirement.CORRUPTED_IMAGE: (lambda pair: not pair.images, "no picture to weaken"),
+    Requirement.NO_IMAGE: (lambda pair: not pair.images, "no picture to leave out"),
 }
 
 Weaken = Callable[[Pair], tuple[Path, ...]]
 Blind = Literal["none", "zero-image"]
 
 
-def to_scored(pair: Pair) -> ScoreRequest:
+def make_score_request(pair: Pair) -> ScoreRequest:
     """A pair with absolute image paths as a prefix with two answers, the chosen one first."""
-    return ScoreRequest(prefix_of(pair, Path()), (pair.chosen, pair.rejected))
+    return ScoreRequest(make_prefix(pair, Path()), (pair.chosen, pair.rejected))
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Scoring:
     ("zero-image"), as in the released code of V-DPO (YuxiXie/V-DPO, `n_random_images 0`).
     """
 
-    needs: frozenset[Need] = frozenset()
+    needs: frozenset[Requirement] = frozenset()
     weaken: Weaken | None = None
     blind: Blind = "none"
 
@@ -69,20 +69,20 @@ class Scoring:
 
     def groups(self, pair: Pair) -> list[ScoringGroup]:
         """The groups of a pair, its own prefix first."""
-        own = to_scored(pair)
+        own = make_score_request(pair)
         fields: tuple[str, ...] = OWN
-        if Need.SECOND_REJECTED in self.needs:
+        if Requirement.SECOND_REJECTED in self.needs:
             own, fields = replace(own, answers=(*own.answers, pair.second_rejected or "")), (*OWN, *SECOND)
         groups = [ScoringGroup(fields, own)]
-        if Need.WEAKENED in self.needs:
+        if Requirement.CORRUPTED_IMAGE in self.needs:
             if self.weaken is None:
                 raise ValueError("a corrupted image is needed and `weaken` is None")
             weak: Prefix = replace(own.prefix, images=self.weaken(pair))
-            groups.append(ScoringGroup(WEAKENED, ScoreRequest(weak, (pair.chosen,))))
-        if Need.BLIND in self.needs:
+            groups.append(ScoringGroup(CORRUPTED_IMAGE, ScoreRequest(weak, (pair.chosen,))))
+        if Requirement.NO_IMAGE in self.needs:
             zeroed = self.blind == "zero-image"
             blind = replace(own.prefix, zeroed=True) if zeroed else without_pictures(own.prefix)
-            groups.append(ScoringGroup(BLIND, ScoreRequest(blind, (pair.chosen, pair.rejected))))
+            groups.append(ScoringGroup(NO_IMAGE, ScoreRequest(blind, (pair.chosen, pair.rejected))))
         return groups
 
 
@@ -112,7 +112,7 @@ def _requests(laid: Sequence[Sequence[ScoringGroup]]) -> list[ScoreRequest]:
 def _pair_logps(
     vlm: VLM,
     pairs: Sequence[Pair],
-    needs: frozenset[Need],
+    needs: frozenset[Requirement],
     laid: Sequence[ScoringGroup],
     values: Float[Tensor, "answer token"],
     mask: Bool[Tensor, "answer token"],
@@ -122,7 +122,7 @@ def _pair_logps(
     sums, lengths = values.sum(-1).view(len(pairs), -1), mask.sum(-1).view(len(pairs), -1)
     columns = {name: sums[:, place] for place, name in enumerate(names)}
     columns |= {f"{name}_tokens": lengths[:, place] for place, name in enumerate(names) if name in COUNTED}
-    if Need.SPANS in needs:
+    if Requirement.SPANS in needs:
         changed = [changed_tokens(vlm, pair) for pair in pairs]
         tokens = values.view(len(pairs), len(names), -1)
         for place, name in enumerate(OWN):
@@ -139,7 +139,7 @@ def mismatched_requests(pairs: Sequence[Pair]) -> list[ScoreRequest]:
     """
     others = [*pairs[1:], pairs[0]]
     return [
-        ScoreRequest(prefix_of(pair, Path()), (other.rejected if place % 2 else other.chosen,))
+        ScoreRequest(make_prefix(pair, Path()), (other.rejected if place % 2 else other.chosen,))
         for place, (pair, other) in enumerate(zip(pairs, others, strict=True))
     ]
 
@@ -162,7 +162,7 @@ def sum_answers(
 
 def changed_tokens(vlm: VLM, pair: Pair) -> dict[str, Bool[Tensor, "token"]]:
     """Masks of both answers' tokens within the pair's correction spans."""
-    prefix = encode_prefix(vlm, prefix_of(pair, Path()))
+    prefix = encode_prefix(vlm, make_prefix(pair, Path()))
     return {
         "chosen": tokens_within(vlm, prefix, pair.chosen, pair.chosen_spans),
         "rejected": tokens_within(vlm, prefix, pair.rejected, pair.rejected_spans),

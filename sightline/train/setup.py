@@ -17,16 +17,17 @@ from sightline.builders.image_corruptions import corrupt_image
 from sightline.data.samples import read_samples, samples_file
 from sightline.errors import InputError
 from sightline.losses.objective import make_objective
-from sightline.losses.types import Need
+from sightline.losses.types import Requirement
 from sightline.models.adapters import add_lora, start_from, train_fully
 from sightline.models.context import RunContext
-from sightline.models.device import resolve_device
+from sightline.models.device import resolve_device, resolve_dtype
 from sightline.models.encoding import encode_prefix
 from sightline.models.image_use import require_image_use
-from sightline.models.loading import load_vlm
-from sightline.models.requests import ScoreRequest, prefix_of
-from sightline.models.tensor_cache import open_cache
+from sightline.models.opening import open_model
+from sightline.models.requests import ScoreRequest, make_prefix
+from sightline.models.spec import ModelSpec
 from sightline.models.vlm import VLM
+from sightline.records.manifest import StageInput
 from sightline.records.rows import Pair
 from sightline.train.config import TrainConfig
 from sightline.train.config.source import MixedConfig, OfflineConfig, list_streams
@@ -47,7 +48,7 @@ from sightline.train.reference_cache import FrozenModel, PolicyWithoutAdapter, R
 from sightline.train.reward_model import RewardTask
 from sightline.train.rl.config import RLConfig
 from sightline.train.rl.setup import RolloutPlan, filter_prompts, make_rollout_parts
-from sightline.train.scoring import Scoring, Weaken, to_scored
+from sightline.train.scoring import Scoring, Weaken, make_score_request
 from sightline.train.sources import OfflineSource, Order, Source
 from sightline.train.stream_source import StreamSource
 from sightline.train.streams import SharedStream, make_stream
@@ -63,7 +64,7 @@ class TrainJob:
     Corrupted images are kept under `out`.
     """
 
-    model: Path
+    model: ModelSpec
     pairs: Path | None
     out: Path
     config: TrainConfig
@@ -84,11 +85,36 @@ class TrainJob:
         return place
 
     @property
-    def inputs(self) -> dict[str, Path]:
-        """Every input by name that determines the result beside the config."""
-        named = {"model": self.model, "pairs": self.pairs, "samples": self.samples, "start": self.config.start}
+    def inputs(self) -> dict[str, StageInput]:
+        """Every input by name that determines the result beside the config, which holds the number format."""
+        named = {"pairs": self.pairs, "samples": self.samples, "start": self.config.start}
         further = {f"reference-{number}": path for number, path in enumerate(self.config.references, 1)}
-        return {name: path for name, path in named.items() if path is not None} | further
+        given = {name: path for name, path in named.items() if path is not None}
+        return self.model.inputs(dtype=False) | given | further
+
+
+def settle_format(model: ModelSpec, config: TrainConfig) -> tuple[ModelSpec, TrainConfig]:
+    """The model as it is trained, on the config's device, and the config with the number format that "auto" means here.
+
+    A model that is trained in full is float32 unless a format is set: in bfloat16 small updates are rounded away.
+
+    Raises:
+        InputError: the model has an adapter, or is quantized and trained in full; the device or the model is missing.
+    """
+    if model.adapter is not None:
+        raise InputError(
+            f"training from the adapter {model.adapter}: set start={model.adapter} to continue it, or merge it first "
+            "(sightline export model)"
+        )
+    if model.quantize != "none" and config.lora is None:
+        raise InputError(
+            f"quantize={model.quantize} freezes the weights, and lora=null trains them in full; leave one of them out"
+        )
+    device = resolve_device(model.device if config.device == "auto" else config.device)
+    dtype: str = model.dtype if config.dtype == "auto" else config.dtype
+    if dtype == "auto":
+        dtype = "float32" if config.lora is None else resolve_dtype("auto", device, model.place)
+    return model.with_options({"device": device, "dtype": dtype}), config.model_copy(update={"dtype": dtype})
 
 
 PASS_TOKENS = {"cpu": 2048, "cuda": 16384}  # more costs memory and saves no time
@@ -133,7 +159,7 @@ def prepare(job: TrainJob, data: Data, bars: Progress) -> Prepared:
         Reference(vlm, scoring, autocast=config.autocast, keep=source.repeats, frozen=each) for each in frozen
     ]
     task: Task[Pair]
-    if Need.REWARDS in objective.needs:
+    if Requirement.REWARDS in objective.needs:
         task = RewardTask(vlm, objective, lr=config.optim.head_lr, autocast=config.autocast)
     else:
         task = PreferenceTask(
@@ -166,7 +192,7 @@ def _prepare_rl(job: TrainJob, rl: RLConfig, bars: Progress) -> Prepared:
     admitted = filter_prompts(job.prompts, vlm, rl, lambda: bars.advance(bar))
     folder = samples_file(job.prompts).parent.absolute()
     shown = [sample for sample in admitted.samples if sample.images][:PROBES]
-    probes = [ScoreRequest(prefix_of(sample, folder), (sample.reference or sample.prompt,)) for sample in shown]
+    probes = [ScoreRequest(make_prefix(sample, folder), (sample.reference or sample.prompt,)) for sample in shown]
     require_image_use(vlm, probes, autocast=config.autocast)
     steps = RolloutPlan(
         prompts=config.batch_size * config.accumulation,
@@ -220,7 +246,7 @@ def _source(job: TrainJob, data: Data, vlm: VLM, scoring: Scoring) -> Source[Pai
 
 def _load_policy(job: TrainJob) -> VLM:
     config = job.config
-    vlm = load_vlm(job.model, device=resolve_device(config.device), dtype=config.dtype, cache=open_cache())
+    vlm = open_model(job.model)
     vlm = train_fully(vlm) if config.lora is None else add_lora(vlm, config.lora.settings(), seed=job.seed)
     if config.start is not None:
         start_from(vlm, config.start)
@@ -230,7 +256,7 @@ def _load_policy(job: TrainJob) -> VLM:
 
 
 def _shard_policy(
-    vlm: VLM, references: Sequence[Reference], pairs: Sequence[Pair], needs: frozenset[Need], job: TrainJob
+    vlm: VLM, references: Sequence[Reference], pairs: Sequence[Pair], needs: frozenset[Requirement], job: TrainJob
 ) -> RunWithWeights:
     """Shard the weights over the processes, after the references have scored all pairs.
 
@@ -238,9 +264,9 @@ def _shard_policy(
     """
     if not isinstance(job.config.source, OfflineConfig):
         raise InputError("a policy that answers its own prompts cannot be sharded; launch with ddp.yaml")
-    if Need.REWARDS in needs:
+    if Requirement.REWARDS in needs:
         raise InputError("a reward model's head is not sharded; launch with ddp.yaml")
-    if Need.MISMATCHED in needs and job.config.lora is not None:
+    if Requirement.MISMATCHED in needs and job.config.lora is not None:
         raise InputError(
             "a loss that scores other pairs' answers (kto) cannot train an adapter under FSDP; use ddp.yaml"
         )
@@ -293,9 +319,9 @@ def _filter_pairs(data: Data, vlm: VLM, scoring: Scoring, job: TrainJob, bars: P
             f"none of the {len(data.pairs)} pairs can be trained on ({reasons}); give others or raise max_length."
         )
     shown = [] if data.pairs else [sample for sample in data.samples if sample.images]
-    requests = [replace(to_scored(pair), answers=(pair.chosen,)) for pair in admitted.pairs if pair.images]
+    requests = [replace(make_score_request(pair), answers=(pair.chosen,)) for pair in admitted.pairs if pair.images]
     if not data.pairs:
-        requests = [ScoreRequest(prefix_of(sample, Path()), (sample.reference or "Yes.",)) for sample in shown]
+        requests = [ScoreRequest(make_prefix(sample, Path()), (sample.reference or "Yes.",)) for sample in shown]
     with locate_errors(shown[:MEASURED_PROMPTS], vlm, job.samples):
         require_image_use(vlm, requests[:PROBES], autocast=config.autocast)
         if offline:

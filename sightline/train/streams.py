@@ -17,7 +17,7 @@ from sightline.builders.ranked import ALIKE, CUT_OFF, TIED, UNSCORED, build_with
 from sightline.builders.sampled_answers import answer_requests, count_tokens, distinct_answers, sample_answers
 from sightline.judges.judge import ComparisonInput, Judge, Preference, prefer
 from sightline.models.context import TOO_LONG, RunContext
-from sightline.models.requests import judge_input, prefix_of
+from sightline.models.requests import judge_input, make_prefix
 from sightline.models.vlm import VLM, evaluating
 from sightline.records.rows import Pair, Sample
 from sightline.train.config.source import OfflineConfig, OnlineBDHSConfig, OnlineConfig, StreamConfig
@@ -148,7 +148,7 @@ def compare_answers(
     samples: Sequence[Sample], context: RunContext, config: OnlineConfig, judge: Judge
 ) -> list[BuildResult]:
     """Pairs of two answers to each sample, compared by the judge."""
-    requests = [answer_requests(sample, prefix_of(sample, context.folder), context.seed, 2) for sample in samples]
+    requests = [answer_requests(sample, make_prefix(sample, context.folder), context.seed, 2) for sample in samples]
     answers_by_sample = sample_answers(context, requests, config.ranked())
     twos = [distinct_answers(answers or ()) for answers in answers_by_sample]
     shown = [

@@ -22,10 +22,10 @@ Track = Callable[[StepRecord], None]
 
 
 class TrackingConfig(Config):
-    """The tracker, and the `project` that it files the run under; its own settings and keys are in the environment."""
+    """The tracker of a run; its own settings and keys are in the environment."""
 
     name: str = Field(description=f"one of {', '.join(TRACKERS)}")
-    project: str = Field(default="sightline", min_length=1)
+    project: str = Field(default="sightline", min_length=1, description="project that the tracker files the run under")
 
     @field_validator("name")
     @classmethod

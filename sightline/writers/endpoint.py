@@ -21,8 +21,8 @@ from sightline.writers.prompts import (
     NO_TEXT,
     PROMPTS,
     lacks_picture,
-    pictures_of,
     read_reply,
+    task_images,
     task_text,
 )
 from sightline.writers.registry import WRITERS
@@ -32,8 +32,8 @@ from sightline.writers.writer import Writer, WriterTask, Written
 class EndpointWriterConfig(Config):
     """A model on a server of the OpenAI kind. At temperature 0, the default, all seeds give one text."""
 
-    name: Literal["endpoint"]
-    server: EndpointConfig
+    name: Literal["endpoint"] = Field(description="selects this writer")
+    server: EndpointConfig = Field(description="the server of the writer")
 
     def open(self, tools: RunContext) -> Writer:
         """The writer."""
@@ -47,7 +47,7 @@ class _Endpoint:
 
     def write(self, drafts: Sequence[WriterTask]) -> list[Written]:
         able = [draft for draft in drafts if not lacks_picture(draft)]
-        replies = iter(self._endpoint.ask([Ask(task_text(one), pictures_of(one), one.seed) for one in able]))
+        replies = iter(self._endpoint.ask([Ask(task_text(one), task_images(one), one.seed) for one in able]))
         return [Written(None, note=NO_PICTURE) if lacks_picture(one) else _written(next(replies)) for one in drafts]
 
 
@@ -61,9 +61,15 @@ def _written(reply: Reply) -> Written:
 class PolicyWriterConfig(Config):
     """The model that is to be aligned rewrites its own or others' answers; no one else is asked."""
 
-    name: Literal["policy"]
+    name: Literal["policy"] = Field(description="selects this writer")
     temperature: float = Field(default=1.0, ge=0, description="0 is greedy: all seeds give one text")
-    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_p: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="nucleus sampling: sample from the likeliest tokens whose probabilities sum to this; 1: from all "
+        "tokens",
+    )
     max_new_tokens: int = Field(default=256, gt=0, description="limit of one text; a longer one counts as failed")
     batch_size: int = Field(default=64, gt=0, description="rows generated together")
     autocast: bool = Field(default=False, description="bfloat16 autocast while generating")
@@ -96,7 +102,7 @@ class _Policy:
 
 def _request(draft: WriterTask) -> GenerateRequest:
     return GenerateRequest(
-        Prefix(pictures_of(draft), task_text(draft), media=draft.about.prefix.media if pictures_of(draft) else ()),
+        Prefix(task_images(draft), task_text(draft), media=draft.about.prefix.media if task_images(draft) else ()),
         seed=draft.seed,
     )
 

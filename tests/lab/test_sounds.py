@@ -29,8 +29,9 @@ from sightline.lab.sound.soundscape import (
 )
 from sightline.lab.words import KINDS, WorldConfig
 from sightline.models.loading import load_vlm
-from sightline.models.requests import GenerateRequest, Sampling, prefix_of
+from sightline.models.requests import GenerateRequest, Sampling, make_prefix
 from sightline.models.sampler import generate
+from sightline.models.spec import to_spec
 from sightline.recipes.composition.config import ComposeConfig, MemberConfig
 from sightline.recipes.composition.run import compose
 from sightline.records import Answer
@@ -125,9 +126,12 @@ def test_an_ear_learns_and_composes_with_the_base(tmp_path: Path) -> None:
     image = render_sound([SoundSource("cow", 1)], 5)
     values = processor.image_processor(image.convert("RGB"), return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(values, normalize(np.array(image)[None]), rtol=1e-5, atol=1e-5)
-    members = {PICTURE: MemberConfig(model=BASE), SOUND: MemberConfig(model=ear)}  # same base, or it would refuse
+    members = {
+        PICTURE: MemberConfig(model=to_spec(BASE)),
+        SOUND: MemberConfig(model=to_spec(ear)),
+    }  # same base, or it would refuse
     vlm = load_vlm(compose(ComposeConfig(members=members, dtype="bfloat16"), tmp_path / "bare"))
     rows = list(media_questions(WORLD, "validation", 1, tmp_path))
-    requests = [GenerateRequest(prefix_of(row, tmp_path)) for row in rows]
+    requests = [GenerateRequest(make_prefix(row, tmp_path)) for row in rows]
     together = generate(vlm, requests, Sampling(5), batch_size=5)
     assert together == [generate(vlm, [request], Sampling(5), batch_size=1)[0] for request in requests]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sightline.losses.dpo import dpo
 from sightline.losses.kto import bco, divergence, kto, unshifted_bco
 from sightline.losses.objective import Term, make_objective
-from sightline.losses.types import Need, PairLogps
+from sightline.losses.types import PairLogps, Requirement
 from tests.losses.example_pairs import column, log_sigmoid, logps, sigmoid
 
 logp = st.floats(-12.0, -0.1)
@@ -104,7 +104,11 @@ def test_mpo_worked_by_hand() -> None:
     terms = [Term("dpo", 0.8, {"beta": 0.5}), Term("bco", 0.2, {"beta": 0.5}), Term("sft", 1.0)]
     objective = make_objective(terms)
     out = objective(pair(-4, -5), [pair(-6, -3)], shift=0.25)
-    assert objective.needs == {Need.REFERENCE, Need.SHIFT} and out.level is not None and out.level.item() == 0.0
+    assert (
+        objective.needs == {Requirement.REFERENCE, Requirement.SHIFT}
+        and out.level is not None
+        and out.level.item() == 0.0
+    )
     assert out.loss.item() == pytest.approx(1.2293024450)
     assert (out.chosen_reward.item(), out.rejected_reward.item()) == (1.0, -1.0)
 

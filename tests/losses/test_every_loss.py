@@ -9,15 +9,15 @@ import torch
 from sightline.errors import InputError
 from sightline.losses.objective import Term, make_objective
 from sightline.losses.table import LOSSES
-from sightline.losses.types import Need, PairLogps
+from sightline.losses.types import PairLogps, Requirement
 from tests.losses.example_pairs import OTHER, POLICY, REFERENCE, compute_loss, example_objective, logps
 
 FIELDS = {
-    Need.SECOND_REJECTED: {"second_rejected"},
-    Need.SPANS: {"chosen_changed", "rejected_changed", "chosen_changed_tokens", "rejected_changed_tokens"},
-    Need.WEAKENED: {"weakened_chosen"},
-    Need.BLIND: {"blind_chosen", "blind_rejected"},
-    Need.MISMATCHED: {"mismatched"},
+    Requirement.SECOND_REJECTED: {"second_rejected"},
+    Requirement.SPANS: {"chosen_changed", "rejected_changed", "chosen_changed_tokens", "rejected_changed_tokens"},
+    Requirement.CORRUPTED_IMAGE: {"weakened_chosen"},
+    Requirement.NO_IMAGE: {"blind_chosen", "blind_rejected"},
+    Requirement.MISMATCHED: {"mismatched"},
 }
 # A term of mDPO by the chosen answer alone; the control without a rejected answer; the answer with and without picture.
 ONE_SIDED = {"mdpo-anchored", "sft", "mdpo-conditional"}
@@ -39,7 +39,10 @@ def test_the_chosen_answer_rises_and_the_rejected_one_falls(name: str) -> None:
         assert slopes["rejected"] is None or slopes["rejected"].item() == 0
     else:
         assert slopes["rejected"] is not None and slopes["rejected"].item() > 0
-    for falling, need in (("second_rejected", Need.SECOND_REJECTED), ("weakened_chosen", Need.WEAKENED)):
+    for falling, need in (
+        ("second_rejected", Requirement.SECOND_REJECTED),
+        ("weakened_chosen", Requirement.CORRUPTED_IMAGE),
+    ):
         slope = slopes[falling]
         assert (slope is not None and slope.item() > 0) is (need in LOSSES[name].needs)
     assert all(slopes[still] is None for still in ("blind_chosen", "blind_rejected", "mismatched"))
@@ -49,7 +52,7 @@ def test_the_chosen_answer_rises_and_the_rejected_one_falls(name: str) -> None:
 def test_rewards_and_levels_carry_no_gradient(name: str) -> None:
     out = compute_loss(name, logps(POLICY, grad=True), logps(REFERENCE))
     assert out.loss.requires_grad and not out.chosen_reward.requires_grad and not out.rejected_reward.requires_grad
-    assert (out.level is not None) is (Need.SHIFT in LOSSES[name].needs)
+    assert (out.level is not None) is (Requirement.SHIFT in LOSSES[name].needs)
     assert out.level is None or not out.level.requires_grad
 
 

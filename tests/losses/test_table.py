@@ -8,7 +8,7 @@ from sightline.losses.dpo import dpo
 from sightline.losses.objective import BoundLoss, Objective, Term, make_objective
 from sightline.losses.reference_free import sft
 from sightline.losses.table import LOSSES, ChoiceParameter, LossSpec, Parameter, check_loss, check_parameters
-from sightline.losses.types import LossOut, Need, PairLogps
+from sightline.losses.types import LossOut, PairLogps, Requirement
 
 LENGTHS = (torch.tensor([4]), torch.tensor([5]))
 POLICY = PairLogps(torch.tensor([-4.0]), torch.tensor([-5.0]), *LENGTHS)
@@ -26,7 +26,7 @@ def shifted(policy: PairLogps, *, shift: float) -> LossOut:
 
 def test_an_objective_is_its_function_with_its_parameters() -> None:
     objective = make_objective([Term("dpo", parameters={"beta": 0.5})])
-    assert objective.needs == {Need.REFERENCE} and objective.name == "dpo"
+    assert objective.needs == {Requirement.REFERENCE} and objective.name == "dpo"
     assert torch.equal(objective(POLICY, [REFERENCE]).loss, dpo(POLICY, REFERENCE, beta=0.5).loss)
 
 
@@ -34,7 +34,7 @@ def test_losses_add_up_by_weight_and_the_first_shows_its_rewards() -> None:
     """0.8 * log(1 + e^-2) + 3 * 4 / 4 = 0.8 * 0.1269280110 + 3 = 3.1015424088."""
     objective = make_objective([Term("dpo", 0.8, {"beta": 0.5}), Term("sft", 3.0)])
     out = objective(POLICY, [REFERENCE])
-    assert objective.needs == {Need.REFERENCE} and objective.name == "dpo+sft"
+    assert objective.needs == {Requirement.REFERENCE} and objective.name == "dpo+sft"
     assert out.loss.tolist() == pytest.approx([3.1015424088])
     assert (out.chosen_reward.item(), out.rejected_reward.item()) == (1.0, -1.0)
     turned = make_objective([Term("sft", 3.0), Term("dpo", 0.8, {"beta": 0.5})])(POLICY, [REFERENCE])
@@ -50,7 +50,7 @@ def test_one_reference_is_the_primary_one() -> None:
 def test_a_needed_reference_cannot_be_left_out() -> None:
     with pytest.raises(ValueError, match="dpo needs reference"):
         make_objective([Term("dpo", parameters={"beta": 0.5})])(POLICY)
-    several = BoundLoss("several", margin_loss, frozenset({Need.REFERENCES}))
+    several = BoundLoss("several", margin_loss, frozenset({Requirement.REFERENCES}))
     with pytest.raises(ValueError, match="several needs log-probabilities of at least two references"):
         Objective((several,))(POLICY, [REFERENCE])
 
@@ -61,17 +61,17 @@ def test_a_loss_is_one_table_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_shift_goes_to_the_loss_that_needs_it_and_its_level_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(LOSSES, "shifted", LossSpec(shifted, needs=frozenset({Need.SHIFT})))
+    monkeypatch.setitem(LOSSES, "shifted", LossSpec(shifted, needs=frozenset({Requirement.SHIFT})))
     objective = make_objective([Term("sft", 1.0), Term("shifted", 1.0)])
     out = objective(POLICY, shift=0.25)
-    assert objective.needs == {Need.SHIFT}
+    assert objective.needs == {Requirement.SHIFT}
     assert out.loss.item() == 1.0 - 5.25 and out.level is not None and out.level.item() == -4.5
     with pytest.raises(InputError, match="shifted and shifted would share one running mean"):
         make_objective([Term("shifted"), Term("shifted", 0.5)])
 
 
 def test_scores_and_log_probs_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(LOSSES, "scores", LossSpec(margin_loss, (), frozenset({Need.REWARDS})))
+    monkeypatch.setitem(LOSSES, "scores", LossSpec(margin_loss, (), frozenset({Requirement.REWARDS})))
     with pytest.raises(InputError, match="scores uses scores of a reward head and sft uses log-probs"):
         make_objective([Term("sft"), Term("scores")])
 

@@ -25,13 +25,14 @@ def test_autocast_is_recorded_where_it_has_an_effect(
     with in_format(vlm, True):
         assert torch.is_autocast_enabled("cpu") is autocast
     name = device_name(torch.device("cpu"))
-    first = Computed(device="cpu", device_name=name, dtype="float32", autocast=autocast)
+    opened = {"name": vlm.path}
+    first = Computed(device="cpu", device_name=name, dtype="float32", autocast=autocast, opened=opened)
     assert stage.manifest.computed == (first,)
     with in_format(replace(vlm, dtype=torch.bfloat16), False):
         pass
     assert stage.finish().computed == (
         first,
-        Computed(device="cpu", device_name=name, dtype="bfloat16", autocast=False),
+        Computed(device="cpu", device_name=name, dtype="bfloat16", autocast=False, opened=opened),
     )
 
 
@@ -65,11 +66,21 @@ def test_every_command_that_runs_a_model_says_what_it_was_computed_in(
         done = CliRunner().invoke(app, [*map(str, words), "--out", out])
         assert done.exit_code == 0, done.output
     records = {out: read_manifest(tmp_path / out) for out in commands}
-    plain = Computed(device="cpu", device_name=device_name(torch.device("cpu")), dtype="float32", autocast=False)
+    plain = Computed(
+        device="cpu",
+        device_name=device_name(torch.device("cpu")),
+        dtype="float32",
+        autocast=False,
+        opened={"name": "model"},
+    )
     assert records["samples"].computed == ()
     for out in ("pairs", "train", "eval"):
         assert records[out].config["autocast"] is True and records[out].computed == (plain,), out
-    assert records["export"].computed == (plain, plain.model_copy(update={"dtype": "bfloat16"}))
+    merged = {"opened": {"name": "model", "adapter": "train/adapter"}}
+    assert records["export"].computed == (
+        plain.model_copy(update=merged),
+        plain.model_copy(update={"dtype": "bfloat16", **merged}),
+    )
     assert f"computed on {plain.device_name}" in (tmp_path / "export/README.md").read_text().replace("\\", "")
 
 

@@ -47,7 +47,7 @@ def study(root: Path, count: int = 40, **changes: Any) -> tuple[StudyPlan, Path]
     runs = [(run.arm, run.seed, run.train, run.eval) for run in plan.runs]
     ledger.begin_study(NAME, plan.config.model_dump(mode="json"), runs, plan_text(plan))
     failed: set[str] = set()
-    for key, piece in plan.pieces.items():
+    for key, piece in plan.jobs.items():
         if failed & set(piece.inputs.values()):
             failed.add(key)
             continue
@@ -66,7 +66,7 @@ def study(root: Path, count: int = 40, **changes: Any) -> tuple[StudyPlan, Path]
 def fill(piece: Job, plan: StudyPlan, folder: Path, pictures: Path, count: int) -> None:
     """Do a piece as a stage would have left it."""
     if piece.kind == "eval":
-        arm = next((run.arm for run in plan.runs if run.eval is not None and plan.pieces[run.eval] == piece), "base")
+        arm = next((run.arm for run in plan.runs if run.eval is not None and plan.jobs[run.eval] == piece), "base")
         evaluation(folder, pictures, wrong_of(arm), count=count, seed=int(piece.key[:6], 16))
     elif piece.kind == "train":
         steps = int(piece.settings["config"]["max_steps"])

@@ -37,7 +37,7 @@ def planned(**changes: Any) -> StudyPlan:
 
 
 def loads(plan: StudyPlan) -> dict[str, int | None]:
-    return {f"{piece.kind} {piece.label}": workload(plan, piece) for piece in plan.pieces.values()}
+    return {f"{piece.kind} {piece.label}": workload(plan, piece) for piece in plan.jobs.values()}
 
 
 def test_counts_of_every_piece() -> None:
@@ -51,14 +51,14 @@ def test_steps_follow_epochs_or_are_said() -> None:
     """3 epochs of 8 pairs in steps of 2 x 5: 24 examples, 3 steps."""
     train = {"set": {**STUDY["train"]["set"], "max_steps": None, "epochs": 3, "batch_size": 2, "accumulation": 5}}
     plan = planned(train=train)
-    piece = plan.pieces[plan.runs[0].train]
+    piece = plan.jobs[plan.runs[0].train]
     assert (count_examples(plan, piece), count_steps(plan, piece)) == (24, 3)
 
 
 def test_defaults_are_those_of_training() -> None:
     config = TrainConfig.model_validate({"loss": {"name": "sft"}, "optim": {"lr": 1.0}, "max_steps": 3})
     plan = planned(train={"set": {"loss": {"name": "sft"}, "optim": {"lr": 1.0}, "max_steps": 3}})
-    assert count_examples(plan, plan.pieces[plan.runs[0].train]) == 3 * config.batch_size * config.accumulation
+    assert count_examples(plan, plan.jobs[plan.runs[0].train]) == 3 * config.batch_size * config.accumulation
 
 
 def test_what_a_builder_makes_of_a_sample() -> None:
@@ -70,7 +70,7 @@ def test_what_a_builder_makes_of_a_sample() -> None:
     }
     arms = {name: {"pairs": name} for name in pairs}
     plan = planned(pairs=pairs, arms=arms, seeds=[0])
-    found = [max_rows(plan, plan.pieces[run.train].inputs["pairs"]) for run in plan.runs]
+    found = [max_rows(plan, plan.jobs[run.train].inputs["pairs"]) for run in plan.runs]
     assert found == [24, None, 5, 24]
 
 
@@ -80,7 +80,7 @@ def test_a_builders_entry_alone_says_how_many_pairs_it_makes(monkeypatch: pytest
     monkeypatch.setitem(BUILDERS, "open", BuilderEntry("nowhere:OPEN", "Nobody knows.", ()))
     for name, rows in (("new", 24), ("open", None)):
         plan = planned(pairs={"set": {"builder": name, "samples": "scenes"}}, arms={"a": {"pairs": "set"}}, seeds=[0])
-        assert max_rows(plan, plan.pieces[plan.runs[0].train].inputs["pairs"]) == rows
+        assert max_rows(plan, plan.jobs[plan.runs[0].train].inputs["pairs"]) == rows
     monkeypatch.undo()
     for name, entry in BUILDERS.items():
         if isinstance(entry.most, str):
@@ -145,7 +145,7 @@ def test_unequal_arms_are_refused_or_told() -> None:
     assert refuse_unequal(allowed) == ["arms differ in pairs or prompts: from 6 (few) to 8 (all)"]
     cut = planned(**more, arms=arms, equal={"pairs": 6})
     assert refuse_unequal(cut) == []
-    taken = [cut.pieces[cut.pieces[run.train].inputs["pairs"]] for run in cut.runs]
+    taken = [cut.jobs[cut.jobs[run.train].inputs["pairs"]] for run in cut.runs]
     assert all(piece.settings == {"take": {"count": 6, "random_seed": None}} for piece in taken)
     longer = {"long": {"pairs": "corrupted", "set": {"max_steps": 3}}, "short": {"pairs": "corrupted"}}
     with pytest.raises(InputError, match=r"taken in all steps: from 16 \(short\) to 24 \(long\)"):
@@ -218,9 +218,9 @@ def test_shipped_studies_say_what_they_do_not_hold_equal(file: Path, tmp_path: P
     plan = plan_study(load_config(StudyConfig, file))
     refuse_unequal(plan)
     lines = list(estimate(plan, tmp_path).lines())
-    assert lines[0].endswith(f"{len(plan.pieces)} jobs, each done once")
+    assert lines[0].endswith(f"{len(plan.jobs)} jobs, each done once")
     assert all(f"{count} to do" in line for line, count in zip(lines[1:], _kinds(plan).values(), strict=False))
 
 
 def _kinds(plan: StudyPlan) -> Counter[str]:
-    return Counter(piece.kind for piece in plan.pieces.values())
+    return Counter(piece.kind for piece in plan.jobs.values())

@@ -54,7 +54,7 @@ def test_the_shell_takes_every_script(
     out = tmp_path / "a study's"
     first, *_ = write_scripts(plan, "tiny", out, kind)
     first = first.resolve()
-    assert first.exists() and len(list((out / "launch/pieces").glob("*.sh"))) == len(plan.pieces)
+    assert first.exists() and len(list((out / "launch/pieces").glob("*.sh"))) == len(plan.jobs)
     for script in (path for path in (out / "launch").rglob("*") if path.suffix in (".sh", ".sbatch")):
         checked = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False)
         assert checked.returncode == 0, checked.stderr
@@ -76,7 +76,7 @@ def test_a_stage_stands_on_earlier_ones(plan: StudyPlan) -> None:
     for stage in stages:
         assert all(piece.key in before for each in stage for piece in plan.before(each))
         before |= {piece.key for piece in stage}
-    assert before == set(plan.pieces)
+    assert before == set(plan.jobs)
 
 
 def test_the_environment_is_the_users(plan: StudyPlan, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_script_does_its_piece(plan: StudyPlan, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir("/")
     done = run(script)
     assert done.returncode == 0, done.stderr
-    piece = next(piece for piece in plan.pieces.values() if piece.kind == "samples")
+    piece = next(piece for piece in plan.jobs.values() if piece.kind == "samples")
     assert json.loads((tmp_path / "runs/tiny" / piece.folder / "manifest.json").read_text())["complete"]
 
 

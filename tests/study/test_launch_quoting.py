@@ -64,11 +64,9 @@ def calls(file: Path) -> list[list[str]]:
 def hostile_plan(text: str) -> StudyPlan:
     """A plan with the text as every label and in settings and paths; past the config, which refuses some of them."""
     plan = plan_study(StudyConfig.model_validate({**STUDY, "seeds": [0]}))
-    pieces = {
-        key: replace(piece, label=text, settings=_with(piece.settings, text)) for key, piece in plan.pieces.items()
-    }
+    jobs = {key: replace(piece, label=text, settings=_with(piece.settings, text)) for key, piece in plan.jobs.items()}
     evaluate = plan.config.evaluate.model_copy(update={"images": Path(f"images {text}")})
-    return replace(plan, pieces=pieces, config=plan.config.model_copy(update={"evaluate": evaluate}))
+    return replace(plan, jobs=jobs, config=plan.config.model_copy(update={"evaluate": evaluate}))
 
 
 def _with(settings: dict[str, Any], text: str) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import yaml
 
 from sightline.config import load_config
 from sightline.errors import InputError
-from sightline.study.config import ArmSpec, StudyConfig, merged
+from sightline.study.config import ArmSpec, StudyConfig
+from sightline.study.datasets import merged
 from sightline.study.execute import shell_command
 from sightline.study.plan import StudyPlan, parse_plan, plan_study, plan_text
 from sightline.study.runner import job_contexts
@@ -35,7 +36,7 @@ def study(**changes: Any) -> StudyConfig:
 
 def kinds(plan: StudyPlan) -> dict[str, int]:
     found: dict[str, int] = {}
-    for piece in plan.pieces.values():
+    for piece in plan.jobs.values():
         found[piece.kind] = found.get(piece.kind, 0) + 1
     return found
 
@@ -45,7 +46,7 @@ def test_arms_share_samples_pairs_and_the_base() -> None:
     plan = plan_study(study())
     assert kinds(plan) == {"eval": 5, "samples": 1, "pairs": 2, "train": 4}
     assert [(run.arm, run.seed) for run in plan.runs] == [("dpo", 0), ("ipo", 0), ("dpo", 1), ("ipo", 1)]
-    dpo, ipo = (plan.pieces[run.train] for run in plan.runs[:2])
+    dpo, ipo = (plan.jobs[run.train] for run in plan.runs[:2])
     assert dpo.inputs["pairs"] == ipo.inputs["pairs"] and dpo.key != ipo.key
     assert ipo.settings["config"]["loss"] == {"name": "ipo", "beta": 0.2}, "a loss is replaced as a whole"
     assert ipo.settings["config"]["optim"] == {"lr": 1e-4}
@@ -53,8 +54,8 @@ def test_arms_share_samples_pairs_and_the_base() -> None:
 
 def test_a_piece_comes_after_what_it_stands_on() -> None:
     plan = plan_study(study())
-    order = list(plan.pieces)
-    for piece in plan.pieces.values():
+    order = list(plan.jobs)
+    for piece in plan.jobs.values():
         assert all(order.index(before.key) < order.index(piece.key) for before in plan.before(piece))
 
 
@@ -70,11 +71,9 @@ def test_two_arms_that_say_the_same_are_one_training() -> None:
 def test_keys_follow_content_and_not_names() -> None:
     plain = plan_study(study())
     renamed = plan_study(study(samples={"other": STUDY["samples"]["scenes"]}, pairs=_renamed_pairs()))
-    assert set(plain.pieces) == set(renamed.pieces)
+    assert set(plain.jobs) == set(renamed.jobs)
     longer = plan_study(study(samples={"scenes": {"split": "preference", "count": 9}}))
-    assert set(plain.pieces) & set(longer.pieces) == {plain.bases[""]}, (
-        "all but the base's evaluation hangs on the scenes"
-    )
+    assert set(plain.jobs) & set(longer.jobs) == {plain.bases[""]}, "all but the base's evaluation hangs on the scenes"
 
 
 def _renamed_pairs() -> dict[str, Any]:
@@ -101,8 +100,8 @@ def test_a_place_is_another_piece(tmp_path: Path) -> None:
     plan = plan_study(study(arms=arms))
     reward, rl = plan.runs[:2]
     assert reward.eval is None and rl.eval is not None
-    assert plan.pieces[rl.train].inputs["adapter.reward"] == reward.train
-    assert plan.pieces[rl.train].settings["config"]["judge"]["adapter"] == "${adapter.reward}"
+    assert plan.jobs[rl.train].inputs["adapter.reward"] == reward.train
+    assert plan.jobs[rl.train].settings["config"]["judge"]["adapter"] == "${adapter.reward}"
 
 
 def test_arms_that_stand_on_each_other_are_refused() -> None:
@@ -162,8 +161,8 @@ def test_pairs_may_be_built_on_pairs_of_the_same_seed() -> None:
     again = {"builder": "altered", "samples": "corrupted", "set": {"writer": {"name": "oracle"}}}
     plan = plan_study(study(pairs={**STUDY["pairs"], "again": again}, arms={"twice": {"pairs": "again"}}))
     for run in plan.runs:
-        built = plan.pieces[plan.pieces[run.train].inputs["pairs"]]
-        below = plan.pieces[built.inputs["samples"]]
+        built = plan.jobs[plan.jobs[run.train].inputs["pairs"]]
+        below = plan.jobs[built.inputs["samples"]]
         assert (built.settings["builder"], below.settings["builder"]) == ("altered", "corrupted")
         assert built.seed == below.seed == run.seed
     with pytest.raises(ValueError, match="built from each other"):
@@ -201,17 +200,17 @@ def test_arms_of_several_models_share_what_needs_no_model(tmp_path: Path) -> Non
     plan = plan_study(study(models=models, arms=arms, pairs=pairs, seeds=[0]))
     assert kinds(plan) == {"eval": 6, "samples": 1, "pairs": 3, "train": 4}
     assert [run.arm for run in plan.runs] == ["small/written", "small/own", "large/written", "large/own"]
-    written, own, other_written, other_own = (plan.pieces[run.train] for run in plan.runs)
+    written, own, other_written, other_own = (plan.jobs[run.train] for run in plan.runs)
     assert written.inputs["pairs"] == other_written.inputs["pairs"] and written.key != other_written.key
     assert own.inputs["pairs"] != other_own.inputs["pairs"]
-    assert plan.pieces[other_own.inputs["pairs"]].settings["config"]["rho"] == 0.99
+    assert plan.jobs[other_own.inputs["pairs"]].settings["config"]["rho"] == 0.99
     assert "lora" not in own.settings["config"] and other_own.settings["config"]["lora"] == targets["lora"]
     assert list(plan.bases) == ["small", "large"] and len(set(plan.bases.values())) == 2
 
 
 def test_one_model_by_name_has_the_keys_of_the_short_form(tmp_path: Path) -> None:
     short, long = study(), study(models={"lab": {"path": "lab"}})
-    assert set(plan_study(short).pieces) == set(plan_study(long).pieces)
+    assert set(plan_study(short).jobs) == set(plan_study(long).jobs)
 
 
 def test_a_model_that_was_trained_whole_is_measured_as_it_is() -> None:
@@ -230,7 +229,7 @@ def test_a_model_that_was_trained_whole_is_measured_as_it_is() -> None:
 def test_keys_stay_as_they_were() -> None:
     """A study that was begun with an earlier version goes on with this one, and its finished work is found."""
     known = ["b1889c13d794", "addcddfb9679", "ee718b46a660", "aef3f9aa2b91", "e032636e1909"]
-    assert [key[:12] for key in plan_study(study()).pieces][:5] == known
+    assert [key[:12] for key in plan_study(study()).jobs][:5] == known
 
 
 def test_curated_samples_stand_on_samples_and_on_the_models_of_their_seed() -> None:
@@ -243,7 +242,7 @@ def test_curated_samples_stand_on_samples_and_on_the_models_of_their_seed() -> N
             arms={"model": {"pairs": "fixed", "measured": False}, "sft": {"samples": "kept"}},
         )
     )
-    curated = [piece for piece in plan.pieces.values() if "curate" in piece.settings]
+    curated = [piece for piece in plan.jobs.values() if "curate" in piece.settings]
     assert [(piece.kind, piece.seed) for piece in curated] == [("samples", 0), ("samples", 1)]
     models = {run.seed: run.train for run in plan.runs if run.arm == "model"}
     for piece in curated:

@@ -15,7 +15,7 @@ from sightline.errors import InputError
 from sightline.records.manifest import MANIFEST, Computed, read_manifest
 from sightline.records.store import write_json
 from sightline.report.gallery import data_uri
-from sightline.study.config import ModelSpec
+from sightline.study.config import StudyModel
 from sightline.study.maintenance import find_study, study_outcome
 from sightline.study.plan import StudyPlan
 from sightline.study.report.answers import BENCHMARKS, CARDS
@@ -173,7 +173,7 @@ def test_methods_say_every_setting(page: Page) -> None:
     ],
 )
 def test_methods_say_where_a_model_is_from(spec: dict[str, Any], words: str) -> None:
-    assert describe_model("small", ModelSpec.model_validate(spec)) == words
+    assert describe_model("small", StudyModel.model_validate(spec)) == words
 
 
 def test_same_pieces_same_bytes_and_no_config_file_is_needed(written: tuple[StudyPlan, Path]) -> None:
@@ -277,7 +277,7 @@ def test_the_page_prints(written: tuple[StudyPlan, Path], tmp_path: Path) -> Non
 
 def record(plan: StudyPlan, out: Path, kind: str, *records: Computed) -> None:
     """Put records of computing into the manifests of all finished pieces of a kind, one each by turns."""
-    pieces = [piece for piece in plan.pieces.values() if piece.kind == kind]
+    pieces = [piece for piece in plan.jobs.values() if piece.kind == kind]
     for number, piece in enumerate(pieces):
         path = out / piece.folder / MANIFEST
         if path.exists():

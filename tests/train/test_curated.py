@@ -13,6 +13,7 @@ from sightline.lab.samples import ScenesConfig, lab_samples
 from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
 from sightline.models.scalar_head import load_head
+from sightline.models.spec import to_spec
 from sightline.recipes.curation.conversations import group_conversations, question_input
 from sightline.recipes.curation.graded import GRADED
 from sightline.recipes.curation.run import SCORES, RankedConversation
@@ -48,7 +49,7 @@ def test_from_grades_to_a_tuned_model(model_dir: Path, tmp_path: Path) -> None:
     first = next(iter(read_samples(tmp_path / "data")))
     vlm = load_vlm(model_dir, adapter=tmp_path / "questions/adapter")
     assert load_head(vlm, "reward", tmp_path / "questions/adapter").weight.abs().max() > 0
-    judge = RewardJudgeConfig(name="reward", model=model_dir, adapter=tmp_path / "questions/adapter")
+    judge = RewardJudgeConfig(name="reward", model=to_spec(model_dir), adapter=tmp_path / "questions/adapter")
     inputs = [question_input(first, tmp_path / "data", turn) for turn in group_conversations([first])[0].questions]
     scores = [verdict.score or 0.0 for verdict in judge.open(RunContext(tmp_path, tmp_path, 0)).score(inputs)]
     logged_score = next(row.question for row in rows if row.id == first.id)

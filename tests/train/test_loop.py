@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.losses.objective import BoundLoss, Objective, Term, make_objective
-from sightline.losses.types import LossOut, Need, PairLogps
+from sightline.losses.types import LossOut, PairLogps, Requirement
 from sightline.models.adapters import reference_mode
 from sightline.models.loading import load_vlm
 from sightline.models.vlm import VLM
@@ -34,7 +34,7 @@ def dpo_objective() -> Objective:
     return make_objective([Term("dpo", parameters={"beta": BETA})])
 
 
-def objective_of(function: Callable[..., LossOut], *needs: Need) -> Objective:
+def objective_of(function: Callable[..., LossOut], *needs: Requirement) -> Objective:
     return Objective((BoundLoss("made up", function, frozenset(needs)),))
 
 
@@ -277,7 +277,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_by_name(make_policy: Make, pair
         poison[4] = float("nan") if state.step == 2 else 0.0
         return dataclasses.replace(out, loss=out.loss + poison)
 
-    poisoned = objective_of(objective, Need.REFERENCE)
+    poisoned = objective_of(objective, Requirement.REFERENCE)
     state = state_of(vlm, pairs, max_steps=5, pairs_per_step=6, objective=poisoned)
     steps = fit(state, settings())
     next(steps)
@@ -300,7 +300,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_by_name(make_policy: Make, 
         return LossOut(distance, distance.detach(), distance.detach())
 
     with pytest.raises(InputError, match=r"step 0: the gradient's norm is nan on pair-\d"):
-        run(state_of(vlm, pairs, objective=objective_of(root, Need.REFERENCE)))
+        run(state_of(vlm, pairs, objective=objective_of(root, Requirement.REFERENCE)))
     assert all(torch.equal(weight, before[name]) for name, weight in weights_of(vlm).items())
 
 

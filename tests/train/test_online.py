@@ -12,7 +12,7 @@ from sightline.judges import reward as self_judge
 from sightline.judges.judge import Verdict
 from sightline.models.context import RunContext
 from sightline.models.loading import load_vlm
-from sightline.models.requests import JudgeInput, prefix_of
+from sightline.models.requests import JudgeInput, make_prefix
 from sightline.records.manifest import read_manifest
 from sightline.records.rows import Pair, Sample
 from sightline.train.config.source import OnlineBDHSConfig, OnlineConfig
@@ -77,7 +77,7 @@ def test_online_pairs_are_the_policys_samples_as_the_judge_ranks_them(
     for example, result in zip(examples, first, strict=True):
         assert result.sample_id == example.sample.id
         for pair in result.pairs:
-            prefix = prefix_of(example.sample, Path())
+            prefix = make_prefix(example.sample, Path())
             better, worse = judge.score([JudgeInput(prefix, pair.chosen), JudgeInput(prefix, pair.rejected)])
             assert better.score is not None and worse.score is not None and better.score > worse.score
             assert pair.id.endswith("@0") and pair.images == example.sample.images

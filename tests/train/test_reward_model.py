@@ -25,7 +25,7 @@ from sightline.train.loop import StepSettings, TrainState, fit, trainable_weight
 from sightline.train.optimizer import make_optimizer
 from sightline.train.reward_model import RewardTask
 from sightline.train.run import train
-from sightline.train.scoring import to_scored
+from sightline.train.scoring import make_score_request
 from sightline.train.sources import OfflineSource
 
 Make = Callable[..., VLM]
@@ -51,7 +51,7 @@ def test_a_step_is_bradley_and_terrys_row_by_row(make_policy: Make, pairs: list[
         head.normal_()
     losses, right = [], 0
     for pair in pairs:
-        item = to_scored(pair)
+        item = make_score_request(pair)
         prefix = encode_prefix(vlm, item.prefix)
         rows = [encode_answer(vlm, prefix, answer) for answer in item.answers]
         states = [unbatched_states(vlm, [PackRow(prefix, (row.ids[row.start :],))])[1][0] for row in rows]

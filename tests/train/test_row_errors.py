@@ -11,7 +11,7 @@ from sightline.data.preference_dataset import write_preference_dataset
 from sightline.errors import InputError
 from sightline.models.encoding import encode_prefix
 from sightline.models.loading import load_vlm
-from sightline.models.requests import prefix_of
+from sightline.models.requests import make_prefix
 from sightline.models.vlm import VLM
 from sightline.records import Sample, Turn, write_rows
 from sightline.records.rows import Pair
@@ -103,7 +103,7 @@ def test_the_one_of_several_is_found(model_dir: Path, vlm: VLM, pairs: list[Pair
         pytest.raises(InputError, match=r"^sample 'pair-4' \(picture .*\): prompt '<s>' contains the special token"),
         locate_errors(rows, vlm),
     ):
-        encode_prefix(vlm, prefix_of(rows[4], Path()))
+        encode_prefix(vlm, make_prefix(rows[4], Path()))
     with pytest.raises(InputError, match=r"^of no row$"), locate_errors(rows[:3], vlm):
         raise InputError("of no row")
 
@@ -115,5 +115,5 @@ def test_ids_are_cut(tmp_path: Path, vlm: VLM) -> None:
         pytest.raises(InputError, match=r"line 1 .*pictures xxx") as caught,
         locate_errors([row], vlm, tmp_path, tmp_path),
     ):
-        encode_prefix(vlm, prefix_of(row, tmp_path))
+        encode_prefix(vlm, make_prefix(row, tmp_path))
     assert len(str(caught.value)) < 700

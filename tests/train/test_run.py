@@ -19,7 +19,7 @@ from sightline.cli import app
 from sightline.config import load_config
 from sightline.errors import InputError
 from sightline.losses.table import LOSSES
-from sightline.losses.types import Need
+from sightline.losses.types import Requirement
 from sightline.models.adapters import save_adapter
 from sightline.models.loading import load_vlm
 from sightline.models.vlm import VLM
@@ -85,7 +85,7 @@ def test_every_loss_of_the_table_trains(
 ) -> None:
     """Three epochs at a high rate on six pairs: what the loss wants comes about."""
     settings = [text for text in SETTINGS if not text.startswith("loss.")] + ["lora.dropout=0"]
-    if Need.REFERENCES in LOSSES[name].needs:
+    if Requirement.REFERENCES in LOSSES[name].needs:
         other = make_policy()
         stir(other)
         save_adapter(other, tmp_path / "other")
@@ -96,7 +96,9 @@ def test_every_loss_of_the_table_trains(
     assert rows[-1].loss < rows[0].loss
     if name != "sft":
         assert known(rows[-1].margin) > known(rows[0].margin)
-    assert (rows[0].chosen_ref_logps is None) is not bool(LOSSES[name].needs & {Need.REFERENCE, Need.REFERENCES})
+    assert (rows[0].chosen_ref_logps is None) is not bool(
+        LOSSES[name].needs & {Requirement.REFERENCE, Requirement.REFERENCES}
+    )
 
 
 def adapter_weights(out: Path) -> dict[str, Tensor]:

@@ -11,12 +11,12 @@ from transformers import AutoTokenizer
 
 from sightline.errors import InputError
 from sightline.losses.objective import BoundLoss, Objective
-from sightline.losses.types import LossOut, Need, PairLogps
+from sightline.losses.types import LossOut, PairLogps, Requirement
 from sightline.models.adapters import LoraSettings, add_lora, save_adapter
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.head import tokens_within
 from sightline.models.loading import load_vlm
-from sightline.models.requests import prefix_of
+from sightline.models.requests import make_prefix
 from sightline.models.tensor_cache import TensorCache
 from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
@@ -31,7 +31,7 @@ from tests.train.test_loop import known, stir
 from tests.train.test_run import config_with, write_pairs
 
 Make = Callable[..., VLM]
-ALL = frozenset({Need.SECOND_REJECTED, Need.SPANS, Need.WEAKENED, Need.BLIND})
+ALL = frozenset({Requirement.SECOND_REJECTED, Requirement.SPANS, Requirement.CORRUPTED_IMAGE, Requirement.NO_IMAGE})
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_zero_image_is_zeros_in_the_place_of_the_picture_for_policy_reference_
     """Beside the pair's own rows, which have the same files; and never the number that the other blind side has."""
     vlm = replace(make_policy(), cache=TensorCache(tmp_path / "cache", max_bytes=10**8))
     stir(vlm)
-    zeros, none = (Scoring(frozenset({Need.BLIND}), blind=blind) for blind in ("zero-image", "none"))
+    zeros, none = (Scoring(frozenset({Requirement.NO_IMAGE}), blind=blind) for blind in ("zero-image", "none"))
     found, other = (score_pairs(vlm, pairs[:3], scoring, autocast=False) for scoring in (zeros, none))
     sides = [(place, pair, side) for place, pair in enumerate(pairs[:3]) for side in ("chosen", "rejected")]
     for place, pair, side in sides:
@@ -166,9 +166,9 @@ def test_training_with_either_blind_side_steps_apart(model_dir: Path, pairs: lis
 def test_spans_pick_the_tokens_of_their_characters(make_policy: Make, full_pairs: list[Pair]) -> None:
     """The spelled-out tokens inside the last word's span are that word, and their sum is the field."""
     vlm = make_policy()
-    found = score_pairs(vlm, full_pairs, Scoring(frozenset({Need.SPANS})), autocast=False)
+    found = score_pairs(vlm, full_pairs, Scoring(frozenset({Requirement.SPANS})), autocast=False)
     for place, pair in enumerate(full_pairs):
-        prefix = encode_prefix(vlm, prefix_of(pair, Path()))
+        prefix = encode_prefix(vlm, make_prefix(pair, Path()))
         inside = tokens_within(vlm, prefix, pair.chosen, pair.chosen_spans)
         ids = encode_answer(vlm, prefix, pair.chosen).ids[-len(inside) :]
         decoded = vlm.tokenizer.decode([i for i, is_inside in zip(ids, inside.tolist(), strict=True) if is_inside])
@@ -183,7 +183,7 @@ def test_spans_pick_the_tokens_of_their_characters(make_policy: Make, full_pairs
 
 def test_a_whole_span_is_all_but_the_end_and_an_empty_one_nothing(make_policy: Make, pairs: list[Pair]) -> None:
     vlm, pair = make_policy(), pairs[0]
-    prefix = encode_prefix(vlm, prefix_of(pair, Path()))
+    prefix = encode_prefix(vlm, make_prefix(pair, Path()))
     whole = tokens_within(vlm, prefix, pair.chosen, [(0, len(pair.chosen))])
     assert whole[:-1].all() and not whole[-1]
     assert not tokens_within(vlm, prefix, pair.chosen, [(3, 3)]).any()
@@ -237,7 +237,7 @@ def test_every_pair_is_told_the_mean_of_the_whole_step(
         seen.extend((policy.field("mismatched") - reference.field("mismatched")).tolist())
         return LossOut(-policy.chosen, policy.chosen.detach(), policy.rejected.detach())
 
-    objective = Objective((BoundLoss("made up", loss, frozenset({Need.REFERENCE, Need.MISMATCHED})),))
+    objective = Objective((BoundLoss("made up", loss, frozenset({Requirement.REFERENCE, Requirement.MISMATCHED})),))
     task = PreferenceTask(vlm, objective, Reference(vlm, autocast=False, keep=True), autocast=False, slice_size=4)
     losses, start = task.begin(pairs), 0
     for length in slices:

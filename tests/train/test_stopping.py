@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from sightline.errors import InputError
-from sightline.losses.types import LossOut, Need, PairLogps
+from sightline.losses.types import LossOut, PairLogps, Requirement
 from sightline.models.loading import load_vlm
 from sightline.records.manifest import read_manifest
 from sightline.records.rows import Pair
@@ -92,7 +92,7 @@ def test_an_exploding_loss_stops_the_run_before_its_update(make_policy: Make, pa
         out = dpo_objective()(policy, [reference])
         return dataclasses.replace(out, loss=out.loss * next(factors))
 
-    state = state_of(vlm, pairs, max_steps=9, objective=objective_of(loss, Need.REFERENCE))
+    state = state_of(vlm, pairs, max_steps=9, objective=objective_of(loss, Requirement.REFERENCE))
     for group in state.optimizer.param_groups:
         group["initial_lr"] = 0.0
     guarded = dataclasses.replace(settings(), guard=GuardConfig(factor=100, window=3))

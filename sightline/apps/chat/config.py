@@ -9,7 +9,13 @@ class ChatConfig(Config):
     """Settings of a chat; picture limits are checked before a picture is decoded."""
 
     temperature: float = Field(default=0.0, ge=0, description="0 is greedy")
-    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_p: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="nucleus sampling: sample from the likeliest tokens whose probabilities sum to this; 1: from all "
+        "tokens",
+    )
     max_new_tokens: int = Field(default=256, gt=0, description="token limit of an answer")
     autocast: bool = Field(default=False, description="generate under bfloat16 autocast")
     blind: bool = Field(default=False, description="hide model names and draw the sides for each question")

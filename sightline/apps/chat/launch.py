@@ -4,13 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
+
 from sightline.apps.chat.config import ChatConfig
 from sightline.apps.chat.page import page
 from sightline.apps.chat.session import ChatSession, NamedModel
 from sightline.apps.guard import BindAddress, Uploads
 from sightline.apps.web import guard_page, import_gradio, open_socket, page_file, serve
 from sightline.config import Config
-from sightline.models.loading import load_vlm
+from sightline.models.opening import open_model
+from sightline.models.spec import ModelSpec, is_hub_id
 from sightline.records import Stage
 from sightline.records.store import private_umask
 
@@ -20,22 +23,22 @@ UPLOADS = 4
 
 @dataclass(frozen=True)
 class ChatModel:
-    """A model directory, with an optional adapter directory."""
+    """A model and the name above its answers."""
 
-    path: Path
-    adapter: Path | None = None
+    spec: ModelSpec
 
     @property
     def name(self) -> str:
         """The name shown above its answers."""
-        return self.path.name if self.adapter is None else f"{self.path.name} + {_adapter_name(self.adapter)}"
+        model, adapter = Path(self.spec.name).name, self.spec.adapter
+        return model if adapter is None else f"{model} + {_adapter_name(adapter)}"
 
 
 class _LaunchRequest(Config):
     """The settings that identify a chat's directory."""
 
-    models: tuple[str, ...]
-    chat: ChatConfig
+    models: tuple[str, ...] = Field(description="the models, as given on the command line")
+    chat: ChatConfig = Field(description="the settings of the chat")
 
 
 def run_chat(
@@ -57,10 +60,9 @@ def run_chat(
     gradio = import_gradio(scratch)
     with open_socket(address) as listening, private_umask():
         named = tuple(
-            NamedModel(name, load_vlm(model.path, adapter=model.adapter))
-            for model, name in zip(models, model_names(models), strict=True)
+            NamedModel(name, open_model(model.spec)) for model, name in zip(models, model_names(models), strict=True)
         )
-        paths = tuple(" ".join(str(p.absolute()) for p in (model.path, model.adapter) if p) for model in models)
+        paths = tuple(_identity(model.spec) for model in models)
         Stage.open(
             out, "chat", _LaunchRequest(models=paths, chat=config), {}, seed
         )  # stays open while the page is served
@@ -72,6 +74,13 @@ def run_chat(
         app = guard_page(gradio, blocks, address, css=page_file("chat/page.css"), title="chat", uploads=uploads)
         log(f"preferences: {out}")
         serve(app, address, listening, name="chat", scratch=scratch, log=log)
+
+
+def _identity(spec: ModelSpec) -> str:
+    """The model, its adapter and the settings that change its numbers, as one text."""
+    name = spec.name if is_hub_id(spec.name) else str(spec.place.absolute())
+    settings = [f"{key}={value}" for key, value in spec.identity().items()]
+    return " ".join([name, *([] if spec.adapter is None else [str(spec.adapter.absolute())]), *settings])
 
 
 def model_names(models: tuple[ChatModel, ...]) -> list[str]:

@@ -21,13 +21,15 @@ from sightline.apps.export.config import ExportModelConfig
 from sightline.apps.export.quantized import Bits, pack, quantize, require_quantizer, write_quantization
 from sightline.errors import InputError
 from sightline.models.adapters import save_model
-from sightline.models.loading import DTYPES, load_vlm, no_progress_bars
+from sightline.models.loading import DTYPES, no_progress_bars
 from sightline.models.merging import merge_adapter
+from sightline.models.opening import open_model
 from sightline.models.requests import ScoreRequest
+from sightline.models.spec import ModelSpec, to_spec
 from sightline.models.tensor_cache import ByteLRU
 from sightline.models.vlm import VLM
 from sightline.records.hashing import hash_file
-from sightline.records.manifest import MANIFEST, Manifest, Stage
+from sightline.records.manifest import MANIFEST, Manifest, Stage, StageInput
 from sightline.records.store import atomic_write, write_json
 
 SUMS, CHECK, UNCHECKED = "SHA256SUMS", "export.json", ".unchecked"
@@ -45,7 +47,7 @@ class ExportRequest:
 
 
 def export_model(
-    model: Path, out: Path, config: ExportModelConfig, adapter: Path | None, request: ExportRequest
+    model: ModelSpec | str | Path, out: Path, config: ExportModelConfig, adapter: Path | None, request: ExportRequest
 ) -> Manifest:
     """Write the model to `out`; the manifest's numbers give its distance from the float32 model.
 
@@ -58,13 +60,22 @@ def export_model(
     """
     if config.weights in _BITS:
         require_quantizer()
-    origins = read_origins(model, adapter, request.train, request.pairs, request.evaluations, request.report)
+    spec = to_spec(model)
+    if spec.quantize != "none":
+        raise InputError(
+            f"quantize={spec.quantize}: a quantized model cannot be merged; set weights=int4 or int8 instead"
+        )
+    adapter = adapter or spec.adapter
+    # Merged in float32 and rounded once; by default on the CPU, whose memory holds float32 weights.
+    device = "cpu" if spec.device == "auto" else spec.device
+    spec = spec.with_options({"adapter": adapter, "dtype": "float32", "device": device})
+    origins = read_origins(spec.place, adapter, request.train, request.pairs, request.evaluations, request.report)
     is_new = not (out / MANIFEST).exists()
-    vlm = load_vlm(model, adapter=adapter) if is_new else None  # load it before claiming the directory
-    stage = Stage.open(out, "export model", config, _inputs(model, adapter, request))
+    vlm = open_model(spec) if is_new else None  # before claiming the directory
+    stage = Stage.open(out, "export model", config, _inputs(spec, request))
     if stage.done:
         return stage.manifest
-    vlm = vlm or load_vlm(model, adapter=adapter)
+    vlm = vlm or open_model(spec)
     with _staging_folder(out) as folder, tempfile.TemporaryDirectory() as pictures, no_progress_bars():
         reloaded, changed = _write(vlm, config, folder, save_probes(Path(pictures), is_multimodal=vlm.is_multimodal))
         for path in folder.iterdir():
@@ -151,13 +162,7 @@ def _round_weights(vlm: VLM, dtype: torch.dtype) -> VLM:
     return replace(vlm, dtype=dtype)
 
 
-def _inputs(model: Path, adapter: Path | None, request: ExportRequest) -> dict[str, Path]:
-    named = {
-        "model": model,
-        "adapter": adapter,
-        "train": request.train,
-        "pairs": request.pairs,
-        "report": request.report,
-    }
+def _inputs(spec: ModelSpec, request: ExportRequest) -> dict[str, StageInput]:
+    named = {"train": request.train, "pairs": request.pairs, "report": request.report}
     named |= {f"eval-{number}": path for number, path in enumerate(request.evaluations)}
-    return {name: path for name, path in named.items() if path is not None}
+    return spec.inputs() | {name: path for name, path in named.items() if path is not None}

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from pydantic import Field
+
 from sightline.apps.label.session import LabelConfig
 from sightline.data.images import adopt_by_content, adopt_image
 from sightline.data.labels import ITEMS, read_items
@@ -70,7 +72,9 @@ def open_labels(source: ItemSource, out: Path, config: LabelConfig, seed: int) -
 class _LabelStageConfig(LabelConfig):
     """The settings that identify a labels directory."""
 
-    bench: str | None = None
+    bench: str | None = Field(
+        default=None, description="the benchmark whose answers are labeled; null for a directory of pairs"
+    )
 
 
 @dataclass(frozen=True)

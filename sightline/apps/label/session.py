@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 from sightline.config import Config
 from sightline.config.problems import describe
 from sightline.data.labels import RaterFile, rater_name
-from sightline.data.texts import pieces, spans_to_words, words_to_spans
+from sightline.data.texts import spans_to_words, split_text, words_to_spans
 from sightline.errors import InputError
 from sightline.records import IMAGE, AnswerAnnotation, LabelItem, Rating, Row
 
@@ -212,7 +212,7 @@ def _to_annotation(side: SideForm, text: str, config: LabelConfig, where: str) -
 def _side(text: str, noted: AnswerAnnotation) -> dict[str, Any]:
     return {
         "text": text,
-        "pieces": [[piece.text, piece.word is not None] for piece in pieces(text)],
+        "pieces": [[piece.text, piece.word is not None] for piece in split_text(text)],
         "marks": spans_to_words(text, noted.marks),
         "correction": noted.correction,
         "grades": noted.grades,

@@ -16,8 +16,9 @@ from sightline.data.samples import read_samples, samples_file
 from sightline.judges.judge import Judge
 from sightline.judges.length_control import JudgeConfig
 from sightline.models.context import RunContext
-from sightline.models.loading import load_vlm
+from sightline.models.opening import open_model
 from sightline.models.requests import JudgeInput, Prefix
+from sightline.models.spec import ModelSpec
 from sightline.records.hashing import hash_file
 from sightline.records.ratings import LoggedRequest
 from sightline.records.rows import Sample
@@ -29,7 +30,7 @@ Known = tuple[Sample, Path]
 class SampledJudge(Config):
     """A judge for a sample of the answers; scores below a limit count as hallucinations."""
 
-    judge: JudgeConfig
+    judge: JudgeConfig = Field(description="the judge of the sampled answers")
     aspect: str = Field(default="", description="aspect of the verdict to use; empty: its score")
     below: float = Field(description="scores or aspects below this are hallucinations")
     share: float = Field(
@@ -71,9 +72,9 @@ class Truth:
 class Sampler:
     """Judges rows within a budget."""
 
-    def __init__(self, config: SampledJudge, truth: Truth, model: Path | None, scratch: Path, seed: int) -> None:
+    def __init__(self, config: SampledJudge, truth: Truth, model: ModelSpec | None, scratch: Path, seed: int) -> None:
         self._config, self._truth, self._seed, self._left = config, truth, seed, config.most
-        policy = None if model is None else load_vlm(model)
+        policy = None if model is None else open_model(model)
         self._judge: Judge = config.judge.open(RunContext(Path(), scratch, seed, policy))
         self.identity = self._judge.identity
         self.unscored = 0

@@ -26,5 +26,7 @@ class ServeConfig(Config):
     )
     keep_images: bool = Field(default=False, description="store the pictures beside the log, not only their hashes")
     file_mb: float = Field(default=64, gt=0, description="log file size at which a new file is started, in MiB")
-    device: str = Field(default="auto", description="for Transformers: cpu, cuda:0, ...")
+    device: str = Field(
+        default="auto", description="device of Transformers, such as cpu or cuda:0; auto: cuda if there is a GPU"
+    )
     dtype: str = Field(default="auto", description="dtype of the weights; auto: as on disk")

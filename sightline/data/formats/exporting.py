@@ -7,6 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from sightline.config import Config
 from sightline.config.problems import shorten
 from sightline.data.formats import llama_factory, ms_swift
@@ -22,7 +24,7 @@ from sightline.records.store import atomic_write, write_rows
 class ExportConfig(Config):
     """The config of an export."""
 
-    layout: str
+    layout: str = Field(description="name of the layout to write")
 
 
 @dataclass(frozen=True)

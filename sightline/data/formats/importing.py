@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from sightline.config.problems import describe, shorten
@@ -40,8 +40,8 @@ Keep = Callable[[ImageSource, str], str]
 class ImportConfig(LayoutConfig):
     """The config of an import. Images are not hashed: they count by their paths."""
 
-    layout: str
-    prefix: str
+    layout: str = Field(description="name of the layout of the rows")
+    prefix: str = Field(description="prefix of the ids of the imported rows")
 
 
 @dataclass(frozen=True)

@@ -25,14 +25,16 @@ from sightline.records.rows import Answer, Sample
 
 
 class EvalJudgeConfig(Config):
-    """The judge of answers. Prices are for a million tokens; without them the cost is given in calls and tokens."""
+    """The judge of open answers, and its prices."""
 
-    server: EndpointConfig
+    server: EndpointConfig = Field(description="the server of the judge")
     prompt: Path | None = Field(default=None, description="a prompt of your own, or the official one; hashed")
     runs: int = Field(default=1, ge=1, description="how often each answer is graded; MM-Vet's paper did it five times")
-    prompt_price: float | None = Field(default=None, ge=0)
-    reply_price: float | None = Field(default=None, ge=0)
-    currency: str = "USD"
+    prompt_price: float | None = Field(
+        default=None, ge=0, description="price of a million prompt tokens; null: the cost is given in calls and tokens"
+    )
+    reply_price: float | None = Field(default=None, ge=0, description="price of a million reply tokens; null as above")
+    currency: str = Field(default="USD", description="currency of the prices, for display")
 
     def grading(self, own: Grading) -> Grading:
         """The benchmark's grading, with the prompt of this config if there is one."""

@@ -38,26 +38,28 @@ from sightline.records.manifest import Stage
 class EarConfig(Config):
     """The sound encoder, from scratch: a ViT over spectrograms, and the projector into the base's language model."""
 
-    seed: Seed = 0
-    width: int = 128
-    layers: int = 2
+    seed: Seed = Field(default=0, description="seed of the encoder's initialization and data")
+    width: int = Field(default=128, description="width of the encoder")
+    layers: int = Field(default=2, description="layers of the encoder")
     sounds: int = Field(default=6000, description="unbiased spectrograms, drawn once")
-    steps: int = 500
-    batch_size: int = 48
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.05
+    steps: int = Field(default=500, description="training steps")
+    batch_size: int = Field(default=48, description="spectrograms per training step")
+    learning_rate: float = Field(default=2e-3, description="peak learning rate")
+    weight_decay: float = Field(default=0.05, description="weight decay of AdamW")
     sources: int = Field(default=4, ge=1, description="at most so many sources at a time")
 
 
 class SoundStudyConfig(Config):
     """`sightline lab compose`. Rows are those of one kind of media; the joint model is trained on both kinds' rows."""
 
-    world: WorldConfig = WorldConfig()
-    ear: EarConfig = EarConfig()
-    rows: int = Field(default=800, ge=1)
+    world: WorldConfig = Field(default=WorldConfig(), description="the world of scenes and soundscapes")
+    ear: EarConfig = Field(default=EarConfig(), description="the sound encoder and its training")
+    rows: int = Field(default=800, ge=1, description="training rows of each kind of media")
     scenes: int = Field(default=200, ge=2, description="test soundscapes, five questions each")
     validation: int = Field(default=20, ge=1, description="soundscapes of the search, five questions each")
-    values: tuple[float, ...] = (0.5, 0.75, 1.0)
+    values: tuple[float, ...] = Field(
+        default=(0.5, 0.75, 1.0), description="candidate weights of each adapter in the search"
+    )
     density: float = Field(default=0.5, gt=0, lt=1, description="density of TIES")
     batch_size: int = Field(default=64, description="questions answered at a time")
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from sightline.config import Config, load_config
 from sightline.data.preference_dataset import PAIRS
 from sightline.data.samples import write_samples
@@ -22,6 +24,7 @@ from sightline.lab.sound.bench import BESIDE, BOTH, HEAR, SEE, TASKS, lessons, m
 from sightline.lab.sound.ear import SoundStudyConfig, make_ear
 from sightline.lab.sound.soundscape import PICTURE, SOUND
 from sightline.lab.words import WorldConfig
+from sightline.models.spec import to_spec
 from sightline.recipes.composition.config import ComposeConfig, MemberConfig, SearchConfig
 from sightline.recipes.composition.run import compose
 from sightline.records import Pair
@@ -157,7 +160,7 @@ def run_study(study: Study, seeds: tuple[int, ...]) -> MediaResults:
     """Run all incomplete stages, once per training seed, and write `results.json` and `results.md`."""
     with study.bar("ear") as progress:
         make_ear(study.config.ear, study.out / "ear", progress)
-    members = {name: MemberConfig(model=study.models[name]) for name in (PICTURE, SOUND)}
+    members = {name: MemberConfig(model=to_spec(study.models[name])) for name in (PICTURE, SOUND)}
     compose(ComposeConfig(members=members, dtype="bfloat16"), study.out / BARE)
     for name, tasks in _TASKS.items():
         _write_lessons(study, name, tasks)
@@ -188,7 +191,7 @@ def _run_seed(study: Study, seed: int) -> None:
 def _composition(study: Study, folder: Path, options: dict[str, Any]) -> ComposeConfig:
     suffix = "-two" if options.get("decoupled") else ""
     members = {
-        name: MemberConfig(model=study.models[name], adapter=folder / f"{name}{suffix}" / ADAPTER)
+        name: MemberConfig(model=to_spec(study.models[name]), adapter=folder / f"{name}{suffix}" / ADAPTER)
         for name in (PICTURE, SOUND)
     }
     merging = {key: value for key, value in options.items() if key != "search"}
@@ -213,9 +216,9 @@ def _ask(study: Study, folder: Path, name: str, model: Path, benchmark: str, ada
 class _Rows(Config):
     """The settings that identify a directory of rows, for its manifest."""
 
-    world: WorldConfig
-    tasks: tuple[str, ...]
-    count: int
+    world: WorldConfig = Field(description="the world that rows are drawn from")
+    tasks: tuple[str, ...] = Field(description="kinds of questions")
+    count: int = Field(description="number of rows")
 
 
 def _write_lessons(study: Study, name: str, tasks: tuple[str, ...]) -> None:

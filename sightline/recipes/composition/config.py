@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from sightline.config import Config
+from sightline.models.spec import ModelField
 
 #: Name of a merge -> its name in PEFT's `add_weighted_adapter`. `cat` is the exact weighted sum of the changes; PEFT's
 #: "linear" sums the low-rank factors, which gives another matrix. The others work on full changes.
@@ -26,13 +27,14 @@ MAX_TRIALS = 512
 
 
 class MemberConfig(Config):
-    """A model of one kind of media: its directory, and the adapter that trained its language model on that kind.
+    """A model of one kind of media, and the adapter that trained its language model on that kind."""
 
-    Without an adapter it contributes only its encoder.
-    """
-
-    model: Path
-    adapter: Path | None = None
+    model: ModelField = Field(description="a name, or a mapping of ModelSpec")
+    adapter: Path | None = Field(
+        default=None,
+        description="adapter that trained its language model on this kind; null: the member contributes only its "
+        "encoder",
+    )
 
 
 class SearchConfig(Config):
@@ -42,30 +44,42 @@ class SearchConfig(Config):
     first.
     """
 
-    samples: Path
-    values: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
-    limit: int | None = Field(default=None, ge=1)
-    batch_size: int = Field(default=16, ge=1)
+    samples: Path = Field(description="directory of validation samples with references")
+    values: tuple[float, ...] = Field(
+        default=(0.0, 0.25, 0.5, 0.75, 1.0),
+        description="candidate weights; every combination, one value per adapter, is tried",
+    )
+    limit: int | None = Field(default=None, ge=1, description="use the first so many samples; null: all")
+    batch_size: int = Field(default=16, ge=1, description="samples scored together")
 
 
 class ComposeConfig(Config):
-    """One composed model. The names of `members` are the kinds of media in the rows.
+    """One composed model: encoders of several kinds of media, and one language model with merged adapters."""
 
-    `merge` and `weights` apply to the language model's adapters; the default weights are equal and sum to 1 over all
-    members. `density` is the share of a change that the pruning merges keep, `rank` that of their result, by default
-    the sum of the members' ranks. With `decoupled`, each kind's image tokens use its own member's adapter and all other
-    tokens the merged one (DAMC); without it the merged adapter serves all tokens (NaiveMC). `dtype` is that of the
-    written weights.
-    """
-
-    members: dict[str, MemberConfig] = Field(min_length=2)
-    merge: Literal["linear", "ties", "dare_linear", "dare_ties", "magnitude_prune"] = "linear"
-    weights: tuple[float, ...] | None = None
-    search: SearchConfig | None = None
-    density: float | None = Field(default=None, gt=0, lt=1)
-    rank: int | None = Field(default=None, ge=1)
-    decoupled: bool = False
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    members: dict[str, MemberConfig] = Field(min_length=2, description="kind of media in the rows -> its model")
+    merge: Literal["linear", "ties", "dare_linear", "dare_ties", "magnitude_prune"] = Field(
+        default="linear", description="how the language model's adapters are merged (PEFT's names)"
+    )
+    weights: tuple[float, ...] | None = Field(
+        default=None, description="one weight per adapter; null: equal weights that sum to 1 over all members"
+    )
+    search: SearchConfig | None = Field(
+        default=None, description="search of the weights on validation samples; null: none"
+    )
+    density: float | None = Field(
+        default=None, gt=0, lt=1, description="share of a change that the pruning merges keep"
+    )
+    rank: int | None = Field(
+        default=None, ge=1, description="rank of a pruning merge's result; null: the sum of the members' ranks"
+    )
+    decoupled: bool = Field(
+        default=False,
+        description="each kind's image tokens use its own member's adapter, all others the merged one (DAMC); off: the "
+        "merged adapter serves all tokens (NaiveMC)",
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", description="precision of the written weights"
+    )
 
     @field_validator("members")
     @classmethod

@@ -18,7 +18,8 @@ from torch import Tensor
 from sightline.errors import InputError
 from sightline.models.composed import decoder_name, is_composed
 from sightline.models.families.base import MODALITY
-from sightline.models.loading import load_vlm
+from sightline.models.opening import open_model
+from sightline.models.quantization import require_floats
 from sightline.models.vlm import VLM
 from sightline.recipes.composition.config import MemberConfig
 
@@ -53,12 +54,13 @@ def open_member(name: str, config: MemberConfig, dtype: str) -> Member:
     """Open a member.
 
     Raises:
-        InputError: `load_vlm` rejects it; its family is not supported; or its adapter is more than LoRA of the language
+        InputError: it cannot be opened; its family is not supported; or its adapter is more than LoRA of the language
             model and of what turns images into features.
     """
-    if is_composed(config.model):
-        raise InputError(f"members.{name}: {config.model} is already composed; give its original models")
-    vlm = load_vlm(config.model, dtype=dtype)
+    if is_composed(config.model.place):
+        raise InputError(f"members.{name}: {config.model.name} is already composed; give its original models")
+    vlm = open_model(config.model.with_options({"dtype": dtype, "device": "cpu"}))
+    require_floats(vlm.base, f"members.{name}: {config.model.name}", "composed", "leave quantize out")
     kind = vlm.base.config.model_type
     if kind not in FAMILIES_COMPOSED:
         raise InputError(
@@ -171,5 +173,6 @@ def _keep_encoder(name: str, vlm: VLM, config: MemberConfig, beside: list[str]) 
                 "nor of its encoder; train language layers and projector alone"
             )
     dtype = str(vlm.dtype).removeprefix("torch.")
-    merged = load_vlm(config.model, adapter=config.adapter, dtype=dtype).model.merge_and_unload()
+    merging = {"adapter": config.adapter, "dtype": dtype, "device": "cpu"}
+    merged = open_model(config.model.with_options(merging)).model.merge_and_unload()
     vlm.base.load_state_dict(encoder_weights(merged), strict=False)

@@ -22,7 +22,7 @@ from sightline.data.samples import read_samples, samples_file
 from sightline.errors import InputError
 from sightline.models.composed import Composed, ComposedProcessor, attach_encoders, decoder_name, strip_language_model
 from sightline.models.loading import peft_warnings_ignored
-from sightline.models.requests import ScoreRequest, prefix_of
+from sightline.models.requests import ScoreRequest, make_prefix
 from sightline.models.routing import TEXT, route
 from sightline.models.scorer import flat_logps
 from sightline.models.vlm import VLM, evaluating
@@ -136,7 +136,7 @@ def read_references(config: SearchConfig) -> list[ScoreRequest]:
     """
     folder = samples_file(config.samples).parent.absolute()
     rows = islice(read_samples(config.samples, require_reference=True), config.limit)
-    items = [ScoreRequest(prefix_of(row, folder), (row.reference or "",)) for row in rows]
+    items = [ScoreRequest(make_prefix(row, folder), (row.reference or "",)) for row in rows]
     if not items:
         raise InputError(f"search.samples: {config.samples} holds no samples; create some first")
     return items

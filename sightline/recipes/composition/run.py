@@ -1,4 +1,4 @@
-"""The stage `sightline compose`: members in, one directory out, which `load_vlm` opens like any model.
+"""The stage `sightline compose`: members in, one directory out, which opens like any model.
 
 NaiveMC and DAMC (arXiv 2402.12750) are settings of it. `train` trains members; `evals` evaluates the result.
 """
@@ -44,7 +44,7 @@ def compose(config: ComposeConfig, out: Path, seed: int = 0) -> Path:
         InputError: members do not share a language model or cannot be opened; a member has an adapter for its image
             tokens and `decoupled` is off; `out` belongs to another run.
     """
-    named = {f"{name}.model": member.model for name, member in config.members.items()}
+    named = {f"{name}.model": member.model.place for name, member in config.members.items()}
     named |= {f"{name}.adapter": member.adapter for name, member in config.members.items() if member.adapter}
     inputs = named | search_inputs(config.search)
     members = (

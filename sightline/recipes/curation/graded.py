@@ -33,9 +33,9 @@ _OF_PAIRS = ("chosen", "rejected")
 class GradedConfig(Config):
     """The kind of candidates, and the grader: a judge, or people (`records.Grade` rows, criteria weighted)."""
 
-    by: Literal["questions", "answers"]
-    judge: JudgeConfig | None = None
-    grades: Path | None = None
+    by: Literal["questions", "answers"] = Field(description="what the grades rate: the questions or the answers")
+    judge: JudgeConfig | None = Field(default=None, description="the grading judge; null: `grades`")
+    grades: Path | None = Field(default=None, description="file of human grades (`records.Grade` rows)")
     criteria: dict[str, float] = Field(default_factory=dict, description="weights of the grades' criteria; empty: all")
     augment: float = Field(
         default=0.25, ge=0, le=1, description="share of candidates that also meet a spoiled copy of themselves (paper)"

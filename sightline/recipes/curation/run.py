@@ -17,8 +17,8 @@ from sightline.data.samples import read_samples, samples_file, write_samples
 from sightline.data.terminal import Progress
 from sightline.errors import InputError
 from sightline.models.context import RunContext
-from sightline.models.loading import load_vlm
-from sightline.models.tensor_cache import open_cache
+from sightline.models.opening import open_model, resolve_spec
+from sightline.models.spec import ModelSpec
 from sightline.recipes.curation.config import CurateConfig, RankingConfig
 from sightline.recipes.curation.conversations import (
     Conversation,
@@ -32,7 +32,7 @@ from sightline.recipes.curation.conversations import (
 from sightline.recipes.curation.restyling import RestyleResult, restyle
 from sightline.recipes.curation.scoring import ScoredItem, ScoreRow, best_candidates, keep_best, score_items
 from sightline.records import Manifest, Row, Sample, write_rows
-from sightline.records.manifest import Stage
+from sightline.records.manifest import Stage, StageInput
 
 SCORES, LLAVA, IMPORTED = "scores.jsonl", "llava.json", "imported"
 
@@ -54,7 +54,7 @@ class Curation:
     place: Path
     config: CurateConfig
     images: Path | None = None
-    model: Path | None = None
+    model: ModelSpec | str | Path | None = None
     seed: int = 0
 
 
@@ -65,7 +65,8 @@ def curate(job: Curation, out: Path, progress: Progress | None = None) -> Manife
         InputError: the stage, samples, judges, grades or writers are rejected, or nothing is left.
     """
     config = job.config
-    inputs = {"samples": job.place} | ({} if job.model is None else {"model": job.model})
+    spec = None if job.model is None else resolve_spec(job.model)
+    inputs: dict[str, StageInput] = {"samples": job.place, **({} if spec is None else spec.inputs())}
     for name, ranking in (("questions", config.questions), ("answers", config.answers)):
         if ranking is not None and ranking.grades is not None:
             inputs[f"grades_{name}"] = ranking.grades
@@ -73,7 +74,7 @@ def curate(job: Curation, out: Path, progress: Progress | None = None) -> Manife
     if stage.done:
         return stage.manifest
     place = job.place if job.images is None else _import(job, out / "work" / IMPORTED)
-    vlm = None if job.model is None else load_vlm(job.model, cache=open_cache())
+    vlm = None if spec is None else open_model(spec)
     context = RunContext(samples_file(place).parent, out / "work", job.seed, vlm)
     found = group_conversations(read_samples(place, require_reference=True))
     best, rows, unscored = _rank(found, config, context, progress)

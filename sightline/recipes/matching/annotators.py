@@ -15,11 +15,12 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from sightline.config import Config
 from sightline.endpoint import Ask, Endpoint, EndpointConfig
-from sightline.models.device import resolve_device
-from sightline.models.loading import load_vlm
+from sightline.models.opening import open_model, resolve_spec
 from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.sampler import generate
+from sightline.models.spec import ModelField, ModelSpec
 from sightline.recipes.matching.entities.pairs import EntityPair
+from sightline.records.manifest import StageInput
 
 NO_REPLY = "the annotator gave no reply"
 
@@ -41,8 +42,8 @@ class Annotator(Protocol):
 class EndpointAnnotatorConfig(Config):
     """A model on an OpenAI-compatible server; its replies are cached, so that a stopped run resumes."""
 
-    name: Literal["endpoint"]
-    server: EndpointConfig
+    name: Literal["endpoint"] = Field(description="selects this annotator")
+    server: EndpointConfig = Field(description="the server of the annotator")
 
     def open(self) -> Annotator:
         """The annotator."""
@@ -57,21 +58,26 @@ class EndpointAnnotatorConfig(Config):
 class ModelAnnotatorConfig(Config):
     """A model directory, optionally with an adapter."""
 
-    name: Literal["model"]
-    model: Path
-    adapter: Path | None = None
-    temperature: float = Field(default=0.0, ge=0)
+    name: Literal["model"] = Field(description="selects this annotator")
+    model: ModelField = Field(description="a name, or a mapping of ModelSpec")
+    adapter: Path | None = Field(default=None, description="directory of its adapter; null: none")
+    temperature: float = Field(default=0.0, ge=0, description="0 is greedy")
     max_new_tokens: int = Field(default=512, gt=0, description="a longer reply counts as failed")
-    batch_size: int = Field(default=8, gt=0)
+    batch_size: int = Field(default=8, gt=0, description="prompts answered together")
 
     def open(self) -> Annotator:
         """The annotator."""
         return _Local(self)
 
     @property
-    def inputs(self) -> dict[str, Path]:
+    def spec(self) -> ModelSpec:
+        """How to open the model."""
+        return self.model.with_options({"adapter": self.adapter} | self.model.given())
+
+    @property
+    def inputs(self) -> dict[str, StageInput]:
         """The directories that it reads."""
-        return {"annotator": self.model} | ({} if self.adapter is None else {"annotator_adapter": self.adapter})
+        return resolve_spec(self.spec).inputs("annotator")
 
 
 AnnotatorConfig = Annotated[EndpointAnnotatorConfig | ModelAnnotatorConfig, Field(discriminator="name")]
@@ -88,7 +94,7 @@ class _Server:
 class _Local:
     def __init__(self, config: ModelAnnotatorConfig) -> None:
         self._config = config
-        self._vlm = load_vlm(config.model, adapter=config.adapter, device=resolve_device("auto"))
+        self._vlm = open_model(config.spec)
 
     def reply(self, inputs: Sequence[AnnotatorInput]) -> list[str | None]:
         config = self._config

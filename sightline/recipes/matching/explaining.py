@@ -26,15 +26,20 @@ BROKEN = "the explanation breaks the form"
 
 
 class ExplainConfig(Config):
-    """The format and the author of explanations; `annotator: null` computes structured ones from strings.
+    """The format and the author of explanations."""
 
-    `importance` and `similarity` are the numbers of a structured line; the paper's ablations omit the first, or both.
-    """
-
-    format: Literal["structured", "long", "short"]
-    importance: bool = True
-    similarity: bool = True
-    annotator: AnnotatorConfig | None
+    format: Literal["structured", "long", "short"] = Field(description="structured lines, long texts or short texts")
+    importance: bool = Field(
+        default=True,
+        description="include the importance of each attribute in structured lines; an ablation of the paper omits it",
+    )
+    similarity: bool = Field(
+        default=True,
+        description="include the similarity of each attribute in structured lines; an ablation of the paper omits both",
+    )
+    annotator: AnnotatorConfig | None = Field(
+        description="the author of the explanations; null: structured ones computed from strings"
+    )
     wave: int = Field(default=64, gt=0, description="pairs given to the annotator together")
 
     @model_validator(mode="after")

@@ -30,8 +30,10 @@ _YES_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 class FilterConfig(Config):
     """The criterion and the annotator."""
 
-    by: Literal["label", "interesting"]
-    annotator: AnnotatorConfig
+    by: Literal["label", "interesting"] = Field(
+        description="keep pairs whose label the annotator confirms, or those it finds interesting"
+    )
+    annotator: AnnotatorConfig = Field(description="the annotator that decides")
     wave: int = Field(default=64, gt=0, description="pairs given to the annotator together")
 
 

@@ -27,13 +27,13 @@ BROKEN, STRANGE, SAME, KNOWN = "no pair in JSON", "other attributes", "both reco
 
 
 class GenerateConfig(Config):
-    """The annotator and the style; `with_given` writes the given pairs before the new ones."""
+    """The annotator and the style of new pairs."""
 
-    annotator: AnnotatorConfig
-    style: Style
+    annotator: AnnotatorConfig = Field(description="the annotator that writes new pairs")
+    style: Style = Field(description="how the annotator is prompted")
     examples: int = Field(default=3, ge=1, description="similar pairs that the style `similar` shows")
     similarity: str = Field(default=TRIGRAMS, description="trigrams, or sentence-transformers:DIRECTORY")
-    with_given: bool = False
+    with_given: bool = Field(default=False, description="write the given pairs before the new ones")
     wave: int = Field(default=64, gt=0, description="pairs given to the annotator together")
 
 

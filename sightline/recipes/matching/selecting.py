@@ -24,14 +24,11 @@ _WRONG = ("false_positive", "false_negative", "unparsed")
 
 
 class SelectConfig(Config):
-    """`errors` is the folder of the benchmark `matching` in an evaluation on validation pairs; `pool` are samples.
+    """Selection of pairs like those that an evaluation got wrong."""
 
-    `count` rows are added, by default as many as there are training rows.
-    """
-
-    errors: Path
-    pool: Path
-    count: int | None = Field(default=None, ge=1)
+    errors: Path = Field(description="folder of the benchmark `matching` in an evaluation on validation pairs")
+    pool: Path = Field(description="directory of samples to select from")
+    count: int | None = Field(default=None, ge=1, description="rows to add; null: as many as there are training rows")
     similarity: str = Field(default=TRIGRAMS, description="trigrams, or sentence-transformers:DIRECTORY")
 
 

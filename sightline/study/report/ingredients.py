@@ -221,7 +221,7 @@ def arm_recipe(evidence: Evidence, arm: str) -> dict[str, Any]:
     `pairs` has the builder's settings, and as `called` the study's name for the pairs.
     """
     run = evidence.runs(arm)[0]
-    piece = evidence.plan.pieces[run.train]
+    piece = evidence.plan.jobs[run.train]
     manifest = manifest_of(evidence, piece.key)
     config = _readable(dict(manifest.config) if manifest else dict(piece.settings["config"]), evidence)
     return {
@@ -253,7 +253,7 @@ def called(evidence: Evidence, key: str | None) -> str | None:
     """The study's name for a job (its label without the seed), or the last part of a user's directory."""
     if key is None:
         return None
-    piece = evidence.plan.pieces.get(key)
+    piece = evidence.plan.jobs.get(key)
     return Path(key).name if piece is None else job_name(piece)
 
 
@@ -263,7 +263,7 @@ def job_name(piece: Job) -> str:
 
 
 def _pairs(evidence: Evidence, key: str | None, model: str) -> dict[str, Any] | None:
-    piece = None if key is None else evidence.plan.pieces.get(key)
+    piece = None if key is None else evidence.plan.jobs.get(key)
     if piece is None:
         return None if key is None else {"called": Path(key).name}
     manifest = manifest_of(evidence, piece.key)
@@ -282,7 +282,7 @@ def _readable(value: Any, evidence: Evidence) -> Any:
         return next(
             (
                 job_name(piece)
-                for piece in evidence.plan.pieces.values()
+                for piece in evidence.plan.jobs.values()
                 if value.removesuffix("/adapter").endswith(piece.mark)
             ),
             value,

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sightline.records.manifest import Computed
-from sightline.study.config import BASE, LAB, ModelSpec, SamplesSpec
+from sightline.study.config import BASE, LAB, StudyModel
+from sightline.study.datasets import SamplesSpec
 from sightline.study.report.ingredients import arm_recipe, level_text, manifest_of
 from sightline.study.report.words import name
 from sightline.study.results import Evidence
@@ -44,7 +45,7 @@ def in_effect(config: Mapping[str, Any], records: Iterable[Computed]) -> dict[st
 
     Without records (older manifests, or no model was run) the settings are unchanged.
     """
-    found = list(dict.fromkeys(records))
+    found = list(records)
     if not found:
         return dict(config)
     values = {
@@ -98,7 +99,7 @@ def _model(evidence: Evidence) -> str:
     return f"Trained is {models}. Seeds: {seeds}, of pairs and training. Samples: {samples or 'none'}."
 
 
-def describe_model(called: str, spec: ModelSpec) -> str:
+def describe_model(called: str, spec: StudyModel) -> str:
     """A model's name in the study, its origin, and its own settings."""
     if spec.hub is not None:
         origin = spec.hub + (f" at {spec.revision}" if spec.revision else "")
@@ -122,8 +123,8 @@ def _pairs(evidence: Evidence, recipes: Mapping[str, Mapping[str, Any]]) -> Iter
     settings_by_name: dict[str, Mapping[str, Any]] = {}
     for arm, recipe in recipes.items():
         if recipe["pairs"] is not None:
-            keys = [evidence.plan.pieces[run.train].inputs.get("pairs") for run in evidence.runs(arm)]
-            records = computed_records(evidence, [key for key in keys if key in evidence.plan.pieces])
+            keys = [evidence.plan.jobs[run.train].inputs.get("pairs") for run in evidence.runs(arm)]
+            records = computed_records(evidence, [key for key in keys if key in evidence.plan.jobs])
             settings_by_name.setdefault(recipe["pairs"]["called"], in_effect(recipe["pairs"], records))
     for called, settings in settings_by_name.items():
         spec = evidence.plan.config.pairs.get(called)

@@ -73,7 +73,7 @@ class StudyPage(NamedTuple):
 def context(evidence: Evidence, material: StudyMaterial) -> dict[str, object]:
     """The variables of the templates."""
     results = material.results
-    manifests = [found for key in evidence.plan.pieces if (found := manifest_of(evidence, key)) is not None]
+    manifests = [found for key in evidence.plan.jobs if (found := manifest_of(evidence, key)) is not None]
     arms = evidence.arms
     picture = partial(data_uri, side=PICTURE_SIDE, size=PICTURE_BYTES)
     return {
@@ -95,7 +95,7 @@ def context(evidence: Evidence, material: StudyMaterial) -> dict[str, object]:
         "boards": _boards(evidence, picture),
         "answers_rule": answers.RULE,
         "methods": methods(evidence, material.resamples),
-        "pieces": [_job_row(evidence, key) for key in evidence.plan.pieces],
+        "pieces": [_job_row(evidence, key) for key in evidence.plan.jobs],
         "versions": {name: version for manifest in manifests for name, version in manifest.versions.items()},
         "revisions": list(dict.fromkeys(m.git_revision for m in manifests if m.git_revision)),
         "warnings": list(dict.fromkeys(line for manifest in manifests for line in manifest.warnings)),
@@ -209,7 +209,7 @@ def _shown_pairs(folders: Sequence[PairFolder], picture: Any) -> list[tuple[str,
 
 
 def _job_row(evidence: Evidence, key: str) -> StudyPage:
-    piece, entry = evidence.plan.pieces[key], evidence.entries.get(key)
+    piece, entry = evidence.plan.jobs[key], evidence.entries.get(key)
     state = "not begun" if entry is None else entry.state
     note = "" if entry is None else entry.note.strip().rpartition("\n")[2]
     return StudyPage(piece.kind, piece.label, key, state, entry, note)

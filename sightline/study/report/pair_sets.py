@@ -48,7 +48,7 @@ def pair_sets(evidence: Evidence) -> tuple[tuple[PairSetSummary, ...], list[Pair
     keys: dict[str, dict[str, None]] = {}
     arms: dict[str, dict[str, None]] = {}
     for run in evidence.plan.runs:
-        key = evidence.plan.pieces[run.train].inputs.get("pairs")
+        key = evidence.plan.jobs[run.train].inputs.get("pairs")
         done = run.train in evidence.entries and evidence.entries[run.train].state == "done"
         if key is not None and done and run.arm not in evidence.missing:
             name = called(evidence, key) or key
@@ -56,7 +56,7 @@ def pair_sets(evidence: Evidence) -> tuple[tuple[PairSetSummary, ...], list[Pair
             arms.setdefault(name, {})[run.arm] = None
     sets, folders = [], []
     for name, found in keys.items():
-        places = [evidence.folder(key) if key in evidence.plan.pieces else Path(key) for key in found]
+        places = [evidence.folder(key) if key in evidence.plan.jobs else Path(key) for key in found]
         read = [_read(place) for place in places]
         sets.append(_pair_set(name, tuple(arms[name]), places, read))
         folders.append(PairFolder(name, read[0], places[0]))

@@ -6,7 +6,7 @@ parameters of a loss. `source` and `weights` hold further sections.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_serializer, field_validator, model_validator
 
@@ -15,7 +15,8 @@ from sightline.config import Config
 from sightline.errors import InputError
 from sightline.losses.objective import Term, make_objective
 from sightline.losses.table import LOSSES
-from sightline.losses.types import Need
+from sightline.losses.types import Requirement
+from sightline.models.spec import Dtype
 from sightline.train.config.source import OfflineConfig, SourceConfig, list_streams
 from sightline.train.config.weights import (
     GuardConfig,
@@ -33,8 +34,11 @@ __all__ = ["LoraConfig", "LossConfig", "OptimizerConfig", "TrainConfig"]
 
 #: Per need that a stream may not meet: what its pairs lack, and the remedy.
 _UNMET_NEEDS = {
-    Need.SECOND_REJECTED: ("no second rejected answer", "set average=true on a bdhs source, or train on given pairs"),
-    Need.SPANS: ("no correction spans", "train on given pairs that have them, or choose another loss"),
+    Requirement.SECOND_REJECTED: (
+        "no second rejected answer",
+        "set average=true on a bdhs source, or train on given pairs",
+    ),
+    Requirement.SPANS: ("no correction spans", "train on given pairs that have them, or choose another loss"),
 }
 
 
@@ -43,54 +47,91 @@ def _to_list(loss: object) -> object:
 
 
 class TrainConfig(Config):
-    """One training run.
+    """One training run, by `loss` from pairs or by `rl` from rewards.
 
-    `loss` is one loss or a list of several, each with its `weight` in the sum; the rewards shown are the first one's.
-    `rl` trains by rewards instead; statements about pairs then hold for prompts with their answers. A step takes
-    `batch_size` x `accumulation` pairs. At most `batch_size` of them are in memory at a time, and fewer if that many
-    pairs of mean length exceed `pass_tokens` tokens (2,048 on a CPU, 16,384 on a GPU). Give either `epochs` or
-    `max_steps`. Pairs with an answer of more than `max_length` tokens, prompt and images included, are dropped and
-    counted, as are those that exceed the model's positions.
-
-    `start` is an adapter with the same `lora` to continue from, as DPO does after supervised tuning; it is also the
-    primary reference. `lora: null` trains language model, head and projector in full. `dtype` is that of the frozen
-    weights, and of the trained ones without LoRA; an adapter is always float32. `autocast` runs the forward pass in
-    bfloat16: faster on a GPU and on a CPU with bfloat16 units, slower on other CPUs, with slightly different numbers,
-    so it is never chosen automatically. `activation_checkpointing` keeps one tensor per layer and recomputes the rest
-    for the gradient: less memory, a third more work, the same numbers. `checkpoint_every` is in steps.
-
-    `references` are directories of adapters or models beside the primary reference, for losses with several. `weakened`
-    is the corrupted image (`builders.image_corruptions`) of mDPO's loss, `blind` replaces the image on V-DPO's blind
-    side (`train.scoring`). `shift_momentum` makes BCO's running mean exponential; null is the mean of all steps.
-    `track` also sends the log to a tracker; `monitors` are the limits beyond which the run warns. `source` defines
-    where pairs come from, `validation` holds some out, and `guard` stops a loss that explodes.
+    A step takes `batch_size` x `accumulation` pairs. Autocast is never chosen automatically, since its numbers differ
+    slightly. `builders.image_corruptions` lists the corruptions for `weakened`; `train.scoring` uses `blind`.
     """
 
-    loss: Annotated[tuple[LossConfig, ...] | None, BeforeValidator(_to_list)] = None
-    rl: RLConfig | None = None
-    optim: OptimizerConfig
-    lora: LoraConfig | None = LoraConfig()
-    start: Path | None = None
-    batch_size: int = Field(default=8, ge=1)
-    accumulation: int = Field(default=1, ge=1)
-    epochs: int | None = Field(default=None, ge=1)
-    max_steps: int | None = Field(default=None, ge=1)
-    pass_tokens: int | None = Field(default=None, ge=1)
-    max_length: int | None = Field(default=None, ge=1)
-    checkpoint_every: int = Field(default=20, ge=1)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    autocast: bool = False
-    activation_checkpointing: bool = False
-    references: tuple[Path, ...] = ()
-    weakened: str = "crop"
-    blind: Blind = Field(default="none", exclude_if=lambda blind: blind == "none")
-    shift_momentum: float | None = Field(default=None, ge=0, lt=1)
-    track: TrackingConfig | None = None
-    monitors: TrainMonitorConfig = TrainMonitorConfig()
-    source: SourceConfig = OfflineConfig()
-    validation: ValidationConfig | None = None
-    guard: GuardConfig = GuardConfig()
+    loss: Annotated[tuple[LossConfig, ...] | None, BeforeValidator(_to_list)] = Field(
+        default=None,
+        description="one loss, or a list of losses each with its weight in the sum; the rewards shown are the first "
+        "one's",
+    )
+    rl: RLConfig | None = Field(
+        default=None,
+        description="train by rewards instead of pairs; keys about pairs then apply to prompts with their answers",
+    )
+    optim: OptimizerConfig = Field(description="optimizer and learning rates")
+    lora: LoraConfig | None = Field(
+        default=LoraConfig(), description="the trained adapter; null: train language model, head and projector in full"
+    )
+    start: Path | None = Field(
+        default=None,
+        description="directory of an adapter with the same `lora` to continue from, as DPO does after supervised "
+        "tuning; it is also the primary reference",
+    )
+    batch_size: int = Field(
+        default=8, ge=1, description="pairs per micro-batch; a step takes batch_size x accumulation pairs"
+    )
+    accumulation: int = Field(default=1, ge=1, description="micro-batches per step")
+    epochs: int | None = Field(default=None, ge=1, description="passes over the data; give this or max_steps")
+    max_steps: int | None = Field(default=None, ge=1, description="optimizer steps; give this or epochs")
+    pass_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="fewer than batch_size pairs are in memory at a time if that many of mean length exceed so many "
+        "tokens; null: 2,048 on a CPU, 16,384 on a GPU",
+    )
+    max_length: int | None = Field(
+        default=None,
+        ge=1,
+        description="drop and count pairs with an answer of more tokens, prompt and images included; null: only those "
+        "that exceed the model's positions",
+    )
+    checkpoint_every: int = Field(default=20, ge=1, description="steps between checkpoints")
+    device: str = Field(default="auto", description="where the run computes, as in ModelSpec")
+    dtype: Dtype = Field(
+        default="auto",
+        description="number format of the frozen weights, as in ModelSpec, and of the trained ones without LoRA, for "
+        "which auto is float32; an adapter is always float32",
+    )
+    autocast: bool = Field(
+        default=False,
+        description="run the forward pass in bfloat16: faster on a GPU and on a CPU with bfloat16 units, slower on "
+        "other CPUs, with slightly different numbers",
+    )
+    activation_checkpointing: bool = Field(
+        default=False,
+        description="keep one tensor per layer and recompute the rest for the gradient: less memory, a third more "
+        "computation, the same numbers",
+    )
+    references: tuple[Path, ...] = Field(
+        default=(),
+        description="directories of adapters or models besides the primary reference, for losses with several",
+    )
+    weakened: str = Field(
+        default="crop",
+        description="the image corruption of mDPO's loss: crop (its own), blur, small, jitter, flip, gray, black, or "
+        "noise-N for N diffusion steps",
+    )
+    blind: Blind = Field(
+        default="none",
+        exclude_if=lambda blind: blind == "none",
+        description="what V-DPO's image-free side sees: no image, or an image of zeros",
+    )
+    shift_momentum: float | None = Field(
+        default=None, ge=0, lt=1, description="momentum of BCO's running mean; null: the mean of all steps"
+    )
+    track: TrackingConfig | None = Field(default=None, description="also send the log to a tracker; null: no tracker")
+    monitors: TrainMonitorConfig = Field(default=TrainMonitorConfig(), description="limits beyond which the run warns")
+    source: SourceConfig = Field(
+        default=OfflineConfig(), description="where pairs come from: given ones, the current policy's own, or a mixture"
+    )
+    validation: ValidationConfig | None = Field(
+        default=None, description="hold out some pairs and keep the best weights; null: none"
+    )
+    guard: GuardConfig = Field(default=GuardConfig(), description="stop the run if the loss explodes")
 
     @field_validator("weakened")
     @classmethod
@@ -147,7 +188,7 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _check_references(self) -> "TrainConfig":
-        several = self.loss is not None and Need.REFERENCES in make_objective(self.terms).needs
+        several = self.loss is not None and Requirement.REFERENCES in make_objective(self.terms).needs
         if several != bool(self.references):
             raise ValueError(
                 "the loss needs several references and references is empty; give directories of adapters or models"
@@ -158,14 +199,14 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _check_blind(self) -> "TrainConfig":
-        if self.blind != "none" and (self.loss is None or Need.BLIND not in make_objective(self.terms).needs):
+        if self.blind != "none" and (self.loss is None or Requirement.NO_IMAGE not in make_objective(self.terms).needs):
             raise ValueError(f"blind is {self.blind} and no loss has a blind side; choose v-dpo, or remove it")
         return self
 
     @model_validator(mode="after")
     def _check_source(self) -> "TrainConfig":
         """Reject a stream all of whose pairs would be dropped, since they lack what the loss needs."""
-        needs = make_objective(self.terms).needs if self.loss is not None else frozenset[Need]()
+        needs = make_objective(self.terms).needs if self.loss is not None else frozenset[Requirement]()
         for stream in list_streams(self.source):
             for need in sorted(needs & stream.lacks):
                 names = [term.name for term in self.terms if need in make_objective([term]).needs]

@@ -8,17 +8,17 @@ from sightline.builders.bdhs import BDHSConfig
 from sightline.builders.ranked import RankedConfig
 from sightline.config import Config
 from sightline.judges.length_control import JudgeConfig
-from sightline.losses.types import Need
+from sightline.losses.types import Requirement
 from sightline.train.rollout_backends import BackendConfig, LocalConfig
 
 
 class OfflineConfig(Config):
     """The given pairs."""
 
-    name: Literal["offline"] = "offline"
+    name: Literal["offline"] = Field(default="offline", description="selects this source")
 
     @property
-    def lacks(self) -> frozenset[Need]:
+    def lacks(self) -> frozenset[Requirement]:
         """Nothing that is known before the pairs are read."""
         return frozenset()
 
@@ -26,25 +26,44 @@ class OfflineConfig(Config):
 class OnlineConfig(Config):
     """Answers of the current policy, of which a judge chooses the best and the worst (arXiv 2407.02477, sec. 3.3).
 
-    The paper samples two answers, compares them with a larger model, and does not state the temperature. `choose:
-    comparison` shows both answers at once, in both orders, to a judge that can compare; `scores` uses its scores, for
-    any number of answers. Ties and answers without a verdict give no pair: the prompt is answered again up to `redraws`
-    times, then up to `redraws` other prompts replace it, so that a mixture keeps its shares. `every` is the number of
-    steps between refreshes: the answers to all prompts of these steps are sampled together, by the policy as of the
-    first step. `unfinished` accepts chosen answers that `max_new_tokens` truncated.
+    The paper samples two answers, compares them with a larger model, and does not state the temperature. Ties and
+    answers without a verdict give no pair: the prompt is answered again up to `redraws` times, then up to `redraws`
+    other prompts replace it, so that a mixture keeps its shares.
     """
 
-    name: Literal["online"]
-    judge: JudgeConfig
-    answers: int = Field(default=2, ge=2)
-    choose: Literal["scores", "comparison"] = "scores"
-    temperature: float = Field(default=1.0, gt=0)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    max_new_tokens: int = Field(default=256, gt=0)
-    unfinished: bool = False
-    every: int = Field(default=1, ge=1)
-    redraws: int = Field(default=3, ge=0)
-    engine: BackendConfig = LocalConfig()
+    name: Literal["online"] = Field(description="selects this source")
+    judge: JudgeConfig = Field(description="the judge that chooses the best and the worst answer")
+    answers: int = Field(default=2, ge=2, description="answers sampled per prompt (the paper: 2)")
+    choose: Literal["scores", "comparison"] = Field(
+        default="scores",
+        description="by the judge's scores, for any number of answers, or by showing it both answers at once, in both "
+        "orders",
+    )
+    temperature: float = Field(default=1.0, gt=0, description="sampling temperature; the paper gives none")
+    top_p: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="nucleus sampling: sample from the likeliest tokens whose probabilities sum to this; 1: from all "
+        "tokens",
+    )
+    max_new_tokens: int = Field(default=256, gt=0, description="token limit of an answer")
+    unfinished: bool = Field(default=False, description="accept chosen answers that max_new_tokens truncated")
+    every: int = Field(
+        default=1,
+        ge=1,
+        description="steps between refreshes; the answers to all prompts of these steps are sampled together, by the "
+        "policy as of the first step",
+    )
+    redraws: int = Field(
+        default=3,
+        ge=0,
+        description="after ties and answers without a verdict: attempts at the same prompt, then other prompts in its "
+        "place",
+    )
+    engine: BackendConfig = Field(
+        default=LocalConfig(), description="where answers are sampled: in the training process or on a server"
+    )
 
     @model_validator(mode="after")
     def _check_answers(self) -> "OnlineConfig":
@@ -53,9 +72,9 @@ class OnlineConfig(Config):
         return self
 
     @property
-    def lacks(self) -> frozenset[Need]:
+    def lacks(self) -> frozenset[Requirement]:
         """Needs of a loss that no pair of this stream meets."""
-        return frozenset({Need.SPANS, Need.SECOND_REJECTED})
+        return frozenset({Requirement.SPANS, Requirement.SECOND_REJECTED})
 
     def ranked(self) -> RankedConfig:
         """The same settings for the builder `ranked`: the best against the worst."""
@@ -72,33 +91,38 @@ class OnlineConfig(Config):
 
 
 class OnlineBDHSConfig(BDHSConfig):
-    """BDHS by the current policy: chosen is the reference, rejected is made up by the policy (arXiv 2407.02477).
+    """BDHS by the current policy: chosen is the reference, rejected is generated with image tokens hidden.
 
-    With `average`, the given pair's rejected answer is the second one, for averaged DPO (eq. 5). `every` and `redraws`
-    as in `OnlineConfig`.
+    Source: arXiv 2407.02477. `every` and `redraws` as in `OnlineConfig`.
     """
 
-    name: Literal["bdhs"]
-    average: bool = False
-    every: int = Field(default=1, ge=1)
-    redraws: int = Field(default=3, ge=0)
+    name: Literal["bdhs"] = Field(description="selects this source")
+    average: bool = Field(
+        default=False, description="add the given pair's rejected answer as the second one, for averaged DPO (eq. 5)"
+    )
+    every: int = Field(
+        default=1, ge=1, description="steps between refreshes; the rejected answers of these steps are sampled together"
+    )
+    redraws: int = Field(
+        default=3, ge=0, description="if no pair comes of a prompt: further attempts, then other prompts in its place"
+    )
 
     @property
-    def lacks(self) -> frozenset[Need]:
+    def lacks(self) -> frozenset[Requirement]:
         """The same as `OnlineConfig.lacks`."""
-        return frozenset({Need.SPANS} if self.average else {Need.SPANS, Need.SECOND_REJECTED})
+        return frozenset({Requirement.SPANS} if self.average else {Requirement.SPANS, Requirement.SECOND_REJECTED})
 
 
 StreamConfig = Annotated[OfflineConfig | OnlineConfig | OnlineBDHSConfig, Field(discriminator="name")]
 
 
 class MixedConfig(Config):
-    """A coin per example and epoch: `first` with probability `p`, else `second` (Mixed-DPO: 0.5)."""
+    """A mixture of two streams: each example of each epoch is drawn from `first` or `second` at random."""
 
-    name: Literal["mixed"]
-    p: float = Field(ge=0, le=1)
-    first: StreamConfig = OfflineConfig()
-    second: StreamConfig
+    name: Literal["mixed"] = Field(description="selects this source")
+    p: float = Field(ge=0, le=1, description="probability of `first` for each example and epoch (Mixed-DPO: 0.5)")
+    first: StreamConfig = Field(default=OfflineConfig(), description="the stream that is used with probability p")
+    second: StreamConfig = Field(description="the stream that is used otherwise")
 
     @model_validator(mode="after")
     def _check_streams(self) -> "MixedConfig":

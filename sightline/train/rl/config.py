@@ -15,30 +15,32 @@ from sightline.judges.length_control import JudgeConfig
 class LeaveOneOutConfig(Config):
     """RLOO: an answer's reward minus the mean reward of the prompt's other answers (2402.14740)."""
 
-    name: Literal["rloo"]
+    name: Literal["rloo"] = Field(description="selects this advantage")
 
 
 class GroupConfig(Config):
     """GRPO: an answer's reward minus the prompt's mean, optionally over the deviation (2402.03300; 2503.20783)."""
 
-    name: Literal["grpo"]
-    divide_by_deviation: bool
+    name: Literal["grpo"] = Field(description="selects this advantage")
+    divide_by_deviation: bool = Field(
+        description="divide by the deviation of the prompt's rewards (GRPO), or not (Dr. GRPO)"
+    )
 
 
 class GeneralizedConfig(Config):
-    """PPO: generalized advantage estimation with a value head on the policy's own states (1506.02438).
+    """PPO: generalized advantage estimation with a value head on the policy's own states (1506.02438)."""
 
-    `discount` is gamma, `trace` lambda. The value loss has the weight `value_weight`, its change is bounded by
-    `value_clip` (None: unbounded), and its head has the rate `value_lr` (None: the optimizer's).
-    """
-
-    name: Literal["gae"]
-    discount: float = Field(ge=0, le=1)
-    trace: float = Field(ge=0, le=1)
-    value_weight: float = Field(gt=0)
-    value_clip: float | None = Field(default=None, gt=0)
-    value_lr: float | None = Field(default=None, gt=0)
-    whiten: bool = True
+    name: Literal["gae"] = Field(description="selects this advantage")
+    discount: float = Field(ge=0, le=1, description="gamma: discount of later rewards, per token")
+    trace: float = Field(ge=0, le=1, description="lambda of the estimate: 0 uses one-step differences, 1 whole returns")
+    value_weight: float = Field(gt=0, description="weight of the value loss")
+    value_clip: float | None = Field(
+        default=None, gt=0, description="largest change of a value within a rollout; null: unbounded"
+    )
+    value_lr: float | None = Field(
+        default=None, gt=0, description="learning rate of the value head; null: the optimizer's"
+    )
+    whiten: bool = Field(default=True, description="normalize advantages to mean 0 and deviation 1 over the rollout")
 
 
 class KLConfig(Config):
@@ -48,21 +50,22 @@ class KLConfig(Config):
     token's; in the `loss` it is Schulman's k3 of each token, as in GRPO.
     """
 
-    weight: float = Field(ge=0)
-    place: Literal["reward", "loss"]
+    weight: float = Field(ge=0, description="weight of the penalty; 0: none")
+    place: Literal["reward", "loss"] = Field(
+        description="subtract log(policy / reference) from the reward, or add k3 of each token to the loss (GRPO)"
+    )
 
 
 class ScaleConfig(Config):
-    """Normalization of rewards: minus a mean, divided by a deviation, both measured before training.
+    """Normalization of rewards: minus a mean, divided by a deviation, both measured before training."""
 
-    They come from the judge's scores of the answers in the `data` (chosen and rejected ones, or references), of the
-    untrained `policy`'s answers to its prompts, or are `given`. `rows` limits the rows used; None is all.
-    """
-
-    by: Literal["data", "policy", "given", "nothing"]
-    rows: int | None = Field(default=None, ge=1)
-    mean: float | None = None
-    std: float | None = Field(default=None, gt=0)
+    by: Literal["data", "policy", "given", "nothing"] = Field(
+        description="what mean and deviation are measured on before training: scores of the answers in the data, or of "
+        "the untrained policy's answers; `given`: below; `nothing`: no scaling"
+    )
+    rows: int | None = Field(default=None, ge=1, description="rows that are measured; null: all")
+    mean: float | None = Field(default=None, description="with by: given, subtracted from each score")
+    std: float | None = Field(default=None, gt=0, description="with by: given, divides each score")
 
     @model_validator(mode="after")
     def _check_given(self) -> "ScaleConfig":
@@ -75,24 +78,32 @@ class ScaleConfig(Config):
 class RLConfig(Config):
     """Training by rewards. A step takes `batch_size` x `accumulation` prompts with `answers` answers each.
 
-    Answers are sampled from the policy at temperature 1. A rollout covers the prompts of `minibatches` steps and is
-    used `inner_epochs` times. `clip` bounds the ratio of new to old probability per token; None is REINFORCE. `average`
-    is what a step's loss is averaged over: `answers`, each a sum over its tokens or (`means`) a mean, or all `tokens`.
-    An answer truncated by `max_new_tokens` loses `unfinished_penalty` of its scaled reward.
+    Answers are sampled from the policy at temperature 1.
     """
 
-    judge: JudgeConfig
-    answers: int = Field(ge=1)
-    max_new_tokens: int = Field(ge=1)
-    advantage: Annotated[LeaveOneOutConfig | GroupConfig | GeneralizedConfig, Field(discriminator="name")]
-    kl: KLConfig
-    scale: ScaleConfig
-    average: Literal["answers", "means", "tokens"]
-    clip: float | None = Field(gt=0)
-    inner_epochs: int = Field(default=1, ge=1)
-    minibatches: int = Field(default=1, ge=1)
-    unfinished_penalty: float = Field(default=0.0, ge=0)
-    sampling_batch: int = Field(default=64, ge=1)
+    judge: JudgeConfig = Field(description="the judge that rewards answers")
+    answers: int = Field(ge=1, description="answers sampled per prompt; at least 2 except with gae")
+    max_new_tokens: int = Field(ge=1, description="token limit of an answer")
+    advantage: Annotated[LeaveOneOutConfig | GroupConfig | GeneralizedConfig, Field(discriminator="name")] = Field(
+        description="how rewards become advantages"
+    )
+    kl: KLConfig = Field(description="penalty on divergence from the reference")
+    scale: ScaleConfig = Field(description="normalization of the judge's scores")
+    average: Literal["answers", "means", "tokens"] = Field(
+        description="what a step's loss is averaged over: answers, each a sum over its tokens (answers) or a mean "
+        "(means), or all tokens (tokens)"
+    )
+    clip: float | None = Field(
+        gt=0,
+        description="PPO's bound on the ratio of new to old probability per token, as a distance from 1; null: none "
+        "(REINFORCE)",
+    )
+    inner_epochs: int = Field(default=1, ge=1, description="how often a rollout is used")
+    minibatches: int = Field(default=1, ge=1, description="steps whose prompts one rollout covers")
+    unfinished_penalty: float = Field(
+        default=0.0, ge=0, description="subtracted from the scaled reward of an answer that max_new_tokens truncated"
+    )
+    sampling_batch: int = Field(default=64, ge=1, description="answers generated together; fewer need less memory")
 
     @property
     def updates(self) -> int:

@@ -19,7 +19,15 @@ from sightline.data.samples import SAMPLES, read_samples, samples_file
 from sightline.errors import InputError
 from sightline.judges.judge import Judge
 from sightline.models.packing import Ids
-from sightline.models.requests import GenerateRequest, Generation, JudgeInput, Prefix, Sampling, judge_input, prefix_of
+from sightline.models.requests import (
+    GenerateRequest,
+    Generation,
+    JudgeInput,
+    Prefix,
+    Sampling,
+    judge_input,
+    make_prefix,
+)
 from sightline.models.sampler import generate
 from sightline.models.vlm import VLM, evaluating
 from sightline.records.rows import Row, Sample, Turn
@@ -127,7 +135,7 @@ def read_answers(place: Path) -> Iterator[JudgeInput]:
     """The answers in the data: chosen and rejected answers of pairs, or references of samples."""
     if place.is_dir() and not (place / SAMPLES).exists():
         for pair in read_pairs(place):
-            prefix, known = prefix_of(pair, place.absolute()), pair.provenance.get("truth")
+            prefix, known = make_prefix(pair, place.absolute()), pair.provenance.get("truth")
             truth = known if isinstance(known, dict) else {}
             yield from (JudgeInput(prefix, answer, pair.chosen, truth) for answer in (pair.chosen, pair.rejected))
         return
@@ -157,7 +165,7 @@ class PolicySampler:
         """
         count = self.config.answers
         requests = [
-            GenerateRequest(prefix_of(sample, self.folder), seed=int(number))
+            GenerateRequest(make_prefix(sample, self.folder), seed=int(number))
             for sample in samples
             for number in sample_rng(self.seed, sample, _ROLLOUTS, draw + 1).integers(2**63, size=count)
         ]
@@ -218,7 +226,7 @@ def _score_answer(answer: Generation, score: float, scale: RewardScale, penalty:
 
 
 def _rollout(sample: Sample, folder: Path, answers: Sequence[SampledAnswer]) -> Rollout:
-    images = tuple(str(path) for path in prefix_of(sample, folder).images)
+    images = tuple(str(path) for path in make_prefix(sample, folder).images)
     return Rollout(
         sample_id=sample.id,
         images=images,

@@ -13,7 +13,7 @@ from sightline.errors import InputError
 from sightline.judges.judge import Judge
 from sightline.models.context import RunContext
 from sightline.models.encoding import encode_prefix, fits
-from sightline.models.requests import prefix_of
+from sightline.models.requests import make_prefix
 from sightline.models.scalar_head import new_head
 from sightline.models.vlm import VLM
 from sightline.records.rows import Sample
@@ -63,7 +63,7 @@ def filter_prompts(place: Path, vlm: VLM, config: RLConfig, seen: Callable[[], N
     dropped: Counter[str] = Counter()
     tokens = 0
     for sample in read_samples(place):
-        prefix = prefix_of(sample, folder)
+        prefix = make_prefix(sample, folder)
         with locate_errors([sample], vlm, place, folder):
             fitting = fits(vlm, prefix, "", config.max_new_tokens)
         if fitting:

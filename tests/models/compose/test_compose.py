@@ -20,6 +20,7 @@ from sightline.models.requests import GenerateRequest, Prefix, Sampling, ScoreRe
 from sightline.models.routing import TEXT
 from sightline.models.sampler import generate
 from sightline.models.scorer import answer_logps
+from sightline.models.spec import to_spec
 from sightline.models.vlm import VLM
 from sightline.recipes.composition.config import ComposeConfig, MemberConfig, SearchConfig
 from sightline.recipes.composition.members import WEIGHTS
@@ -62,7 +63,10 @@ def items(shown: list[Path], heard: list[Path]) -> list[ScoreRequest]:
 
 
 def members(eye: Path, ear: Path, picture: Path | None, sound: Path | None) -> dict[str, MemberConfig]:
-    return {"picture": MemberConfig(model=eye, adapter=picture), "sound": MemberConfig(model=ear, adapter=sound)}
+    return {
+        "picture": MemberConfig(model=to_spec(eye), adapter=picture),
+        "sound": MemberConfig(model=to_spec(ear), adapter=sound),
+    }
 
 
 @torch.no_grad()
@@ -288,7 +292,7 @@ def test_what_cannot_be_composed_or_shown_is_refused(
     with pytest.raises(ValueError, match="needs a density"):
         ComposeConfig(members=members(eye, ear, adapters["picture"], None), merge="ties")
     with pytest.raises(ValueError, match="cannot name a kind"):
-        ComposeConfig(members={"default": MemberConfig(model=eye), "sound": MemberConfig(model=ear)})
+        ComposeConfig(members={"default": MemberConfig(model=to_spec(eye)), "sound": MemberConfig(model=to_spec(ear))})
     with pytest.raises(InputError, match="this model takes one kind"):
         score(load_vlm(eye), items[:1])
     composed = compose(ComposeConfig(members=members(eye, ear, None, None)), tmp_path / "bare")

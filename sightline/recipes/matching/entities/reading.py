@@ -29,20 +29,27 @@ from sightline.records.manifest import Manifest, Stage
 
 
 class ReadConfig(Config):
-    """The pairs to read, and the name of their kind.
+    """The pairs to read, and the noun for their records.
 
-    `shares` and `split_seed` split a file without a split into train, valid and test. `count` keeps that many, with the
-    split's share of matches, drawn by the command's seed.
+    `shares` and `split_seed` split a file without splits into train, valid and test.
     """
 
-    split: Split
-    layout: Name | Literal["auto"] = "auto"
-    noun: str = Field(default="entity", min_length=1, description="what the records are: product, publication, ...")
+    split: Split = Field(description="the split to read")
+    layout: Name | Literal["auto"] = Field(
+        default="auto", description="layout of the files; auto: recognized by their names and columns"
+    )
+    noun: str = Field(default="entity", min_length=1, description="what a record is, such as product or publication")
     fields: tuple[str, ...] = Field(default=(), description="attributes to show, in order; empty: all")
     named: str = Field(default="", description="part of the file name, if WDC has several files for a split")
-    count: int | None = Field(default=None, ge=1)
-    shares: tuple[int, int, int] = (3, 1, 1)
-    split_seed: int = 0
+    count: int | None = Field(
+        default=None,
+        ge=1,
+        description="pairs to keep, with the split's share of matches, drawn by the command's seed; null: all",
+    )
+    shares: tuple[int, int, int] = Field(
+        default=(3, 1, 1), description="shares of train, valid and test in a file without splits"
+    )
+    split_seed: int = Field(default=0, description="seed of that split")
     rule_from: Path | None = Field(
         default=None, description="samples of `match read` to learn the string rule from that `matching` reports"
     )
