@@ -17,16 +17,10 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from sightline.models.indexed import INDEXED, IndexerCache
-from sightline.models.linear_layers import (
-    LINEAR_KINDS,
-    LayerState,
-    Run,
-    packed_outputs,
-    prefilled_outputs,
-    use_states,
-)
+from sightline.models.indexed import INDEXED
+from sightline.models.linear_layers import LINEAR_KINDS, use_states
 from sightline.models.packing import Packed, Span
+from sightline.models.states import PackedStates, PrefillStates, RowStates, States
 
 NAME = "sightline"
 
@@ -54,6 +48,11 @@ class AttentionLayout(Protocol):
         """As `Packed.members`; None if no token is an image token."""
         ...
 
+    @property
+    def states(self) -> States:
+        """The states of layers other than attention."""
+        ...
+
     def attend(
         self,
         layer: int,
@@ -63,14 +62,6 @@ class AttentionLayout(Protocol):
         settings: AttentionSettings,
     ) -> Float[Tensor, "row head query dim"]:
         """The output of one layer's attention; keys and values are those of the current tokens."""
-        ...
-
-    def recur(self, number: int, hidden: Float[Tensor, "row token dim"], run: Run) -> Float[Tensor, "row token dim"]:
-        """The output of the layer with this number among those with a recurrent state (`linear_layers`)."""
-        ...
-
-    def indexed(self) -> tuple[Bool[Tensor, "row 1 query token"], IndexerCache | None]:
-        """The mask of the current tokens and all tokens, and the cache, of layers with an indexer (`indexed`)."""
         ...
 
 
@@ -118,7 +109,7 @@ def decoder_arguments(base: Any, layout: AttentionLayout) -> dict[str, Any]:
     mask = {kind: None if kind in LINEAR_KINDS else nothing for kind in kinds} if kinds else nothing
     arguments = {"attention_mask": mask, "layout": layout, "use_cache": False}
     if isinstance(mask, dict) and INDEXED in mask:
-        mask[INDEXED], arguments["past_key_values"] = layout.indexed()
+        mask[INDEXED], arguments["past_key_values"] = layout.states.indexed()
     return arguments
 
 
@@ -134,6 +125,11 @@ class PackedLayout:
         """The members of the packed sequence."""
         return self.packed.members
 
+    @property
+    def states(self) -> PackedStates:
+        """States of packed rows."""
+        return PackedStates(self.packed)
+
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings) -> Tensor:  # noqa: ARG002
         """Attend with one call per prefix and one for its answers, if they have tokens."""
         if settings.mask is not None:
@@ -145,21 +141,6 @@ class PackedLayout:
             if any(span.answers):
                 out.append(_sdpa(query[:, :, own], key[:, :, whole], value[:, :, whole], answers, settings))
         return torch.cat(out, dim=2)
-
-    def recur(self, number: int, hidden: Tensor, run: Run) -> Tensor:  # noqa: ARG002
-        """Run a layer once per prefix, and once for its answers from the prefix's state."""
-        return packed_outputs(self.packed.spans, hidden, run)
-
-    def indexed(self) -> tuple[Tensor, None]:
-        """The mask of all pairs of tokens; no cache."""
-        tokens = len(self.packed.ids)
-        seen = torch.zeros(tokens, tokens, dtype=torch.bool, device=self.packed.ids.device)
-        for span, (prefix, answers) in zip(self.packed.spans, self._masks_for(None), strict=True):
-            seen[span.shared, span.shared] = True if prefix is None else prefix
-            seen[span.own, span.whole] = answers
-        if all(prefix is None for prefix, _ in self._masks_for(None)):
-            seen.tril_()
-        return seen[None, None], None
 
     def _masks_for(self, window: int | None) -> list[tuple[Tensor | None, Tensor]]:
         if window not in self._masks:
@@ -202,10 +183,8 @@ class RunningRows:
     lengths: Int[Tensor, "row"]
     orders: Int[Tensor, "row place"]  # each token's index in its row, hidden ones included; also that of the next one
     places: Int[Tensor, "row source"]  # the tokens' places in the packed sequence that fills the buffers
-    answers: Int[Tensor, "row"]  # the number of the answer of the packed sequence that each row continues
+    states: RowStates
     buffers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    states: dict[int, LayerState] = field(default_factory=dict)
-    indexers: IndexerCache | None = None
 
     @staticmethod
     def of(packed: Packed, copies: Sequence[int], room: int) -> "RunningRows":
@@ -217,8 +196,8 @@ class RunningRows:
         orders = functional.pad(packed.order[places], (0, room))
         lengths = lengths.to(places.device)
         last = orders.gather(1, lengths[:, None] - 1)
-        continued = torch.arange(len(answers)).repeat_interleave(torch.tensor(copies)).to(places.device)
-        return RunningRows(lengths, orders.scatter(1, lengths[:, None], last + 1), places, continued)
+        following = orders.scatter(1, lengths[:, None], last + 1)
+        return RunningRows(lengths, following, places, RowStates.of(packed, copies))
 
     @property
     def members(self) -> Int[Tensor, "token"] | None:
@@ -252,22 +231,11 @@ class RunningRows:
             seen &= now - self.orders[:, :width] < settings.window
         return _sdpa(query, keys[:, :, :width], values[:, :, :width], seen[:, None, None], settings)
 
-    def recur(self, number: int, hidden: Tensor, run: Run) -> Tensor:
-        """Run a layer on one new token per row, from the row's state."""
-        return run(hidden, self.states[number])
-
-    def indexed(self) -> tuple[Tensor, IndexerCache | None]:
-        """The mask of the new tokens, and the keys of the indexers."""
-        if self.indexers is None:
-            raise ValueError("Prefill comes before the first step")
-        return self.indexers.mask(), self.indexers
-
     def advance(self) -> None:
         """Count the new tokens after a pass, and grow the buffers if they are full."""
         now = self.orders.gather(1, self.lengths[:, None])
         self.lengths = self.lengths + 1
-        if self.indexers is not None:
-            self.indexers.advance()
+        self.states.advance()
         if int(self.lengths.max()) == self.orders.shape[1]:
             self._grow(max(32, self.orders.shape[1] // 4))
         self.orders = self.orders.scatter(1, self.lengths[:, None], now + 1)
@@ -275,11 +243,8 @@ class RunningRows:
     def select(self, rows: Int[Tensor, "kept"]) -> None:
         """Keep only these rows."""
         self.lengths, self.orders, self.places = self.lengths[rows], self.orders[rows], self.places[rows]
-        self.answers = self.answers[rows]
         self.buffers = {layer: (keys[rows], values[rows]) for layer, (keys, values) in self.buffers.items()}
-        self.states = {number: state.select(rows) for number, state in self.states.items()}
-        if self.indexers is not None:
-            self.indexers.select(rows)
+        self.states.select(rows)
 
     def _grow(self, more: int) -> None:
         self.orders = functional.pad(self.orders, (0, more))
@@ -299,23 +264,15 @@ class Prefill:
         """The members of the packed rows."""
         return self.layout.members
 
+    @property
+    def states(self) -> PrefillStates:
+        """States of packed rows, kept in those of `running`."""
+        return PrefillStates(self.layout.packed, self.running.states)
+
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings) -> Tensor:
         """Attend as `PackedLayout`, and store keys and values."""
         self.running.buffers[layer] = (self._gather(key), self._gather(value))
         return self.layout.attend(layer, query, key, value, settings)
-
-    def recur(self, number: int, hidden: Tensor, run: Run) -> Tensor:
-        """As `PackedLayout`, and store the state after each row's last token."""
-        output, states = prefilled_outputs(self.layout.packed.spans, hidden, run)
-        rows = states.select(self.running.answers)
-        rows.in_place = True
-        self.running.states[number] = rows
-        return output
-
-    def indexed(self) -> tuple[Tensor, IndexerCache]:
-        """The mask of `PackedLayout`, and the cache that keeps the keys of the indexers."""
-        self.running.indexers = IndexerCache(self.layout.packed, self.running.answers)
-        return self.layout.indexed()[0], self.running.indexers
 
     def _gather(self, states: Float[Tensor, "1 kv_head token dim"]) -> Float[Tensor, "row kv_head place dim"]:
         rows, width = self.running.places.shape

@@ -20,6 +20,17 @@ from sightline.models.packing import Packed
 INDEXED = "indexed_attention"
 
 
+def pair_mask(packed: Packed) -> Bool[Tensor, "token token"]:
+    """The tokens that each token of a packed sequence sees; for causal prefixes."""
+    tokens = len(packed.ids)
+    seen = torch.zeros(tokens, tokens, dtype=torch.bool)
+    for span in packed.spans:
+        seen[span.shared, span.shared] = True
+        for branch, places in zip(span.branches, span.rows(), strict=True):
+            seen[places[branch:, None], places] = True
+    return seen.tril_().to(packed.ids.device)
+
+
 class IndexerCache:
     """Keys of all indexers and positions of rows being continued, with Transformers' cache interface.
 
@@ -81,6 +92,11 @@ class IndexerCache:
         self._keys = {layer: keys[rows, :width] for layer, keys in self._keys.items()}
         if self._positions is not None:
             self._positions = self._positions[:, rows, :width]
+
+    def bytes(self) -> int:
+        """The bytes of keys and positions."""
+        positions = 0 if self._positions is None else self._positions.nbytes
+        return positions + sum(keys.nbytes for keys in self._keys.values())
 
     def _in_place(self, known: Tensor, new: Tensor) -> Tensor:
         """The new token's entries (row, 1, dim) behind those of its row, in one more column."""

@@ -93,6 +93,10 @@ class LayerState:
         """The state of some rows, copied."""
         return self.each(lambda tensor: tensor[rows])
 
+    def bytes(self) -> int:
+        """The bytes of all tensors."""
+        return sum(tensor.nbytes for tensor in (*self.conv.values(), *self.recurrent.values()))
+
 
 def joined(states: Sequence[LayerState]) -> LayerState:
     """The states of several rows as one; equal objects of one row are expanded, not copied."""
@@ -126,7 +130,7 @@ class StatefulLayer(nn.Module):
             output = super(StatefulLayer, self).forward(rows, **{self.cache_name: state}, attention_mask=None, **known)
             return cast(Tensor, output)
 
-        return layout.recur(self.state_number, hidden_states, run)
+        return layout.states.recur(self.state_number, hidden_states, run)
 
 
 def use_states(decoder: nn.Module) -> None:

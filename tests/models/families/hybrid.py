@@ -87,7 +87,7 @@ def save_qwen3_5_moe(directory: Path) -> Path:
 
 def save_qwen4_exp(directory: Path) -> Path:
     """Attention chooses 16 tokens in blocks of 4, fewer than the rows have."""
-    text = {
+    text: dict[str, Any] = {
         "hc_count": 2,
         "hc_lowrank": 8,
         "indexer_n_heads": 2,
@@ -101,11 +101,16 @@ def save_qwen4_exp(directory: Path) -> Path:
 
 def _save_qwen(model: Any, config: Any, directory: Path, **text: Any) -> Path:
     tokenizer = train_tokenizer(SPECIAL, pad="<|endoftext|>", eos="<|im_end|>")
-    ids = {
+    ids: dict[str, Any] = {
         f"{name}_token_id": id_of(tokenizer, token)
         for name, token in zip(("vision_start", "vision_end", "image", "video"), SPECIAL[3:], strict=True)
     }
-    vision = {"hidden_size": 32, "intermediate_size": 64, "out_hidden_size": 32, "num_position_embeddings": 16}
+    vision: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "out_hidden_size": 32,
+        "num_position_embeddings": 16,
+    }
     settings = config(
         text_config={**TEXT, **DELTA, "head_dim": 8, "rope_parameters": ROPE, **vocabulary(tokenizer), **text},
         vision_config={**VISION, **vision},
@@ -141,13 +146,13 @@ LFM_IMAGES: dict[str, Any] = {
 def save_lfm2_vl(directory: Path) -> Path:
     """Images keep their aspect ratio; one feature per 16 x 16 pixels."""
     tokenizer = train_tokenizer(LFM_SPECIAL, pad="<|pad|>", eos="<|im_end|>", image_token="<image>")
-    text = {
+    text: dict[str, Any] = {
         **TEXT,
         "layer_types": ["conv", "full_attention", "conv"],
         "block_multiple_of": 8,
         **vocabulary(tokenizer),
     }
-    vision = {
+    vision: dict[str, Any] = {
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
@@ -170,8 +175,8 @@ def save_lfm3_vl(directory: Path) -> Path:
     """Layers of three kinds: convolutions over 7 tokens, a sliding window of 12 tokens, full attention."""
     tokenizer = train_tokenizer(SPECIAL, pad="<|endoftext|>", eos="<|im_end|>")
     kinds = ["conv", "sliding_attention", "full_attention", "conv"]
-    text = {**TEXT, "num_hidden_layers": 4, "layer_types": kinds, "head_dim": 8, "sliding_window": 12}
-    vision = {
+    text: dict[str, Any] = {**TEXT, "num_hidden_layers": 4, "layer_types": kinds, "head_dim": 8, "sliding_window": 12}
+    vision: dict[str, Any] = {
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
@@ -180,14 +185,14 @@ def save_lfm3_vl(directory: Path) -> Path:
         "patch_size": PATCH,
         "layer_types": ["conv", "full_attention"],
     }
-    ids = {
+    ids: dict[str, Any] = {
         f"{name}_token_id": id_of(tokenizer, token)
         for name, token in zip(("vision_start", "vision_end", "image", "video"), SPECIAL[3:], strict=True)
     }
     config = Lfm3VlConfig(
         text_config=Lfm3Config(**text, **vocabulary(tokenizer)), vision_config=vision, projector_hidden_size=32, **ids
     )
-    processor = Lfm3VlProcessor(
+    processor = Lfm3VlProcessor(  # type: ignore[no-untyped-call]
         image_processor=Qwen2VLImageProcessor(patch_size=PATCH, size=PIXELS),
         tokenizer=tokenizer,
         video_processor=Qwen3VLVideoProcessor(patch_size=PATCH),
@@ -196,7 +201,7 @@ def save_lfm3_vl(directory: Path) -> Path:
     return write(Lfm3VlForConditionalGeneration(config), processor, directory, "<|im_end|>")
 
 
-MINICPM_NAMED = {
+MINICPM_NAMED: dict[str, Any] = {
     "image_token": "<|image_pad|>",
     "video_token": "<|video_pad|>",
     "image_start_token": "<image>",
@@ -212,7 +217,7 @@ def save_minicpmv4_6(directory: Path) -> Path:
     """Large images are an overview and slices; one feature per 32 x 32 pixels."""
     special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *MINICPM_NAMED.values())
     tokenizer = train_tokenizer(special, pad="<|endoftext|>", eos="<|im_end|>", **MINICPM_NAMED)
-    vision = {
+    vision: dict[str, Any] = {
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
@@ -235,8 +240,8 @@ def save_minicpmv4_6(directory: Path) -> Path:
         image_token_id=id_of(tokenizer, "<|image_pad|>"),
         video_token_id=id_of(tokenizer, "<|video_pad|>"),
     )
-    sizes = {"scale_resolution": 64, "patch_size": 8, "max_slice_nums": 2}
-    processor = MiniCPMV4_6Processor(
+    sizes: dict[str, Any] = {"scale_resolution": 64, "patch_size": 8, "max_slice_nums": 2}
+    processor = MiniCPMV4_6Processor(  # type: ignore[no-untyped-call]
         image_processor=MiniCPMV4_6ImageProcessor(**sizes),
         video_processor=MiniCPMV4_6VideoProcessor(**sizes),
         tokenizer=tokenizer,
@@ -249,7 +254,7 @@ def save_nemotron_h_omni(directory: Path) -> Path:
     """The language model keeps its own head; one feature per 16 x 16 pixels."""
     special = ("<|pad|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>", "<img>", "</img>", "<so_embedding>")
     tokenizer = train_tokenizer(special, pad="<|pad|>", eos="<|im_end|>", image_token="<image>", video_token="<video>")
-    text = {
+    text: dict[str, Any] = {
         "model_type": "nemotron_h",
         **{name: value for name, value in TEXT.items() if name != "num_hidden_layers"},
         "layers_block_type": ["linear_attention", "full_attention", "mlp", "linear_attention"],
@@ -261,7 +266,7 @@ def save_nemotron_h_omni(directory: Path) -> Path:
         "chunk_size": 8,
         **vocabulary(tokenizer),
     }
-    vision = {
+    vision: dict[str, Any] = {
         "model_type": "radio",
         "hidden_size": 32,
         "num_hidden_layers": 2,
@@ -287,7 +292,7 @@ def save_nemotron_h_omni(directory: Path) -> Path:
     processor = NemotronH_Omni_Reasoning_V3Processor(
         image_processor=NemotronH_Omni_Reasoning_V3ImageProcessor(patch_size=8, min_num_patches=16, max_num_patches=48),
         video_processor=NemotronH_Omni_Reasoning_V3VideoProcessor(),
-        feature_extractor=ParakeetFeatureExtractor(),
+        feature_extractor=ParakeetFeatureExtractor(),  # type: ignore[no-untyped-call]
         tokenizer=tokenizer,
         chat_template=chatml("<image>"),
     )
