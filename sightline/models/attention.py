@@ -17,7 +17,10 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from sightline.models.indexed import INDEXED
+from sightline.models.linear_layers import LINEAR_KINDS, use_states
 from sightline.models.packing import Packed, Span
+from sightline.models.states import PackedStates, PrefillStates, RowStates, States
 from sightline.models.vlm import decoder_of
 
 NAME = "sightline"
@@ -25,12 +28,16 @@ NAME = "sightline"
 
 @dataclass(frozen=True)
 class AttentionSettings:
-    """Settings of a layer: `window` is the number of tokens a token sees, itself included; None is all."""
+    """Settings of a layer: `window` is the number of tokens a token sees, itself included; None is all.
+
+    `mask` is that of the current tokens and all tokens, for layers that change it (`indexed`).
+    """
 
     scale: float | None
     dropout: float
     window: int | None
     softcap: float | None
+    mask: Bool[Tensor, "row 1 query token"] | None = None
 
 
 @runtime_checkable
@@ -40,6 +47,11 @@ class AttentionLayout(Protocol):
     @property
     def members(self) -> Int[Tensor, "token"] | None:
         """As `Packed.members`; None if no token is an image token."""
+        ...
+
+    @property
+    def states(self) -> States:
+        """The states of layers other than attention."""
         ...
 
     def attend(
@@ -67,7 +79,9 @@ def attend(  # noqa: PLR0913 - the interface is Transformers'
 ) -> tuple[Tensor, None]:
     """Transformers' attention interface."""
     window = kwargs["sliding_window"] if "sliding_window" in kwargs else _window(module)
-    settings = AttentionSettings(scaling, dropout, window, kwargs.get("softcap"))
+    # A placeholder is not boolean.
+    real = attention_mask if attention_mask is not None and attention_mask.dtype == torch.bool else None
+    settings = AttentionSettings(scaling, dropout, window, kwargs.get("softcap"), real)
     if layout is None and settings.softcap is not None:
         return _sdpa(query, key, value, attention_mask, settings).transpose(1, 2), None
     if layout is None:
@@ -91,16 +105,23 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def use_layouts(base: Any) -> None:
-    """Set this module as the attention implementation of the language model of `base`."""
+    """Set this module as the attention implementation of the language model of `base`; layouts run its other layers."""
     decoder_of(base).set_attn_implementation(NAME)
+    use_states(decoder_of(base))
 
 
 def decoder_arguments(base: Any, layout: AttentionLayout) -> dict[str, Any]:
-    """Arguments of the language model's forward; the masks are placeholders that Transformers does not change."""
+    """Arguments of the language model's forward; masks are placeholders that Transformers does not change.
+
+    Only layers with an indexer read their mask and get a real one.
+    """
     nothing = torch.zeros(1, 1, 1, 1)
     kinds = getattr(base.config.get_text_config(), "layer_types", None)
-    mask = dict.fromkeys(kinds, nothing) if kinds else nothing
-    return {"attention_mask": mask, "layout": layout, "use_cache": False}
+    mask = {kind: None if kind in LINEAR_KINDS else nothing for kind in kinds} if kinds else nothing
+    arguments = {"attention_mask": mask, "layout": layout, "use_cache": False}
+    if isinstance(mask, dict) and INDEXED in mask:
+        mask[INDEXED], arguments["past_key_values"] = layout.states.indexed()
+    return arguments
 
 
 @dataclass
@@ -115,8 +136,15 @@ class PackedLayout:
         """The members of the packed sequence."""
         return self.packed.members
 
+    @property
+    def states(self) -> PackedStates:
+        """States of packed rows."""
+        return PackedStates(self.packed)
+
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings) -> Tensor:
         """Attend with one call per prefix and one for its answers, if they have tokens."""
+        if settings.mask is not None:
+            return _sdpa(query, key, value, settings.mask, settings)
         out = []
         for span, (prefix, answers) in zip(
             self.packed.spans, self._masks_for(settings.window, self.packed.kind(layer)), strict=True
@@ -166,7 +194,7 @@ class PackedLayout:
 
 @dataclass
 class RunningRows:
-    """Key-value buffers of rows being continued, one per layer, padded on the right.
+    """Key-value buffers of rows being continued, one per layer, padded on the right, and states of linear layers.
 
     `Prefill` fills them in the pass over the prefixes; each further pass adds one token per row.
     """
@@ -174,6 +202,7 @@ class RunningRows:
     lengths: Int[Tensor, "row"]
     orders: Int[Tensor, "row place"]  # each token's index in its row, hidden ones included; also that of the next one
     places: Int[Tensor, "row source"]  # the tokens' places in the packed sequence that fills the buffers
+    states: RowStates
     buffers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @staticmethod
@@ -186,7 +215,8 @@ class RunningRows:
         orders = functional.pad(packed.order[places], (0, room))
         lengths = lengths.to(places.device)
         last = orders.gather(1, lengths[:, None] - 1)
-        return RunningRows(lengths, orders.scatter(1, lengths[:, None], last + 1), places)
+        following = orders.scatter(1, lengths[:, None], last + 1)
+        return RunningRows(lengths, following, places, RowStates.of(packed, copies))
 
     @property
     def members(self) -> Int[Tensor, "token"] | None:
@@ -209,6 +239,10 @@ class RunningRows:
         rows = torch.arange(len(keys), device=keys.device)
         keys[rows, :, self.lengths] = key[:, :, 0].to(keys.dtype)
         values[rows, :, self.lengths] = value[:, :, 0].to(values.dtype)
+        if settings.mask is not None:
+            width = settings.mask.shape[3] - 1
+            keys, values = (torch.cat([kept[:, :, :width], new], 2) for kept, new in ((keys, key), (values, value)))
+            return _sdpa(query, keys, values, settings.mask, settings)
         width = int(self.lengths.max()) + 1
         seen = torch.arange(width, device=keys.device) <= self.lengths[:, None]
         if settings.window is not None:
@@ -220,6 +254,7 @@ class RunningRows:
         """Count the new tokens after a pass, and grow the buffers if they are full."""
         now = self.orders.gather(1, self.lengths[:, None])
         self.lengths = self.lengths + 1
+        self.states.advance()
         if int(self.lengths.max()) == self.orders.shape[1]:
             self._grow(max(32, self.orders.shape[1] // 4))
         self.orders = self.orders.scatter(1, self.lengths[:, None], now + 1)
@@ -228,6 +263,7 @@ class RunningRows:
         """Keep only these rows."""
         self.lengths, self.orders, self.places = self.lengths[rows], self.orders[rows], self.places[rows]
         self.buffers = {layer: (keys[rows], values[rows]) for layer, (keys, values) in self.buffers.items()}
+        self.states.select(rows)
 
     def _grow(self, more: int) -> None:
         self.orders = functional.pad(self.orders, (0, more))
@@ -237,7 +273,7 @@ class RunningRows:
 
 @dataclass
 class Prefill:
-    """The layout of the pass over packed rows that stores their keys and values in `running`."""
+    """The layout of the pass over packed rows that stores their keys, values and states in `running`."""
 
     layout: PackedLayout
     running: RunningRows
@@ -246,6 +282,11 @@ class Prefill:
     def members(self) -> Int[Tensor, "token"] | None:
         """The members of the packed rows."""
         return self.layout.members
+
+    @property
+    def states(self) -> PrefillStates:
+        """States of packed rows, kept in those of `running`."""
+        return PrefillStates(self.layout.packed, self.running.states)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings) -> Tensor:
         """Attend as `PackedLayout`, and store keys and values."""

@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from sightline.errors import InputError
 from sightline.models.composed import ADAPTER, is_composed, load_members
+from sightline.models.decoder import expose_decoder
 from sightline.models.families import FAMILIES, ModelFamily, Text
 from sightline.models.pixels import set_picture_limits
 from sightline.models.proving import with_way
@@ -149,6 +150,7 @@ def _read(
         with wrap_errors(f"{path} has no usable config.json"):
             config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code, **gguf)
         family = FAMILIES.get(config.model_type)
+        family = family if family is not None and family.supports(config) else None
         if packed is not None and not isinstance(family, Text):
             raise InputError(
                 f"{packed} holds a {config.model_type!r} model; GGUF files are supported for language models only"
@@ -174,6 +176,7 @@ def _read(
                 use_safetensors=None if trust_remote_code else True,
             )
             model = model if packed is None else drop_quantization(model)
+    expose_decoder(model)
     return model, processor, family
 
 

@@ -72,7 +72,8 @@ class Span:
 
 @dataclass(frozen=True)
 class Packed:
-    """The packed sequence. `order` is a token's index in its own row of prefix and answer, hidden tokens included.
+    """The packed sequence. `order` is a token's index in its own row of prefix and answer, hidden tokens included
+    if the family counts them (`ModelFamily.counts_hidden`).
 
     `members` is `ModelFamily.members` of image tokens and -1 of all others. `is_image` is False in answers: an image
     token that a policy generates is text. `masks` has, for a kind of layer ("" for all) and each span, which of its
@@ -154,7 +155,9 @@ def pack(vlm: VLM, rows: Sequence[PackRow], placements: Sequence[Placement] | No
         image.append(is_image[kept])
         members.append(_members(vlm, row, is_image)[kept])
         positions.append(places[:, kept])
-        order.append(torch.arange(len(row_ids))[kept])
+        counted = torch.ones_like(kept) if vlm.family.counts_hidden else kept
+        index = counted.cumsum(0)
+        order.append(index[kept] - 1)
         blocks.append(block[kept])
         branches = row.branches or (len(row_ids),) * len(row.answers)
         for branch, answer in zip(branches, row.answers, strict=True):
@@ -163,7 +166,7 @@ def pack(vlm: VLM, rows: Sequence[PackRow], placements: Sequence[Placement] | No
             image.append(torch.zeros(len(answer), dtype=torch.bool))
             members.append(torch.full((len(answer),), -1))
             positions.append((places[:, :branch].max() + 1 + more).expand(len(places), -1))
-            order.append(branch + more)
+            order.append(index[branch - 1] + more)
             blocks.append(torch.full((len(answer),), -1))
         seen = kept.cumsum(0)
         lengths = tuple(len(answer) for answer in row.answers)

@@ -261,6 +261,7 @@ def has_states(base: Any) -> bool:
 
 
 def _carries_state(kind: Any) -> bool:
-    code = getattr(inspect.unwrap(kind.forward), "__code__", None)
-    names = set(code.co_names) if code is not None else set[str]()
+    forwards = [inspect.unwrap(each.__dict__["forward"]) for each in kind.__mro__ if "forward" in each.__dict__]
+    codes = (getattr(forward, "__code__", None) for forward in forwards)
+    names = {name for code in codes if code is not None for name in code.co_names}
     return any(word in name for name in names for word in ("conv_state", "recurrent_state", "ssm_state"))

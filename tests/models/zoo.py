@@ -74,7 +74,8 @@ GEMMA4 = {
     "rope_parameters": {"sliding_attention": ROPE, "full_attention": ROPE},
 }
 GEMMA4_TOWER = {"num_hidden_layers": 2, "num_key_value_heads": 4, "patch_size": 4, "pooling_kernel_size": 2}
-GEMMA4_TOWER |= {"position_embedding_size": 16}
+GEMMA4_TOWER |= {"position_embedding_size": 16, "model_type": "gemma4_vision", "hidden_size": 32, "head_dim": 8}
+GEMMA4_TOWER |= {"intermediate_size": 64, "num_attention_heads": 4}
 GEMMA4_TOP = {"image_token_id": IMAGE, "video_token_id": VIDEO, "audio_token_id": 15, "boi_token_id": 11}
 GEMMA4_TOP |= {"eoi_token_id": 12, "boa_token_id": 16, "eoa_token_index": 17}
 
@@ -301,7 +302,9 @@ ZOO: dict[str, Kind] = {
         {**CONV, "full_attn_idxs": [1], "block_multiple_of": 8},
         {"num_patches": 16, "vision_use_head": False},
         with_more(
-            plain(16, 192), spatial_shapes=repeated(4, 4), pixel_attention_mask=lambda count: torch.ones(count, 16)
+            plain(16, 192),
+            spatial_shapes=repeated(4, 4),
+            pixel_attention_mask=lambda count: torch.ones(count, 16).long(),
         ),
     ),
     "lfm3_vl": kind(QWEN, CONV, CONV, FLAT),
