@@ -115,7 +115,7 @@ KINDS: dict[str, Callable[[], Iterable[Row]]] = {
 def list_entries(
     kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object, of types of models all numbers.")
+        bool, typer.Option("--json", help="Print one JSON object, for families with all numbers.")
     ] = False,
 ) -> None:
     """List what is registered, with what each entry needs; plugins included.

@@ -170,9 +170,12 @@ def _noise(vlm: VLM, rows: Sequence[PackRow]) -> float:
     """The mean difference of log-probs between two implementations of attention, at least the format's epsilon."""
     least = float(torch.finfo(vlm.dtype).eps)
     here = unbatched_logps(vlm, rows)
-    with contextlib.suppress(ValueError, NotImplementedError), _attention(vlm.base, "eager"):
-        return max(least, _mean(here, unbatched_logps(vlm, rows)) or 0.0)
-    return least
+    try:
+        with _attention(vlm.base, "eager"):
+            return max(least, _mean(here, unbatched_logps(vlm, rows)) or 0.0)
+    except Exception as error:  # noqa: BLE001 - foreign forwards raise anything; the format's epsilon is left
+        log.debug("%s: eager attention: %s", vlm.path, error)
+        return least
 
 
 def _try(
@@ -261,12 +264,12 @@ def _mean(one: Tensor, other: Tensor | None) -> float | None:
 
 @contextlib.contextmanager
 def _attention(base: Any, name: str) -> Iterator[None]:
-    """Context with another implementation of attention, if the model has it."""
+    """Context with another implementation of attention, or with the model's own if it does not have that one."""
     before = base.config._attn_implementation
-    if before != name:
+    with contextlib.suppress(ValueError, ImportError, NotImplementedError):
         base.set_attn_implementation(name)
     try:
         yield
     finally:
-        if before != name:
+        if base.config._attn_implementation != before:
             base.set_attn_implementation(before)

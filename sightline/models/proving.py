@@ -21,9 +21,10 @@ from PIL import Image
 import sightline.models
 from sightline.errors import InputError
 from sightline.models.attention import use_layouts
-from sightline.models.proof import NotProved, Proof, ProofRows, prove, prove_listed
+from sightline.models.proof import Proof, ProofRows, prove, prove_listed
 from sightline.models.requests import Prefix, ScoreRequest
 from sightline.models.scorer import encode_row
+from sightline.models.soundness import first_line
 from sightline.models.tensor_cache import ByteLRU
 from sightline.models.vlm import VLM
 from sightline.models.ways.base import Way
@@ -47,8 +48,10 @@ def with_way(vlm: VLM, *, listed: bool) -> VLM:
     kind = vlm.base.config.model_type
     try:
         proof = _kept(vlm, listed) or _new(vlm, listed)
-    except (InputError, NotProved) as error:
-        log.warning("%s: not proved (%s); %s", vlm.path, error, "packed" if listed else "one row at a time, slower")
+    except Exception as error:
+        way_in_words = "computed in packed rows" if listed else "computed one row at a time, which is slow"
+        log.warning("%s: a %r model, not proved (%s); %s", vlm.path, kind, first_line(error), way_in_words)
+        log.debug("the error was", exc_info=True)
         way: Way = PackedWay() if listed else RowByRowWay()
         if listed:
             use_layouts(vlm.base)
@@ -103,8 +106,8 @@ def _path(vlm: VLM, listed: bool) -> Path | None:
     key = hash_json(
         {
             "config": config.to_json_string(use_diff=False),
-            "model": _source_hash(type(vlm.base)),
-            "family": _source_hash(type(vlm.family)) if listed else "",
+            "model": _file_hash(inspect.getfile(type(vlm.base))),
+            "family": _file_hash(inspect.getfile(type(vlm.family))) if listed else "",
             "versions": [each.__version__ for each in (transformers, torch, peft)],
             "code": _code_hash(),
             "device": vlm.device.type,
@@ -116,9 +119,8 @@ def _path(vlm: VLM, listed: bool) -> Path | None:
 
 
 @functools.cache
-def _source_hash(kind: Any) -> str:
-    """The content hash of the file that a class is defined in."""
-    return hash_file(Path(inspect.getfile(kind)))
+def _file_hash(path: str) -> str:
+    return hash_file(Path(path))
 
 
 @functools.cache

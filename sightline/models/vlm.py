@@ -82,7 +82,8 @@ class VLM:
     @property
     def max_tokens(self) -> int:
         """The maximum sequence length of the language model, image tokens included."""
-        return int(self.base.config.get_text_config().max_position_embeddings)
+        configured = getattr(self.base.config.get_text_config(), "max_position_embeddings", None)
+        return int(configured or self.tokenizer.model_max_length)
 
 
 def image_id(config: Any, processor: Any) -> int:

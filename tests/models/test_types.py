@@ -4,14 +4,19 @@ The models have random weights and no processors (`tests.models.zoo`); the plain
 attention stays Transformers' own. `python -m tests.models.types_table` writes what is found for `sightline list`.
 """
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from sightline.cli.listing import conformance, list_entries
 from sightline.models.adapters import LoraSettings, add_lora
 from sightline.models.packing import Continuation, PackRow
 from sightline.models.unbatched import unbatched_logits, unbatched_logps
 from sightline.models.vlm import VLM
+from sightline.models.ways.limited import LimitedWay
 from tests.models.zoo import ZOO
 from tests.models.zoo_models import build, proved, rows_of
 
@@ -110,8 +115,9 @@ def test_gradients_equal_those_of_its_own_forward(name: str, how: str) -> None:
             pytest.skip("the type cannot checkpoint activations")
         vlm.base.gradient_checkpointing_enable()
         vlm.model.train()
-        if vlm.way.name == "cached":
-            pytest.skip("Transformers drops its cache where activations are checkpointed")
+        for module in vlm.model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
     rows = rows_of(plain, name)[:2]
     expected, found = gradients(plain, unbatched_logps(plain, rows)), gradients(vlm, vlm.way.scores(vlm, rows).logps)
     largest = max(float(gradient.abs().max()) for gradient in expected.values())
@@ -153,8 +159,6 @@ def test_long_rows_of_a_model_that_chooses_among_tokens_are_computed_alone() -> 
     assert proof.limit == 2048
     assert vlm.way.name == "recorded"
     text = vlm.base.config.get_text_config()
-    from sightline.models.ways.limited import LimitedWay
-
     assert isinstance(vlm.way, LimitedWay)
     rows = rows_of(plain, "mistral_large4")[:2]
     for one in (plain, vlm):
@@ -169,3 +173,20 @@ def test_long_rows_of_a_model_that_chooses_among_tokens_are_computed_alone() -> 
         wrong = vlm.way.scores(vlm, rows).logps
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=3e-5)
     assert (wrong - expected).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("one", ["gemma4", "qwen3_vl_moe"])
+def test_the_list_of_families_says_what_is_found(one: str, capsys: pytest.CaptureFixture[str]) -> None:
+    list_entries("families", as_json=True)
+    listed = json.loads(capsys.readouterr().out)
+    assert len([row for row in listed.values() if row.get("log_probs", 1.0) < 1e-4]) >= 45
+    assert all(row["gradients"] < 1e-4 for row in listed.values() if "gradients" in row)
+    _, vlm, proof = proved(one)
+    row = listed[one]
+    assert (row["way"], row["hiding"], row.get("limit")) == (vlm.way.name, vlm.way.hiding, proof.limit)
+
+
+def test_the_table_of_the_docs_is_that_of_the_list() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-it-works" / "models.md").read_text(encoding="utf-8")
+    for name, row in conformance().items():
+        assert f"| `{name}` | {row['way']} | {row['hiding'] or 'not possible'} | {row['log_probs']:.0e} |" in page

@@ -88,12 +88,9 @@ def measure_family(name: str) -> dict[str, Any]:
 
 def table_of(rows: dict[str, dict[str, Any]]) -> str:
     """The table of the docs."""
-    lines = [
-        "| type | way | hidden image tokens | log-probs (nats) | gradients | rows up to |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = ["| type | way | hidden image tokens | log-probs (nats) | gradients | rows |", "| --- " * 6 + "|"]
     for name, row in sorted(rows.items()):
-        limit = f"{row['limit']:,} tokens; longer ones alone" if row.get("limit") else "any length"
+        limit = f"alone beyond {row['limit']:,} tokens" if row.get("limit") else "of any length"
         hiding = row["hiding"] or "not possible"
         lines.append(
             f"| `{name}` | {row['way']} | {hiding} | {row['log_probs']:.0e} | {row['gradients']:.0e} | {limit} |"

@@ -345,7 +345,7 @@ ZOO: dict[str, Kind] = {
     "cohere2_vision": kind({**ID, "alignment_intermediate_size": 64}, SLIDING, {"vision_use_head": False}, SQUARE),
     "exaone4_5": kind(BOTH, SLIDING, {"num_key_value_heads": 2, "fullatt_block_indexes": [1], "window_size": 32}, FLAT),
     "ernie4_5_vl_moe": kind(GLM, ERNIE, {}, FLAT_STILL),
-    "granite4_vision": kind(GRANITE, {}, {"projection_dim": 32}, TILES, tokens=12, parts={"qformer_config": QFORMER}),
+    "granite4_vision": kind(GRANITE, {}, {"projection_dim": 32}, TILES, tokens=10, parts={"qformer_config": QFORMER}),
     "hunyuan_vl": kind(
         {**ID, "im_start_id": 11, "im_end_id": 12, "im_newline_id": 13},
         {"rope_parameters": {**ROPE, "mrope_section": [1, 1, 1, 1]}, "head_dim": 8},
@@ -409,7 +409,7 @@ ZOO: dict[str, Kind] = {
     ),
     "mllama": kind(
         INDEX,
-        {**FULL, "num_hidden_layers": 4, "cross_attention_layers": [1, 3], "rope_parameters": ROPE},
+        {"num_hidden_layers": 4, "cross_attention_layers": [1, 3], "rope_parameters": ROPE},
         MLLAMA_TOWER,
         with_more(plain(1, 1, 3, 32, 32), aspect_ratio_ids=repeated(1), aspect_ratio_mask=repeated(1)),
         tokens=1,
@@ -430,6 +430,7 @@ def tiny_config(name: str) -> Any:
     for key in ("architectures", "transformers_version", "dtype", "torch_dtype", "model_type"):
         settings.pop(key, None)
     _shrink(settings, spec.parts, "")
+    settings.update({part: own for part, own in spec.parts.items() if part and settings.get(part) is None})
     config: Any = cls(**settings)
     if (spec.model_type or name) == "granite4_vision":
         config.qformer_config.num_attention_heads = 4

@@ -25,7 +25,7 @@ ANSWERS = ((50, 51, 52, 2), (60, 2), (70, 71, 72, 73, 74, 75, 2), (80, 81, 82, 2
 def build(name: str) -> VLM:
     """A tiny random model of a type, with nothing registered."""
     torch.manual_seed(0)
-    model: Any = AutoModelForImageTextToText.from_config(tiny_config(name))
+    model: Any = AutoModelForImageTextToText.from_config(tiny_config(name))  # type: ignore[no-untyped-call]
     redraw(model, 0)
     with torch.no_grad():
         for weight_name, weight in model.named_parameters():
@@ -64,9 +64,8 @@ def prefix_of(vlm: VLM, name: str, pictures: int, number: int, *, gray: bool = F
     ids += [30 + number, 41, 42, 43, 44]
     is_image = torch.tensor(ids) == vlm.image_token_id
     if gray:
-        tensors = {
-            key: torch.zeros_like(value) if key.startswith("pixel_values") else value for key, value in tensors.items()
-        }
+        pixels = [key for key in tensors if key.startswith("pixel_values")]
+        tensors |= {key: torch.full_like(tensors[key], 0.5) for key in pixels}
     if vlm.base.config.model_type == "mllama" and pictures:
         # Tokens before the picture do not see it.
         seen = is_image.cumsum(0) > 0
