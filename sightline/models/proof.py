@@ -124,6 +124,7 @@ def prove(vlm: VLM, samples: ProofRows) -> Proof:
         difference, hidden, way = _try(vlm, measure, name, make, rejected)
         if way is not None:
             limit = length_limit(vlm.base) if isinstance(way, PackedWay) else None
+            limit = None if limit is not None and _longest(samples.rows) > limit else limit
             return Proof(asdict(way), limit, measure.hiding, measure.noise, difference, hidden, image, rejected)
         vlm.base.set_attn_implementation(original)
     alone = RowByRowWay(hiding=measure.hiding)
@@ -154,7 +155,8 @@ def prove_listed(vlm: VLM, row: PackRow) -> Proof | None:
         vlm.base.set_attn_implementation(original)
         log.warning("%s: the adapter of its family %s", vlm.path, rejected["packed"])
         return None
-    return Proof(asdict(way), length_limit(vlm.base), measure.hiding, noise, difference, off)
+    limit = length_limit(vlm.base, listed=True)
+    return Proof(asdict(way), limit, measure.hiding, noise, difference, off)
 
 
 def _measured(
@@ -246,6 +248,11 @@ def _hiding(vlm: VLM, samples: ProofRows) -> tuple[str | None, list[PackRow], Te
         if leak is not None and leak <= NOISES * float(torch.finfo(vlm.dtype).eps) + FLOOR:
             return how, [half], hidden
     return None, [], None
+
+
+def _longest(rows: Sequence[PackRow]) -> int:
+    """The length of the longest row with its answer; a proof with rows beyond a limit shows that there is none."""
+    return max(len(row.prefix.ids) + max(map(len, row.answers)) for row in rows)
 
 
 def _of_gray(vlm: VLM, samples: ProofRows) -> Tensor | None:

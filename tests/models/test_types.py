@@ -5,6 +5,7 @@ attention stays Transformers' own. `python -m tests.models.types_table` writes w
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,7 @@ def test_gradients_equal_those_of_its_own_forward(name: str, how: str) -> None:
     if how == "checkpointing":
         if not vlm.base.supports_gradient_checkpointing:
             pytest.skip("the type cannot checkpoint activations")
-        vlm.base.gradient_checkpointing_enable()
+        vlm.base.activation_checkpointing_enable()
         vlm.model.train()
         for module in vlm.model.modules():
             if isinstance(module, nn.Dropout):
@@ -171,6 +172,7 @@ def test_long_rows_of_a_model_that_chooses_among_tokens_are_computed_alone() -> 
         expected = unbatched_logps(plain, rows)
         found = way.scores(vlm, rows).logps
         wrong = vlm.way.scores(vlm, rows).logps
+        check_samples(plain, replace(vlm, way=way), rows, frozenset())
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=3e-5)
     assert (wrong - expected).abs().max() > 0.1
 

@@ -11,34 +11,50 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sightline.models.packing import Continuation, PackRow
 from sightline.models.vlm import VLM, decoder_of
 from sightline.models.ways.base import AnswerStates, Decoding, TokenScores, Way
-from sightline.models.ways.row_by_row import RowByRowWay
+from sightline.models.ways.row_by_row import RowByRowDecoding, RowByRowWay
 
 #: Keys of a language model's config that count the tokens beyond which a layer chooses among them.
 _CHOICES = re.compile(r"index(er)?_(topk|budget)|attention_chunk_size")
 _BLOCKS, _BLOCK = "index_topk_blocks", "index_block_size"
 
 
-def length_limit(base: Any) -> int | None:
-    """The number of tokens of a row up to which the model's layers see all tokens before; None for no limit."""
+def length_limit(base: Any, *, listed: bool = False) -> int | None:
+    """The number of tokens up to which a proof with short rows counts; None for no limit.
+
+    Layers of a `listed` family are proved by the tests, choices among tokens included; its positions depend on the
+    config.
+    """
     text = base.config.get_text_config()
     settings = text.to_dict()
+    limits = [
+        limit for limit in (*_rope_limits(text, settings), *([] if listed else _choices(text, settings))) if limit
+    ]
+    return min(limits, default=None)
+
+
+def _choices(text: Any, settings: dict[str, Any]) -> list[int]:
+    """The numbers of tokens beyond which layers choose among the tokens before."""
     kinds = set(getattr(text, "layer_types", None) or ())
     limits = [value for key, value in settings.items() if _CHOICES.fullmatch(key) and isinstance(value, int)]
     if kinds and all(kind == "full_attention" for kind in kinds):
         limits = [] if "indexer_types" not in settings else limits
     elif isinstance(settings.get(_BLOCKS), int) and isinstance(settings.get(_BLOCK), int):
         limits.append(settings[_BLOCKS] * settings[_BLOCK])
+    return limits
+
+
+def _rope_limits(text: Any, settings: dict[str, Any]) -> Iterator[int]:
+    """The lengths beyond which rotary positions depend on the longest row of a pass."""
     rope = settings.get("rope_parameters") or {}
     for one in (rope, *(each for each in rope.values() if isinstance(each, dict))):
         if one.get("rope_type") in ("dynamic", "longrope"):
-            limits.append(one.get("original_max_position_embeddings") or text.max_position_embeddings)
-    return min((limit for limit in limits if limit > 0), default=None)
+            yield int(one.get("original_max_position_embeddings") or text.max_position_embeddings)
 
 
 @dataclass(frozen=True)
@@ -73,7 +89,7 @@ class LimitedWay:
         """As `Way.scores`."""
         parts: list[TokenScores] = []
         for way, some in self._parts(rows):
-            with self._attention(vlm, way):
+            with self.attention(vlm, way):
                 parts.append(way.scores(vlm, some, entropy=entropy))
         entropies = [part.entropy for part in parts if part.entropy is not None]
         return TokenScores(torch.cat([part.logps for part in parts]), torch.cat(entropies) if entropy else None)
@@ -82,7 +98,7 @@ class LimitedWay:
         """As `Way.states`."""
         parts: list[AnswerStates] = []
         for way, some in self._parts(rows):
-            with self._attention(vlm, way):
+            with self.attention(vlm, way):
                 parts.append(way.states(vlm, some, logps=logps))
         scores = [part.logps for part in parts if part.logps is not None]
         return AnswerStates(
@@ -94,7 +110,7 @@ class LimitedWay:
     def logits(self, vlm: VLM, rows: Sequence[PackRow]) -> Iterator[Float[Tensor, "answer_token vocab"]]:
         """As `Way.logits`."""
         for way, some in self._parts(rows):
-            with self._attention(vlm, way):
+            with self.attention(vlm, way):
                 parts = list(way.logits(vlm, some))
             yield from parts
 
@@ -103,8 +119,7 @@ class LimitedWay:
         longest = max(len(one.ids) for one in continuations) + new_tokens
         if longest <= self.limit:
             return self.short.start(vlm, continuations, new_tokens)
-        with self._attention(vlm, self.long):
-            return self.long.start(vlm, continuations, new_tokens)
+        return LongDecoding(self, vlm, self.long.start(vlm, continuations, new_tokens))
 
     def _parts(self, rows: Sequence[PackRow]) -> Iterator[tuple[Way, list[PackRow]]]:
         """Neighboring rows of one way."""
@@ -122,7 +137,7 @@ class LimitedWay:
             yield self.short, waiting
 
     @contextlib.contextmanager
-    def _attention(self, vlm: VLM, way: Way) -> Iterator[None]:
+    def attention(self, vlm: VLM, way: Way) -> Iterator[None]:
         """Context in which long rows have Transformers' attention: indexers are off under a name unknown to them."""
         config = decoder_of(vlm.base).config
         before = config._attn_implementation
@@ -131,3 +146,31 @@ class LimitedWay:
             yield
         finally:
             config._attn_implementation = before
+
+
+@dataclass
+class LongDecoding:
+    """Decoding of single rows with Transformers' attention."""
+
+    way: LimitedWay
+    vlm: VLM
+    inner: RowByRowDecoding
+
+    @property
+    def order(self) -> list[int]:
+        """The order of the rows."""
+        return self.inner.order
+
+    @property
+    def logits(self) -> Float[Tensor, "row vocab"]:
+        """The logits of the next tokens."""
+        with self.way.attention(self.vlm, self.way.long):
+            return self.inner.logits
+
+    def step(self, tokens: Int[Tensor, "row"]) -> None:
+        """Add a token to each row."""
+        self.inner.step(tokens)
+
+    def select(self, rows: Int[Tensor, "kept"]) -> None:
+        """Keep only these rows."""
+        self.inner.select(rows)
