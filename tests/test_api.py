@@ -62,7 +62,10 @@ def test_mistakes_are_the_sentences_of_the_commands(tmp_path: Path) -> None:
         sl.build_pairs("bdhs", tmp_path, model="lab", rho=0.97, temprature=1.0)
     with pytest.raises(sl.InputError, match=r"no loss is called 'dop' \(did you mean 'dpo'"):
         sl.loss("dop", beta=0.1)
-    with pytest.raises(sl.InputError, match="is no directory"):
+    with pytest.raises(
+        sl.InputError,
+        match=r"owner/name cannot be fetched: it is not in the hub's cache",
+    ):
         sl.train("owner/name", None, loss={"name": "sft"}, lr=1e-4, max_steps=1)
     with pytest.raises(sl.InputError, match="nothing to compare"):
         sl.compare(tmp_path)

@@ -4,10 +4,8 @@ The retries of the `openai` package are not used: its pauses cannot be interrupt
 malformed body. `call` sends one request. Any number of processes may share the cache.
 """
 
-import contextlib
 import random
 import time
-import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -22,6 +20,7 @@ from sightline.endpoint.config import EndpointConfig
 from sightline.endpoint.request import Ask, Reply
 from sightline.errors import InputError
 from sightline.records import Row, hash_json
+from sightline.records.concurrent import concurrent_atomic_write, remove_leftovers_below
 from sightline.records.store import cache_directory
 
 if TYPE_CHECKING:
@@ -87,10 +86,14 @@ class CachedReply(Row):
 
 
 class ReplyCache:
-    """The cached replies in a directory. A full disk or unusable directory causes one warning and stops nothing."""
+    """The cached replies in a directory. A full disk or unusable directory causes one warning and stops nothing.
+
+    Temporary files that killed processes left are removed when the cache is opened.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory, self._warned = directory, False
+        remove_leftovers_below(directory)
 
     def get(self, key: str) -> CachedReply | None:
         """The reply, None if it is missing or damaged."""
@@ -101,21 +104,15 @@ class ReplyCache:
         return reply if reply == reply.with_check() else None
 
     def put(self, key: str, reply: CachedReply) -> None:
-        """Store a reply atomically."""
-        path = self._path(key)
-        # Not `records.store.atomic_write`: it allows one writer at a time, and these run concurrently.
-        temporary = path.with_name(f".{key}.{uuid.uuid4().hex}.tmp")
+        """Store a reply atomically; threads and processes may store the same one at once."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(reply.with_check().model_dump_json(), encoding="utf-8")
-            temporary.replace(path)  # not synced: the check detects a file torn by a power failure
+            # Not synced: the check detects a file torn by a power failure.
+            with concurrent_atomic_write(self._path(key)) as temporary:
+                temporary.write_text(reply.with_check().model_dump_json(), encoding="utf-8")
         except OSError as error:
             if not self._warned:
                 self._warned = True
                 warnings.warn(f"answers cannot be kept in {self._directory} ({error.strerror})", stacklevel=2)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
 
     def _path(self, key: str) -> Path:
         return self._directory / key[:2] / f"{key}.json"

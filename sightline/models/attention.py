@@ -118,7 +118,7 @@ def decoder_arguments(base: Any, layout: AttentionLayout) -> dict[str, Any]:
     nothing = torch.zeros(1, 1, 1, 1)
     kinds = getattr(base.config.get_text_config(), "layer_types", None)
     mask = {kind: None if kind in LINEAR_KINDS else nothing for kind in kinds} if kinds else nothing
-    arguments = {"attention_mask": mask, "layout": layout, "use_cache": False}
+    arguments: dict[str, Any] = {"attention_mask": mask, "layout": layout, "use_cache": False}
     if isinstance(mask, dict) and INDEXED in mask:
         mask[INDEXED], arguments["past_key_values"] = layout.states.indexed()
     return arguments

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sightline.config.problems import brief
 from sightline.data.images import open_image
-from sightline.data.turns import Message, messages
+from sightline.data.turns import Message, merge_system_turns, messages
 from sightline.errors import InputError
 from sightline.models.pixels import shrink
 from sightline.models.requests import Prefix
@@ -232,19 +232,10 @@ def _apply_template(vlm: VLM, turns: Sequence[Message], *, opens_answer: bool) -
 def _merge_system_turns(vlm: VLM, turns: list[Message]) -> list[Message]:
     """Move system turns into the first user turn if the template would render them as assistant turns.
 
-    Templates with two roles, `user` and all others, do that. As in `data.turns`, the text follows the images. If a
-    template refuses system turns, its error is raised.
+    If a template refuses system turns, its error is raised.
     """
-    system = [entries for role, entries in turns if role == "system"]
-    if not system or not _renders_as_assistant(vlm):
-        return turns
-    rest = [(role, entries) for role, entries in turns if role != "system"]
-    first = next(place for place, (role, _) in enumerate(rest) if role == "user")
-    opening = "".join(f"{entry}\n" for entries in system for entry in entries if entry is not None)
-    entries = rest[first][1]
-    place = next((place for place, entry in enumerate(entries) if entry is not None), len(entries))
-    opened = [*entries[:place], opening + "".join(entry or "" for entry in entries[place : place + 1])]
-    return [*rest[:first], ("user", [*opened, *entries[place + 1 :]]), *rest[first + 1 :]]
+    has_system = any(role == "system" for role, _ in turns)
+    return merge_system_turns(turns) if has_system and _renders_as_assistant(vlm) else turns
 
 
 def _renders_as_assistant(vlm: VLM) -> bool:

@@ -89,6 +89,10 @@ class LayerState:
         conv = {number: change(tensor) for number, tensor in self.conv.items()}
         return LayerState(conv, {number: change(tensor) for number, tensor in self.recurrent.items()}, self.in_place)
 
+    def row(self, number: int) -> "LayerState":
+        """The state of one row, not copied."""
+        return self.each(lambda tensor: tensor[number : number + 1])
+
     def select(self, rows: Int[Tensor, "kept"]) -> "LayerState":
         """The state of some rows, copied."""
         return self.each(lambda tensor: tensor[rows])
@@ -135,19 +139,24 @@ class StatefulLayer(nn.Module):
 
 def use_states(decoder: nn.Module) -> None:
     """Let layouts run the layers of a decoder that have a recurrent state, in place."""
-    for number, module in enumerate(each for each in decoder.modules() if _is_stateful(type(each))):
+    for number, module in enumerate(each for each in decoder.modules() if _is_stateful(_class_of(each))):
         layer = cast(StatefulLayer, module)
         parameters = inspect.signature(type(module).forward).parameters
         layer.cache_name = next(name for name in CACHES if name in parameters)
         layer.state_number = number
-        module.__class__ = _with_layouts(type(module))
+        module.__class__ = _with_layouts(_class_of(module))
         if "_old_forward" in module.__dict__:  # what the hook of a model spread over devices by Accelerate calls
-            module._old_forward = types.MethodType(type(module).forward, module)
+            module.__dict__["_old_forward"] = types.MethodType(type(module).forward, module)
 
 
 def stateful_layers(decoder: nn.Module) -> list[StatefulLayer]:
     """The layers that layouts run."""
     return [module for module in decoder.modules() if isinstance(module, StatefulLayer)]
+
+
+def _class_of(module: nn.Module) -> Any:
+    """The class of a module, which the type checker takes for unhashable."""
+    return type(module)
 
 
 @functools.cache
@@ -203,7 +212,7 @@ def prefilled_outputs(
             output = run(torch.cat([answers[number] for number in numbers]), state)
             for row, number in enumerate(numbers):
                 own[number] = output[row : row + 1]
-                their_states[number] = state.each(lambda tensor, row=row: tensor[row : row + 1])
+                their_states[number] = state.row(row)
         parts += [outputs, *own]
         after += their_states
     return torch.cat(parts, 1), joined(after)

@@ -31,6 +31,8 @@ from sightline.models.soundness import (
     check_headers,
     check_template,
     first_line,
+    no_loading_report,
+    require_complete,
     require_finite,
     wrap_errors,
 )
@@ -164,9 +166,12 @@ def _read(
         quantization = quantization_config(loader, config, options.quantize, dtype)
         device_map = options.device_map or ({"": device} if quantization is not None else None)
         attention = None if options.attention == "auto" else options.attention
-        with wrap_errors(f"{path} has no weights that can be loaded", "; copy or download the model again"):
-            model: Any = loader.from_pretrained(
+        unloadable = wrap_errors(f"{path} has no weights that can be loaded", "; copy or download the model again")
+        with unloadable, no_loading_report():
+            model, report = loader.from_pretrained(
                 path,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
                 **(gguf or {"config": config}),
                 dtype=dtype,
                 device_map=device_map,
@@ -175,6 +180,7 @@ def _read(
                 trust_remote_code=trust_remote_code,
                 use_safetensors=None if trust_remote_code else True,
             )
+            require_complete(model, report, packed or path)
             model = model if packed is None else drop_quantization(model)
     expose_decoder(model)
     return model, processor, family

@@ -129,13 +129,16 @@ class EvaluateSpec(Config):
     judge: dict[str, Any] | None = Field(
         default=None, description="the judge of open answers, as for `sightline eval --judge`; null: they stay unscored"
     )
+    strip_reasoning: bool = Field(
+        default=False, description="score the text after a model's reasoning tags; answers are stored whole"
+    )
 
     def settings(self) -> dict[str, Any]:
         """The settings that affect results, without file locations and speed."""
         always = self.model_dump(mode="json", include={"benchmarks", "limit", "validation", "autocast"})
         # Later keys enter a job's key only if they are set, so that older results still match.
         if_set = self.model_dump(mode="json", include={"dtype", "max_new_tokens", "judge"}, exclude_none=True)
-        return always | if_set
+        return always | if_set | ({"strip_reasoning": True} if self.strip_reasoning else {})
 
 
 class RatesSpec(Config):

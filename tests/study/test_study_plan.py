@@ -8,6 +8,7 @@ import yaml
 
 from sightline.config import load_config
 from sightline.errors import InputError
+from sightline.evals.run import EvalConfig
 from sightline.study.config import ArmSpec, StudyConfig
 from sightline.study.datasets import merged
 from sightline.study.execute import shell_command
@@ -230,6 +231,27 @@ def test_keys_stay_as_they_were() -> None:
     """A study that was begun with an earlier version goes on with this one, and its finished work is found."""
     known = ["b1889c13d794", "addcddfb9679", "ee718b46a660", "aef3f9aa2b91", "e032636e1909"]
     assert [key[:12] for key in plan_study(study()).jobs][:5] == known
+
+
+def test_reasoning_is_stripped_where_the_study_says_so() -> None:
+    """A study that leaves the key out keeps its keys, and no setting, so its manifests match too."""
+    plain, stripped, explicit = (
+        plan_study(study(evaluate={**STUDY["evaluate"], **more}))
+        for more in ({}, {"strip_reasoning": True}, {"strip_reasoning": False})
+    )
+    assert set(explicit.jobs) == set(plain.jobs)
+    pairs = [
+        (plain.jobs[str(one.eval)], stripped.jobs[str(two.eval)])
+        for one, two in zip(plain.runs, stripped.runs, strict=True)
+    ]
+    assert pairs
+    for before, after in pairs:
+        assert after.key != before.key and after.settings == before.settings | {"strip_reasoning": True}
+        assert EvalConfig(**after.settings).strip_reasoning and not EvalConfig(**before.settings).strip_reasoning
+    jobs = job_contexts(stripped, Path("out"))
+    assert all("--set strip_reasoning=true" in shell_command(jobs[str(run.eval)]) for run in stripped.runs)
+    others = [piece.key for piece in plain.jobs.values() if piece.kind != "eval"]
+    assert others == [piece.key for piece in stripped.jobs.values() if piece.kind != "eval"]
 
 
 def test_curated_samples_stand_on_samples_and_on_the_models_of_their_seed() -> None:
