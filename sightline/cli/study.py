@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
-from sightline.cli.early import Overrides
+from sightline.cli.early import Overrides, check_jobs
 from sightline.data.terminal import Screen, say
 from sightline.study.launch import LaunchKind, write_scripts
 from sightline.study.ledger import Ledger
@@ -65,6 +65,7 @@ def run(
     from sightline.study.workers import JobResult
 
     plan, name = plan_study(config), file.stem
+    check_jobs(plan.jobs.values())
     out = out or Path("runs") / name
     unequal = refuse_unequal(plan)
     for line in (*estimate(plan, out).lines(), *(f"  {sentence}, as the study allows" for sentence in unequal)):

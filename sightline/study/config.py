@@ -16,7 +16,7 @@ from sightline.data.hub import HUB_NAME
 from sightline.data.terminal import visible
 from sightline.models.spec import ModelOptions
 from sightline.study.claims import ClaimSpec
-from sightline.study.datasets import PackageSpec, PairsSpec, SamplesSpec, StudySettings, merged
+from sightline.study.datasets import OverridingKeys, PackageSpec, PairsSpec, SamplesSpec, StudySettings, merged
 
 #: The model that ships with Sightline.
 LAB = "lab"
@@ -51,7 +51,7 @@ class ArmSpec(Config):
         default=None,
         description="a file that replaces the study's `train` section, for arms of another kind, such as RL",
     )
-    set: dict[str, Any] = Field(default_factory=dict, description="keys of the training config that differ in this arm")
+    set: OverridingKeys = Field(default_factory=dict, description="keys of the training config that differ in this arm")
     measured: bool = Field(
         default=True, description="evaluate this arm; false for an arm that others use, such as a reward model"
     )
@@ -76,7 +76,7 @@ class StudyModel(Config):
         default=None, description="branch, tag or commit of the hub model; null: the current main branch"
     )
     package: PackageSpec | None = Field(default=None, description="Python package that contains the model")
-    set: dict[str, Any] = Field(
+    set: OverridingKeys = Field(
         default_factory=dict,
         description="keys of the training config to override for this model, such as LoRA's targets",
     )
