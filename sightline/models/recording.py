@@ -124,7 +124,7 @@ def _axis(value: Any, tokens: int, images: int) -> int | None:
 
 
 @dataclass(frozen=True)
-class Segment:
+class DecoderPart:
     """A part of a packed sequence: its further arguments, and its numbers of tokens and of image tokens."""
 
     others: Kwargs
@@ -132,7 +132,7 @@ class Segment:
     images: int
 
 
-def join(segments: list[Segment]) -> Kwargs:
+def join(segments: list[DecoderPart]) -> Kwargs:
     """The further arguments of a packed sequence.
 
     Raises:
@@ -142,7 +142,7 @@ def join(segments: list[Segment]) -> Kwargs:
     return {name: _joined([(each.others.get(name), each) for each in segments], name) for name in names}
 
 
-def _joined(parts: list[tuple[Any, Segment]], name: str) -> Any:
+def _joined(parts: list[tuple[Any, DecoderPart]], name: str) -> Any:
     """Join one argument, or one entry of it; segments without it have zeros for their tokens."""
     known = [(value, segment) for value, segment in parts if value is not None]
     first, owner = known[0]
@@ -162,7 +162,7 @@ def _joined(parts: list[tuple[Any, Segment]], name: str) -> Any:
     raise UnknownInputs(f"the decoder's {name} differs between rows")
 
 
-def _entries(parts: list[tuple[Any, Segment]], first: Tensor, owner: Segment, axis: int) -> Iterator[Tensor]:
+def _entries(parts: list[tuple[Any, DecoderPart]], first: Tensor, owner: DecoderPart, axis: int) -> Iterator[Tensor]:
     by_token = first.shape[axis] == owner.tokens
     for value, segment in parts:
         if value is not None:

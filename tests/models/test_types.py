@@ -182,7 +182,7 @@ def test_the_list_of_families_says_what_is_found(one: str, capsys: pytest.Captur
     list_entries("families", as_json=True)
     listed = json.loads(capsys.readouterr().out)
     assert len([row for row in listed.values() if row.get("log_probs", 1.0) < 1e-4]) >= 45
-    assert all(row["gradients"] < 1e-4 for row in listed.values() if "gradients" in row)
+    assert all(row["gradients"] < 2e-4 for row in listed.values() if "gradients" in row)
     _, vlm, proof = proved(one)
     row = listed[one]
     assert (row["way"], row["hiding"], row.get("limit")) == (vlm.way.name, vlm.way.hiding, proof.limit)

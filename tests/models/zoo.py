@@ -73,7 +73,12 @@ GEMMA4 = {
     "per_layer_config": {"01": {"head_dim": 16}, "03": {"head_dim": 16}},
     "rope_parameters": {"sliding_attention": ROPE, "full_attention": ROPE},
 }
-GEMMA4_TOWER = {"num_hidden_layers": 2, "num_key_value_heads": 4, "patch_size": 4, "pooling_kernel_size": 2}
+GEMMA4_TOWER: dict[str, Any] = {
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 4,
+    "patch_size": 4,
+    "pooling_kernel_size": 2,
+}
 GEMMA4_TOWER |= {"position_embedding_size": 16, "model_type": "gemma4_vision", "hidden_size": 32, "head_dim": 8}
 GEMMA4_TOWER |= {"intermediate_size": 64, "num_attention_heads": 4}
 GEMMA4_TOP = {"image_token_id": IMAGE, "video_token_id": VIDEO, "audio_token_id": 15, "boi_token_id": 11}
@@ -234,7 +239,7 @@ NEMOTRON = {
     "layers_block_type": ["linear_attention", "full_attention", "mlp", "linear_attention"],
     "moe_shared_expert_intermediate_size": 32,
 }
-NEMOTRON_TOWER = {"patch_dim": 192, "video_patch_dim": 384, "max_img_size": 64, "num_cls_tokens": 1}
+NEMOTRON_TOWER: dict[str, Any] = {"patch_dim": 192, "video_patch_dim": 384, "max_img_size": 64, "num_cls_tokens": 1}
 NEMOTRON_TOWER |= {"num_registers": 1, "torch_dtype": "float32"}
 QFORMER = {
     "hidden_size": 32,

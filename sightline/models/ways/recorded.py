@@ -15,7 +15,7 @@ from torch import Tensor
 from sightline.models.attention import AttentionLayout, decoder_arguments
 from sightline.models.encoding import EncodedPrefix
 from sightline.models.packing import Continuation, Packed, PackRow, Placement, SharedPrefix, pack, share_prefixes
-from sightline.models.recording import Recording, Segment, join, record, select
+from sightline.models.recording import DecoderPart, Recording, join, record, select
 from sightline.models.unbatched import unbatched_inputs
 from sightline.models.vlm import VLM, decoder_of
 from sightline.models.ways.packed import Forward, PackedWay
@@ -42,7 +42,7 @@ class RecordedWay(PackedWay):
         embedded, segments = [], []
         for row, prefix, own in zip(rows, prefixes, text, strict=True):
             segment, kept = _visible(vlm, row, prefix)
-            segments += [segment, Segment(own.others, len(own.embedded), 0)]
+            segments += [segment, DecoderPart(own.others, len(own.embedded), 0)]
             embedded += [prefix.embedded[kept], own.embedded]
         inputs = {
             "inputs_embeds": torch.cat(embedded)[None],
@@ -102,7 +102,7 @@ def recorded_way(vlm: VLM, prefix: EncodedPrefix) -> RecordedWay:
     return RecordedWay(axes=0 if axes == 1 else axes, plain_words=plain_words)
 
 
-def _visible(vlm: VLM, row: PackRow, prefix: Recording) -> tuple[Segment, Tensor]:
+def _visible(vlm: VLM, row: PackRow, prefix: Recording) -> tuple[DecoderPart, Tensor]:
     """The prefix without hidden tokens: its further arguments, and which of its tokens are left."""
     is_image = torch.tensor(row.prefix.ids, device=vlm.device) == vlm.image_token_id
     images = torch.ones(int(is_image.sum()), dtype=torch.bool, device=vlm.device)
@@ -112,7 +112,7 @@ def _visible(vlm: VLM, row: PackRow, prefix: Recording) -> tuple[Segment, Tensor
     others = (
         {name: select(value, kept, images) for name, value in prefix.others.items()} if row.hidden else prefix.others
     )
-    return Segment(others, int(kept.sum()), int(images.sum())), kept
+    return DecoderPart(others, int(kept.sum()), int(images.sum())), kept
 
 
 def _record_text(vlm: VLM, rows: Sequence[tuple[int, ...]]) -> list[Recording]:
