@@ -142,9 +142,9 @@ def prove_listed(vlm: VLM, row: PackRow) -> Proof | None:
     first = replace(row, answers=row.answers[:1])
     how = "left out" if has_states(vlm.base) else "masked"
     hidden = [replace(first, hidden=frozenset(range(0, count, 2)))] if count else []
-    noise = float(torch.finfo(vlm.dtype).eps)
+    noise = _least_noise(vlm)
     with _attention(vlm.base, "sdpa"):
-        if vlm.dtype != torch.float32:
+        if noise > FLOOR:
             noise = _noise(vlm, [first])
         measure = _measured(
             vlm, (row,), noise, (how, hidden, unbatched_logps(vlm, hidden, how)) if hidden else (None, [], None)
@@ -170,7 +170,7 @@ def _measured(
 
 def _noise(vlm: VLM, rows: Sequence[PackRow]) -> float:
     """The mean difference of log-probs between two implementations of attention, at least the format's epsilon."""
-    least = float(torch.finfo(vlm.dtype).eps)
+    least = _least_noise(vlm)
     here = unbatched_logps(vlm, rows)
     try:
         with _attention(vlm.base, "eager"):
@@ -178,6 +178,12 @@ def _noise(vlm: VLM, rows: Sequence[PackRow]) -> float:
     except Exception as error:  # noqa: BLE001 - foreign forwards raise anything; the format's epsilon is left
         log.debug("%s: eager attention: %s", vlm.path, error)
         return least
+
+
+def _least_noise(vlm: VLM) -> float:
+    """The epsilon of the number format; quantized weights are multiplied in bfloat16."""
+    quantized = getattr(vlm.base.config, "quantization_config", None) is not None
+    return float(torch.finfo(torch.bfloat16 if quantized else vlm.dtype).eps)
 
 
 def _try(
@@ -245,7 +251,7 @@ def _hiding(vlm: VLM, samples: ProofRows) -> tuple[str | None, list[PackRow], Te
             log.debug("%s: hiding: %s", vlm.path, error, exc_info=True)
             continue
         leak = _mean(seen, other)
-        if leak is not None and leak <= NOISES * float(torch.finfo(vlm.dtype).eps) + FLOOR:
+        if leak is not None and leak <= NOISES * _least_noise(vlm) + FLOOR:
             return how, [half], hidden
     return None, [], None
 
