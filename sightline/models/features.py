@@ -20,7 +20,7 @@ from sightline.models.device import to_device
 from sightline.models.encoding import EncodedImages, model_inputs
 from sightline.models.families import Features
 from sightline.models.tensor_cache import ByteLRU, TensorCache, WriteCosts, content_key
-from sightline.models.vlm import VLM, evaluating
+from sightline.models.vlm import VLM, decoder_of, evaluating, head_of
 
 #: Images of at most this many patches are small; with the usual 256 or more, one image keeps the device busy.
 SMALL = 128
@@ -199,7 +199,7 @@ def _formats(vlm: VLM) -> tuple[str, ...]:
 
 def _vision_weights(vlm: VLM) -> Iterator[tuple[str, nn.Parameter]]:
     """All weights except those of the language model and the head."""
-    language = {id(p) for part in (vlm.base.get_decoder(), vlm.base.get_output_embeddings()) for p in part.parameters()}
+    language = {id(p) for part in (decoder_of(vlm.base), head_of(vlm.base)) for p in part.parameters()}
     for name, weight in vlm.base.named_parameters():
         if id(weight) not in language:
             yield name, weight

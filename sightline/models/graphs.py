@@ -7,7 +7,7 @@ costs a few steps, so short batches run plain as well.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,12 +15,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from sightline.models.attention import AttentionSettings, RunningRows, decoder_arguments
+from sightline.models.attention import AttentionSettings, RunningRows
 from sightline.models.device import to_device
 from sightline.models.vlm import VLM
 
 log = logging.getLogger(__name__)
 
+#: Hidden states after tokens at positions.
+Forward = Callable[[Tensor, Tensor], Tensor]
 #: New tokens from which capturing pays.
 LEAST_STEPS = 16
 #: The widths of buffers are multiples of this number.
@@ -35,11 +37,15 @@ def bucket_of(rows: int) -> int:
 
 
 def uses_graphs(vlm: VLM, running: RunningRows, new_tokens: int) -> bool:
-    """Whether a batch decodes by graphs: on a GPU without autocast, with one buffer a row and enough tokens to come."""
+    """Whether a batch decodes by graphs: on a GPU without autocast, with enough tokens to come, and rows of keys alone.
+
+    Shared prefixes and states of recurrent layers are not in the fixed buffers.
+    """
     return (
         vlm.device.type == "cuda"
         and not torch.is_autocast_enabled("cuda")
         and running.shared is None
+        and running.states.is_empty
         and new_tokens >= LEAST_STEPS
     )
 
@@ -59,6 +65,7 @@ class FixedRows(RunningRows):
             functional.pad(rows.orders, (0, width - rows.orders.shape[1], 0, more)),
             functional.pad(rows.places, (0, 0, 0, more)),
             functional.pad(rows.last, (0, more)),
+            rows.states,
         )
         for layer, pair in rows.buffers.items():
             keys, values = (functional.pad(one, (0, 0, 0, width - one.shape[2], 0, 0, 0, more)) for one in pair)
@@ -104,8 +111,8 @@ class FixedRows(RunningRows):
 class FixedStep:
     """One more token of each row of `rows`, captured as a graph at the first step of each bucket on a GPU."""
 
-    def __init__(self, vlm: VLM, rows: FixedRows) -> None:
-        self._vlm, self._rows = vlm, rows
+    def __init__(self, vlm: VLM, rows: FixedRows, forward: Forward) -> None:
+        self._vlm, self._rows, self._forward = vlm, rows, forward
         self._graph: Any = None
         self._bucket = 0
         self._captures = vlm.device.type == "cuda"
@@ -121,21 +128,11 @@ class FixedStep:
                 self._graph = self._capture()
         self._tokens[: len(tokens)], self._positions[: len(tokens)] = tokens, positions
         if self._graph is None:
-            self._hidden = self._run()
+            self._hidden = self._forward(self._tokens, self._positions)
         else:
             self._graph.replay()
         self._rows.advance()
         return self._hidden[: len(tokens)].clone()
-
-    def _run(self) -> Float[Tensor, "row dim"]:
-        vlm = self._vlm
-        output = vlm.base.get_decoder()(
-            inputs_embeds=vlm.base.get_input_embeddings()(self._tokens)[:, None],
-            position_ids=vlm.family.decoder_positions(self._positions.expand(vlm.family.axes, -1)[:, :, None]),
-            **decoder_arguments(vlm.base, self._rows),
-        )
-        hidden: Tensor = output.last_hidden_state[:, 0]
-        return hidden
 
     def _capture(self) -> Any:
         """The captured step, None if it cannot be captured; runs before it write the same keys at the same places."""
@@ -144,11 +141,11 @@ class FixedStep:
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(WARM_UPS):
-                    self._run()
+                    self._forward(self._tokens, self._positions)
             torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
-                self._hidden = self._run()
+                self._hidden = self._forward(self._tokens, self._positions)
         except RuntimeError as error:
             log.warning(
                 "decoding of %s runs without CUDA graphs (%s)", self._vlm.path, (str(error).splitlines() or [""])[0]

@@ -1,13 +1,13 @@
 """Loading of a Hugging Face vision-language model with its processor and, optionally, a PEFT adapter.
 
-Model types whose packed scoring is not verified against Transformers' forward fall back to one row at a time, with a
-warning. `adapters` adds and saves LoRA; `encoding` prepares the model's inputs.
+A proof chooses how the model is computed (`proving`). `adapters` adds and saves LoRA; `encoding` prepares the model's
+inputs.
 """
 
 import contextlib
-import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,11 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from sightline.errors import InputError
-from sightline.models.attention import use_layouts
 from sightline.models.composed import ADAPTER, is_composed, load_members
+from sightline.models.decoder import expose_decoder
 from sightline.models.families import FAMILIES, ModelFamily, Text
 from sightline.models.pixels import set_picture_limits
+from sightline.models.proving import with_way, without_proof
 from sightline.models.quantization import quantization_config
 from sightline.models.routing import route
 from sightline.models.soundness import (
@@ -46,6 +47,7 @@ from sightline.models.soundness import (
 from sightline.models.spec import ModelOptions, ModelSpec
 from sightline.models.tensor_cache import TensorCache, content_key
 from sightline.models.vlm import VLM
+from sightline.models.ways.row_by_row import RowByRowWay
 from sightline.records.hashing import hash_file, hash_json
 
 
@@ -93,7 +95,6 @@ def drop_quantization(model: Any) -> Any:
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf", "config.json", ADAPTER_CONFIG)
-log = logging.getLogger(__name__)
 
 
 def load_vlm(
@@ -125,35 +126,33 @@ def load_vlm(
     if not weights and (options.device_map or options.quantize != "none" or adapter or is_composed(path)):
         raise InputError(f"{path} cannot be opened without its weights: it is quantized, spread, composed or adapted")
     model, processor, family = _read(path, device, DTYPES[dtype], options, weights=weights)
-    if family is None:
-        log.warning(
-            "%s: model type %r is not verified for packed scoring; falling back to one row at a time (slower).",
-            path,
-            model.config.model_type,
-        )
-    else:
-        use_layouts(model)
-    found = family or ModelFamily()
     check_template(path, processor, is_multimodal=not isinstance(family, Text))
+    require_finite(model, path)
+    largest = set_picture_limits(model, processor, options, str(path))
+    model, found = _placed(model, device, options, weights=weights), family or ModelFamily()
+    place = torch.device(device) if options.device_map is None else model.get_input_embeddings().weight.device
+    vlm = VLM(model, processor, str(path), place, DTYPES[dtype], RowByRowWay(), found, max_pixels=largest)
+    vlm = with_way(vlm, listed=family is not None) if weights else without_proof(vlm, listed=family is not None)
     if is_composed(path):
         with wrap_errors(f"{path} is not a valid composed model", "; compose it again"):
             processor, found = load_members(Path(path), model, processor, DTYPES[dtype])
         adapter = _composed_adapter(Path(path), adapter)
-    require_finite(model, path)
-    largest = set_picture_limits(model, processor, options, str(path))
+        require_finite(model, path)
     if adapter is not None:
         model = _load_adapter(model, adapter, found.adapters)
+    model = _placed(model, device, options, weights=weights)
+    named = options if isinstance(options, ModelSpec) else ModelSpec(**dict(options), name=str(path))
+    spec = named.with_options({"adapter": adapter, "device": device, "dtype": dtype})
+    return replace(vlm, model=model, processor=processor, family=found, cache=cache, spec=spec)
+
+
+def _placed(model: Any, device: str, options: ModelOptions, *, weights: bool) -> Any:
+    """The model on its device, in evaluation mode and frozen: training unfreezes what it trains."""
     if not weights:
         _move_buffers(model, device)
     elif options.quantize == "none" and options.device_map is None:
         model = model.to(device)
-    model = model.eval().requires_grad_(False)  # training unfreezes what it trains
-    place = torch.device(device) if options.device_map is None else model.get_input_embeddings().weight.device
-    named = options if isinstance(options, ModelSpec) else ModelSpec(**dict(options), name=str(path))
-    spec = named.with_options({"adapter": adapter, "device": device, "dtype": dtype})
-    return VLM(
-        model, processor, str(path), place, DTYPES[dtype], found, family is not None, cache, spec, max_pixels=largest
-    )
+    return model.eval().requires_grad_(False)
 
 
 def _move_buffers(model: Any, device: str) -> None:
@@ -174,6 +173,7 @@ def _read(
         with wrap_errors(f"{path} has no usable config.json"):
             config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code, **gguf)
         family = FAMILIES.get(config.model_type)
+        family = family if family is not None and family.supports(config) else None
         if packed is not None and not isinstance(family, Text):
             raise InputError(
                 f"{packed} holds a {config.model_type!r} model; GGUF files are supported for language models only"
@@ -205,6 +205,7 @@ def _read(
             )
             require_complete(model, report, packed or path)
             model = model if packed is None else drop_quantization(model)
+    expose_decoder(model)
     return model, processor, family
 
 

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.models.device import to_device
+from sightline.models.linear_layers import require_no_states
+from sightline.models.vlm import decoder_of
 
 #: PEFT's name for the adapter of text.
 TEXT = "default"
@@ -81,8 +83,11 @@ def route(model: PeftModel, members: Sequence[str]) -> PeftModel:
     """Route the LoRA layers of `model` by token, in place; all their adapters become active.
 
     Raises:
-        InputError: an adapter is not plain LoRA, or the language model has no attention layers to hook into.
+        InputError: an adapter is not plain LoRA, or the language model has no attention layers to hook into, or layers
+            with a recurrent state, which run on parts of the packed sequence.
     """
+    base: Any = model.get_base_model()
+    require_no_states(base.get_decoder(), "adapters cannot be routed by token; use one adapter")
     known = next((module.routing for module in model.modules() if isinstance(module, RoutedLinear)), None)
     routing = known if known is not None and known.members == tuple(members) else Routing(members)
     for name, module in model.named_modules():
@@ -97,8 +102,7 @@ def route(model: PeftModel, members: Sequence[str]) -> PeftModel:
         module.set_adapter([each for each in (TEXT, *members) if each in module.lora_A])
     if routing is known:
         return model
-    base: Any = model.get_base_model()
-    attentions = [module for name, module in base.get_decoder().named_modules() if name.endswith("attn")]
+    attentions = [module for name, module in decoder_of(base).named_modules() if name.endswith("attn")]
     if not attentions:
         raise InputError(
             "the language model has no layers named *attn, so adapters cannot be routed by token; use one adapter"

@@ -1,8 +1,8 @@
 """Batched generation: prefill, hidden image tokens, stop strings, and a seed per row.
 
-The decoding loop runs the language model with the key-value buffers of `attention`. Hidden image tokens are dropped
-while rotary positions stay unchanged, which equals masking them in all layers and heads, as Bias-Driven Hallucination
-Sampling requires (BDHS; arXiv 2407.02477, sec. 3.4).
+The model's way (`models.ways`) computes the rows. Hidden image tokens are masked in all layers and heads, or left out
+while rotary positions stay unchanged, which is equal, as Bias-Driven Hallucination Sampling requires (BDHS; arXiv
+2407.02477, sec. 3.4).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from sightline.errors import InputError
-from sightline.models.attention import PackedLayout, Prefill, RunningRows, decoder_arguments
 from sightline.models.device import in_format, read_values, to_device
 from sightline.models.encoding import (
     EncodedPrefix,
@@ -27,15 +26,11 @@ from sightline.models.encoding import (
     encode_prefill,
     encode_prefix,
 )
-from sightline.models.graphs import FixedRows, FixedStep, uses_graphs
-from sightline.models.head import head_logits
-from sightline.models.memory import SAMPLING, attempt, halve, key_value_bytes
-from sightline.models.packing import Continuation, Packed, pack, share_prefixes
+from sightline.models.memory import SAMPLING, attempt, halve
+from sightline.models.packing import Continuation
 from sightline.models.requests import GenerateRequest, Generation, Prefix, Sampling
-from sightline.models.scorer import hidden_states
 from sightline.models.soundness import nan_error
 from sightline.models.stopping import UNFINISHED, StopRule, continuation_text
-from sightline.models.unbatched import unbatched_continuation
 from sightline.models.vlm import VLM, evaluating
 
 
@@ -66,10 +61,6 @@ def keep_nucleus(probabilities: Float[Tensor, "row vocab"], top_p: float) -> Flo
 
 #: Number of batches encoded together and then sorted by length; bounds the images held in memory.
 WINDOW = 16
-#: Initial capacity, in new tokens, of the key-value buffers.
-ROOM = 16
-#: Bytes of copied prefixes from which rows keep one copy together. Fewer cost little, and copies compute faster.
-COPIED_BYTES = 2**28
 #: Fraction of finished rows at which a batch is compacted.
 IDLE = 0.25
 
@@ -151,8 +142,8 @@ def generate(
 def stream(vlm: VLM, request: GenerateRequest, sampling: Sampling, *, autocast: bool = False) -> Iterator[Generation]:
     """Continue one request, yielding the text so far after every token and finally the result of `generate`.
 
-    The steps, and so the text, are those of `generate`. Incomplete characters are held back. A model that is not
-    verified for packing yields only its final text. Streams may be interleaved.
+    The steps, and so the text, are those of `generate`. Incomplete characters are held back. Streams may be
+    interleaved.
 
     Raises:
         InputError, RowTooLong: as in `generate`, at the first token.
@@ -160,8 +151,7 @@ def stream(vlm: VLM, request: GenerateRequest, sampling: Sampling, *, autocast: 
     _check_sampling(sampling)
     with evaluating(vlm):
         (running,) = _encode(vlm, [request], 0, sampling, LookAhead(vlm, ()))
-    unbatched = ([ended] for ended in _decode_unbatched(vlm, [running], sampling))
-    steps = iter(_steps(vlm, [running], sampling) if vlm.supports_packing else unbatched)
+    steps = _steps(vlm, [running], sampling)
     while True:
         # Entered for each token: other code in this thread must find its own gradient mode.
         with evaluating(vlm), in_format(vlm, autocast):
@@ -231,9 +221,8 @@ def _decode_all(
     vlm: VLM, batch: list[_Running], sampling: Sampling, autocast: bool, finish: Callable[[int, Generation], None]
 ) -> None:
     """Continue the rows of one batch, and call `finish` with each that has ended."""
-    decode = _decode if vlm.supports_packing else _decode_unbatched
     with in_format(vlm, autocast):
-        for index, generation in decode(vlm, batch, sampling):
+        for index, generation in _decode(vlm, batch, sampling):
             finish(index, generation)
 
 
@@ -244,24 +233,13 @@ def _decode(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[tupl
 
 
 def _steps(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[list[tuple[int, Generation]]]:
-    """Decode one batch token by token, yielding the rows that ended; common prefixes are computed once."""
-    shared = share_prefixes(vlm, [running.continuation for running in rows])
-    members = [numbers for each in shared for numbers in each.members]
-    rows = [rows[number] for numbers in members for number in numbers]
-    packed = pack(vlm, [each.row for each in shared])
-    copies = [len(numbers) for numbers in members]
-    room, share = min(sampling.max_new_tokens, ROOM), shares_prefixes(vlm, packed, copies)
-    running_rows = RunningRows.of(packed, copies, room, share=share)
-    hidden = hidden_states(vlm, packed, Prefill(PackedLayout(packed), running_rows))
-    last, positions = hidden[running_rows.last], running_rows.last_positions(packed.positions)
-    fixed: FixedStep | None = None
-    if uses_graphs(vlm, running_rows, sampling.max_new_tokens):
-        running_rows = FixedRows.from_rows(running_rows, sampling.max_new_tokens)
-        fixed = FixedStep(vlm, running_rows)
+    """Decode one batch token by token, yielding the rows that ended."""
+    decoding = vlm.way.start(vlm, [running.continuation for running in rows], sampling.max_new_tokens)
+    rows = [rows[number] for number in decoding.order]
     finished: set[int] = set()
     rule = StopRule(vlm.tokenizer, sampling, vlm.end_ids)
     while True:
-        logits = head_logits(vlm, last).float()
+        logits = decoding.logits
         broken = logits.amax(-1).isnan()  # NaN in a row is its maximum
         uniforms = _draw(rows, vlm.device)
         tokens = choose_tokens(logits, uniforms, temperature=sampling.temperature, top_p=sampling.top_p)
@@ -279,45 +257,11 @@ def _steps(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[list[
         yield ended_rows
         if len(finished) == len(rows):
             return
-        positions = positions + 1
         if len(finished) > len(rows) * IDLE:  # compacting copies all keys and values, so not after every row
             staying = [place for place in range(len(rows)) if place not in finished]
             rows, finished = [rows[place] for place in staying], set()
-            kept = running_rows.select(staying)
-            tokens, positions = tokens[kept], positions[kept]
-        last = _step(vlm, tokens, positions, running_rows) if fixed is None else fixed(tokens, positions)
-
-
-def _decode_unbatched(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[tuple[int, Generation]]:
-    """Generate one row at a time with Transformers' own sampling."""
-    rule = StopRule(vlm.tokenizer, sampling, vlm.end_ids)
-    for running in rows:
-        if running.request.hidden:
-            raise InputError(f"image tokens of {vlm.path} cannot be hidden: its model type is not verified for packing")
-        prefill = running.row.ids[running.row.start :]
-        ids = unbatched_continuation(vlm, running.prefix, prefill, sampling, running.request.seed)
-        if ids is None:
-            raise nan_error(vlm.path, running.request.prefix)
-        for token in ids:
-            running.ids.append(token)
-            ended = _ended(running, rule)
-            if ended is not None:
-                yield running.index, ended
-                break
-
-
-def _step(
-    vlm: VLM, tokens: Int[Tensor, "row"], positions: Int[Tensor, "row"], running: RunningRows
-) -> Float[Tensor, "row dim"]:
-    """Hidden states after one more token of each row."""
-    output = vlm.base.get_decoder()(
-        inputs_embeds=vlm.base.get_input_embeddings()(tokens)[:, None],
-        position_ids=vlm.family.decoder_positions(positions.expand(vlm.family.axes, -1)[:, :, None]),
-        **decoder_arguments(vlm.base, running),
-    )
-    running.advance()
-    hidden: Tensor = output.last_hidden_state[:, 0]
-    return hidden
+            tokens = tokens[decoding.select(staying)]
+        decoding.step(tokens)
 
 
 def _draw(rows: Sequence[_Running], device: torch.device) -> Float[Tensor, "row"]:
@@ -332,14 +276,6 @@ def _ended(running: _Running, rule: StopRule) -> Generation | None:
         return None
     text, is_finished = found
     return Generation(text, len(running.ids), finished=is_finished, ids=tuple(running.ids))
-
-
-def shares_prefixes(vlm: VLM, packed: Packed, copies: Sequence[int]) -> bool:
-    """Whether the rows of a span keep one copy of its prefix: where copies would take `COPIED_BYTES` more."""
-    counts = iter(copies)
-    copied = -sum(span.prefix for span in packed.spans)
-    copied += sum(branch * next(counts) for span in packed.spans for branch in span.branches)
-    return copied * key_value_bytes(vlm) > COPIED_BYTES
 
 
 def _check_sampling(sampling: Sampling) -> None:

@@ -1,29 +1,26 @@
 """Differentiable log-probabilities of answer tokens given their prefixes; each prefix is computed once for its answers.
 
-Rows are packed into one sequence (`packing`); the head runs on answer tokens only (`head`). Model types that are not
-verified for packing are scored one row at a time (`unbatched`). `losses` uses the numbers.
+How rows are computed is the model's way (`models.ways`). `losses` uses the numbers.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sightline.models.attention import AttentionLayout, PackedLayout, decoder_arguments
+from sightline.models.attention import AttentionLayout, decoder_arguments
 from sightline.models.device import in_format, to_device
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.features import image_features
-from sightline.models.head import TokenScores, token_logps, token_scores
 from sightline.models.memory import SCORING, in_parts
-from sightline.models.packing import Packed, PackRow, pack
+from sightline.models.packing import Packed, PackRow
 from sightline.models.requests import ScoreRequest
 from sightline.models.soundness import nan_error
-from sightline.models.unbatched import unbatched_logps, unbatched_scores, unbatched_states
-from sightline.models.vlm import VLM
+from sightline.models.vlm import VLM, decoder_of
+from sightline.models.ways.base import AnswerStates
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def flat_logps(
     """As `answer_logps`, for items with any number of answers: values and mask with one row per answer, in order."""
     rows = [encode_row(vlm, item) for item in items]
     with in_format(vlm, autocast):
-        logps = _in_parts(vlm, rows, score_rows if vlm.supports_packing else unbatched_logps)
+        logps = _in_parts(vlm, rows, score_rows)
     _require_numbers(vlm, items, rows, logps)
     mask = _mask(vlm, rows)
     return _table(logps, mask), mask
@@ -96,37 +93,15 @@ def flat_scores(vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = Fal
     """Compute log-probs and entropies in one forward pass; errors as in `answer_logps`."""
     rows = [encode_row(vlm, item) for item in items]
     with in_format(vlm, autocast):
-        compute = partial(_row_scores, entropy=True) if vlm.supports_packing else unbatched_scores
-        both = _in_parts(vlm, rows, lambda vlm, part: torch.stack(_with_entropy(compute(vlm, part))))
-        logps, entropy = both
+        logps, entropy = _in_parts(vlm, rows, _stacked_scores)
     _require_numbers(vlm, items, rows, logps)
     mask = _mask(vlm, rows)
     return FlatScores(_table(logps, mask), _table(entropy, mask), mask)
 
 
-@dataclass(frozen=True)
-class AnswerStates:
-    """Last hidden states around answers, in the order of rows and answers.
-
-    `before` is the state that predicts each answer token, `last` that of each answer's last token. `logps` (nats,
-    float32) are those of the answer tokens, None if not requested.
-    """
-
-    before: Float[Tensor, "answer_token dim"]
-    last: Float[Tensor, "answer dim"]
-    logps: Float[Tensor, "answer_token"] | None
-
-
 def answer_states(vlm: VLM, rows: Sequence[PackRow], *, logps: bool = False) -> AnswerStates:
     """Compute hidden states and, with `logps`, log-probs of the rows' answers in one forward pass; differentiable."""
-    if not vlm.supports_packing:
-        return AnswerStates(*unbatched_states(vlm, rows))
-    packed = pack(vlm, rows)
-    hidden = hidden_states(vlm, packed, PackedLayout(packed))
-    before = hidden[packed.predictor_places()]
-    return AnswerStates(
-        before, hidden[packed.last_places()], token_logps(vlm, before, packed.answer_ids()) if logps else None
-    )
+    return vlm.way.states(vlm, rows, logps=logps)
 
 
 def encode_row(vlm: VLM, item: ScoreRequest) -> PackRow:
@@ -144,7 +119,7 @@ def hidden_states(vlm: VLM, packed: Packed, layout: AttentionLayout) -> Float[Te
     """The language model's last hidden states of a packed sequence."""
     features = _features(vlm, packed)
     embedded = vlm.family.embed(vlm.base, packed.ids, packed.is_image, features)
-    output = vlm.base.get_decoder()(
+    output = decoder_of(vlm.base)(
         inputs_embeds=embedded[None],
         position_ids=vlm.family.decoder_positions(packed.positions[:, None]),
         **decoder_arguments(vlm.base, layout),
@@ -164,21 +139,17 @@ def _in_parts(vlm: VLM, rows: Sequence[PackRow], compute: Callable[[VLM, Sequenc
     return torch.cat(in_parts(vlm, rows, lambda part: compute(vlm, part), remedy=SCORING), dim=-1)
 
 
-def _with_entropy(scores: TokenScores) -> tuple[Tensor, Tensor]:
-    if scores.entropy is None:
+def _stacked_scores(vlm: VLM, rows: Sequence[PackRow]) -> Float[Tensor, "2 answer_token"]:
+    """Log-probs and entropies of all answer tokens of the rows."""
+    logps, entropy = vlm.way.scores(vlm, rows, entropy=True)
+    if entropy is None:
         raise ValueError("the scores have no entropies")
-    return scores.logps, scores.entropy
+    return torch.stack((logps, entropy))
 
 
 def score_rows(vlm: VLM, rows: Sequence[PackRow]) -> Float[Tensor, "answer_token"]:
     """Log-probs (float32) of all answer tokens of the rows, in order."""
-    return _row_scores(vlm, rows).logps
-
-
-def _row_scores(vlm: VLM, rows: Sequence[PackRow], *, entropy: bool = False) -> TokenScores:
-    packed = pack(vlm, rows)
-    hidden = hidden_states(vlm, packed, PackedLayout(packed))
-    return token_scores(vlm, hidden[packed.predictor_places()], packed.answer_ids(), entropy=entropy)
+    return vlm.way.scores(vlm, rows).logps
 
 
 def _require_numbers(

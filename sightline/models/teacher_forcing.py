@@ -13,22 +13,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sightline.models.attention import PackedLayout
 from sightline.models.device import in_format, read_values, to_device
 from sightline.models.encoding import EncodedPrefix, encode_answer, encode_prefill, encode_prefix
-from sightline.models.head import head_logits
 from sightline.models.memory import SCORING, in_parts
-from sightline.models.packing import Ids, PackRow, pack
+from sightline.models.packing import Ids, PackRow
 from sightline.models.requests import Prefix
 from sightline.models.sampler import choose_tokens
-from sightline.models.scorer import hidden_states
 from sightline.models.soundness import nan_error
 from sightline.models.stopping import continuation_text
-from sightline.models.unbatched import unbatched_inputs
 from sightline.models.vlm import VLM, evaluating
-
-#: Answer tokens whose logits are in memory at a time; sampling makes a few float64 copies of them.
-CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -98,20 +91,8 @@ def forced_tokens(
 
 
 def forced_logits(vlm: VLM, rows: Sequence[PackRow]) -> Iterator[Float[Tensor, "answer_token vocab"]]:
-    """Yield the logits (float32) that predict each answer token of the rows, in order, in chunks.
-
-    Model types that are not verified for packing run one row at a time.
-    """
-    if not vlm.supports_packing:
-        for row in rows:
-            for answer in row.answers:
-                logits = vlm.model(**unbatched_inputs(vlm, row.prefix, answer), use_cache=False).logits
-                yield logits[0, -len(answer) - 1 : -1].float()
-        return
-    packed = pack(vlm, rows)
-    hidden = hidden_states(vlm, packed, PackedLayout(packed))
-    for some in hidden[packed.predictor_places()].split(CHUNK):
-        yield head_logits(vlm, some).float()
+    """Yield the logits (float32) that predict each answer token of the rows, in order, in chunks."""
+    return vlm.way.logits(vlm, rows)
 
 
 def _encode(vlm: VLM, request: ForcingRequest) -> _Row:

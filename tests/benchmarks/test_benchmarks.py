@@ -49,6 +49,14 @@ def test_three_epochs_of_trl_are_extrapolated_and_say_so() -> None:
 
 
 @pytest.mark.slow
+def test_hybrid_models_give_the_same_log_probs_packed() -> None:
+    result = run("hybrid.py", "--repeat", "1")
+    sides = [value for name, value in result.items() if "answers" in name]
+    assert len(sides) == 4
+    assert all(side["max_difference"] < 1e-4 and side["step"] > 0 and side["tokens"] > 1 for side in sides)
+
+
+@pytest.mark.slow
 def test_bdhs_hides_the_same_tokens_on_both_sides() -> None:
     result = run("bdhs.py")
     assert result["speedup"] > 0

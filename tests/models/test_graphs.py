@@ -15,6 +15,7 @@ from sightline.models.graphs import FixedRows, FixedStep, bucket_of
 from sightline.models.loading import load_vlm
 from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.sampler import choose_tokens, generate
+from sightline.models.ways import packed
 from tests.models.families import FAMILIES
 
 
@@ -43,7 +44,7 @@ def test_fixed_shapes_give_the_same_numbers(
             return choose_tokens(scores, uniforms, **options)
 
         monkeypatch.setattr(sampler, "choose_tokens", choose)
-        monkeypatch.setattr(sampler, "uses_graphs", lambda *_, fixed=fixed: fixed)
+        monkeypatch.setattr(packed, "uses_graphs", lambda *_, fixed=fixed: fixed)
         found[fixed] = generate(vlm, requests, Sampling(24, 1.0), batch_size=8)
     assert found[True] == found[False]
     assert len({generation.tokens for generation in found[True]}) > 1
@@ -53,17 +54,18 @@ def test_fixed_shapes_give_the_same_numbers(
 
 def test_buffers_are_allocated_once(vlm: Any, pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     addresses: list[set[int]] = []
-    plain = FixedStep._run
+    plain = packed.PackedDecoding._forward
 
-    def run(self: FixedStep) -> Tensor:
-        rows: FixedRows = self._rows
-        tensors = [rows.lengths, rows.orders, self._tokens, *(one for pair in rows.buffers.values() for one in pair)]
+    def run(self: packed.PackedDecoding, tokens: Tensor, positions: Tensor) -> Tensor:
+        rows = self.running
+        assert isinstance(rows, FixedRows)
+        tensors = [rows.lengths, rows.orders, tokens, *(one for pair in rows.buffers.values() for one in pair)]
         addresses.append({tensor.data_ptr() for tensor in tensors})
         assert {len(tensor) for tensor in tensors} == {rows.bucket}
-        return plain(self)
+        return plain(self, tokens, positions)
 
-    monkeypatch.setattr(sampler, "uses_graphs", lambda *_: True)
-    monkeypatch.setattr(FixedStep, "_run", run)
+    monkeypatch.setattr(packed, "uses_graphs", lambda *_: True)
+    monkeypatch.setattr(packed.PackedDecoding, "_forward", run)
     requests = [GenerateRequest(Prefix((pictures[0],), "How many?"), seed=seed) for seed in range(4)]
     generate(vlm, requests, Sampling(20), batch_size=4)
     assert len(addresses) == 19
@@ -75,7 +77,7 @@ def test_a_failed_capture_falls_back_with_a_line(
 ) -> None:
     requests = [GenerateRequest(Prefix((pictures[0],), "How many?"), seed=seed) for seed in range(2)]
     expected = generate(vlm, requests, Sampling(20, 1.0), batch_size=2)
-    monkeypatch.setattr(sampler, "uses_graphs", lambda *_: True)
+    monkeypatch.setattr(packed, "uses_graphs", lambda *_: True)
     plain = FixedStep.__init__
 
     def init(self: FixedStep, *args: Any) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.models import memory, sampler, scorer, teacher_forcing
+from sightline.models import memory, sampler, teacher_forcing
 from sightline.models.adapters import LoraSettings, add_lora
 from sightline.models.memory import activation_bytes, fitting_tokens, in_parts, is_out_of_memory, missing_bytes
 from sightline.models.packing import PackRow
@@ -19,6 +19,7 @@ from sightline.models.sampler import generate
 from sightline.models.scorer import flat_logps, flat_scores
 from sightline.models.teacher_forcing import ForcingRequest, forced_tokens
 from sightline.models.vlm import VLM
+from sightline.models.ways.packed import PackedDecoding, PackedWay
 
 #: torch's message, word for word.
 MESSAGE = (
@@ -89,15 +90,15 @@ def test_samples_do_not_depend_on_what_fits(
     sampling = Sampling(8, 1.0, stop=(".",))
     expected = generate(vlm, requests, sampling, batch_size=8)
     device = Device(3)
-    plain = sampler._step
+    plain = PackedDecoding._forward
 
-    def step(vlm: VLM, tokens: Tensor, *args: Any) -> Tensor:
+    def step(self: PackedDecoding, tokens: Tensor, positions: Tensor) -> Tensor:
         if len(device.sizes) == 2 and len(tokens) == 2:  # and once in the middle of a row
             device.sizes.append(0)
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes.")
-        return plain(vlm, tokens, *args)
+        return plain(self, tokens, positions)
 
-    monkeypatch.setattr(sampler, "_step", step)
+    monkeypatch.setattr(PackedDecoding, "_forward", step)
     monkeypatch.setattr(sampler, "_steps", device.limit(sampler._steps))
     done: list[int] = []
     assert generate(vlm, requests, sampling, batch_size=8, progress=done.append) == expected
@@ -121,7 +122,7 @@ def test_scores_do_not_depend_on_what_fits(vlm: VLM, pictures: list[Path], monke
     with torch.no_grad():
         expected, scores = flat_logps(vlm, items), flat_scores(vlm, items)
         device = Device(2)
-        monkeypatch.setattr(scorer, "_row_scores", device.limit(scorer._row_scores))
+        monkeypatch.setattr(PackedWay, "scores", device.limit(PackedWay.scores, 2))
         found, again = flat_logps(vlm, items), flat_scores(vlm, items)
     assert device.sizes == [4, 2, 2] * 2
     for one, other in zip((*found, *again), (*expected, *scores), strict=True):

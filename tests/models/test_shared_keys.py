@@ -14,6 +14,7 @@ from sightline.models.loading import load_vlm
 from sightline.models.packing import Packed, Span
 from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.sampler import choose_tokens, generate
+from sightline.models.ways import packed as packed_way
 from tests.models.families import FAMILIES, family_params
 
 ALWAYS, NEVER = -(2**62), 2**62
@@ -92,7 +93,7 @@ def test_every_family_decodes_the_same(name: str, tmp_path: Path, pictures: list
             found.append(logits)
             return choose_tokens(logits, uniforms, **options)
 
-        monkeypatch.setattr(sampler, "COPIED_BYTES", limit)
+        monkeypatch.setattr(packed_way, "COPIED_BYTES", limit)
         monkeypatch.setattr(sampler, "choose_tokens", choose)
         steps[limit * 2] = [generate(vlm, requests, Sampling(20, 1.0), batch_size=8)]  # type: ignore[list-item]
     assert steps[NEVER * 2] == steps[ALWAYS * 2]
@@ -127,6 +128,6 @@ def test_copies_are_shared_where_they_are_large(vlm: Any, pictures: list[Path], 
     token = 2 * 2 * 2 * 8 * 4  # keys and values x layers x key-value heads x head width x bytes
     prefix = encode_prefix(vlm, requests[0].prefix)
     for limit in (3 * len(prefix.ids) * token, 3 * len(prefix.ids) * token - 1):
-        monkeypatch.setattr(sampler, "COPIED_BYTES", limit)
+        monkeypatch.setattr(packed_way, "COPIED_BYTES", limit)
         generate(vlm, requests, Sampling(2), batch_size=4)
     assert chosen == [False, True]

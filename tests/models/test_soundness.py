@@ -21,6 +21,9 @@ from sightline.models.scalar_head import answer_scores, load_head, new_head, sav
 from sightline.models.scorer import answer_logps
 from sightline.models.teacher_forcing import ForcingRequest, forced_tokens
 from sightline.models.vlm import VLM
+from sightline.models.ways.base import Way
+from sightline.models.ways.packed import PackedWay
+from sightline.models.ways.row_by_row import RowByRowWay
 
 Change = Callable[[Path], object]
 
@@ -252,23 +255,21 @@ def prefixes_of(pictures: list[Path]) -> list[Prefix]:
 ROW = r"computes NaN for the prompt 'Where is an umbrella\?' about picture-1\.png"
 
 
-@pytest.mark.parametrize("supports_packing", [True, False])
+@pytest.mark.parametrize("way", [PackedWay(), RowByRowWay()])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_sampling_names_the_row_whose_logits_are_nan(
-    broken: VLM, pictures: list[Path], supports_packing: bool, temperature: float
+    broken: VLM, pictures: list[Path], way: Way, temperature: float
 ) -> None:
-    vlm, prefixes = replace(broken, supports_packing=supports_packing), prefixes_of(pictures)
+    vlm, prefixes = replace(broken, way=way), prefixes_of(pictures)
     how = Sampling(4, temperature=temperature)
     assert generate(vlm, [GenerateRequest(prefixes[0])], how, batch_size=2)[0].tokens > 0
     with pytest.raises(InputError, match=ROW):
         generate(vlm, [GenerateRequest(prefix) for prefix in prefixes], how, batch_size=2)
 
 
-@pytest.mark.parametrize("supports_packing", [True, False])
-def test_scoring_names_the_row_whose_log_probs_are_nan(
-    broken: VLM, pictures: list[Path], supports_packing: bool
-) -> None:
-    vlm = replace(broken, supports_packing=supports_packing)
+@pytest.mark.parametrize("way", [PackedWay(), RowByRowWay()])
+def test_scoring_names_the_row_whose_log_probs_are_nan(broken: VLM, pictures: list[Path], way: Way) -> None:
+    vlm = replace(broken, way=way)
     items = [ScoreRequest(prefix, ("A red cup.", "A blue plate stands here.")) for prefix in prefixes_of(pictures)]
     with torch.no_grad():
         assert answer_logps(vlm, items[:1]).sums().isfinite().all()

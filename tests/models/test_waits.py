@@ -19,6 +19,7 @@ from sightline.models.loading import load_vlm
 from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.teacher_forcing import ForcingRequest, forced_tokens
 from sightline.models.vlm import VLM
+from sightline.models.ways import packed as packed_way
 from tests.models.families import FAMILIES
 
 #: Full attention with image tokens, a sliding window, and windows beside full attention with blocks of image tokens.
@@ -49,7 +50,7 @@ def test_a_decoding_step_waits_once(
         torch.zeros(2, device="meta").tolist()
     counts: list[tuple[int, ...]] = []
     monkeypatch.setattr(sampler, "read_values", reader(counts))
-    monkeypatch.setattr(sampler, "COPIED_BYTES", -(2**62) if share else 2**62)
+    monkeypatch.setattr(packed_way, "COPIED_BYTES", -(2**62) if share else 2**62)
     requests = [GenerateRequest(Prefix(images, "How many cows?"), seed=seed) for seed in range(3)]
     requests.append(GenerateRequest(Prefix(images, "Which cow?"), "A", frozenset({0}) if images else frozenset()))
     found = sampler.generate(on_meta(vlm), requests, Sampling(40, 1.0, 0.9, stop=("zzz",)), batch_size=4)

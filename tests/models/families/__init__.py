@@ -23,6 +23,8 @@ def _family(module: str, name: str) -> Callable[[Path], Path]:
 TEXT = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text")
 #: Families that differ from another one in settings only; their conformance tests are slow.
 TWINS = frozenset({"qwen2_vl", "smolvlm", "paligemma2", "mistral", "qwen2", "gemma3_text"})
+#: Hybrid families; `test_linear_layers` has the quick tests of their layers.
+HYBRIDS = ("qwen3_5", "qwen3_5_moe", "lfm2_vl", "lfm3_vl", "minicpmv4_6", "nemotron_h_omni", "qwen4_exp")
 #: Family name -> function that writes its model and processor into a directory and returns the directory.
 FAMILIES: dict[str, Callable[[Path], Path]] = {
     name: _family(module, name)
@@ -32,6 +34,7 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
         "internvl": ("internvl",),
         "idefics": ("idefics3", "smolvlm"),
         "gemma": ("paligemma", "paligemma2", "gemma3"),
+        "hybrid": HYBRIDS,
         "text": TEXT,
     }.items()
     for name in names
@@ -39,6 +42,9 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
 
 
 def family_params(*, seeing: bool = False) -> list[object]:
-    """Every family's name as a test parameter, near duplicates marked slow; with `seeing` only multimodal families."""
+    """Every family's name as a test parameter, near duplicates and hybrids marked slow; with `seeing` only multimodal
+    families.
+    """
+    slow = {*TWINS, *HYBRIDS}
     names = (name for name in FAMILIES if not (seeing and name in TEXT))
-    return [pytest.param(name, marks=pytest.mark.slow) if name in TWINS else pytest.param(name) for name in names]
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else pytest.param(name) for name in names]
