@@ -4,10 +4,6 @@ Slow, and skipped without the environment of `make setup-vllm`.
 """
 
 import math
-import re
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,6 +22,7 @@ from sightline.models.vlm import VLM
 from sightline.records.manifest import read_manifest
 from sightline.train.log import read_log
 from sightline.train.rollout_backends import ServerConfig, make_backend
+from tests.apps.serving import serving_model
 from tests.test_readme import ROOT
 from tests.vllm.server import (
     ADAPTERS,
@@ -168,22 +165,11 @@ def merged(place: Path, tmp_path: Path) -> Iterator[str]:
     save_adapter(policy(place / "model", 0), tmp_path / "adapter")
     export = ("--adapter", tmp_path / "adapter", "--out", tmp_path / "merged", "--set", "weights=float32")
     run("export", "model", BASE, *export)
-    words = ["serve", str(tmp_path / "merged"), "--port", "0", "--engine", "vllm", "--engine-args", " ".join(SMALL)]
+    words = [str(tmp_path / "merged"), "--engine", "vllm", "--engine-args", " ".join(SMALL)]
     words += ["--set", "dtype=float32", "--set", f"wait={WAIT:g}"]
-    own = environment() | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    with (tmp_path / "serve.log").open("w+") as log:
-        process = subprocess.Popen(
-            [*ends_with_parent(), sys.executable, "-m", "sightline", *words], stdout=log, stderr=log, env=own
-        )
-        try:
-            while not (found := re.search(r"^serving merged at (\S+)$", Path(log.name).read_text(), re.MULTILINE)):
-                assert process.poll() is None, Path(log.name).read_text()
-                time.sleep(0.5)
-            yield found[1]
-        finally:
-            process.terminate()  # it ends vLLM in its turn
-            code = process.wait(120)
-    assert code == 0
+    own = environment() | {"PYTHONPATH": str(ROOT)}
+    with serving_model(tmp_path / "serve.log", *words, before=ends_with_parent(), **own) as address:
+        yield address
 
 
 def test_a_merged_export_opens_in_vllm_and_answers_as_model_and_adapter(
