@@ -5,18 +5,21 @@ test compares them with the configs; after a change of a config, run `python -m 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import BaseModel
 
 from sightline.cli.model_options import ELSEWHERE
 from sightline.config.loading import check_keys
-from sightline.config.problems import Outline, build_outline
+from sightline.config.problems import Outline, build_outline, unknown_key
 from sightline.data.terminal import say
 from sightline.errors import InputError
+
+if TYPE_CHECKING:
+    from sightline.study.plan import Job
 
 OUTLINES = Path(__file__).with_name("outlines.json")
 
@@ -35,6 +38,23 @@ def check_early(command: str, config: Path | None, overrides: Sequence[str] | No
             Outline(tuple(found["known"]), frozenset(found["opaque"])), config, overrides or (), elsewhere=ELSEWHERE
         )
     check_places(**places)
+
+
+def check_jobs(jobs: "Iterable[Job]") -> None:
+    """Reject unknown keys in the settings of a study's jobs, before any of them runs.
+
+    Raises:
+        InputError: a job has a key that its command's config does not know.
+    """
+    outlines_by_command = json.loads(OUTLINES.read_text(encoding="utf-8"))
+    for job in jobs:
+        command = f"pairs {job.settings['builder']}" if "builder" in job.settings else job.kind
+        keys, found = job.settings.get("config"), outlines_by_command.get(command)
+        if found is None or not isinstance(keys, Mapping):
+            continue
+        outline = Outline(tuple(found["known"]), frozenset(found["opaque"]))
+        for place in outline.unknown(keys):
+            raise InputError(f"study: {job.kind} {job.label}: {unknown_key(place, outline.known)}")
 
 
 def check_places(**places: Path | None) -> None:

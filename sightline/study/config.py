@@ -16,7 +16,8 @@ from sightline.data.hub import HUB_NAME
 from sightline.data.terminal import visible
 from sightline.models.spec import ModelOptions
 from sightline.study.claims import ClaimSpec
-from sightline.study.datasets import PackageSpec, PairsSpec, SamplesSpec, StudySettings, merged
+from sightline.study.datasets import OverridingKeys, PackageSpec, PairsSpec, SamplesSpec, StudySettings, merged
+from sightline.study.headline import HeadlineSpec
 
 #: The model that ships with Sightline.
 LAB = "lab"
@@ -51,7 +52,7 @@ class ArmSpec(Config):
         default=None,
         description="a file that replaces the study's `train` section, for arms of another kind, such as RL",
     )
-    set: dict[str, Any] = Field(default_factory=dict, description="keys of the training config that differ in this arm")
+    set: OverridingKeys = Field(default_factory=dict, description="keys of the training config that differ in this arm")
     measured: bool = Field(
         default=True, description="evaluate this arm; false for an arm that others use, such as a reward model"
     )
@@ -76,7 +77,7 @@ class StudyModel(Config):
         default=None, description="branch, tag or commit of the hub model; null: the current main branch"
     )
     package: PackageSpec | None = Field(default=None, description="Python package that contains the model")
-    set: dict[str, Any] = Field(
+    set: OverridingKeys = Field(
         default_factory=dict,
         description="keys of the training config to override for this model, such as LoRA's targets",
     )
@@ -197,6 +198,9 @@ class StudyConfig(Config):
     claims: tuple[ClaimSpec, ...] = Field(
         default=(), description="published results to test with the study's evaluations"
     )
+    headline: HeadlineSpec | None = Field(
+        default=None, description="the contrasts that the report opens with; null: none"
+    )
 
     @model_validator(mode="after")
     def _names_are_plain(self) -> "StudyConfig":
@@ -255,13 +259,17 @@ class StudyConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _claims_are_about_arms(self) -> "StudyConfig":
+    def _claims_and_headline_are_about_arms(self) -> "StudyConfig":
         for claim in self.claims:
             for arm_name in (claim.arm, claim.against):
                 _require_known(arm_name, {**self.all_arms(), BASE: None}, f"the claim {claim.says!r}")
             _require_known(
                 claim.benchmark, dict.fromkeys(self.evaluate.benchmarks), f"the benchmark of claim {claim.says!r}"
             )
+        if self.headline is not None:
+            for arm_name in self.headline.arms:
+                _require_known(arm_name, {**self.all_arms(), BASE: None}, "headline")
+            _require_known(self.headline.benchmark, dict.fromkeys(self.evaluate.benchmarks), "headline.benchmark")
         return self
 
     def all_models(self) -> dict[str, StudyModel]:
