@@ -26,6 +26,7 @@ BY_FORM = {
     **dict.fromkeys(("internvl", "idefics3", "smolvlm"), (20, 12)),
     **dict.fromkeys(("qwen3_5", "qwen3_5_moe", "qwen4_exp", "lfm3_vl"), (16, 8)),
     **dict.fromkeys(("lfm2_vl", "nemotron_h_omni"), (9, 8)),
+    "minicpmv4_6": (4, 3),
 }
 #: Families whose processor has another one's name.
 PROCESSORS = {
