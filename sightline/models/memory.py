@@ -69,15 +69,25 @@ def fitting_tokens(vlm: VLM, *, checkpointing: bool, halved: bool = False) -> in
 def _sizes(vlm: VLM) -> tuple[int, int, int, int, int, int]:
     """Layers, width, inner width (of all experts of a token), heads, key-value heads, width of a head."""
     config: Any = vlm.base.config.get_text_config()
-    heads = int(config.num_attention_heads)
-    groups = int(getattr(config, "num_key_value_heads", None) or heads)
-    width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
-    inner = int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
-    experts = getattr(config, "num_experts_per_tok", None)
-    of_expert = getattr(config, "moe_intermediate_size", None)
-    if isinstance(experts, int) and isinstance(of_expert, int):
+    hidden = int(config.hidden_size)
+    heads = _largest(config, "num_attention_heads") or 1
+    groups = _largest(config, "num_key_value_heads") or heads
+    width = _largest(config, "head_dim") or hidden // heads
+    inner = _largest(config, "intermediate_size") or 4 * hidden
+    experts, of_expert = _largest(config, "num_experts_per_tok"), _largest(config, "moe_intermediate_size")
+    if experts and of_expert:
         inner = max(inner, experts * of_expert)
-    return int(config.num_hidden_layers), int(config.hidden_size), inner, heads, groups, width
+    return int(config.num_hidden_layers), hidden, inner, heads, groups, width
+
+
+def _largest(config: Any, name: str) -> int | None:
+    """A number of a config, or its largest value where layers differ; None if the config lacks it."""
+    layers = getattr(config, "per_layer_config", None)
+    values = [
+        getattr(each, name, None) for each in (layers.values() if isinstance(layers, dict) else layers or [config])
+    ]
+    numbers = [value for value in values if isinstance(value, int)]
+    return max(numbers, default=None)
 
 
 def in_parts(vlm: VLM, rows: Sequence[T], work: Callable[[Sequence[T]], R], *, remedy: str) -> list[R]:

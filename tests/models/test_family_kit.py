@@ -24,11 +24,22 @@ BY_FORM = {
     **dict.fromkeys(("llava_next", "llava_onevision"), (24, 14)),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl"), (16, 8)),
     **dict.fromkeys(("internvl", "idefics3", "smolvlm"), (20, 12)),
+    **dict.fromkeys(("qwen3_5", "qwen3_5_moe", "qwen4_exp", "lfm3_vl"), (16, 8)),
+    **dict.fromkeys(("lfm2_vl", "nemotron_h_omni"), (9, 8)),
+    "minicpmv4_6": (4, 3),
 }
-#: The part of a tower after the layer whose output is used.
+#: Families whose processor has another one's name.
+PROCESSORS = {
+    **dict.fromkeys(("qwen3_5", "qwen3_5_moe", "qwen4_exp"), "qwen3vlprocessor"),
+    "nemotron_h_omni": "nemotronhomnireasoningv3processor",
+}
+#: Parts without an effect on these answers, such as a tower's after the layer whose output is used, or without a
+#: gradient of size, as choices have none.
 BEHIND = {
     **dict.fromkeys(("llava", "llava_next"), ("tower.encoder.layers.2.", "post_layernorm")),
     "llava_onevision": ("post_layernorm",),
+    "nemotron_h_omni": ("video_patch_projection",),
+    "qwen4_exp": ("self_attn.indexer.", "mlp.gate.weight"),
 }
 seeing = pytest.mark.parametrize("kit", [name for name in FAMILIES if name not in TEXT], indirect=True)
 ANSWER = [50, 60, 70, 80]
@@ -69,8 +80,11 @@ class Kit(NamedTuple):
         return logits[0, -len(ANSWER) - 1 : -1].log_softmax(-1)
 
     def count_features(self, inputs: dict[str, Tensor]) -> int:
-        known = signature(self.model.get_image_features).parameters
-        found: Any = self.model.get_image_features(**{key: value for key, value in inputs.items() if key in known})
+        encode = self.model.get_image_features
+        if "pixel_values" not in signature(encode).parameters:
+            encode = self.model.model.get_image_features
+        known = signature(encode).parameters
+        found: Any = encode(**{key: value for key, value in inputs.items() if key in known})
         return sum(rows.numel() // rows.shape[-1] for rows in found.pooler_output)
 
 
@@ -98,7 +112,8 @@ def test_it_is_of_its_family(kit: Kit) -> None:
     if family in TEXT:
         tokenizer = kit.processor
     else:
-        assert type(kit.processor).__name__.replace("_", "").lower() == family.replace("_", "") + "processor"
+        expected = PROCESSORS.get(family, family.replace("_", "") + "processor")
+        assert type(kit.processor).__name__.replace("_", "").lower() == expected
         tokenizer = kit.processor.tokenizer
     assert kit.model.get_input_embeddings().num_embeddings == len(tokenizer)
 

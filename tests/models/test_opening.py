@@ -244,7 +244,7 @@ def test_the_options_and_the_section_of_a_command(tmp_path: Path, tiny_directory
     assert code == 2 and "bf16" in text
     (tmp_path / "d.yaml").write_text("benchmarks: [lab-vqa]\n")
     done = CliRunner().invoke(app, ["eval", "--config", f"{tmp_path}/d.yaml", "--out", f"{tmp_path}/five"])
-    assert done.exit_code == 2 and "no model is given; name one with --model" in done.output
+    assert done.exit_code == 2 and "give either --model or --endpoint" in done.output
 
 
 @pytest.mark.parametrize(
