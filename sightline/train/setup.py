@@ -19,6 +19,7 @@ from sightline.errors import InputError
 from sightline.losses.objective import make_objective
 from sightline.losses.types import Requirement
 from sightline.models.adapters import add_lora, start_from, train_fully
+from sightline.models.compat import set_activation_checkpointing
 from sightline.models.context import RunContext
 from sightline.models.device import resolve_device, resolve_dtype
 from sightline.models.encoding import encode_prefix
@@ -251,7 +252,7 @@ def _load_policy(job: TrainJob) -> VLM:
     if config.start is not None:
         start_from(vlm, config.start)
     if config.activation_checkpointing:
-        vlm.base.activation_checkpointing_enable()
+        set_activation_checkpointing(vlm.base, enabled=True)
     return vlm
 
 
