@@ -138,7 +138,7 @@ def agree(folder: Path, count: int, config: BDHSConfig, seed: int, **_: Any) -> 
     for sample in list(read_samples(folder / "samples"))[:count]:
         path = folder / "samples" / sample.images[0]
         picture = Image.open(path).convert("RGB")
-        hidden = hidden_tokens(rng, writer.image_tokens(sample.prompt, picture), exact.rho)
+        hidden = draw_hidden_tokens(rng, writer.image_tokens(sample.prompt, picture), exact.rho)
         prefill = cut_sentence(rng, split_sentences((sample.reference or "").strip())[0])
         texts.append(writer.go_on(sample.prompt, picture, prefill, hidden, ".", sample=False))
         requests.append(GenerateRequest(Prefix((path,), sample.prompt), prefill, hidden))

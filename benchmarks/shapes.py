@@ -95,8 +95,8 @@ if not is_torchvision_available():
     Qwen2_5_VLProcessor.get_attributes = classmethod(lambda _: ["image_processor", "tokenizer"])
 
 
-def save_model(kind: str, size: str, directory: Path, *, seed: int, device: str, dtype: str) -> int:
-    """Write a random model with its processor to `directory`; returns the number of its parameters."""
+def build_model(kind: str, size: str, *, seed: int, device: str, dtype: str) -> tuple[Any, Any]:
+    """A random model, made on its device, and its processor."""
     shape = SHAPES[kind, size]
     special = QWEN_SPECIAL if kind == "qwen2_5_vl" else LLAVA_SPECIAL
     tokenizer = _tokenizer(special, shape.vocabulary)
@@ -105,6 +105,12 @@ def save_model(kind: str, size: str, directory: Path, *, seed: int, device: str,
     with torch.device(device):
         model = AutoModelForImageTextToText.from_config(config, dtype=getattr(torch, dtype))
     model.generation_config.eos_token_id = tokenizer.eos_token_id
+    return model, processor
+
+
+def save_model(kind: str, size: str, directory: Path, *, seed: int, device: str, dtype: str) -> int:
+    """Write a random model with its processor to `directory`; returns the number of its parameters."""
+    model, processor = build_model(kind, size, seed=seed, device=device, dtype=dtype)
     model.save_pretrained(directory)
     processor.save_pretrained(directory)
     return int(model.num_parameters())

@@ -23,6 +23,8 @@ from sightline.errors import InputError
 
 #: Entry points of this group are modules that register entries when they are imported.
 PLUGIN_GROUP = "sightline.plugins"
+#: Sightline's own entry points of that group; an installation from before they existed lacks them.
+OWN_PLUGINS = frozenset({"lab", "recipes"})
 #: Modules or files that register entries, separated by the path separator of the system.
 PLUGIN_VARIABLE = "SIGHTLINE_PLUGINS"
 
@@ -84,7 +86,7 @@ class Registry(MutableMapping[str, E], Generic[E]):
         if name not in self._entries:
             near = get_close_matches(name, self._entries, n=1, cutoff=0.0)
             remedy = f"did you mean {near[0]!r}?" if near else "none is registered."
-            raise InputError(f"there is no {self.kind} {name!r}; {remedy}")
+            raise InputError(f"there is no {self.kind} {name!r}; {remedy}{_install_hint()}")
         return self._entries[name]
 
     def load(self, name: str) -> Any:
@@ -207,6 +209,15 @@ def _import_file(path: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # pydantic and pickle look classes up by their module
     spec.loader.exec_module(module)
+
+
+def _install_hint() -> str:
+    """How to repair an installation whose metadata lack Sightline's own entry points; empty where they are there."""
+    missing = OWN_PLUGINS - {point.name for point in entry_points(group=PLUGIN_GROUP)}
+    if not missing:
+        return ""
+    names = " and ".join(sorted(missing))
+    return f" (the installation lacks Sightline's entry points {names}: install it again with `pip install -e .`)"
 
 
 def _origin(point: EntryPoint) -> str:

@@ -36,6 +36,7 @@ def test_from_a_model_to_a_report(tmp_path: Path) -> None:
     assert Path(vlm.path) == BASE
     pairs = sl.build_pairs("bdhs", tmp_path / "samples", model=vlm, **SMALL)
     assert 0 < len(pairs) <= 6 and all(isinstance(pair, sl.Pair) for pair in pairs)
+    assert all(Path(image).is_absolute() and Path(image).is_file() for pair in pairs for image in pair.images)
     again = sl.build_pairs("bdhs", tmp_path / "samples", model="lab", out=pairs.path, **SMALL)
     assert again.manifest.runs == 1 and again.path == pairs.path  # found complete
     run = sl.train(vlm, pairs, loss=sl.loss("dpo", beta=0.1), lr=6e-5, max_steps=2, batch_size=2)
@@ -61,7 +62,10 @@ def test_mistakes_are_the_sentences_of_the_commands(tmp_path: Path) -> None:
         sl.build_pairs("bdhs", tmp_path, model="lab", rho=0.97, temprature=1.0)
     with pytest.raises(sl.InputError, match=r"no loss is called 'dop' \(did you mean 'dpo'"):
         sl.loss("dop", beta=0.1)
-    with pytest.raises(sl.InputError, match="is no directory"):
+    with pytest.raises(
+        sl.InputError,
+        match=r"owner/name cannot be fetched: it is not in the hub's cache",
+    ):
         sl.train("owner/name", None, loss={"name": "sft"}, lr=1e-4, max_steps=1)
     with pytest.raises(sl.InputError, match="nothing to compare"):
         sl.compare(tmp_path)

@@ -27,6 +27,7 @@ ORDER = (
     "data",
     "endpoint",
     "models",
+    "generators",
     "writers",
     "check",
     "judges",
@@ -43,6 +44,7 @@ ORDER = (
 BARRED = {
     "endpoint": {"losses"},
     "models": {"losses", "endpoint"},
+    "generators": {"losses"},
     "check": {"losses", "endpoint", "writers"},
     "evals": {"losses", "writers", "check", "judges", "builders"},
     "train": {"evals", "recipes", "check"},

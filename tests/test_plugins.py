@@ -2,16 +2,26 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 
 from sightline.errors import InputError
 from sightline.lab import BASE
 from sightline.lab.samples import ScenesConfig, write_scenes
-from sightline.registry import Entry, Registry, load_target
+from sightline.losses import dpo as dpo_module
+from sightline.losses.types import PairLogps
+from sightline.records import Sample
+from sightline.registry import OWN_PLUGINS, PLUGIN_GROUP, Entry, Registry, load_target
 
 PARTS = '''
 from collections.abc import Iterator
@@ -139,3 +149,98 @@ def test_a_registry_names_the_nearest_and_refuses_two_of_one_name() -> None:
     registry.add("absent", Entry("no_such_package:x"))
     with pytest.raises(InputError, match=r"no_such_package:x cannot be imported .*install it"):
         registry.load("absent")
+
+
+def test_an_installation_without_entry_points_is_named(tmp_path: Path) -> None:
+    """Metadata from before the lab was a plugin hide it; the error says how to repair that."""
+    info = tmp_path / "sightline-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sightline\nVersion: 0.1\n")
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "sightline", "eval", "--model", BASE, "--bench", "lab-chair", "--out", "x"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(root)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and "there is no benchmark 'lab-chair'" in done.stderr, done.stderr
+    assert "lacks Sightline's entry points lab and recipes: install it again" in done.stderr
+
+
+def test_the_own_entry_points_are_those_of_the_package() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(project["entry-points"][PLUGIN_GROUP]) == OWN_PLUGINS
+
+
+LAYOUT_AND_FAMILY = '''
+import sightline as sl
+from sightline.data.formats.conversations import assistant_turn, pair_drafts, parse_turn
+from sightline.data.formats.layout import FileLayout, has_columns, image_sources, text_column
+from sightline.models.families.base import Text
+
+
+def read(columns, config):
+    ask = parse_turn({"role": "user", "content": text_column(columns, "ask")}, "ask")
+    good, bad = ((ask, assistant_turn(text_column(columns, name))) for name in ("good", "bad"))
+    yield from pair_drafts(good, bad, image_sources(columns, "photo"))
+
+
+sl.register_layout(FileLayout("duel", "ask, good, bad, photo", lambda row: has_columns(row, "ask", "good"), read))
+
+
+@sl.register_family("outer_text")
+class OuterText(Text):
+    """A text-only family of another package."""
+'''
+
+
+def test_a_layout_and_a_family_of_a_plugin_are_used(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(LAYOUT_AND_FAMILY, encoding="utf-8")
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
+    row = {"ask": "What is there?", "good": "A cup.", "bad": "A dog.", "photo": "a.png"}
+    (tmp_path / "duel.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    words = ("import", "duel", tmp_path / "duel.jsonl", "--out", tmp_path / "pairs")
+    imported = _run(tmp_path, "--plugin", tmp_path / "mine.py", *words)
+    assert imported.returncode == 0, imported.stderr
+    pair = json.loads((tmp_path / "pairs/pairs.jsonl").read_text(encoding="utf-8"))
+    assert (pair["prompt"], pair["chosen"], pair["rejected"]) == ("What is there?", "A cup.", "A dog.")
+    listed = _run(tmp_path, "--plugin", tmp_path / "mine.py", "list", "families")
+    assert "outer_text" in listed.stdout, listed.stdout + listed.stderr
+
+
+def test_the_examples_of_contributing_work(tmp_path: Path) -> None:
+    """The plugin of the page is listed, and its built-in loss has the value that the page works out by hand."""
+    page = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    plugin = re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)[0]
+    (tmp_path / "my_parts.py").write_text(plugin, encoding="utf-8")
+    listed = _run(tmp_path, "--plugin", tmp_path / "my_parts.py", "list", "losses")
+    assert "my-hinge" in listed.stdout, listed.stderr
+    steps = [
+        re.sub("^   ", "", block, flags=re.MULTILINE)
+        for block in re.findall(r"^   ```python\n(.*?)^   ```$", page, flags=re.MULTILINE | re.DOTALL)
+    ]
+    names = {**vars(dpo_module)}
+    exec(compile(steps[0], "CONTRIBUTING.md", "exec", dont_inherit=True), names)
+    policy, reference = (
+        PairLogps(chosen=torch.tensor([better]), rejected=torch.tensor([worse]))
+        for better, worse in ((-3.0, -1.5), (0.0, 0.0))
+    )
+    out = names["squared_hinge"](policy, reference, beta=0.5)
+    assert out.loss.item() == pytest.approx(3.0625)  # h = -1.5: (1 + 0.75)^2
+    (tmp_path / "shuffled.py").write_text(steps[3], encoding="utf-8")
+    builder = load_file(tmp_path / "shuffled.py")
+    sample = Sample(id="1", images=("a.png",), prompt="What?", reference="one two three four", cluster="1")
+    results = [list(builder.build_shuffled([sample], SimpleNamespace(seed=0), builder.ShuffledConfig())) for _ in "ab"]
+    assert results[0] == results[1] and len(results[0][0].pairs) == 1
+    assert sorted(results[0][0].pairs[0].rejected.split()) == sorted(["one", "two", "three", "four"])
+
+
+def load_file(path: Path) -> Any:
+    spec = spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module

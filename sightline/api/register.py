@@ -17,19 +17,26 @@ C = TypeVar("C", bound=type[Any])
 def register_loss(
     name: str, *, parameters: Sequence[Any] = (), needs: Iterable[Any] = (), compares: bool = True
 ) -> Callable[[F], F]:
-    """Decorate a loss: a function of `PairLogps` that returns a `LossOut`.
+    """Decorate a loss: a function of `PairLogps` (nats, one number per pair) that returns a `LossOut`.
 
     Args:
         name: the value of `loss.name` in configs.
-        parameters: `losses.table.Parameter`s; each is passed by keyword.
-        needs: members of `losses.types.Requirement`: the inputs of the function besides the policy's log-probs.
+        parameters: each a `losses.table.Parameter`, passed to the function by keyword.
+        needs: members of `losses.types.Requirement`: what the function gets besides the policy's log-probs.
         compares: whether it learns from rejected answers.
 
-    Example:
-        >>> @sl.register_loss("margin", parameters=[Parameter("beta")], needs=[Requirement.REFERENCE])
-        ... def margin(policy, reference, *, beta):
-        ...     gap = (policy.chosen - reference.chosen) - (policy.rejected - reference.rejected)
-        ...     return LossOut((1 - beta * gap).clamp(min=0))
+    Raises:
+        InputError: the name is taken.
+
+    Examples:
+        >>> from sightline.losses.table import Parameter
+        >>> from sightline.losses.types import LossOut, Requirement
+        >>> @sl.register_loss("my-hinge", parameters=[Parameter("beta")], needs=[Requirement.REFERENCE])
+        ... def my_hinge(policy, reference, *, beta):
+        ...     chosen = beta * (policy.chosen - reference.chosen)
+        ...     rejected = beta * (policy.rejected - reference.rejected)
+        ...     loss = (1 - (chosen - rejected)).clamp(min=0)
+        ...     return LossOut(loss, chosen.detach(), rejected.detach())
     """
     from sightline.losses.table import LOSSES, LossSpec
 
@@ -50,12 +57,32 @@ def register_builder(
 ) -> Callable[[F], F]:
     """Decorate a builder: `build(samples, context, config)` yields one `BuildResult` for each sample.
 
+    `context` is a `models.context.RunContext`. A result should depend on the sample and the seed alone, so that an
+    interrupted build resumes with the same pairs.
+
     Args:
-        name: the command `sightline pairs NAME`.
-        config: the class of its settings.
+        name: the command `sightline pairs NAME` and the name in configs.
+        config: the class of its settings, a subclass of `sightline.config.Config`.
         help: one line with its source.
-        needs: words out of `model`, `reference`, `judge`, `writer`.
+        needs: words out of `"model"`, `"reference"`, `"judge"`, `"writer"`; `"reference"` refuses samples without one.
         most: the largest number of pairs that it makes of a sample, or the config key that holds it.
+
+    Raises:
+        InputError: the name is taken.
+
+    Examples:
+        >>> from sightline.builders.builder import BuildResult, make_pair
+        >>> from sightline.config import Config
+        >>> class ShoutConfig(Config):
+        ...     mark: str = "!"
+        >>> @sl.register_builder(
+        ...     "shout", config=ShoutConfig, help="Loud answers are rejected.", needs=("reference",), most=1
+        ... )
+        ... def shout(samples, context, config):
+        ...     for sample in samples:
+        ...         loud = sample.reference.upper() + config.mark
+        ...         pair = make_pair(sample, "shout", sample.reference, loud, provenance={})
+        ...         yield BuildResult(sample_id=sample.id, pairs=(pair,))
     """
     from sightline.builders.builder import Builder, always, never
     from sightline.builders.registry import BUILDERS, MODEL, REFERENCE, BuilderEntry
@@ -78,7 +105,29 @@ def register_builder(
 def register_benchmark(name: str, *, help: str, **facts: Any) -> Callable[[F], F]:
     """Decorate a benchmark's factory: `factory(name, setting)` returns an `evals.benchmark.Benchmark`.
 
-    `facts` are further fields of `evals.registry.BenchmarkEntry`: `files`, `needs_images`, `splits`, `has_validation`.
+    Args:
+        name: the name in `sightline eval --bench NAME` and `evaluate`.
+        help: one line with its source.
+        facts: further fields of `evals.registry.BenchmarkEntry`: `files`, `needs_images`, `splits`, `has_validation`.
+
+    Raises:
+        InputError: the name is taken.
+
+    Examples:
+        >>> from sightline.evals.yes_no import YES_NO_METRICS, score_yes_no
+        >>> @sl.register_benchmark("cups", help="Is there a cup in the image?")
+        ... class Cups:
+        ...     max_new_tokens = 4
+        ...     metrics = YES_NO_METRICS
+        ...
+        ...     def __init__(self, name, setting):
+        ...         self.name, self.folder = name, setting.folder
+        ...
+        ...     def samples(self):
+        ...         yield sl.Sample(id="1", images=("1.png",), prompt="Is there a cup?", cluster="1")
+        ...
+        ...     def score(self, sample, answer):
+        ...         return score_yes_no(answer, truth=True)
     """
     from sightline.evals.registry import BENCHMARKS, BenchmarkEntry
 
@@ -90,10 +139,17 @@ def register_benchmark(name: str, *, help: str, **facts: Any) -> Callable[[F], F
 
 
 def register_judge(name: str, *, help: str) -> Callable[[C], C]:
-    """Decorate a judge's config class.
+    """Decorate a judge's config class, whose `open(context)` returns a `judges.judge.Judge`.
 
-    It has `name: Literal[NAME]`, and `open(context)` returns a `judges.judge.Judge`. The judges of a process are
-    fixed when the first config with a judge is read, so register them in a plugin.
+    The class has a field `name: Literal[NAME]`. The judges of a process are fixed when the first config with a judge is
+    read, so register them in a plugin.
+
+    Args:
+        name: the value of `judge.name` in configs.
+        help: one line with its source.
+
+    Raises:
+        InputError: the name is taken.
     """
     from sightline.judges.registry import JUDGES
 
@@ -105,7 +161,17 @@ def register_judge(name: str, *, help: str) -> Callable[[C], C]:
 
 
 def register_writer(name: str, *, help: str) -> Callable[[C], C]:
-    """As `register_judge`, of a writer's config class, whose `open(context)` returns a `writers.writer.Writer`."""
+    """Decorate a writer's config class, whose `open(context)` returns a `writers.writer.Writer`.
+
+    The class has a field `name: Literal[NAME]`. Register it in a plugin, as a judge.
+
+    Args:
+        name: the value of `writer.name` in configs.
+        help: one line with its source.
+
+    Raises:
+        InputError: the name is taken.
+    """
     from sightline.writers.registry import WRITERS
 
     def add(config: C) -> C:
@@ -116,7 +182,14 @@ def register_writer(name: str, *, help: str) -> Callable[[C], C]:
 
 
 def register_layout(layout: FileLayout) -> FileLayout:
-    """Add a layout of dataset files, which `sightline import NAME` then reads."""
+    """Add a layout of dataset files, which `sightline import NAME` then reads.
+
+    Args:
+        layout: its name, and the functions that recognize its columns and read its rows.
+
+    Raises:
+        InputError: the name is taken.
+    """
     from sightline.data.formats.registry import LAYOUTS
 
     LAYOUTS.add(layout.name, layout)
@@ -124,9 +197,16 @@ def register_layout(layout: FileLayout) -> FileLayout:
 
 
 def register_family(*model_types: str) -> Callable[[C], C]:
-    """Decorate a `models.families.base.ModelFamily` for checkpoints of these `model_type`s.
+    """Decorate a `models.families.base.ModelFamily`: how the engine feeds models of one architecture.
 
-    Only register a family that passes the shared conformance tests: packed scoring is trusted for it.
+    Only register a family that passes the shared conformance tests (`tests/models/families`), because packed scoring is
+    trusted for it. Models without a family are scored one row at a time.
+
+    Args:
+        model_types: values of `model_type` in the checkpoints' `config.json`.
+
+    Raises:
+        InputError: a family has one of these types.
     """
     from sightline.models.families import FAMILIES
 

@@ -62,10 +62,17 @@ class _Result(ABC):
 
 
 class PairSet(_Result):
-    """Preference pairs; iterating yields `Pair`s whose image paths are absolute."""
+    """A directory of preference pairs; iterating yields each as a `Pair` whose image paths are absolute.
+
+    Examples:
+        >>> pairs = sl.PairSet("runs/first/pairs")
+        >>> print(len(pairs), next(iter(pairs)).rejected)
+    """
 
     def __iter__(self) -> Iterator[Pair]:
-        return read_pairs(self.path)
+        folder = self.path.absolute()
+        for pair in read_pairs(self.path):
+            yield pair.model_copy(update={"images": tuple(str(folder / image) for image in pair.images)})
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -82,7 +89,16 @@ class PairSet(_Result):
 
 
 class TrainRun(_Result):
-    """A finished training: an adapter or a trained model, its log and manifest; `model` is what it started from."""
+    """A finished training: an adapter or a trained model, its log and manifest.
+
+    Args:
+        path: the directory that `train` wrote.
+        model: the model that it started from.
+
+    Examples:
+        >>> run = sl.TrainRun("runs/first/train", model="sightline/lab/base")
+        >>> run.to_frame().plot("step", "loss")
+    """
 
     def __init__(self, path: str | Path, model: ModelSpec | str | Path) -> None:
         super().__init__(path)
@@ -118,15 +134,20 @@ class TrainRun(_Result):
 
 
 class Evaluation(_Result):
-    """The answers, scores and estimates of one model on some benchmarks."""
+    """The answers, scores and estimates of one model on some benchmarks.
+
+    Examples:
+        >>> base = sl.Evaluation("runs/first/base")
+        >>> base.benchmarks["lab-chair"].estimates["chair_s"].ci95
+    """
 
     @property
     def benchmarks(self) -> dict[str, BenchmarkResult]:
-        """All records by benchmark."""
+        """All records by benchmark: samples, answers, scores, metrics and estimates, in the same order of items."""
         return read_evaluation(self.path)
 
     def rows(self) -> Rows:
-        """One row a metric: benchmark, metric, value, 95 % interval, standard error, n, unscored."""
+        """One row a metric: benchmark, metric, value, low and high (95 %), stderr, n, unscored; shares are 0 to 1."""
         return [
             {
                 "benchmark": result.name,
@@ -158,7 +179,7 @@ class Evaluation(_Result):
 
 
 class ComparisonResult(_Result):
-    """Two models on the same items; `results` holds every number, as `results.json` of a report does."""
+    """Two models on the same items, from `compare`; `results` holds every number, as a report's `results.json`."""
 
     def __init__(self, results: Results) -> None:
         super().__init__(Path())

@@ -40,7 +40,7 @@ def load(model: str | Path, **options: Any) -> "VLM":
     Raises:
         InputError: there is no such model, or it cannot be opened.
 
-    Example:
+    Examples:
         >>> import sightline as sl
         >>> vlm = sl.load("lab")
     """
@@ -67,12 +67,17 @@ def build_pairs(
         samples: a samples directory or JSONL file, a directory of pairs, or `Sample`s with absolute image paths.
         model: the model that is to be aligned, for builders that need one.
         out: directory to write; a call with the same arguments resumes or finds it complete.
-        config: YAML file of the builder's config; `settings` are keys that are set on top of it.
+        seed: decides every sampled answer, together with the sample's id.
+        config: YAML file of the builder's config.
+        settings: keys of the builder's config, set on top of `config`.
+
+    Returns:
+        The pairs, in the order of the samples.
 
     Raises:
         InputError: unknown builder or setting, samples or model that cannot be used, or no pair was left.
 
-    Example:
+    Examples:
         >>> pairs = sl.build_pairs("bdhs", "samples/", model=vlm, rho=0.97, temperature=0.8)
     """
     from sightline.builders.build import BuildPlan, build_dataset
@@ -89,10 +94,17 @@ def build_pairs(
 def loss(name: str, **parameters: Any) -> dict[str, Any]:
     """A loss and its parameters, checked, for `train`; a list of them is added up by `weight`.
 
+    Args:
+        name: such as `"dpo"`; `sightline list losses` names them with their parameters.
+        parameters: the loss's parameters; `weight` is its factor in a list of losses.
+
+    Returns:
+        The setting as a dictionary.
+
     Raises:
         InputError: no such loss, or a parameter is missing, unknown or out of bounds.
 
-    Example:
+    Examples:
         >>> sl.loss("dpo", beta=0.1)
         {'name': 'dpo', 'beta': 0.1}
     """
@@ -120,15 +132,20 @@ def train(  # noqa: PLR0913 - one parameter an option
         model: the model to start from, without an adapter.
         pairs: a `PairSet` or a directory of pairs; None for online training and training by rewards.
         loss: what `loss(...)` returned, or a list of these.
-        lr: the learning rate (`optim.lr`); it has no default.
+        lr: the peak learning rate (`optim.lr`); it has no default.
+        out: directory to write; a call with the same arguments resumes or finds it complete.
+        seed: decides the order of the pairs, the initial adapter, dropout and online answers.
         samples: prompts that are answered online, or that the pairs were built from.
-        config: YAML file of the training config; `settings` are keys that are set on top of it, such as
-            `max_steps=20` or `lora={"rank": 16}`.
+        config: YAML file of the training config.
+        settings: keys of the training config, set on top of `config`, such as `max_steps=20` or `lora={"rank": 16}`.
+
+    Returns:
+        The finished training.
 
     Raises:
         InputError: a setting, the model or the pairs cannot be used; a loss that is not finite or explodes.
 
-    Example:
+    Examples:
         >>> run = sl.train(vlm, pairs, loss=sl.loss("dpo", beta=0.1), lr=6e-5, max_steps=20)
     """
     from sightline.train.config import TrainConfig
@@ -163,13 +180,18 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     Args:
         model: a model, or a `TrainRun`, whose adapter or trained model is then evaluated.
         benchmarks: names, such as `["lab-chair"]`.
-        data: folder of the benchmarks' official files; `images` is that of their pictures, if elsewhere.
-        config: YAML file of the evaluation config; `settings` are keys that are set on top of it, such as `limit=100`.
+        adapter: a PEFT directory, for a model that is not a `TrainRun`.
+        data: folder of the benchmarks' official files.
+        images: folder of their pictures, if elsewhere.
+        out: directory to write; a call with the same arguments resumes or finds it complete.
+        seed: of the resampling behind the intervals, and of sampled answers.
+        config: YAML file of the evaluation config.
+        settings: keys of the evaluation config, set on top of `config`, such as `limit=100`.
 
     Raises:
         InputError: unknown benchmark or setting, missing files, a model that cannot be opened.
 
-    Example:
+    Examples:
         >>> base, new = sl.evaluate(vlm, ["lab-chair"]), sl.evaluate(run, ["lab-chair"])
     """
     from sightline.evals import run as stage
@@ -194,10 +216,16 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
 def compare(base: Evaluation | str | Path, *others: Evaluation | str | Path, seed: int = 0) -> ComparisonResult:
     """Compare evaluations on the same items: paired differences, intervals, p-values with Holm's correction.
 
-    Several `others` are training seeds of one recipe.
+    Args:
+        base: the evaluation of the model to compare with.
+        others: evaluations of the other model; several are training seeds, which the intervals then cover.
+        seed: of the resampling.
 
     Raises:
         InputError: a directory is no evaluation, or the evaluations do not have the same items.
+
+    Examples:
+        >>> print(sl.compare(base, seed_0, seed_1, seed_2).results.headline)
     """
     from sightline.evals.directory import read_evaluation
     from sightline.evals.statistics import RESAMPLES
@@ -219,9 +247,18 @@ def report(
     """Write the report on a base model and an aligned one (several are training seeds).
 
     Args:
+        base: the evaluation of the base model.
+        others: evaluations of the aligned model, one per training seed.
         out: a directory for `report.html`, `report.md` and `results.json`, or a file that ends in `.html` for the
             page alone.
-        runs: the trainings, and `pairs` the pairs, that the report describes.
+        runs: the trainings that the report describes.
+        pairs: the pairs that it describes.
+
+    Raises:
+        InputError: a directory is not of its kind, or the evaluations do not have the same items.
+
+    Examples:
+        >>> page = sl.report(base, new, out="runs/first/page.html", runs=[run], pairs=pairs)
     """
     from sightline.report.page import HTML, write_report
 

@@ -28,13 +28,15 @@ class BuildResult(Row):
     """A builder's result for one sample: its pairs, or the reason why there is none, and the cost.
 
     `tallies` are numbers such as tokens and calls; the manifest holds their sums, and for names that begin with
-    `share_` their means over the samples that have one. A sample that was not tried (too long, no image) has none.
+    `share_` their means over the samples that have one. A sample that was not tried (too long, no image) has none. An
+    `unfinished` result is not kept: a server failed, and the next run tries the sample again.
     """
 
     sample_id: str
     pairs: tuple[Pair, ...] = ()
     dropped: str = ""
     tallies: dict[str, float] = Field(default_factory=dict)
+    unfinished: bool = Field(default=False, exclude=True)
 
 
 def always(config: Config) -> bool:

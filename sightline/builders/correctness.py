@@ -25,8 +25,15 @@ from sightline.builders.builder import (
     require_reference,
     sample_rng,
 )
-from sightline.builders.sampled_answers import CHOICES, answer_requests, count_tokens, distinct_answers, sample_answers
-from sightline.models.context import TOO_LONG, RunContext
+from sightline.builders.sampled_answers import (
+    CHOICES,
+    Unanswered,
+    answer_requests,
+    count_tokens,
+    distinct_answers,
+    sample_answers,
+)
+from sightline.models.context import RunContext
 from sightline.models.requests import Generation, Prefix, make_prefix
 from sightline.records import Sample
 
@@ -181,10 +188,10 @@ def _numbers_as_digits(words: Sequence[str]) -> Iterator[str]:
 
 
 def _make_result(
-    sample: Sample, reference: str, answers: Sequence[Generation] | None, seed: int, config: CorrectnessConfig
+    sample: Sample, reference: str, answers: Sequence[Generation] | Unanswered, seed: int, config: CorrectnessConfig
 ) -> BuildResult:
-    if answers is None:
-        return BuildResult(sample_id=sample.id, dropped=TOO_LONG)
+    if isinstance(answers, Unanswered):
+        return answers.result(sample)
     right, wrong = _sort_answers(answers, final_answer(reference, config.marker) or reference, config)
     tallies: dict[str, float] = {
         "generated_tokens": count_tokens(answers),

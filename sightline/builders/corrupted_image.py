@@ -16,13 +16,14 @@ from sightline.builders.image_corruptions import corrupt_image, get_corruption
 from sightline.builders.sampled_answers import (
     PICTURES,
     AnswersConfig,
+    Unanswered,
     answer_requests,
     count_tokens,
     rejected_seed,
     sample_answers,
 )
 from sightline.errors import InputError
-from sightline.models.context import TOO_LONG, RunContext
+from sightline.models.context import RunContext
 from sightline.models.requests import GenerateRequest, Generation, Prefix, make_prefix
 from sightline.records import Sample
 from sightline.records.rows import IMAGE
@@ -90,7 +91,7 @@ def build_weakened(samples: Iterable[Sample], context: RunContext, config: Weake
         better = _better_answers(wave, sides, context, config)
         # A sample without a usable better answer needs no worse one.
         requests = [
-            [side.request] if side and answers and _is_usable(answers[0], config) else []
+            [side.request] if side and any(_is_usable(answer, config) for answer in answers) else []
             for side, answers in zip(sides, better, strict=True)
         ]
         worse = sample_answers(context, requests, config)
@@ -123,8 +124,8 @@ def _rejected_side(sample: Sample, context: RunContext, config: WeakenedConfig) 
 
 def _better_answers(
     wave: Sequence[Sample], sides: Sequence[_RejectedSide | None], context: RunContext, config: WeakenedConfig
-) -> list[list[Generation] | None]:
-    """Return each sample's better answer: empty if there is no rejected side, None if it does not fit the model."""
+) -> list[list[Generation] | Unanswered]:
+    """Return each sample's better answer: empty if there is no rejected side."""
     if config.chosen == "reference":
         return [[Generation(require_reference(sample), 0, finished=True)] for sample in wave]
     requests = []
@@ -141,13 +142,16 @@ def _is_usable(answer: Generation, config: WeakenedConfig) -> bool:
 def _make_result(
     sample: Sample,
     side: _RejectedSide | None,
-    better: Sequence[Generation] | None,
-    worse: Sequence[Generation] | None,
+    better: Sequence[Generation] | Unanswered,
+    worse: Sequence[Generation] | Unanswered,
     config: WeakenedConfig,
 ) -> BuildResult:
-    tokens = count_tokens(better or ()) + count_tokens(worse or ())
-    if side is None or not better or not worse:
-        reason = NO_PICTURE if side is None else CUT_OFF if better and not _is_usable(better[0], config) else TOO_LONG
+    tokens = count_tokens(better) + count_tokens(worse)
+    for answers in (better, worse):
+        if side is not None and isinstance(answers, Unanswered):
+            return answers.result(sample, {"generated_tokens": tokens})
+    if side is None or isinstance(better, Unanswered) or isinstance(worse, Unanswered) or not worse:
+        reason = NO_PICTURE if side is None else CUT_OFF
         return BuildResult(sample_id=sample.id, dropped=reason, tallies={"generated_tokens": tokens})
     provenance = {
         "chosen": config.chosen,

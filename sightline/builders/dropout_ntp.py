@@ -13,13 +13,14 @@ from pydantic import Field
 from sightline.builders.builder import Builder, BuildResult, batched, make_pair, require_reference
 from sightline.builders.sampled_answers import (
     AnswersConfig,
+    Unanswered,
     answer_requests,
     count_tokens,
     rejected_seed,
     sample_answers,
 )
 from sightline.data.texts import count_words, cut_before_word
-from sightline.models.context import TOO_LONG, RunContext
+from sightline.models.context import RunContext
 from sightline.models.requests import GenerateRequest, Generation, make_prefix, without_pictures
 from sightline.models.sampler import image_token_count
 from sightline.records import Sample
@@ -70,8 +71,8 @@ def _blind_request(sample: Sample, context: RunContext, config: DropoutNTPConfig
 
 def _whole_answers(
     wave: Sequence[Sample], blind: Sequence[GenerateRequest | None], context: RunContext, config: DropoutNTPConfig
-) -> list[list[Generation] | None]:
-    """Return the answer to cut for each sample: empty if there is no blind prompt, None if it could not be sampled."""
+) -> list[list[Generation] | Unanswered]:
+    """Return the answer to cut for each sample: empty if there is no blind prompt."""
     if config.chosen == "reference":
         return [
             [Generation(require_reference(s), 0, finished=True)] if b else [] for s, b in zip(wave, blind, strict=True)
@@ -84,9 +85,9 @@ def _whole_answers(
 
 
 def _completion_requests(
-    blind: GenerateRequest | None, whole: Sequence[Generation] | None, config: DropoutNTPConfig
+    blind: GenerateRequest | None, whole: Sequence[Generation] | Unanswered, config: DropoutNTPConfig
 ) -> list[GenerateRequest]:
-    if blind is None or not whole or not _is_usable(whole[0], config):
+    if blind is None or isinstance(whole, Unanswered) or not whole or not _is_usable(whole[0], config):
         return []
     return [replace(blind, prefill=keep_beginning(whole[0].text.strip(), config.keep))]
 
@@ -96,11 +97,17 @@ def _is_usable(answer: Generation, config: DropoutNTPConfig) -> bool:
 
 
 def _make_result(
-    sample: Sample, whole: Sequence[Generation] | None, rest: Sequence[Generation] | None, config: DropoutNTPConfig
+    sample: Sample,
+    whole: Sequence[Generation] | Unanswered,
+    rest: Sequence[Generation] | Unanswered,
+    config: DropoutNTPConfig,
 ) -> BuildResult:
-    tokens = count_tokens(whole or ()) + count_tokens(rest or ())
-    if not whole or not rest:
-        reason = _reason(sample, whole, config)
+    tokens = count_tokens(whole) + count_tokens(rest)
+    for answers in (whole, rest):
+        if isinstance(answers, Unanswered):
+            return answers.result(sample, {"generated_tokens": tokens})
+    if isinstance(whole, Unanswered) or isinstance(rest, Unanswered) or not whole or not rest:
+        reason = _reason(sample, whole)
         return BuildResult(sample_id=sample.id, dropped=reason, tallies={"generated_tokens": tokens})
     chosen = whole[0].text.strip()
     kept = keep_beginning(chosen, config.keep)
@@ -117,17 +124,13 @@ def _make_result(
     return BuildResult(sample_id=sample.id, pairs=(pair,), tallies={"generated_tokens": tokens})
 
 
-def _reason(sample: Sample, whole: Sequence[Generation] | None, config: DropoutNTPConfig) -> str:
+def _reason(sample: Sample, whole: Sequence[Generation] | Unanswered) -> str:
     """Return the reason why there is nothing to complete."""
     if not sample.images:
         return NO_PICTURE
-    if whole is None:
-        return TOO_LONG
-    if not whole:
+    if isinstance(whole, Unanswered) or not whole:
         return NO_PROMPT
-    if not whole[0].text.strip():
-        return NO_ANSWER
-    return TOO_LONG if _is_usable(whole[0], config) else CUT_OFF
+    return CUT_OFF if whole[0].text.strip() else NO_ANSWER
 
 
 DROPOUT_NTP = Builder(

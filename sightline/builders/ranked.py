@@ -14,6 +14,7 @@ from pydantic import Field
 from sightline.builders.builder import Builder, BuildResult, batched, make_pair
 from sightline.builders.sampled_answers import (
     AnswersConfig,
+    Unanswered,
     answer_requests,
     count_tokens,
     distinct_answers,
@@ -22,7 +23,7 @@ from sightline.builders.sampled_answers import (
 from sightline.data.texts import count_words
 from sightline.judges.judge import Judge, Verdict
 from sightline.judges.length_control import JudgeConfig
-from sightline.models.context import TOO_LONG, RunContext
+from sightline.models.context import RunContext
 from sightline.models.requests import Generation, judge_input, make_prefix
 from sightline.records import Pair, Sample
 
@@ -71,7 +72,7 @@ def build_with_judge(
         requests = [answer_requests(s, make_prefix(s, context.folder), context.seed, config.answers) for s in wave]
         sampled = sample_answers(context, requests, config)
         # The judge sees only samples with two distinct answers or more.
-        candidates = [found if len(found := distinct_answers(answers or ())) > 1 else [] for answers in sampled]
+        candidates = [found if len(found := distinct_answers(answers)) > 1 else [] for answers in sampled]
         to_judge = zip(wave, candidates, strict=True)
         verdicts = iter(
             judge.score([judge_input(s, context.folder, a.text.strip()) for s, found in to_judge for a in found])
@@ -120,13 +121,13 @@ def _length_difference(both: tuple[GradedAnswer, GradedAnswer]) -> int:
 
 def _make_result(
     sample: Sample,
-    answers: Sequence[Generation] | None,
+    answers: Sequence[Generation] | Unanswered,
     verdicts: Sequence[tuple[Generation, Verdict]],
     config: RankedConfig,
     names: dict[str, str],
 ) -> BuildResult:
-    if answers is None:
-        return BuildResult(sample_id=sample.id, dropped=TOO_LONG)
+    if isinstance(answers, Unanswered):
+        return answers.result(sample)
     scored = [(answer, overall_score(verdict, config.aspects), verdict) for answer, verdict in verdicts]
     graded = [GradedAnswer(answer, score, verdict) for answer, score, verdict in scored if score is not None]
     chosen, left_out = select_pairs(graded, config)

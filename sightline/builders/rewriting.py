@@ -10,10 +10,10 @@ from typing import NamedTuple
 from pydantic import Field
 
 from sightline.builders.builder import Builder, BuildResult, always, batched, make_pair, require_reference, sample_rng
-from sightline.builders.sampled_answers import AnswersConfig, answer_requests, sample_answers
+from sightline.builders.sampled_answers import AnswersConfig, Unanswered, answer_requests, sample_answers
 from sightline.config import Config
 from sightline.data.texts import changed_spans
-from sightline.models.context import TOO_LONG, RunContext
+from sightline.models.context import RunContext
 from sightline.models.requests import Generation, judge_input, make_prefix
 from sightline.records import Sample
 from sightline.writers.endpoint import WriterConfig
@@ -157,22 +157,25 @@ def build_corrected(samples: Iterable[Sample], context: RunContext, config: Corr
                 "correct", judge_input(sample, context.folder, answers[0].text.strip()), draft_seed(context, sample)
             )
             for sample, answers, reason in zip(wave, sampled, reasons, strict=True)
-            if answers and not reason
+            if not isinstance(answers, Unanswered) and not reason
         ]
         written = iter(writer.write(drafts))
         for sample, answers, reason in zip(wave, sampled, reasons, strict=True):
-            tallies = {"generated_tokens": float(answers[0].tokens)} if answers else {}
-            if reason or not answers:
+            if isinstance(answers, Unanswered):
+                yield answers.result(sample)
+                continue
+            tallies = {"generated_tokens": float(answers[0].tokens)}
+            if reason:
                 yield BuildResult(sample_id=sample.id, dropped=reason, tallies=tallies)
             else:
                 improved = Rewrite(next(written), answers[0].text.strip(), improved=True)
                 yield make_result(sample, CORRECTED.name, [improved], writer, tallies)
 
 
-def _reason(answers: list[Generation] | None, config: CorrectedConfig) -> str:
+def _reason(answers: list[Generation] | Unanswered, config: CorrectedConfig) -> str:
     """Return why an answer is not worth correcting, or an empty string."""
-    if answers is None:
-        return TOO_LONG
+    if isinstance(answers, Unanswered):
+        return answers.reason
     if not answers[0].text.strip():
         return EMPTY
     return "" if answers[0].finished or config.unfinished else CUT_OFF

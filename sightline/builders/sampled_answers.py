@@ -3,17 +3,16 @@
 Builders that compare, check or corrupt the policy's answers share it; each of them makes its own pairs.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from pydantic import Field
 
-from sightline.builders.builder import SampledConfig, sample_rng
-from sightline.models.context import RunContext
+from sightline.builders.builder import BuildResult, SampledConfig, sample_rng
+from sightline.models.context import TOO_LONG, RunContext
 from sightline.models.encoding import fits
-from sightline.models.requests import GenerateRequest, Generation, Prefix
-from sightline.models.sampler import generate
+from sightline.models.requests import FailedGeneration, GenerateRequest, Generation, Prefix
 from sightline.models.vlm import VLM
 from sightline.records import Sample
 
@@ -42,31 +41,63 @@ def answer_requests(sample: Sample, prefix: Prefix, seed: int, k: int) -> list[G
     return [GenerateRequest(prefix, seed=one) for one in answer_seeds(sample, seed, k)]
 
 
+#: Reasons why a server gave no answer: it will never give one; it may give one later.
+REFUSED, FAILED = "the server refuses to answer", "the server failed"
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """Why a sample has no answers. It is empty and false, as a list without answers is."""
+
+    reason: str = TOO_LONG
+    may_pass: bool = False
+
+    def __len__(self) -> int:
+        return 0
+
+    def __iter__(self) -> Iterator[Generation]:
+        return iter(())
+
+    def result(self, sample: Sample, tallies: Mapping[str, float] | None = None) -> BuildResult:
+        """The result of a sample without answers."""
+        return BuildResult(
+            sample_id=sample.id, dropped=self.reason, tallies=dict(tallies or {}), unfinished=self.may_pass
+        )
+
+
 def sample_answers(
     context: RunContext,
     requests: Sequence[Sequence[GenerateRequest]],
     config: SampledConfig,
     *,
     temperature: float | None = None,
-) -> list[list[Generation] | None]:
-    """Sample the requests of each sample, all in one run; None for a sample whose requests do not fit the model.
+) -> list[list[Generation] | Unanswered]:
+    """Sample the requests of each sample, all in one run.
 
-    `temperature` overrides the config's.
+    A sample is unanswered if its requests do not fit the model, or if a server failed to answer one of them: a row must
+    not depend on which of its answers a busy server gave. `temperature` overrides the config's.
     """
     sampling = config.sampling()
     if temperature is not None:
         sampling = replace(sampling, temperature=temperature)
-    fitting = [_fit(context.vlm, group, sampling.max_new_tokens) for group in requests]
+    # Where no model is open, the server knows what fits.
+    model = context.policy
+    fitting = [model is None or _fit(model, group, sampling.max_new_tokens) for group in requests]
     flat = [request for group, fit in zip(requests, fitting, strict=True) if fit for request in group]
-    answers: Iterator[Generation | None]
-    if context.answering is None:
-        answers = iter(generate(context.vlm, flat, sampling, batch_size=config.batch_size, autocast=config.autocast))
-    else:
-        answers = iter(context.answering(flat, sampling))
+    generator = context.generator(batch_size=config.batch_size, autocast=config.autocast)
+    answers = iter(generator.sample(flat, sampling))
     return [
-        [answer for answer in islice(answers, len(group)) if answer is not None] if fit else None
+        _answers_of(list(islice(answers, len(group)))) if fit else Unanswered()
         for group, fit in zip(requests, fitting, strict=True)
     ]
+
+
+def _answers_of(answers: Sequence[Generation | FailedGeneration]) -> list[Generation] | Unanswered:
+    failed = [answer for answer in answers if isinstance(answer, FailedGeneration)]
+    if failed:
+        may_pass = all(answer.may_pass for answer in failed)
+        return Unanswered(FAILED if may_pass else REFUSED, may_pass)
+    return [answer for answer in answers if isinstance(answer, Generation)]
 
 
 def distinct_answers(answers: Iterable[Generation]) -> list[Generation]:

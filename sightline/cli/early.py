@@ -5,18 +5,23 @@ test compares them with the configs; after a change of a config, run `python -m 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import BaseModel
 
 from sightline.cli.model_options import ELSEWHERE
+from sightline.config import load_config
 from sightline.config.loading import check_keys
-from sightline.config.problems import Outline, build_outline
+from sightline.config.problems import Outline, build_outline, unknown_key
 from sightline.data.terminal import say
+from sightline.endpoint import GenerationServerConfig
 from sightline.errors import InputError
+
+if TYPE_CHECKING:
+    from sightline.study.plan import Job
 
 OUTLINES = Path(__file__).with_name("outlines.json")
 
@@ -35,6 +40,23 @@ def check_early(command: str, config: Path | None, overrides: Sequence[str] | No
             Outline(tuple(found["known"]), frozenset(found["opaque"])), config, overrides or (), elsewhere=ELSEWHERE
         )
     check_places(**places)
+
+
+def check_jobs(jobs: "Iterable[Job]") -> None:
+    """Reject unknown keys in the settings of a study's jobs, before any of them runs.
+
+    Raises:
+        InputError: a job has a key that its command's config does not know.
+    """
+    outlines_by_command = json.loads(OUTLINES.read_text(encoding="utf-8"))
+    for job in jobs:
+        command = f"pairs {job.settings['builder']}" if "builder" in job.settings else job.kind
+        keys, found = job.settings.get("config"), outlines_by_command.get(command)
+        if found is None or not isinstance(keys, Mapping):
+            continue
+        outline = Outline(tuple(found["known"]), frozenset(found["opaque"]))
+        for place in outline.unknown(keys):
+            raise InputError(f"study: {job.kind} {job.label}: {unknown_key(place, outline.known)}")
 
 
 def check_places(**places: Path | None) -> None:
@@ -63,6 +85,43 @@ def outlines() -> dict[str, dict[str, list[str]]]:
 if __name__ == "__main__":
     OUTLINES.write_text(json.dumps(outlines(), indent=1) + "\n", encoding="utf-8")
     say(f"outlines: {OUTLINES}")
+
+
+#: Options of the commands that a server may answer in the model's place.
+EndpointURL = Annotated[
+    str | None,
+    typer.Option("--endpoint", metavar="URL", help="Server that answers, such as http://127.0.0.1:8000/v1."),
+]
+EndpointModel = Annotated[
+    str | None, typer.Option("--endpoint-model", metavar="NAME", help="Its model (default: the only one it lists).")
+]
+KeyVariable = Annotated[
+    str | None, typer.Option("--api-key-env", metavar="NAME", help="Environment variable that holds its key.")
+]
+Concurrency = Annotated[int | None, typer.Option(min=1, max=256, help="Concurrent calls to it (default: 32).")]
+EndpointSets = Annotated[
+    list[str] | None,
+    typer.Option("--endpoint-set", metavar="KEY=VALUE", help="Another key of the server; may be repeated."),
+]
+
+
+def endpoint_config(
+    url: str | None,
+    model: str | None,
+    key_variable: str | None,
+    concurrency: int | None,
+    sets: Sequence[str] | None,
+) -> GenerationServerConfig | None:
+    """The server of the options; None if none is given.
+
+    Raises:
+        InputError: a key is unknown or has a wrong value, or there is a key and no address.
+    """
+    named = {"base_url": url, "model": model, "api_key_env": key_variable, "concurrency": concurrency}
+    given = [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None] + [*(sets or ())]
+    if url is None and given:
+        raise InputError("the options of a server are given without its address; name it with --endpoint")
+    return load_config(GenerationServerConfig, None, given) if given else None
 
 
 Overrides = Annotated[

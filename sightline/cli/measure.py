@@ -12,15 +12,26 @@ import typer
 from pydantic import Field
 from rich.table import Table
 
-from sightline.cli.early import Overrides, check_places
+from sightline.cli.early import (
+    Concurrency,
+    EndpointModel,
+    EndpointSets,
+    EndpointURL,
+    KeyVariable,
+    Overrides,
+    check_places,
+    endpoint_config,
+)
 from sightline.cli.model_options import ELSEWHERE, opens_model
 from sightline.config import MAX_SEED, Config, load_config
 from sightline.data.terminal import Screen, say
+from sightline.errors import InputError
 from sightline.evals import run
 from sightline.evals.directory import BenchmarkResult, read_evaluation
 from sightline.evals.judging.judge_client import EvalJudgeConfig
 from sightline.evals.run import Files
 from sightline.evals.shards import merge_evaluations
+from sightline.models.processes import is_first_launched
 from sightline.models.spec import ModelSpec
 from sightline.report.formatting import interval_text, value_text
 
@@ -36,10 +47,10 @@ class EvalSettings(run.EvalConfig):
 
 
 @eval_app.command()
-@opens_model()
+@opens_model(required=False)
 def evaluate(  # noqa: PLR0913 - one parameter an option
-    model: ModelSpec,
     out: Annotated[Path, typer.Option(help="Directory to write: answers, scores and estimates of each benchmark.")],
+    model: ModelSpec | None = None,
     bench: Annotated[str | None, typer.Option(help="Benchmarks, comma-separated; a report quotes the first.")] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder of official files, and of the lab's pictures (default: OUT/data).")
@@ -61,11 +72,25 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     seed: Annotated[
         int, typer.Option(min=0, max=MAX_SEED, help="Seed of the bootstrap intervals; answers are greedy.")
     ] = 0,
+    endpoint: EndpointURL = None,
+    endpoint_model: EndpointModel = None,
+    api_key_env: KeyVariable = None,
+    concurrency: Concurrency = None,
+    endpoint_sets: EndpointSets = None,
+    endpoint_adapter: Annotated[
+        Path | None, typer.Option(help="PEFT adapter that the server loads for the time of the run (vLLM).")
+    ] = None,
 ) -> None:
-    """Evaluate a model on benchmarks; an interrupted run resumes.
+    """Evaluate a model, or the model of a server, on benchmarks; an interrupted run resumes.
 
     For example: sightline eval --model DIR --adapter TRAIN_DIR/adapter --bench lab-chair,lab-vqa --out DIR
     """
+    server = endpoint_config(endpoint, endpoint_model, api_key_env, concurrency, endpoint_sets)
+    evaluated = server if model is None else model
+    if evaluated is None or (server is not None and model is not None):
+        raise InputError("give either --model or --endpoint")
+    if endpoint_adapter is not None and server is None:
+        raise InputError("--endpoint-adapter is for a server; give --adapter with a model")
     given = [*(overrides or ())]
     if bench is not None:
         given.append(f"benchmarks=[{bench}]")
@@ -76,9 +101,13 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     eval_config = run.EvalConfig(**settings.model_dump(exclude={"runtime"}))
     if judge is not None:
         eval_config = eval_config.model_copy(update={"judge": load_config(EvalJudgeConfig, judge)})
-    check_places(images=images, synonyms=synonyms)
+    check_places(adapter=endpoint_adapter, images=images, synonyms=synonyms)
     files = run.Files(data, images, synonyms)
-    run.evaluate(model, out, eval_config, files=files, seed=seed, runtime=settings.runtime)
+    run.evaluate(
+        evaluated, out, eval_config, adapter=endpoint_adapter, files=files, seed=seed, runtime=settings.runtime
+    )
+    if not is_first_launched():
+        return
     results = read_evaluation(out, eval_config.benchmarks)
     print_estimates(results)
     for name, remark in ((name, remark) for name, result in results.items() for remark in result.remarks):
@@ -131,7 +160,6 @@ def probe(
     Exits with code 2 if the pictures make no difference. Training runs the same check on two pairs.
     """
     from sightline.data.preference_dataset import read_pairs
-    from sightline.errors import InputError
     from sightline.models.image_use import image_use, require_image_use
     from sightline.models.opening import open_model
     from sightline.train.pair_filter import resolve_images
@@ -174,6 +202,7 @@ def judge(
     from sightline.judges.length_control import JudgeConfig
     from sightline.models.context import RunContext
     from sightline.models.opening import open_model
+    from sightline.models.processes import join_workers
 
     class JudgeSettings(Config):
         judge: JudgeConfig
@@ -181,16 +210,19 @@ def judge(
     settings = load_config(JudgeSettings, config, overrides or (), elsewhere=ELSEWHERE)
     rows = list(islice(read_pairs(pairs), limit))
     folder = pairs.absolute()
-    opened = settings.judge.open(RunContext(folder, folder, seed, None if model is None else open_model(model)))
     done = 0
-    with one_bar("pairs") as progress:
+    with join_workers() as processes, one_bar("pairs", shown=processes.is_first) as progress:
+        policy = processes.on_all(lambda: None if model is None else open_model(model))
+        opened = processes.on_all(lambda: settings.judge.open(RunContext(folder, folder, seed, policy)))
 
         def advance(count: int) -> None:
             nonlocal done
-            done += count
+            done = min(len(rows), done + count * processes.count)  # the others are about as far
             progress(done, len(rows))
 
-        found = measure_accuracy(opened, rows, folder, advance, seed=seed)
+        found = measure_accuracy(opened, rows, folder, advance, seed=seed, processes=processes)
+    if not processes.is_first:
+        return
     share = found.share
     interval = "" if share.ci95 is None else f" (95 % interval {100 * share.ci95[0]:.1f} to {100 * share.ci95[1]:.1f})"
     say(

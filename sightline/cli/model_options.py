@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from click import UsageError
 from pydantic import ValidationError
 
 from sightline.config.loading import parse_override, read_yaml
@@ -113,7 +112,8 @@ def _to_spec(keys: dict[str, Any], required: bool, argument: bool) -> ModelSpec 
     """The checked record; None without a name."""
     if "name" not in keys:
         if required:
-            raise UsageError("Missing argument 'MODEL'." if argument else "Missing option '--model'.")
+            where = "as the first argument" if argument else "with --model"
+            raise InputError(f"no model is given; name one {where}, or as model.name in the config file")
         if keys:
             raise InputError(f"{next(iter(keys))} is given and no model; name one with --model, or leave it out")
         return None

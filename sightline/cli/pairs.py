@@ -9,8 +9,17 @@ from typing import Annotated
 
 import typer
 
-from sightline.builders.registry import BUILDERS
-from sightline.cli.early import check_early, check_places
+from sightline.builders.registry import BUILDERS, check_server
+from sightline.cli.early import (
+    Concurrency,
+    EndpointModel,
+    EndpointSets,
+    EndpointURL,
+    KeyVariable,
+    check_early,
+    check_places,
+    endpoint_config,
+)
 from sightline.cli.model_options import ELSEWHERE, opens_model
 from sightline.config import MAX_SEED
 from sightline.data.terminal import say
@@ -105,7 +114,7 @@ def from_labels(
 
 def _command(name: str) -> Callable[..., None]:
     @opens_model(required=False, help="The model that is to be aligned: a directory, a hub id, or lab.")
-    def run(
+    def run(  # noqa: PLR0913 - one parameter an option
         samples: Samples,
         out: Out,
         model: ModelSpec | None = None,
@@ -113,20 +122,30 @@ def _command(name: str) -> Callable[..., None]:
         overrides: Overrides = None,
         seed: Seed = 0,
         shard: ShardText = "0/1",
+        endpoint: EndpointURL = None,
+        endpoint_model: EndpointModel = None,
+        api_key_env: KeyVariable = None,
+        concurrency: Concurrency = None,
+        endpoint_sets: EndpointSets = None,
     ) -> None:
         check_early(f"pairs {name}", config, overrides, samples=samples)
+        server = endpoint_config(endpoint, endpoint_model, api_key_env, concurrency, endpoint_sets)
+        if server is not None:
+            check_server(name)
         from sightline.builders.build import BuildPlan, build_dataset
         from sightline.builders.registry import get_builder
         from sightline.config import load_config
         from sightline.data.samples import Shard
         from sightline.data.terminal import one_bar
+        from sightline.models.processes import is_first_launched
 
         builder = get_builder(name)
         settings = load_config(builder.config, config, overrides or (), elsewhere=ELSEWHERE)
-        plan = BuildPlan(builder, settings, seed, Shard.parse(shard))
-        with one_bar("pairs") as progress:
+        plan = BuildPlan(builder, settings, seed, Shard.parse(shard), server)
+        with one_bar("pairs", shown=is_first_launched()) as progress:
             manifest = build_dataset(plan, model, samples, out, progress)
-        say(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
+        if is_first_launched():
+            say(f"pairs: {out} ({manifest.counts['pairs']} kept, dropped {manifest.dropped or 'none'})")
 
     run.__doc__ = BUILDERS[name].help
     return run

@@ -11,8 +11,9 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
-from sightline.cli.early import Overrides
+from sightline.cli.early import Overrides, check_jobs
 from sightline.data.terminal import Screen, say
+from sightline.errors import InputError
 from sightline.study.launch import LaunchKind, write_scripts
 from sightline.study.ledger import Ledger
 
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from sightline.study.results import Outcome
 
 Out = Annotated[Path, typer.Option(help="Directory of the study: jobs, ledger, tables.")]
+Study = Annotated[str | None, typer.Option(help="Name of the study, if the directory has several.")]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric", metavar="BENCH/METRIC", help="Metric to show; may be repeated (default: the primary metrics)."
+    ),
+]
 _STYLES = {"better": "green", "worse": "red"}
 
 
@@ -65,6 +73,7 @@ def run(
     from sightline.study.workers import JobResult
 
     plan, name = plan_study(config), file.stem
+    check_jobs(plan.jobs.values())
     out = out or Path("runs") / name
     unequal = refuse_unequal(plan)
     for line in (*estimate(plan, out).lines(), *(f"  {sentence}, as the study allows" for sentence in unequal)):
@@ -122,24 +131,19 @@ def show(key: Annotated[str, typer.Argument(help="Key of a job, or its beginning
 def compare(
     out: Out,
     baseline: Annotated[str | None, typer.Option(help="Arm to compare with, or `base`.")] = None,
-    metrics: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--metric", metavar="BENCH/METRIC", help="Metric to show; may be repeated (default: the primary metrics)."
-        ),
-    ] = None,
-    study: Annotated[str | None, typer.Option(help="Name of the study, if the directory has several.")] = None,
+    metrics: Metrics = None,
+    study: Study = None,
 ) -> None:
     """Compare the arms, each difference with its interval, over the jobs finished so far."""
     from sightline.study.maintenance import study_outcome
 
-    print_outcome(study_outcome(out, study, baseline), [tuple(name.split("/", 1)) for name in metrics or ()])  # type: ignore[misc]
+    print_outcome(study_outcome(out, study, baseline), metric_keys(metrics))
 
 
 @app.command()
 def report(
     out: Out,
-    study: Annotated[str | None, typer.Option(help="Name of the study, if the directory has several.")] = None,
+    study: Study = None,
 ) -> None:
     """Rewrite the report, tables and numbers from the jobs finished so far; needs no model."""
     from sightline.study.maintenance import find_study
@@ -148,6 +152,22 @@ def report(
     name, plan = find_study(out, study)
     print_outcome(write_study_report(plan, name, out))
     say(f"report: {report_folder(out, name) / HTML}")
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="JSON file to write, such as docs/results/NAME.json.")],
+    out: Out,
+    metrics: Metrics = None,
+    study: Study = None,
+) -> None:
+    """Write the numbers of a finished study that pages quote: estimates with intervals, contrasts and claims."""
+    from sightline.study.maintenance import find_study
+    from sightline.study.report.published import export_study
+
+    name, plan = find_study(out, study)
+    results = export_study(file, plan, name, out, metric_keys(metrics))
+    say(f"{len(results.findings)} estimates, {len(results.contrasts)} contrasts, {len(results.claims)} claims: {file}")
 
 
 @app.command()
@@ -167,8 +187,21 @@ def rm(
     say(f"{len(gone)} jobs removed")
 
 
+def metric_keys(metrics: list[str] | None) -> list[tuple[str, str]]:
+    """(benchmark, metric) of each BENCH/METRIC.
+
+    Raises:
+        InputError: one has no slash.
+    """
+    for name in metrics or ():
+        if "/" not in name:
+            raise InputError(f"--metric {name} names no benchmark; write it as BENCH/METRIC, such as lab-chair/chair_s")
+    return [(bench, metric) for name in metrics or () for bench, _, metric in [name.partition("/")]]
+
+
 def print_outcome(outcome: "Outcome", metrics: list[tuple[str, str]] | None = None) -> None:
     """Print the primary metrics, or those in `metrics`, of every arm; shares are in percent."""
+    from sightline.study.report.headlines import contrast_sentences, headline_sentence
     from sightline.study.report.study_results import terminal_rows
 
     table = Table("arm", "benchmark", "metric", "value", "difference", "95 % interval", "verdict")
@@ -176,7 +209,8 @@ def print_outcome(outcome: "Outcome", metrics: list[tuple[str, str]] | None = No
         table.add_row(*row, style=_STYLES.get(row[-1]))
     console = Screen()
     console.print(table)
-    for sentence in outcome.unequal:
-        console.print(sentence)
+    for sentence in (*outcome.unequal, *contrast_sentences(outcome), headline_sentence(outcome)):
+        if sentence:
+            console.print(sentence)
     if outcome.missing:
         console.print(f"Incomplete (not every seed is finished): {', '.join(outcome.missing)}.")

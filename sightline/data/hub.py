@@ -67,7 +67,7 @@ def find_snapshot(config: FetchConfig) -> Path:
     Raises:
         InputError: the repository does not exist, or cannot be reached and is not in the cache.
     """
-    from huggingface_hub import snapshot_download  # here, since it takes a second to import
+    from huggingface_hub import is_offline_mode, snapshot_download  # here, since it takes a second to import
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     leave = list(LEFT_OUT) if config.type == "model" else None
@@ -75,7 +75,13 @@ def find_snapshot(config: FetchConfig) -> Path:
         return Path(
             snapshot_download(config.hub, repo_type=config.type, revision=config.revision, ignore_patterns=leave)
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except LocalEntryNotFoundError as error:
+        why = "HF_HUB_OFFLINE is set" if is_offline_mode() else "the hub cannot be reached"
+        raise InputError(
+            f"{config.type} {config.hub} cannot be fetched: it is not in the hub's cache here, and {why}; fetch it "
+            "where there is a network, or name a local directory"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{config.type} {config.hub} cannot be fetched ({reason}); check the name, the network and HF_HUB_OFFLINE,"

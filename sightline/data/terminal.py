@@ -56,7 +56,8 @@ class Screen(Console):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
+        plain = {"markup": False, "emoji": False, "highlight": False, "force_jupyter": False}  # a notebook gets text
+        super().__init__(**{**plain, **options})
 
     def render_str(self, text: str, **options: Any) -> Text:
         """A text with its hidden characters escaped, so that its width is measured correctly."""
@@ -109,9 +110,9 @@ def open_bars(*, shown: bool = True, clock: Callable[[], float] = time.monotonic
 
 
 @contextmanager
-def one_bar(label: str, *, clock: Callable[[], float] = time.monotonic) -> Iterator[Progress]:
-    """Open one bar and yield the function that updates it."""
-    with open_bars(clock=clock) as bars:
+def one_bar(label: str, *, shown: bool = True, clock: Callable[[], float] = time.monotonic) -> Iterator[Progress]:
+    """Open one bar and yield the function that updates it; as `open_bars`."""
+    with open_bars(shown=shown, clock=clock) as bars:
         task = bars.add_task(label, total=None, note="")
         yield lambda done, total: bars.update(task, completed=done, total=total)
 

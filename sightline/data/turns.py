@@ -8,7 +8,7 @@ trainer accepts them. The provider takes precedence.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sightline.config.problems import shorten
 from sightline.errors import InputError
@@ -71,6 +71,24 @@ def _spells_a_tag(text: str) -> bool:
 
 
 Message = tuple[str, list[str | None]]
+E = TypeVar("E")
+
+
+def merge_system_turns(turns: Sequence[tuple[str, list[str | E]]]) -> list[tuple[str, list[str | E]]]:
+    """The turns with the texts of system turns moved to the start of the first user turn, each on a line of its own.
+
+    As in `fold`, they follow the images that lead it. For templates with two roles, `user` and all others, which would
+    render a system turn as an answer. Entries that are no texts, such as images, are dropped from system turns.
+    """
+    system = [entries for role, entries in turns if role == "system"]
+    rest = [(role, entries) for role, entries in turns if role != "system"]
+    first = next(place for place, (role, _) in enumerate(rest) if role == "user")
+    opening = "".join(f"{entry}\n" for entries in system for entry in entries if isinstance(entry, str))
+    entries = rest[first][1]
+    place = next((place for place, entry in enumerate(entries) if isinstance(entry, str)), len(entries))
+    texts = [entry for entry in entries[place : place + 1] if isinstance(entry, str)]
+    merged: list[str | E] = [*entries[:place], opening + "".join(texts), *entries[place + 1 :]]
+    return [*rest[:first], ("user", merged), *rest[first + 1 :]]
 
 
 def messages(history: Sequence[Turn], prompt: str, images: int, where: str) -> list[Message]:

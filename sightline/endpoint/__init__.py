@@ -5,7 +5,18 @@ stops the run, since every later call would fail too. Answers are cached on disk
 """
 
 from sightline.endpoint.client import Endpoint
-from sightline.endpoint.config import EndpointConfig
+from sightline.endpoint.config import EndpointConfig, GenerationServerConfig
 from sightline.endpoint.request import Ask, Reply, load_adapter, unload_adapter
+from sightline.endpoint.served import ServedModel, find_served_model
 
-__all__ = ["Ask", "Endpoint", "EndpointConfig", "Reply", "load_adapter", "unload_adapter"]
+__all__ = [
+    "Ask",
+    "Endpoint",
+    "EndpointConfig",
+    "GenerationServerConfig",
+    "Reply",
+    "ServedModel",
+    "find_served_model",
+    "load_adapter",
+    "unload_adapter",
+]

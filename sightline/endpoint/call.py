@@ -19,6 +19,8 @@ from pydantic import BaseModel, ValidationError
 Kind = Literal["unreachable", "refused", "busy", "broken", "empty"]
 #: 4xx statuses that are worth a retry.
 _PASSING = (408, 409, 425)
+#: 4xx statuses about the content of a request, such as a prompt that is too long.
+_OWN_FAULT = (400, 413, 415, 422)
 #: The reasoning block that some servers leave in the text of a reasoning model.
 _THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 
@@ -36,6 +38,11 @@ class Fault(Exception):
     def may_pass(self) -> bool:
         """Whether a retry may succeed."""
         return self.kind in ("unreachable", "busy", "broken")
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the same request would fail on any later day: it is at fault, and not the server or the key."""
+        return self.kind == "empty" or self.status in _OWN_FAULT
 
 
 class Completion(BaseModel):
@@ -88,8 +95,10 @@ class Completion(BaseModel):
         return (self.usage.prompt_tokens or 0) if self.usage else 0
 
 
-def call(client: openai.OpenAI, body: dict[str, Any], timeout: float) -> Completion:
+def call(client: openai.OpenAI, body: dict[str, Any], timeout: float, *, whole: bool = False) -> Completion:
     """Send one request and wait at most `timeout` seconds (up to twice that if the first byte arrives late).
+
+    With `whole` a model that ends its turn at once has answered: with nothing.
 
     Raises:
         Fault: no completion with text was returned.
@@ -106,9 +115,10 @@ def call(client: openai.OpenAI, body: dict[str, Any], timeout: float) -> Complet
         cause = error.__cause__ or error
         detail = _short(str(cause)) or type(cause).__name__
         raise Fault("unreachable" if _never_connected(error) else "broken", f"connection failed ({detail})") from error
-    if completion.text or completion.cut_off:
-        return completion
     choice = completion.choices[0]
+    ended = whole and not choice.message.refusal and (completion.whole or choice.finish_reason == "stop")
+    if completion.text or completion.cut_off or ended:
+        return completion
     reason = choice.message.refusal or choice.finish_reason or "no reason given"
     raise Fault("empty", f"empty reply ({_short(reason)})")
 

@@ -4,10 +4,8 @@ The retries of the `openai` package are not used: its pauses cannot be interrupt
 malformed body. `call` sends one request. Any number of processes may share the cache.
 """
 
-import contextlib
 import random
 import time
-import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -22,6 +20,7 @@ from sightline.endpoint.config import EndpointConfig
 from sightline.endpoint.request import Ask, Reply
 from sightline.errors import InputError
 from sightline.records import Row, hash_json
+from sightline.records.concurrent import concurrent_atomic_write, remove_leftovers_below
 from sightline.records.store import cache_directory
 
 if TYPE_CHECKING:
@@ -87,10 +86,14 @@ class CachedReply(Row):
 
 
 class ReplyCache:
-    """The cached replies in a directory. A full disk or unusable directory causes one warning and stops nothing."""
+    """The cached replies in a directory. A full disk or unusable directory causes one warning and stops nothing.
+
+    Temporary files that killed processes left are removed when the cache is opened.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory, self._warned = directory, False
+        remove_leftovers_below(directory)
 
     def get(self, key: str) -> CachedReply | None:
         """The reply, None if it is missing or damaged."""
@@ -101,21 +104,22 @@ class ReplyCache:
         return reply if reply == reply.with_check() else None
 
     def put(self, key: str, reply: CachedReply) -> None:
-        """Store a reply atomically."""
-        path = self._path(key)
-        # Not `records.store.atomic_write`: it allows one writer at a time, and these run concurrently.
-        temporary = path.with_name(f".{key}.{uuid.uuid4().hex}.tmp")
+        """Store a reply atomically; threads and processes may store the same one at once."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(reply.with_check().model_dump_json(), encoding="utf-8")
-            temporary.replace(path)  # not synced: the check detects a file torn by a power failure
+            # Not synced: the check detects a file torn by a power failure.
+            with concurrent_atomic_write(self._path(key)) as temporary:
+                temporary.write_text(reply.with_check().model_dump_json(), encoding="utf-8")
         except OSError as error:
             if not self._warned:
                 self._warned = True
                 warnings.warn(f"answers cannot be kept in {self._directory} ({error.strerror})", stacklevel=2)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+
+    def replies(self) -> Iterator[CachedReply]:
+        """All replies that are not damaged."""
+        for path in sorted(self._directory.glob("*/*.json")):
+            found = self.get(path.stem)
+            if found is not None:
+                yield found
 
     def _path(self, key: str) -> Path:
         return self._directory / key[:2] / f"{key}.json"
@@ -130,18 +134,20 @@ FAILURES = 8  # this many failed calls without a single answer indicate a bad se
 class Endpoint:
     """A client of one server. Call it from one thread at a time; it sends requests from several threads.
 
+    Replies are cached in the directory `replies`, by default one for all runs.
+
     Raises:
         InputError: the `openai` package is missing, or the variable of the API key is not set.
     """
 
-    def __init__(self, config: EndpointConfig) -> None:
+    def __init__(self, config: EndpointConfig, replies: Path | None = None) -> None:
         try:
             import openai  # noqa: F401
         except ImportError as error:
             raise InputError("an endpoint needs the openai package: pip install 'sightline[judge]'") from error
         self.config = config
         self._key = config.key()
-        self._cache = ReplyCache(cache_directory() / "endpoint") if config.cache else None
+        self._cache = ReplyCache(replies or cache_directory() / "endpoint") if config.cache else None
         self._answered, self._failed = False, 0
         self._free_at = 0.0  # monotonic time until which the server wants no requests
         self._lock = Lock()
@@ -186,14 +192,14 @@ class Endpoint:
         """Send a request, with retries."""
         from sightline.endpoint.call import Fault, call
 
-        body, note = ask.body(self.config), ""
+        body, note, refused = ask.body(self.config), "", False
         for number in range(self.config.retries + 1):
             if stop.wait(max(0.0, self._free_at - time.monotonic())):
                 return Reply(None, note="interrupted")
             try:
-                completion = call(client, body, self.config.timeout)
+                completion = call(client, body, self.config.timeout, whole=ask.aloud)
             except Fault as fault:
-                note = self._without_key(fault.note)
+                note, refused = self._without_key(fault.note), fault.is_final
                 self._stop_if_hopeless(fault, note, is_last=number == self.config.retries)
                 if not fault.may_pass or number == self.config.retries:
                     break
@@ -210,7 +216,7 @@ class Endpoint:
                 if self._cache is not None:
                     self._cache.put(key, found)
                 return _reply(found)
-        return Reply(None, note=note)
+        return Reply(None, note=note, refused=refused)
 
     def _stop_if_hopeless(self, fault: "Fault", note: str, *, is_last: bool) -> None:
         """Raise InputError if the fault concerns the server and not the single call."""

@@ -92,7 +92,7 @@ class Reply:
     """The model's reply. `text` is None if the call failed or the reply was cut off; `note` is then the reason.
 
     `begun` is the beginning of a reply that the token limit cut off. Tokens are counted by the server; `kept` is True
-    if the reply came from the cache.
+    if the reply came from the cache. `refused` is True for a failed call that would fail again.
     """
 
     text: str | None
@@ -101,6 +101,7 @@ class Reply:
     begun: str | None = None
     prompt_tokens: int = 0
     kept: bool = field(default=False, compare=False)
+    refused: bool = False
 
 
 @lru_cache(maxsize=64)  # one picture has several questions

@@ -27,6 +27,7 @@ __all__ = [
     "MapsAnswerIds",
     "Metric",
     "ReadsFolders",
+    "RefusesRepeats",
     "RenumbersAnswers",
     "average",
     "count",
@@ -173,8 +174,16 @@ class AdaptsToAnswers(Protocol):
 class CountsEveryAnswer(Protocol):
     """A benchmark that officially scores every answer in a file, including several to one sample.
 
-    Other benchmarks score the first answer to a sample; the rest are reported.
+    Other benchmarks score the first answer to a sample and report the rest, or refuse the file (`RefusesRepeats`).
     """
 
     @property
     def counts_every_answer(self) -> bool: ...
+
+
+@runtime_checkable
+class RefusesRepeats(Protocol):
+    """A benchmark whose script counts every answer in a file, though each sample has one: a second one is a mistake."""
+
+    @property
+    def refuses_repeats(self) -> bool: ...

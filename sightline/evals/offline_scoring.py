@@ -27,13 +27,14 @@ from sightline.evals.benchmark import (
     HasOpenList,
     MapsAnswerIds,
     ReadsFolders,
+    RefusesRepeats,
     RenumbersAnswers,
 )
 from sightline.evals.directory import ANSWERS, SAMPLES, read_result, relocate_images
 from sightline.evals.judging.judged_scoring import NO_JUDGE, Judging, apply_judge, check_judging
 from sightline.evals.questions import ReasoningTally
 from sightline.evals.registry import get_benchmark
-from sightline.evals.repeats import copy_samples, count_answers, is_copy, number_answers
+from sightline.evals.repeats import copy_samples, count_answers, is_copy, number_answers, refuse_repeats
 from sightline.evals.scoring import all_metrics, answers_as_scored, estimate_scores, score_all, write_scores
 from sightline.evals.statistics import RESAMPLES
 from sightline.records.manifest import Stage
@@ -147,6 +148,8 @@ class AnsweredFile:
             benchmark = benchmark.with_numbering(rows)
         self.benchmark = benchmark
         self._open = isinstance(benchmark, HasOpenList) and benchmark.scores_only_answered
+        if isinstance(benchmark, RefusesRepeats) and benchmark.refuses_repeats:
+            refuse_repeats(self._rows(set()))
         counts_all = isinstance(benchmark, CountsEveryAnswer) and benchmark.counts_every_answer
         self._counts = count_answers(self._rows(set())) if counts_all else Counter[str]()
         self._corrections = Corrections()

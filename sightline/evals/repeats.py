@@ -7,6 +7,7 @@ cluster, so that intervals treat both as one image. Answers are aligned with sam
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
+from sightline.errors import InputError
 from sightline.evals.answer_reader import AnswerRow, normal_key
 from sightline.records.rows import Sample
 
@@ -30,6 +31,20 @@ def repeat_key(key: str, number: int) -> str:
 def count_answers(answers: Iterable[AnswerRow]) -> Counter[str]:
     """The number of answers to each sample, by its key."""
     return Counter(given.key for given in answers if given.key is not None)
+
+
+def refuse_repeats(answers: Iterable[AnswerRow]) -> None:
+    """Raise InputError, naming file and row, for the first second answer to a sample."""
+    first: dict[str, str] = {}
+    for given in answers:
+        if given.key is None:
+            continue
+        if given.key in first:
+            raise InputError(
+                f"{given.where}: a second answer to {given.key!r}, after {first[given.key]}; the official script would "
+                "count both, so delete one"
+            )
+        first[given.key] = given.where
 
 
 def number_answers(answers: Iterable[AnswerRow]) -> Iterator[AnswerRow]:

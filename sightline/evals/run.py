@@ -4,18 +4,21 @@ Scores are computed in `scoring`, intervals in `statistics`; torch is imported o
 interrupted stage resumes after its last complete batch; a complete one is skipped.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 from rich.progress import Progress
 
 from sightline.config import Config, SparseConfig
+from sightline.data.fingerprint import Fingerprint
 from sightline.data.samples import Shard
 from sightline.data.terminal import open_bars
+from sightline.endpoint import GenerationServerConfig, ServedModel
 from sightline.errors import InputError
 from sightline.evals.benchmark import Benchmark, BenchmarkOptions
 from sightline.evals.contamination import find_contamination, training_fingerprint
@@ -24,10 +27,13 @@ from sightline.evals.judging.judge_client import EvalJudgeConfig, Log
 from sightline.evals.judging.judged_scoring import Judging, apply_judge
 from sightline.evals.registry import get_benchmark
 from sightline.evals.scoring import answers_as_scored, score_directory
+from sightline.evals.served import REFUSED, REPLIES, Answerer, ServedAnswers
 from sightline.evals.statistics import RESAMPLES
-from sightline.models.requests import GenerateRequest, Sampling, make_prefix
+from sightline.models.processes import Processes, join_workers
+from sightline.models.requests import FailedGeneration, GenerateRequest, Generation, Sampling, make_prefix
 from sightline.models.spec import Dtype, ModelSpec, to_spec
 from sightline.records.manifest import MANIFEST, Stage, StageInput
+from sightline.records.parts import merge_parts, part_file
 from sightline.records.rows import Answer, Sample
 from sightline.records.store import append_rows, read_rows, write_rows
 
@@ -87,10 +93,22 @@ class Files:
     synonyms: Path | None = None
 
 
-class LazyModel:
+class ServedEvalConfig(EvalConfig):
+    """The config in the manifest if a server answers."""
+
+    endpoint: ServedModel = Field(description="the model of the server")
+
+
+def recorded_type(config: Mapping[str, Any]) -> type[EvalConfig]:
+    """The class of a manifest's config."""
+    return ServedEvalConfig if "endpoint" in config else EvalConfig
+
+
+class LazyModel(Answerer):
     """A model that is opened on first use, so that a finished evaluation needs none."""
 
     def __init__(self, spec: ModelSpec, config: EvalConfig, runtime: EvalRuntime) -> None:
+        super().__init__(runtime.batch_size)
         self.spec, self.config, self.runtime = spec, config, runtime
         self._vlm: VLM | None = None
 
@@ -102,15 +120,22 @@ class LazyModel:
             self._vlm = open_model(self.spec)
         return self._vlm
 
-    def cache_use(self) -> dict[str, float]:
-        """Hit rates of the tensor cache; empty if the model was not loaded."""
+    def sample(self, requests: Sequence[GenerateRequest], most_tokens: int) -> list[Generation | FailedGeneration]:
+        """One greedy answer per request, in order."""
+        from sightline.models.generator import ModelGenerator
+
+        generator = ModelGenerator(self.open(), batch_size=self.batch_size, autocast=self.config.autocast)
+        return generator.sample(requests, Sampling(self.config.max_new_tokens or most_tokens))
+
+    def numbers(self) -> dict[str, float]:
+        """The batch size, and the hit rate of the tensor cache if the model was loaded."""
         from sightline.models.vlm import cache_numbers
 
-        return {} if self._vlm is None else cache_numbers(self._vlm)
+        return {"batch_size": float(self.batch_size)} | ({} if self._vlm is None else cache_numbers(self._vlm))
 
 
 def evaluate(
-    model: ModelSpec | str | Path,
+    model: ModelSpec | str | Path | GenerationServerConfig,
     out: Path,
     config: EvalConfig,
     *,
@@ -121,41 +146,96 @@ def evaluate(
 ) -> Path:
     """Answer and score every benchmark of the config in `out`; returns `out`.
 
-    `adapter` is a PEFT directory, as in `model`. `seed` affects only the resamples, since answers are greedy.
+    `adapter` is a PEFT directory, as in `model`; a server loads it for the time of the run. `seed` affects only the
+    resamples, since answers are greedy. Processes of a launcher share the samples; the directory is that of one
+    process. It stays unfinished while a server's answers are missing that may succeed later.
 
     Raises:
         InputError: a benchmark is unknown, the model cannot be loaded, or `out` holds another evaluation.
     """
-    runtime = runtime or EvalRuntime()
-    benchmarks = [get_benchmark(name, benchmark_options(files, out / "data", config)) for name in config.benchmarks]
-    spec, config = _settle(to_spec(model), adapter, config, runtime)
-    inputs = spec.inputs(dtype=False) | extra_inputs(config, files)
-    answering = LazyModel(spec, config, runtime)
-    shard, seen = Shard.parse(config.shard), training_fingerprint(spec.adapter, spec.place)
-    if not (out / MANIFEST).exists():
-        answering.open()  # now, so that a model that cannot be loaded does not claim the directory
-    stage = Stage.open(out, "eval", config, inputs, seed)
-    if stage.done:
-        return out
-    counts: dict[str, int] = {}
-    failed, warnings = 0, []
-    with open_bars() as bars:
-        log = partial(bars.console.print, markup=False, highlight=False)
-        for benchmark in benchmarks:
-            samples = shard.contiguous(list(benchmark.samples()))
-            if seen is not None and (
-                warning := find_contamination(samples, benchmark.folder, seen).warning(benchmark.name)
-            ):
-                log(f"warning: {warning}")
-                warnings.append(warning)
-            answer_samples(benchmark, samples, out, answering, bars)
-            counts[benchmark.name] = len(samples)
-            failed += score_samples(benchmark, samples, out, config, seed, log)
-    if failed:
-        return out  # not finished: the same command retries the failed calls
-    numbers = {"batch_size": float(runtime.batch_size), **answering.cache_use()}
-    stage.finish(counts=counts, dropped={}, numbers=numbers, warnings=warnings)
+    with join_workers() as processes:
+        run = _EvalRun(out, config, files, processes)
+        benchmarks = processes.on_all(run.benchmarks)
+        answering: Answerer
+        if isinstance(model, GenerationServerConfig):
+            server = answering = ServedAnswers(model, out, config.max_new_tokens, adapter)
+            server.served = processes.on_first(server.open)
+            recorded: EvalConfig = ServedEvalConfig(**config.model_dump(), endpoint=server.served)
+            inputs: dict[str, StageInput] = {} if adapter is None else {"adapter": adapter}
+            seen = training_fingerprint(adapter)
+        else:
+            speed, given = runtime or EvalRuntime(), to_spec(model)
+            spec, recorded = processes.on_all(lambda: _settle(given, adapter, config, speed))
+            answering = LazyModel(spec, recorded, speed)
+            inputs = spec.inputs(dtype=False)
+            seen = training_fingerprint(spec.adapter, spec.place)
+        inputs |= extra_inputs(config, files)
+        if not processes.on_first((out / MANIFEST).exists):
+            processes.on_all(answering.open)  # now, so that a model that cannot be loaded does not claim the directory
+        stage = processes.on_first(lambda: Stage.open(out, "eval", recorded, inputs, seed))
+        if not stage.done:
+            run = replace(run, config=recorded)
+            run.finish(stage, answering, run.answer(benchmarks, answering, seen, seed))
+        if processes.is_first and stage.done:
+            shutil.rmtree(out / REPLIES, ignore_errors=True)
     return out
+
+
+@dataclass
+class _Progress:
+    """What came of the benchmarks: samples of each, failed calls of the judge, and warnings."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    unjudged: int = 0
+    unanswered: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _EvalRun:
+    """One process's part of an evaluation."""
+
+    out: Path
+    config: EvalConfig
+    files: Files
+    processes: Processes
+
+    def benchmarks(self) -> list[Benchmark]:
+        """The benchmarks of the config."""
+        options = benchmark_options(self.files, self.out / "data", self.config)
+        return [get_benchmark(name, options) for name in self.config.benchmarks]
+
+    def answer(
+        self, benchmarks: Sequence[Benchmark], answering: Answerer, seen: Fingerprint | None, seed: int
+    ) -> _Progress:
+        """Answer and score the benchmarks; collective."""
+        found, shard, processes = _Progress(), Shard.parse(self.config.shard), self.processes
+        with open_bars(shown=processes.is_first) as bars, answering.ready(processes):
+            log = partial(bars.console.print, markup=False, highlight=False, soft_wrap=True)
+            for benchmark in benchmarks:
+                # The first process reads them, and draws the images that do not exist yet.
+                samples = processes.on_first(lambda: shard.contiguous(list(benchmark.samples())))  # noqa: B023
+                if seen is not None and (
+                    warning := find_contamination(samples, benchmark.folder, seen).warning(benchmark.name)
+                ):
+                    log(f"warning: {warning}")
+                    found.warnings.append(warning)
+                answering.log = log
+                found.unanswered += answer_samples(benchmark, samples, self.out, answering, bars, processes)
+                found.counts[benchmark.name] = len(samples)
+                found.unjudged += processes.on_first(
+                    lambda: score_samples(benchmark, samples, self.out, self.config, seed, log)  # noqa: B023
+                )
+            answering.report(processes.gather(answering.costs))
+        return found
+
+    def finish(self, stage: Stage, answering: Answerer, found: _Progress) -> None:
+        """Finish the stage, unless the same command would retry something: failed calls of a judge or a server."""
+        if not self.processes.is_first or found.unjudged or answering.costs.unfinished:
+            return
+        dropped = {REFUSED: found.unanswered} if found.unanswered else {}
+        warnings = [*found.warnings, *filter(None, [answering.costs.failures()])]
+        stage.finish(counts=found.counts, dropped=dropped, numbers=answering.numbers(), warnings=warnings)
 
 
 def _settle(
@@ -194,21 +274,50 @@ def benchmark_options(files: Files, default: Path, config: EvalConfig) -> Benchm
 
 
 def answer_samples(
-    benchmark: Benchmark, samples: Sequence[Sample], out: Path, model: LazyModel, bars: Progress
-) -> None:
-    """Answer the samples of a benchmark that have no answer in `out` yet."""
+    benchmark: Benchmark,
+    samples: Sequence[Sample],
+    out: Path,
+    model: Answerer,
+    bars: Progress,
+    processes: Processes = Processes(),  # noqa: B008 - frozen
+) -> int:
+    """Answer the samples of a benchmark that have no answer in `out` yet; returns how many still have none.
+
+    Collective: each process answers a contiguous part of them, so that questions about one image stay together.
+    """
     folder = out / benchmark.name
-    _write_samples(benchmark, samples, folder)
-    answers = folder / ANSWERS
-    answered = (
-        {answer.sample_id for answer in read_rows(answers, Answer, allow_torn_tail=True)} if answers.exists() else set()
-    )
+    answers, order = folder / ANSWERS, {sample.id: place for place, sample in enumerate(samples)}
+
+    def merge() -> None:
+        merge_parts(answers, Answer, lambda answer: answer.sample_id, order)
+
+    def prepare() -> None:
+        _write_samples(benchmark, samples, folder)
+        merge()
+
+    processes.on_first(prepare)
+    answered = _answered(answers)
     waiting = [sample for sample in samples if sample.id not in answered]
-    answered_already = len(samples) - len(waiting)
-    task = bars.add_task(benchmark.name, total=len(samples), completed=answered_already, note="")
-    for batch in _batches(waiting, model.runtime.batch_size):
-        append_rows(answers, _answer(benchmark, batch, model))
-        bars.advance(task, len(batch))
+    count = processes.count
+    task = bars.add_task(benchmark.name, total=len(samples), completed=len(samples) - len(waiting), note="")
+    part = part_file(answers, processes.rank, count)
+
+    def work(check: Callable[[], None]) -> None:
+        model.announce(len(waiting) if processes.is_first else 0)
+        for batch in _batches(Shard(processes.rank, count).contiguous(waiting), model.batch_size):
+            check()
+            append_rows(part, _answer(benchmark, batch, model))
+            bars.advance(task, len(batch) * count)  # the others are about as far
+
+    processes.side_by_side(folder, work)
+    processes.on_first(merge)
+    bars.update(task, completed=len(samples))
+    return len(samples) - len(_answered(answers))
+
+
+def _answered(answers: Path) -> set[str]:
+    """The ids of the samples that have an answer."""
+    return {row.sample_id for row in read_rows(answers, Answer, allow_torn_tail=True)} if answers.exists() else set()
 
 
 def score_samples(
@@ -225,26 +334,27 @@ def score_samples(
         return answers_as_scored(((sample, answers.get(sample.id)) for sample in samples), config.strip_reasoning)
 
     scoring, failed = apply_judge(benchmark, answered, Judging(config.judge, log=log), folder)
-    score_directory(scoring, out, resamples=config.resamples, seed=seed, strip_reasoning=config.strip_reasoning)
+    score_directory(
+        scoring,
+        out,
+        resamples=config.resamples,
+        seed=seed,
+        strip_reasoning=config.strip_reasoning,
+        allow_missing=isinstance(config, ServedEvalConfig),
+    )
     if failed:
         log(f"{failed} judge calls failed; run the same command again to retry only these")
     return failed
 
 
-def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: LazyModel) -> list[Answer]:
-    from sightline.models.sampler import generate
-
+def _answer(benchmark: Benchmark, batch: Sequence[Sample], model: Answerer) -> list[Answer]:
+    """The answers to a batch, without those that failed."""
     requests = [GenerateRequest(make_prefix(sample, benchmark.folder)) for sample in batch]
-    generated = generate(
-        model.open(),
-        requests,
-        Sampling(max_new_tokens=model.config.max_new_tokens or benchmark.max_new_tokens),
-        batch_size=model.runtime.batch_size,
-        autocast=model.config.autocast,
-    )
+    generated = model.sample(requests, benchmark.max_new_tokens)
     return [
         Answer(sample_id=s.id, cluster=s.cluster, text=g.text, tokens=g.tokens, finished=g.finished)
         for s, g in zip(batch, generated, strict=True)
+        if isinstance(g, Generation)
     ]
 
 

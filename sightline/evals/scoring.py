@@ -153,18 +153,22 @@ def score_directory(
     resamples: int = RESAMPLES,
     seed: int = 0,
     strip_reasoning: bool = False,
+    allow_missing: bool = False,
 ) -> dict[str, Estimate]:
     """Score the answers in `directory / benchmark.name` and write the files of `write_scores` beside them.
+
+    With `allow_missing`, samples without an answer are unscored.
 
     Raises:
         InputError: a sample has no answer, or an answer has no sample.
     """
     folder = directory / benchmark.name
     reasoning = ReasoningTally(strip_reasoning)
-    return write_scores(benchmark, _read_answered(folder), folder, resamples=resamples, seed=seed, reasoning=reasoning)
+    answered = _read_answered(folder, allow_missing)
+    return write_scores(benchmark, answered, folder, resamples=resamples, seed=seed, reasoning=reasoning)
 
 
-def _read_answered(folder: Path) -> Iterator[tuple[Sample, Answer]]:
+def _read_answered(folder: Path, allow_missing: bool) -> Iterator[Answered]:
     """Samples with their answers; `eval` writes both in one order, and rows out of order are buffered."""
     answers = read_rows(folder / ANSWERS, Answer)
     waiting: dict[str, Answer] = {}
@@ -177,10 +181,10 @@ def _read_answered(folder: Path) -> Iterator[tuple[Sample, Answer]]:
             else:
                 waiting[read.sample_id] = read
         missing += answer is None
-        if answer is not None:
+        if answer is not None or allow_missing:
             yield sample, answer
     stranger = next(iter(waiting.values()), None) or next(answers, None)
     if stranger is not None:
         raise InputError(f"{folder / ANSWERS}: sample {stranger.sample_id!r} is not in {SAMPLES}; evaluate again.")
-    if missing:
+    if missing and not allow_missing:
         raise InputError(f"{folder}: {missing} samples have no answer; run `sightline eval` again.")

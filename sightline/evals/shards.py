@@ -12,7 +12,7 @@ from sightline.data.samples import Shard
 from sightline.errors import InputError
 from sightline.evals.directory import ANSWERS, SAMPLES, relocate_images
 from sightline.evals.registry import get_benchmark
-from sightline.evals.run import WHOLE, EvalConfig, Files, benchmark_options, extra_inputs, score_samples
+from sightline.evals.run import WHOLE, Files, benchmark_options, extra_inputs, recorded_type, score_samples
 from sightline.records.manifest import Manifest, Stage, read_manifest
 from sightline.records.rows import Answer, Sample
 from sightline.records.store import read_rows, write_rows
@@ -28,7 +28,7 @@ def merge_evaluations(parts: Sequence[Path], out: Path, files: Files = Files()) 
         InputError: a part is not a finished evaluation, parts differ in more than their shard, or are not all shards.
     """
     ordered, first = _order_shards(parts)
-    config = EvalConfig.model_validate({**first.config, "shard": WHOLE})
+    config = recorded_type(first.config).model_validate({**first.config, "shard": WHOLE})
     benchmarks = [
         get_benchmark(name, benchmark_options(files, parts[0] / "data", config)) for name in config.benchmarks
     ]

@@ -3,16 +3,16 @@
 The caller picks the pairs and the judge (`sightline judge`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from sightline.check.shortcuts import Bootstrap, mean_estimate
 from sightline.errors import InputError
-from sightline.judges.judge import ComparisonInput, Judge, prefer
+from sightline.judges.judge import ComparisonInput, Judge, Preference, prefer
+from sightline.models.processes import Processes
 from sightline.models.requests import JudgeInput, make_prefix
 from sightline.records import Estimate, Pair, hash_json
 
@@ -29,37 +29,49 @@ class Accuracy:
 
 
 def measure_accuracy(
-    judge: Judge, pairs: Iterable[Pair], folder: Path, progress: Callable[[int], None], *, seed: int = 0
+    judge: Judge,
+    pairs: Sequence[Pair],
+    folder: Path,
+    progress: Callable[[int], None],
+    *,
+    seed: int = 0,
+    processes: Processes = Processes(),  # noqa: B008 - frozen
 ) -> Accuracy:
     """Judge all pairs, whose image paths are relative to `folder`; `progress` gets the size of each finished batch.
 
-    The interval is a bootstrap over the pairs' clusters, or over images where a pair names no cluster.
+    Collective: each process judges its share, and all return the result of one process. The interval is a bootstrap
+    over the pairs' clusters, or over images where a pair names no cluster.
 
     Raises:
         InputError: no pair was scored.
     """
-    points: list[float] = []
-    clusters: list[int] = []
-    unscored = 0
-    source = iter(pairs)
-    first_unscored = ""
-    while batch := list(islice(source, BATCH)):
-        for pair, choice in zip(batch, prefer(judge, [_comparison(pair, folder) for pair in batch]), strict=True):
-            if choice is None:
-                unscored += 1
-                first_unscored = first_unscored or pair.id
-                continue
-            points.append({"first": 1.0, "tie": 0.5, "second": 0.0}[choice])
-            clusters.append(int(hash_json([pair.cluster or [*pair.images, pair.id][0]])[:15], 16))
-        progress(len(batch))
-    if not points:
+    choices = processes.join(processes.on_all(lambda: _choices(judge, processes.share(pairs), folder, progress)))
+    return processes.on_all(lambda: _accuracy(pairs, choices, folder, seed))
+
+
+def _accuracy(pairs: Sequence[Pair], choices: Sequence[Preference | None], folder: Path, seed: int) -> Accuracy:
+    scored = [(pair, choice) for pair, choice in zip(pairs, choices, strict=True) if choice is not None]
+    if not scored:
         raise InputError(
             f"the judge scored none of the pairs in {folder}"
-            f"{f' (first unscored: {first_unscored!r})' if first_unscored else ''}; use other pairs or another judge"
+            f"{f' (first unscored: {pairs[0].id!r})' if pairs else ''}; use other pairs or another judge"
         )
-    values = np.array(points)
-    share = mean_estimate(values, Bootstrap(clusters, RESAMPLES, seed), unscored)
+    values = np.array([{"first": 1.0, "tie": 0.5, "second": 0.0}[choice] for _, choice in scored])
+    clusters = [int(hash_json([pair.cluster or [*pair.images, pair.id][0]])[:15], 16) for pair, _ in scored]
+    share = mean_estimate(values, Bootstrap(clusters, RESAMPLES, seed), len(pairs) - len(scored))
     return Accuracy(share, int((values == 0.5).sum()))
+
+
+def _choices(
+    judge: Judge, pairs: Sequence[Pair], folder: Path, progress: Callable[[int], None]
+) -> list[Preference | None]:
+    """The judge's preference between the chosen answer, which is first, and the rejected one of each pair."""
+    found: list[Preference | None] = []
+    for start in range(0, len(pairs), BATCH):
+        batch = pairs[start : start + BATCH]
+        found += prefer(judge, [_comparison(pair, folder) for pair in batch])
+        progress(len(batch))
+    return found
 
 
 def _comparison(pair: Pair, folder: Path) -> ComparisonInput:

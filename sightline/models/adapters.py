@@ -24,7 +24,7 @@ from sightline.models.merging import merge_adapter, published_names
 from sightline.models.quantization import require_floats
 from sightline.models.routing import fuse_lora, is_routed, route
 from sightline.models.soundness import ADAPTER_CONFIG, check_adapter
-from sightline.models.vlm import VLM
+from sightline.models.vlm import VLM, decoder_of, head_of
 
 
 def train_fully(vlm: VLM) -> VLM:
@@ -34,7 +34,7 @@ def train_fully(vlm: VLM) -> VLM:
         InputError: the weights are quantized.
     """
     require_floats(vlm.base, vlm.path, "trained in full", "train an adapter (lora), or leave quantize out")
-    parts = (vlm.base.get_decoder(), vlm.base.get_output_embeddings(), vlm.base.get_input_embeddings())
+    parts = (decoder_of(vlm.base), head_of(vlm.base), vlm.base.get_input_embeddings())
     for part in parts:
         part.requires_grad_(True)
     for name, weight in vlm.base.named_parameters():
@@ -129,7 +129,7 @@ def _modules(vlm: VLM, *, projector: bool) -> tuple[dict[str, nn.Module], dict[s
 
 
 def _head_name(vlm: VLM) -> str:
-    head = vlm.base.get_output_embeddings()
+    head = head_of(vlm.base)
     return next((name for name, module in vlm.base.named_modules() if module is head), "")
 
 
@@ -169,9 +169,9 @@ def add_lora(vlm: VLM, settings: LoraSettings, *, seed: int = 0) -> VLM:
 
     Raises:
         InputError: the model has an adapter already; `settings.targets` match no module; `decoupled` with a model that
-            is text-only or not verified for packing; `vision_tower` with a model that has none.
+            is text-only or not computed in packed rows; `vision_tower` with a model that has none.
     """
-    if settings.decoupled and not (vlm.supports_packing and vlm.is_multimodal):
+    if settings.decoupled and not (vlm.way.routes_tokens and vlm.is_multimodal):
         raise InputError(f"{vlm.path} cannot route adapters by token; leave lora.decoupled off")
     if settings.vision_tower and not vlm.is_multimodal:
         raise InputError(f"{vlm.path} has no vision tower; leave lora.vision_tower off")

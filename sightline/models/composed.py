@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from sightline.errors import InputError
 from sightline.models.families.base import Features, ModelFamily
+from sightline.models.vlm import decoder_of
 from sightline.records.store import read_json
 
 COMPOSED, ENCODERS, ENCODER_WEIGHTS, ADAPTER = "composed.json", "encoders", "encoder.safetensors", "adapter"
@@ -158,7 +159,7 @@ def attach_encoders(model: Any, encoders: Mapping[str, nn.Module]) -> None:
 
 def decoder_name(model: Any) -> str:
     """The name of the language model within a model."""
-    decoder = model.get_decoder()
+    decoder = decoder_of(model)
     name: str = next(name for name, module in model.named_modules() if module is decoder)
     return name
 

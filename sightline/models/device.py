@@ -5,12 +5,13 @@ It moves no models; `loading` does.
 
 import logging
 import platform
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.models.vlm import VLM
@@ -89,6 +90,8 @@ def in_format(vlm: VLM, autocast: bool) -> AbstractContextManager[object]:
     """The autocast context of a forward pass; device and dtype are recorded in the manifests of open stages."""
     halved = uses_bfloat16(vlm, autocast)
     record_computed(_record(vlm.device, vlm.dtype, halved, vlm.opened))
+    if not halved and not torch.amp.is_autocast_available(vlm.device.type):
+        return nullcontext()
     return torch.autocast(vlm.device.type, torch.bfloat16, enabled=halved)
 
 
@@ -97,6 +100,21 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return _cpu_name() if device.type == "cpu" else device.type
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the host to `device` without waiting for the work that is queued there.
+
+    A copy from ordinary memory to a GPU waits for all kernels before it; one from page-locked memory does not.
+    """
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def read_values(tensor: Tensor) -> Any:
+    """The values of a tensor as Python numbers. On a GPU the host waits here, and nowhere else, for the device."""
+    return tensor.tolist()
 
 
 @cache

@@ -4,10 +4,13 @@ It renders the chat template, tokenizes, and refuses rows that scorer and sample
 ever truncated. `packing` combines rows into one sequence.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jinja2 import TemplateError
@@ -15,7 +18,7 @@ from torch import Tensor
 
 from sightline.config.problems import brief
 from sightline.data.images import open_image
-from sightline.data.turns import Message, messages
+from sightline.data.turns import Message, merge_system_turns, messages
 from sightline.errors import InputError
 from sightline.models.pixels import shrink
 from sightline.models.requests import Prefix
@@ -41,12 +44,14 @@ class EncodedImages:
     """The processed images of one prefix: tensors by the processor's names, and the files they came from.
 
     `media` and `zeroed` are those of `Prefix`: the same file may occur as different kinds, or with zeroed pixels.
+    `stamps` are the files' times of change and sizes when they were read.
     """
 
     paths: tuple[Path, ...]
     tensors: dict[str, Tensor]
     media: tuple[str, ...] = ()
     zeroed: bool = False
+    stamps: tuple[tuple[int, int], ...] = ()
 
     @property
     def shown(self) -> tuple[tuple[Path, ...], tuple[str, ...], bool]:
@@ -88,15 +93,67 @@ def encode_prefix(vlm: VLM, prefix: Prefix) -> EncodedPrefix:
         InputError: an image cannot be opened, the prompt is empty or contains a special token, the model does not take
             the media, or the template does not put an answer right after its generation prompt.
     """
+    key, stamps = _key(vlm, prefix)
 
     def make() -> tuple[EncodedPrefix, int]:
-        encoded = _encode_prefix(vlm, prefix)
+        encoded: EncodedPrefix | None = vlm.prefetch.take(key)
+        if encoded is None:
+            started = time.perf_counter()
+            encoded = _encode_prefix(vlm, prefix, stamps)
+            if prefix.images:
+                vlm.prefetch.record(time.perf_counter() - started)
         return encoded, sum(value.nbytes for value in encoded.images.tensors.values() if isinstance(value, Tensor))
 
-    # A file that has changed is a different image.
+    found: EncodedPrefix = vlm.prefixes.fetch(key, make)
+    return found
+
+
+Stamps = tuple[tuple[int, int], ...]
+
+
+def _key(vlm: VLM, prefix: Prefix) -> tuple[tuple[Prefix, Stamps, str], Stamps]:
+    """The key of an encoded prefix, with its images' stamps: a file that has changed is a different image."""
     stamps = tuple(_stamp(path) for path in prefix.images)
-    encoded: EncodedPrefix = vlm.prefixes.fetch((prefix, stamps, str(vlm.processor.chat_template)), make)
-    return encoded
+    return (prefix, stamps, str(vlm.processor.chat_template)), stamps
+
+
+class LookAhead:
+    """Encodes the prefixes of `items` in threads, ahead of `encode_prefix`, where their images are worth it."""
+
+    def __init__(self, vlm: VLM, prefixes: Sequence[Prefix]) -> None:
+        self._vlm, self._prefixes = vlm, prefixes
+        self._next = 0
+
+    def reach(self, end: int) -> None:
+        """Start encoding all prefixes before the one at `end`; nothing happens outside `VLM.prefetch.running`."""
+        vlm = self._vlm
+        while self._next < min(end, len(self._prefixes)) and vlm.prefetch.is_open:
+            prefix = self._prefixes[self._next]
+            self._next += 1
+            key, stamps = _key(vlm, prefix)
+            if prefix.images and key not in vlm.prefixes:
+                vlm.prefetch.submit(key, vlm.processor, partial(_encode_with, vlm, prefix, stamps))
+
+
+def _encode_with(vlm: VLM, prefix: Prefix, stamps: Stamps, processor: Any) -> EncodedPrefix:
+    return _encode_prefix(replace(vlm, processor=processor), prefix, stamps)
+
+
+#: Prefixes that `look_ahead` encodes ahead.
+AHEAD = 8
+Item = TypeVar("Item")
+
+
+def look_ahead(vlm: VLM, items: Iterable[Item], prefix: Callable[[Item], Prefix]) -> Iterator[Item]:
+    """Yield the items in order, while the prefixes of the next ones are encoded in threads."""
+    source, waiting = iter(items), list[Item]()
+    with vlm.prefetch.running():
+        while True:
+            waiting += islice(source, AHEAD + 1 - len(waiting))
+            if not waiting:
+                return
+            LookAhead(vlm, [prefix(item) for item in waiting[1:]]).reach(AHEAD)
+            yield waiting.pop(0)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -107,7 +164,7 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def _encode_prefix(vlm: VLM, prefix: Prefix) -> EncodedPrefix:
+def _encode_prefix(vlm: VLM, prefix: Prefix, stamps: Stamps) -> EncodedPrefix:
     where = _where(prefix)
     if not prefix.prompt.strip():
         raise InputError(f"{where} is empty; give every prefix a prompt")
@@ -117,7 +174,7 @@ def _encode_prefix(vlm: VLM, prefix: Prefix) -> EncodedPrefix:
     encoded = _process(vlm, prefix, text, where)
     tensors = {key: value for key, value in encoded.items() if key not in TEXT_KEYS}
     shown = _zero_pixels(vlm.path, tensors) if prefix.zeroed else tensors
-    images = EncodedImages(prefix.images, shown, prefix.media, prefix.zeroed)
+    images = EncodedImages(prefix.images, shown, prefix.media, prefix.zeroed, stamps)
     types = {key: value for key, value in encoded.items() if key.endswith("token_type_ids")}
     ids = tuple(encoded["input_ids"][0].tolist())
     if vlm.family.processor_adds_lead:
@@ -232,19 +289,10 @@ def _apply_template(vlm: VLM, turns: Sequence[Message], *, opens_answer: bool) -
 def _merge_system_turns(vlm: VLM, turns: list[Message]) -> list[Message]:
     """Move system turns into the first user turn if the template would render them as assistant turns.
 
-    Templates with two roles, `user` and all others, do that. As in `data.turns`, the text follows the images. If a
-    template refuses system turns, its error is raised.
+    If a template refuses system turns, its error is raised.
     """
-    system = [entries for role, entries in turns if role == "system"]
-    if not system or not _renders_as_assistant(vlm):
-        return turns
-    rest = [(role, entries) for role, entries in turns if role != "system"]
-    first = next(place for place, (role, _) in enumerate(rest) if role == "user")
-    opening = "".join(f"{entry}\n" for entries in system for entry in entries if entry is not None)
-    entries = rest[first][1]
-    place = next((place for place, entry in enumerate(entries) if entry is not None), len(entries))
-    opened = [*entries[:place], opening + "".join(entry or "" for entry in entries[place : place + 1])]
-    return [*rest[:first], ("user", [*opened, *entries[place + 1 :]]), *rest[first + 1 :]]
+    has_system = any(role == "system" for role, _ in turns)
+    return merge_system_turns(turns) if has_system and _renders_as_assistant(vlm) else turns
 
 
 def _renders_as_assistant(vlm: VLM) -> bool:

@@ -4,34 +4,30 @@ A frozen head needs no second pass for gradients: d logp / d hidden is kept inst
 Entropies of the token distributions, if requested, come from the same logits.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
+from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from sightline.errors import InputError
 from sightline.models.encoding import EncodedPrefix, encode_answer, tokenize
-from sightline.models.vlm import VLM
+from sightline.models.vlm import VLM, decoder_of, head_of
+from sightline.models.ways.base import TokenScores
 from sightline.records.rows import Span
 
 CHUNK = 256  # answer tokens at a time: 32 MB of float32 logits for a vocabulary of 32,000
 
 Head = Callable[[Tensor], Tensor]
-
-
-class TokenScores(NamedTuple):
-    """The log-prob of each token and, if requested, the entropy of its distribution.
-
-    Both are in nats and float32; the entropy has no gradient.
-    """
-
-    logps: Float[Tensor, "token"]
-    entropy: Float[Tensor, "token"] | None
+log = logging.getLogger(__name__)
 
 
 def token_logps(vlm: VLM, hidden: Float[Tensor, "token dim"], ids: Int[Tensor, "token"]) -> Float[Tensor, "token"]:
@@ -43,7 +39,7 @@ def token_scores(
     vlm: VLM, hidden: Float[Tensor, "token dim"], ids: Int[Tensor, "token"], *, entropy: bool = False
 ) -> TokenScores:
     """As `token_logps`; with `entropy` also the entropy of each distribution, from the same logits."""
-    trained = any(weight.requires_grad for weight in vlm.base.get_output_embeddings().parameters())
+    trained = any(weight.requires_grad for weight in head_of(vlm.base).parameters())
     if not torch.is_grad_enabled() or not (hidden.requires_grad or trained):
         with torch.no_grad():
             logps, entropies = _in_chunks(vlm, hidden, ids, partial(_scores, entropy=entropy))
@@ -62,10 +58,64 @@ def token_entropy(logits: Float[Tensor, "token vocab"]) -> Float[Tensor, "token"
 
 
 def head_logits(vlm: VLM, hidden: Float[Tensor, "... dim"]) -> Float[Tensor, "... vocab"]:
-    """The head's logits, with the model's soft cap if it has one."""
-    logits: Tensor = vlm.base.get_output_embeddings()(hidden)
-    cap = getattr(vlm.base.config.get_text_config(), "final_logit_softcapping", None)
+    """The head's logits, with the scale and the soft cap of the model."""
+    if vlm.way.head == OWN_HEAD:
+        flat = _own_logits(vlm.base, hidden.reshape(1, -1, hidden.shape[-1]))
+        return flat.reshape(*hidden.shape[:-1], flat.shape[-1])
+    logits: Tensor = head_of(vlm.base)(hidden)
+    text = vlm.base.config.get_text_config()
+    if vlm.way.head:
+        factor = getattr(text, vlm.way.head)
+        logits = logits / factor if vlm.way.head in DIVISORS else logits * factor
+    cap = getattr(text, "final_logit_softcapping", None)
     return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+#: Keys of language models' configs that scale logits before the soft cap, and those of them that divide.
+SCALES = ("output_multiplier", "logits_scaling", "logit_scale", "logits_scale", "lm_head_multiplier")
+DIVISORS = frozenset({"logits_scaling"})
+#: The value of `Way.head` for logits by the model's own forward, with the decoder's output replaced.
+OWN_HEAD = "own"
+
+
+def _own_logits(base: Any, hidden: Float[Tensor, "1 token dim"]) -> Float[Tensor, "token vocab"]:
+    decoder = decoder_of(base)
+    output = MoeModelOutputWithPast(last_hidden_state=cast(Any, hidden))  # its router logits are None
+    with _replaced(decoder, lambda *_, **__: output):
+        ids = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+        logits: Tensor = base(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+    return logits[0]
+
+
+@contextlib.contextmanager
+def _replaced(module: Any, forward: Callable[..., Any]) -> Iterator[None]:
+    """Context in which a module computes something else."""
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+
+
+def find_head(vlm: VLM, hidden: Float[Tensor, "token dim"], logits: Float[Tensor, "token vocab"]) -> str:
+    """The `Way.head` with which hidden states give the logits that the model computed itself.
+
+    Raises:
+        ValueError: none does.
+    """
+    text = vlm.base.config.get_text_config()
+    scales = [name for name in SCALES if isinstance(getattr(text, name, None), int | float)]
+    tolerance = 10 * torch.finfo(vlm.dtype).eps * float(logits.abs().max()) + 1e-6
+    for name in ("", *scales, OWN_HEAD):
+        way = replace(vlm.way, head=name)  # type: ignore[type-var]  # ways are dataclasses
+        try:
+            found = head_logits(replace(vlm, way=way), hidden)
+        except Exception as error:  # noqa: BLE001 - the forward is foreign code
+            log.debug("head %r: %s", name, error)
+            continue
+        if found.shape == logits.shape and float((found - logits).abs().max()) <= tolerance:
+            return name
+    raise ValueError("the head's logits are not those of the model")
 
 
 #: Log-probs and entropies of a chunk; the latter are empty if not requested.

@@ -1,28 +1,37 @@
 """Loading of a Hugging Face vision-language model with its processor and, optionally, a PEFT adapter.
 
-Model types whose packed scoring is not verified against Transformers' forward fall back to one row at a time, with a
-warning. `adapters` adds and saves LoRA; `encoding` prepares the model's inputs.
+A proof chooses how the model is computed (`proving`). `adapters` adds and saves LoRA; `encoding` prepares the model's
+inputs.
 """
 
 import contextlib
-import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    GenerationConfig,
+)
 from transformers.utils import logging as transformers_logging
 
 from sightline.errors import InputError
-from sightline.models.attention import use_layouts
 from sightline.models.compat import require_known_type
 from sightline.models.composed import ADAPTER, is_composed, load_members
+from sightline.models.decoder import expose_decoder
 from sightline.models.families import FAMILIES, ModelFamily, Text
 from sightline.models.pixels import set_picture_limits
+from sightline.models.proving import with_way, without_proof
 from sightline.models.quantization import quantization_config
 from sightline.models.routing import route
 from sightline.models.soundness import (
@@ -31,12 +40,15 @@ from sightline.models.soundness import (
     check_headers,
     check_template,
     first_line,
+    no_loading_report,
+    require_complete,
     require_finite,
     wrap_errors,
 )
 from sightline.models.spec import ModelOptions, ModelSpec
 from sightline.models.tensor_cache import TensorCache, content_key
 from sightline.models.vlm import VLM
+from sightline.models.ways.row_by_row import RowByRowWay
 from sightline.records.hashing import hash_file, hash_json
 
 
@@ -84,7 +96,6 @@ def drop_quantization(model: Any) -> Any:
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf", "config.json", ADAPTER_CONFIG)
-log = logging.getLogger(__name__)
 
 
 def load_vlm(
@@ -95,6 +106,7 @@ def load_vlm(
     dtype: str = "float32",
     options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
     cache: TensorCache | None = None,
+    weights: bool = True,
 ) -> VLM:
     """Load a checkpoint in evaluation mode with all weights frozen; commands and configs use `opening.open_model`.
 
@@ -102,7 +114,8 @@ def load_vlm(
     nothing is fetched. `device` and `dtype` (one of `DTYPES`) are those to compute with, so the same keys of `options`
     are not looked at, nor is its adapter. `cache` keeps image features. A composed directory (`sightline compose`)
     includes its adapters. Pickled weights and code from the checkpoint are refused unless `options.trust_remote_code`;
-    pickled adapters always.
+    pickled adapters always. Without `weights` the parameters stay on the meta device, for `train.sharding` to fill;
+    buffers are as the model's class computes them.
 
     Raises:
         InputError: the directory, its config.json, its processor or the named adapter is missing; a file is damaged, a
@@ -111,38 +124,47 @@ def load_vlm(
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
     _check_source(path)
-    model, processor, family = _read(path, device, DTYPES[dtype], options)
-    if family is None:
-        log.warning(
-            "%s: model type %r is not verified for packed scoring; falling back to one row at a time (slower).",
-            path,
-            model.config.model_type,
-        )
-    else:
-        use_layouts(model)
-    found = family or ModelFamily()
+    if not weights and (options.device_map or options.quantize != "none" or adapter or is_composed(path)):
+        raise InputError(f"{path} cannot be opened without its weights: it is quantized, spread, composed or adapted")
+    model, processor, family = _read(path, device, DTYPES[dtype], options, weights=weights)
     check_template(path, processor, is_multimodal=not isinstance(family, Text))
+    require_finite(model, path)
+    largest = set_picture_limits(model, processor, options, str(path))
+    model, found = _placed(model, device, options, weights=weights), family or ModelFamily()
+    place = torch.device(device) if options.device_map is None else model.get_input_embeddings().weight.device
+    vlm = VLM(model, processor, str(path), place, DTYPES[dtype], RowByRowWay(), found, max_pixels=largest)
+    vlm = with_way(vlm, listed=family is not None) if weights else without_proof(vlm, listed=family is not None)
     if is_composed(path):
         with wrap_errors(f"{path} is not a valid composed model", "; compose it again"):
             processor, found = load_members(Path(path), model, processor, DTYPES[dtype])
         adapter = _composed_adapter(Path(path), adapter)
-    require_finite(model, path)
-    largest = set_picture_limits(model, processor, options, str(path))
+        require_finite(model, path)
     if adapter is not None:
         model = _load_adapter(model, adapter, found.adapters)
-    if options.quantize == "none" and options.device_map is None:
-        model = model.to(device)
-    model = model.eval().requires_grad_(False)  # training unfreezes what it trains
-    place = torch.device(device) if options.device_map is None else model.get_input_embeddings().weight.device
+    model = _placed(model, device, options, weights=weights)
     named = options if isinstance(options, ModelSpec) else ModelSpec(**dict(options), name=str(path))
     spec = named.with_options({"adapter": adapter, "device": device, "dtype": dtype})
-    return VLM(
-        model, processor, str(path), place, DTYPES[dtype], found, family is not None, cache, spec, max_pixels=largest
-    )
+    return replace(vlm, model=model, processor=processor, family=found, cache=cache, spec=spec)
+
+
+def _placed(model: Any, device: str, options: ModelOptions, *, weights: bool) -> Any:
+    """The model on its device, in evaluation mode and frozen: training unfreezes what it trains."""
+    if not weights:
+        _move_buffers(model, device)
+    elif options.quantize == "none" and options.device_map is None:
+        model = model.to(device)
+    return model.eval().requires_grad_(False)
+
+
+def _move_buffers(model: Any, device: str) -> None:
+    """Move the buffers of a model without weights, in place."""
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = buffer.to(device)
 
 
 def _read(
-    path: str | Path, device: str, dtype: torch.dtype, options: ModelOptions
+    path: str | Path, device: str, dtype: torch.dtype, options: ModelOptions, *, weights: bool
 ) -> tuple[Any, Any, ModelFamily | None]:
     """Load model and processor of a checkpoint or a GGUF file with Transformers, and look up the family."""
     packed = find_gguf(path)
@@ -153,6 +175,7 @@ def _read(
             require_known_type(Path(path))
             config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code, **gguf)
         family = FAMILIES.get(config.model_type)
+        family = family if family is not None and family.supports(config) else None
         if packed is not None and not isinstance(family, Text):
             raise InputError(
                 f"{packed} holds a {config.model_type!r} model; GGUF files are supported for language models only"
@@ -161,14 +184,19 @@ def _read(
         processor = _load_tokenizer(path, gguf) if is_text else _load_processor(path, trust_remote_code)
         check_headers(path)
         loader: Any = AutoModelForCausalLM if is_text else AutoModelForImageTextToText
-        if packed is not None and options.quantize != "none":
+        if packed is not None and (options.quantize != "none" or not weights):
             raise InputError(f"{packed} is quantized already and is opened as floats; leave quantize out")
+        attention = None if options.attention == "auto" else options.attention
+        if not weights:
+            return _without_weights(loader, path, config, dtype, options), processor, family
         quantization = quantization_config(loader, config, options.quantize, dtype)
         device_map = options.device_map or ({"": device} if quantization is not None else None)
-        attention = None if options.attention == "auto" else options.attention
-        with wrap_errors(f"{path} has no weights that can be loaded", "; copy or download the model again"):
-            model: Any = loader.from_pretrained(
+        unloadable = wrap_errors(f"{path} has no weights that can be loaded", "; copy or download the model again")
+        with unloadable, no_loading_report():
+            model, report = loader.from_pretrained(
                 path,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
                 **(gguf or {"config": config}),
                 dtype=dtype,
                 device_map=device_map,
@@ -177,8 +205,21 @@ def _read(
                 trust_remote_code=trust_remote_code,
                 use_safetensors=None if trust_remote_code else True,
             )
+            require_complete(model, report, packed or path)
             model = model if packed is None else drop_quantization(model)
+    expose_decoder(model)
     return model, processor, family
+
+
+def _without_weights(loader: Any, path: str | Path, config: Any, dtype: torch.dtype, options: ModelOptions) -> Any:
+    """The model of a config, as `from_pretrained` makes it, with parameters on the meta device."""
+    with init_empty_weights(include_buffers=False), wrap_errors(f"{path} has no usable config.json"):
+        chosen = {} if options.attention == "auto" else {"attn_implementation": options.attention}
+        model = loader.from_config(config, dtype=dtype, trust_remote_code=options.trust_remote_code, **chosen)
+    model.tie_weights()
+    with contextlib.suppress(OSError):  # a checkpoint need not have one
+        model.generation_config = GenerationConfig.from_pretrained(path)
+    return model
 
 
 def weights_hash(path: str | Path) -> str:
@@ -232,7 +273,7 @@ def _load_processor(path: str | Path, trust_remote_code: bool) -> Any:
             path, trust_remote_code=trust_remote_code
         )
     except ImportError as error:
-        raise InputError(f"the processor of {path} needs a package ({first_line(error)}); install it") from error
+        raise InputError(f"the processor of {path} {_missing_package(error)}") from error
     except Exception as error:
         raise InputError(f"{path} has no usable processor ({first_line(error)}); {remedy}") from error
     if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
@@ -240,6 +281,19 @@ def _load_processor(path: str | Path, trust_remote_code: bool) -> Any:
     if not getattr(processor, "chat_template", None):
         raise InputError(f"the processor of {path} has no chat template; add chat_template.jinja to it")
     return processor
+
+
+#: Packages that image processors need beyond Sightline's own, and the extra that brings them.
+VISION_PACKAGES, VISION_EXTRA = ("torchvision", "num2words"), "vision"
+
+
+def _missing_package(error: ImportError) -> str:
+    """The package that a processor lacks, and how to install it."""
+    text = f"{error.name or ''} {error}".lower()
+    package = next((name for name in VISION_PACKAGES if name in text), None)
+    if package is None:
+        return f"needs a package that is not installed ({first_line(error)}); install it"
+    return f"needs {package}, which is not installed; pip install 'sightline[{VISION_EXTRA}]'"
 
 
 def _load_tokenizer(path: str | Path, gguf: dict[str, str]) -> Any:

@@ -9,11 +9,11 @@ from sightline.models.tensor_cache import TensorCache, open_cache
 from sightline.models.vlm import VLM
 
 
-def open_model(model: ModelSpec | str | Path, *, cache: TensorCache | None = None) -> VLM:
+def open_model(model: ModelSpec | str | Path, *, cache: TensorCache | None = None, weights: bool = True) -> VLM:
     """Open a model in evaluation mode with all weights frozen.
 
     A name alone opens it on a GPU if there is one, in the checkpoint's number format there and in float32 on a CPU.
-    `cache` keeps image features; None is the cache of this machine ($SIGHTLINE_CACHE).
+    `cache` keeps image features; None is the cache of this machine ($SIGHTLINE_CACHE). `weights` as `load_vlm`.
 
     Raises:
         InputError: there is no such model or adapter, it cannot be opened, or an option does not fit the model or the
@@ -29,6 +29,7 @@ def open_model(model: ModelSpec | str | Path, *, cache: TensorCache | None = Non
         dtype=dtype,
         options=spec,
         cache=open_cache() if cache is None else cache,
+        weights=weights,
     )
 
 

@@ -5,8 +5,8 @@ continue from there. Hidden image tokens are dropped and all others keep their p
 hidden this equals masking the hidden keys. `attention` keeps the rows apart; `share_prefixes` finds common prefixes.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from sightline.models.device import to_device
 from sightline.models.encoding import EncodedImages, EncodedPrefix
 from sightline.models.vlm import VLM
 
@@ -39,13 +40,15 @@ class PackRow:
 class Span:
     """The position of a row in the sequence: `prefix` tokens from `start`, then answers of the given lengths.
 
-    Answer i continues the first `branches[i]` tokens of the prefix, hidden ones not counted.
+    Answer i continues the first `branches[i]` tokens of the prefix, hidden ones not counted. `longest` is the largest
+    `Packed.order` of its tokens.
     """
 
     start: int
     prefix: int
     answers: tuple[int, ...]
     branches: tuple[int, ...]
+    longest: int
 
     @cached_property
     def shared(self) -> slice:
@@ -72,10 +75,13 @@ class Span:
 
 @dataclass(frozen=True)
 class Packed:
-    """The packed sequence. `order` is a token's index in its own row of prefix and answer, hidden tokens included.
+    """The packed sequence. `order` is a token's index in its own row of prefix and answer, hidden tokens included
+    if the family counts them (`ModelFamily.counts_hidden`).
 
     `members` is `ModelFamily.members` of image tokens and -1 of all others. `is_image` is False in answers: an image
-    token that a policy generates is text.
+    token that a policy generates is text. `masks` has, for a kind of layer ("" for all) and each span, which of its
+    prefix's first tokens see which, and None where these are causal or a sliding window; `kinds` is the kind of each
+    layer. `members` and `shown` are on the host, all other tensors on the device.
     """
 
     ids: Int[Tensor, "token"]
@@ -88,6 +94,12 @@ class Packed:
     spans: tuple[Span, ...]
     images: tuple[EncodedImages, ...]
     shown: tuple[Bool[Tensor, "feature"] | None, ...]
+    masks: Mapping[str, tuple[Bool[Tensor, "token token"] | None, ...]] = field(default_factory=dict)
+    kinds: tuple[str, ...] = ()
+
+    def kind(self, layer: int) -> str:
+        """The key of `masks` for a layer."""
+        return self.kinds[layer] if "" not in self.masks and layer < len(self.kinds) else ""
 
     def predictor_places(self) -> Int[Tensor, "answer_token"]:
         """For each answer token, in order, the place of the token before it, whose state predicts it."""
@@ -99,21 +111,29 @@ class Packed:
                 before[:1] = span.start + branch - 1
                 places.append(before)
                 start += length
-        return torch.cat(places).to(self.ids.device)
+        return to_device(torch.cat(places), self.ids.device)
 
     def last_places(self) -> Int[Tensor, "answer"]:
         """The places of all answers' last tokens, in order."""
         lengths = [torch.tensor(span.answers, dtype=torch.long) for span in self.spans]
         places = [length.cumsum(0) + span.own.start - 1 for length, span in zip(lengths, self.spans, strict=True)]
-        return torch.cat(places).to(self.ids.device)
+        return to_device(torch.cat(places), self.ids.device)
 
     def answer_ids(self) -> Int[Tensor, "answer_token"]:
         """The ids of all answer tokens, in order."""
         return torch.cat([self.ids[span.own] for span in self.spans])
 
 
-def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
-    """Pack the rows into one sequence."""
+@dataclass(frozen=True)
+class Placement:
+    """Positions of a prefix, and its `Packed.masks` by kind of layer."""
+
+    positions: Int[Tensor, "axis token"]
+    masks: Mapping[str, Bool[Tensor, "token token"]]
+
+
+def pack(vlm: VLM, rows: Sequence[PackRow], placements: Sequence[Placement] | None = None) -> Packed:
+    """Pack the rows into one sequence; without `placements`, positions and blocks are those of the family."""
     ids: list[Tensor] = []
     image: list[Tensor] = []
     members: list[Tensor] = []
@@ -123,16 +143,24 @@ def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
     spans: list[Span] = []
     shown: list[Tensor | None] = []
     start = 0
-    for row in rows:
+    masks: dict[str, list[Tensor | None]] = {kind: [] for one in placements or () for kind in one.masks}
+    for number, row in enumerate(rows):
         row_ids = torch.tensor((*row.prefix.ids, *row.prefill))
         is_image = row_ids == vlm.image_token_id
         kept = _visible(is_image, row.hidden)
-        places, block = _positions_and_blocks(vlm, row)
+        placement = None if placements is None else placements[number]
+        places, block = _positions_and_blocks(vlm, row, placement)
+        for kind, masks_of_kind in masks.items():
+            mask = None if placement is None else placement.masks.get(kind)
+            seen_from = kept[: len(row.prefix.ids)].to(vlm.device)
+            masks_of_kind.append(None if mask is None else mask[seen_from][:, seen_from])
         ids.append(row_ids[kept])
         image.append(is_image[kept])
         members.append(_members(vlm, row, is_image)[kept])
         positions.append(places[:, kept])
-        order.append(torch.arange(len(row_ids))[kept])
+        counted = torch.ones_like(kept) if vlm.family.counts_hidden else kept
+        index = counted.cumsum(0)
+        order.append(index[kept] - 1)
         blocks.append(block[kept])
         branches = row.branches or (len(row_ids),) * len(row.answers)
         for branch, answer in zip(branches, row.answers, strict=True):
@@ -141,35 +169,44 @@ def pack(vlm: VLM, rows: Sequence[PackRow]) -> Packed:
             image.append(torch.zeros(len(answer), dtype=torch.bool))
             members.append(torch.full((len(answer),), -1))
             positions.append((places[:, :branch].max() + 1 + more).expand(len(places), -1))
-            order.append(branch + more)
+            order.append(index[branch - 1] + more)
             blocks.append(torch.full((len(answer),), -1))
         seen = kept.cumsum(0)
         lengths = tuple(len(answer) for answer in row.answers)
-        span = Span(start, int(seen[-1]), lengths, tuple(int(seen[branch - 1]) for branch in branches))
+        ends = (int(index[branch - 1]) + length - 1 for branch, length in zip(branches, lengths, strict=True) if length)
+        longest = max((int(index[kept][-1]) - 1, *ends))
+        span = Span(start, int(seen[-1]), lengths, tuple(int(seen[branch - 1]) for branch in branches), longest)
         spans.append(span)
         shown.append(kept[is_image] if row.hidden else None)
         start = span.whole.stop
     block_numbers = torch.cat(blocks)
     return Packed(
-        ids=torch.cat(ids).to(vlm.device),
-        is_image=torch.cat(image).to(vlm.device),
-        members=torch.cat(members).to(vlm.device),
-        positions=torch.cat(positions, dim=1).to(vlm.device),
-        order=torch.cat(order).to(vlm.device),
-        blocks=block_numbers.to(vlm.device) if bool((block_numbers >= 0).any()) else None,
+        ids=to_device(torch.cat(ids), vlm.device),
+        is_image=to_device(torch.cat(image), vlm.device),
+        members=torch.cat(members),
+        positions=to_device(torch.cat(positions, dim=1), vlm.device),
+        order=to_device(torch.cat(order), vlm.device),
+        blocks=to_device(block_numbers, vlm.device) if bool((block_numbers >= 0).any()) else None,
         blocks_over_window=vlm.family.blocks_over_window,
         spans=tuple(spans),
         images=tuple(row.prefix.images for row in rows),
         shown=tuple(shown),
+        masks={kind: tuple(each) for kind, each in masks.items()},
+        kinds=tuple(getattr(vlm.base.config.get_text_config(), "layer_types", None) or ()) if masks else (),
     )
 
 
-def _positions_and_blocks(vlm: VLM, row: PackRow) -> tuple[Int[Tensor, "axis token"], Int[Tensor, "token"]]:
+def _positions_and_blocks(
+    vlm: VLM, row: PackRow, placement: Placement | None
+) -> tuple[Int[Tensor, "axis token"], Int[Tensor, "token"]]:
     """Positions and blocks of prefix and prefill."""
     ids = torch.tensor(row.prefix.ids)
     is_image = ids == vlm.image_token_id
-    places = vlm.family.positions(vlm.base, ids, is_image, row.prefix.images.tensors).cpu()
-    block = vlm.family.blocks(ids, is_image)
+    if placement is None:
+        places = vlm.family.positions(vlm.base, ids, is_image, row.prefix.images.tensors).cpu()
+        block = vlm.family.blocks(ids, is_image)
+    else:
+        places, block = placement.positions.cpu(), None
     block = torch.full((len(ids),), -1) if block is None else block
     prefill = torch.arange(len(row.prefill))
     more = (places.max() + 1 + prefill).expand(len(places), -1)
@@ -218,11 +255,13 @@ class SharedPrefix:
     members: tuple[tuple[int, ...], ...]
 
 
-def share_prefixes(vlm: VLM, continuations: Sequence[Continuation]) -> list[SharedPrefix]:
+def share_prefixes(
+    vlm: VLM, continuations: Sequence[Continuation], *, whole_prefixes: bool = False
+) -> list[SharedPrefix]:
     """Turn every row into an answer, possibly empty, to the longest row of its group.
 
     A row branches after the longest common prefix. If a family lets tokens see later ones, such a block must not be
-    cut; a row that would need it is packed separately.
+    cut; a row that would need it is packed separately. With `whole_prefixes` no row branches before its prefix ends.
     """
     groups: dict[tuple[Any, ...], dict[Ids, list[int]]] = {}
     for number, one in enumerate(continuations):
@@ -232,7 +271,9 @@ def share_prefixes(vlm: VLM, continuations: Sequence[Continuation]) -> list[Shar
         left = sorted(group.items(), key=lambda each: len(each[0]), reverse=True)
         while left:
             base = continuations[left[0][1][0]]
-            cuts = [_cut(vlm, base, continuations[numbers[0]]) for _, numbers in left]
+            others = [continuations[numbers[0]] for _, numbers in left]
+            whole = [other.prefix.ids == base.prefix.ids or not whole_prefixes for other in others]
+            cuts = [_cut(vlm, base, other) if fits else 0 for other, fits in zip(others, whole, strict=True)]
             taken = [(ids, cut, tuple(numbers)) for (ids, numbers), cut in zip(left, cuts, strict=True) if cut]
             left = [each for each, cut in zip(left, cuts, strict=True) if not cut]
             answers, branches = tuple(ids[cut:] for ids, cut, _ in taken), tuple(cut for _, cut, _ in taken)

@@ -90,6 +90,14 @@ class Generation:
     ids: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
 
+@dataclass(frozen=True)
+class FailedGeneration:
+    """A request that a generator could not answer, and why; `may_pass` is True if it may succeed later."""
+
+    note: str
+    may_pass: bool = True
+
+
 def conversation_text(prefix: Prefix) -> str:
     """The prompt, preceded by earlier turns if any; images inside the text become `[picture 1]` and so on.
 

@@ -15,6 +15,9 @@ from peft.tuners.lora import Linear
 from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.models.device import to_device
+from sightline.models.linear_layers import require_no_states
+from sightline.models.vlm import decoder_of
 
 #: PEFT's name for the adapter of text.
 TEXT = "default"
@@ -38,7 +41,8 @@ class Routing:
         self._tokens, self._places = tokens, {}
         if tokens is not None:
             names = (TEXT, *self.members)
-            found = {name: (tokens == number).nonzero()[:, 0] for number, name in enumerate(names, -1)}
+            on_host = tokens.cpu()  # as `Packed.members` is, so that no layer waits for the device
+            found = {name: (on_host == number).nonzero()[:, 0] for number, name in enumerate(names, -1)}
             self._places = {name: places for name, places in found.items() if len(places)}
 
     def parts(self, rows: Float[Tensor, "token dim"]) -> Iterator[tuple[str, Tensor | None, Tensor]]:
@@ -47,6 +51,8 @@ class Routing:
             yield TEXT, None, rows
             return
         for name, places in self._places.items():
+            if places.device != rows.device:
+                self._places[name] = places = to_device(places, rows.device)
             whole = len(places) == len(rows)
             yield name, None if whole else places, rows if whole else rows[places]
 
@@ -77,8 +83,11 @@ def route(model: PeftModel, members: Sequence[str]) -> PeftModel:
     """Route the LoRA layers of `model` by token, in place; all their adapters become active.
 
     Raises:
-        InputError: an adapter is not plain LoRA, or the language model has no attention layers to hook into.
+        InputError: an adapter is not plain LoRA, or the language model has no attention layers to hook into, or layers
+            with a recurrent state, which run on parts of the packed sequence.
     """
+    base: Any = model.get_base_model()
+    require_no_states(base.get_decoder(), "adapters cannot be routed by token; use one adapter")
     known = next((module.routing for module in model.modules() if isinstance(module, RoutedLinear)), None)
     routing = known if known is not None and known.members == tuple(members) else Routing(members)
     for name, module in model.named_modules():
@@ -93,8 +102,7 @@ def route(model: PeftModel, members: Sequence[str]) -> PeftModel:
         module.set_adapter([each for each in (TEXT, *members) if each in module.lora_A])
     if routing is known:
         return model
-    base: Any = model.get_base_model()
-    attentions = [module for name, module in base.get_decoder().named_modules() if name.endswith("attn")]
+    attentions = [module for name, module in decoder_of(base).named_modules() if name.endswith("attn")]
     if not attentions:
         raise InputError(
             "the language model has no layers named *attn, so adapters cannot be routed by token; use one adapter"
@@ -134,7 +142,11 @@ class FusedLinear(Linear):
         return cast(Tensor, _Fused.apply(x, base.weight, base.bias, down, up, scale))  # type: ignore[no-untyped-call]
 
     def _is_plain(self, x: Tensor) -> bool:
-        """Whether one enabled adapter without dropout is on a frozen linear layer, all in the dtype of the input."""
+        """Whether one enabled adapter without dropout is on a frozen linear layer, in dtypes that `_Fused` computes.
+
+        These are one dtype for all and no autocast; or bfloat16 weights with a float32 adapter, where the input is
+        bfloat16 or autocast makes it so.
+        """
         names = self.active_adapters
         if self.disable_adapters or self.merged or len(names) != 1 or names[0] not in self.lora_A:
             return False
@@ -146,8 +158,18 @@ class FusedLinear(Linear):
         frozen = not any(weight.requires_grad for weight in base.parameters())
         # FSDP and ZeRO gather sharded weights only in the forward of the layers that own them, which this skips.
         whole = all(type(weight) is nn.Parameter and not hasattr(weight, "ds_id") for weight in weights)
-        same = all(weight.dtype == x.dtype for weight in weights) and not torch.is_autocast_enabled(x.device.type)
-        return frozen and whole and same
+        down, up = (cast(Tensor, part[name].weight).dtype for part in (self.lora_A, self.lora_B))
+        return frozen and whole and _computes(x, base.weight.dtype, down, up)
+
+
+def _computes(x: Tensor, weight: torch.dtype, down: torch.dtype, up: torch.dtype) -> bool:
+    """Whether `_Fused` computes a layer of these dtypes."""
+    kind = x.device.type
+    halved = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    if x.dtype == weight == down == up:
+        return not halved
+    shown = torch.get_autocast_dtype(kind) if halved else x.dtype
+    return shown == weight == torch.bfloat16 and down == up == torch.float32
 
 
 def fuse_lora(model: nn.Module) -> None:
@@ -158,11 +180,17 @@ def fuse_lora(model: nn.Module) -> None:
 
 
 class _Fused(torch.autograd.Function):
-    """W x + b + s B A x for a frozen W, with gradients of x, A and B."""
+    """W x + b + s B A x for a frozen W, with gradients of x, A and B.
+
+    All products are in the dtype of W: a float32 adapter over bfloat16 weights is rounded to bfloat16 for them, as
+    autocast does, and only bfloat16 states are kept for the gradient. Gradients have the dtypes of x, A and B.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, s: float) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])
+        ctx.dtypes = x.dtype, down.dtype, up.dtype
+        down, up = down.to(weight.dtype), up.to(weight.dtype)
+        rows = x.reshape(-1, x.shape[-1]).to(weight.dtype)
         low = rows @ down.T
         out = nn.functional.linear(rows, weight, bias).addmm_(low, up.T, alpha=s)
         ctx.save_for_backward(rows, weight, down, up, low)
@@ -172,9 +200,13 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         rows, weight, down, up, low = ctx.saved_tensors
-        slope = gradients[0].reshape(-1, gradients[0].shape[-1])
+        slope = gradients[0].reshape(-1, gradients[0].shape[-1]).to(weight.dtype)
         low_slope = (slope @ up).mul_(ctx.scale)
         of_x = (slope @ weight).addmm_(low_slope, down).view(ctx.shape) if ctx.needs_input_grad[0] else None
         of_down = low_slope.T @ rows if ctx.needs_input_grad[3] else None
         of_up = (slope.T @ low).mul_(ctx.scale) if ctx.needs_input_grad[4] else None
+        of_x, of_down, of_up = (
+            None if found is None else found.to(dtype)
+            for found, dtype in zip((of_x, of_down, of_up), ctx.dtypes, strict=True)
+        )
         return of_x, None, None, of_down, of_up, None

@@ -1,12 +1,13 @@
 """Batched generation: prefill, hidden image tokens, stop strings, and a seed per row.
 
-The decoding loop runs the language model with the key-value buffers of `attention`. Hidden image tokens are dropped
-while rotary positions stay unchanged, which equals masking them in all layers and heads, as Bias-Driven Hallucination
-Sampling requires (BDHS; arXiv 2407.02477, sec. 3.4).
+The model's way (`models.ways`) computes the rows. Hidden image tokens are masked in all layers and heads, or left out
+while rotary positions stay unchanged, which is equal, as Bias-Driven Hallucination Sampling requires (BDHS; arXiv
+2407.02477, sec. 3.4).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from sightline.errors import InputError
-from sightline.models.attention import PackedLayout, Prefill, RunningRows, decoder_arguments
-from sightline.models.device import in_format
-from sightline.models.encoding import EncodedPrefix, EncodedRow, RowTooLong, encode_prefill, encode_prefix
-from sightline.models.head import head_logits
-from sightline.models.packing import Continuation, pack, share_prefixes
+from sightline.models.device import in_format, read_values, to_device
+from sightline.models.encoding import (
+    EncodedPrefix,
+    EncodedRow,
+    LookAhead,
+    RowTooLong,
+    encode_prefill,
+    encode_prefix,
+)
+from sightline.models.memory import SAMPLING, attempt, halve
+from sightline.models.packing import Continuation
 from sightline.models.requests import GenerateRequest, Generation, Prefix, Sampling
-from sightline.models.scorer import hidden_states
 from sightline.models.soundness import nan_error
-from sightline.models.unbatched import unbatched_continuation
+from sightline.models.stopping import UNFINISHED, StopRule, continuation_text
 from sightline.models.vlm import VLM, evaluating
 
 
@@ -55,12 +61,6 @@ def keep_nucleus(probabilities: Float[Tensor, "row vocab"], top_p: float) -> Flo
 
 #: Number of batches encoded together and then sorted by length; bounds the images held in memory.
 WINDOW = 16
-#: Tokens before the continuation that are decoded with it, so that spaces and split bytes come out right.
-LOOK_BACK = 8
-#: Initial capacity, in new tokens, of the key-value buffers.
-ROOM = 16
-#: Decoded form of an incomplete character.
-UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 #: Fraction of finished rows at which a batch is compacted.
 IDLE = 0.25
 
@@ -81,6 +81,10 @@ class _Running:
     def continuation(self) -> Continuation:
         """The tokens that the row continues."""
         return Continuation(self.prefix, self.row.ids[self.row.start :], self.request.hidden)
+
+    def restarted(self) -> "_Running":
+        """The row before its first token."""
+        return replace(self, rng=np.random.Generator(np.random.Philox(self.request.seed)), ids=[])
 
 
 def generate(
@@ -103,39 +107,51 @@ def generate(
         InputError: `encoding` refuses a request; `hidden` is outside the image tokens; a temperature below 0, a top_p
             outside (0, 1], no new tokens, or an empty stop string; the logits of a row are NaN.
         RowTooLong: a row could exceed the model's maximum length.
+
+    Examples:
+        >>> request = sl.GenerateRequest(sl.Prefix((image,), "Describe the image."))
+        >>> (answer,) = sl.generate(vlm, [request], sl.Sampling(max_new_tokens=64), batch_size=1)
+        >>> print(answer.text)
     """
     _check_sampling(sampling)
     results: dict[int, Generation] = {}
-    with evaluating(vlm):
+
+    def finish(index: int, generation: Generation) -> None:
+        if progress is not None and index not in results:
+            progress(1)
+        results[index] = generation
+
+    size = batch_size  # rows in a pass, fewer where memory does not suffice
+    with evaluating(vlm), vlm.prefetch.running():
+        ahead = LookAhead(vlm, [request.prefix for request in requests])
         for start in range(0, len(requests), WINDOW * batch_size):
-            window = requests[start : start + WINDOW * batch_size]
-            waiting = _sorted_by_length(_encode(vlm, window, start, sampling))
+            end = start + WINDOW * batch_size
+            waiting = _sorted_by_length(_encode(vlm, requests[start:end], start, sampling, ahead))
             # The longest first, so that running out of memory shows at once.
-            for end in range(len(waiting), 0, -batch_size):
-                batch = waiting[max(0, end - batch_size) : end]
-                with in_format(vlm, autocast):
-                    decode = _decode if vlm.supports_packing else _decode_unbatched
-                    for index, generation in decode(vlm, batch, sampling):
-                        results[index] = generation
-                        if progress is not None:
-                            progress(1)
+            while waiting:
+                batch, waiting = waiting[-size:], waiting[:-size]
+                end += size
+                ahead.reach(end)
+                _, failure = attempt(partial(_decode_all, vlm, batch, sampling, autocast, finish))
+                if failure is not None:
+                    size = halve(vlm, len(batch), failure, remedy=SAMPLING)
+                    waiting = [*waiting, *(running.restarted() for running in batch)]
     return [results[index] for index in range(len(requests))]
 
 
 def stream(vlm: VLM, request: GenerateRequest, sampling: Sampling, *, autocast: bool = False) -> Iterator[Generation]:
     """Continue one request, yielding the text so far after every token and finally the result of `generate`.
 
-    The steps, and so the text, are those of `generate`. Incomplete characters are held back. A model that is not
-    verified for packing yields only its final text. Streams may be interleaved.
+    The steps, and so the text, are those of `generate`. Incomplete characters are held back. Streams may be
+    interleaved.
 
     Raises:
         InputError, RowTooLong: as in `generate`, at the first token.
     """
     _check_sampling(sampling)
     with evaluating(vlm):
-        (running,) = _encode(vlm, [request], 0, sampling)
-    unbatched = ([ended] for ended in _decode_unbatched(vlm, [running], sampling))
-    steps = iter(_steps(vlm, [running], sampling) if vlm.supports_packing else unbatched)
+        (running,) = _encode(vlm, [request], 0, sampling, LookAhead(vlm, ()))
+    steps = _steps(vlm, [running], sampling)
     while True:
         # Entered for each token: other code in this thread must find its own gradient mode.
         with evaluating(vlm), in_format(vlm, autocast):
@@ -146,7 +162,7 @@ def stream(vlm: VLM, request: GenerateRequest, sampling: Sampling, *, autocast: 
             yield ended[0][1]
         else:
             ids = tuple(running.ids)
-            text = _text(vlm.tokenizer, running, ids).rstrip(UNFINISHED)
+            text = continuation_text(vlm.tokenizer, running.row.ids, ids, running.dropped).rstrip(UNFINISHED)
             yield Generation(text, len(ids), finished=False, ids=ids)
 
 
@@ -155,12 +171,15 @@ def image_token_count(vlm: VLM, prefix: Prefix) -> int:
     return encode_prefix(vlm, prefix).ids.count(vlm.image_token_id)
 
 
-def _encode(vlm: VLM, requests: Sequence[GenerateRequest], start: int, sampling: Sampling) -> list[_Running]:
+def _encode(
+    vlm: VLM, requests: Sequence[GenerateRequest], start: int, sampling: Sampling, ahead: LookAhead
+) -> list[_Running]:
     prefixes: dict[Prefix, EncodedPrefix] = {}
     running = []
     for index, request in enumerate(requests, start):
         if request.prefix not in prefixes:
             prefixes[request.prefix] = encode_prefix(vlm, request.prefix)
+            ahead.reach(start + len(requests))
         prefix = prefixes[request.prefix]
         # White space at the end of a prefill belongs to the next word's token; the model generates it again.
         prefill = request.prefill.rstrip()
@@ -198,6 +217,15 @@ def _check_fit(vlm: VLM, row: EncodedRow, request: GenerateRequest, sampling: Sa
         )
 
 
+def _decode_all(
+    vlm: VLM, batch: list[_Running], sampling: Sampling, autocast: bool, finish: Callable[[int, Generation], None]
+) -> None:
+    """Continue the rows of one batch, and call `finish` with each that has ended."""
+    with in_format(vlm, autocast):
+        for index, generation in _decode(vlm, batch, sampling):
+            finish(index, generation)
+
+
 def _decode(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[tuple[int, Generation]]:
     """Continue the rows of one batch until each has ended."""
     for ended in _steps(vlm, rows, sampling):
@@ -205,104 +233,49 @@ def _decode(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[tupl
 
 
 def _steps(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[list[tuple[int, Generation]]]:
-    """Decode one batch token by token, yielding the rows that ended; common prefixes are computed once."""
-    shared = share_prefixes(vlm, [running.continuation for running in rows])
-    members = [numbers for each in shared for numbers in each.members]
-    rows = [rows[number] for numbers in members for number in numbers]
-    packed = pack(vlm, [each.row for each in shared])
-    running_rows = RunningRows.of(packed, [len(numbers) for numbers in members], min(sampling.max_new_tokens, ROOM))
-    hidden = hidden_states(vlm, packed, Prefill(PackedLayout(packed), running_rows))
-    last, positions = hidden[running_rows.last], running_rows.last_positions(packed.positions)
+    """Decode one batch token by token, yielding the rows that ended."""
+    decoding = vlm.way.start(vlm, [running.continuation for running in rows], sampling.max_new_tokens)
+    rows = [rows[number] for number in decoding.order]
     finished: set[int] = set()
+    rule = StopRule(vlm.tokenizer, sampling, vlm.end_ids)
     while True:
-        logits = head_logits(vlm, last).float()
+        logits = decoding.logits
         broken = logits.amax(-1).isnan()  # NaN in a row is its maximum
         uniforms = _draw(rows, vlm.device)
         tokens = choose_tokens(logits, uniforms, temperature=sampling.temperature, top_p=sampling.top_p)
-        if broken.any():
-            raise nan_error(vlm.path, rows[int(broken.nonzero()[0])].request.prefix)
+        chosen = read_values(tokens.masked_fill(broken, -1))  # the only wait for the device in a step
+        if -1 in chosen:
+            raise nan_error(vlm.path, rows[chosen.index(-1)].request.prefix)
         ended_rows: list[tuple[int, Generation]] = []
-        for place, (running, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
+        for place, (running, token) in enumerate(zip(rows, chosen, strict=True)):
             if place not in finished:
                 running.ids.append(token)
-                ended = _ended(vlm.tokenizer, running, sampling, vlm.end_ids)
+                ended = _ended(running, rule)
                 if ended is not None:
                     finished.add(place)
                     ended_rows.append((running.index, ended))
         yield ended_rows
         if len(finished) == len(rows):
             return
-        positions = positions + 1
         if len(finished) > len(rows) * IDLE:  # compacting copies all keys and values, so not after every row
             staying = [place for place in range(len(rows)) if place not in finished]
-            kept = torch.tensor(staying, device=vlm.device)
             rows, finished = [rows[place] for place in staying], set()
-            running_rows.select(kept)
-            tokens, positions = tokens[kept], positions[kept]
-        last = _step(vlm, tokens, positions, running_rows)
-
-
-def _decode_unbatched(vlm: VLM, rows: list[_Running], sampling: Sampling) -> Iterator[tuple[int, Generation]]:
-    """Generate one row at a time with Transformers' own sampling."""
-    for running in rows:
-        if running.request.hidden:
-            raise InputError(f"image tokens of {vlm.path} cannot be hidden: its model type is not verified for packing")
-        prefill = running.row.ids[running.row.start :]
-        ids = unbatched_continuation(vlm, running.prefix, prefill, sampling, running.request.seed)
-        if ids is None:
-            raise nan_error(vlm.path, running.request.prefix)
-        for token in ids:
-            running.ids.append(token)
-            ended = _ended(vlm.tokenizer, running, sampling, vlm.end_ids)
-            if ended is not None:
-                yield running.index, ended
-                break
-
-
-def _step(
-    vlm: VLM, tokens: Int[Tensor, "row"], positions: Int[Tensor, "row"], running: RunningRows
-) -> Float[Tensor, "row dim"]:
-    """Hidden states after one more token of each row."""
-    output = vlm.base.get_decoder()(
-        inputs_embeds=vlm.base.get_input_embeddings()(tokens)[:, None],
-        position_ids=vlm.family.decoder_positions(positions.expand(vlm.family.axes, -1)[:, :, None]),
-        **decoder_arguments(vlm.base, running),
-    )
-    running.advance()
-    hidden: Tensor = output.last_hidden_state[:, 0]
-    return hidden
+            tokens = tokens[decoding.select(staying)]
+        decoding.step(tokens)
 
 
 def _draw(rows: Sequence[_Running], device: torch.device) -> Float[Tensor, "row"]:
     """One uniform number per row from its own generator, so that a sample does not depend on the batch."""
-    return torch.tensor([running.rng.random() for running in rows], dtype=torch.float64, device=device)
+    return to_device(torch.tensor([running.rng.random() for running in rows], dtype=torch.float64), device)
 
 
-def _ended(tokenizer: Any, running: _Running, sampling: Sampling, end_ids: frozenset[int]) -> Generation | None:
-    """The generation if the row's last token ended it (end of turn, stop string or token limit), else None."""
-    count = len(running.ids)
-    if running.ids[-1] not in end_ids and not sampling.stop and count < sampling.max_new_tokens:
+def _ended(running: _Running, rule: StopRule) -> Generation | None:
+    """The generation if the row's last token ended it, else None."""
+    found = rule.ended_text(running.row.ids, running.ids, running.dropped)
+    if found is None:
         return None
-    ids = tuple(running.ids)
-    if ids[-1] in end_ids:
-        return Generation(_text(tokenizer, running, ids[:-1]), count, finished=True, ids=ids)
-    text = _text(tokenizer, running, ids)
-    cuts = [text.index(stop) + len(stop) for stop in sampling.stop if stop in text]
-    if cuts:
-        return Generation(text[: min(cuts)], count, finished=True, ids=ids)
-    return Generation(text, count, finished=False, ids=ids) if count == sampling.max_new_tokens else None
-
-
-def _text(tokenizer: Any, running: _Running, ids: Sequence[int]) -> str:
-    """The continuation as text, decoded with the tokens before it, whose text is then removed."""
-    context = list(running.row.ids[-LOOK_BACK:])
-    before = _decode_ids(tokenizer, context)
-    return _decode_ids(tokenizer, [*context, *ids])[len(before) :].removeprefix(running.dropped)
-
-
-def _decode_ids(tokenizer: Any, ids: list[int]) -> str:
-    text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return text
+    text, is_finished = found
+    return Generation(text, len(running.ids), finished=is_finished, ids=tuple(running.ids))
 
 
 def _check_sampling(sampling: Sampling) -> None:

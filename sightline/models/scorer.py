@@ -1,10 +1,9 @@
 """Differentiable log-probabilities of answer tokens given their prefixes; each prefix is computed once for its answers.
 
-Rows are packed into one sequence (`packing`); the head runs on answer tokens only (`head`). Model types that are not
-verified for packing are scored one row at a time (`unbatched`). `losses` uses the numbers.
+How rows are computed is the model's way (`models.ways`). `losses` uses the numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,16 +11,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sightline.models.attention import AttentionLayout, PackedLayout, decoder_arguments
-from sightline.models.device import in_format
+from sightline.models.attention import AttentionLayout, decoder_arguments
+from sightline.models.device import in_format, to_device
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.features import image_features
-from sightline.models.head import TokenScores, token_logps, token_scores
-from sightline.models.packing import Packed, PackRow, pack
+from sightline.models.memory import SCORING, in_parts
+from sightline.models.packing import Packed, PackRow
 from sightline.models.requests import ScoreRequest
 from sightline.models.soundness import nan_error
-from sightline.models.unbatched import unbatched_logps, unbatched_scores, unbatched_states
-from sightline.models.vlm import VLM
+from sightline.models.vlm import VLM, decoder_of
+from sightline.models.ways.base import AnswerStates
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,18 @@ def answer_logps(vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = Fa
     All items must have the same number K of answers. Gradients flow to all weights that require them. With `autocast`
     the model computes in bfloat16 where torch considers it safe; the log-softmax is always float32.
 
+    Returns:
+        Log-probs in nats, `values[item, answer, token]`, and the mask of those that are not padding.
+
     Raises:
         InputError: `encoding` refuses a prefix or an answer; without gradients, a log-prob is NaN. With gradients the
             training loop checks for NaN, as it knows the step.
         ValueError: no items, or items with different numbers of answers.
+
+    Examples:
+        >>> prefix = sl.Prefix((image,), "Is there a cup in the image?")
+        >>> logps = sl.answer_logps(vlm, [sl.ScoreRequest(prefix, ("Yes.", "No."))])
+        >>> yes, no = logps.sums()[0]
     """
     counts = {len(item.answers) for item in items}
     if len(counts) != 1 or 0 in counts:
@@ -68,7 +75,7 @@ def flat_logps(
     """As `answer_logps`, for items with any number of answers: values and mask with one row per answer, in order."""
     rows = [encode_row(vlm, item) for item in items]
     with in_format(vlm, autocast):
-        logps = score_rows(vlm, rows) if vlm.supports_packing else unbatched_logps(vlm, rows)
+        logps = _in_parts(vlm, rows, score_rows)
     _require_numbers(vlm, items, rows, logps)
     mask = _mask(vlm, rows)
     return _table(logps, mask), mask
@@ -86,37 +93,15 @@ def flat_scores(vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = Fal
     """Compute log-probs and entropies in one forward pass; errors as in `answer_logps`."""
     rows = [encode_row(vlm, item) for item in items]
     with in_format(vlm, autocast):
-        logps, entropy = _row_scores(vlm, rows, entropy=True) if vlm.supports_packing else unbatched_scores(vlm, rows)
-    if entropy is None:
-        raise ValueError("the scores have no entropies")
+        logps, entropy = _in_parts(vlm, rows, _stacked_scores)
     _require_numbers(vlm, items, rows, logps)
     mask = _mask(vlm, rows)
     return FlatScores(_table(logps, mask), _table(entropy, mask), mask)
 
 
-@dataclass(frozen=True)
-class AnswerStates:
-    """Last hidden states around answers, in the order of rows and answers.
-
-    `before` is the state that predicts each answer token, `last` that of each answer's last token. `logps` (nats,
-    float32) are those of the answer tokens, None if not requested.
-    """
-
-    before: Float[Tensor, "answer_token dim"]
-    last: Float[Tensor, "answer dim"]
-    logps: Float[Tensor, "answer_token"] | None
-
-
 def answer_states(vlm: VLM, rows: Sequence[PackRow], *, logps: bool = False) -> AnswerStates:
     """Compute hidden states and, with `logps`, log-probs of the rows' answers in one forward pass; differentiable."""
-    if not vlm.supports_packing:
-        return AnswerStates(*unbatched_states(vlm, rows))
-    packed = pack(vlm, rows)
-    hidden = hidden_states(vlm, packed, PackedLayout(packed))
-    before = hidden[packed.predictor_places()]
-    return AnswerStates(
-        before, hidden[packed.last_places()], token_logps(vlm, before, packed.answer_ids()) if logps else None
-    )
+    return vlm.way.states(vlm, rows, logps=logps)
 
 
 def encode_row(vlm: VLM, item: ScoreRequest) -> PackRow:
@@ -134,7 +119,7 @@ def hidden_states(vlm: VLM, packed: Packed, layout: AttentionLayout) -> Float[Te
     """The language model's last hidden states of a packed sequence."""
     features = _features(vlm, packed)
     embedded = vlm.family.embed(vlm.base, packed.ids, packed.is_image, features)
-    output = vlm.base.get_decoder()(
+    output = decoder_of(vlm.base)(
         inputs_embeds=embedded[None],
         position_ids=vlm.family.decoder_positions(packed.positions[:, None]),
         **decoder_arguments(vlm.base, layout),
@@ -144,15 +129,27 @@ def hidden_states(vlm: VLM, packed: Packed, layout: AttentionLayout) -> Float[Te
     return hidden
 
 
+def _in_parts(vlm: VLM, rows: Sequence[PackRow], compute: Callable[[VLM, Sequence[PackRow]], Tensor]) -> Tensor:
+    """The scores of all rows, their tokens last; without gradients in several passes where memory does not suffice.
+
+    With gradients the training loop repeats the step, as it knows what it has added up.
+    """
+    if torch.is_grad_enabled():
+        return compute(vlm, rows)
+    return torch.cat(in_parts(vlm, rows, lambda part: compute(vlm, part), remedy=SCORING), dim=-1)
+
+
+def _stacked_scores(vlm: VLM, rows: Sequence[PackRow]) -> Float[Tensor, "2 answer_token"]:
+    """Log-probs and entropies of all answer tokens of the rows."""
+    logps, entropy = vlm.way.scores(vlm, rows, entropy=True)
+    if entropy is None:
+        raise ValueError("the scores have no entropies")
+    return torch.stack((logps, entropy))
+
+
 def score_rows(vlm: VLM, rows: Sequence[PackRow]) -> Float[Tensor, "answer_token"]:
     """Log-probs (float32) of all answer tokens of the rows, in order."""
-    return _row_scores(vlm, rows).logps
-
-
-def _row_scores(vlm: VLM, rows: Sequence[PackRow], *, entropy: bool = False) -> TokenScores:
-    packed = pack(vlm, rows)
-    hidden = hidden_states(vlm, packed, PackedLayout(packed))
-    return token_scores(vlm, hidden[packed.predictor_places()], packed.answer_ids(), entropy=entropy)
+    return vlm.way.scores(vlm, rows).logps
 
 
 def _require_numbers(
@@ -167,8 +164,8 @@ def _require_numbers(
 
 def _mask(vlm: VLM, rows: Sequence[PackRow]) -> Bool[Tensor, "answer token"]:
     """True on tokens, False on padding, with one row per answer."""
-    lengths = torch.tensor([len(answer) for row in rows for answer in row.answers], device=vlm.device)
-    return torch.arange(int(lengths.max()), device=vlm.device) < lengths[:, None]
+    lengths = torch.tensor([len(answer) for row in rows for answer in row.answers])
+    return to_device(torch.arange(int(lengths.max())) < lengths[:, None], vlm.device)
 
 
 def _table(values: Float[Tensor, "answer_token"], mask: Bool[Tensor, "answer token"]) -> Float[Tensor, "answer token"]:
@@ -177,8 +174,5 @@ def _table(values: Float[Tensor, "answer_token"], mask: Bool[Tensor, "answer tok
 
 def _features(vlm: VLM, packed: Packed) -> dict[str, Tensor] | None:
     """Features of all images of the sequence, without those of hidden tokens."""
-    parts = []
-    for features, shown in zip(image_features(vlm, packed.images), packed.shown, strict=True):
-        if features is not None:
-            parts.append(features if shown is None else {k: v[shown.to(v.device)] for k, v in features.items()})
+    parts = [each for each in image_features(vlm, packed.images, packed.shown) if each is not None]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else None

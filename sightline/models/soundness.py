@@ -5,7 +5,8 @@ template may be broken or malicious. `loading` loads them; `evals` measures the 
 """
 
 import contextlib
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from sightline.models.requests import Prefix
 from sightline.records.store import read_json
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+_SHOWN = 4  # names in an error
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -86,6 +89,68 @@ def check_headers(path: str | Path) -> None:
     """Raise InputError, naming the file, if a safetensors file of a model directory is damaged or truncated."""
     for file in sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else []:
         next(iter_tensors(file), None)
+
+
+def require_complete(model: Any, report: Mapping[str, Any], path: str | Path) -> None:
+    """Check Transformers' loading `report` of a checkpoint: it draws missing weights at random and only logs that.
+
+    Weights that a config ties to others, and those that the model's class declares as optional, are not in the report.
+    Extra weights of a module that the model lacks (a value head, layers for speculative decoding) are ignored with a
+    warning: they change no output.
+
+    Raises:
+        InputError: a weight is missing or has another shape, or there is one that the model has no place for, as in a
+            module list that is longer than config.json states.
+    """
+    missing, extra = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    if report["mismatched_keys"]:
+        name, found, expected = min(report["mismatched_keys"])
+        raise InputError(
+            f"{path}: the weight {name} has the shape {list(found)} instead of {list(expected)}, as its config.json "
+            "requires; correct its config.json, or copy or download the model again"
+        )
+    if missing:
+        raise InputError(
+            f"{path} lacks {_listed(missing)}, which its config.json requires; copy or download the model again, or "
+            "correct its config.json"
+        )
+    modules = {name for name, _ in model.named_modules() if name}
+    misplaced = [name for name in extra if _module_above(name) in modules]
+    if misplaced:
+        raise InputError(
+            f"{path} has {_listed(misplaced)}, for which its config.json has no place; correct its config.json, or "
+            "copy or download the model again"
+        )
+    if extra:
+        log.warning("%s: ignoring %s, which this type of model does not have", path, _listed(extra))
+
+
+@contextlib.contextmanager
+def no_loading_report() -> Iterator[None]:
+    """Context without Transformers' logged table of missing and extra weights, which `require_complete` names."""
+    source = logging.getLogger("transformers.modeling_utils")
+
+    def other(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    source.addFilter(other)
+    try:
+        yield
+    finally:
+        source.removeFilter(other)
+
+
+def _module_above(name: str) -> str:
+    """The module that a weight belongs to: `head` of `head.bias`, and the list `layers` of `layers.5.mlp.weight`."""
+    parts = name.split(".")
+    number = next((place for place, part in enumerate(parts) if part.isdecimal()), None)
+    return ".".join(parts[:number] if number else parts[:-1])
+
+
+def _listed(names: Sequence[str]) -> str:
+    """A count and the first names: `3 weights (a, b, c)`."""
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    return f"{len(names)} weight{'s' if len(names) > 1 else ''} ({shown})"
 
 
 def require_finite(model: Any, path: str | Path) -> None:

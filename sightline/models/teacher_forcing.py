@@ -6,26 +6,22 @@ answers in this way (arXiv 2402.11411). `sampler` generates freely, `scorer` sco
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sightline.models.attention import PackedLayout
-from sightline.models.device import in_format
+from sightline.models.device import in_format, read_values, to_device
 from sightline.models.encoding import EncodedPrefix, encode_answer, encode_prefill, encode_prefix
-from sightline.models.head import head_logits
-from sightline.models.packing import Ids, PackRow, pack
+from sightline.models.memory import SCORING, in_parts
+from sightline.models.packing import Ids, PackRow
 from sightline.models.requests import Prefix
-from sightline.models.sampler import LOOK_BACK, choose_tokens
-from sightline.models.scorer import hidden_states
+from sightline.models.sampler import choose_tokens
 from sightline.models.soundness import nan_error
-from sightline.models.unbatched import unbatched_inputs
+from sightline.models.stopping import continuation_text
 from sightline.models.vlm import VLM, evaluating
-
-#: Answer tokens whose logits are in memory at a time; sampling makes a few float64 copies of them.
-CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,8 @@ def forced_tokens(
         for start in range(0, len(requests), batch_size):
             rows = [_encode(vlm, one) for one in requests[start : start + batch_size]]
             with in_format(vlm, autocast):
-                drawn = iter(_drawn(vlm, rows, temperature, top_p))
+                parts = in_parts(vlm, rows, lambda part: _drawn(vlm, part, temperature, top_p), remedy=SCORING)
+            drawn: Iterator[int] = chain.from_iterable(parts)
             for row in rows:
                 ids = tuple(next(drawn) for _ in row.true)
                 ids = ids[: row.free] + row.true[row.free :]
@@ -94,20 +91,8 @@ def forced_tokens(
 
 
 def forced_logits(vlm: VLM, rows: Sequence[PackRow]) -> Iterator[Float[Tensor, "answer_token vocab"]]:
-    """Yield the logits (float32) that predict each answer token of the rows, in order, in chunks.
-
-    Model types that are not verified for packing run one row at a time.
-    """
-    if not vlm.supports_packing:
-        for row in rows:
-            for answer in row.answers:
-                logits = vlm.model(**unbatched_inputs(vlm, row.prefix, answer), use_cache=False).logits
-                yield logits[0, -len(answer) - 1 : -1].float()
-        return
-    packed = pack(vlm, rows)
-    hidden = hidden_states(vlm, packed, PackedLayout(packed))
-    for some in hidden[packed.predictor_places()].split(CHUNK):
-        yield head_logits(vlm, some).float()
+    """Yield the logits (float32) that predict each answer token of the rows, in order, in chunks."""
+    return vlm.way.logits(vlm, rows)
 
 
 def _encode(vlm: VLM, request: ForcingRequest) -> _Row:
@@ -122,19 +107,27 @@ def _encode(vlm: VLM, request: ForcingRequest) -> _Row:
 def _drawn(vlm: VLM, rows: Sequence[_Row], temperature: float, top_p: float) -> list[int]:
     """Draw a token for every place of every answer."""
     numbers = [np.random.Generator(np.random.Philox(row.seed)).random(len(row.true)) for row in rows]
-    uniforms = torch.from_numpy(np.concatenate(numbers)).to(vlm.device)
+    uniforms = to_device(torch.from_numpy(np.concatenate(numbers)), vlm.device)
     barred: Tensor | None = None
     tokens: list[int] = []
     for logits in forced_logits(vlm, [PackRow(row.prefix, (row.true,)) for row in rows]):
-        if logits.isnan().any():
-            ends = np.cumsum([len(row.true) for row in rows])
-            first = len(tokens) + int(logits.isnan().any(-1).nonzero()[0])
-            raise nan_error(vlm.path, rows[int((ends <= first).sum())].source)
+        broken = logits.amax(-1).isnan()  # NaN in a row is its maximum
         some = uniforms[len(tokens) : len(tokens) + len(logits)]
         chosen = choose_tokens(logits, some, temperature=temperature, top_p=top_p)
         barred = _barred(vlm, logits.shape[-1]) if barred is None else barred
-        tokens += torch.where(barred[chosen], logits.masked_fill(barred, -torch.inf).argmax(-1), chosen).tolist()
+        chosen = torch.where(barred[chosen.clamp(max=len(barred) - 1)], _likeliest(logits, barred), chosen)
+        read = read_values(chosen.masked_fill(broken, -1))
+        if -1 in read:
+            ends = np.cumsum([len(row.true) for row in rows])
+            first = len(tokens) + read.index(-1)
+            raise nan_error(vlm.path, rows[int((ends <= first).sum())].source)
+        tokens += read
     return tokens
+
+
+def _likeliest(logits: Float[Tensor, "token vocab"], barred: Bool[Tensor, "vocab"]) -> Int[Tensor, "token"]:
+    """The likeliest token that may be drawn."""
+    return logits.masked_fill(barred, -torch.inf).argmax(-1)
 
 
 def _barred(vlm: VLM, vocabulary: int) -> Bool[Tensor, "vocab"]:
@@ -147,10 +140,4 @@ def _barred(vlm: VLM, vocabulary: int) -> Bool[Tensor, "vocab"]:
 
 def _text(vlm: VLM, prefix: EncodedPrefix, ids: Ids) -> str:
     """The ids as text, decoded with the tokens before them, whose text is then removed."""
-    context = list(prefix.text_ids[-LOOK_BACK:])
-    before, whole = (
-        vlm.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        for tokens in (context, [*context, *ids])
-    )
-    text: str = whole[len(before) :].removeprefix(prefix.lead)
-    return text
+    return continuation_text(vlm.tokenizer, prefix.text_ids, ids, prefix.lead)

@@ -16,6 +16,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Generic, TypeVar
 
 import torch
@@ -45,6 +46,7 @@ class TensorCache:
         self._left = 0  # bytes that may be written before the next scan
         self._lock, self._warned = threading.Lock(), False
         self.hits = self.misses = self.damaged = 0
+        self.costs = WriteCosts()
 
     @property
     def hit_rate(self) -> float | None:
@@ -186,11 +188,62 @@ def _checksum(data: bytes | bytearray) -> tuple[int, bytes]:
 T = TypeVar("T")
 
 
+class WriteCosts:
+    """The time that large entries take to compute and to write, measured at the first few of a process.
+
+    `pays` tells whether the disk saves time. Entries that take less than `SMALL` seconds to write are always written:
+    they cost little, and later runs are spared the computation.
+    """
+
+    SMALL = 0.02
+    MEASURED = 3
+
+    def __init__(self) -> None:
+        self._computed: list[float] = []
+        self._written: list[float] = []
+
+    @property
+    def pays(self) -> bool:
+        """Whether computing takes longer than writing; True until both are measured."""
+        if min(len(self._computed) - 1, len(self._written)) < self.MEASURED:
+            return True
+        written = median(self._written)
+        return written < self.SMALL or median(self._computed[1:]) > written  # the first one warms up
+
+    @contextlib.contextmanager
+    def computing(self, device: torch.device) -> Iterator[None]:
+        """Measure a computation; waits for the device as long as measurements are missing."""
+        with self._measure(self._computed, self.MEASURED + 1, device):
+            yield
+
+    @contextlib.contextmanager
+    def writing(self, *, measured: bool = True) -> Iterator[None]:
+        """Measure the writing of an entry."""
+        with self._measure(self._written, self.MEASURED if measured else 0, torch.device("cpu")):
+            yield
+
+    @contextlib.contextmanager
+    def _measure(self, times: list[float], most: int, device: torch.device) -> Iterator[None]:
+        if len(times) >= most:
+            yield
+            return
+        _synchronize(device)
+        started = time.perf_counter()
+        yield
+        _synchronize(device)
+        times.append(time.perf_counter() - started)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 class ByteLRU(Generic[T]):
     """A least-recently-used cache in memory of at most `limit` bytes. Not thread-safe."""
 
     def __init__(self, limit: int = 256 * 2**20) -> None:
-        self._limit = limit
+        self.limit = limit
         self._held = 0
         self._values: OrderedDict[Hashable, tuple[T, int]] = OrderedDict()
 
@@ -198,10 +251,25 @@ class ByteLRU(Generic[T]):
         """The value of `key`; if it is missing, `make` returns it with its size in bytes."""
         if key in self._values:
             self._values.move_to_end(key)
-        else:
-            self._values[key] = entry = make()
-            self._held += entry[1]
-        value = self._values[key][0]
-        while self._held > self._limit:  # a value larger than the limit is not kept
-            self._held -= self._values.popitem(last=False)[1][1]
+            return self._values[key][0]
+        value, size = make()
+        self.put(key, value, size)
         return value
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._values
+
+    def get(self, key: Hashable) -> T | None:
+        """The value of `key`, None if it is missing."""
+        if key not in self._values:
+            return None
+        self._values.move_to_end(key)
+        return self._values[key][0]
+
+    def put(self, key: Hashable, value: T, size: int) -> None:
+        """Keep a value of `size` bytes, unless it is larger than the limit."""
+        self._held -= self._values.pop(key, (None, 0))[1]
+        self._values[key] = (value, size)
+        self._held += size
+        while self._held > self.limit:
+            self._held -= self._values.popitem(last=False)[1][1]

@@ -1,45 +1,54 @@
-"""Scoring and sampling one row at a time with Transformers' own forward and `generate`.
+"""Scoring of one row at a time with Transformers' own forward: the reference that all ways are tested against.
 
-It is the fallback for model types that are not verified for packing, and the reference that packing is tested against.
 Each answer is a separate row with its prefix and its images.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
-from transformers import GenerationConfig
 
+from sightline.errors import InputError
 from sightline.models.encoding import EncodedPrefix, model_inputs
-from sightline.models.head import TokenScores, token_entropy
+from sightline.models.head import token_entropy
 from sightline.models.packing import Ids, PackRow
-from sightline.models.requests import Sampling
+from sightline.models.recording import changed_inputs, hide
 from sightline.models.vlm import VLM
+from sightline.models.ways.base import TokenScores
 
 
-def unbatched_logps(vlm: VLM, rows: Sequence[PackRow]) -> Float[Tensor, "answer_token"]:
-    """Compute log-probs (float32) of all answer tokens, in order."""
-    return torch.cat([_row_logps(vlm, row.prefix, answer) for row in rows for answer in row.answers])
+def unbatched_logps(vlm: VLM, rows: Sequence[PackRow], hiding: str | None = None) -> Float[Tensor, "answer_token"]:
+    """Compute log-probs (float32) of all answer tokens, in order; `hiding` is `Way.hiding`."""
+    return torch.cat([_logps_of(*_row_logits(vlm, row, answer, hiding)) for row in rows for answer in row.answers])
 
 
-def unbatched_scores(vlm: VLM, rows: Sequence[PackRow]) -> TokenScores:
+def unbatched_scores(vlm: VLM, rows: Sequence[PackRow], hiding: str | None = None) -> TokenScores:
     """Compute log-probs and entropies (float32) of all answer tokens, in order."""
-    results = [_row_logits(vlm, row.prefix, answer) for row in rows for answer in row.answers]
+    results = [_row_logits(vlm, row, answer, hiding) for row in rows for answer in row.answers]
     logps = [_logps_of(logits, ids, count) for logits, ids, count in results]
     entropies = [token_entropy(logits[-count - 1 : -1].float()) for logits, _, count in results]
     return TokenScores(torch.cat(logps), torch.cat(entropies))
 
 
 def unbatched_states(
-    vlm: VLM, rows: Sequence[PackRow]
+    vlm: VLM, rows: Sequence[PackRow], hiding: str | None = None
 ) -> tuple[Float[Tensor, "answer_token dim"], Float[Tensor, "answer dim"], Float[Tensor, "answer_token"]]:
     """Compute last hidden states before each answer token and at each answer's last, and log-probs, in order."""
-    results = [_row_states(vlm, row.prefix, answer) for row in rows for answer in row.answers]
+    results = [_row_states(vlm, row, answer, hiding) for row in rows for answer in row.answers]
     before, last, logps = zip(*results, strict=True)
     return torch.cat(before), torch.stack(last), torch.cat(logps)
+
+
+def unbatched_logits(
+    vlm: VLM, row: PackRow, answer: Ids, hiding: str | None = None
+) -> Float[Tensor, "answer_token vocab"]:
+    """The logits (float32) that predict each token of an answer."""
+    logits, _, count = _row_logits(vlm, row, answer, hiding)
+    return logits[-count - 1 : -1].float()
 
 
 def unbatched_inputs(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> dict[str, Any]:
@@ -49,60 +58,51 @@ def unbatched_inputs(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> dict[str, 
         name: functional.pad(values, (0, len(answer)), value=vlm.family.answer_type).to(vlm.device)
         for name, values in prefix.token_types.items()
     }
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **types, **model_inputs(vlm, prefix.images)}
+    images = model_inputs(vlm, prefix.images)
+    if PER_TOKEN in images:
+        images[PER_TOKEN] = continued_mask(images[PER_TOKEN], len(answer))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **types, **images}
 
 
-def unbatched_continuation(
-    vlm: VLM, prefix: EncodedPrefix, prefill: Ids, sampling: Sampling, seed: int
-) -> list[int] | None:
-    """The tokens that Transformers' own sampling generates after prefix and prefill, from `seed`.
+#: The processor's mask of the images that each token attends to by cross-attention, as in Llama 3.2 Vision.
+PER_TOKEN = "cross_attention_mask"
 
-    None if the model's logits are NaN.
+
+def continued_mask(mask: Tensor, tokens: int) -> Tensor:
+    """A cross-attention mask for more tokens, which see what the last one sees."""
+    return torch.cat([mask, mask[:, -1:].expand(-1, tokens, *mask.shape[2:])], dim=1)
+
+
+@contextlib.contextmanager
+def hidden_tokens(vlm: VLM, prefix: EncodedPrefix, hidden: frozenset[int], hiding: str | None) -> Iterator[None]:
+    """Context in which the model's forward of one row that begins with `prefix` does not see these image tokens.
+
+    Raises:
+        InputError: tokens are to be hidden from a model for which no way of hiding is proved.
     """
-    drawn = sampling.temperature > 0
-    wanted = GenerationConfig(  # type: ignore[no-untyped-call]
-        max_new_tokens=sampling.max_new_tokens,
-        do_sample=drawn,
-        temperature=sampling.temperature if drawn else None,
-        top_p=sampling.top_p if drawn else None,
-        top_k=0 if drawn else None,
-        eos_token_id=sorted(vlm.end_ids),
-        pad_token_id=min(vlm.end_ids),
-    )
-    inputs = unbatched_inputs(vlm, prefix, prefill)
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)
-        try:
-            output = vlm.model.generate(**inputs, generation_config=wanted, logits_processor=[_refuse_nan])
-        except _NaNLogits:
-            return None
-    ids: list[int] = output[0, inputs["input_ids"].shape[1] :].tolist()
-    return ids
+    if not hidden:
+        yield
+        return
+    if hiding is None:
+        raise InputError(f"image tokens of {vlm.path} cannot be hidden: no way of hiding them is proved for its type")
+    is_image = torch.tensor(prefix.ids) == vlm.image_token_id
+    with changed_inputs(vlm.base, lambda kwargs: hide(kwargs, is_image, hidden, hiding)):
+        yield
 
 
-class _NaNLogits(Exception):
-    """Raised inside Transformers' `generate` if logits are NaN."""
-
-
-def _refuse_nan(_: Tensor, logits: Tensor) -> Tensor:
-    if logits.isnan().any():
-        raise _NaNLogits
-    return logits
-
-
-def _row_logps(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> Float[Tensor, "answer_token"]:
-    return _logps_of(*_row_logits(vlm, prefix, answer))
-
-
-def _row_logits(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> tuple[Float[Tensor, "token vocab"], Tensor, int]:
+def _row_logits(
+    vlm: VLM, row: PackRow, answer: Ids, hiding: str | None
+) -> tuple[Float[Tensor, "token vocab"], Tensor, int]:
     """Logits and ids of the whole row, and the length of the answer at its end."""
-    inputs = unbatched_inputs(vlm, prefix, answer)
-    return vlm.model(**inputs, use_cache=False).logits[0], inputs["input_ids"][0], len(answer)
+    inputs = unbatched_inputs(vlm, row.prefix, answer)
+    with hidden_tokens(vlm, row.prefix, row.hidden, hiding):
+        return vlm.model(**inputs, use_cache=False).logits[0], inputs["input_ids"][0], len(answer)
 
 
-def _row_states(vlm: VLM, prefix: EncodedPrefix, answer: Ids) -> tuple[Tensor, Tensor, Tensor]:
-    inputs = unbatched_inputs(vlm, prefix, answer)
-    output = vlm.model(**inputs, use_cache=False, output_hidden_states=True)
+def _row_states(vlm: VLM, row: PackRow, answer: Ids, hiding: str | None) -> tuple[Tensor, Tensor, Tensor]:
+    inputs = unbatched_inputs(vlm, row.prefix, answer)
+    with hidden_tokens(vlm, row.prefix, row.hidden, hiding):
+        output = vlm.model(**inputs, use_cache=False, output_hidden_states=True)
     hidden = output.hidden_states[-1][0]
     return hidden[-len(answer) - 1 : -1], hidden[-1], _logps_of(output.logits[0], inputs["input_ids"][0], len(answer))
 

@@ -10,8 +10,10 @@ import torch
 from peft import PeftModel
 
 from sightline.models.families import FAMILIES, ModelFamily
+from sightline.models.prefetch import Prefetch
 from sightline.models.spec import ModelSpec
 from sightline.models.tensor_cache import ByteLRU, TensorCache
+from sightline.models.ways.base import Way
 
 LLAVA = FAMILIES["llava"]
 #: How a model was opened that was not opened by `opening.open_model`.
@@ -20,10 +22,11 @@ UNNAMED = ModelSpec(name="unnamed")
 
 @dataclass(frozen=True)
 class VLM:
-    """A model with its processor. `path` is the hub id or directory it was loaded from, `dtype` that of its weights.
+    """A model with its processor, as `load` opens it. `path` is where it was loaded from, `dtype` that of its weights.
 
     `cache` keeps image features; without one they are recomputed in every pass. `spec` is how the model was opened.
-    `prefixes` keeps recently encoded prefixes in memory.
+    `prefixes` keeps recently encoded prefixes in memory, `features` recently used image features; `prefetch` encodes
+    prefixes ahead in threads.
     """
 
     model: Any  # PreTrainedModel or PeftModel: callers treat them alike, the type checker does not
@@ -31,12 +34,15 @@ class VLM:
     path: str
     device: torch.device
     dtype: torch.dtype
+    way: Way  # how log-probs, states and samples are computed
     family: ModelFamily = LLAVA
-    supports_packing: bool = True  # False: the model type is not verified for packing; one row at a time
+    proof: Any = None  # `models.proof.Proof`: how its way was proved; None if it was not
     cache: TensorCache | None = None
     spec: ModelSpec = UNNAMED
     max_pixels: int | None = None  # larger pictures are scaled down before the processor sees them
     prefixes: ByteLRU[Any] = field(default_factory=ByteLRU, compare=False, repr=False)
+    features: ByteLRU[Any] = field(default_factory=ByteLRU, compare=False, repr=False)
+    prefetch: Prefetch[Any] = field(default_factory=Prefetch, compare=False, repr=False)
 
     @property
     def base(self) -> Any:
@@ -56,7 +62,7 @@ class VLM:
     @property
     def image_token_id(self) -> int:
         """The id of an image token; -1 for a text-only model."""
-        return int(self.base.config.image_token_id) if self.is_multimodal else -1
+        return image_id(self.base.config, self.processor) if self.is_multimodal else -1
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -67,14 +73,49 @@ class VLM:
 
     @cached_property
     def opened(self) -> tuple[tuple[str, Any], ...]:
-        """What was opened and how: the settings of `spec` that are not defaults, device and dtype left out."""
+        """What was opened and how: the settings of `spec` that are not defaults, device and dtype left out.
+
+        For ways other than packed rows also the way, how it hides image tokens, and the numbers of its proof.
+        """
         plain = self.spec.model_dump(mode="json", exclude={"device", "dtype"})
+        if self.way.name != "packed":
+            evidence = {} if self.proof is None else self.proof.numbers()
+            plain = {**plain, "way": self.way.name, "hiding": self.way.hiding, **evidence}
         return tuple(plain.items())
 
     @property
     def max_tokens(self) -> int:
         """The maximum sequence length of the language model, image tokens included."""
-        return int(self.base.config.get_text_config().max_position_embeddings)
+        configured = getattr(self.base.config.get_text_config(), "max_position_embeddings", None)
+        return int(configured or self.tokenizer.model_max_length)
+
+
+def image_id(config: Any, processor: Any) -> int:
+    """The id of an image token, by the names that Transformers' configs and processors give it; -1 without one."""
+    for owner in (config, processor):
+        for name in ("image_token_id", "image_token_index", "image_patch_id"):
+            found = getattr(owner, name, None)
+            if isinstance(found, int):
+                return found
+    return -1
+
+
+def decoder_of(base: Any) -> Any:
+    """The language model without its head; some models return one with a head of its own as their decoder."""
+    decoder = base.get_decoder()
+    while hasattr(decoder, "lm_head"):
+        inner = decoder.get_decoder()
+        inner = getattr(decoder, "model", decoder) if inner is decoder else inner
+        if inner is decoder:
+            break
+        decoder = inner
+    return decoder
+
+
+def head_of(base: Any) -> Any:
+    """The module that computes logits from hidden states; it may be that of the language model."""
+    head = base.get_output_embeddings()
+    return getattr(base.get_decoder(), "lm_head", None) if head is None else head
 
 
 @contextlib.contextmanager

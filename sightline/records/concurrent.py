@@ -6,12 +6,18 @@ numbered name and holds a lock on it while it writes, so the next writer can tel
 
 import fcntl
 import os
+import re
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
+#: Seconds after which a temporary file without a lock is abandoned: no writer takes longer.
+ABANDONED = 3600.0
+#: Names of temporary files: with the number whose lock a writer holds, or, without locks, with 32 random digits.
+_TEMPORARY = re.compile(r"\..+\.(?:(?P<number>\d{1,6})|[0-9a-f]{32})\.tmp")
 _ALWAYS_SEARCHED = 8  # numbers always checked, since a free number may precede a taken one
 
 
@@ -42,13 +48,41 @@ def remove_leftovers(path: Path) -> None:
             if number >= _ALWAYS_SEARCHED:
                 return
             continue
-        with suppress(OSError):  # another process removed it, or the folder is read-only
-            descriptor = os.open(temporary, os.O_RDWR)
-            try:
-                if _lock(descriptor) and _is_at(descriptor, temporary):
-                    temporary.unlink()
-            finally:
-                os.close(descriptor)
+        _remove_unlocked(temporary)
+
+
+def remove_leftovers_below(folder: Path) -> None:
+    """Remove the temporary files in the subfolders of `folder` whose writers have ended.
+
+    It reads names, and the status of temporary files alone, so a large folder costs one listing of each subfolder. What
+    cannot be listed or removed is left.
+    """
+    with suppress(OSError):
+        for parent in [entry for entry in folder.iterdir() if entry.is_dir()]:
+            with suppress(OSError):
+                for path in parent.glob(".*.tmp"):
+                    if (found := _TEMPORARY.fullmatch(path.name)) is not None:
+                        _remove_abandoned(path, is_locked=found["number"] is not None)
+
+
+def _remove_abandoned(temporary: Path, *, is_locked: bool) -> None:
+    """Remove a temporary file whose writer has ended; one whose writers hold no lock, after `ABANDONED` seconds."""
+    if is_locked:
+        _remove_unlocked(temporary)
+        return
+    with suppress(OSError):
+        if time.time() - temporary.stat().st_mtime > ABANDONED:
+            temporary.unlink()
+
+
+def _remove_unlocked(temporary: Path) -> None:
+    with suppress(OSError):  # another process removed it, or the folder is read-only
+        descriptor = os.open(temporary, os.O_RDWR)
+        try:
+            if _lock(descriptor) and _is_at(descriptor, temporary):
+                temporary.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def _claim(path: Path) -> tuple[Path, int]:

@@ -73,6 +73,18 @@ def remove_listener(listener: Listener) -> None:
     _listeners.discard(listener)
 
 
+class ComputedRecords:
+    """Keeps what it hears: a process that owns no stage passes it to the one that does."""
+
+    def __init__(self) -> None:
+        self.records: list[Computed] = []
+
+    def add_computed(self, record: Computed) -> None:
+        """Keep a record once."""
+        if record not in self.records:
+            self.records.append(record)
+
+
 def record_computed(record: Computed) -> None:
     """Report the conditions of a forward pass to all listeners."""
     for listener in tuple(_listeners):
@@ -170,6 +182,10 @@ class Stage:
         opened = cls(directory, manifest)
         add_listener(opened)
         return opened
+
+    def __getstate__(self) -> dict[str, object]:
+        """What another process of the run may know: the lock stays with the process that writes."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
 
     @property
     def done(self) -> bool:

@@ -46,7 +46,7 @@ def numbered_rows(path: Path, row_type: type[T], *, allow_torn_tail: bool = Fals
     """The same as `read_rows`, each row with its line number from 1."""
     _require_file(path)
     require_text(path)
-    return ((number, row) for number, _, row in _placed_rows(path, row_type, allow_torn_tail))
+    return ((number, row) for number, _, row in placed_rows(path, row_type, allow_torn_tail))
 
 
 def sorted_rows(
@@ -58,7 +58,7 @@ def sorted_rows(
     """
     _require_file(path)
     require_text(path)
-    keyed = ((key(row), start) for _, start, row in _placed_rows(path, row_type, allow_torn_tail))
+    keyed = ((key(row), start) for _, start, row in placed_rows(path, row_type, allow_torn_tail))
     places = sorted((name, start) for name, start in keyed if name is not None)
     with path.open("rb") as file:
         for _, start in places:
@@ -67,8 +67,8 @@ def sorted_rows(
             yield row_type.model_validate_json(line if start else line.removeprefix(BYTE_ORDER_MARK))
 
 
-def _placed_rows(path: Path, row_type: type[T], allow_torn_tail: bool) -> Iterator[tuple[int, int, T]]:
-    """Each row with its line number and the byte offset of the line."""
+def placed_rows(path: Path, row_type: type[T], allow_torn_tail: bool = False) -> Iterator[tuple[int, int, T]]:
+    """Each row with its line number and the byte offset of the line; errors as of `read_rows`, all at the first row."""
     with path.open("rb") as file:
         number, start, end = 0, 0, 0
         while line := file.readline(MAX_LINE):

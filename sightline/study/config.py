@@ -14,9 +14,12 @@ from pydantic import Field, model_validator
 from sightline.config import Config, Seed
 from sightline.data.hub import HUB_NAME
 from sightline.data.terminal import visible
+from sightline.endpoint import GenerationServerConfig
 from sightline.models.spec import ModelOptions
 from sightline.study.claims import ClaimSpec
-from sightline.study.datasets import PackageSpec, PairsSpec, SamplesSpec, StudySettings, merged
+from sightline.study.datasets import OverridingKeys, PackageSpec, PairsSpec, SamplesSpec, StudySettings, merged
+from sightline.study.headline import HeadlineSpec
+from sightline.study.machines import LaunchSpec, RatesSpec
 
 #: The model that ships with Sightline.
 LAB = "lab"
@@ -51,7 +54,7 @@ class ArmSpec(Config):
         default=None,
         description="a file that replaces the study's `train` section, for arms of another kind, such as RL",
     )
-    set: dict[str, Any] = Field(default_factory=dict, description="keys of the training config that differ in this arm")
+    set: OverridingKeys = Field(default_factory=dict, description="keys of the training config that differ in this arm")
     measured: bool = Field(
         default=True, description="evaluate this arm; false for an arm that others use, such as a reward model"
     )
@@ -76,7 +79,7 @@ class StudyModel(Config):
         default=None, description="branch, tag or commit of the hub model; null: the current main branch"
     )
     package: PackageSpec | None = Field(default=None, description="Python package that contains the model")
-    set: dict[str, Any] = Field(
+    set: OverridingKeys = Field(
         default_factory=dict,
         description="keys of the training config to override for this model, such as LoRA's targets",
     )
@@ -85,6 +88,9 @@ class StudyModel(Config):
     )
     open: ModelOptions = Field(
         default=ModelOptions(), description="how every job opens the model: keys of ModelSpec, such as quantize"
+    )
+    endpoint: GenerationServerConfig | None = Field(
+        default=None, description="server that answers for it, in pairs that need no more and in evaluations"
     )
 
     @model_validator(mode="after")
@@ -129,35 +135,17 @@ class EvaluateSpec(Config):
     judge: dict[str, Any] | None = Field(
         default=None, description="the judge of open answers, as for `sightline eval --judge`; null: they stay unscored"
     )
+    strip_reasoning: bool = Field(
+        default=False, description="score the text after a model's reasoning tags; answers are stored whole"
+    )
+    endpoint: GenerationServerConfig | None = Field(default=None, description="server that answers for the model")
 
     def settings(self) -> dict[str, Any]:
         """The settings that affect results, without file locations and speed."""
         always = self.model_dump(mode="json", include={"benchmarks", "limit", "validation", "autocast"})
         # Later keys enter a job's key only if they are set, so that older results still match.
         if_set = self.model_dump(mode="json", include={"dtype", "max_new_tokens", "judge"}, exclude_none=True)
-        return always | if_set
-
-
-class RatesSpec(Config):
-    """Approximate seconds per unit on a device, stated by the user, for an estimate on another machine."""
-
-    device: str = Field(description="the device that the rates hold for, as shown in the estimate")
-    row: dict[str, float] = Field(
-        default_factory=dict, description="seconds per row by builder (or samples, layout, take); `other` for the rest"
-    )
-    example: dict[str, float] = Field(
-        default_factory=dict,
-        description="seconds per training example by source (offline, online, bdhs, mixed, rl); `other` for the rest",
-    )
-    answer: dict[str, float] = Field(
-        default_factory=dict, description="seconds per answer by benchmark; `other` for the rest"
-    )
-    prefix_tokens: int | None = Field(
-        default=None, ge=1, description="mean tokens of prompt and images, for the estimate of training tokens"
-    )
-    answer_tokens: int | None = Field(
-        default=None, ge=1, description="mean tokens of an answer, for the estimate of training tokens"
-    )
+        return always | if_set | ({"strip_reasoning": True} if self.strip_reasoning else {})
 
 
 class StudyConfig(Config):
@@ -194,6 +182,10 @@ class StudyConfig(Config):
     claims: tuple[ClaimSpec, ...] = Field(
         default=(), description="published results to test with the study's evaluations"
     )
+    headline: HeadlineSpec | None = Field(
+        default=None, description="the contrasts that the report opens with; null: none"
+    )
+    launch: LaunchSpec = Field(default=LaunchSpec(), description="GPUs of a job, for the scripts of `--launch`")
 
     @model_validator(mode="after")
     def _names_are_plain(self) -> "StudyConfig":
@@ -242,6 +234,8 @@ class StudyConfig(Config):
     def _models_are_named(self) -> "StudyConfig":
         if self.models and self.model != LAB:
             raise ValueError("give either model or models")
+        if len(self.models) > 1 and self.evaluate.endpoint is not None:
+            raise ValueError("one server cannot answer for several models; give each of `models` its `endpoint`")
         for name, model in self.models.items():
             if not name or "/" in name:
                 raise ValueError(
@@ -252,13 +246,17 @@ class StudyConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _claims_are_about_arms(self) -> "StudyConfig":
+    def _claims_and_headline_are_about_arms(self) -> "StudyConfig":
         for claim in self.claims:
             for arm_name in (claim.arm, claim.against):
                 _require_known(arm_name, {**self.all_arms(), BASE: None}, f"the claim {claim.says!r}")
             _require_known(
                 claim.benchmark, dict.fromkeys(self.evaluate.benchmarks), f"the benchmark of claim {claim.says!r}"
             )
+        if self.headline is not None:
+            for arm_name in self.headline.arms:
+                _require_known(arm_name, {**self.all_arms(), BASE: None}, "headline")
+            _require_known(self.headline.benchmark, dict.fromkeys(self.evaluate.benchmarks), "headline.benchmark")
         return self
 
     def all_models(self) -> dict[str, StudyModel]:

@@ -2,20 +2,38 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from sightline.config import Config, Seed
 from sightline.data.hub import HUB_NAME, PACKAGE
+from sightline.endpoint import GenerationServerConfig
 from sightline.recipes.matching.steps import STEPS
+
+
+def expand_keys(keys: object) -> object:
+    """Keys with dots as sections, as on the command line: `{optim.lr: 1e-4}` is `{optim: {lr: 1e-4}}`."""
+    if not isinstance(keys, Mapping):
+        return keys
+    expanded: dict[str, Any] = {}
+    for key, value in keys.items():
+        first, dot, rest = str(key).partition(".")
+        section = expand_keys({rest: value}) if dot else value
+        both = isinstance(section, Mapping) and isinstance(expanded.get(first), Mapping)
+        expanded[first] = merged(expanded[first], section) if both else section  # type: ignore[arg-type]
+    return expanded
+
+
+#: Keys that override those of a config.
+OverridingKeys = Annotated[dict[str, Any], BeforeValidator(expand_keys)]
 
 
 class StudySettings(Config):
     """A config file and the keys that override it, in the structure of that config."""
 
     config: Path | None = Field(default=None, description="a YAML file with the settings; null: defaults")
-    set: dict[str, Any] = Field(
+    set: OverridingKeys = Field(
         default_factory=dict, description="keys that override it, in the structure of that config"
     )
 
@@ -122,12 +140,15 @@ class PairsSpec(StudySettings):
     take: TakeSpec | None = Field(default=None, description="a subset of another set")
     average: tuple[str, str] | None = Field(default=None, description="two sets on the same prompts, for averaged DPO")
     per_seed: bool = Field(default=True, description="build random pairs anew for each seed")
+    endpoint: GenerationServerConfig | None = Field(default=None, description="server that answers for the model")
 
     @model_validator(mode="after")
     def _one_origin(self) -> "PairsSpec":
         ways = (self.builder, self.path, self.files, self.take, self.average)
         if sum(way is not None for way in ways) != 1 or (self.builder is None) != (self.samples is None):
             raise ValueError("give exactly one of `builder` with `samples`, `path`, `files`, `take` and `average`")
+        if self.endpoint is not None and self.builder is None:
+            raise ValueError("`endpoint` answers for the model of a `builder`; give one")
         return self
 
     @property

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sightline.errors import InputError
-from sightline.study.config import RatesSpec
 from sightline.study.execute import job_sort, max_rows, whole_number
 from sightline.study.ledger import Ledger, LedgerEntry, has_ledger
+from sightline.study.machines import RatesSpec
 from sightline.study.plan import Job, StudyPlan, parse_plan
 from sightline.study.resume import finished_manifest, job_folder
 

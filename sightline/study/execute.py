@@ -146,8 +146,9 @@ def _built(job: JobContext) -> None:
     builder = get_builder(job.piece.settings["builder"])
     with _file(job.settings()["config"]) as path:
         config = load_config(builder.config, path)
-    model = job.spec if builder.needs_model else None
-    build_dataset(BuildPlan(builder, config, job.piece.seed), model, job.inputs["samples"], job.out)
+    model = job.spec if builder.needs_model and job.piece.server is None else None
+    plan = BuildPlan(builder, config, job.piece.seed, server=job.piece.server)
+    build_dataset(plan, model, job.inputs["samples"], job.out)
 
 
 def _train(job: JobContext) -> None:
@@ -163,10 +164,10 @@ def _train(job: JobContext) -> None:
 def _eval(job: JobContext) -> None:
     from sightline.evals.run import EvalConfig, EvalRuntime, Files, evaluate
 
-    config = EvalConfig(**{key: value for key, value in job.settings().items() if key != "open"})
+    config = EvalConfig(**{key: value for key, value in job.settings().items() if key not in ("open", "endpoint")})
     runtime = EvalRuntime(batch_size=job.places.batch_size)
     where = Files(data=job.data, images=job.places.images)
-    evaluate(job.spec, job.out, config, adapter=job.adapter, files=where, runtime=runtime)
+    evaluate(job.piece.server or job.spec, job.out, config, adapter=job.adapter, files=where, runtime=runtime)
 
 
 def _fetch(job: JobContext) -> None:
@@ -273,9 +274,19 @@ def _built_command(job: JobContext) -> list[str]:
     settings = job.settings()
     builder = settings["builder"]
     words = ["pairs", builder]
-    words += job.model_words() if get_entry(builder).needs_model else []
+    words += _answering_words(job) if get_entry(builder).needs_model else []
     words += ["--seed", str(job.piece.seed), "--samples", str(job.inputs["samples"])]
     return words + _sets(settings["config"])
+
+
+def _answering_words(job: JobContext) -> list[str]:
+    """The options of the model, or of the server that answers for it."""
+    server = job.piece.server
+    if server is None:
+        return job.model_words()
+    given = server.model_dump(mode="json", exclude_defaults=True, exclude={"base_url"})
+    sets = [word for key, value in given.items() for word in ("--endpoint-set", f"{key}={_inline(value)}")]
+    return ["--endpoint", server.base_url, *sets]
 
 
 def _train_command(job: JobContext) -> list[str]:
@@ -287,9 +298,11 @@ def _train_command(job: JobContext) -> list[str]:
 
 def _eval_command(job: JobContext) -> list[str]:
     settings, places = job.settings(), job.places
-    settings.pop("open", None)
-    words = ["eval", *job.model_words(), "--bench", ",".join(settings.pop("benchmarks"))]
-    words += ["--adapter", str(job.adapter)] if job.adapter is not None else []
+    for key in ("open", "endpoint"):
+        settings.pop(key, None)
+    words = ["eval", *_answering_words(job), "--bench", ",".join(settings.pop("benchmarks"))]
+    adapter = "--adapter" if job.piece.server is None else "--endpoint-adapter"
+    words += [adapter, str(job.adapter)] if job.adapter is not None else []
     words += ["--data", str(job.data), "--batch-size", str(places.batch_size)]
     words += ["--images", str(places.images)] if places.images is not None else []
     return words + _sets({key: value for key, value in settings.items() if value is not None})

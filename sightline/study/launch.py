@@ -41,17 +41,51 @@ export TOKENIZERS_PARALLELISM=false
 sightline() { "$PYTHON" -m sightline "$@"; }
 LAB="$("$PYTHON" -c 'from sightline.lab import BASE; print(BASE)')" # the model that comes with Sightline
 """
-_TRAINING = {
-    "accelerate": """sightline_train() {
+_TRAINING = """sightline_train() {
     "$PYTHON" -m accelerate.commands.launch --config_file "${ACCELERATE:-$here/ddp.yaml}" -m sightline train "$@"
-}""",
-    "slurm": 'sightline_train() { sightline train "$@"; } # one GPU for each task of the arrays',
-    "skypilot": 'sightline_train() { sightline train "$@"; }',
-}
+}"""
+_ON_CARDS = """sightline_on_cards() { # CARDS COMMAND...: in one process a card
+    local cards="$1"
+    shift
+    if [ "$cards" -eq 1 ]; then sightline "$@"; return; fi
+    # Processes of several jobs may share a machine, so each job has a port of its own.
+    port="$((20000 + (${SLURM_JOB_ID:-$$} * 16 + ${SLURM_ARRAY_TASK_ID:-0}) % 40000))"
+    "$PYTHON" -m accelerate.commands.launch --config_file "${ACCELERATE:-$here/ddp.yaml}" \\
+        --num_processes "$cards" --main_process_port "$port" -m sightline "$@"
+}"""
 _ALL = """failed=0
 for piece in "$here"/pieces/*.sh; do
     bash "$piece" || { echo "failed: $piece" >&2; failed=1; } # jobs that depend on it fail too; the rest continue
 done
+exit "$failed"
+"""
+_SIDE_BY_SIDE = """# shellcheck source=/dev/null
+source "$here/env.sh"
+gpus="${{GPUS:-${{SKYPILOT_NUM_GPUS_PER_NODE:-1}}}}"
+failed=0
+# stage FILE CARDS: jobs that do not depend on each other run side by side, each on its own cards.
+stage() {{
+    local cards="$2" at_once first number=0
+    at_once="$((gpus / (cards > 0 ? cards : 1)))"
+    if [ "$at_once" -lt 1 ]; then at_once=1; fi
+    for lane in $(seq 0 "$((at_once - 1))"); do
+        (
+            lost=0
+            first="$((lane * cards))"
+            if [ "$cards" -gt 0 ]; then
+                CUDA_VISIBLE_DEVICES="$(seq -s, "$first" "$((first + cards - 1))")"
+                export CUDA_VISIBLE_DEVICES
+            fi
+            while read -r piece; do
+                if [ "$((number++ % at_once))" -ne "$lane" ]; then continue; fi
+                bash "$here/pieces/$piece" < /dev/null || {{ echo "failed: $piece" >&2; lost=1; }}
+            done < "$here/$1"
+            exit "$lost"
+        ) &
+    done
+    for lane in $(jobs -p); do wait "$lane" || failed=1; done # jobs that depend on it fail too; the rest continue
+}}
+{stages}
 exit "$failed"
 """
 _SUBMIT = """# shellcheck source=/dev/null
@@ -70,7 +104,7 @@ done
 _ARRAY = """#!/usr/bin/env bash
 # Stage {stage}: {what}. Submitted by `submit.sh`, which names its logs; edit the estimates of time and memory.
 #SBATCH --array=0-{last}
-#SBATCH --cpus-per-task=8
+#SBATCH --cpus-per-task={cpus}
 #SBATCH --mem={memory}
 #SBATCH --time={time}
 {gpu}set -euo pipefail
@@ -103,39 +137,49 @@ def write_scripts(plan: StudyPlan, name: str, out: Path, kind: LaunchKind) -> li
     for old in (*(launch / PIECES).glob("*.sh"), *launch.glob("stage-*")):
         old.unlink()
     for key, job in jobs.items():
-        _write(launch / PIECES / scripts[key], _script(job))
+        _write(launch / PIECES / scripts[key], _script(job, kind, _cards(plan, job.piece)))
     if not (launch / ENVIRONMENT).exists():
         root = os.path.relpath(Path.cwd(), launch)
         _write(launch / ENVIRONMENT, _ENVIRONMENT.format(root=shlex.quote(root)))
-    _write(launch / COMMANDS, f"{_COMMANDS}{_TRAINING[kind]}\n")
+    _write(launch / COMMANDS, f"{_COMMANDS}{_TRAINING if kind == 'accelerate' else _ON_CARDS}\n")
     writers: dict[LaunchKind, Callable[[], list[Path]]] = {
         "accelerate": lambda: _for_accelerate(launch),
         "slurm": lambda: _for_slurm(plan, scripts, name, out),
-        "skypilot": lambda: _for_skypilot(name, out),
+        "skypilot": lambda: _for_skypilot(plan, scripts, name, out),
     }
     return writers[kind]()
 
 
 def plan_stages(plan: StudyPlan) -> list[list[Job]]:
-    """Jobs in stages: a stage depends only on earlier stages, and either all of its jobs need a GPU or none do."""
+    """Jobs in stages: a stage depends only on earlier stages, and all of its jobs need equally many GPUs, or none."""
     depth: dict[str, int] = {}
     for key, piece in plan.jobs.items():
         depth[key] = 1 + max((depth[before.key] for before in plan.before(piece)), default=0)
-    groups: dict[tuple[int, bool], list[Job]] = {}
+    groups: dict[tuple[int, int], list[Job]] = {}
     for key, piece in plan.jobs.items():
-        groups.setdefault((depth[key], _needs_gpu(piece)), []).append(piece)
+        groups.setdefault((depth[key], _cards(plan, piece)), []).append(piece)
     return [groups[place] for place in sorted(groups)]
 
 
+def _cards(plan: StudyPlan, piece: Job) -> int:
+    """The GPUs of a job: 0 if no model runs in it."""
+    return int(getattr(plan.config.launch, piece.kind, 1)) if _needs_gpu(piece) else 0
+
+
 def _needs_gpu(piece: Job) -> bool:
+    if piece.server is not None:
+        return False
     builder = piece.settings.get("builder")
     asks_a_model = "curate" in piece.settings or (builder is not None and get_entry(builder).needs_model)
     return piece.kind in ("train", "eval") or asks_a_model
 
 
-def _script(job: JobContext) -> str:
+def _script(job: JobContext, kind: LaunchKind, cards: int) -> str:
     words = command_words(job)
-    command = ["sightline", *words] if words[0] != "train" else ["sightline_train", *words[1:]]
+    if kind == "accelerate":
+        command = ["sightline", *words] if words[0] != "train" else ["sightline_train", *words[1:]]
+    else:
+        command = ["sightline", *words] if cards <= 1 else ["sightline_on_cards", str(cards), *words]
     base = str(lab_base())
     line = " ".join('"$LAB"' if word == base else shlex.quote(word) for word in command)
     about = _comment(f"{job.piece.kind} {job.piece.label}; key {job.piece.key[:10]}")
@@ -148,30 +192,35 @@ def _comment(text: str) -> str:
     return f"# {one_line(text)}\n"
 
 
-def _for_accelerate(launch: Path) -> list[Path]:
+def _copy_configs(launch: Path) -> None:
+    """Copy the launcher's configs; `num_processes` in them is the user's."""
     shipped = files("sightline.train") / "launch"
     for name in ("ddp.yaml", "fsdp2.yaml", "fsdp2-zero2.yaml"):
-        if not (launch / name).exists():  # num_processes in them is the user's
+        if not (launch / name).exists():
             _write(launch / name, (shipped / name).read_text(encoding="utf-8"))
+
+
+def _for_accelerate(launch: Path) -> list[Path]:
+    _copy_configs(launch)
     about = "# Runs every job in order, training on all GPUs in ddp.yaml. Run it again to resume.\n"
     return [_write(launch / "run.sh", f"#!/usr/bin/env bash\n{about}set -uo pipefail\n{_HERE % ''}{_ALL}")]
 
 
 def _for_slurm(plan: StudyPlan, scripts: Mapping[str, str], name: str, out: Path) -> list[Path]:
     launch, logs = out / FOLDER, str(out / "logs")
-    stages = plan_stages(plan)
+    stages = _write_stages(plan, scripts, launch)
     arrays = []
     for number, pieces in enumerate(stages, 1):
-        gpu = any(map(_needs_gpu, pieces))
-        _write(launch / f"stage-{number}.txt", "".join(f"{scripts[piece.key]}\n" for piece in pieces))
+        cards = _cards(plan, pieces[0])
         kinds = dict.fromkeys(piece.kind for piece in pieces)
         text = _ARRAY.format(
             stage=number,
             what=f"{len(pieces)} jobs ({', '.join(kinds)})",
             last=len(pieces) - 1,
-            memory="64G" if gpu else "16G",
-            time="24:00:00" if gpu else "04:00:00",
-            gpu="#SBATCH --gres=gpu:1\n" if gpu else "",
+            cpus=8 * max(1, cards),
+            memory=f"{64 * cards}G" if cards else "16G",
+            time="24:00:00" if cards else "04:00:00",
+            gpu=f"#SBATCH --gres=gpu:{cards}\n" if cards else "",
         )
         arrays.append(_write(launch / f"stage-{number}.sbatch", text))
     about = "# Submits an array for each stage; each waits for the previous one.\n"
@@ -185,14 +234,28 @@ def _for_slurm(plan: StudyPlan, scripts: Mapping[str, str], name: str, out: Path
     return [_write(launch / "submit.sh", text), *arrays]
 
 
-def _for_skypilot(name: str, out: Path) -> list[Path]:
+def _write_stages(plan: StudyPlan, scripts: Mapping[str, str], launch: Path) -> list[list[Job]]:
+    """Write the scripts of each stage into a file of names, and the launcher's configs if a job has several cards."""
+    stages = plan_stages(plan)
+    for number, pieces in enumerate(stages, 1):
+        _write(launch / f"stage-{number}.txt", "".join(f"{scripts[piece.key]}\n" for piece in pieces))
+    if any(_cards(plan, pieces[0]) > 1 for pieces in stages):
+        _copy_configs(launch)
+    return stages
+
+
+def _for_skypilot(plan: StudyPlan, scripts: Mapping[str, str], name: str, out: Path) -> list[Path]:
     launch = out / FOLDER
-    about = "# Runs every job in order. Run it again to resume.\n"
-    _write(launch / "run.sh", f"#!/usr/bin/env bash\n{about}set -uo pipefail\n{_HERE % ''}{_ALL}")
+    stages = _write_stages(plan, scripts, launch)
+    cards = [_cards(plan, pieces[0]) for pieces in stages]
+    lines = "\n".join(f"stage stage-{number}.txt {count}" for number, count in enumerate(cards, 1))
+    about = "# Runs every job after those that it needs, on all GPUs of the machine. Run it again to resume.\n"
+    text = _SIDE_BY_SIDE.format(stages=lines)
+    _write(launch / "run.sh", f"#!/usr/bin/env bash\n{about}set -uo pipefail\n{_HERE % ''}{text}")
     here, script = launch.as_posix(), shlex.quote(f"{launch.as_posix()}/run.sh")
     task = {
         "name": _plain_name(name),
-        "resources": {"accelerators": "A100-80GB:1", "disk_size": 512},
+        "resources": {"accelerators": f"A100-80GB:{_machine_size(stages, cards)}", "disk_size": 512},
         "workdir": ".",
         "file_mounts": {f"~/sky_workdir/{here}": here},
         "setup": _SKY_SETUP,
@@ -202,11 +265,18 @@ def _for_skypilot(name: str, out: Path) -> list[Path]:
     copied = shlex.join(["rsync", "-a", f"CLUSTER:sky_workdir/{out.as_posix()}/", f"{out.as_posix()}/"])
     about = (
         _comment(started)
-        + _comment(f"Runs all jobs in sequence on one machine; afterwards: {copied}")
+        + _comment(f"Runs independent jobs side by side on one machine; afterwards: {copied}")
         + _comment("git ignores the folder in file_mounts, so workdir does not contain it.")
     )
     text = about + yaml.safe_dump(task, sort_keys=False, allow_unicode=True)
     return [_write(launch / "study.sky.yaml", text), launch / "run.sh"]
+
+
+def _machine_size(stages: list[list[Job]], cards: list[int]) -> int:
+    """GPUs of one machine: enough for all jobs of a stage at once, but no more than machines commonly have."""
+    most = max((len(pieces) * count for pieces, count in zip(stages, cards, strict=True)), default=1)
+    largest = max(cards, default=1)
+    return next((size for size in (1, 2, 4, 8) if size >= min(most, 8) and size >= largest), max(largest, 1))
 
 
 def _plain_name(name: str) -> str:

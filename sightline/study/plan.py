@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from sightline.builders.registry import get_entry
+from sightline.builders.registry import check_server, get_entry
 from sightline.config.loading import read_yaml
+from sightline.endpoint import GenerationServerConfig
 from sightline.errors import InputError
 from sightline.records import hash_json
 from sightline.records.manifest import content_hash
@@ -43,6 +44,7 @@ class Job:
     settings: dict[str, Any]
     seed: int
     inputs: Mapping[str, str] = field(default_factory=dict)  # role -> key of a job, or a user's path
+    server: GenerationServerConfig | None = None  # answers for the model; what decides its answers is in `settings`
 
     @property
     def folder(self) -> str:
@@ -152,10 +154,21 @@ class _Planner:
             return {"model": self._add("fetch", self._spec.hub, settings, 0, {})}
         return {} if self._spec.path in (None, LAB) else {"model": str(self._spec.path)}
 
-    def _add(self, kind: Kind, label: str, settings: Mapping[str, Any], seed: int, inputs: Mapping[str, str]) -> str:
+    def _add(
+        self,
+        kind: Kind,
+        label: str,
+        settings: Mapping[str, Any],
+        seed: int,
+        inputs: Mapping[str, str],
+        server: GenerationServerConfig | None = None,
+    ) -> str:
         contents = {role: key if key in self._jobs else content_hash(Path(key), role) for role, key in inputs.items()}
+        if server is not None:
+            deciding = {"model", "max_side", "send_temperature", "send_seed"}
+            settings = {**settings, "endpoint": server.model_dump(include=deciding)}
         key = hash_json([kind, settings, seed, contents])
-        self._jobs.setdefault(key, Job(key, kind, label, dict(settings), seed, dict(inputs)))
+        self._jobs.setdefault(key, Job(key, kind, label, dict(settings), seed, dict(inputs), server))
         return key
 
     def _samples(self, name: str, seed: int) -> str:
@@ -207,7 +220,15 @@ class _Planner:
         opened = self._opened if needs_model else {}
         resolved, used = self._resolved({"builder": spec.builder, "config": config, **opened}, own)
         label = full_name(self._name, name) if needs_model else name
-        return self._add("pairs", f"{label} {own}", resolved, own, inputs | used)
+        return self._add("pairs", f"{label} {own}", resolved, own, inputs | used, self._server_of_pairs(spec))
+
+    def _server_of_pairs(self, spec: PairsSpec) -> GenerationServerConfig | None:
+        """The server that answers for the model: the pairs' own, or the model's where whole answers are enough."""
+        if spec.endpoint is not None:
+            check_server(str(spec.builder))
+            return spec.endpoint
+        entry = get_entry(str(spec.builder))
+        return self._spec.endpoint if entry.needs_model and not entry.insides else None
 
     def _rows(self, name: str, seed: int) -> str:
         """Pairs or samples by name."""
@@ -255,8 +276,12 @@ class _Planner:
     def _evaluation(self, label: str, train: str | None) -> str:
         name = self._config.evaluate.samples
         data = {} if name is None else {"data": self._samples(name, 0)}
+        server = self._config.evaluate.endpoint or self._spec.endpoint
+        inputs = self._measured(train)
+        if server is not None and WHOLE in inputs:
+            raise InputError(f"study: {label} is a whole model, and servers load adapters only; leave out the endpoint")
         settings = {**self._config.evaluate.settings(), **self._opened}
-        return self._add("eval", label, settings, 0, self._measured(train) | data)
+        return self._add("eval", label, settings, 0, inputs | data, server)
 
     def _measured(self, train: str | None) -> dict[str, str]:
         """The inputs of an evaluation: the model with a training's adapter, or a fully fine-tuned model."""

@@ -14,6 +14,7 @@ from sightline.evals.statistics import RESAMPLES
 from sightline.records.rows import Estimate, Row
 from sightline.study.claims import ClaimFinding, ClaimSpec, correct_claims, judge_claim
 from sightline.study.config import BASE, full_name
+from sightline.study.headline import ContrastFinding, correct_contrasts, find_contrasts
 from sightline.study.ledger import Ledger, LedgerEntry
 from sightline.study.plan import Run, StudyPlan
 from sightline.study.resume import job_folder
@@ -121,7 +122,7 @@ class Cost(Row):
 class Outcome(Row):
     """The outcome of a study. `baseline` is an arm of each model, or `base`, without the model's name.
 
-    `unequal` has one sentence for each size in which the arms differ.
+    `unequal` has one sentence for each size in which the arms differ; `contrasts` are those of the headline.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Outcome(Row):
     unequal: tuple[str, ...]
     missing: tuple[str, ...]
     claims: tuple[ClaimFinding, ...] = ()
+    contrasts: tuple[ContrastFinding, ...] = ()
 
 
 def read_outcome(plan: StudyPlan, name: str, out: Path) -> Outcome:
@@ -149,12 +151,15 @@ def outcome(evidence: Evidence, resamples: int = RESAMPLES) -> Outcome:
     config = evidence.plan.config
     findings: list[ArmFinding] = []
     claims: list[ClaimFinding] = []
+    found_contrasts: list[ContrastFinding] = []
     for model in evidence.bases:
         own = evidence.of_model(model)
         baseline = own[evidence.baseline(model)]
         for arm, found in own.items():
             findings += _findings(arm, found, baseline, resamples)
-        claims += _claims(config.claims, model, own)
+        short = {arm.removeprefix(full_name(model, "")): runs for arm, runs in own.items()}
+        claims += _claims(config.claims, model, short)
+        found_contrasts += find_contrasts(config.headline, model, short, config.baseline or BASE, resamples)
     costs = tuple(_cost(evidence, arm) for arm in evidence.arms)
     return Outcome(
         name=evidence.name,
@@ -166,23 +171,23 @@ def outcome(evidence: Evidence, resamples: int = RESAMPLES) -> Outcome:
         unequal=_unequal(costs),
         missing=evidence.missing,
         claims=correct_claims(claims),
+        contrasts=correct_contrasts(found_contrasts),
     )
 
 
 def _claims(
     claims: Sequence[ClaimSpec], model: str, runs: Mapping[str, Sequence[Evaluation]]
 ) -> Iterator[ClaimFinding]:
-    """Each claim tested with one model's arms, which have their full names."""
-    short = {arm.removeprefix(full_name(model, "")): found for arm, found in runs.items()}
+    """Each claim tested with one model's arms, which have their short names."""
     for claim in claims:
-        known = short[BASE][0][claim.benchmark].metrics
+        known = runs[BASE][0][claim.benchmark].metrics
         if claim.metric not in known:
             raise InputError(
                 f"study: the claim {claim.says!r} is about {claim.metric!r}, which {claim.benchmark} does not measure;"
                 f" its metrics are {', '.join(known)}"
             )
         named = claim.model_copy(update={"says": f"{model}: {claim.says}"}) if model else claim
-        yield judge_claim(named, short)
+        yield judge_claim(named, runs)
 
 
 def _findings(arm: str, runs: Sequence[Evaluation], against: Sequence[Evaluation], resamples: int) -> list[ArmFinding]:

@@ -17,10 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.models.device import read_values
+from sightline.models.encoding import LookAhead
+from sightline.models.memory import TRAINING, attempt, halve
+from sightline.models.processes import Processes
+from sightline.models.requests import Prefix
 from sightline.models.vlm import VLM
 from sightline.train.config.weights import GuardConfig
 from sightline.train.log import StepRecord, StepTally, merge_tallies
-from sightline.train.processes import Processes, RunWithWeights, is_sharded, run_directly, unsharded
+from sightline.train.processes import RunWithWeights, is_sharded, run_directly, sum_gradients, unsharded
 from sightline.train.sources import Source
 from sightline.train.task import Item, Losses, Task, Validation
 
@@ -33,7 +38,9 @@ class TrainState(Generic[Item]):
     """Everything a step changes: the trainable weights, the optimizer, the source, the task, the step.
 
     `processes` share the work of each step; `run_with_weights` runs a computation with sharded weights gathered.
-    `validation` measures held-out items if there are any; `recent` holds the losses of the last steps.
+    `validation` measures held-out items if there are any; `recent` holds the losses of the last steps. `prefix` gives
+    the prefix of an item, whose images are then processed ahead. `fitting` is the number of items that fit into a
+    pass, once more did not.
     """
 
     vlm: VLM
@@ -45,6 +52,8 @@ class TrainState(Generic[Item]):
     run_with_weights: RunWithWeights = run_directly
     validation: Validation[Item] | None = None
     recent: list[float] = field(default_factory=list)
+    prefix: Callable[[Item], Prefix] | None = None
+    fitting: int | None = None
 
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         """The trainable weights by name: the model's, then those of the task's parts."""
@@ -91,16 +100,21 @@ def fit(state: TrainState[Item], settings: StepSettings) -> Iterator[StepRecord]
     """
     if state.validation is not None and state.validation.is_finished:
         return  # a resumed run that validation had stopped
+    with state.vlm.prefetch.running():
+        yield from _steps(state, settings)
+
+
+def _steps(state: TrainState[Item], settings: StepSettings) -> Iterator[StepRecord]:
     for items in state.source:
+        _look_ahead(state, items)
         started = time.perf_counter()
-        state.optimizer.zero_grad(set_to_none=True)
-        tally = StepTally()
         state.vlm.model.train()
-        with seeded(settings.seed, state.step, state.processes.rank):
-            state.processes.on_all(lambda: _gradients(state, settings, items, tally))  # noqa: B023 - run at once
+        passes = state.processes.on_all(lambda: _fitting_gradients(state, settings, items))  # noqa: B023 - run at once
+        clipped = _clip(state, settings)
+        tally, norm = state.processes.on_all(lambda: _read(state, passes, clipped))  # noqa: B023 - run at once
         tally = merge_tallies(state.processes.gather(tally))
         _check_loss(state, settings.guard, tally, items)
-        norm = _update(state, settings, items)
+        _update(state, settings, norm, items)
         record = tally.record(
             step=state.step,
             grad_norm=norm,
@@ -116,6 +130,14 @@ def fit(state: TrainState[Item], settings: StepSettings) -> Iterator[StepRecord]
             return
 
 
+def _look_ahead(state: TrainState[Item], items: Sequence[Item]) -> None:
+    """Start encoding the images of this step's later passes and of the next step."""
+    if state.prefix is None:
+        return
+    wanted = [*state.processes.share(items), *state.processes.share(state.source.upcoming())]
+    LookAhead(state.vlm, [state.prefix(item) for item in wanted]).reach(len(wanted))
+
+
 @contextmanager
 def seeded(seed: int, step: int, rank: int = 0) -> Iterator[None]:
     """Inside, torch's random numbers depend on the arguments alone; outside, the global stream is unchanged.
@@ -129,20 +151,49 @@ def seeded(seed: int, step: int, rank: int = 0) -> Iterator[None]:
         yield
 
 
-def _gradients(state: TrainState[Item], settings: StepSettings, items: Sequence[Item], tally: StepTally) -> None:
-    """Compute the gradient of the step's loss, summed over all processes, from this process's share of the items."""
+#: The items of one pass, with their losses on the device.
+Pass = tuple[Sequence[Item], Losses]
+
+
+def _fitting_gradients(state: TrainState[Item], settings: StepSettings, items: Sequence[Item]) -> list[Pass[Item]]:
+    """The same as `_gradients`, from the start with half of the items in a pass where memory does not suffice.
+
+    Raises:
+        InputError: a single item does not fit, or the weights are sharded, so that all processes run the same passes.
+    """
+
+    def compute() -> list[Pass[Item]]:
+        state.optimizer.zero_grad(set_to_none=True)
+        with seeded(settings.seed, state.step, state.processes.rank):
+            return _gradients(state, items, min(settings.batch_size, state.fitting or settings.batch_size))
+
+    while True:
+        passes, failure = attempt(compute)
+        if passes is not None:
+            return passes
+        if state.run_with_weights is not run_directly:
+            raise InputError(
+                f"a pass does not fit into memory ({failure}); lower batch_size or pass_tokens, or {TRAINING}"
+            )
+        size = min(settings.batch_size, state.fitting or settings.batch_size, len(state.processes.share(items)))
+        state.optimizer.zero_grad(set_to_none=True)
+        state.fitting = halve(state.vlm, size, failure or "", remedy=TRAINING)
+
+
+def _gradients(state: TrainState[Item], items: Sequence[Item], batch_size: int) -> list[Pass[Item]]:
+    """Compute the gradient of the step's loss from this process's share of the items."""
     found: list[Callable[[Sequence[Item]], Losses]] = []
     state.run_with_weights(lambda: found.append(state.task.begin(items)))
     share = state.processes.share(items)
     # If weights are gathered for each pass, all processes must run the same number of passes.
     most = -(-len(items) // state.processes.count)
-    faults: list[InputError] = []
-    for start in range(0, most, settings.batch_size):
-        batch = share[start : start + settings.batch_size]
+    passes: list[Pass[Item]] = []
+    for start in range(0, most, batch_size):
+        batch = share[start : start + batch_size]
         if batch or state.run_with_weights is not run_directly:
-            faults += _accumulate(state, found[0], batch or items[:1], len(items) if batch else 0, tally)
-    if faults:
-        raise faults[0]
+            losses = _accumulate(state, found[0], batch or items[:1], len(items) if batch else 0)
+            passes += [(batch, losses)] if batch else []
+    return passes
 
 
 def _accumulate(
@@ -150,12 +201,8 @@ def _accumulate(
     losses: Callable[[Sequence[Item]], Losses],
     batch: Sequence[Item],
     step_items: int,
-    tally: StepTally,
-) -> list[InputError]:
-    """Add the gradients of one batch, scaled for a mean over the step's `step_items` items (0: do not count it).
-
-    Returns the errors, for the caller to raise when no other process is waiting.
-    """
+) -> Losses:
+    """Add the gradients of one batch, scaled for a mean over the step's `step_items` items (0: do not count it)."""
     found: list[Losses] = []
 
     def mean() -> Tensor:
@@ -166,16 +213,29 @@ def _accumulate(
     loss = state.run_with_weights(mean)
     if loss is not None:
         loss.backward()
-    if not step_items:
-        return []
-    finite = found[0].loss.isfinite().tolist()
-    wrong = [state.task.label(item) for item, fine in zip(batch, finite, strict=True) if not fine]
-    if wrong:
-        return [_diverged(state.step, "the loss", found[0].loss.tolist(), wrong)]
-    columns = {"loss": found[0].loss, **found[0].columns}
-    numbers = {name: column.detach().double().tolist() for name, column in columns.items()}
-    tally.add(numbers, [state.task.stream(item) for item in batch])
-    return []
+    one = found[0]
+    return Losses(one.loss.detach(), {name: column.detach() for name, column in one.columns.items()})
+
+
+def _read(state: TrainState[Item], passes: Sequence[Pass[Item]], norm: Tensor) -> tuple[StepTally, float]:
+    """The numbers of this process's items and the gradient's norm, all read from the device at once.
+
+    Raises:
+        InputError: the loss of an item is not finite.
+    """
+    tables = [{"loss": losses.loss, **losses.columns} for _, losses in passes]
+    flat = [column.double().flatten().to(norm.device) for columns in tables for column in columns.values()]
+    values = iter(read_values(torch.cat([*flat, norm.double().flatten()])))
+    tally = StepTally()
+    for (batch, _), columns in zip(passes, tables, strict=True):
+        numbers = {name: [next(values) for _ in batch] for name in columns}
+        wrong = [
+            state.task.label(item) for item, loss in zip(batch, numbers["loss"], strict=True) if not math.isfinite(loss)
+        ]
+        if wrong:
+            raise _diverged(state.step, "the loss", numbers["loss"], wrong)
+        tally.add(numbers, [state.task.stream(item) for item in batch])
+    return tally, float(next(values))
 
 
 def _check_loss(state: TrainState[Item], guard: GuardConfig, tally: StepTally, items: Sequence[Item]) -> None:
@@ -201,17 +261,20 @@ def _validate(state: TrainState[Item], record: StepRecord) -> StepRecord:
     return record.model_copy(update={"numbers": {**record.numbers, **found}})
 
 
-def _update(state: TrainState[Item], settings: StepSettings, items: Sequence[Item]) -> float:
-    """Clip, set the rates, step; returns the gradient's 2-norm over all weights before clipping."""
+def _clip(state: TrainState[Item], settings: StepSettings) -> Tensor:
+    """Sum the gradients over all processes and clip them; returns their 2-norm over all weights before clipping."""
     weights = [weight for _, weight in state.trainable()]
-    state.processes.sum_gradients([weight for weight in weights if not is_sharded(weight)])
-    norm = float(unsharded(nn.utils.clip_grad_norm_(weights, settings.clip_norm)))
+    sum_gradients(state.processes, [weight for weight in weights if not is_sharded(weight)])
+    return unsharded(nn.utils.clip_grad_norm_(weights, settings.clip_norm))
+
+
+def _update(state: TrainState[Item], settings: StepSettings, norm: float, items: Sequence[Item]) -> None:
+    """Set the rates and step."""
     if not math.isfinite(norm):
         raise _diverged(state.step, "the gradient's norm", norm, [state.task.label(item) for item in items])
     for group in state.optimizer.param_groups:
         group["lr"] = group.setdefault("initial_lr", group["lr"]) * settings.schedule(state.step)
     state.optimizer.step()
-    return norm
 
 
 def _diverged(step: int, what: str, value: object, names: Sequence[str]) -> InputError:

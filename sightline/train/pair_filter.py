@@ -14,7 +14,7 @@ from sightline.config.problems import brief, shorten
 from sightline.data.preference_dataset import PAIRS
 from sightline.data.samples import row_place, samples_file
 from sightline.errors import InputError
-from sightline.models.encoding import RowTooLong, encode_answer, encode_prefix
+from sightline.models.encoding import RowTooLong, encode_answer, encode_prefix, look_ahead
 from sightline.models.requests import make_prefix
 from sightline.models.vlm import VLM
 from sightline.records.rows import Pair, Sample
@@ -103,7 +103,7 @@ def filter_pairs(
     kept: list[Pair] = []
     dropped: Counter[str] = Counter()
     tokens = 0
-    for pair in pairs:
+    for pair in look_ahead(vlm, pairs, lambda pair: make_prefix(pair, Path())):
         with locate_errors([pair], vlm, place):
             found = _tokens_or_reason(pair, vlm, scoring, max_length)
         if isinstance(found, int):

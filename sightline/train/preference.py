@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sightline.losses.objective import Objective
 from sightline.losses.types import LossOut, PairLogps, Requirement
+from sightline.models.device import to_device
 from sightline.models.scorer import flat_logps
 from sightline.models.vlm import VLM, evaluating
 from sightline.records.rows import Pair
@@ -110,20 +111,20 @@ class PreferenceTask:
     def save(self, directory: Path) -> None:
         """Nothing to write beside the adapter."""
 
-    def _losses(self, pairs: Sequence[Pair], *, mismatched_means: Sequence[float] | None) -> Losses:
+    def _losses(self, pairs: Sequence[Pair], *, mismatched_means: Sequence[Tensor] | None) -> Losses:
         references = [reference(pairs) for reference in self._references]
         policy, entropy = score_with_entropy(self._vlm, pairs, self._scoring, autocast=self._autocast)
         if mismatched_means is not None:
             policy, *references = [
-                replace(logps, mismatched=torch.full_like(logps.chosen, mean))
+                replace(logps, mismatched=mean.to(logps.chosen.dtype).expand_as(logps.chosen))
                 for logps, mean in zip((policy, *references), mismatched_means, strict=True)
             ]
         out = self._objective(policy, references, shift=self._shift.value)
         columns = {**log_columns(out, policy, references), "entropy": entropy}
-        own = torch.tensor([self.stream(pair) == ONLINE for pair in pairs], device=out.loss.device)
+        own = to_device(torch.tensor([self.stream(pair) == ONLINE for pair in pairs]), out.loss.device)
         return Losses(out.loss, columns | _own_answer_columns(policy, references, own))
 
-    def _mismatched_means(self, pairs: Sequence[Pair]) -> list[float]:
+    def _mismatched_means(self, pairs: Sequence[Pair]) -> list[Tensor]:
         """The mean log-prob of other pairs' answers, under the policy, then under each reference.
 
         Every pair uses the step's mean: KTO's estimate is linear in these numbers before it is clamped at zero, so it
@@ -131,7 +132,7 @@ class PreferenceTask:
         had moved.
         """
         if len(pairs) < 2:
-            return [0.0] * (1 + len(self._references))
+            return [torch.zeros((), device=self._vlm.device)] * (1 + len(self._references))
         requests = mismatched_requests(pairs)
         sums: list[Tensor] = []
         with evaluating(self._vlm):
@@ -139,7 +140,7 @@ class PreferenceTask:
                 values, _ = flat_logps(self._vlm, requests[start : start + self._slice], autocast=self._autocast)
                 sums.append(values.sum(-1))
         scored = [torch.cat(sums), *(reference.first_answer_sums(requests) for reference in self._references)]
-        return [float(column.double().mean()) for column in scored]
+        return [column.double().mean() for column in scored]
 
 
 def log_columns(out: LossOut, policy: PairLogps, references: Sequence[PairLogps]) -> dict[str, Tensor]:

@@ -1,14 +1,8 @@
-"""Data-parallel processes that train one model: sharing items, summing gradients, stopping together, FSDP2 sharding.
-
-`accelerate launch` or `torchrun` start them; this module reads the environment and starts nothing. With one process,
-every method does what a loop without processes would do.
-"""
+"""Processes that train one model: summing gradients, FSDP2 sharding. `models.processes` joins them."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, distributed, nn
@@ -17,112 +11,26 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, 
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from sightline.errors import InputError
+from sightline.models.processes import Processes
 from sightline.models.vlm import VLM
 
-T = TypeVar("T")
 
+def sum_gradients(processes: Processes, weights: Sequence[Tensor]) -> None:
+    """Sum the gradients of `weights` over all processes in place; a weight without any gradient keeps none.
 
-@dataclass(frozen=True)
-class Processes:
-    """Process number `rank` of `count`; the first one writes all files and shows the progress bars."""
-
-    rank: int = 0
-    count: int = 1
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this process writes the files."""
-        return self.rank == 0
-
-    def share(self, items: Sequence[T]) -> list[T]:
-        """This process's share of items that all processes hold: every `count`-th, so shares differ by at most one."""
-        return list(items[self.rank :: self.count])
-
-    def join(self, share: Sequence[T]) -> list[T]:
-        """All results in the order of the items, from the results of each process's share; collective."""
-        parts = self.gather(list(share))
-        joined: list[T] = []
-        for place in range(max(len(part) for part in parts)):
-            joined += [part[place] for part in parts if place < len(part)]
-        return joined
-
-    def gather(self, value: T) -> list[T]:
-        """The values of all processes, by rank; collective."""
-        if self.count == 1:
-            return [value]
-        values: list[Any] = [None] * self.count
-        distributed.all_gather_object(values, value)
-        return values
-
-    def on_first(self, work: Callable[[], T]) -> T:
-        """The result of `work` in the first process, for all; collective. An `InputError` ends all processes."""
-        return self.on_all(lambda: work() if self.is_first else None, of_first=True)  # type: ignore[return-value]
-
-    def on_all(self, work: Callable[[], T], *, of_first: bool = False) -> T:
-        """`work()` in each process; an `InputError` in one ends all.
-
-        The first process raises it, so that it is shown once; the others exit with the code of bad input. With
-        `of_first` all receive the first process's result.
-        """
-        if self.count == 1:
-            return work()
-        result: T | None = None
-        error: InputError | None = None
-        try:
-            result = work()
-        except InputError as caught:
-            error = caught
-        errors = [each for each in self.gather(error) if each is not None]
-        if errors:
-            if self.is_first:
-                raise errors[0]
-            raise SystemExit(2)
-        return self.gather(result)[0] if of_first else result  # type: ignore[return-value]
-
-    def sum_gradients(self, weights: Sequence[Tensor]) -> None:
-        """Sum the gradients of `weights` over all processes in place; a weight without any gradient keeps none.
-
-        Sends one message per number format: many small ones would each wait for the slowest process.
-        """
-        if self.count == 1:
-            return
-        there = torch.tensor(
-            [weight.grad is not None for weight in weights], dtype=torch.int32, device=_device_of(weights)
-        )
-        distributed.all_reduce(there)
-        used = [weight for weight, count in zip(weights, there.tolist(), strict=True) if count]
-        for kind in sorted({weight.dtype for weight in used}, key=str):
-            of_kind = [weight for weight in used if weight.dtype == kind]
-            flat = torch.cat([_gradient(weight).flatten() for weight in of_kind])
-            distributed.all_reduce(flat)
-            for weight, part in zip(of_kind, flat.split([weight.numel() for weight in of_kind]), strict=True):
-                weight.grad = part.view_as(weight).clone()
-
-
-@contextmanager
-def join_processes(device: str) -> Iterator[Processes]:
-    """The processes that a launcher started, on "cpu" or "cuda"; one process without a launcher.
-
-    On a GPU each process uses the device of its local rank, which is "cuda" to it from then on.
+    Sends one message per number format: many small ones would each wait for the slowest process.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
-        yield Processes()
+    if processes.count == 1:
         return
-    if device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group("nccl" if device == "cuda" else "gloo")
-    try:
-        yield Processes(distributed.get_rank(), distributed.get_world_size())
-    finally:
-        distributed.destroy_process_group()
-
-
-def current_processes() -> Processes:
-    """The process group that is initialized now, or a single process."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return Processes()
-    return Processes(distributed.get_rank(), distributed.get_world_size())
+    there = torch.tensor([weight.grad is not None for weight in weights], dtype=torch.int32, device=_device_of(weights))
+    distributed.all_reduce(there)
+    used = [weight for weight, count in zip(weights, there.tolist(), strict=True) if count]
+    for kind in sorted({weight.dtype for weight in used}, key=str):
+        of_kind = [weight for weight in used if weight.dtype == kind]
+        flat = torch.cat([_gradient(weight).flatten() for weight in of_kind])
+        distributed.all_reduce(flat)
+        for weight, part in zip(of_kind, flat.split([weight.numel() for weight in of_kind]), strict=True):
+            weight.grad = part.view_as(weight).clone()
 
 
 def _gradient(weight: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ The forward pass is in `models.scorer`; `scoring` lays out what is scored; `pref
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from sightline.errors import InputError
 from sightline.losses.types import PairLogps, Requirement
 from sightline.models.adapters import reference_mode
-from sightline.models.device import uses_bfloat16
+from sightline.models.device import to_device, uses_bfloat16
 from sightline.models.encoding import SYSTEM_RULE
 from sightline.models.loading import model_hash, weights_hash
 from sightline.models.opening import open_model
@@ -51,6 +51,26 @@ class PolicyWithoutAdapter:
     def open(self) -> Iterator[VLM]:
         """The model in scoring mode: no dropout, no gradients."""
         with evaluating(self._policy), reference_mode(self._policy):  # the reference has no dropout either
+            yield self._policy
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+class UntrainedPolicy:
+    """The policy itself before its first step, for a run that trains it in full: its own reference at no memory cost.
+
+    Everything must be scored before training. `identity` is that of the checkpoint, opened beside the policy.
+    """
+
+    def __init__(self, policy: VLM) -> None:
+        self._policy = policy
+        self.identity = ReferenceModel(policy, Path(policy.path)).identity
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[VLM]:
+        """The model in scoring mode: no dropout, no gradients."""
+        with evaluating(self._policy):
             yield self._policy
 
     def close(self) -> None:
@@ -91,7 +111,7 @@ class ReferenceModel:
         self._vlm = None
 
 
-FrozenModel = PolicyWithoutAdapter | ReferenceModel
+FrozenModel = PolicyWithoutAdapter | UntrainedPolicy | ReferenceModel
 
 
 def open_reference(policy: VLM, directory: Path) -> FrozenModel:
@@ -160,6 +180,7 @@ class Reference:
         self._keep = keep
         self._frozen = frozen or PolicyWithoutAdapter(vlm)
         self._kept: dict[str, dict[str, float]] = {}
+        self._scored: dict[str, dict[str, Tensor]] = {}  # only without a cache, and only until `keep`
 
     def __call__(self, pairs: Sequence[Pair]) -> PairLogps:
         """Reference log-probs of each pair, shape "pair", on the policy's device."""
@@ -171,12 +192,48 @@ class Reference:
 
     def first_answer_sums(self, requests: Sequence[ScoreRequest]) -> Float[Tensor, "prefix"]:
         """The log-probability of each request's first answer, for answers that are not of a pair."""
-        return torch.tensor([float(self._fetch(each)[0].sum()) for each in requests], device=self._vlm.device)
+        sums = torch.tensor([float(self._fetch(each)[0].sum()) for each in requests])
+        return to_device(sums, self._vlm.device)
 
     def precompute(self, pairs: Sequence[Pair]) -> None:
         """Score all these pairs now, keep the numbers in memory and free the model's."""
         self._kept |= {pair.id: self._numbers(pair) for pair in pairs}
         self._frozen.close()
+
+    @property
+    def is_policy(self) -> bool:
+        """Whether it scores with the policy's own weights."""
+        return not isinstance(self._frozen, ReferenceModel)
+
+    def requests(self, pair: Pair) -> list[ScoreRequest]:
+        """What is scored of a pair, in as many passes."""
+        return [group.scored for group in self._scoring.groups(pair)]
+
+    def is_cached(self, scored: ScoreRequest) -> bool:
+        """Whether a request was scored by this run, or by another on the same weights."""
+        return self._scored_here(scored) or (
+            self._vlm.cache is not None and self._vlm.cache.get(self._key(scored)) is not None
+        )
+
+    def score(self, scored: ScoreRequest, *, keep: bool) -> None:
+        """Score a request, and keep the result for `numbers`."""
+        found = self._score(scored)
+        if keep and self._vlm.cache is not None:
+            self._vlm.cache.put(self._key(scored), found)
+        elif keep:
+            self._scored[self._key(scored)] = found
+
+    def numbers(self, pair: Pair) -> dict[str, float]:
+        """The fields of `PairLogps` by name."""
+        return self._numbers(pair)
+
+    def keep(self, numbers: Mapping[str, dict[str, float]]) -> None:
+        """Keep the numbers of pairs by their ids, and nothing else."""
+        self._kept |= numbers
+        self._scored.clear()
+
+    def _scored_here(self, scored: ScoreRequest) -> bool:
+        return bool(self._scored) and self._key(scored) in self._scored
 
     def _numbers(self, pair: Pair) -> dict[str, float]:
         """The fields of `PairLogps` by name."""
@@ -188,7 +245,12 @@ class Reference:
     def _fetch(self, scored: ScoreRequest) -> list[Tensor]:
         """Log-probs of the tokens of each answer, on the CPU."""
         cache = self._vlm.cache
-        logps = self._score(scored) if cache is None else cache.fetch(self._key(scored), lambda: self._score(scored))
+        if cache is None and self._scored_here(scored):
+            logps = self._scored[self._key(scored)]
+        else:
+            logps = (
+                self._score(scored) if cache is None else cache.fetch(self._key(scored), lambda: self._score(scored))
+            )
         return [logps[f"{place:02d}"] for place in range(len(scored.answers))]
 
     def _score(self, scored: ScoreRequest) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ import torch
 
 from sightline.losses.objective import Objective
 from sightline.losses.types import PairLogps
+from sightline.models.device import to_device
 from sightline.models.scalar_head import new_head, row_scores, save_head
 from sightline.models.scorer import encode_row
 from sightline.models.vlm import VLM
@@ -65,7 +66,7 @@ class RewardTask:
         rows = [encode_row(self._vlm, make_score_request(pair)) for pair in pairs]
         scores = row_scores(self._vlm, self._head, rows, autocast=self._autocast)
         chosen, rejected = scores.view(-1, 2).unbind(1)
-        lengths = torch.tensor([[len(answer) for answer in row.answers] for row in rows], device=scores.device)
+        lengths = to_device(torch.tensor([[len(answer) for answer in row.answers] for row in rows]), scores.device)
         out = self._objective(PairLogps(chosen, rejected, lengths[:, 0], lengths[:, 1]))
         columns = {
             "chosen_reward": out.chosen_reward,

@@ -12,13 +12,14 @@ from typing import Annotated, Literal, Protocol
 from pydantic import Field
 
 from sightline.config import Config
-from sightline.endpoint import Ask, Endpoint, EndpointConfig, load_adapter, unload_adapter
+from sightline.endpoint import EndpointConfig, GenerationServerConfig, load_adapter, unload_adapter
 from sightline.errors import InputError
+from sightline.generators.server import ServerGenerator
 from sightline.models.adapters import adapts_vision, save_adapter
-from sightline.models.requests import GenerateRequest, Generation, Sampling
-from sightline.models.sampler import generate
+from sightline.models.generator import Generator, ModelGenerator
+from sightline.models.processes import Processes, current_processes
+from sightline.models.requests import FailedGeneration, GenerateRequest, Generation, Sampling
 from sightline.models.vlm import VLM
-from sightline.train.processes import Processes, current_processes
 
 FOLDER = "rollouts"
 CLOSE_TIMEOUT = 10.0  # seconds to wait for a server at the end of a run; nothing depends on its answer
@@ -51,33 +52,19 @@ class ServerConfig(Config):
         "see different images",
     )
 
-    def endpoint(self, model: str, sampling: Sampling) -> EndpointConfig:
-        """The client's config for one adapter. Nothing is cached on disk: the policy's answers always differ."""
-        return EndpointConfig(
-            base_url=self.base_url,
-            model=model,
-            api_key_env=self.api_key_env,
-            temperature=sampling.temperature,
-            max_tokens=sampling.max_new_tokens,
-            timeout=self.timeout,
-            concurrency=self.concurrency,
-            max_side=self.max_side,
-            cache=False,
-        )
+    def server(self) -> GenerationServerConfig:
+        """The server as a generator."""
+        return GenerationServerConfig(**self.model_dump(exclude={"name"}))
 
 
 BackendConfig = Annotated[LocalConfig | ServerConfig, Field(discriminator="name")]
 
 
-class RolloutBackend(Protocol):
+class RolloutBackend(Generator, Protocol):
     """Samples from the policy as of the last `refresh` or, in process, from its present weights."""
 
     def refresh(self, step: int) -> None:
         """Sample from the policy after `step` steps from now on; also called before the first sample."""
-        ...
-
-    def sample(self, requests: Sequence[GenerateRequest], sampling: Sampling) -> list[Generation | None]:
-        """One continuation per request, in order; None if the backend failed. Use several seeds for several answers."""
         ...
 
     def close(self) -> None:
@@ -85,17 +72,11 @@ class RolloutBackend(Protocol):
         ...
 
 
-class LocalBackend:
-    """`models.sampler.generate` on the policy itself, with its present weights."""
-
-    def __init__(self, vlm: VLM, *, batch_size: int, autocast: bool) -> None:
-        self._vlm, self._batch_size, self._autocast = vlm, batch_size, autocast
+class LocalBackend(ModelGenerator):
+    """The policy itself."""
 
     def refresh(self, step: int) -> None:
         """Nothing to do."""
-
-    def sample(self, requests: Sequence[GenerateRequest], sampling: Sampling) -> list[Generation | None]:
-        return [*generate(self._vlm, requests, sampling, batch_size=self._batch_size, autocast=self._autocast)]
 
     def close(self) -> None:
         """Nothing to do."""
@@ -117,7 +98,7 @@ class ServerBackend:
         self._vlm, self._config, self._directory = vlm, config, directory
         self._processes = processes or current_processes()
         self._run = hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:8]
-        self._loaded: str | None = None
+        self._generator: ServerGenerator | None = None
 
     def refresh(self, step: int) -> None:
         if self._vlm.model.active_peft_config.modules_to_save:
@@ -126,7 +107,8 @@ class ServerBackend:
             raise InputError("servers cannot load an adapter of a vision tower; set lora.vision_tower=false")
         name = f"sightline-{self._run}-{step:08d}"
         self._processes.on_first(lambda: self._hand_over(name))
-        self._loaded = name
+        # Nothing is kept on disk: the policy's answers always differ.
+        self._generator = ServerGenerator(self._config.server(), name)
 
     def _hand_over(self, name: str) -> None:
         folder = self._directory / name
@@ -135,19 +117,11 @@ class ServerBackend:
         load_adapter(self._settings(), name, folder)
         self._forget(self._settings(), but=name)
 
-    def sample(self, requests: Sequence[GenerateRequest], sampling: Sampling) -> list[Generation | None]:
-        if self._loaded is None:
+    def sample(self, requests: Sequence[GenerateRequest], sampling: Sampling) -> list[Generation | FailedGeneration]:
+        """One continuation per request, in order."""
+        if self._generator is None:
             raise ValueError("refresh the backend before sampling")
-        options: list[tuple[str, object]] = [("top_p", sampling.top_p)] if sampling.top_p < 1 else []
-        if sampling.stop:  # vLLM's argument keeps the stop string in the text, as `generate` does
-            options += [("stop", list(sampling.stop)), ("extra_body", {"include_stop_str_in_output": True})]
-        asks = [_server_request(request, tuple(options)) for request in requests]
-        replies = Endpoint(self._config.endpoint(self._loaded, sampling)).ask(asks)
-        texts = [(reply.begun if reply.text is None else reply.text) for reply in replies]
-        return [
-            None if text is None else Generation(text, reply.tokens, finished=reply.text is not None)
-            for text, reply in zip(texts, replies, strict=True)
-        ]
+        return self._generator.sample(requests, sampling)
 
     def close(self) -> None:
         """Unload every adapter of this run, including those of a killed one; the first process does it.
@@ -155,7 +129,7 @@ class ServerBackend:
         Raises:
             InputError: the server is gone; the directory is removed nevertheless.
         """
-        self._loaded = None
+        self._generator = None
         if not self._processes.is_first:
             return
         settings = self._settings().model_copy(update={"timeout": min(CLOSE_TIMEOUT, self._config.timeout)})
@@ -173,7 +147,7 @@ class ServerBackend:
                 shutil.rmtree(folder)
 
     def _settings(self) -> EndpointConfig:
-        return self._config.endpoint("adapter", Sampling(max_new_tokens=1))
+        return self._config.server().client("adapter", temperature=0.0, max_tokens=1, cache=False)
 
 
 def make_backend(
@@ -183,10 +157,3 @@ def make_backend(
     if isinstance(config, ServerConfig):
         return ServerBackend(vlm, config, run / FOLDER, processes)
     return LocalBackend(vlm, batch_size=config.batch_size, autocast=autocast)
-
-
-def _server_request(request: GenerateRequest, options: tuple[tuple[str, object], ...]) -> Ask:
-    if request.prefill or request.hidden:
-        raise InputError("a server can neither hide image tokens nor continue a text; set source.engine.name=local")
-    prefix = request.prefix
-    return Ask(prefix.prompt, prefix.images, request.seed, prefix.history, options, aloud=True)

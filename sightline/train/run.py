@@ -18,6 +18,7 @@ from sightline.data.fingerprint import FINGERPRINT, Fingerprint, compute_fingerp
 from sightline.data.terminal import open_bars
 from sightline.errors import InputError
 from sightline.models.adapters import save_adapter, save_model
+from sightline.models.processes import join_processes
 from sightline.models.spec import ModelSpec, to_spec
 from sightline.models.vlm import cache_numbers
 from sightline.records.manifest import MANIFEST, Stage
@@ -32,7 +33,7 @@ from sightline.train.loop import StepSettings, TrainState, fit
 from sightline.train.monitors import TrainMonitor
 from sightline.train.observers import observe_run
 from sightline.train.optimizer import make_schedule
-from sightline.train.processes import full_state, join_processes, run_directly
+from sightline.train.processes import full_state, run_directly
 from sightline.train.rl.source import UNSCORED
 from sightline.train.setup import VIEWS, Prepared, TrainJob, items_per_pass, prepare, settle_format
 from sightline.train.sources import Paused, Source
@@ -70,16 +71,28 @@ def train(
         # A new directory is claimed after model and pairs are checked, so that an error in them claims none.
         known = processes.on_first((out_dir / MANIFEST).exists)
         prepared = None if known else processes.on_all(lambda: prepare(job, data, bars))
-        stage = processes.on_first(lambda: Stage.open(out_dir, "train", config, job.inputs, seed))
-        if not stage.done:
+        stage, is_done = _open_stage(job)
+        if not is_done:
             prepared = prepared or processes.on_all(lambda: prepare(job, data, bars))
             processes.on_first(lambda: write_fingerprint(out_dir / FINGERPRINT, _fingerprint(data)))
             _train_prepared(prepared, job, bars)
-            if processes.is_first:
+            if stage is not None:
                 _finish(stage, job, prepared)
         for folder in (CHECKPOINT, VIEWS):  # may remain if a finished run was killed before its cleanup
             processes.on_first(lambda: shutil.rmtree(out_dir / folder, ignore_errors=True))  # noqa: B023 - run at once
     return out_dir
+
+
+def _open_stage(job: TrainJob) -> tuple[Stage | None, bool]:
+    """The stage, in the first process alone, which writes it; and in all processes whether it is complete."""
+    opened: list[Stage] = []
+
+    def open_first() -> bool:  # the stage has a lock and so cannot be sent to the other processes
+        opened.append(Stage.open(job.out, "train", job.config, job.inputs, job.seed))
+        return opened[0].done
+
+    is_done = job.processes.on_first(open_first)
+    return opened[0] if opened else None, is_done
 
 
 def _train_prepared(prepared: Prepared, job: TrainJob, bars: Progress) -> None:

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sightline.losses.types import PairLogps, Requirement
+from sightline.models.device import to_device
 from sightline.models.encoding import encode_prefix
 from sightline.models.head import tokens_within
 from sightline.models.requests import Prefix, ScoreRequest, make_prefix, without_pictures
@@ -126,7 +127,7 @@ def _pair_logps(
         changed = [changed_tokens(vlm, pair) for pair in pairs]
         tokens = values.view(len(pairs), len(names), -1)
         for place, name in enumerate(OWN):
-            inside = _pad([each[name] for each in changed], tokens.shape[-1]).to(vlm.device)
+            inside = to_device(_pad([each[name] for each in changed], tokens.shape[-1]), vlm.device)
             columns[f"{name}_changed"] = torch.where(inside, tokens[:, place], 0.0).sum(-1)
             columns[f"{name}_changed_tokens"] = inside.sum(-1)
     return PairLogps(**columns)
@@ -178,5 +179,5 @@ def _pad(rows: Sequence[Bool[Tensor, "_"]], length: int) -> Bool[Tensor, "pair t
 
 def stack_rows(rows: Sequence[Mapping[str, float]], device: torch.device) -> PairLogps:
     """The numbers of several pairs as tensors."""
-    columns = {name: torch.tensor([row[name] for row in rows], device=device) for name in rows[0]}
+    columns = {name: to_device(torch.tensor([row[name] for row in rows]), device) for name in rows[0]}
     return PairLogps(**columns)

@@ -5,8 +5,10 @@ added here and nowhere else.
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,10 +23,12 @@ from sightline.losses.types import Requirement
 from sightline.models.adapters import add_lora, start_from, train_fully
 from sightline.models.compat import set_activation_checkpointing
 from sightline.models.context import RunContext
-from sightline.models.device import resolve_device, resolve_dtype
+from sightline.models.device import resolve_device, resolve_dtype, uses_bfloat16
 from sightline.models.encoding import encode_prefix
 from sightline.models.image_use import require_image_use
+from sightline.models.memory import fitting_tokens
 from sightline.models.opening import open_model
+from sightline.models.processes import Processes
 from sightline.models.requests import ScoreRequest, make_prefix
 from sightline.models.spec import ModelSpec
 from sightline.models.vlm import VLM
@@ -37,24 +41,26 @@ from sightline.train.loop import TrainState, trainable_weights
 from sightline.train.optimizer import make_optimizer
 from sightline.train.pair_filter import FilteredPairs, filter_pairs, locate_errors
 from sightline.train.preference import PreferenceTask, RunningMean
-from sightline.train.processes import (
-    Processes,
-    RunWithWeights,
-    is_sharding_requested,
-    run_directly,
-    shard,
-    sharding_options,
+from sightline.train.processes import RunWithWeights, ShardedRoot, is_sharding_requested, run_directly
+from sightline.train.reference_cache import (
+    FrozenModel,
+    PolicyWithoutAdapter,
+    Reference,
+    ReferenceModel,
+    UntrainedPolicy,
+    open_reference,
 )
-from sightline.train.reference_cache import FrozenModel, PolicyWithoutAdapter, Reference, ReferenceModel, open_reference
 from sightline.train.reward_model import RewardTask
 from sightline.train.rl.config import RLConfig
 from sightline.train.rl.setup import RolloutPlan, filter_prompts, make_rollout_parts
 from sightline.train.scoring import Scoring, Weaken, make_score_request
+from sightline.train.sharding import open_sharded, reshard, score_together
 from sightline.train.sources import OfflineSource, Order, Source
 from sightline.train.stream_source import StreamSource
 from sightline.train.streams import SharedStream, make_stream
 from sightline.train.task import Task, Validation
 
+log = logging.getLogger(__name__)
 VIEWS = "views"  # folder of a run's corrupted images
 
 
@@ -119,6 +125,7 @@ def settle_format(model: ModelSpec, config: TrainConfig) -> tuple[ModelSpec, Tra
 
 
 PASS_TOKENS = {"cpu": 2048, "cuda": 16384}  # more costs memory and saves no time
+LEAST_TOKENS = 4096  # on a GPU, fewer in a pass cost more time than activation checkpointing
 PROBES = 2  # rows on which the model must use its images before training starts
 MEASURED_PROMPTS = 64  # prompts whose mean length is taken for all
 
@@ -147,11 +154,22 @@ def prepare(job: TrainJob, data: Data, bars: Progress) -> Prepared:
     config = job.config
     if config.rl is not None:
         return _prepare_rl(job, config.rl, bars)
-    vlm = _load_policy(job)
     objective = make_objective(config.terms)
+    run_with_weights: RunWithWeights = run_directly
+    if is_sharding_requested():
+        _check_shardable(objective.needs, config)
+        vlm, run_with_weights = open_sharded(partial(_load_policy, job), job.processes)
+    else:
+        vlm = _load_policy(job)
     scoring = Scoring(objective.needs, _make_weaken(config.weakened, job.out / VIEWS, job.seed), config.blind)
-    frozen = [_primary_reference(vlm, config), *(open_reference(vlm, path) for path in config.references)]
-    admitted = _filter_pairs(data, vlm, scoring, job, bars)
+    frozen = [
+        _primary_reference(vlm, config, objective.needs),
+        *(open_reference(vlm, path) for path in config.references),
+    ]
+    found: list[FilteredPairs] = []
+    run_with_weights(lambda: found.append(_filter_pairs(data, vlm, scoring, job, bars)))
+    admitted = found[0]
+    choose_checkpointing(config, vlm, admitted.mean_tokens)
     kept, held = admitted.pairs, list[Pair]()
     if config.validation is not None:
         kept, held = hold_out(kept, config.validation.share, job.seed)
@@ -172,12 +190,11 @@ def prepare(job: TrainJob, data: Data, bars: Progress) -> Prepared:
             shift=RunningMean(config.shift_momentum),
             slice_size=config.batch_size,
         )
-    run_with_weights = (
-        _shard_policy(vlm, references, admitted.pairs, objective.needs, job)
-        if is_sharding_requested()
-        else run_directly
-    )
+    if isinstance(run_with_weights, ShardedRoot):
+        _score_references(references, admitted.pairs, job, run_with_weights)
+        reshard(run_with_weights)
     state = _state(vlm, source, task, job, run_with_weights)
+    state.prefix = lambda pair: make_prefix(pair, Path())
     if config.validation is not None:
         state.validation = Validation(held, config.validation, config.batch_size)
     unit: Literal["pairs", "prompts"] = "pairs" if data.pairs else "prompts"
@@ -195,6 +212,7 @@ def _prepare_rl(job: TrainJob, rl: RLConfig, bars: Progress) -> Prepared:
     shown = [sample for sample in admitted.samples if sample.images][:PROBES]
     probes = [ScoreRequest(make_prefix(sample, folder), (sample.reference or sample.prompt,)) for sample in shown]
     require_image_use(vlm, probes, autocast=config.autocast)
+    choose_checkpointing(config, vlm, admitted.mean_tokens)
     steps = RolloutPlan(
         prompts=config.batch_size * config.accumulation,
         per_pass=items_per_pass(config, vlm, admitted.mean_tokens),
@@ -211,8 +229,28 @@ def _prepare_rl(job: TrainJob, rl: RLConfig, bars: Progress) -> Prepared:
 
 def items_per_pass(config: TrainConfig, vlm: VLM, mean_tokens: float) -> int:
     """The number of items of this mean length per pass."""
-    budget = config.pass_tokens or PASS_TOKENS[vlm.device.type]
+    budget = config.pass_tokens
+    if budget is None:
+        checkpointing = bool(vlm.base.is_activation_checkpointing)
+        fitting = fitting_tokens(vlm, checkpointing=checkpointing, halved=uses_bfloat16(vlm, config.autocast))
+        most = PASS_TOKENS.get(vlm.device.type, PASS_TOKENS["cuda"])
+        budget = most if fitting is None else min(most, fitting)
     return min(config.batch_size, max(1, int(budget / mean_tokens)))
+
+
+def choose_checkpointing(config: TrainConfig, vlm: VLM, mean_tokens: float) -> None:
+    """Turn activation checkpointing on where a pass would be small without it, unless the config decides."""
+    if "activation_checkpointing" in config.model_fields_set or vlm.base.is_activation_checkpointing:
+        return
+    fitting = fitting_tokens(vlm, checkpointing=False, halved=uses_bfloat16(vlm, config.autocast))
+    wanted = min(config.pass_tokens or LEAST_TOKENS, config.batch_size * mean_tokens)
+    if fitting is not None and fitting < wanted:
+        log.warning(
+            "activation checkpointing is on: %d tokens in a pass would fit without it; activation_checkpointing=false "
+            "leaves it off",
+            fitting,
+        )
+        set_activation_checkpointing(vlm.base, enabled=True)
 
 
 def _state(
@@ -245,43 +283,54 @@ def _source(job: TrainJob, data: Data, vlm: VLM, scoring: Scoring) -> Source[Pai
     )
 
 
-def _load_policy(job: TrainJob) -> VLM:
+def _load_policy(job: TrainJob, device: str | None = None, weights: bool = True) -> VLM:
+    """The policy with its trainable weights, on another device than the config's if given; `weights` as `load_vlm`."""
     config = job.config
-    vlm = open_model(job.model)
+    spec = job.model if device is None else job.model.with_options({"device": device})
+    vlm = open_model(spec, weights=weights)
     vlm = train_fully(vlm) if config.lora is None else add_lora(vlm, config.lora.settings(), seed=job.seed)
-    if config.start is not None:
+    if config.start is not None and weights:
         start_from(vlm, config.start)
     if config.activation_checkpointing:
         set_activation_checkpointing(vlm.base, enabled=True)
     return vlm
 
 
-def _shard_policy(
-    vlm: VLM, references: Sequence[Reference], pairs: Sequence[Pair], needs: frozenset[Requirement], job: TrainJob
-) -> RunWithWeights:
-    """Shard the weights over the processes, after the references have scored all pairs.
-
-    How often a reference runs depends on the cache, and sharded weights need all processes at once.
-    """
-    if not isinstance(job.config.source, OfflineConfig):
+def _check_shardable(needs: frozenset[Requirement], config: TrainConfig) -> None:
+    """Raise InputError if the run needs the model in one piece."""
+    if not isinstance(config.source, OfflineConfig):
         raise InputError("a policy that answers its own prompts cannot be sharded; launch with ddp.yaml")
     if Requirement.REWARDS in needs:
         raise InputError("a reward model's head is not sharded; launch with ddp.yaml")
-    if Requirement.MISMATCHED in needs and job.config.lora is not None:
+    if Requirement.MISMATCHED in needs and config.lora is not None:
         raise InputError(
             "a loss that scores other pairs' answers (kto) cannot train an adapter under FSDP; use ddp.yaml"
         )
+
+
+def _score_references(
+    references: Sequence[Reference], pairs: Sequence[Pair], job: TrainJob, run_with_weights: RunWithWeights
+) -> None:
+    """Score all pairs with every reference before training.
+
+    How often a reference runs later depends on the cache, and sharded weights need all processes at once. A reference
+    with weights of its own is opened by the first process alone, which keeps the numbers on disk for the others.
+    """
     for reference in references:
-        reference(job.processes.share(pairs))  # each process its share, through the cache on disk
-        job.processes.on_first(lambda: None)
-        reference.precompute(pairs)
-    return shard(vlm, **sharding_options())
+        if reference.is_policy:
+            score_together(reference, pairs, job.processes, run_with_weights)
+        else:
+            job.processes.on_first(lambda: reference.precompute(pairs))  # noqa: B023 - run at once
+            reference.precompute(pairs)
 
 
-def _primary_reference(vlm: VLM, config: TrainConfig) -> FrozenModel:
-    if config.lora is None or config.start is not None:
-        return ReferenceModel(vlm, Path(vlm.path), config.start)
-    return PolicyWithoutAdapter(vlm)
+def _primary_reference(vlm: VLM, config: TrainConfig, needs: frozenset[Requirement] = frozenset()) -> FrozenModel:
+    if config.lora is not None and config.start is None:
+        return PolicyWithoutAdapter(vlm)
+    # Before its first step, a policy that is trained in full is its own reference; other pairs' answers come later.
+    is_own = is_sharding_requested() and config.lora is None and config.start is None
+    is_own = is_own and Requirement.MISMATCHED not in needs
+    return UntrainedPolicy(vlm) if is_own else ReferenceModel(vlm, Path(vlm.path), config.start)
 
 
 def _make_weaken(view: str, folder: Path, seed: int) -> Weaken:

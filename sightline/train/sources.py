@@ -36,6 +36,10 @@ class Source(Protocol[Item]):
 
     def __next__(self) -> list[Item]: ...
 
+    def upcoming(self) -> Sequence[Item]:
+        """The items of the next draw if they are known already; may be empty."""
+        ...
+
     def numbers(self) -> Mapping[str, float]:
         """Statistics of the last draw for the log: counts and shares by name; may be empty."""
         ...
@@ -130,6 +134,11 @@ class OfflineSource(Generic[Item]):
         _, places = self._order.draw(self._drawn)
         self._drawn += 1
         return [self._pairs[place] for place in places]
+
+    def upcoming(self) -> Sequence[Item]:
+        if self._drawn >= self.steps:
+            return ()
+        return [self._pairs[place] for place in self._order.draw(self._drawn)[1]]
 
     def numbers(self) -> Mapping[str, float]:
         return {}

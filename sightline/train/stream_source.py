@@ -124,6 +124,10 @@ class StreamSource:
             passed["steps"] += 1
         raise StopIteration
 
+    def upcoming(self) -> Sequence[Any]:
+        """Nothing: the policy's answers do not exist yet."""
+        return ()
+
     def numbers(self) -> Mapping[str, float]:
         return self._last.numbers
 

@@ -14,15 +14,21 @@ import numpy as np
 from sightline.builders.bdhs import build_bdhs
 from sightline.builders.builder import BuildResult, make_pair
 from sightline.builders.ranked import ALIKE, CUT_OFF, TIED, UNSCORED, build_with_judge
-from sightline.builders.sampled_answers import answer_requests, count_tokens, distinct_answers, sample_answers
+from sightline.builders.sampled_answers import (
+    Unanswered,
+    answer_requests,
+    count_tokens,
+    distinct_answers,
+    sample_answers,
+)
 from sightline.judges.judge import ComparisonInput, Judge, Preference, prefer
-from sightline.models.context import TOO_LONG, RunContext
+from sightline.models.context import RunContext
+from sightline.models.processes import Processes
 from sightline.models.requests import judge_input, make_prefix
 from sightline.models.vlm import VLM, evaluating
 from sightline.records.rows import Pair, Sample
 from sightline.train.config.source import OfflineConfig, OnlineBDHSConfig, OnlineConfig, StreamConfig
 from sightline.train.pair_filter import locate_errors
-from sightline.train.processes import Processes
 from sightline.train.rollout_backends import RolloutBackend, make_backend
 
 OFFLINE = "offline"
@@ -80,7 +86,7 @@ class OnlineStream:
 
     def __init__(self, config: OnlineConfig, engine: RolloutBackend, context: RunContext) -> None:
         self._config, self._engine = config, engine
-        self._context = replace(context, answering=engine.sample)
+        self._context = replace(context, server=engine)
         self._judge = config.judge.open(context)
 
     def refresh(self, step: int) -> None:
@@ -150,7 +156,7 @@ def compare_answers(
     """Pairs of two answers to each sample, compared by the judge."""
     requests = [answer_requests(sample, make_prefix(sample, context.folder), context.seed, 2) for sample in samples]
     answers_by_sample = sample_answers(context, requests, config.ranked())
-    twos = [distinct_answers(answers or ()) for answers in answers_by_sample]
+    twos = [distinct_answers(answers) for answers in answers_by_sample]
     shown = [
         ComparisonInput(*(judge_input(sample, context.folder, answer.text.strip()) for answer in two))
         for sample, two in zip(samples, twos, strict=True)
@@ -160,8 +166,9 @@ def compare_answers(
     results = []
     for sample, answers, two in zip(samples, answers_by_sample, twos, strict=True):
         verdict = next(verdicts) if len(two) == 2 else None
-        reason = TOO_LONG if answers is None else ALIKE if len(two) < 2 else _reason(verdict)
-        tallies = {"generated_tokens": float(count_tokens(answers or ()))}
+        unanswered = answers.reason if isinstance(answers, Unanswered) else ""
+        reason = unanswered or (ALIKE if len(two) < 2 else _reason(verdict))
+        tallies = {"generated_tokens": float(count_tokens(answers))}
         better, worse = (two if verdict == "first" else two[::-1]) if len(two) == 2 else (None, None)
         if not reason and better is not None and not (better.finished or config.unfinished):
             reason = CUT_OFF

@@ -48,7 +48,7 @@ def standing_before(
     url: str, log: Path | None = None, failure_text: Callable[[], str | None] = lambda: None, **settings: Any
 ) -> Iterator[httpx2.Client]:
     """A client of the door before the server at `url`; settings are the config's, or the door's own."""
-    names = {"model", "upstream", "by_stream", "api_key", "warn"} & settings.keys()
+    names = {"model", "upstream", "by_stream", "merges_system", "api_key", "warn"} & settings.keys()
     own = {name: settings.pop(name) for name in names}
     config = ServeConfig.model_validate(settings)
     kept = None if log is None else RequestLog(log, int(config.file_mb * 2**20))

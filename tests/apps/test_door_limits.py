@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from sightline.apps.serve.engine import server_command
 from sightline.cli.deploy import read_key
@@ -143,10 +144,58 @@ def test_the_pictures_of_a_call_have_a_limit_together(door: Any) -> None:
     large = client.post(PATH, json=chat("x", *[middle] * 3))
     assert large.status_code == 413 and "have 2700 pixels together; the limit is 2000" in message_of(large)
     assert client.post(PATH, json=chat("x", middle, middle, small)).status_code == 200
-    buffer = io.BytesIO()
-    Image.new("1", (14_000, 14_000)).save(buffer, "PNG")
+
+
+def bomb_of_pixels() -> Image.Image:
+    return Image.new("1", (14_000, 14_000))
+
+
+def bomb_of_text() -> PngInfo:
+    """Three MiB in some KiB, which unpack while the header is read."""
+    info = PngInfo()
+    info.add_text("comment", "x" * 3 * 2**20, zip=True)
+    return info
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "status", "sentence"),
+    [
+        (
+            bomb_of_pixels(),
+            {},
+            413,
+            "a picture has 196000000 pixels, as a decompression bomb has; the limit is 1000, send it smaller",
+        ),
+        (
+            Image.new("1", (4, 4)),
+            {"pnginfo": bomb_of_text()},
+            413,
+            "a PNG picture has compressed text of more than 1048576 bytes, as a decompression bomb has; send it "
+            "without that text",
+        ),
+    ],
+    ids=["pixels", "text"],
+)
+def test_a_decompression_bomb_is_called_by_its_name(
+    door: Any, image: Image.Image, options: dict[str, Any], status: int, sentence: str
+) -> None:
+    client, seen = door
+    buffer, count = io.BytesIO(), len(seen)
+    image.save(buffer, "PNG", **options)
+    assert len(buffer.getvalue()) < 100_000
     bomb = client.post(PATH, json=chat("x", f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"))
-    assert bomb.status_code == 413 and "far more pixels than the limit" in message_of(bomb)
+    assert (bomb.status_code, message_of(bomb), len(seen)) == (status, sentence, count)
+
+
+def test_what_is_no_image_and_what_is_damaged_are_told_apart(door: Any) -> None:
+    client, _ = door
+    sentences = {
+        b"GIF": "a picture is not an image (PNG, JPEG, WEBP, GIF, BMP, TIFF, PPM, AVIF are supported)",
+        b"P6\n9 9\n": "a picture is damaged (Reached EOF while reading header)",
+    }
+    for data, sentence in sentences.items():
+        refused = client.post(PATH, json=chat("x", f"data:image/png;base64,{base64.b64encode(data).decode()}"))
+        assert (refused.status_code, message_of(refused)) == (400, sentence)
 
 
 def test_strange_headers_do_no_harm(door: Any) -> None:

@@ -101,7 +101,7 @@ def test_who_leaves_early_is_written_down_too(log: Path) -> None:
         (json.dumps(chat("x", "file:///etc/passwd")).encode(), 400, "addresses are not fetched"),
         (json.dumps(chat("x", "data:image/png,rawbytes")).encode(), 400, "must be base64"),
         (json.dumps(chat("x", "data:image/png;base64,&&&&")).encode(), 400, "not base64"),
-        (json.dumps(chat("x", "data:image/png;base64,aGVsbG8=")).encode(), 400, "not a readable image"),
+        (json.dumps(chat("x", "data:image/png;base64,aGVsbG8=")).encode(), 400, "is not an image (PNG"),
         (json.dumps(chat("x", data_url()[:-40])).encode(), 400, "not base64|truncated|no image"),
         (json.dumps(chat("x", data_url((200, 100)))).encode(), 413, "20000 pixels; the limit is 10000"),
         (b"[" * 100_000, 400, "not a chat completion"),

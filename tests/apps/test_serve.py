@@ -165,6 +165,28 @@ def test_the_lab_is_served_and_its_death_reported(
 
 
 @pytest.mark.slow
+def test_the_lab_reads_a_system_turn_with_the_first_question(
+    serving_lab: tuple["subprocess.Popen[str]", str], tmp_path: Path
+) -> None:
+    """Not as an answer, as its template by itself would render it; the log keeps what was sent."""
+    _, url = serving_lab
+    body = chat("Describe the picture.", data_url((96, 96)), max_tokens=12, temperature=0.0) | {"model": "base"}
+    system = {"role": "system", "content": "Answer in few words."}
+    asked = {**body, "messages": [system, *body["messages"]]}
+    merged = chat("Answer in few words.\nDescribe the picture.", data_url((96, 96))) | {"model": "base"}
+    with httpx2.Client(timeout=60, trust_env=False, verify=False) as client:
+        first, second = (
+            client.post(f"{url}/chat/completions", json=one).json()
+            for one in (asked, {**body, "messages": merged["messages"]})
+        )
+    assert first["usage"]["prompt_tokens"] == second["usage"]["prompt_tokens"] > 0
+    assert first["choices"][0]["message"] == second["choices"][0]["message"]
+    row = next(rows_of(tmp_path / "log"))
+    assert [(turn.role, turn.text) for turn in row.history or ()] == [("system", "Answer in few words.")]
+    assert row.prompt == "Describe the picture."
+
+
+@pytest.mark.slow
 def test_it_stops_in_order(serving_lab: tuple["subprocess.Popen[str]", str]) -> None:
     process, _ = serving_lab
     (server,) = _children(process.pid)

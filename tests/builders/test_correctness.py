@@ -22,7 +22,7 @@ from sightline.builders.correctness import (
     is_right,
     normalize_answer,
 )
-from sightline.builders.sampled_answers import answer_requests, sample_answers
+from sightline.builders.sampled_answers import Unanswered, answer_requests, sample_answers
 from sightline.config import load_config
 from sightline.data.preference_dataset import read_pairs
 from sightline.data.samples import write_samples
@@ -281,7 +281,7 @@ def test_an_answer_that_was_cut_off_is_wrong_whatever_it_says(fluent: RunContext
         CONFIG,
         temperature=0.0,
     )
-    assert answers is not None and answers[0].finished
+    assert not isinstance(answers, Unanswered) and answers[0].finished
     limit = answers[0].tokens - 1
     (result,) = build_results(
         build_correctness, [asking()], fluent, CONFIG, temperature=0.0, max_new_tokens=limit

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sightline.builders.sampled_answers import (
     AnswersConfig,
+    Unanswered,
     answer_requests,
     answer_seeds,
     count_tokens,
@@ -69,7 +70,7 @@ def test_who_does_not_fit_says_nothing_and_the_others_speak(samples_dir: Path, c
     image = (samples_dir / "images/0.png",)
     short, long = GenerateRequest(Prefix(image, ASK)), GenerateRequest(Prefix(image, "cup " * 300))
     sampled = sample_answers(context, [[short], [short, long], [short]], CONFIG)
-    assert sampled[1] is None and sampled[0] == sampled[2] != []
+    assert sampled[1] == Unanswered() and sampled[0] == sampled[2] != []
 
 
 def test_what_fits_is_what_the_sampler_takes(samples_dir: Path, vlm: VLM) -> None:

@@ -78,7 +78,7 @@ def test_an_evaluation_of_an_earlier_version_has_no_remarks(model: Path, tmp_pat
         ({"--bench": "shape"}, "there is no benchmark 'shape'; did you mean 'shapes'?"),
         ({"--model": "nowhere"}, "model nowhere does not exist"),
         ({"--set": "limt=3"}, "unknown key 'limt'; did you mean 'limit'?"),
-        ({"--set": "dtype=float8"}, "dtype 'float8' is unknown"),
+        ({"--set": "dtype=float8"}, "dtype = 'float8': input should be 'auto', 'float32', 'bfloat16' or 'float16'"),
         ({"--adapter": "nowhere"}, "nowhere"),
     ],
 )

@@ -1,6 +1,10 @@
 """The client against a real local server: order, bodies, pictures, concurrency, and the cache."""
 
+import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,3 +189,55 @@ def test_writers_side_by_side_leave_whole_entries(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert [path.name for path in (tmp_path / "ab").iterdir()] == ["ab12.json"]
+
+
+SLOW_WRITER = """
+import sys, time
+from pathlib import Path
+from sightline.endpoint.client import CachedReply, ReplyCache
+
+whole = Path.write_text
+Path.write_text = lambda path, text, **_: (whole(path, text[:9]), time.sleep(60))
+ReplyCache(Path(sys.argv[1])).put("ab" + "0" * 62, CachedReply(text="a cup", tokens=1, cut_off=False))
+"""
+
+
+def temporaries(cache: Path) -> list[Path]:
+    return sorted(cache.rglob("*.tmp"))
+
+
+def test_what_a_killed_writer_leaves_is_removed_when_the_cache_is_opened(tmp_path: Path) -> None:
+    """Another process may write meanwhile: its file stays."""
+    key = "ab" + "0" * 62
+    killed, writing = (subprocess.Popen([sys.executable, "-c", SLOW_WRITER, str(tmp_path)]) for _ in range(2))
+    try:
+        while len(temporaries(tmp_path)) < 2 or not all(path.stat().st_size for path in temporaries(tmp_path)):
+            assert killed.poll() is writing.poll() is None
+            time.sleep(0.01)
+        killed.kill()
+        killed.wait()
+        cache = ReplyCache(tmp_path)
+        (left,) = temporaries(tmp_path)
+        assert left.name.startswith(f".{key}.json.") and left.read_text() == '{"text":"'
+        assert cache.get(key) is None
+    finally:
+        writing.kill()
+        writing.wait()
+    ReplyCache(tmp_path)
+    assert temporaries(tmp_path) == []
+    cache.put(key, CachedReply(text="a cup", tokens=1, cut_off=False))
+    assert [path.name for path in (tmp_path / "ab").iterdir()] == [f"{key}.json"]
+
+
+def test_leftovers_of_earlier_versions_are_removed_once_they_are_old(tmp_path: Path) -> None:
+    """Their names have 32 random digits and no lock, so an old time stamp must show that nobody writes them."""
+    folder = tmp_path / "ab"
+    folder.mkdir()
+    old, new = (folder / f".ab12.{digit * 32}.tmp" for digit in "0f")
+    others = [folder / "notes.tmp", folder / ".ab12.backup.tmp", tmp_path / ".ab12.0.tmp"]
+    for path in (old, new, *others):
+        path.write_text("half")
+    for path in (old, *others):
+        os.utime(path, (time.time() - 7200,) * 2)
+    ReplyCache(tmp_path)
+    assert not old.exists() and new.exists() and all(path.exists() for path in others)

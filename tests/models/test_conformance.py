@@ -6,7 +6,6 @@
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +25,7 @@ from sightline.models.scorer import answer_logps, answer_states, score_rows
 from sightline.models.unbatched import unbatched_inputs, unbatched_logps, unbatched_states
 from sightline.models.vlm import VLM
 from tests.models.families import FAMILIES, family_params
+from tests.models.hiding import hiding_inputs
 
 ANSWERS = (
     "No, there is no spoon.",
@@ -105,7 +105,7 @@ def plain_sums(vlm: VLM, items: Sequence[ScoreRequest]) -> Tensor:
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_log_probs_equal_the_plain_forward(vlm: VLM, photos: list[Path], count: int) -> None:
     items = batch_of(vlm, photos, count)
-    assert vlm.supports_packing
+    assert vlm.way.name == "packed"
     with torch.no_grad():
         scored = answer_logps(vlm, items)
         expected = unbatched_logps(vlm, list(rows_of(vlm, items)))
@@ -188,22 +188,7 @@ def dpo_gradients(vlm: VLM, sums: Tensor) -> tuple[float, dict[str, Tensor]]:
     return loss.item(), {name: p.grad.clone() for name, p in vlm.model.named_parameters() if p.grad is not None}
 
 
-def hiding_inputs(vlm: VLM, row: PackRow) -> dict[str, Any]:
-    """Inputs of Transformers' own forward with hidden tokens masked and positions unchanged."""
-    answer = row.answers[0]
-    inputs = unbatched_inputs(vlm, row.prefix, answer)
-    ids = torch.tensor(row.prefix.ids)
-    is_image = ids == vlm.image_token_id
-    places = is_image.nonzero()[:, 0][sorted(row.hidden)]
-    inputs["attention_mask"] = inputs["attention_mask"].clone()
-    inputs["attention_mask"][0, places] = 0
-    prefix = vlm.family.positions(vlm.base, ids, is_image, row.prefix.images.tensors)
-    more = prefix.max() + 1 + torch.arange(len(answer)).expand(len(prefix), -1)
-    positions = torch.cat([prefix, more], dim=1)[:, None]
-    return {**inputs, "position_ids": vlm.family.decoder_positions(positions)}
-
-
-def test_hiding_image_tokens_equals_masking_their_keys(seeing: VLM, photos: list[Path]) -> None:
+def test_hiding_image_tokens_equals_masking_or_leaving_them_out(seeing: VLM, photos: list[Path]) -> None:
     prefix = Prefix((photos[1],), "Describe.")
     count = image_token_count(seeing, prefix)
     hidden = frozenset(range(0, count, 2)) | {count - 1}

@@ -99,3 +99,51 @@ def test_dropout_is_peft_s_while_training() -> None:
     assert torch.equal(output, theirs(x))
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=1e-12, atol=1e-12)
     assert not torch.allclose(output, ours(x))
+
+
+def half_layer(*, fused: bool) -> nn.Module:
+    """A layer from 48 to 64 features in bfloat16 with a float32 adapter of rank 8, as `add_lora` makes them."""
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.Linear(48, 64)).to(torch.bfloat16)
+    model: Any = get_peft_model(base, LoraConfig(r=8, lora_alpha=16, target_modules=["0"]))
+    for name, weight in model.named_parameters():
+        if "lora_" in name:
+            weight.data = torch.randn_like(weight) * 0.3
+    if fused:
+        fuse_lora(model)
+    layer: nn.Module = model.base_model.model[0]
+    return layer
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_float32_adapter_over_bfloat16_weights_is_fused(
+    autocast: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if dtype == torch.float32 and not autocast:
+        pytest.skip("float32 states meet bfloat16 weights under autocast alone")
+    x = torch.randn(6, 5, 48, dtype=dtype)
+    results = []
+    for layer in (half_layer(fused=True), half_layer(fused=False)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            results.append(outcome(layer, x))
+    exact = outcome(half_layer(fused=False).double(), x.double())
+    fused, plain = results
+    assert [one.dtype for one in fused] == [other.dtype for other in plain]
+    assert fused[0].dtype == torch.bfloat16
+    assert fused[2].dtype == torch.float32
+    for one, other, true in zip(fused, plain, exact, strict=True):
+        # Within the rounding of bfloat16 (eight bits), and no further from exact numbers than PEFT's own by more.
+        assert (one.double() - other.double()).norm() < 2**-6 * true.norm()
+        assert (one.double() - true).norm() < (other.double() - true).norm() + 2**-7 * true.norm()
+    monkeypatch.setattr("sightline.models.routing._Fused.apply", None)  # it was the fused one that computed
+    with pytest.raises(TypeError), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        half_layer(fused=True)(x)
+
+
+def test_float16_and_float32_weights_under_autocast_are_peft_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sightline.models.routing._Fused.apply", None)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, theirs = (layer_of(fused=fused).float() for fused in (True, False))
+        x = torch.randn(4, 3)
+        assert torch.equal(ours(x), theirs(x))

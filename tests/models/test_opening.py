@@ -194,7 +194,7 @@ def test_qlora_trains_and_its_base_cannot_be_merged_or_trained(tmp_path: Path, p
     pytest.importorskip("bitsandbytes")
     spec = ModelSpec(name="lab", quantize="nf4")
     item = ScoreRequest(Prefix((pictures[0],), "Describe the picture."), ANSWERS)
-    vlm = add_lora(open_model(spec), LoraSettings(rank=4, alpha=8))
+    vlm = add_lora(open_model(spec), LoraSettings(rank=4, alpha=8.0))
     with torch.no_grad(), reference_mode(vlm):
         reference = answer_logps(vlm, [item]).sums()
     optimizer = torch.optim.SGD([weight for weight in vlm.model.parameters() if weight.requires_grad], lr=0.5)
@@ -205,7 +205,7 @@ def test_qlora_trains_and_its_base_cannot_be_merged_or_trained(tmp_path: Path, p
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        margins.append(float(chosen - rejected))
+        margins.append((chosen - rejected).item())
     assert margins[0] == 0 and margins[-1] > margins[0]
     with pytest.raises(InputError, match="quantized weights and cannot be merged"):
         merge_and_save(vlm, tmp_path / "merged")
@@ -244,7 +244,7 @@ def test_the_options_and_the_section_of_a_command(tmp_path: Path, tiny_directory
     assert code == 2 and "bf16" in text
     (tmp_path / "d.yaml").write_text("benchmarks: [lab-vqa]\n")
     done = CliRunner().invoke(app, ["eval", "--config", f"{tmp_path}/d.yaml", "--out", f"{tmp_path}/five"])
-    assert done.exit_code == 2 and "Missing option '--model'" in done.output
+    assert done.exit_code == 2 and "no model is given; name one with --model" in done.output
 
 
 @pytest.mark.parametrize(
@@ -255,12 +255,20 @@ def test_the_options_and_the_section_of_a_command(tmp_path: Path, tiny_directory
     ],
 )
 def test_training_refuses_what_contradicts_itself(
-    tmp_path: Path, tiny_directory: Path, more: list[str], reason: str
+    tmp_path: Path, tiny_directory: Path, monkeypatch: pytest.MonkeyPatch, more: list[str], reason: str
 ) -> None:
     (tmp_path / "pairs").mkdir()
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "a").mkdir()
     words = ["train", "--model", str(tiny_directory), "--pairs", "pairs", "--out", "out", "--set", "loss.name=dpo"]
     words += ["--set", "loss.beta=0.1", "--set", "optim.lr=1e-4", "--set", "max_steps=1", *more]
     done = CliRunner().invoke(app, words)
-    assert done.exit_code and reason in str(done.exception)
+    assert done.exit_code == 2 and reason in " ".join(done.output.split())
+
+
+def test_a_processor_that_lacks_a_package_names_it_and_the_extra(tmp_path: Path) -> None:
+    """In a process of its own, where nothing makes torchvision importable."""
+    folder = FAMILIES["qwen2_5_vl"](tmp_path / "model")
+    code = f"from sightline.models.opening import open_model; open_model({str(folder)!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert "needs torchvision, which is not installed; pip install 'sightline[vision]'" in done.stderr

@@ -14,6 +14,7 @@ from sightline.models.adapters import LoraSettings, add_lora
 from sightline.models.requests import GenerateRequest, Generation, Prefix, Sampling, ScoreRequest
 from sightline.models.sampler import choose_tokens, generate, image_token_count, keep_nucleus, stream
 from sightline.models.vlm import VLM
+from sightline.models.ways.row_by_row import RowByRowWay
 from tests.models import plain
 from tests.models.tiny import IMAGE_TOKENS
 
@@ -246,10 +247,10 @@ def test_streams_take_turns_and_leave_gradients_on(fluent: VLM, lessons: list[Sc
     assert [last[number] for number in range(len(lessons))] == [lesson.answers[0] for lesson in lessons]
 
 
-def test_an_unproved_family_streams_its_text_at_once(vlm: VLM, pictures: list[Path]) -> None:
-    plain_vlm, request = replace(vlm, supports_packing=False), GenerateRequest(prefixes(pictures)[0])
-    (only,) = stream(plain_vlm, request, Sampling(8))
-    assert [only] == generate(plain_vlm, [request], Sampling(8), batch_size=1)
+def test_rows_by_themselves_give_the_same_text(vlm: VLM, pictures: list[Path]) -> None:
+    request = GenerateRequest(prefixes(pictures)[0])
+    *_, last = stream(replace(vlm, way=RowByRowWay()), request, Sampling(8))
+    assert [last] == generate(vlm, [request], Sampling(8), batch_size=1)
 
 
 #: Probabilities of four tokens, for choices by hand.

@@ -21,6 +21,9 @@ from sightline.models.scalar_head import answer_scores, load_head, new_head, sav
 from sightline.models.scorer import answer_logps
 from sightline.models.teacher_forcing import ForcingRequest, forced_tokens
 from sightline.models.vlm import VLM
+from sightline.models.ways.base import Way
+from sightline.models.ways.packed import PackedWay
+from sightline.models.ways.row_by_row import RowByRowWay
 
 Change = Callable[[Path], object]
 
@@ -57,6 +60,38 @@ def configure(key: str, value: object) -> Change:
         path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
 
     return change
+
+
+def reweight(change: Callable[[dict[str, torch.Tensor]], object]) -> Change:
+    """Change the tensors of a checkpoint, by name."""
+
+    def rewrite(folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors")
+        change(tensors)
+        kept = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return rewrite
+
+
+def without(*parts: str) -> Change:
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        lost = [name for name in tensors if any(part in name for part in parts)]
+        assert lost
+        for name in lost:
+            del tensors[name]
+
+    return reweight(change)
+
+
+def with_more(**more: torch.Tensor) -> Change:
+    return reweight(lambda tensors: tensors.update({name.replace("__", "."): value for name, value in more.items()}))
+
+
+def with_layer_9(tensors: dict[str, torch.Tensor]) -> None:
+    """A copy of the language model's layer 0, as in a checkpoint whose config states too few layers."""
+    more = {name: value for name, value in tensors.items() if "language_model" in name and ".layers.0." in name}
+    tensors.update({name.replace(".layers.0.", ".layers.9."): value.clone() for name, value in more.items()})
 
 
 def pickle_weights(folder: Path) -> None:
@@ -113,6 +148,26 @@ MODELS: list[tuple[str, Change, str]] = [
         spoil("model.safetensors", "lm_head", float("-inf")),
         r"tensor language_model\.lm_head\.weight",
     ),
+    ("missing", without("layers.1.mlp.up_proj"), r"lacks 1 weight \(model\.language_model\.layers\.1\.mlp\.up_proj\.w"),
+    (
+        "many missing",
+        without(".layers.1."),
+        r"lacks \d\d weights \(.*\.layers\.1\..*, \.\.\.\), which its config\.json",
+    ),
+    ("no head", without("lm_head"), r"lacks 1 weight \(lm_head\.weight\)"),
+    (
+        "extra layer",
+        reweight(with_layer_9),
+        r"has 9 weights \(.*language_model\.layers\.9\..*for which its config\.json",
+    ),
+    ("extra bias", with_more(lm_head__bias=torch.zeros(2)), r"has 1 weight \(lm_head\.bias\), for which"),
+    (
+        "shape",
+        reweight(
+            lambda tensors: tensors.update({name: value[:-1] for name, value in tensors.items() if "up_" in name})
+        ),
+        r"the weight \S*layers\.0\.mlp\.up_proj\.weight has the shape \[\d+, \d+\] instead of \[\d+, \d+\]",
+    ),
     ("tokenizer", write("tokenizer.json", b"{}"), "no usable processor"),
     ("config", write("config.json", b'{"model_type": "llava", "text_config": 5}'), r"no usable config\.json"),
     ("deep config", write("config.json", b"[" * 100_000), r"no usable config\.json"),
@@ -131,6 +186,30 @@ def test_a_broken_model_is_refused_in_a_sentence(
     with pytest.raises(InputError, match=words) as caught:
         load_vlm(tmp_path / "model")
     assert "\n" not in str(caught.value)
+
+
+def test_weights_of_a_part_that_the_model_lacks_are_ignored_with_a_warning(
+    tiny_directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A value head, say: it changes no log-prob."""
+    shutil.copytree(tiny_directory, tmp_path / "model")
+    with_more(v_head__weight=torch.ones(3))(tmp_path / "model")
+    with caplog.at_level("WARNING"):
+        vlm = load_vlm(tmp_path / "model")
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message == f"{tmp_path / 'model'}: ignoring 1 weight (v_head.weight), which this type of model does not have"
+    plain = load_vlm(tiny_directory).base.state_dict()
+    assert all(torch.equal(value, plain[name]) for name, value in vlm.base.state_dict().items())
+
+
+def test_a_tied_head_need_not_be_in_the_file(tiny_directory: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_directory, tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = True
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    without("lm_head")(tmp_path / "model")
+    base = load_vlm(tmp_path / "model").base
+    assert base.get_output_embeddings().weight is base.get_input_embeddings().weight
 
 
 def test_a_weight_beyond_the_number_format_is_told_apart_from_a_bad_file(tiny_directory: Path, tmp_path: Path) -> None:
@@ -176,23 +255,21 @@ def prefixes_of(pictures: list[Path]) -> list[Prefix]:
 ROW = r"computes NaN for the prompt 'Where is an umbrella\?' about picture-1\.png"
 
 
-@pytest.mark.parametrize("supports_packing", [True, False])
+@pytest.mark.parametrize("way", [PackedWay(), RowByRowWay()])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_sampling_names_the_row_whose_logits_are_nan(
-    broken: VLM, pictures: list[Path], supports_packing: bool, temperature: float
+    broken: VLM, pictures: list[Path], way: Way, temperature: float
 ) -> None:
-    vlm, prefixes = replace(broken, supports_packing=supports_packing), prefixes_of(pictures)
+    vlm, prefixes = replace(broken, way=way), prefixes_of(pictures)
     how = Sampling(4, temperature=temperature)
     assert generate(vlm, [GenerateRequest(prefixes[0])], how, batch_size=2)[0].tokens > 0
     with pytest.raises(InputError, match=ROW):
         generate(vlm, [GenerateRequest(prefix) for prefix in prefixes], how, batch_size=2)
 
 
-@pytest.mark.parametrize("supports_packing", [True, False])
-def test_scoring_names_the_row_whose_log_probs_are_nan(
-    broken: VLM, pictures: list[Path], supports_packing: bool
-) -> None:
-    vlm = replace(broken, supports_packing=supports_packing)
+@pytest.mark.parametrize("way", [PackedWay(), RowByRowWay()])
+def test_scoring_names_the_row_whose_log_probs_are_nan(broken: VLM, pictures: list[Path], way: Way) -> None:
+    vlm = replace(broken, way=way)
     items = [ScoreRequest(prefix, ("A red cup.", "A blue plate stands here.")) for prefix in prefixes_of(pictures)]
     with torch.no_grad():
         assert answer_logps(vlm, items[:1]).sums().isfinite().all()

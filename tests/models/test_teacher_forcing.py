@@ -13,7 +13,6 @@ from scipy.stats import chisquare
 from torch import Tensor
 from transformers.utils.import_utils import is_torchvision_available
 
-from sightline.models import teacher_forcing
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.loading import load_vlm
 from sightline.models.packing import PackRow
@@ -21,6 +20,8 @@ from sightline.models.requests import Prefix, ScoreRequest
 from sightline.models.sampler import choose_tokens
 from sightline.models.teacher_forcing import ForcedAnswer, ForcingRequest, forced_logits, forced_tokens
 from sightline.models.vlm import VLM
+from sightline.models.ways import packed
+from sightline.models.ways.row_by_row import RowByRowWay
 from tests.models import plain
 from tests.models.families import FAMILIES
 
@@ -74,7 +75,7 @@ def rows_of(vlm: VLM, items: list[ForcingRequest]) -> list[PackRow]:
 
 def test_logits_equal_the_plain_forward(vlm: VLM, pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Also with several chunks that end within an answer."""
-    monkeypatch.setattr(teacher_forcing, "CHUNK", 7)
+    monkeypatch.setattr(packed, "CHUNK", 7)
     items = forcings(pictures)
     with torch.no_grad():
         chunks = list(forced_logits(vlm, rows_of(vlm, items)))
@@ -92,7 +93,7 @@ def test_every_family_equals_its_plain_forward(family: str, saved: Callable[[str
     fast = forced_tokens(vlm, items, temperature=0.0, batch_size=3)
     with torch.no_grad():
         packed = torch.cat(list(forced_logits(vlm, rows_of(vlm, items))))
-        unproved = replace(vlm, supports_packing=False)
+        unproved = replace(vlm, way=RowByRowWay())
         rows = torch.cat(list(forced_logits(unproved, rows_of(vlm, items))))
     scale = float(rows.abs().max())
     torch.testing.assert_close(packed, rows, rtol=1e-5, atol=2e-5 * scale)

@@ -1,6 +1,7 @@
-"""A model type that is not verified for packing is scored and sampled one row at a time, with a warning."""
+"""A model type without an adapter is computed by recordings of its own forward, or one row at a time."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ from sightline.models.requests import GenerateRequest, Prefix, Sampling, ScoreRe
 from sightline.models.sampler import generate
 from sightline.models.scalar_head import answer_scores, new_head
 from sightline.models.scorer import answer_logps
+from sightline.models.vlm import VLM
+from sightline.models.ways.base import Way
+from sightline.models.ways.cached import CachedWay
+from sightline.models.ways.row_by_row import RowByRowWay
 from tests.models import plain
 
 
@@ -36,13 +41,34 @@ def unproved(tiny_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return directory
 
 
-def test_it_is_scored_row_by_row_and_a_line_says_so(
-    unproved: Path, pictures: list[Path], caplog: pytest.LogCaptureFixture
+WAYS = [None, RowByRowWay(hiding="masked"), CachedWay(hiding="masked")]
+
+
+def opened(directory: Path, way: Way | None) -> VLM:
+    """The model with the way that its proof chose, or with another one."""
+    vlm = load_vlm(directory)
+    assert vlm.way.name == "recorded"
+    return vlm if way is None else replace(vlm, way=way)
+
+
+def test_a_line_names_its_way_and_the_evidence(
+    unproved: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with caplog.at_level(logging.WARNING):
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path))
+    with caplog.at_level(logging.INFO, "sightline.models.proving"):
         vlm = load_vlm(unproved)
+        again = load_vlm(unproved)
+    assert caplog.text.count("a 'vipllava' model, computed recorded (log-probs agree to") == 2
+    assert vlm.proof == again.proof and vlm.way == again.way
+    assert vlm.proof.difference <= 3 * vlm.proof.noise + 1e-5 and vlm.proof.hidden <= 3 * vlm.proof.noise + 1e-5
+    assert vlm.proof.image > 1e-3
+    assert len(list((tmp_path / "proofs").iterdir())) == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_its_log_probs_are_those_of_its_own_forward(unproved: Path, pictures: list[Path], way: Way | None) -> None:
+    vlm = opened(unproved, way)
     vlm.model.requires_grad_(True)
-    assert "model type 'vipllava' is not verified for packed scoring" in caplog.text
     item = ScoreRequest(Prefix((pictures[0],), "Is there a cup?"), ("Yes.", "No, there is no cup."))
     scored = answer_logps(vlm, [item])
     for k, answer in enumerate(item.answers):
@@ -52,8 +78,9 @@ def test_it_is_scored_row_by_row_and_a_line_says_so(
     assert vlm.base.model.multi_modal_projector.linear_2.weight.grad.abs().max() > 0
 
 
-def test_a_head_of_one_number_reads_its_rows_one_by_one(unproved: Path, pictures: list[Path]) -> None:
-    vlm = load_vlm(unproved)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_head_of_one_number_reads_its_states(unproved: Path, pictures: list[Path], way: Way | None) -> None:
+    vlm = opened(unproved, way)
     head = new_head(vlm)
     torch.manual_seed(1)
     with torch.no_grad():
@@ -68,8 +95,11 @@ def test_a_head_of_one_number_reads_its_rows_one_by_one(unproved: Path, pictures
             torch.testing.assert_close(score, state @ head.weight, rtol=1e-5, atol=1e-5)
 
 
-def test_its_samples_are_transformers_own_and_depend_on_the_seed_alone(unproved: Path, pictures: list[Path]) -> None:
-    vlm = load_vlm(unproved)
+@pytest.mark.parametrize("way", WAYS)
+def test_its_samples_are_transformers_own_and_depend_on_the_seed_alone(
+    unproved: Path, pictures: list[Path], way: Way | None
+) -> None:
+    vlm = opened(unproved, way)
     prefix = Prefix((pictures[0],), "Describe.")
     greedy = generate(vlm, [GenerateRequest(prefix)], Sampling(8), batch_size=1)[0]
     inputs = plain.inputs_of(vlm.processor, prefix.images, plain.prompt_text(prefix.images, prefix.prompt))
@@ -81,7 +111,26 @@ def test_its_samples_are_transformers_own_and_depend_on_the_seed_alone(unproved:
     assert first == again != second
 
 
-def test_its_image_tokens_cannot_be_hidden(unproved: Path, pictures: list[Path]) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_hidden_image_tokens_are_masked(unproved: Path, pictures: list[Path], way: Way | None) -> None:
+    vlm = opened(unproved, way)
+    prefix = Prefix((pictures[0],), "Describe.")
+    request = GenerateRequest(prefix, hidden=frozenset({0, 2, 5}))
+    (generation,) = generate(vlm, [request], Sampling(6), batch_size=1)
+    inputs = plain.inputs_of(vlm.processor, prefix.images, plain.prompt_text(prefix.images, prefix.prompt))
+    ids, start = inputs["input_ids"], inputs["input_ids"].shape[1]
+    places = (ids[0] == vlm.image_token_id).nonzero()[:, 0][[0, 2, 5]]
+    for _ in range(6):
+        mask = torch.ones_like(ids)
+        mask[0, places] = 0
+        positions = torch.arange(ids.shape[1])[None]
+        options = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+        logits = vlm.model(**{**inputs, **options}).logits
+        ids = torch.cat([ids, logits[:, -1:].argmax(-1)], 1)
+    assert list(generation.ids) == ids[0, start : start + len(generation.ids)].tolist()
+
+
+def test_image_tokens_cannot_be_hidden_without_a_proof(unproved: Path, pictures: list[Path]) -> None:
     request = GenerateRequest(Prefix((pictures[0],), "Describe."), hidden=frozenset({0}))
     with pytest.raises(InputError, match="cannot be hidden"):
-        generate(load_vlm(unproved), [request], Sampling(4), batch_size=1)
+        generate(replace(load_vlm(unproved), way=RowByRowWay()), [request], Sampling(4), batch_size=1)

@@ -104,6 +104,72 @@ def test_a_script_does_its_piece(plan: StudyPlan, tmp_path: Path, monkeypatch: p
     assert json.loads((tmp_path / "runs/tiny" / piece.folder / "manifest.json").read_text())["complete"]
 
 
+def test_a_job_of_several_cards_gets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slurm: its stage asks for them, and its script starts as many processes; other stages stay as they are."""
+    monkeypatch.chdir(tmp_path)
+    plan = plan_study(StudyConfig.model_validate({**STUDY, "launch": {"train": 4}}))
+    write_scripts(plan, "tiny", Path("out"), "slurm")
+    launch = tmp_path / "out/launch"
+    kinds = [{piece.kind for piece in stage} for stage in plan_stages(plan)]
+    for number, kind in enumerate(kinds, 1):
+        text = (launch / f"stage-{number}.sbatch").read_text()
+        cards = 4 if kind == {"train"} else 1 if kind == {"eval"} else 0  # these builders ask no model
+        assert ("#SBATCH --gres=gpu:" in text) == bool(cards)
+        assert not cards or (f"gres=gpu:{cards}\n" in text and f"--cpus-per-task={8 * cards}\n" in text)
+    scripts = [path.read_text() for path in (launch / "pieces").glob("*.sh")]
+    assert sum("sightline_on_cards 4 train " in text for text in scripts) == sum(
+        piece.kind == "train" for piece in plan.jobs.values()
+    )
+    assert (launch / "ddp.yaml").exists()
+    (tmp_path / "python").write_text(
+        '#!/usr/bin/env bash\nif [ "$1" = -c ]; then echo LAB; else echo "$*" >> ran; fi\n'
+    )
+    (tmp_path / "python").chmod(0o755)
+    script = next(path for path in (launch / "pieces").glob("*.sh") if "on_cards" in path.read_text())
+    done = run(script, PYTHON=str(tmp_path / "python"))
+    assert done.returncode == 0, done.stderr
+    (ran,) = (tmp_path / "ran").read_text().splitlines()
+    assert ran.startswith("-m accelerate.commands.launch --config_file")
+    assert " --num_processes 4 --main_process_port " in ran and " -m sightline train --model " in ran
+
+
+#: In place of Python: notes when it starts and ends, and which cards it may use.
+NOTING = """#!/usr/bin/env bash
+if [ "$1" = -c ]; then echo LAB; exit; fi
+echo "start $CUDA_VISIBLE_DEVICES $*" >> noted
+sleep 0.5
+echo "end" >> noted
+case "$*" in *" --seed 1 "*) exit 1;; esac
+"""
+
+
+def test_skypilot_runs_independent_jobs_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine of two GPUs: two jobs at once, each on its own; stages in order; a failed job fails the task."""
+    monkeypatch.chdir(tmp_path)
+    plan = plan_study(StudyConfig.model_validate(STUDY))
+    write_scripts(plan, "tiny", Path("out"), "skypilot")
+    (tmp_path / "python").write_text(NOTING)
+    (tmp_path / "python").chmod(0o755)
+    done = run(tmp_path / "out/launch/run.sh", PYTHON=str(tmp_path / "python"), GPUS="2", CUDA_VISIBLE_DEVICES="")
+    lines = (tmp_path / "noted").read_text().splitlines()
+    started = [line for line in lines if line.startswith("start")]
+    assert len(started) == len(plan.jobs)
+    assert ("failed: " in done.stderr) == (done.returncode == 1) == any(" --seed 1 " in line for line in started)
+    trained = [line.split()[1] for line in started if " train " in line]
+    assert set(trained) == {"0", "1"} and len(trained) > 1
+    running, most = 0, 0
+    for line in lines:
+        running += 1 if line.startswith("start") else -1
+        most = max(most, running)
+    assert most == 2
+    task = yaml.safe_load((tmp_path / "out/launch/study.sky.yaml").read_text())
+    trainings = max(len(stage) for stage in plan_stages(plan) if stage[0].kind != "samples")
+    assert task["resources"]["accelerators"] == f"A100-80GB:{next(n for n in (1, 2, 4, 8) if n >= min(trainings, 8))}"
+    plan = plan_study(StudyConfig.model_validate({**STUDY, "launch": {"train": 8}}))
+    write_scripts(plan, "tiny", Path("out"), "skypilot")
+    assert "A100-80GB:8" in (tmp_path / "out/launch/study.sky.yaml").read_text()
+
+
 @pytest.mark.slow
 def test_the_scripts_do_the_study_and_a_run_finds_it_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All stages, by a stand-in for sbatch that works at once; `study` then has nothing to do but the report."""

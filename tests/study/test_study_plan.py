@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
+from sightline.cli.early import check_jobs
 from sightline.config import load_config
 from sightline.errors import InputError
+from sightline.evals.run import EvalConfig
 from sightline.study.config import ArmSpec, StudyConfig
 from sightline.study.datasets import merged
 from sightline.study.execute import shell_command
@@ -230,6 +232,39 @@ def test_keys_stay_as_they_were() -> None:
     """A study that was begun with an earlier version goes on with this one, and its finished work is found."""
     known = ["b1889c13d794", "addcddfb9679", "ee718b46a660", "aef3f9aa2b91", "e032636e1909"]
     assert [key[:12] for key in plan_study(study()).jobs][:5] == known
+
+
+def test_keys_with_dots_are_sections_and_unknown_ones_are_found_in_the_plan() -> None:
+    keys = {**STUDY["train"]["set"]}
+    dotted, nested = (
+        plan_study(study(train={"set": {**keys, **more}}))
+        for more in ({"optim.lr": 2e-4, "lora.rank": 4}, {"optim": {"lr": 2e-4}, "lora": {"rank": 4}})
+    )
+    assert list(dotted.jobs) == list(nested.jobs)
+    check_jobs(dotted.jobs.values())
+    with pytest.raises(InputError, match=r"study: train .*: unknown key 'optim.lrr'; did you mean 'optim.lr'"):
+        check_jobs(plan_study(study(train={"set": {**keys, "optim.lrr": 1e-4}})).jobs.values())
+
+
+def test_reasoning_is_stripped_where_the_study_says_so() -> None:
+    """A study that leaves the key out keeps its keys, and no setting, so its manifests match too."""
+    plain, stripped, explicit = (
+        plan_study(study(evaluate={**STUDY["evaluate"], **more}))
+        for more in ({}, {"strip_reasoning": True}, {"strip_reasoning": False})
+    )
+    assert set(explicit.jobs) == set(plain.jobs)
+    pairs = [
+        (plain.jobs[str(one.eval)], stripped.jobs[str(two.eval)])
+        for one, two in zip(plain.runs, stripped.runs, strict=True)
+    ]
+    assert pairs
+    for before, after in pairs:
+        assert after.key != before.key and after.settings == before.settings | {"strip_reasoning": True}
+        assert EvalConfig(**after.settings).strip_reasoning and not EvalConfig(**before.settings).strip_reasoning
+    jobs = job_contexts(stripped, Path("out"))
+    assert all("--set strip_reasoning=true" in shell_command(jobs[str(run.eval)]) for run in stripped.runs)
+    others = [piece.key for piece in plain.jobs.values() if piece.kind != "eval"]
+    assert others == [piece.key for piece in stripped.jobs.values() if piece.kind != "eval"]
 
 
 def test_curated_samples_stand_on_samples_and_on_the_models_of_their_seed() -> None:

@@ -7,8 +7,9 @@ import contextlib
 import json
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,22 +19,32 @@ from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.sampler import generate
 from sightline.models.vlm import VLM
 from sightline.records.rows import IMAGE, Turn
-from tests.judges.local_server import answer, completion, decoded, status
+from tests.judges.local_server import Act, answer, completion, decoded, status
 
 
 @dataclass
 class Served:
     """What the server has and heard; `takes_adapters` False: as vLLM without the switch, the routes are not there.
 
-    One that is `gone` hangs up on every call.
+    One that is `gone` hangs up on every call. Under `name` it lists and serves the model without an adapter. `fault`
+    answers a call in its place, if it returns something.
     """
 
     model_dir: Path
     takes_adapters: bool = True
     gone: bool = False
+    name: str | None = None
+    fault: Callable[[dict[str, Any]], Act | None] = lambda _: None
     adapters: dict[str, VLM] = field(default_factory=dict)
     posted: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def base(self) -> VLM:
+        return load_vlm(self.model_dir)
+
+    def model(self, name: str) -> VLM | None:
+        return self.base if name == self.name else self.adapters.get(name)
 
     def calls(self, route: str) -> list[dict[str, Any]]:
         return [body for path, body in self.posted if path == f"/v1/{route}"]
@@ -46,6 +57,12 @@ class _Handler(BaseHTTPRequestHandler):
     def handle(self) -> None:
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):  # the client lost patience
             super().handle()
+
+    def do_GET(self) -> None:
+        own = [] if self.served.name is None else [{"id": self.served.name, "root": str(self.served.model_dir)}]
+        adapters = [{"id": name, "parent": self.served.name} for name in self.served.adapters]
+        found = {"object": "list", "data": [*own, *adapters]}
+        status(200 if self.path == "/v1/models" else 404, found)(self)
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -78,10 +95,10 @@ class _Handler(BaseHTTPRequestHandler):
             answer(200, b"Success", "text/plain")(self)
 
     def _complete(self, body: dict[str, Any]) -> None:
-        if body["model"] not in self.served.adapters:
-            status(404, {"error": {"message": f"no model {body['model']}"}})(self)
+        vlm, fault = self.served.model(body["model"]), self.served.fault(body)
+        if vlm is None or fault is not None:
+            (fault or status(404, {"error": {"message": f"no model {body['model']}"}}))(self)
             return
-        vlm = self.served.adapters[body["model"]]
         with tempfile.TemporaryDirectory() as folder:
             request = GenerateRequest(_prefix(body["messages"], Path(folder)), seed=body["seed"])
             stop = tuple(body.get("stop", ()))
@@ -115,9 +132,11 @@ def _prefix(messages: list[dict[str, Any]], folder: Path) -> Prefix:
 
 
 @contextlib.contextmanager
-def serving_adapters(model_dir: Path, *, takes_adapters: bool = True) -> Iterator[tuple[str, Served]]:
+def serving_adapters(
+    model_dir: Path, *, takes_adapters: bool = True, name: str | None = None
+) -> Iterator[tuple[str, Served]]:
     """The server's base_url, and what it has and heard."""
-    served = Served(model_dir, takes_adapters)
+    served = Served(model_dir, takes_adapters, name=name)
 
     class Handler(_Handler):
         pass

@@ -24,6 +24,7 @@ from sightline.train.preference import PreferenceTask
 from sightline.train.reference_cache import Reference
 from sightline.train.scoring import score_pairs
 from sightline.train.sources import OfflineSource
+from sightline.train.task import Losses
 from tests.models import plain
 
 BETA = 0.5
@@ -338,3 +339,46 @@ def test_only_the_adapter_is_trained(make_policy: Make, pairs: list[Pair]) -> No
     state = state_of(make_policy(), pairs)
     assert state.trainable() and all("lora_" in name for name, _ in state.trainable())
     assert all(isinstance(weight, nn.Parameter) for _, weight in state.trainable())
+
+
+@pytest.mark.parametrize("place", ["forward", "backward"])
+def test_a_pass_that_does_not_fit_is_halved_with_the_same_step(
+    make_policy: Make, pairs: list[Pair], place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected_vlm, vlm = make_policy(), make_policy()
+    expected = list(fit(state_of(expected_vlm, pairs, max_steps=2), settings(2)))
+    sizes: list[int] = []
+    plain = PreferenceTask._losses
+
+    def limited(self: PreferenceTask, pairs: list[Pair], **options: object) -> Losses:
+        sizes.append(len(pairs))
+        losses = plain(self, pairs, **options)  # type: ignore[arg-type]
+        if len(pairs) > 2 and place == "forward":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        if len(pairs) > 2:
+            losses.loss.register_hook(_fail)
+        return losses
+
+    monkeypatch.setattr(PreferenceTask, "_losses", limited)
+    state = state_of(vlm, pairs, max_steps=2)
+    found = list(fit(state, settings(6)))
+    assert sizes == [6, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
+    assert [record.message.partition(" of ")[0] for record in caplog.records] == ["out"] * 2
+    assert state.fitting == 1
+    for one, other in zip(found, expected, strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-5)
+        assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-4)
+    for (name, weight), other in zip(vlm.model.named_parameters(), expected_vlm.model.parameters(), strict=True):
+        torch.testing.assert_close(weight, other, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def _fail(_: Tensor) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def test_one_pair_that_does_not_fit_is_an_error(
+    make_policy: Make, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PreferenceTask, "_losses", lambda *_, **__: _fail(torch.zeros(1)))
+    with pytest.raises(InputError, match=r"2\.00 GiB are missing.*activation_checkpointing=true"):
+        next(fit(state_of(make_policy(), pairs), settings(4)))

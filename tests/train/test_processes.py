@@ -4,11 +4,8 @@ Tolerances are those of float32 sums in another order: losses agree to 1e-5, wei
 """
 
 import json
-import os
-import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +17,19 @@ from safetensors.torch import load_file
 
 from sightline.errors import InputError
 from sightline.models.loading import load_vlm
+from sightline.models.processes import Processes
 from sightline.records.manifest import read_manifest
 from sightline.records.rows import Pair
 from sightline.records.store import write_rows
 from sightline.train import run as train_stage
 from sightline.train.log import read_log
-from sightline.train.processes import Processes, is_sharding_requested
+from sightline.train.processes import is_sharding_requested, sum_gradients
+from tests.launching import launched
 from tests.train import worker
 from tests.train.test_run import write_pairs
 
 KINDS = ("lora", "full", "sharded", "sharded-lora")
 Row = dict[str, Any]
-
-
-def launched(count: int, command: Sequence[str], timeout: float = 240, **environ: str) -> list[str]:
-    """Run a Python module in `count` processes as `torchrun` would; returns what each wrote to stderr."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    started = []
-    for rank in range(count):
-        env = {**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank), **environ}
-        arguments = [sys.executable, "-m", *command]
-        started.append(subprocess.Popen(arguments, env=env, stderr=subprocess.PIPE, text=True))
-    try:
-        outputs = [process.communicate(timeout=timeout)[1] for process in started]
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in started] == [0] * count, "\n".join(outputs)
-    return outputs
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +87,19 @@ def test_two_processes_save_the_weights_of_one_as_plain_files(
         assert all(weight.isfinite().all() for weight in reopened.values())
 
 
+def test_a_process_that_is_not_the_first_never_holds_the_whole_model(model_dir: Path, tmp_path: Path) -> None:
+    """Two processes: the second one peaks at its half and the largest single tensor, and keeps its half alone."""
+    launched(2, ["tests.train.worker", str(tmp_path), str(model_dir), "memory"])
+    first, second = (json.loads((tmp_path / f"memory-{rank}.json").read_text(encoding="utf-8")) for rank in range(2))
+    assert first["here"] + second["here"] == second["whole"] == first["whole"]
+    assert abs(second["here"] - second["whole"] / 2) < 0.02 * second["whole"]
+    slack = 0.15 * second["whole"]  # buffers, and padding of tensors whose rows do not divide
+    assert second["largest"] < 0.3 * second["whole"], "the bound below says something"
+    assert second["peak"] < second["here"] + 2 * second["largest"] + slack < 1.3 * second["whole"]
+    assert second["end"] < second["here"] + slack < 0.7 * second["whole"]
+    assert first["peak"] > second["whole"], "the first one reads the checkpoint"
+
+
 def load_vlm_from(directory: Path, processor: Path) -> dict[str, torch.Tensor]:
     """The weights of a saved model, opened as any tool would."""
     for name in ("processor_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
@@ -132,7 +123,7 @@ def test_shares_are_disjoint_and_join_in_order() -> None:
 def test_one_process_is_the_plain_case() -> None:
     alone = Processes()
     weight = torch.nn.Parameter(torch.zeros(2))
-    alone.sum_gradients([weight])
+    sum_gradients(alone, [weight])
     assert weight.grad is None and alone.share([1, 2]) == [1, 2] and alone.gather(3) == [3] and alone.is_first
     assert alone.on_first(lambda: 5) == 5
 

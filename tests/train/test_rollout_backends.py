@@ -10,7 +10,7 @@ import torch
 from sightline.errors import InputError
 from sightline.models.adapters import LoraSettings, add_lora
 from sightline.models.loading import load_vlm
-from sightline.models.requests import GenerateRequest, Prefix, Sampling
+from sightline.models.requests import GenerateRequest, Generation, Prefix, Sampling
 from sightline.models.vlm import VLM
 from sightline.records.rows import IMAGE, Pair, Turn
 from sightline.train.rollout_backends import LocalConfig, ServerBackend, ServerConfig, make_backend
@@ -60,7 +60,7 @@ def test_a_server_with_the_adapter_answers_as_the_policy_itself_and_changes_with
             assert len(served.adapters) == 1, "the adapter before is forgotten"
             assert [path.name for path in (tmp_path / "rollouts").iterdir()] == list(served.adapters)
         assert answers[0] != answers[1]
-        texts = {answer.text for answer in answers[0] if answer is not None}
+        texts = {answer.text for answer in answers[0] if isinstance(answer, Generation)}
         assert len(texts) > 4, "several seeds give several answers"
         names = [body["model"] for body in served.calls("chat/completions")]
         assert len(set(names)) == 2 and all(name.endswith(f"{i // 7:08d}") for i, name in enumerate(names))
@@ -116,7 +116,7 @@ def test_stop_strings_and_the_limit_end_answers_alike(
         server.refresh(0)
         found = server.sample(requests(pairs), sampling)
     assert found == make_backend(LocalConfig(), vlm, tmp_path, autocast=False).sample(requests(pairs), sampling)
-    finished = {generation.finished for generation in found if generation is not None}
+    finished = {generation.finished for generation in found if isinstance(generation, Generation)}
     assert finished == {True, False}
 
 
@@ -141,7 +141,7 @@ def test_faults_are_one_sentence_with_the_remedy(
     refused(r"no server answers at http.*start it, or correct base_url", url)
     with serving_adapters(model_dir) as (url, served):
         refused("a trained projector", url, make_policy(train_projector=True))
-        refused("source.engine.name=local", url, requested=[GenerateRequest(requests(pairs)[0].prefix, prefill="A")])
+        refused("use a model in this process", url, requested=[GenerateRequest(requests(pairs)[0].prefix, prefill="A")])
         engine = ServerBackend(vlm, ServerConfig(name="server", base_url=url), tmp_path / "rollouts")
         engine.refresh(0)
         served.adapters.clear()  # it was started again in between, and knows our adapter no longer

@@ -19,6 +19,9 @@ from sightline.models.loading import load_vlm
 from sightline.models.requests import make_prefix
 from sightline.models.tensor_cache import TensorCache
 from sightline.models.vlm import VLM
+from sightline.models.ways.base import Way
+from sightline.models.ways.packed import PackedWay
+from sightline.models.ways.row_by_row import RowByRowWay
 from sightline.records.rows import Pair
 from sightline.train.log import read_log
 from sightline.train.preference import PreferenceTask, RunningMean
@@ -72,12 +75,12 @@ def test_every_number_is_that_of_a_row_of_its_own(
     assert (found.field("second_rejected_tokens") > found.field("rejected_tokens")).all()
 
 
-@pytest.mark.parametrize("supports_packing", [True, False])
+@pytest.mark.parametrize("way", [PackedWay(), RowByRowWay()])
 def test_entropy_is_the_mean_over_both_answers_tokens(
-    make_policy: Make, full_pairs: list[Pair], black: Callable[[Pair], tuple[Path, ...]], *, supports_packing: bool
+    make_policy: Make, full_pairs: list[Pair], black: Callable[[Pair], tuple[Path, ...]], way: Way
 ) -> None:
     """Whatever else is scored beside them; the log-probs are those that are had without it, bit for bit."""
-    vlm = replace(make_policy(), supports_packing=supports_packing)
+    vlm = replace(make_policy(), way=way)
     stir(vlm)
     scoring = Scoring(ALL, black)
     logps, entropy = score_with_entropy(vlm, full_pairs, scoring, autocast=False)

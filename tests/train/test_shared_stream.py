@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
-from sightline.train.processes import Processes
+from sightline.models.processes import Processes
 from sightline.train.streams import SharedStream
 
 

@@ -1,7 +1,8 @@
-"""The model server behind the proxy: vLLM if installed, else `transformers serve`, as a subprocess.
+"""The model server behind the proxy: vLLM if installed, else `transformers serve`, as a subprocess; its chat template.
 
 It listens on a loopback port that only `proxy` knows. It is never restarted: if it ends, its exit code and last lines
-are reported.
+are reported. A chat template with two roles, `user` and all others, renders a system turn as an answer; for such models
+`request_parser` moves the text of system turns into the first user turn.
 """
 
 import importlib.util
@@ -16,10 +17,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sightline.apps.serve.config import ServeConfig
+from sightline.config.problems import brief
 from sightline.errors import InputError
+from sightline.records.store import read_json
 
 Kind = Literal["auto", "vllm", "transformers"]
 LAST_LINES = 20
@@ -160,3 +163,82 @@ def _program(name: str) -> str | None:
     """Path of a console script: of this environment, else on PATH."""
     beside = Path(sys.executable).with_name(name)
     return str(beside) if beside.exists() else shutil.which(name)
+
+
+#: vLLM's option for another template.
+_OPTION = "--chat-template"
+_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
+_QUESTION, _OTHER = "What is it?", "Look closely."
+
+
+def renders_system_as_answer(template: str) -> bool:
+    """Whether a chat template renders a system turn as it renders an answer; False if it cannot be rendered."""
+    from transformers.utils import chat_template_utils
+
+    render: Any = chat_template_utils.render_jinja_template  # its annotation is not what it returns
+
+    def rendered(role: str, content: Callable[[str], Any]) -> str:
+        turns = [{"role": role, "content": content(_OTHER)}, {"role": "user", "content": content(_QUESTION)}]
+        texts, _ = render([turns], chat_template=template, add_generation_prompt=True)
+        return str(texts[0])
+
+    def is_same(content: Callable[[str], Any]) -> bool:
+        try:
+            text = rendered("system", content)
+            return _OTHER in text and text == rendered("assistant", content)
+        except Exception:  # noqa: BLE001 - untrusted code in a sandbox; the model server reports its errors with each call
+            return False
+
+    return is_same(lambda text: [{"type": "text", "text": text}]) or is_same(lambda text: text)
+
+
+def find_template(source: str, more: Sequence[str] = ()) -> str | None:
+    """The chat template of a model directory or of a hub model in the local cache; None if there is none.
+
+    `more` are the model server's extra arguments, which may name another template.
+
+    Raises:
+        InputError: a file with the template is not JSON, or the named template is not readable.
+    """
+    given = _given_template(more)
+    if given is not None:
+        return given
+    for name in _FILES:
+        path = _local_file(source, name)
+        if path is None:
+            continue
+        if path.suffix == ".jinja":
+            return path.read_text(encoding="utf-8")
+        content = read_json(path)
+        found = content.get("chat_template") if isinstance(content, dict) else None
+        if isinstance(found, list):  # several templates by name
+            found = next((one.get("template") for one in found if one.get("name") == "default"), None)
+        if isinstance(found, str):
+            return found
+    return None
+
+
+def _given_template(more: Sequence[str]) -> str | None:
+    """The template that `--chat-template` names in the arguments: a file or the text itself."""
+    found = None
+    for place, word in enumerate(more):
+        if word.startswith(f"{_OPTION}="):
+            found = word.removeprefix(f"{_OPTION}=")
+        elif word == _OPTION and place + 1 < len(more):
+            found = more[place + 1]
+    if found is None or "{" in found:
+        return found
+    try:
+        return Path(found).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{_OPTION} {found} cannot be read ({brief(error)}); name a text file") from error
+
+
+def _local_file(source: str, name: str) -> Path | None:
+    if Path(source).is_dir():
+        path = Path(source) / name
+        return path if path.is_file() else None
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(source, name)
+    return Path(found) if isinstance(found, str) else None

@@ -71,7 +71,8 @@ class ProxyConfig:
     """The proxy's settings: the server's URL, a check for its failure (a message once it ended), and the optional log.
 
     `model` is the name for clients, `upstream` the name for the server. With `by_stream`, only streams are requested,
-    since the server would finish a whole answer even after the client disconnected. `warn` reports lost log rows.
+    since the server would finish a whole answer even after the client disconnected. `merges_system` is for models whose
+    chat template would render a system turn as an answer. `warn` reports lost log rows.
     """
 
     url: str
@@ -82,6 +83,7 @@ class ProxyConfig:
     hosts: tuple[str, ...] = LOOPBACK
     upstream: str = ""
     by_stream: bool = False
+    merges_system: bool = False
     api_key: str | None = field(default=None, repr=False)
     warn: Callable[[str], None] = _to_stderr
 
@@ -179,7 +181,9 @@ class _Calls:
         try:
             body = await _body(request, int(proxy.config.max_mb * 2**20))
             async with self._reading:
-                chat_request = await asyncio.to_thread(read_body, body, proxy.config, proxy.model)
+                chat_request = await asyncio.to_thread(
+                    read_body, body, proxy.config, proxy.model, merges_system=proxy.merges_system
+                )
         except RequestRejected as refused:
             return _error(refused.status, refused.sentence)
         call = _Call(uuid.uuid4().hex, when, start, chat_request)

@@ -9,18 +9,19 @@ import binascii
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Annotated, Any, Literal
 
-from PIL import Image
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sightline.apps.serve.config import ServeConfig
-from sightline.config.problems import describe
+from sightline.config.problems import brief, describe
 from sightline.data.images import DAMAGE, FORMATS, open_embedded
 from sightline.data.request_log import measure_picture
-from sightline.data.turns import to_turns
+from sightline.data.turns import TIERS, merge_system_turns, to_turns
 from sightline.errors import InputError
 from sightline.records.ratings import LoggedPicture
 from sightline.records.rows import IMAGE, Turn
@@ -129,8 +130,8 @@ class ChatRequest:
     is_stream: bool = False
 
 
-def read_body(body: bytes, config: ServeConfig, model: str) -> ChatRequest:
-    """Parse a chat completion's body for `model`.
+def read_body(body: bytes, config: ServeConfig, model: str, *, merges_system: bool = False) -> ChatRequest:
+    """Parse a chat completion's body for `model`; `merges_system` moves system turns of the forwarded body.
 
     Raises:
         RequestRejected: the body is invalid, names another model, has an unsupported parameter or too many pictures.
@@ -147,6 +148,8 @@ def read_body(body: bytes, config: ServeConfig, model: str) -> ChatRequest:
         data: list[bytes] = []
         turns = [(_role(message), _entries(message["content"], data)) for message in messages]
         history, prompt = to_turns(turns)
+        forwarded = [_plain(message) for message in messages]
+        forwarded = merged_messages(forwarded) if merges_system else forwarded
     except UnicodeError as error:
         raise RequestRejected(400, "the body must be UTF-8 without lone surrogates") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -156,7 +159,7 @@ def read_body(body: bytes, config: ServeConfig, model: str) -> ChatRequest:
         raise RequestRejected(404, f"model {requested[:100]!r} is not served here; name {model!r}, or leave it out")
     parameters = read_parameters(payload, config)
     pictures = _measure_pictures(data, config)
-    passed_on = {**parameters, "messages": [_plain(message) for message in messages]}
+    passed_on = {**parameters, "messages": forwarded}
     return ChatRequest(model, history, prompt, pictures, tuple(data), passed_on, bool(parameters.get("stream")))
 
 
@@ -164,6 +167,8 @@ def _role(message: dict[str, Any]) -> str:
     role = message["role"]
     if not isinstance(role, str):
         raise TypeError("a role must be a string")
+    if role in TIERS:  # roles of our rows, which a template would render as an answer
+        raise ValueError(f"a message has the role {role!r}; use system, user or assistant")
     more = sorted(key for key, value in message.items() if value and key not in ("role", "content", "name"))
     if more:
         raise ValueError(f"a message has {more[0][:60]!r}; only role, content and name are supported")
@@ -187,6 +192,37 @@ def _plain(message: dict[str, Any]) -> dict[str, Any]:
 def _detail(picture: dict[str, Any]) -> dict[str, str]:
     detail = picture.get("detail")
     return {"detail": detail} if detail in _DETAILS else {}
+
+
+def merged_messages(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages of a chat completion with the texts of system turns moved into the first user turn.
+
+    Raises:
+        ValueError: a system turn has a picture.
+    """
+    roles = ["system" if message["role"] in ("system", "developer") else message["role"] for message in messages]
+    if "system" not in roles:
+        return list(messages)
+    turns = [(role, _unpacked(message["content"])) for role, message in zip(roles, messages, strict=True)]
+    if any(role == "system" and not isinstance(entry, str) for role, entries in turns for entry in entries):
+        raise ValueError("the model has no system turns, so their pictures must be in a user turn")
+    kept = [message for role, message in zip(roles, messages, strict=True) if role != "system"]
+    return [
+        {**message, "content": _packed(entries)}
+        for message, (_, entries) in zip(kept, merge_system_turns(turns), strict=True)
+    ]
+
+
+def _unpacked(content: str | list[dict[str, Any]]) -> list[str | dict[str, Any]]:
+    if isinstance(content, str):
+        return [content]
+    return [part["text"] if part["type"] == "text" else part for part in content]
+
+
+def _packed(entries: Sequence[str | dict[str, Any]]) -> Any:
+    if len(entries) == 1 and isinstance(entries[0], str):
+        return entries[0]
+    return [{"type": "text", "text": entry} if isinstance(entry, str) else entry for entry in entries]
 
 
 def _entries(content: Any, data: list[bytes]) -> list[str | None]:
@@ -233,7 +269,7 @@ def _measure_pictures(data: list[bytes], config: ServeConfig) -> tuple[LoggedPic
     """Measure a call's pictures. All headers are read before the first picture is decoded."""
     if len(data) > config.max_images:
         raise RequestRejected(413, f"the call has {len(data)} pictures; the limit is {config.max_images}")
-    pixels = [_pixels(one) for one in data]
+    pixels = [_pixels(one, config.max_pixels) for one in data]
     largest = max(pixels, default=0)
     if largest > config.max_pixels:
         raise RequestRejected(413, f"a picture has {largest} pixels; the limit is {config.max_pixels}, send it smaller")
@@ -245,14 +281,28 @@ def _measure_pictures(data: list[bytes], config: ServeConfig) -> tuple[LoggedPic
     return tuple(_measure_picture(one) for one in data)
 
 
-def _pixels(data: bytes) -> int:
+def _pixels(data: bytes, allowed: int) -> int:
+    """The number of pixels by the header; Pillow refuses more than twice `MAX_IMAGE_PIXELS` whatever is `allowed`."""
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:  # reads the header only
             return image.width * image.height
     except Image.DecompressionBombError as error:
-        raise RequestRejected(413, "a picture has far more pixels than the limit; send it smaller") from error
+        limit = min(allowed, 2 * (Image.MAX_IMAGE_PIXELS or allowed))
+        found = re.search(r"(\d+) pixels", str(error))
+        count = found[1] if found is not None else f"more than {limit}"
+        raise RequestRejected(
+            413, f"a picture has {count} pixels, as a decompression bomb has; the limit is {limit}, send it smaller"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise RequestRejected(400, f"a picture is not an image ({', '.join(FORMATS)} are supported)") from error
     except DAMAGE as error:
-        raise RequestRejected(400, "a picture is not a readable image") from error
+        if "MAX_TEXT" in str(error):  # the only name that Pillow gives this error
+            raise RequestRejected(
+                413,
+                f"a PNG picture has compressed text of more than {PngImagePlugin.MAX_TEXT_CHUNK} bytes, as a "
+                "decompression bomb has; send it without that text",
+            ) from error
+        raise RequestRejected(400, f"a picture is damaged ({brief(error)})") from error
 
 
 def _measure_picture(data: bytes) -> LoggedPicture:

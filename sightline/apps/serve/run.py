@@ -8,7 +8,7 @@ import socket
 import threading
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx2
@@ -17,10 +17,20 @@ import uvicorn
 from sightline.apps.connections import BACKLOG, ConnectionLimits, limited_protocol
 from sightline.apps.guard import LOOPBACK
 from sightline.apps.serve.config import ServeConfig
-from sightline.apps.serve.engine import Kind, ServerProcess, code_text, free_port, resolve_engine, server_command
+from sightline.apps.serve.engine import (
+    Kind,
+    ServerProcess,
+    code_text,
+    find_template,
+    free_port,
+    renders_system_as_answer,
+    resolve_engine,
+    server_command,
+)
 from sightline.apps.serve.proxy import ProxyConfig, build_app
 from sightline.data.request_log import RequestLog
 from sightline.errors import InputError
+from sightline.models.spec import local_place
 from sightline.records.store import private_umask
 
 Say = Callable[[str], None]
@@ -72,6 +82,8 @@ def serve(model: str, place: ServerAddress, config: ServeConfig, log: Path | Non
         )
         try:
             engine.wait_ready(is_healthy, config.wait)
+            template = find_template(source, place.more)  # a hub model's files are in the cache now
+            proxy = replace(proxy, merges_system=template is not None and renders_system_as_answer(template))
             host, bound = listening.getsockname()[:2]
             where = f"http://{f'[{host}]' if ':' in host else host}:{bound}/v1"
             asyncio.run(_serve_until_stopped(engine, proxy, listening, lambda: say(f"serving {name} at {where}")))
@@ -133,12 +145,12 @@ def _name(source: str) -> str:
 
 
 def _source(model: str) -> str:
-    """The model argument for the server: an absolute directory, or a hub id.
+    """The model argument for the server: an absolute directory (that of `lab`, too), or a hub id.
 
     Raises:
         InputError: the model is neither.
     """
-    found = Path(model)
+    found = local_place(model)
     if found.is_dir():
         if not (found / "config.json").is_file():
             raise InputError(f"{model} is not a model directory: it has no config.json")

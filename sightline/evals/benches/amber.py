@@ -207,6 +207,7 @@ class Amber:
     limit: int | None
     tools: NounTools
     max_new_tokens: int = 512
+    refuses_repeats: bool = True
 
     @cached_property
     def metrics(self) -> Mapping[str, AnyMetric]:

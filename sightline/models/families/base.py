@@ -30,10 +30,16 @@ class ModelFamily:
     processor_adds_lead: bool = False
     #: Whether attention inside blocks ignores a layer's sliding window.
     blocks_over_window: bool = False
+    #: Whether a layer's sliding window counts hidden image tokens; in hybrid models they are left out of every layer.
+    counts_hidden: bool = True
     #: The kinds of media that a composed model takes, in order; empty for a model of one kind.
     names: tuple[str, ...] = ()
     #: The value of answer tokens in the processor's token types, if it returns any.
     answer_type: int = 0
+
+    def supports(self, config: Any) -> bool:
+        """Whether models with this config are verified; others are computed one row at a time."""
+        return True
 
     def features(self, base: Any, images: Mapping[str, Tensor]) -> Features:
         """Compute the features of all images of a prefix: "tokens" of shape "token dim", in image token order."""
@@ -42,8 +48,9 @@ class ModelFamily:
 
     def encode_images(self, base: Any, images: Mapping[str, Tensor]) -> Any:
         """Run vision tower and projector with the tensors that the model's `get_image_features` takes."""
-        known = inspect.signature(base.model.get_image_features).parameters
-        return base.model.get_image_features(**{k: v for k, v in images.items() if k in known}, return_dict=True)
+        encode = getattr(base, "model", base).get_image_features
+        known = inspect.signature(encode).parameters
+        return encode(**{k: v for k, v in images.items() if k in known}, return_dict=True)
 
     def embed(
         self, base: Any, ids: Int[Tensor, "token"], is_image: Bool[Tensor, "token"], features: Features | None
@@ -106,6 +113,18 @@ class Text(ModelFamily):
     """A text-only causal language model; prefixes have no images."""
 
     projector = None
+
+
+class Lfm3(ModelFamily):
+    """LFM3-VL: convolutions over tokens, which hidden ones are left out of, and attention with sliding windows."""
+
+    counts_hidden = False
+
+
+class MiniCPM(ModelFamily):
+    """MiniCPM-V 4.6, whose processor writes the slices of an image as text."""
+
+    projector = "merger"
 
 
 class Idefics(ModelFamily):

@@ -44,6 +44,13 @@ class Qwen3(Qwen):
         return {"visual_pos_masks": is_image[None], "deepstack_visual_embeds": deep}
 
 
+class Qwen4(Qwen):
+    """Qwen4 with gated delta nets and indexers; not with embeddings of n-grams, which need ids beside embeddings."""
+
+    def supports(self, config: Any) -> bool:
+        return not config.get_text_config().ple_layer_ids
+
+
 class PaliGemma(ModelFamily):
     """PaliGemma: the whole prefix, images and prompt, is one block (2407.07726, sec. 3.1); positions start at 1."""
 

@@ -249,6 +249,16 @@ def manifest_of(evidence: Evidence, key: str) -> Manifest | None:
     return read_manifest(folder) if (folder / MANIFEST).exists() else None
 
 
+def manifests(evidence: Evidence) -> list[Manifest]:
+    """The manifests of all finished jobs of the study."""
+    return [found for key in evidence.plan.jobs if (found := manifest_of(evidence, key)) is not None]
+
+
+def revisions(found: Sequence[Manifest]) -> list[str]:
+    """Every code revision that wrote a manifest, once."""
+    return list(dict.fromkeys(manifest.git_revision for manifest in found if manifest.git_revision))
+
+
 def called(evidence: Evidence, key: str | None) -> str | None:
     """The study's name for a job (its label without the seed), or the last part of a user's directory."""
     if key is None:

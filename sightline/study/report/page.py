@@ -14,8 +14,8 @@ from sightline.report.curves import Curve
 from sightline.report.formatting import difference_text, interval_text
 from sightline.report.gallery import PairView, data_uri, pair_views
 from sightline.study.ledger import LedgerEntry
-from sightline.study.report import answers, drawings, words
-from sightline.study.report.ingredients import Effect, manifest_of
+from sightline.study.report import answers, drawings, headlines, words
+from sightline.study.report.ingredients import Effect, manifests, revisions
 from sightline.study.report.methods import methods
 from sightline.study.report.pair_sets import PairFolder, PairSetSummary
 from sightline.study.report.study_results import StudyMaterial, StudyResults
@@ -73,11 +73,13 @@ class StudyPage(NamedTuple):
 def context(evidence: Evidence, material: StudyMaterial) -> dict[str, object]:
     """The variables of the templates."""
     results = material.results
-    manifests = [found for key in evidence.plan.jobs if (found := manifest_of(evidence, key)) is not None]
+    found = manifests(evidence)
     arms = evidence.arms
     picture = partial(data_uri, side=PICTURE_SIDE, size=PICTURE_BYTES)
     return {
         "results": results,
+        "headline": headlines.headline_sentence(results),
+        "contrasts": headlines.contrast_sentences(results),
         "design": words.design_sentence(results),
         "verdicts": words.verdict_sentences(results),
         "main": _table("", results, words.primary_metrics(results.findings)),
@@ -96,9 +98,9 @@ def context(evidence: Evidence, material: StudyMaterial) -> dict[str, object]:
         "answers_rule": answers.RULE,
         "methods": methods(evidence, material.resamples),
         "pieces": [_job_row(evidence, key) for key in evidence.plan.jobs],
-        "versions": {name: version for manifest in manifests for name, version in manifest.versions.items()},
-        "revisions": list(dict.fromkeys(m.git_revision for m in manifests if m.git_revision)),
-        "warnings": list(dict.fromkeys(line for manifest in manifests for line in manifest.warnings)),
+        "versions": {name: version for manifest in found for name, version in manifest.versions.items()},
+        "revisions": revisions(found),
+        "warnings": list(dict.fromkeys(line for manifest in found for line in manifest.warnings)),
         "config": yaml.safe_dump(
             evidence.plan.config.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True
         ),

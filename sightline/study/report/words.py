@@ -42,7 +42,7 @@ def verdict_sentences(outcome: Outcome) -> list[str]:
 
 def front_sentence(plot: Tradeoff) -> str:
     """The arms on the front."""
-    arms = _listed([name(arm) for arm in plot.front])
+    arms = listed([name(arm) for arm in plot.front])
     return (
         f"On the front, where no other arm is as good in both and better in one: {arms} ({len(plot.front)} of"
         f" {len(plot.points)}); by point estimates, so intervals that overlap leave it open."
@@ -69,13 +69,13 @@ def design_sentence(outcome: Outcome) -> str:
 def _verdict(outcome: Outcome, benchmark: str, metric: str) -> str:
     rows = [f for f in outcome.findings if (f.benchmark, f.metric) == (benchmark, metric)]
     by_word = {word: [f for f in rows if f.verdict == word] for word in ("better", "worse", "higher", "lower")}
-    parts = [f"{word}: {_listed([_change(f) for f in found])}" for word, found in by_word.items() if found]
+    parts = [f"{word}: {listed([_change(f) for f in found])}" for word, found in by_word.items() if found]
     noise = [f.arm for f in rows if f.verdict == "within noise"]
     if noise:
-        parts.append(f"within noise: {_listed([name(arm) for arm in noise])}")
+        parts.append(f"within noise: {listed([name(arm) for arm in noise])}")
     unknown = [f.arm for f in rows if f.verdict == "not estimable"]
     if unknown:
-        parts.append(f"not estimable: {_listed([name(arm) for arm in unknown])}")
+        parts.append(f"not estimable: {listed([name(arm) for arm in unknown])}")
     against = [f for f in rows if f.difference is None]
     at = "".join(f", {value_text(f.value.value, f.unit)} for {name(f.arm)}" for f in against)
     return f"{rows[0].label} ({benchmark}{at}): {'; '.join(parts) or 'nothing to compare'}."
@@ -89,5 +89,6 @@ def _change(found: ArmFinding) -> str:
     return f"{name(found.arm)} {change}{points} ({interval}{'; also after Holm' if starred(found) else ''})"
 
 
-def _listed(items: Sequence[str]) -> str:
+def listed(items: Sequence[str]) -> str:
+    """Items as words of a sentence: `a, b and c`."""
     return f"{', '.join(items[:-1])} and {items[-1]}" if len(items) > 1 else "".join(items)

@@ -81,7 +81,7 @@ class TrainConfig(Config):
         default=None,
         ge=1,
         description="fewer than batch_size pairs are in memory at a time if that many of mean length exceed so many "
-        "tokens; null: 2,048 on a CPU, 16,384 on a GPU",
+        "tokens; null: 2,048 on a CPU, 16,384 on a GPU or what fits its free memory (`models.memory`)",
     )
     max_length: int | None = Field(
         default=None,
@@ -104,7 +104,7 @@ class TrainConfig(Config):
     activation_checkpointing: bool = Field(
         default=False,
         description="keep one tensor per layer and recompute the rest for the gradient: less memory, a third more "
-        "computation, the same numbers",
+        "computation, the same numbers; where it is not set, a GPU turns it on if only a small pass fits without it",
     )
     references: tuple[Path, ...] = Field(
         default=(),

@@ -13,12 +13,12 @@ from sightline.errors import InputError
 from sightline.judges.judge import Judge
 from sightline.models.context import RunContext
 from sightline.models.encoding import encode_prefix, fits
+from sightline.models.processes import Processes
 from sightline.models.requests import make_prefix
 from sightline.models.scalar_head import new_head
 from sightline.models.vlm import VLM
 from sightline.records.rows import Sample
 from sightline.train.pair_filter import locate_errors
-from sightline.train.processes import Processes
 from sightline.train.reference_cache import FrozenModel
 from sightline.train.rl.config import RLConfig
 from sightline.train.rl.policy import PolicyTask, Scorer

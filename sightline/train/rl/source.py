@@ -12,8 +12,8 @@ import numpy as np
 
 from sightline.errors import InputError
 from sightline.judges.judge import Judge
+from sightline.models.processes import Processes
 from sightline.records.rows import Sample
-from sightline.train.processes import Processes
 from sightline.train.rl.config import RLConfig
 from sightline.train.rl.policy import Scorer, assign_credit, summarize
 from sightline.train.rl.rollouts import PolicySampler, RewardScale, Rollout, RolloutBatch, sample_rollouts
@@ -82,6 +82,10 @@ class RolloutSource:
         parts = np.array_split(order, min(self._config.minibatches, len(order)))  # if few are left, each repeats
         self._drawn += 1
         return [self._rollouts[index] for index in parts[batch % len(parts)]]
+
+    def upcoming(self) -> Sequence[Any]:
+        """Nothing: the policy's answers do not exist yet."""
+        return ()
 
     def numbers(self) -> Mapping[str, float]:
         """The means of a rollout (`policy.summarize`) at its first step, and counts of what was left out."""

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from sightline.cli import app
 from sightline.errors import InputError
 from sightline.evals.benches.amber import Lists, classify_nouns, type_groups
 from sightline.evals.benches.amber_nouns import NounTools, installed_tools, nltk_nouns, rule_nouns
@@ -180,6 +182,20 @@ def test_yes_and_no_by_hand(data: Path) -> None:
     assert value(result, "relation_precision") == pytest.approx(1 / 2.001, abs=1e-12)
     assert value(result, "touched") == 1  # "no"
     assert result.estimates["existence_accuracy"].n == 3
+
+
+@pytest.mark.parametrize("second", ["Yes", "No"])
+def test_a_second_answer_to_one_question_is_refused_with_file_and_row(data: Path, tmp_path: Path, second: str) -> None:
+    """The script would count both, equal or not."""
+    path = tmp_path / "answers.json"
+    rows = [{"id": key, "response": text} for key, text in ANSWERS.items()]
+    path.write_text(json.dumps([*rows, {"id": "1005", "response": second}]))
+    words = ["score", "amber-discriminative", "--answers", str(path), "--data", str(data), "--out", str(tmp_path / "o")]
+    done = CliRunner().invoke(app, words)
+    sentence = f"{path} entry 9: a second answer to '1005', after {path} entry 1; the official script would count both"
+    assert done.exit_code == 2 and sentence in " ".join(done.stderr.split()), done.output
+    path.write_text(json.dumps(rows))
+    assert CliRunner().invoke(app, words).exit_code == 0  # the refused file has not taken the directory
 
 
 def test_the_amber_score_takes_both_parts(data: Path) -> None:

@@ -7,6 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from sightline.models.vlm import decoder_of, head_of
+
+#: Names of the norm before the head.
+LAST_NORMS = ("norm", "embedding_norm", "norm_f")
+
 
 def write(model: Any, processor: Any, directory: Path, end: str, seed: int = 0) -> Path:
     """Draw random weights, and save model and processor; `end` is the token that ends an answer."""
@@ -35,7 +40,12 @@ def redraw(model: Any, seed: int) -> None:
                     noise = torch.randn(parameter.shape, generator=generator)
                     parameter.copy_(_scale(noise, module, name))
         # The last norm makes the predictions sharp, whether or not the output weights are tied to the embedding.
-        model.get_decoder().norm.weight.add_(1.5)
+        inner = decoder_of(model)
+        last = next((getattr(inner, name) for name in LAST_NORMS if hasattr(inner, name)), None)
+        if last is not None:
+            last.weight.add_(1.5)
+        else:
+            head_of(model).weight.mul_(2.5)
 
 
 def _scale(noise: torch.Tensor, module: nn.Module, name: str) -> torch.Tensor:
