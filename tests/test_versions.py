@@ -79,7 +79,7 @@ def test_a_page_names_both_ends() -> None:
 def test_the_oldest_packages_load_score_and_sample() -> None:
     env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
     files = [f"tests/models/test_{name}.py" for name in ("loading", "scorer", "sampler")]
-    words = [OLDEST / "python", "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *files]
+    words = [str(OLDEST / "python"), "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *files]
     done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
     assert " passed" in done.stdout

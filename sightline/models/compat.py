@@ -19,6 +19,12 @@ def set_activation_checkpointing(model: Any, *, enabled: bool) -> None:
     getattr(model, f"{kind}_checkpointing_{'enable' if enabled else 'disable'}")()
 
 
+def recomputes_activations(model: Any) -> bool:
+    """Whether the layers of a Transformers model recompute their activations for the gradient."""
+    kind = "activation" if hasattr(model, "is_activation_checkpointing") else "gradient"
+    return bool(getattr(model, f"is_{kind}_checkpointing"))
+
+
 def require_known_type(directory: Path) -> None:
     """Raise InputError if a checkpoint has a model type that the installed Transformers does not know.
 

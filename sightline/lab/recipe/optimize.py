@@ -93,7 +93,7 @@ def make_optimizers(
     if rest:
         optimizers.append(torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True))
     if hidden:
-        if Muon is torch.optim.Optimizer:
+        if not hasattr(torch.optim, "Muon"):
             raise InputError(f"the recipe trains with Muon, which torch {torch.__version__} lacks; install torch 2.9")
         # scaled to AdamW's update size, so that one rate fits both
         kind = Muon if computes_bfloat16(hidden[0].device.type) else Float32Muon
