@@ -231,7 +231,7 @@ def items_per_pass(config: TrainConfig, vlm: VLM, mean_tokens: float) -> int:
     """The number of items of this mean length per pass."""
     budget = config.pass_tokens
     if budget is None:
-        checkpointing = bool(recomputes_activations(vlm.base))
+        checkpointing = recomputes_activations(vlm.base)
         fitting = fitting_tokens(vlm, checkpointing=checkpointing, halved=uses_bfloat16(vlm, config.autocast))
         most = PASS_TOKENS.get(vlm.device.type, PASS_TOKENS["cuda"])
         budget = most if fitting is None else min(most, fitting)
