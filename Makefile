@@ -1,7 +1,6 @@
 # make setup   build .venv with the pinned packages (the other targets do that first)
 # make demo    run a small study on the embedded lab: four arms, three seeds, report in runs/demo; studies: all questions of docs/results/studies.md
 # make test    lint, types and tests; test-slow and test-gpu run the tests that it leaves out; test-vllm those of vLLM, in .venv-vllm
-# make test    lint, types and tests; test-slow and test-gpu run the tests that it leaves out
 # make test-oldest   tests of models, losses, builders, training and evaluation with the oldest supported packages
 
 PYTHON ?= python3
@@ -61,8 +60,6 @@ test-gpu: setup
 test-vllm: setup setup-vllm
 	$(BIN)/python -m pytest -m slow -n 0 tests/vllm
 
-clean:
-	rm -rf .venv .venv-vllm build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 # Without the extras: tests that need one are skipped. Again torch comes first.
 $(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
 	@$(OLDEST)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(OLDEST)
@@ -78,5 +75,5 @@ test-oldest: $(OLDEST)/.ready
 		tests/models tests/losses tests/builders tests/train tests/evals tests/test_versions.py
 
 clean:
-	rm -rf .venv .venv-oldest build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-vllm .venv-oldest build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find sightline tests -name __pycache__ -type d -prune -exec rm -rf {} +
