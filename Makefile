@@ -1,6 +1,6 @@
 # make setup   build .venv with the pinned packages (the other targets do that first)
 # make demo    run a small study on the embedded lab: four arms, three seeds, report in runs/demo; studies: all questions of docs/results/studies.md
-# make test    lint, types and tests; test-slow and test-gpu run the tests that it leaves out
+# make test    lint, types and tests; test-slow and test-gpu run the tests that it leaves out; test-vllm those of vLLM, in .venv-vllm
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,7 +9,7 @@ READY := .venv/.ready
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo studies test test-slow test-gpu lint clean
+.PHONY: setup setup-vllm demo studies test test-slow test-gpu test-vllm lint clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -24,6 +24,12 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/test-only \
 		torchvision==0.28.0 num2words==0.5.14 timm==1.0.31
 	@touch $@
+
+# Apart from .venv, since vLLM pins other versions of packages that Sightline needs.
+setup-vllm: .venv-vllm/.ready
+
+.venv-vllm/.ready: tests/vllm/setup.sh tests/vllm/constraints.txt
+	PYTHON=$(PYTHON) tests/vllm/setup.sh .venv-vllm
 
 demo: setup
 	$(BIN)/sightline study studies/quick.yaml --out runs/demo --workers 2
@@ -48,6 +54,10 @@ test-slow: setup
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu
 
+# In one process: the tests share a server.
+test-vllm: setup setup-vllm
+	$(BIN)/python -m pytest -m slow -n 0 tests/vllm
+
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-vllm build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find sightline tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 BANNED = {"told", "made", "asked", "said"}
 #: Names that Python's own protocols give.
 ALLOWED = {"connection_made"}
-MAX_FILES, MAX_LINES, MAX_PUBLIC = 390, 400, 40
+MAX_FILES, MAX_LINES, MAX_PUBLIC = 400, 400, 40
 
 
 def _names(path: Path) -> set[str]:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +20,15 @@ from sightline.report.formatting import value_text
 serve_app = typer.Typer()
 
 KINDS: tuple[Literal["auto", "vllm", "transformers"], ...] = ("auto", "vllm", "transformers")
+#: The engine's arguments that Sightline sets, and what to use instead.
+_OWN_ARGUMENTS = {
+    "--host": "the engine listens on loopback only; use --host of this command for the proxy's address",
+    "--port": "the engine's port is chosen; use --port of this command for the proxy's",
+    "--served-model-name": "use --served-model-name of this command",
+    "--dtype": "use --set dtype=...",
+    "--device": "use --set device=...",
+    "--api-key": "use --api-key of this command",
+}
 ENDED = 1  # exit code if the model server ended on its own
 
 
@@ -40,6 +50,10 @@ def serve(  # noqa: PLR0913 - one parameter an option
             metavar="VARIABLE|FILE",
             help="Environment variable or file with the key that clients must send; never the key itself.",
         ),
+    ] = None,
+    engine_args: Annotated[
+        str | None,
+        typer.Option(help='More arguments for the engine, quoted as one: "--max-model-len 8192 --enforce-eager".'),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of the server config: limits, logging.")] = None,
     overrides: Overrides = None,
@@ -69,7 +83,8 @@ def serve(  # noqa: PLR0913 - one parameter an option
             f"note: {host} is not a loopback address; without --api-key anyone who can reach it can use the model",
             err=True,
         )
-    place = ServerAddress(host, port, kind, name=served_model_name, api_key=key)
+    more = () if engine_args is None else split_engine_args(engine_args)
+    place = ServerAddress(host, port, kind, more, served_model_name, key)
 
     def warn(line: str) -> None:
         say(line, err=True)
@@ -83,6 +98,22 @@ def serve(  # noqa: PLR0913 - one parameter an option
         raise typer.Exit(ENDED) from ended
     except KeyboardInterrupt:
         say("stopped")
+
+
+def split_engine_args(text: str) -> tuple[str, ...]:
+    """The engine's extra arguments, split as a shell would.
+
+    Raises:
+        InputError: a quote is not closed, or an argument is one that Sightline sets itself.
+    """
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise InputError(f"--engine-args {text!r} cannot be split into arguments ({error}); close the quote") from error
+    for word in words:
+        if word.partition("=")[0] in _OWN_ARGUMENTS:
+            raise InputError(f"--engine-args may not contain {word}: {_OWN_ARGUMENTS[word.partition('=')[0]]}")
+    return words
 
 
 def read_key(source: str) -> str:

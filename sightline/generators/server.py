@@ -180,11 +180,15 @@ def server_request(request: GenerateRequest, sampling: Sampling) -> Ask:
 
 
 def generation_of(reply: Reply) -> Generation | FailedGeneration:
-    """A server's reply as a generation."""
+    """A server's reply as a generation.
+
+    Templates such as LLaVA's put a space between "ASSISTANT:" and the answer, as a part of the answer's first token.
+    vLLM returns that space; a model in this process returns the text after it, and so does this function.
+    """
     text = reply.begun if reply.text is None else reply.text
     if text is None:
         return FailedGeneration(reply.note, may_pass=not reply.refused)
-    return Generation(text, reply.tokens, finished=reply.text is not None)
+    return Generation(text.removeprefix(" "), reply.tokens, finished=reply.text is not None)
 
 
 def _duration(seconds: float) -> str:

@@ -2,11 +2,14 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 WAIT = 240.0  # seconds; a shared machine may stall
 
@@ -58,3 +61,25 @@ def serving(*arguments: str) -> Iterator[Served]:
         listener.join(30)
         assert process.stderr is not None
         process.stderr.close()
+
+
+@contextlib.contextmanager
+def serving_model(log: Path, *arguments: str, before: Sequence[str] = (), **variables: str) -> Iterator[str]:
+    """`sightline serve` with these arguments, by its address; stopped as by a user, so that its engine ends too.
+
+    `before` are words before the command, `variables` more of its environment, `log` a file for its output.
+    """
+    words = [*before, sys.executable, "-m", "sightline", "serve", *arguments, "--port", "0"]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            words, stdout=output, stderr=output, env=os.environ | {"PYTHONUNBUFFERED": "1", **variables}
+        )
+    try:
+        while not (found := re.search(r"^serving .+ at (\S+)$", log.read_text(), re.MULTILINE)):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+        yield found[1]
+    finally:
+        process.terminate()
+        code = process.wait(120)
+    assert code == 0

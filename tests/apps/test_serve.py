@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from sightline.apps.serve.config import ServeConfig
 from sightline.apps.serve.engine import LAST_LINES, ServerEnded, ServerProcess, code_text, free_port, server_command
 from sightline.cli import app
+from sightline.cli.deploy import split_engine_args
 from sightline.data.request_log import read_log
 from sightline.errors import InputError
 from sightline.lab import BASE
@@ -87,6 +88,9 @@ def test_the_command_listens_on_loopback_alone() -> None:
     words = server_command("transformers", "MODEL", 1234, ServeConfig(device="cpu"))
     assert Path(words[0]).name == "transformers" and words[1:3] == ["serve", "MODEL"]
     assert words[words.index("--host") + 1] == "127.0.0.1" and words[words.index("--port") + 1] == "1234"
+    more = split_engine_args("--seed 3 --name 'two words'")
+    assert server_command("transformers", "MODEL", 1234, ServeConfig(), more)[-4:] == [*more]
+    assert more == ("--seed", "3", "--name", "two words")
 
 
 @pytest.mark.parametrize(
@@ -99,6 +103,12 @@ def test_the_command_listens_on_loopback_alone() -> None:
         (("{base}", "--host", "203.0.113.7"), "cannot be bound"),
         (("{base}", "--api-key", "NO_SUCH_VARIABLE"), "neither a set environment variable nor a readable file"),
         (("{base}", "--served-model-name", " "), "--served-model-name ' ' is not a valid name"),
+        (("{base}", "--engine-args", "--seed '1"), "cannot be split into arguments (No closing quotation)"),
+        (
+            ("{base}", "--engine-args", "--host=0.0.0.0"),
+            "--host=0.0.0.0: the engine listens on loopback",
+        ),
+        (("{base}", "--engine-args", "--dtype float16"), "use --set dtype=..."),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:

@@ -17,7 +17,7 @@ from sightline.lab import BASE
 from sightline.models.adapters import LoraSettings, add_lora, save_adapter
 from sightline.models.loading import load_vlm
 from sightline.records import read_manifest
-from tests.apps.serving import serving
+from tests.apps.serving import serving_model
 from tests.evals.shapes import SHAPES_ENTRY
 from tests.judges.local_server import status
 from tests.models.tiny import save_tiny_llava
@@ -153,8 +153,9 @@ def test_the_labs_own_model_by_sightline_serve(tmp_path: Path) -> None:
     common = ("eval", "--bench", "lab-vqa", "--data", tmp_path / "data", "--limit", 6, "--set", "resamples=200")
     own = call(*common, "--out", tmp_path / "own", "--model", BASE)
     assert own.exit_code == 0, own.output
-    with serving("serve", "lab", "--port", "0") as server:
-        found = call(*common, "--out", tmp_path / "found", "--endpoint", server.address)
+    # On disk the weights are bfloat16, in which Transformers would compute; this process computes in float32.
+    with serving_model(tmp_path / "serve.log", "lab", "--set", "device=cpu", "--set", "dtype=float32") as address:
+        found = call(*common, "--out", tmp_path / "found", "--endpoint", address)
         assert found.exit_code == 0, found.output
     assert read_manifest(tmp_path / "found").config["endpoint"]["served"] == BASE.name
     results = [read_evaluation(tmp_path / name)["lab-vqa"] for name in ("own", "found")]

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from sightline.models.encoding import encode_prefix
 from sightline.models.loading import load_vlm
 from sightline.models.requests import GenerateRequest, Prefix, Sampling
 from sightline.models.sampler import generate
@@ -105,8 +106,10 @@ class _Handler(BaseHTTPRequestHandler):
             assert bool(stop) == body.get("include_stop_str_in_output", False)
             sampling = Sampling(body["max_tokens"], body["temperature"], body.get("top_p", 1.0), stop)
             (generation,) = generate(vlm, [request], sampling, batch_size=1)
+            # vLLM returns the space that the template puts before an answer; `generate` does not.
+            lead = encode_prefix(vlm, request.prefix).lead
         reason = "stop" if generation.finished else "length"
-        answer(200, completion(generation.text, reason, generation.tokens))(self)
+        answer(200, completion(lead + generation.text, reason, generation.tokens))(self)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
