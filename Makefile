@@ -24,7 +24,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	# For tests alone, and on nobody's path: tests/models/families/torchvision_shim.py says why.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/test-only \
-		torchvision==0.28.0 num2words==0.5.14
+		torchvision==0.28.0 num2words==0.5.14 timm==1.0.31
 	@touch $@
 
 # Apart from .venv, since vLLM pins other versions of packages that Sightline needs.

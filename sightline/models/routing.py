@@ -190,12 +190,14 @@ class _Fused(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, s: float) -> Tensor:
         ctx.dtypes = x.dtype, down.dtype, up.dtype
         down, up = down.to(weight.dtype), up.to(weight.dtype)
-        rows = x.reshape(-1, x.shape[-1]).to(weight.dtype)
+        x = x.to(weight.dtype)
+        rows = x.reshape(-1, x.shape[-1])
         low = rows @ down.T
-        out = nn.functional.linear(rows, weight, bias).addmm_(low, up.T, alpha=s)
+        out = nn.functional.linear(x, weight, bias)
+        out.view(-1, out.shape[-1]).addmm_(low, up.T, alpha=s)
         ctx.save_for_backward(rows, weight, down, up, low)
         ctx.scale, ctx.shape = s, x.shape
-        return out.view(*x.shape[:-1], -1)
+        return out  # a view here would forbid in-place operations of the model, such as Gemma 3n's scaling
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from torch import nn
 
 from sightline.models.families import FAMILIES, ModelFamily
 from sightline.models.prefetch import Prefetch
@@ -118,6 +119,18 @@ def head_of(base: Any) -> Any:
     return getattr(base.get_decoder(), "lm_head", None) if head is None else head
 
 
+def train_mode(model: Any) -> None:
+    """Set the training mode, except for batch norms, whose statistics stay those of the checkpoint.
+
+    In training, a batch norm would normalize each batch by its own statistics and change those of the model, also of a
+    frozen vision tower: log-probs would depend on the other rows, and the reference would move.
+    """
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
 @contextlib.contextmanager
 def evaluating(vlm: VLM) -> Iterator[None]:
     """Context without dropout and gradients; the training mode is restored afterwards."""
@@ -129,7 +142,7 @@ def evaluating(vlm: VLM) -> Iterator[None]:
             yield
     finally:
         if training:
-            vlm.model.train()
+            train_mode(vlm.model)
 
 
 def cache_numbers(vlm: VLM) -> dict[str, float]:

@@ -22,7 +22,7 @@ from sightline.models.encoding import LookAhead
 from sightline.models.memory import TRAINING, attempt, halve
 from sightline.models.processes import Processes
 from sightline.models.requests import Prefix
-from sightline.models.vlm import VLM
+from sightline.models.vlm import VLM, train_mode
 from sightline.train.config.weights import GuardConfig
 from sightline.train.log import StepRecord, StepTally, merge_tallies
 from sightline.train.processes import RunWithWeights, is_sharded, run_directly, sum_gradients, unsharded
@@ -108,7 +108,7 @@ def _steps(state: TrainState[Item], settings: StepSettings) -> Iterator[StepReco
     for items in state.source:
         _look_ahead(state, items)
         started = time.perf_counter()
-        state.vlm.model.train()
+        train_mode(state.vlm.model)
         passes = state.processes.on_all(lambda: _fitting_gradients(state, settings, items))  # noqa: B023 - run at once
         clipped = _clip(state, settings)
         tally, norm = state.processes.on_all(lambda: _read(state, passes, clipped))  # noqa: B023 - run at once

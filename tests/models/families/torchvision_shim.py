@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-#: Where `make setup` puts torchvision (and num2words, which SmolVLM's processor requires).
+#: Where `make setup` puts torchvision (and num2words, which SmolVLM's processor requires, and timm).
 FOLDER = Path(sys.prefix) / "test-only"
 #: Operators that `import torchvision` requires and image processors never call.
 OPERATORS = ("nms", "qnms")
@@ -39,6 +39,9 @@ def install() -> bool:
     importlib.import_module("num2words")
     settled = importlib.import_module("transformers.utils")
     assert settled.is_torchvision_available() and settled.is_num2words_available()
+    if importlib.util.find_spec("timm") is not None:  # vision towers of Gemma 3n, FastVLM and Perception LM
+        importlib.import_module("timm")
+        assert settled.is_timm_available()
     sys.path.remove(str(FOLDER))  # child processes would inherit the path, but not the operators defined here
     return True
 
