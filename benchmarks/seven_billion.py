@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sightline.models.memory import activation_bytes
 from transformers import (
     AutoModelForImageTextToText,
     CLIPVisionConfig,
@@ -28,6 +27,7 @@ from transformers import (
 
 from sightline.data.terminal import say
 from sightline.models.families import FAMILIES
+from sightline.models.memory import activation_bytes
 from sightline.models.vlm import VLM
 
 ROOT = Path(__file__).parents[1]
