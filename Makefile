@@ -1,15 +1,17 @@
 # make setup   build .venv with the pinned packages (the other targets do that first)
 # make demo    run a small study on the embedded lab: four arms, three seeds, report in runs/demo; studies: all questions of docs/results/studies.md
 # make test    lint, types and tests; test-slow and test-gpu run the tests that it leaves out; test-vllm those of vLLM, in .venv-vllm
+# make test-oldest   tests of models, losses, builders, training and evaluation with the oldest supported packages
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+OLDEST := .venv-oldest
 
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup setup-vllm demo studies test test-slow test-gpu test-vllm lint clean
+.PHONY: setup setup-vllm demo studies test test-slow test-gpu test-vllm lint clean test-oldest
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -58,6 +60,20 @@ test-gpu: setup
 test-vllm: setup setup-vllm
 	$(BIN)/python -m pytest -m slow -n 0 tests/vllm
 
+# Without the extras: tests that need one are skipped. Again torch comes first.
+$(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
+	@$(OLDEST)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt torch
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e . \
+		beartype gguf hypothesis pytest pytest-xdist tensorboard
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target $(OLDEST)/test-only torchvision==0.23.0 num2words==0.5.14
+	@touch $@
+
+test-oldest: $(OLDEST)/.ready
+	$(OLDEST)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile \
+		tests/models tests/losses tests/builders tests/train tests/evals tests/test_versions.py
+
 clean:
-	rm -rf .venv .venv-vllm build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-vllm .venv-oldest build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find sightline tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -26,6 +26,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from sightline.errors import InputError
+from sightline.models.compat import require_known_type
 from sightline.models.composed import ADAPTER, is_composed, load_members
 from sightline.models.decoder import expose_decoder
 from sightline.models.families import FAMILIES, ModelFamily, Text
@@ -171,6 +172,7 @@ def _read(
     path, trust_remote_code = path if packed is None else packed.parent, options.trust_remote_code
     with no_progress_bars():
         with wrap_errors(f"{path} has no usable config.json"):
+            require_known_type(Path(path))
             config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code, **gguf)
         family = FAMILIES.get(config.model_type)
         family = family if family is not None and family.supports(config) else None

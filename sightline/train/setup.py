@@ -21,6 +21,7 @@ from sightline.errors import InputError
 from sightline.losses.objective import make_objective
 from sightline.losses.types import Requirement
 from sightline.models.adapters import add_lora, start_from, train_fully
+from sightline.models.compat import recomputes_activations, set_activation_checkpointing
 from sightline.models.context import RunContext
 from sightline.models.device import resolve_device, resolve_dtype, uses_bfloat16
 from sightline.models.encoding import encode_prefix
@@ -230,7 +231,7 @@ def items_per_pass(config: TrainConfig, vlm: VLM, mean_tokens: float) -> int:
     """The number of items of this mean length per pass."""
     budget = config.pass_tokens
     if budget is None:
-        checkpointing = bool(vlm.base.is_activation_checkpointing)
+        checkpointing = recomputes_activations(vlm.base)
         fitting = fitting_tokens(vlm, checkpointing=checkpointing, halved=uses_bfloat16(vlm, config.autocast))
         most = PASS_TOKENS.get(vlm.device.type, PASS_TOKENS["cuda"])
         budget = most if fitting is None else min(most, fitting)
@@ -239,7 +240,7 @@ def items_per_pass(config: TrainConfig, vlm: VLM, mean_tokens: float) -> int:
 
 def choose_checkpointing(config: TrainConfig, vlm: VLM, mean_tokens: float) -> None:
     """Turn activation checkpointing on where a pass would be small without it, unless the config decides."""
-    if "activation_checkpointing" in config.model_fields_set or vlm.base.is_activation_checkpointing:
+    if "activation_checkpointing" in config.model_fields_set or recomputes_activations(vlm.base):
         return
     fitting = fitting_tokens(vlm, checkpointing=False, halved=uses_bfloat16(vlm, config.autocast))
     wanted = min(config.pass_tokens or LEAST_TOKENS, config.batch_size * mean_tokens)
@@ -249,7 +250,7 @@ def choose_checkpointing(config: TrainConfig, vlm: VLM, mean_tokens: float) -> N
             "leaves it off",
             fitting,
         )
-        vlm.base.activation_checkpointing_enable()
+        set_activation_checkpointing(vlm.base, enabled=True)
 
 
 def _state(
@@ -291,7 +292,7 @@ def _load_policy(job: TrainJob, device: str | None = None, weights: bool = True)
     if config.start is not None and weights:
         start_from(vlm, config.start)
     if config.activation_checkpointing:
-        vlm.base.activation_checkpointing_enable()
+        set_activation_checkpointing(vlm.base, enabled=True)
     return vlm
 
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from sightline.lab.recipe.optimize import Float32Muon, orthogonalize
+from sightline.errors import InputError
+from sightline.lab.recipe.optimize import Float32Muon, make_optimizers, orthogonalize
 
 
 @pytest.mark.parametrize("nesterov", [True, False])
@@ -36,3 +37,10 @@ def test_orthogonalized_in_double_as_worked_by_singular_values() -> None:
         values = sum(c * values**power for c, power in zip(coefficients, (1, 3, 5), strict=True))
     wanted = (left * values.unsqueeze(-2)) @ right
     torch.testing.assert_close(orthogonalize(matrix, coefficients, 5, 1e-7).double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_torch_without_muon_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.optim, "Muon")
+    weight = torch.nn.Parameter(torch.zeros(2, 2))
+    with pytest.raises(InputError, match=r"Muon, which torch .* lacks; install torch 2\.9"):
+        make_optimizers([("model.layers.0.weight", weight)], 0.1, 0.0)

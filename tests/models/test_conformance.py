@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sightline.models.adapters import LoraSettings, add_lora, merge_and_save, reference_mode, save_adapter
+from sightline.models.compat import set_activation_checkpointing
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.loading import load_vlm
 from sightline.models.packing import Continuation, PackRow, share_prefixes
@@ -132,12 +133,12 @@ def test_gradients_of_dpo_equal_the_plain_ones(vlm: VLM, photos: list[Path], how
         vlm = add_lora(vlm, LoraSettings(rank=4, alpha=8.0, train_projector=how == "lora and projector"))
         perturb_adapter(vlm)
     if how == "checkpointing":
-        vlm.base.activation_checkpointing_enable()
+        set_activation_checkpointing(vlm.base, enabled=True)
         vlm.model.train()
     items = batch_of(vlm, photos, 2)
     loss, gradients = dpo_gradients(vlm, answer_logps(vlm, items).sums())
     if how == "checkpointing":
-        vlm.base.activation_checkpointing_disable()
+        set_activation_checkpointing(vlm.base, enabled=False)
         vlm.model.eval()
     expected_loss, expected = dpo_gradients(vlm, plain_sums(vlm, items))
     assert loss == pytest.approx(expected_loss, rel=1e-5)

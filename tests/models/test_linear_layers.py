@@ -16,6 +16,7 @@ from torch import Tensor
 from sightline.errors import InputError
 from sightline.models.adapters import LoraSettings, add_lora
 from sightline.models.attention import PackedLayout, Prefill, RunningRows
+from sightline.models.compat import set_activation_checkpointing
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.linear_layers import StatefulLayer, packed_outputs, stateful_layers, use_states
 from sightline.models.loading import load_vlm
@@ -125,14 +126,14 @@ def test_scores_gradients_and_samples_equal_the_plain_ones(vlm: VLM, make_image:
     prefix = encode_prefix(vlm, Prefix((make_image("a.png", (56, 40)),), "Is there a spoon?"))
     answers = [encode_answer(vlm, prefix, text) for text in ("No, there is no spoon.", "Yes.")]
     rows = [PackRow(prefix, tuple(answer.ids[answer.start :] for answer in answers))]
-    vlm.base.activation_checkpointing_enable()
+    set_activation_checkpointing(vlm.base, enabled=True)
     vlm.model.train()
     packed = score_rows(vlm, rows)
     packed.square().sum().backward()
     gradients = {name: weight.grad for name, weight in weights.items()}
     vlm.model.zero_grad(set_to_none=True)
     vlm.model.eval()
-    vlm.base.activation_checkpointing_disable()
+    set_activation_checkpointing(vlm.base, enabled=False)
     plain = unbatched_logps(vlm, rows)
     plain.square().sum().backward()
     torch.testing.assert_close(packed, plain, rtol=1e-5, atol=2e-5)

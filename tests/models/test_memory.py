@@ -12,6 +12,7 @@ from torch import Tensor
 from sightline.errors import InputError
 from sightline.models import memory, sampler, teacher_forcing
 from sightline.models.adapters import LoraSettings, add_lora
+from sightline.models.compat import set_activation_checkpointing
 from sightline.models.memory import activation_bytes, fitting_tokens, in_parts, is_out_of_memory, missing_bytes
 from sightline.models.packing import PackRow
 from sightline.models.requests import GenerateRequest, Prefix, Sampling, ScoreRequest
@@ -54,7 +55,7 @@ def test_the_formula_is_what_autograd_keeps(vlm: VLM, dtype: torch.dtype, checkp
     vlm = add_lora(replace(vlm, model=vlm.model.to(dtype), dtype=dtype), LoraSettings(2, 2.0))
     vlm.model.train()
     if checkpointing:
-        vlm.base.activation_checkpointing_enable()
+        set_activation_checkpointing(vlm.base, enabled=True)
     measured = (kept_bytes(vlm, 128) - kept_bytes(vlm, 64)) / 64
     config = vlm.base.config.get_text_config()
     expected = activation_bytes(vlm, checkpointing=checkpointing)

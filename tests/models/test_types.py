@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sightline.cli.listing import conformance, list_entries
 from sightline.models.adapters import LoraSettings, add_lora
+from sightline.models.compat import set_activation_checkpointing
 from sightline.models.packing import Continuation, PackRow
 from sightline.models.unbatched import unbatched_logits, unbatched_logps
 from sightline.models.vlm import VLM, evaluating, train_mode
@@ -117,7 +118,7 @@ def test_gradients_equal_those_of_its_own_forward(name: str, how: str) -> None:
     if how == "checkpointing":
         if not vlm.base.supports_gradient_checkpointing:
             pytest.skip("the type cannot checkpoint activations")
-        vlm.base.activation_checkpointing_enable()
+        set_activation_checkpointing(vlm.base, enabled=True)
         for one in (plain, vlm):  # Gemma 3n computes some coefficients without their adapters in training
             train_mode(one.model)
             without_dropout(one.model)

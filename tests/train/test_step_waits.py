@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from sightline.losses.objective import Term, make_objective
+from sightline.models.compat import set_activation_checkpointing
 from sightline.models.vlm import VLM
 from sightline.records.rows import Pair
 from sightline.train import loop
@@ -29,7 +30,7 @@ def test_a_training_step_waits_once(
     known = Reference(vlm, autocast=False, keep=True)
     known(pairs)
     if checkpointing:
-        vlm.base.activation_checkpointing_enable()
+        set_activation_checkpointing(vlm.base, enabled=True)
     meta = on_meta(vlm)
     reference = Reference(meta, autocast=False, keep=True)
     reference._kept = known._kept  # what earlier epochs computed

@@ -4,15 +4,21 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from sightline.errors import InputError
 from sightline.models.device import computes_bfloat16
 
+if TYPE_CHECKING:
+    from torch.optim import Muon
+else:
+    Muon = getattr(torch.optim, "Muon", torch.optim.Optimizer)  # torch 2.8 has none, and `make_optimizers` refuses it
 
-class Float32Muon(torch.optim.Muon):
+
+class Float32Muon(Muon):
     """`torch.optim.Muon` (Jordan et al. 2024; rates as `adjust_lr_fn="match_rms_adamw"` has them) in float32."""
 
     @torch.no_grad()
@@ -76,6 +82,9 @@ def make_optimizers(
 
     With Muon (Jordan et al. 2024) the language model learns to use the picture within a few hundred steps; with AdamW
     on the same rows its yes/no answers were still near chance then (docs/results/lab.md has the comparison).
+
+    Raises:
+        InputError: the installed torch has no Muon.
     """
     named = [(name, p) for name, p in parameters if p.requires_grad]
     hidden = [p for name, p in named if p.ndim == 2 and ".layers." in name]
@@ -84,8 +93,10 @@ def make_optimizers(
     if rest:
         optimizers.append(torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True))
     if hidden:
+        if not hasattr(torch.optim, "Muon"):
+            raise InputError(f"the recipe trains with Muon, which torch {torch.__version__} lacks; install torch 2.9")
         # scaled to AdamW's update size, so that one rate fits both
-        kind = torch.optim.Muon if computes_bfloat16(hidden[0].device.type) else Float32Muon
+        kind = Muon if computes_bfloat16(hidden[0].device.type) else Float32Muon
         optimizers.append(kind(hidden, lr=rate, momentum=0.95, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
     return optimizers
 

@@ -7,6 +7,7 @@ import torch
 
 from sightline.errors import InputError
 from sightline.models.adapters import LoraSettings, add_lora, merge_and_save, reference_mode, save_adapter
+from sightline.models.compat import set_activation_checkpointing
 from sightline.models.encoding import encode_answer, encode_prefix
 from sightline.models.families.base import MODALITY
 from sightline.models.loading import load_vlm, weights_hash
@@ -57,7 +58,7 @@ def test_values_and_gradients_are_those_of_each_lora_token_by_token(
     vlm: VLM, eye: Path, adapter: Path, items: list[ScoreRequest], checkpointing: bool
 ) -> None:
     if checkpointing:
-        vlm.base.activation_checkpointing_enable()
+        set_activation_checkpointing(vlm.base, enabled=True)
         vlm.model.train()
     weights = {name: weight for name, weight in vlm.model.named_parameters() if ".lora_" in name}
     for weight in weights.values():
