@@ -194,10 +194,12 @@ class _Fused(torch.autograd.Function):
         rows = x.reshape(-1, x.shape[-1])
         low = rows @ down.T
         out = nn.functional.linear(x, weight, bias)
+        if out._is_view():  # of a single vector; views forbid in-place operations, such as Gemma 3n's scaling
+            out = out.clone()
         out.view(-1, out.shape[-1]).addmm_(low, up.T, alpha=s)
         ctx.save_for_backward(rows, weight, down, up, low)
         ctx.scale, ctx.shape = s, x.shape
-        return out  # a view here would forbid in-place operations of the model, such as Gemma 3n's scaling
+        return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:

@@ -45,6 +45,23 @@ def test_values_and_gradients_are_those_of_peft(bias: bool) -> None:
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(3,), (4, 3), (2, 4, 3)])
+def test_its_output_can_be_changed_in_place(shape: tuple[int, ...]) -> None:
+    """Gemma 3n scales the output of a layer in place, which autograd forbids for views that a function returns."""
+    x = torch.randn(*shape, dtype=torch.float64)
+
+    def scaled(layer: nn.Module) -> list[Tensor]:
+        leaf = x.clone().requires_grad_()
+        out = layer(leaf)
+        out *= 3.0
+        out.sin().sum().backward()
+        assert leaf.grad is not None
+        return [out.detach(), leaf.grad, *(weight.grad for weight in layer.parameters() if weight.grad is not None)]
+
+    for one, other in zip(scaled(layer_of(fused=True)), scaled(layer_of(fused=False)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
 def test_its_gradients_are_those_of_differences() -> None:
     layer = layer_of(fused=True)
     weights = [weight for weight in layer.parameters() if weight.requires_grad]

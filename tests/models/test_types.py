@@ -17,7 +17,7 @@ from sightline.models.adapters import LoraSettings, add_lora
 from sightline.models.compat import set_activation_checkpointing
 from sightline.models.packing import Continuation, PackRow
 from sightline.models.unbatched import unbatched_logits, unbatched_logps
-from sightline.models.vlm import VLM, train_mode
+from sightline.models.vlm import VLM, evaluating, train_mode
 from sightline.models.ways.limited import LimitedWay
 from tests.models.zoo import ZOO
 from tests.models.zoo_held_out import TIMM
@@ -153,6 +153,26 @@ def gradients(vlm: VLM, logps: Tensor) -> dict[str, Tensor]:
     vlm.model.zero_grad(set_to_none=True)
     (logps * torch.linspace(0.5, 1.5, len(logps))).sum().backward()
     return {name: weight.grad.clone() for name, weight in vlm.model.named_parameters() if weight.grad is not None}
+
+
+def test_batch_norms_keep_their_statistics_in_training() -> None:
+    """Those of a frozen vision tower would change with each step, and the reference with them."""
+    vlm = build("emu3")
+    norms = [module for module in vlm.model.modules() if isinstance(module, nn.BatchNorm3d)]
+    assert norms
+    for norm in norms:
+        assert norm.running_mean is not None
+        norm.running_mean.normal_()
+    before = [norm.running_mean.clone() for norm in norms if norm.running_mean is not None]
+    train_mode(vlm.model)
+    assert vlm.model.training and not any(norm.training for norm in norms)
+    x = torch.randn(2, norms[0].num_features, 2, 3, 3)
+    assert not torch.equal(norms[0](x), nn.functional.batch_norm(x, None, None, training=True))
+    with evaluating(vlm):
+        pass
+    assert vlm.model.training and not any(norm.training for norm in norms)
+    after = [norm.running_mean for norm in norms if norm.running_mean is not None]
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
 def test_the_measure_is_taken_before_attention_is_registered() -> None:
