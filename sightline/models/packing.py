@@ -173,12 +173,10 @@ def pack(vlm: VLM, rows: Sequence[PackRow], placements: Sequence[Placement] | No
             blocks.append(torch.full((len(answer),), -1))
         seen = kept.cumsum(0)
         lengths = tuple(len(answer) for answer in row.answers)
-        ends = (int(index[branch - 1]) + length - 1 for branch, length in zip(branches, lengths, strict=True) if length)
-        longest = max((int(index[kept][-1]) - 1, *ends))
-        span = Span(start, int(seen[-1]), lengths, tuple(int(seen[branch - 1]) for branch in branches), longest)
-        spans.append(span)
+        longest = max(int(each[-1]) for each in order[-1 - len(lengths) :] if len(each))
+        spans.append(Span(start, int(seen[-1]), lengths, tuple(int(seen[n - 1]) for n in branches), longest))
         shown.append(kept[is_image] if row.hidden else None)
-        start = span.whole.stop
+        start = spans[-1].whole.stop
     block_numbers = torch.cat(blocks)
     return Packed(
         ids=to_device(torch.cat(ids), vlm.device),

@@ -143,7 +143,9 @@ def write_report(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"output directory {out} cannot be made ({error.strerror}); choose another --out.") from error
+        raise InputError(
+            f"output directory {out} cannot be created ({error.strerror}); choose another --out."
+        ) from error
     write_json(out / RESULTS, results.model_dump(mode="json"))
     for name, text in ((HTML, html), (MARKDOWN, markdown)):
         with atomic_write(out / name) as temporary:

@@ -122,7 +122,7 @@ def _alone(out: Path, log: Callable[[str], None]) -> Iterator[None]:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"directory {out} cannot be made ({error.strerror}); choose another --out") from error
+        raise InputError(f"directory {out} cannot be created ({error.strerror}); choose another --out") from error
     descriptor = os.open(out / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:

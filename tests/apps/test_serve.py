@@ -182,12 +182,12 @@ def test_the_lab_reads_a_system_turn_with_the_first_question(
     _, url = serving_lab
     body = chat("Describe the picture.", data_url((96, 96)), max_tokens=12, temperature=0.0) | {"model": "base"}
     system = {"role": "system", "content": "Answer in few words."}
-    asked = {**body, "messages": [system, *body["messages"]]}
+    question = {**body, "messages": [system, *body["messages"]]}
     merged = chat("Answer in few words.\nDescribe the picture.", data_url((96, 96))) | {"model": "base"}
     with httpx2.Client(timeout=60, trust_env=False, verify=False) as client:
         first, second = (
             client.post(f"{url}/chat/completions", json=one).json()
-            for one in (asked, {**body, "messages": merged["messages"]})
+            for one in (question, {**body, "messages": merged["messages"]})
         )
     assert first["usage"]["prompt_tokens"] == second["usage"]["prompt_tokens"] > 0
     assert first["choices"][0]["message"] == second["choices"][0]["message"]

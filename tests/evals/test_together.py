@@ -63,18 +63,18 @@ def test_one_process_takes_over_the_parts_of_three(
         append_rows(part_file(out / name / "answers.jsonl", rank, 3), share)
     with part_file(out / name / "answers.jsonl", 1, 3).open("ab") as torn:
         torn.write(answers[6].model_dump_json().encode()[:20])
-    asked: list[str] = []
+    requests: list[str] = []
     answer = run._answer
 
     def counting(benchmark, batch, model):  # type: ignore[no-untyped-def]
-        asked.extend(sample.id for sample in batch)
+        requests.extend(sample.id for sample in batch)
         return answer(benchmark, batch, model)
 
     monkeypatch.setattr(run, "_answer", counting)
     evaluate(BASE, out, CONFIG)
     assert_same(out, whole)
     known = {row.sample_id for row in (*answers[:2], *answers[3:6])}
-    assert not known & set(asked) and len(asked) == len(set(asked))
+    assert not known & set(requests) and len(requests) == len(set(requests))
 
 
 @pytest.mark.slow

@@ -92,7 +92,7 @@ def test_failed_answers_are_unscored_and_tried_again(
     server: tuple[str, Served], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url, served = server
-    asked = "shapes-ask"
+    benchmark = "shapes-ask"
 
     def fault(busy: bool) -> None:
         calls = iter(range(100))
@@ -111,7 +111,7 @@ def test_failed_answers_are_unscored_and_tried_again(
     assert not read_manifest(tmp_path / "out").complete
     shown = capsys.readouterr().err
     assert "1 answers may succeed later and are unscored; run the same command again" in " ".join(shown.split())
-    refused = sum("triangle" in sample.prompt for sample in read_evaluation(tmp_path / "out")[asked].samples)
+    refused = sum("triangle" in sample.prompt for sample in read_evaluation(tmp_path / "out")[benchmark].samples)
     before = len(served.calls("chat/completions"))
     fault(busy=False)
     evaluate(at(url), tmp_path / "out", CONFIG)
@@ -121,7 +121,9 @@ def test_failed_answers_are_unscored_and_tried_again(
     results = read_evaluation(tmp_path / "out")
     assert len(results["shapes"].answers) == 4
     assert [answer.sample_id for answer in results["shapes"].answers] == [row.id for row in results["shapes"].samples]
-    assert len(results[asked].answers) == 8 - refused and results[asked].estimates["accuracy"].unscored == refused
+    assert (
+        len(results[benchmark].answers) == 8 - refused and results[benchmark].estimates["accuracy"].unscored == refused
+    )
     assert refused and "no triangles" in manifest.warnings[0]
 
 

@@ -85,7 +85,7 @@ def monitor(
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"output directory {out} cannot be made ({error.strerror}); choose another") from error
+            raise InputError(f"output directory {out} cannot be created ({error.strerror}); choose another") from error
         state = _begin(list(read_baseline(baseline, config.benchmarks)), baseline, config, sampler, identity)
     if sampler is not None:
         sampler.renew()
