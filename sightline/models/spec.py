@@ -54,22 +54,6 @@ class ModelOptions(SparseConfig):
         default=False, description="run the checkpoint's own Python code, and open pickled weights"
     )
 
-    SPARSE = frozenset(
-        [
-            "revision",
-            "adapter",
-            "device",
-            "dtype",
-            "quantize",
-            "device_map",
-            "max_pixels",
-            "min_pixels",
-            "max_tiles",
-            "attention",
-            "trust_remote_code",
-        ]
-    )
-
     @model_validator(mode="after")
     def _check_pixels(self) -> "ModelOptions":
         if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
@@ -84,6 +68,9 @@ class ModelOptions(SparseConfig):
         """The settings that identify a run; empty for float32 weights that are opened as they are."""
         plain = {name: value for name, value in self.model_dump(mode="json").items() if name in _IDENTIFYING}
         return {name: value for name, value in plain.items() if (name, value) != ("dtype", "float32")}
+
+
+ModelOptions.SPARSE = frozenset(ModelOptions.model_fields)
 
 
 class ModelSpec(ModelOptions):
