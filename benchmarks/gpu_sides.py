@@ -21,6 +21,7 @@ from sightline.models.families import FAMILIES
 from sightline.models.requests import make_prefix
 from sightline.models.tensor_cache import open_cache
 from sightline.models.vlm import VLM
+from sightline.models.ways.packed import PackedWay
 from sightline.records import Pair, Sample
 from sightline.train.config import OptimizerConfig
 from sightline.train.loop import StepSettings, TrainState, fit
@@ -70,7 +71,7 @@ class Side:
         self.model.config.save_pretrained(directory)
         device, dtype = torch.device(self.plan.device), getattr(torch, self.plan.dtype)
         family = FAMILIES[self.model.config.model_type]
-        return VLM(self.model, self.processor, str(directory), device, dtype, family, cache=open_cache())
+        return VLM(self.model, self.processor, str(directory), device, dtype, PackedWay(), family, cache=open_cache())
 
     def train(self) -> dict[str, Any]:
         """DPO by Sightline, from empty caches."""

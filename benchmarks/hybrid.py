@@ -21,6 +21,7 @@ from sightline.models.packing import PackRow
 from sightline.models.scorer import score_rows
 from sightline.models.unbatched import unbatched_logps
 from sightline.models.vlm import VLM
+from sightline.models.ways.packed import PackedWay
 
 KINDS = ("qwen3_5", "lfm2")
 ANSWERS = (2, 5)
@@ -49,7 +50,7 @@ def build(kind: str, *, tiny: bool) -> VLM:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(True)
     use_layouts(model)
-    return VLM(model, None, kind, torch.device("cpu"), torch.float32, Text())
+    return VLM(model, None, kind, torch.device("cpu"), torch.float32, PackedWay(), Text())
 
 
 def row_of(answers: int, *, tiny: bool) -> PackRow:

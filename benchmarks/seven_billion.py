@@ -29,6 +29,7 @@ from sightline.data.terminal import say
 from sightline.models.families import FAMILIES
 from sightline.models.memory import activation_bytes
 from sightline.models.vlm import VLM
+from sightline.models.ways.packed import PackedWay
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "docs/results/seven_billion.json", ROOT / "docs/guides/seven-billion.md"
@@ -137,7 +138,8 @@ def reckon(model: Model) -> dict[str, Any]:
     """The model's counts, and memory and time by card."""
     with torch.device("meta"):
         base: Any = AutoModelForImageTextToText.from_config(model.config, dtype=torch.bfloat16)
-    vlm = VLM(base, None, model.name, torch.device("meta"), torch.bfloat16, FAMILIES[model.config.model_type])
+    family = FAMILIES[model.config.model_type]
+    vlm = VLM(base, None, model.name, torch.device("meta"), torch.bfloat16, PackedWay(), family)
     decoder = base.get_decoder()
     everything = sum(weight.numel() for weight in base.parameters())
     linear = [module for module in decoder.modules() if isinstance(module, torch.nn.Linear)]

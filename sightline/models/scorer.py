@@ -94,6 +94,7 @@ def flat_scores(vlm: VLM, items: Sequence[ScoreRequest], *, autocast: bool = Fal
     rows = [encode_row(vlm, item) for item in items]
     with in_format(vlm, autocast):
         logps, entropy = _in_parts(vlm, rows, _stacked_scores)
+        entropy = entropy.detach()  # stacked with log-probs that have gradients
     _require_numbers(vlm, items, rows, logps)
     mask = _mask(vlm, rows)
     return FlatScores(_table(logps, mask), _table(entropy, mask), mask)
