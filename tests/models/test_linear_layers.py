@@ -140,8 +140,8 @@ def test_scores_gradients_and_samples_equal_the_plain_ones(vlm: VLM, make_image:
     for name, weight in weights.items():
         assert weight.grad is not None
         torch.testing.assert_close(gradients[name], weight.grad, rtol=1e-4, atol=1e-4 * float(weight.grad.abs().max()))
-    asked = GenerateRequest(Prefix((), "Describe."))
-    assert generate(vlm, [asked, asked], Sampling(6), batch_size=2)[0].ids == greedy(vlm, asked.prefix, 6)
+    request = GenerateRequest(Prefix((), "Describe."))
+    assert generate(vlm, [request, request], Sampling(6), batch_size=2)[0].ids == greedy(vlm, request.prefix, 6)
 
 
 def greedy(vlm: VLM, prefix: Prefix, count: int) -> tuple[int, ...]:

@@ -91,8 +91,8 @@ def test_a_job_asks_its_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (pairs,) = of_kind(jobs, "pairs")
     with pytest.raises(InputError):  # the scenes are not drawn, or nobody serves: whichever comes first
         execute_job(pairs)
-    asked: list[tuple[Any, Any]] = []
-    monkeypatch.setattr("sightline.evals.run.evaluate", lambda model, out, config, **_: asked.append((model, config)))
+    calls: list[tuple[Any, Any]] = []
+    monkeypatch.setattr("sightline.evals.run.evaluate", lambda model, out, config, **_: calls.append((model, config)))
     with pytest.raises(InputError):  # no manifest was written
         execute_job(of_kind(jobs, "eval")[0])
-    assert asked[0][0] == GenerationServerConfig.model_validate(SERVER) and not hasattr(asked[0][1], "endpoint")
+    assert calls[0][0] == GenerationServerConfig.model_validate(SERVER) and not hasattr(calls[0][1], "endpoint")
